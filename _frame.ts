@@ -1,0 +1,115 @@
+// Copyright 2026 the Duplex authors. MIT license.
+
+/**
+ * Frames over a stream of bytes, as PROTOCOL.md lays down: `FrameWire` joins a
+ * writer and a reader into the {@linkcode Wire} that a session runs on.
+ *
+ * @module
+ */
+
+import {
+  type ByteStream,
+  encodeControl,
+  type FrameWireOptions,
+} from "./_frame_layout.ts";
+import { FrameReader } from "./_frame_reader.ts";
+import { FrameWriter } from "./_frame_writer.ts";
+import {
+  type Agreement,
+  type ControlFields,
+  type ControlKind,
+  KIND,
+  type Wire,
+  type WireEvents,
+} from "./_wire.ts";
+
+/** Frames over a {@linkcode ByteStream}. */
+export class FrameWire implements Wire {
+  readonly #stream: ByteStream;
+  readonly #options: FrameWireOptions;
+  readonly #writer: FrameWriter;
+  #reader: FrameReader | undefined;
+
+  constructor(stream: ByteStream, options: FrameWireOptions) {
+    this.#stream = stream;
+    this.#options = options;
+    this.#writer = new FrameWriter(stream);
+  }
+
+  start(events: WireEvents): void {
+    this.#writer.onLost = (cause) => events.onLost(cause);
+    this.#reader = new FrameReader(this.#stream, events, this.#options);
+    this.#reader.run();
+  }
+
+  agree(agreement: Agreement): void {
+    this.#writer.agree(agreement);
+    this.#reader?.agree(agreement.codec);
+  }
+
+  message(
+    number: number,
+    taken: number,
+    message: unknown,
+    inFlight: number,
+    transfer?: readonly Transferable[],
+  ): number {
+    const buffers = checkTransfer(transfer);
+    const size = this.#writer.message(number, taken, message, inFlight);
+    // Bytes were copied into the frame; giving the buffers up all the same
+    // makes a program behave alike over every link.
+    for (const buffer of buffers) buffer.transfer();
+    return size;
+  }
+
+  hold(held: boolean): void {
+    this.#stream.hold?.(held);
+  }
+
+  control(kind: ControlKind, fields: ControlFields): void {
+    this.#writer.control(encodeControl(kind, fields), kind !== KIND.goodbye);
+  }
+
+  flushed(): Promise<void> {
+    return this.#writer.flushed();
+  }
+
+  diagnose(cause: unknown, unsent: readonly unknown[]): Promise<Error> {
+    this.#stop();
+    return this.#stream.diagnose(cause, unsent);
+  }
+
+  async close(timeout: number): Promise<void> {
+    await this.#writer.flushed();
+    this.#stop();
+    await this.#stream.close(timeout);
+  }
+
+  destroy(): Promise<void> {
+    this.#stop();
+    return this.#stream.destroy();
+  }
+
+  #stop(): void {
+    this.#writer.stop();
+    this.#reader?.stop();
+  }
+}
+
+const NO_BUFFERS: readonly ArrayBuffer[] = [];
+
+function checkTransfer(
+  transfer: readonly Transferable[] | undefined,
+): readonly ArrayBuffer[] {
+  if (transfer === undefined) return NO_BUFFERS;
+  for (const item of transfer) {
+    if (!(item instanceof ArrayBuffer) || item.detached) {
+      throw new TypeError(
+        `Cannot transfer ${
+          Object.prototype.toString.call(item)
+        }: only an ArrayBuffer that is not detached can be given up to another process`,
+      );
+    }
+  }
+  return transfer as readonly ArrayBuffer[];
+}

@@ -1,0 +1,124 @@
+// Copyright 2026 the Duplex authors. MIT license.
+
+/**
+ * What a frame looks like: a 4-byte big-endian length and a body whose first
+ * byte is its kind. The numbers of PROTOCOL.md, control frames as bytes, and the
+ * stream of bytes that a transport offers.
+ *
+ * @module
+ */
+
+import { decode, encode, type ValueMap } from "@std/msgpack";
+import { ProtocolError } from "./_errors.ts";
+import { type ControlFields, type ControlKind, KIND } from "./_wire.ts";
+
+/** Bytes of a frame's length field. */
+export const LENGTH_SIZE = 4;
+/** Bytes before a whole message: length, kind, number, taken. */
+export const DATA_HEADER_SIZE = 13;
+/** Bytes before the first part of a message: the same, and the total size. */
+export const FIRST_HEADER_SIZE = 17;
+/** Bytes before a later part: length, kind. */
+export const NEXT_HEADER_SIZE = 5;
+/**
+ * Bytes of the largest control frame. A hello takes about 200; the rest leaves
+ * room for fields to come, and bounds what a stranger can make us decode.
+ */
+export const MAX_CONTROL_SIZE = 4096;
+/**
+ * Bytes above which a message travels in parts, and of each part. At the speed
+ * of a pipe a control frame then waits a quarter of a millisecond for its turn.
+ */
+export const PART_SIZE = 256 * 1024;
+
+/**
+ * What follows a hello's kind byte. Its first byte cannot stand in UTF-8 text,
+ * so that a hello is found behind whatever a program printed before it.
+ */
+export const MAGIC: Uint8Array = new Uint8Array([
+  0x89,
+  ...new TextEncoder().encode("DUPLEX"),
+]);
+
+/** The two-way stream of bytes that a transport offers. */
+export interface ByteStream {
+  /**
+   * Reads some bytes into `into` and returns the part that was filled, in the
+   * same memory though perhaps under another buffer; `null` at the end. Never
+   * called while an earlier read is under way.
+   */
+  read(into: Uint8Array<ArrayBuffer>): Promise<Uint8Array<ArrayBuffer> | null>;
+  /** Writes all of `bytes`. Never called while an earlier write is under way. */
+  write(bytes: Uint8Array<ArrayBuffer>): Promise<void>;
+  /**
+   * Writes all of `bytes` before it returns, where the transport can. Called
+   * only while little enough is in flight that the link's own buffer holds it,
+   * so that it does not wait for the far side.
+   */
+  writeSync?(bytes: Uint8Array<ArrayBuffer>): void;
+  /** As {@linkcode Wire.hold}. */
+  hold?(held: boolean): void;
+  /** As {@linkcode Wire.diagnose}. */
+  diagnose(cause: unknown, unsent: readonly unknown[]): Promise<Error>;
+  /** As {@linkcode Wire.close}. */
+  close(timeout: number): Promise<void>;
+  /** As {@linkcode Wire.destroy}. */
+  destroy(): Promise<void>;
+}
+
+/** Options for {@linkcode FrameWire}. */
+export interface FrameWireOptions {
+  /** Bytes of the largest message that this side takes. */
+  maxMessage: number;
+  /** Bytes that may be set aside for a message before they have arrived. */
+  window: number;
+  /** Takes what the peer printed before its hello; without it that is a fault. */
+  onText?: (text: Uint8Array) => void;
+}
+
+/** The bytes of a control frame, its length included. */
+export function encodeControl(
+  kind: ControlKind,
+  fields: ControlFields,
+): Uint8Array<ArrayBuffer> {
+  const map = encode(fields as ValueMap);
+  const magic = kind === KIND.hello ? MAGIC : new Uint8Array();
+  const frame = new Uint8Array(NEXT_HEADER_SIZE + magic.length + map.length);
+  new DataView(frame.buffer).setUint32(0, frame.length - LENGTH_SIZE);
+  frame[LENGTH_SIZE] = kind;
+  frame.set(magic, NEXT_HEADER_SIZE);
+  frame.set(map, NEXT_HEADER_SIZE + magic.length);
+  return frame;
+}
+
+/** The fields of a control frame's body, which begins with its kind. */
+export function decodeControl(body: Uint8Array): ControlFields {
+  const kind = body[0] as ControlKind;
+  let start = 1;
+  if (kind === KIND.hello) {
+    start += MAGIC.length;
+    if (MAGIC.some((byte, index) => body[index + 1] !== byte)) {
+      throw new ProtocolError(
+        "Cannot read a hello: it does not begin with this protocol's magic bytes",
+      );
+    }
+  }
+  let fields: unknown;
+  try {
+    fields = decode(body.slice(start));
+  } catch (cause) {
+    throw new ProtocolError(
+      `Cannot read a control frame of kind ${kind}: it holds no MessagePack`,
+      { cause },
+    );
+  }
+  if (
+    typeof fields !== "object" || fields === null || Array.isArray(fields) ||
+    fields instanceof Uint8Array
+  ) {
+    throw new ProtocolError(
+      `Cannot read a control frame of kind ${kind}: it holds no map`,
+    );
+  }
+  return fields as ControlFields;
+}

@@ -1,0 +1,219 @@
+// Copyright 2026 the Duplex authors. MIT license.
+
+/**
+ * What two sessions tell each other about themselves: the hello and the limits
+ * in it, and the reason of an abort. Everything that a peer says is checked
+ * here before a session acts on it.
+ *
+ * @module
+ */
+
+import { type Codec, json, msgpack } from "./codec.ts";
+import { ProtocolError } from "./_errors.ts";
+import type { ControlFields } from "./_wire.ts";
+import type { DuplexOptions } from "./duplex.ts";
+
+/** The version of the wire that this package speaks. */
+export const VERSION = 1;
+
+/** Bytes of an abort's reason; a larger one crosses as its text alone. */
+const MAX_REASON_SIZE = 3 * 1024;
+
+/** Characters of an abort's text, and of a peer's name. */
+const MAX_TEXT_LENGTH = 200;
+
+/** Everything that a session can be told. */
+export interface SessionOptions {
+  /** The opener's first codec that the acceptor has too is the one agreed on. */
+  role: "opener" | "acceptor";
+  /** What this end calls itself in errors on either side. */
+  name: string;
+  /** The codecs that this end speaks, the preferred one first. */
+  codecs: readonly Codec[];
+  /** Bytes that may be on their way to this end before it takes some. */
+  window: number;
+  /** Messages that may be on their way to this end before it takes some. */
+  windowMessages: number;
+  /** Bytes of the largest message that this end takes. */
+  maxMessage: number;
+  /** Milliseconds of blocked sending after which a deadlock is looked for. */
+  deadlockTimeout: number;
+  /** Milliseconds that `close` waits for the far side. */
+  closeTimeout: number;
+}
+
+/** What a session does when it is not told. */
+export const DEFAULT_OPTIONS: SessionOptions = {
+  role: "opener",
+  name: "main",
+  codecs: [msgpack, json],
+  window: 4 * 1024 * 1024,
+  windowMessages: 4096,
+  maxMessage: 256 * 1024 * 1024,
+  deadlockTimeout: 5_000,
+  closeTimeout: 5_000,
+};
+
+/**
+ * The options of an opening function, checked and completed.
+ *
+ * @param action What is attempted, for the error.
+ */
+export function sessionOptions(
+  action: string,
+  options: DuplexOptions,
+): SessionOptions {
+  const { codec, ...limits } = options;
+  const complete = { ...DEFAULT_OPTIONS };
+  if (codec !== undefined) complete.codecs = [codec];
+  for (const [name, whole, most] of LIMITS) {
+    const value = limits[name];
+    if (value === undefined) continue;
+    if (!(value > 0 && value <= most) || (whole && !Number.isInteger(value))) {
+      throw new RangeError(
+        `${action} as "${name}" must be a positive ${
+          whole ? "whole number" : "number"
+        } up to ${most}: current value is ${value}`,
+      );
+    }
+    complete[name] = value;
+  }
+  return complete;
+}
+
+/** What each limit may be: whether it must be whole, and the most. */
+const LIMITS = [
+  ["window", true, Number.MAX_SAFE_INTEGER],
+  // Half of what 32 bits count, so that a cut number tells old from new.
+  ["windowMessages", true, 2 ** 31 - 1],
+  // What the total size of a parted message is written in.
+  ["maxMessage", true, 2 ** 32 - 1],
+  ["deadlockTimeout", false, Infinity],
+  ["closeTimeout", false, Infinity],
+] as const;
+
+/** What the far side said of itself, checked. */
+export interface PeerHello {
+  readonly name: string;
+  readonly codec: Codec;
+  readonly window: number;
+  readonly windowMessages: number;
+  readonly maxMessage: number;
+}
+
+/** The fields of this end's hello. */
+export function helloFields(options: SessionOptions): ControlFields {
+  return {
+    version: VERSION,
+    name: options.name.slice(0, MAX_TEXT_LENGTH),
+    codecs: options.codecs.map((codec) => codec.name),
+    window: options.window,
+    messages: options.windowMessages,
+    maxMessage: options.maxMessage,
+  };
+}
+
+/**
+ * Reads the far side's hello. Fields that are not known are ignored, so that a
+ * later version may add some.
+ */
+export function readHello(
+  fields: ControlFields,
+  options: SessionOptions,
+): PeerHello {
+  const { version, name } = fields;
+  if (version !== VERSION) {
+    throw new ProtocolError(
+      `Cannot talk to the far side: it speaks version ${
+        String(version)
+      } of the protocol and this side version ${VERSION}`,
+    );
+  }
+  return {
+    name: typeof name === "string" ? name.slice(0, MAX_TEXT_LENGTH) : "peer",
+    codec: agreeOnCodec(fields.codecs, options),
+    window: positive(fields, "window"),
+    windowMessages: positive(fields, "messages"),
+    maxMessage: positive(fields, "maxMessage"),
+  };
+}
+
+function agreeOnCodec(theirs: unknown, options: SessionOptions): Codec {
+  const ours = options.codecs;
+  if (!Array.isArray(theirs)) {
+    throw new ProtocolError('Cannot read a hello: "codecs" is no array');
+  }
+  const shared = options.role === "opener"
+    ? ours.find((codec) => theirs.includes(codec.name))
+    : theirs.map((name) => ours.find((codec) => codec.name === name))
+      .find((codec) => codec !== undefined);
+  if (shared !== undefined) return shared;
+  throw new ProtocolError(
+    `Cannot agree on a codec: the far side has ${
+      JSON.stringify(theirs)
+    } and this side ${JSON.stringify(ours.map((codec) => codec.name))}`,
+  );
+}
+
+/** A field that must be a whole number from 0 up. */
+export function unsigned(fields: ControlFields, name: string): number {
+  // 64-bit integers come out of `@std/msgpack` as bigints.
+  const value = typeof fields[name] === "bigint"
+    ? Number(fields[name])
+    : fields[name];
+  if (typeof value === "number" && Number.isSafeInteger(value) && value >= 0) {
+    return value;
+  }
+  throw new ProtocolError(
+    `Cannot read a control frame: "${name}" must be a whole number, got ${
+      String(value).slice(0, MAX_TEXT_LENGTH)
+    }`,
+  );
+}
+
+function positive(fields: ControlFields, name: string): number {
+  const value = unsigned(fields, name);
+  if (value > 0) return value;
+  throw new ProtocolError(`Cannot read a hello: "${name}" must not be 0`);
+}
+
+/** The fields of an abort: the reason in the agreed codec, and as text. */
+export function reasonFields(
+  reason: unknown,
+  codec: Codec | undefined,
+): ControlFields {
+  const fault = reason instanceof ProtocolError;
+  const text = describe(reason).slice(0, MAX_TEXT_LENGTH);
+  try {
+    const bytes = codec?.encode(reason);
+    if (bytes !== undefined && bytes.length <= MAX_REASON_SIZE) {
+      return { text, fault, reason: bytes };
+    }
+  } catch {
+    // A reason that cannot be sent crosses as its text.
+  }
+  return { text, fault };
+}
+
+/** The reason of the far side's abort, as near to the original as it came. */
+export function reasonFrom(
+  fields: ControlFields,
+  codec: Codec | undefined,
+): unknown {
+  const text = typeof fields.text === "string" ? fields.text : "no reason";
+  if (fields.fault === true) {
+    return new ProtocolError(`The far side broke off: ${text}`);
+  }
+  if (fields.reason instanceof Uint8Array && codec !== undefined) {
+    return codec.decode(fields.reason);
+  }
+  return new Error(`The far side aborted: ${text}`);
+}
+
+function describe(reason: unknown): string {
+  try {
+    return reason instanceof Error ? reason.message : String(reason);
+  } catch {
+    return typeof reason;
+  }
+}

@@ -1,0 +1,167 @@
+// Copyright 2026 the Duplex authors. MIT license.
+
+/**
+ * Values to JSON and back, refusing what would not come back equal instead of
+ * dropping it as `JSON.stringify` does.
+ *
+ * @module
+ */
+
+import type { ByteBuffer } from "./_byte_buffer.ts";
+import { ProtocolError } from "./_errors.ts";
+import { writeText } from "./_text.ts";
+import { explainRefusal } from "./_value_path.ts";
+import { describeUnsendable, isRecord, MAX_DEPTH } from "./_values.ts";
+
+const TEXT_DECODER = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+
+const QUOTE = 0x22;
+const BACKSLASH = 0x5c;
+
+/** Why a value by itself cannot be sent as JSON, or `undefined`. */
+function describe(value: unknown): string | undefined {
+  switch (typeof value) {
+    case "undefined":
+      return "undefined, which JSON cannot carry";
+    case "bigint":
+      return "a bigint, which JSON cannot carry";
+    case "number":
+      return Number.isFinite(value)
+        ? undefined
+        : `${value}, which JSON cannot carry`;
+    case "object":
+      break;
+    default:
+      return describeUnsendable(value);
+  }
+  if (value === null || isPlain(value)) return undefined;
+  const reason = describeUnsendable(value);
+  if (reason) return reason;
+  if (Array.isArray(value) || isRecord(value)) {
+    return 'an object with a method "toJSON", which would not come back equal';
+  }
+  const tag = Object.prototype.toString.call(value).slice(8, -1);
+  return `of the class ${tag}, which JSON cannot carry`;
+}
+
+/** Whether an object is an array or a record that JSON leaves as it is. */
+function isPlain(value: object): boolean {
+  if ("toJSON" in value && typeof value.toJSON === "function") return false;
+  if (Array.isArray(value)) return true;
+  const prototype = Object.getPrototypeOf(value);
+  if (prototype === Object.prototype || prototype === null) return true;
+  return !(value instanceof Error) && isRecord(value);
+}
+
+/** Checks a message before it is written. */
+class Checker {
+  readonly #root: unknown;
+  /** The containers met so far; not needed until one holds another. */
+  #seen: Set<unknown> | undefined;
+
+  constructor(root: unknown) {
+    this.#root = root;
+    this.#seen = undefined;
+  }
+
+  check(value: unknown, depth: number): void {
+    switch (typeof value) {
+      case "string":
+      case "boolean":
+        return;
+      case "number":
+        if (!Number.isFinite(value)) this.#refuse();
+        return;
+      case "object":
+        if (value !== null) this.#object(value, depth);
+        return;
+      default:
+        this.#refuse();
+    }
+  }
+
+  #refuse(): never {
+    throw new TypeError(explainRefusal(this.#root, describe));
+  }
+
+  #object(value: object, depth: number): void {
+    if (!isPlain(value)) this.#refuse();
+    if (depth > 0) {
+      if (depth >= MAX_DEPTH) this.#refuse();
+      this.#seen ??= new Set([this.#root]);
+      const size = this.#seen.size;
+      this.#seen.add(value);
+      if (this.#seen.size === size) this.#refuse();
+    }
+    if (Array.isArray(value)) {
+      for (const item of value) this.check(item, depth + 1);
+    } else {
+      const record = value as Record<string, unknown>;
+      for (const key of Object.keys(record)) this.check(record[key], depth + 1);
+    }
+  }
+}
+
+/**
+ * Appends a value as JSON.
+ *
+ * @param value The value.
+ * @param target Where to. If this throws, its length is what it was.
+ * @throws {TypeError} If the value, or one in it, cannot be sent as JSON.
+ */
+export function encodeJsonInto(value: unknown, target: ByteBuffer): void {
+  new Checker(value).check(value, 0);
+  writeText(target, JSON.stringify(value));
+}
+
+/** Whether valid JSON nests deeper than {@linkcode MAX_DEPTH}. */
+function isTooDeep(bytes: Uint8Array): boolean {
+  // Every container takes two brackets.
+  if (bytes.length <= MAX_DEPTH * 2) return false;
+  let depth = 0;
+  let quoted = false;
+  for (let index = 0; index < bytes.length; index++) {
+    const byte = bytes[index]!;
+    if (byte === QUOTE) quoted = !quoted;
+    else if (quoted) {
+      if (byte === BACKSLASH) index++;
+    } else if (byte === 0x5b || byte === 0x7b) {
+      if (++depth > MAX_DEPTH) return true;
+    } else if (byte === 0x5d || byte === 0x7d) depth--;
+  }
+  return false;
+}
+
+/**
+ * Reads one JSON text.
+ *
+ * @param bytes The text in UTF-8.
+ * @returns The value.
+ * @throws {ProtocolError} If the bytes are not exactly one JSON text.
+ */
+export function decodeJson(bytes: Uint8Array): unknown {
+  let text: string;
+  try {
+    text = TEXT_DECODER.decode(bytes);
+  } catch (cause) {
+    throw new ProtocolError("Cannot decode a message: it is not valid UTF-8", {
+      cause,
+    });
+  }
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new ProtocolError(
+      `Cannot decode a message: it is not valid JSON: ${reason}`,
+      { cause },
+    );
+  }
+  if (isTooDeep(bytes)) {
+    throw new ProtocolError(
+      `Cannot decode a message: more than ${MAX_DEPTH} containers are nested`,
+    );
+  }
+  return value;
+}

@@ -1,0 +1,554 @@
+// Copyright 2026 the Duplex authors. MIT license.
+
+/**
+ * The one implementation of {@linkcode Duplex} under all transports: it greets,
+ * numbers messages, keeps to the credit, hands messages over in order, notices
+ * a deadlock, and ends. What carries its frames is a {@linkcode Wire}.
+ *
+ * A session promises that every promise it hands out settles, that a peer which
+ * breaks a rule is told so and let go, and that neither side holds more than
+ * the window and one message.
+ *
+ * @module
+ */
+
+import { Deque } from "./_deque.ts";
+import { ClosedError, DeadlockError, ProtocolError } from "./_errors.ts";
+import {
+  DEFAULT_OPTIONS,
+  helloFields,
+  type PeerHello,
+  readHello,
+  reasonFields,
+  reasonFrom,
+  type SessionOptions,
+  unsigned,
+} from "./_hello.ts";
+import { MAX_TIMER, StallWatch } from "./_stall.ts";
+import { readableOf, writableOf } from "./_streams.ts";
+import { WaitQueue } from "./_wait_queue.ts";
+import {
+  type ControlFields,
+  type ControlKind,
+  KIND,
+  type Wire,
+  type WireEvents,
+} from "./_wire.ts";
+import type {
+  CloseOptions,
+  Duplex,
+  DuplexStats,
+  ReceiveOptions,
+  ReceiveResult,
+  SendOptions,
+} from "./duplex.ts";
+
+const RESOLVED: Promise<void> = Promise.resolve();
+const EMPTY: { readonly state: "empty" } = Object.freeze({ state: "empty" });
+const CLOSED: { readonly state: "closed" } = Object.freeze({ state: "closed" });
+
+/** A message that has arrived, or that was sent and is not taken yet. */
+interface Parcel {
+  readonly message: unknown;
+  readonly size: number;
+}
+
+/** A message that waits for room. */
+interface Unsent<Out> {
+  readonly message: Out;
+  readonly options: SendOptions | undefined;
+}
+
+/** A {@linkcode Duplex} over a {@linkcode Wire}. */
+export class Session<In = unknown, Out = In>
+  implements Duplex<In, Out>, WireEvents {
+  readonly #wire: Wire;
+  readonly #options: SessionOptions;
+  readonly #opened = Promise.withResolvers<void>();
+  readonly #closed = Promise.withResolvers<void>();
+  #peer: PeerHello | undefined;
+
+  // Out: messages that were sent and not taken yet, and sends that wait.
+  readonly #inFlight = new Deque<Parcel>();
+  readonly #senders: WaitQueue<Unsent<Out>, void>;
+  readonly #stall: StallWatch;
+  #sent = 0;
+  #acknowledged = 0;
+  #bytesInFlight = 0;
+  #bytesSent = 0;
+
+  // In: messages that have arrived, or else receives that wait.
+  readonly #inbox = new Deque<Parcel>();
+  readonly #receivers = new WaitQueue<void, In>();
+  #received = 0;
+  #taken = 0;
+  #bytesReceived = 0;
+  /** How many taken messages the far side was told of, and the bytes since. */
+  #credited = 0;
+  #bytesToCredit = 0;
+  #inboxBytes = 0;
+
+  #ending: Promise<void> | undefined;
+  #closing: Promise<void> | undefined;
+  #sendersGone: PromiseWithResolvers<void> | undefined;
+  #saidGoodbye = false;
+  #heardGoodbye = false;
+  #finished = false;
+  #lost = false;
+  #failure: { readonly error: unknown } | undefined;
+  /** Whether somebody was told of the failure, or brought it about. */
+  #reported = false;
+  #aborted = false;
+  #readable: ReadableStream<In> | undefined;
+  #writable: WritableStream<Out> | undefined;
+
+  /**
+   * @param wire What carries the frames; the session starts it and ends it.
+   * @param options Names, codecs and limits.
+   */
+  constructor(wire: Wire, options: Partial<SessionOptions> = {}) {
+    this.#wire = wire;
+    this.#options = { ...DEFAULT_OPTIONS, ...options };
+    this.#stall = new StallWatch(this.#options.deadlockTimeout, {
+      isBlocked: () => this.#senders.length > 0 && this.#receivers.length === 0,
+      notify: () =>
+        this.#wire.control(KIND.stall, { taken: this.#acknowledged }),
+      onDeadlock: () => this.#onDeadlock(),
+    });
+    this.#senders = new WaitQueue(() => this.#onSendersGone());
+    this.#opened.promise.catch(() => {});
+    this.#closed.promise.catch(() => {});
+  }
+
+  /** Greets the far side; settles when both hellos are said. */
+  open(): Promise<void> {
+    this.#wire.control(KIND.hello, helloFields(this.#options));
+    this.#wire.start(this);
+    return this.#opened.promise;
+  }
+
+  /** Ends the session with an error that is not this side's choice. */
+  fail(error: unknown): void {
+    if (this.#failure !== undefined || this.#finished) return;
+    this.#failure = { error };
+    const senders = this.#senders.rejectAll(error);
+    const receivers = this.#receivers.rejectAll(error);
+    if (senders || receivers) this.#reported = true;
+    this.#onSendersGone();
+    this.#opened.reject(error);
+    const done = () => this.#closed.reject(error);
+    this.#wire.destroy().then(done, done);
+  }
+
+  get closed(): Promise<void> {
+    return this.#closed.promise;
+  }
+
+  get stats(): DuplexStats {
+    return {
+      sent: this.#sent,
+      received: this.#received,
+      bytesSent: this.#bytesSent,
+      bytesReceived: this.#bytesReceived,
+      queued: this.#inbox.length,
+      inFlight: this.#inFlight.length,
+      blockedMs: this.#stall.blockedMs,
+    };
+  }
+
+  get readable(): ReadableStream<In> {
+    return this.#readable ??= readableOf<In>(this);
+  }
+
+  get writable(): WritableStream<Out> {
+    return this.#writable ??= writableOf<Out>(this, () => this.#end());
+  }
+
+  send(message: Out, options?: SendOptions): Promise<void> {
+    if (this.#isSendClosed()) return Promise.reject(this.#sendError());
+    const signal = options?.signal;
+    if (signal?.aborted) return Promise.reject(signal.reason);
+    if (this.#senders.length > 0 || !this.#hasRoom()) {
+      this.#stall.block();
+      this.#wire.hold?.(false);
+      return this.#senders.wait({ message, options }, signal);
+    }
+    try {
+      this.#post(message, options);
+      return RESOLVED;
+    } catch (error) {
+      return Promise.reject(error);
+    }
+  }
+
+  trySend(message: Out, options?: SendOptions): boolean {
+    if (
+      this.#isSendClosed() || this.#senders.length > 0 || !this.#hasRoom()
+    ) return false;
+    options?.signal?.throwIfAborted();
+    this.#post(message, options);
+    return true;
+  }
+
+  receive(options?: ReceiveOptions): Promise<In> {
+    if (this.#inbox.length > 0) return Promise.resolve(this.#take());
+    if (this.#isReceiveClosed()) return Promise.reject(this.#receiveError());
+    return this.#receivers.wait(undefined, options?.signal);
+  }
+
+  tryReceive(): ReceiveResult<In> {
+    if (this.#inbox.length > 0) return { state: "ok", value: this.#take() };
+    return this.#isReceiveClosed() ? CLOSED : EMPTY;
+  }
+
+  [Symbol.asyncIterator](): AsyncIterableIterator<In> {
+    const wrap = (value: In): IteratorResult<In> => ({ value, done: false });
+    const end = (error: unknown): IteratorResult<In> => {
+      if (this.#heardGoodbye) return { value: undefined, done: true };
+      throw error;
+    };
+    const iterator: AsyncIterableIterator<In> = {
+      next: () =>
+        this.#inbox.length > 0
+          ? Promise.resolve({ value: this.#take(), done: false })
+          : this.receive().then(wrap, end),
+      return: () => Promise.resolve({ value: undefined, done: true }),
+      [Symbol.asyncIterator]: () => iterator,
+    };
+    return iterator;
+  }
+
+  close(options: CloseOptions = {}): Promise<void> {
+    const { timeout = this.#options.closeTimeout } = options;
+    if (!(timeout > 0)) {
+      return Promise.reject(
+        new RangeError(
+          `Cannot close a duplex as "timeout" must be a positive number: current value is ${timeout}`,
+        ),
+      );
+    }
+    return this.#closing ??= this.#close(timeout);
+  }
+
+  abort(reason?: unknown): void {
+    if (this.#failure !== undefined || this.#finished) return;
+    reason ??= new DOMException("The duplex was aborted", "AbortError");
+    this.#reported = true;
+    this.#aborted = true;
+    this.#breakOff(reason);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    try {
+      await this.close();
+    } catch (error) {
+      // Whoever was told already has it from where it happened.
+      if (!this.#reported) throw error;
+    }
+  }
+
+  onControl(kind: ControlKind, fields: ControlFields): void {
+    if (kind === KIND.hello) return this.#onHello(fields);
+    if (kind === KIND.abort) {
+      this.#inbox.clear();
+      return this.fail(reasonFrom(fields, this.#peer?.codec));
+    }
+    if (this.#peer === undefined) {
+      throw new ProtocolError(
+        `Cannot take a control frame of kind ${kind}: the far side has not said hello`,
+      );
+    }
+    if (kind === KIND.credit) return this.#onTaken(unsigned(fields, "taken"));
+    if (kind === KIND.goodbye) return this.#onGoodbye(fields);
+    // A notice that crossed newer credit is out of date.
+    if (unsigned(fields, "taken") === this.#credited) this.#stall.onPeer();
+  }
+
+  onMessage(
+    number: number,
+    taken: number,
+    message: unknown,
+    size: number,
+  ): void {
+    this.#checkNumber(number);
+    this.#received++;
+    this.#bytesReceived += size;
+    // The count is cut to 32 bits, and credit that went first may be newer.
+    const news = (taken - this.#acknowledged) | 0;
+    if (news > 0) this.#onTaken(this.#acknowledged + news);
+    if (this.#receivers.length > 0) {
+      this.#onTake(size);
+      this.#receivers.shift().resolve(message as In);
+    } else {
+      this.#inboxBytes += size;
+      this.#inbox.push({ message, size });
+    }
+  }
+
+  onFault(error: Error): void {
+    if (this.#failure === undefined && !this.#finished) this.#breakOff(error);
+  }
+
+  onLost(cause: unknown): void {
+    if (this.#lost || this.#finished || this.#failure !== undefined) return;
+    this.#lost = true;
+    const nothingIsOpen = this.#inFlight.length === 0 &&
+      this.#senders.length === 0;
+    const leaving = this.#saidGoodbye || this.#heardGoodbye;
+    if (cause === undefined && nothingIsOpen && leaving) {
+      // The far side ended after all that was sent: as good as a goodbye, if
+      // the link has nothing to say against it.
+      this.#heardGoodbye = true;
+      this.#finish();
+      return;
+    }
+    this.#wire.diagnose(cause, this.#unsent()).then(
+      (error) => this.fail(error),
+      (error) => this.fail(error),
+    );
+  }
+
+  // Sending
+
+  #isSendClosed(): boolean {
+    return this.#failure !== undefined || this.#finished ||
+      this.#ending !== undefined;
+  }
+
+  /** Whether the far side's window takes one more message. */
+  #hasRoom(): boolean {
+    const peer = this.#peer;
+    return peer !== undefined && this.#bytesInFlight < peer.window &&
+      this.#inFlight.length < peer.windowMessages;
+  }
+
+  #post(message: Out, options: SendOptions | undefined): void {
+    const size = this.#wire.message(
+      this.#sent + 1,
+      this.#taken,
+      message,
+      this.#bytesInFlight,
+      options?.transfer,
+    );
+    this.#sent++;
+    this.#bytesSent += size;
+    this.#bytesInFlight += size;
+    this.#inFlight.push({ message, size });
+    // The message carried the news of what was taken.
+    this.#credited = this.#taken;
+    this.#bytesToCredit = 0;
+  }
+
+  /** The far side has taken messages up to this number. */
+  #onTaken(count: number): void {
+    if (count > this.#sent) {
+      throw new ProtocolError(
+        `Cannot take an acknowledgement of message ${count}: the last one sent is ${this.#sent}`,
+      );
+    }
+    if (count <= this.#acknowledged) return;
+    for (; this.#acknowledged < count; this.#acknowledged++) {
+      this.#bytesInFlight -= this.#inFlight.shift().size;
+    }
+    this.#stall.onProgress();
+    this.#postWaiting();
+  }
+
+  /** Sends what waits, as far as there is room now. */
+  #postWaiting(): void {
+    if (this.#senders.length === 0) return;
+    while (this.#senders.length > 0 && this.#hasRoom()) {
+      const { payload, resolve, reject } = this.#senders.shift();
+      try {
+        this.#post(payload.message, payload.options);
+        resolve();
+      } catch (error) {
+        reject(error);
+      }
+    }
+    if (this.#senders.length === 0) this.#onSendersGone();
+  }
+
+  #onSendersGone(): void {
+    this.#stall.unblock();
+    if (this.#heardGoodbye) this.#wire.hold?.(true);
+    this.#sendersGone?.resolve();
+  }
+
+  #onDeadlock(): void {
+    const error = new DeadlockError(
+      `Cannot send: "${this.#options.name}" and "${
+        this.#peer!.name
+      }" both wait for the other to receive, ${this.#inFlight.length} messages are in flight and ${this.#senders.length} more wait; receive while sending, or take turns`,
+    );
+    this.#senders.rejectAll(error);
+    this.#onSendersGone();
+  }
+
+  #unsent(): unknown[] {
+    return this.#inFlight.toArray().map((parcel) => parcel.message);
+  }
+
+  #sendError(): unknown {
+    if (this.#failure === undefined) {
+      return new ClosedError("Cannot send to a closed duplex", {
+        unsent: this.#unsent(),
+      });
+    }
+    this.#reported = true;
+    return this.#failure.error;
+  }
+
+  // Receiving
+
+  #isReceiveClosed(): boolean {
+    return this.#failure !== undefined || this.#heardGoodbye;
+  }
+
+  #receiveError(): unknown {
+    if (this.#heardGoodbye && !this.#aborted) {
+      return new ClosedError("Cannot receive from a closed duplex");
+    }
+    this.#reported = true;
+    return this.#failure!.error;
+  }
+
+  #checkNumber(number: number): void {
+    const expected = (this.#received + 1) >>> 0;
+    if (number !== expected) {
+      throw new ProtocolError(
+        `Cannot take message ${number}: the next one must be ${expected}`,
+      );
+    }
+    const { window, windowMessages } = this.#options;
+    if (
+      this.#received - this.#credited >= windowMessages ||
+      this.#inboxBytes + this.#bytesToCredit >= window
+    ) {
+      throw new ProtocolError(
+        `Cannot take message ${number}: the far side has sent more than the window of ${window} bytes and ${windowMessages} messages`,
+      );
+    }
+  }
+
+  #take(): In {
+    const { message, size } = this.#inbox.shift();
+    this.#inboxBytes -= size;
+    this.#onTake(size);
+    return message as In;
+  }
+
+  /**
+   * Counts a message as taken. The credit goes back once it is worth a frame,
+   * or at once where the far side may wait for it.
+   */
+  #onTake(size: number): void {
+    this.#taken++;
+    this.#bytesToCredit += size;
+    const { window, windowMessages } = this.#options;
+    if (
+      this.#taken - this.#credited >= windowMessages / 2 ||
+      this.#bytesToCredit >= window / 2 ||
+      this.#stall.onTake() ||
+      (this.#heardGoodbye && this.#inbox.length === 0)
+    ) this.#giveCredit();
+  }
+
+  #giveCredit(): void {
+    if (this.#failure !== undefined || this.#finished) return;
+    this.#wire.control(KIND.credit, { taken: this.#taken });
+    this.#credited = this.#taken;
+    this.#bytesToCredit = 0;
+  }
+
+  // Beginning and end
+
+  #onHello(fields: ControlFields): void {
+    if (this.#peer !== undefined) {
+      throw new ProtocolError("Cannot take a second hello");
+    }
+    this.#peer = readHello(fields, this.#options);
+    this.#wire.agree(this.#peer);
+    this.#opened.resolve();
+    this.#postWaiting();
+  }
+
+  #onGoodbye(fields: ControlFields): void {
+    const sent = unsigned(fields, "sent");
+    if (this.#heardGoodbye || sent !== this.#received) {
+      throw new ProtocolError(
+        `Cannot take a goodbye after ${sent} messages: ${this.#received} have come`,
+      );
+    }
+    this.#onTaken(unsigned(fields, "taken"));
+    this.#heardGoodbye = true;
+    if (this.#receivers.length > 0) {
+      this.#receivers.rejectAll(this.#receiveError());
+    }
+    if (this.#senders.length === 0) this.#wire.hold?.(true);
+    if (this.#saidGoodbye) this.#finish();
+  }
+
+  /** Says goodbye behind everything that was sent or waits to be. */
+  #end(): Promise<void> {
+    return this.#ending ??= this.#sayGoodbye();
+  }
+
+  async #sayGoodbye(): Promise<void> {
+    if (this.#senders.length > 0) {
+      this.#sendersGone = Promise.withResolvers();
+      await this.#sendersGone.promise;
+    }
+    if (this.#failure !== undefined) throw this.#failure.error;
+    if (this.#finished) return;
+    this.#wire.control(KIND.goodbye, { sent: this.#sent, taken: this.#taken });
+    this.#credited = this.#taken;
+    this.#bytesToCredit = 0;
+    this.#saidGoodbye = true;
+    if (this.#heardGoodbye) this.#finish();
+    await this.#wire.flushed();
+  }
+
+  async #close(timeout: number): Promise<void> {
+    const timer = timeout > MAX_TIMER
+      ? undefined
+      : setTimeout(() => this.#onCloseTimeout(timeout), timeout);
+    try {
+      await this.#end();
+      await this.#closed.promise;
+    } catch (error) {
+      if (!this.#aborted) throw error;
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  #onCloseTimeout(timeout: number): void {
+    this.fail(
+      new ClosedError(
+        `Cannot close the duplex in good order: "${this.#peer?.name}" did not say goodbye within ${timeout} ms; have it close its end, or give a longer "timeout"`,
+        { unsent: this.#unsent() },
+      ),
+    );
+  }
+
+  /** Both sides have said goodbye: ends the link. */
+  #finish(): void {
+    this.#finished = true;
+    this.#onSendersGone();
+    this.#wire.close(this.#options.closeTimeout).then(
+      () => this.#closed.resolve(),
+      (error) => {
+        this.#failure = { error };
+        this.#closed.reject(error);
+      },
+    );
+  }
+
+  /** Fails, and tells the far side why. */
+  #breakOff(reason: unknown): void {
+    this.#wire.control(KIND.abort, reasonFields(reason, this.#peer?.codec));
+    if (this.#aborted) this.#inbox.clear();
+    this.fail(reason);
+  }
+}

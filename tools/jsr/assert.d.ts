@@ -1,0 +1,136 @@
+// Copyright 2026 the Duplex authors. MIT license.
+
+/**
+ * The types of `@std/assert` for `tools/with_jsr.ts`.
+ *
+ * @module
+ */
+
+// deno-lint-ignore no-explicit-any
+type AbstractConstructor<T> = abstract new (...args: any[]) => T;
+
+export type AnyConstructor = new (
+  // deno-lint-ignore no-explicit-any
+  ...args: any[]
+  // deno-lint-ignore no-explicit-any
+) => any;
+
+export type GetConstructorType<T extends AnyConstructor> = InstanceType<T>;
+export type ArrayLikeArg<T> = ArrayLike<T> & object;
+export type Falsy = false | 0 | 0n | "" | null | undefined;
+
+export class AssertionError extends Error {
+  constructor(message: string, options?: ErrorOptions);
+}
+
+export function assert(expr: unknown, msg?: string): asserts expr;
+export function assertFalse(
+  expr: unknown,
+  msg?: string,
+): asserts expr is Falsy;
+export function assertExists<T>(
+  actual: T,
+  msg?: string,
+): asserts actual is NonNullable<T>;
+
+export function equal(a: unknown, b: unknown): boolean;
+export function assertEquals<T>(actual: T, expected: T, msg?: string): void;
+export function assertNotEquals<T>(actual: T, expected: T, msg?: string): void;
+export function assertStrictEquals<T>(
+  actual: unknown,
+  expected: T,
+  msg?: string,
+): asserts actual is T;
+export function assertNotStrictEquals<T>(
+  actual: T,
+  expected: T,
+  msg?: string,
+): void;
+export function assertAlmostEquals(
+  actual: number,
+  expected: number,
+  tolerance?: number,
+  msg?: string,
+): void;
+export function assertObjectMatch(
+  // deno-lint-ignore no-explicit-any
+  actual: Record<PropertyKey, any>,
+  expected: Record<PropertyKey, unknown>,
+  msg?: string,
+): void;
+
+export function assertGreater<T>(actual: T, expected: T, msg?: string): void;
+export function assertGreaterOrEqual<T>(
+  actual: T,
+  expected: T,
+  msg?: string,
+): void;
+export function assertLess<T>(actual: T, expected: T, msg?: string): void;
+export function assertLessOrEqual<T>(
+  actual: T,
+  expected: T,
+  msg?: string,
+): void;
+
+export function assertArrayIncludes<T>(
+  actual: ArrayLikeArg<T>,
+  expected: ArrayLikeArg<T>,
+  msg?: string,
+): void;
+export function assertStringIncludes(
+  actual: string,
+  expected: string,
+  msg?: string,
+): void;
+export function assertMatch(
+  actual: string,
+  expected: RegExp,
+  msg?: string,
+): void;
+export function assertNotMatch(
+  actual: string,
+  expected: RegExp,
+  msg?: string,
+): void;
+
+// deno-lint-ignore no-explicit-any
+export function assertInstanceOf<T extends AbstractConstructor<any>>(
+  actual: unknown,
+  expectedType: T,
+  msg?: string,
+): asserts actual is InstanceType<T>;
+export function assertNotInstanceOf<A, T>(
+  actual: A,
+  unexpectedType: AbstractConstructor<T>,
+  msg?: string,
+): asserts actual is Exclude<A, T>;
+export function assertIsError<E extends Error = Error>(
+  error: unknown,
+  ErrorClass?: AbstractConstructor<E>,
+  msgMatches?: string | RegExp,
+  msg?: string,
+): asserts error is E;
+
+export function assertThrows(fn: () => unknown, msg?: string): unknown;
+export function assertThrows<E extends Error = Error>(
+  fn: () => unknown,
+  ErrorClass: AbstractConstructor<E>,
+  msgIncludes?: string,
+  msg?: string,
+): E;
+export function assertRejects(
+  fn: () => PromiseLike<unknown>,
+  msg?: string,
+): Promise<unknown>;
+export function assertRejects<E extends Error = Error>(
+  fn: () => PromiseLike<unknown>,
+  ErrorClass: AbstractConstructor<E>,
+  msgIncludes?: string,
+  msg?: string,
+): Promise<E>;
+
+export function fail(msg?: string): never;
+export function unimplemented(msg?: string): never;
+export function unreachable(msg?: string): never;
+
+export {};
