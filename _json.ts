@@ -9,11 +9,9 @@
 
 import type { ByteBuffer } from "./_byte_buffer.ts";
 import { ProtocolError } from "./_errors.ts";
-import { writeText } from "./_text.ts";
+import { readText, writeText } from "./_text.ts";
 import { explainRefusal } from "./_value_path.ts";
 import { describeUnsendable, isRecord, MAX_DEPTH } from "./_values.ts";
-
-const TEXT_DECODER = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
 const QUOTE = 0x22;
 const BACKSLASH = 0x5c;
@@ -142,7 +140,7 @@ function isTooDeep(bytes: Uint8Array): boolean {
 export function decodeJson(bytes: Uint8Array): unknown {
   let text: string;
   try {
-    text = TEXT_DECODER.decode(bytes);
+    text = readText(bytes);
   } catch (cause) {
     throw new ProtocolError("Cannot decode a message: it is not valid UTF-8", {
       cause,

@@ -8,15 +8,15 @@
  * @module
  */
 
+import { defineOwn, makeError } from "./_error_values.ts";
 import { ProtocolError } from "./_errors.ts";
 import {
   bytesToBigint,
   bytesToDate,
   bytesToUtf16,
 } from "./_msgpack_payloads.ts";
+import { readText } from "./_text.ts";
 import {
-  DomExceptionClass,
-  ERROR_CLASSES,
   EXT_ARRAY_BUFFER,
   EXT_BIGINT,
   EXT_ERROR,
@@ -29,16 +29,8 @@ import {
   EXT_UTF16,
   EXT_VIEW,
   MAX_DEPTH,
-  SuppressedErrorClass,
   VIEW_KINDS,
 } from "./_values.ts";
-
-/** Turns malformed text into U+FFFD, in a third of the time of the other. */
-const TEXT_DECODER = new TextDecoder("utf-8", { ignoreBOM: true });
-const FATAL_TEXT_DECODER = new TextDecoder("utf-8", {
-  fatal: true,
-  ignoreBOM: true,
-});
 
 /**
  * From this size on, a byte array of a message that the caller gave up is a
@@ -86,35 +78,6 @@ const float32 = new Float32Array(1);
 const float32Bytes = new Uint8Array(float32.buffer);
 
 const fromCharCode = String.fromCharCode;
-
-/** Sets a property that an error has beside its fields. */
-function define(error: Error, name: string, value: unknown): void {
-  Object.defineProperty(error, name, {
-    value,
-    writable: true,
-    enumerable: false,
-    configurable: true,
-  });
-}
-
-/** An error of the class named, without its stack. */
-function makeError(
-  className: string,
-  name: string,
-  message: string | undefined,
-  errors: unknown[],
-): Error {
-  if (className === "AggregateError") {
-    return new AggregateError(errors, message);
-  }
-  if (className === "SuppressedError" && SuppressedErrorClass) {
-    return new SuppressedErrorClass(errors[0], errors[1], message);
-  }
-  if (className === "DOMException" && DomExceptionClass) {
-    return new DomExceptionClass(message, name);
-  }
-  return new (ERROR_CLASSES.get(className) ?? Error)(message);
-}
 
 /** One message being read. */
 class Decoder {
@@ -302,11 +265,8 @@ class Decoder {
       const text = this.#ascii(start, size);
       if (text !== undefined) return text;
     }
-    const bytes = this.#bytes.subarray(start, start + size);
     try {
-      const text = TEXT_DECODER.decode(bytes);
-      // U+FFFD may be what was sent, or stand for what is malformed.
-      return text.includes("\ufffd") ? FATAL_TEXT_DECODER.decode(bytes) : text;
+      return readText(this.#bytes.subarray(start, start + size));
     } catch (cause) {
       this.#fail("a string is not valid UTF-8", { cause }, start);
     }
@@ -484,7 +444,7 @@ class Decoder {
     let value: unknown;
     if (type === EXT_MAP) value = this.#mapExtension(depth);
     else if (type === EXT_SET) value = this.#setExtension(depth);
-    else if (type === EXT_REGEXP) value = this.#regexp();
+    else if (type === EXT_REGEXP) value = this.#regexp(depth);
     else value = this.#error(depth);
     if (this.#position !== end) {
       this.#fail(`extension type ${type} has bytes too many`);
@@ -527,24 +487,24 @@ class Decoder {
   }
 
   /** Reads a string that is part of an extension. */
-  #text(): string {
+  #text(depth: number): string {
     const at = this.#position;
-    const value = this.#value(MAX_DEPTH);
+    const value = this.#value(depth + 1);
     if (typeof value === "string") return value;
     this.#fail("a string is missing", undefined, at);
   }
 
   /** Reads a string, or `null` for one that there is not. */
-  #optionalText(): string | undefined {
-    if (this.#bytes[this.#position] !== 0xc0) return this.#text();
+  #optionalText(depth: number): string | undefined {
+    if (this.#bytes[this.#position] !== 0xc0) return this.#text(depth);
     this.#take(1);
     return undefined;
   }
 
-  #regexp(): RegExp {
+  #regexp(depth: number): RegExp {
     const start = this.#position;
-    const source = this.#text();
-    const flags = this.#text();
+    const source = this.#text(depth);
+    const flags = this.#text(depth);
     try {
       return new RegExp(source, flags);
     } catch (cause) {
@@ -557,10 +517,10 @@ class Decoder {
     if (this.#count(depth) !== 7) {
       this.#fail("an error has not seven parts", undefined, start);
     }
-    const className = this.#text();
-    const name = this.#text();
-    const message = this.#optionalText();
-    const stack = this.#optionalText();
+    const className = this.#text(depth);
+    const name = this.#text(depth);
+    const message = this.#optionalText(depth);
+    const stack = this.#optionalText(depth);
     const causes = this.#list(depth);
     if (causes.length > 1) this.#fail("an error has more than one cause");
     const errors = this.#list(depth);
@@ -570,14 +530,15 @@ class Decoder {
       typeof fields !== "object" || fields === null ||
       Object.getPrototypeOf(fields) !== Object.prototype
     ) this.#fail("an error has no fields", undefined, at);
-    const error = makeError(className, name, message, errors);
-    if (error.name !== name) define(error, "name", name);
-    define(error, "stack", stack);
-    if (causes.length === 1) define(error, "cause", causes[0]);
-    for (const [key, value] of Object.entries(fields)) {
-      defineOwn(error, key, value);
-    }
-    return error;
+    return makeError({
+      className,
+      name,
+      message,
+      stack,
+      causes,
+      errors,
+      fields: fields as Record<string, unknown>,
+    });
   }
 
   #list(depth: number): unknown[] {
@@ -588,18 +549,6 @@ class Decoder {
     }
     return items;
   }
-}
-
-/**
- * Sets an own property, even where assigning would reach a prototype's setter.
- */
-function defineOwn(target: object, key: string, value: unknown): void {
-  Object.defineProperty(target, key, {
-    value,
-    writable: true,
-    enumerable: true,
-    configurable: true,
-  });
 }
 
 /**

@@ -9,14 +9,12 @@
  */
 
 import type { ByteBuffer } from "./_byte_buffer.ts";
+import { errorClass, errorErrors, errorFields } from "./_error_values.ts";
 import { bigintToBytes, utf16ToBytes } from "./_msgpack_payloads.ts";
 import { writeText } from "./_text.ts";
 import { explainRefusal } from "./_value_path.ts";
 import {
   describeUnsendable,
-  errorClass,
-  errorErrors,
-  errorFields,
   EXT_ARRAY_BUFFER,
   EXT_BIGINT,
   EXT_ERROR,

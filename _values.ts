@@ -10,8 +10,8 @@
 /**
  * How many containers (arrays, objects, maps, sets, errors) may be nested in a
  * message. The codecs recurse, so the limit keeps a hostile message from
- * exhausting the stack; at this depth they use less than half of the smallest
- * stack that a runtime gives to a thread. Data is rarely deeper than ten.
+ * exhausting the stack: a chain of this many errors, the costliest, takes half
+ * of the megabyte that V8 gives a thread. Data is rarely deeper than ten.
  */
 export const MAX_DEPTH = 500;
 
@@ -42,11 +42,7 @@ export const EXT_TIMESTAMP = 0xff;
 export type ViewConstructor = new (buffer: ArrayBuffer) => ArrayBufferView;
 
 /** What an older runtime may not have. */
-const RUNTIME: {
-  readonly Float16Array?: ViewConstructor;
-  readonly SuppressedError?: SuppressedErrorConstructor;
-  readonly DOMException?: typeof DOMException;
-} = globalThis;
+const RUNTIME: { readonly Float16Array?: ViewConstructor } = globalThis;
 
 /** A view's constructor by its kind byte, and the bytes of an element. */
 export const VIEW_KINDS: ReadonlyMap<
@@ -78,76 +74,6 @@ export function viewKind(view: ArrayBufferView): number | undefined {
     if (view instanceof constructor) return kind;
   }
   return undefined;
-}
-
-/** Error classes that come back as themselves, the most special first. */
-export const ERROR_CLASSES: ReadonlyMap<string, ErrorConstructor> = new Map([
-  ["EvalError", EvalError],
-  ["RangeError", RangeError],
-  ["ReferenceError", ReferenceError],
-  ["SyntaxError", SyntaxError],
-  ["TypeError", TypeError],
-  ["URIError", URIError],
-]);
-
-/** `SuppressedError`, where the runtime has it. */
-export const SuppressedErrorClass = RUNTIME.SuppressedError;
-
-/** `DOMException`, where the runtime has it. */
-export const DomExceptionClass = RUNTIME.DOMException;
-
-/**
- * The class that an error comes back as.
- *
- * @param error The error.
- * @returns The class's name.
- */
-export function errorClass(error: Error): string {
-  for (const [name, constructor] of ERROR_CLASSES) {
-    if (error instanceof constructor) return name;
-  }
-  if (error instanceof AggregateError) return "AggregateError";
-  if (SuppressedErrorClass && error instanceof SuppressedErrorClass) {
-    return "SuppressedError";
-  }
-  if (DomExceptionClass && error instanceof DomExceptionClass) {
-    return "DOMException";
-  }
-  return "Error";
-}
-
-/**
- * The errors that an error holds beside its cause.
- *
- * @param error The error.
- * @returns The errors of an `AggregateError`, the error and the suppressed one
- * of a `SuppressedError`, `undefined` for other classes.
- */
-export function errorErrors(error: Error): unknown[] | undefined {
-  if (error instanceof AggregateError) {
-    return Array.isArray(error.errors) ? error.errors : [];
-  }
-  if (SuppressedErrorClass && error instanceof SuppressedErrorClass) {
-    const { error: inner, suppressed } = error as {
-      error?: unknown;
-      suppressed?: unknown;
-    };
-    return [inner, suppressed];
-  }
-  return undefined;
-}
-
-/** Own properties that an error's payload has a place for. */
-const ERROR_PARTS = new Set(["name", "message", "stack", "cause"]);
-
-/**
- * The names of an error's own fields, apart from those that every error has.
- *
- * @param error The error.
- * @returns The names.
- */
-export function errorFields(error: Error): string[] {
-  return Object.keys(error).filter((key) => !ERROR_PARTS.has(key));
 }
 
 /**

@@ -188,7 +188,7 @@ function encodeFresh(
  *   a `Map`. An integer beyond what a number holds comes back as a bigint.
  * - Functions, symbols, promises, shared memory, objects of the platform, cycles
  *   and a container that is met twice cannot be sent.
- * - At most 1000 containers may be nested.
+ * - At most 500 containers may be nested.
  *
  * @example Usage
  * ```ts

@@ -1,0 +1,143 @@
+// Copyright 2026 the Duplex authors. MIT license.
+
+/**
+ * A child process as a stream of bytes: its standard input and output carry the
+ * frames, and its end is brought about, waited for and told.
+ *
+ * @module
+ */
+
+import { PeerExitError, type PeerExitErrorOptions } from "./_errors.ts";
+import type { ByteStream } from "./_frame_layout.ts";
+import type { StderrReader } from "./_pipe_stderr.ts";
+
+/** Milliseconds that a child has to end by itself, and again after SIGTERM. */
+const GRACE = 1_000;
+
+/**
+ * Milliseconds that the last of standard error has once the child is gone. A
+ * grandchild may hold it open for as long as it likes.
+ */
+const STDERR_GRACE = 250;
+
+/** A child process as a {@linkcode ByteStream}. */
+export class ChildStream implements ByteStream {
+  readonly #label: string;
+  readonly #child: Deno.ChildProcess;
+  readonly #stderr: StderrReader;
+  readonly #reader: ReadableStreamBYOBReader;
+  readonly #writer: WritableStreamDefaultWriter<Uint8Array>;
+  #status: Deno.CommandStatus | undefined;
+  #ending: Promise<Deno.CommandStatus> | undefined;
+
+  /**
+   * @param label What the child is called in errors.
+   * @param child The child, with all three streams piped.
+   * @param stderr The reader of its standard error.
+   */
+  constructor(label: string, child: Deno.ChildProcess, stderr: StderrReader) {
+    this.#label = label;
+    this.#child = child;
+    this.#stderr = stderr;
+    this.#reader = child.stdout.getReader({ mode: "byob" });
+    this.#writer = child.stdin.getWriter();
+    // A write that fails says so itself.
+    this.#writer.closed.catch(() => {});
+    child.status.then((status) => this.#status = status);
+  }
+
+  async read(
+    into: Uint8Array<ArrayBuffer>,
+  ): Promise<Uint8Array<ArrayBuffer> | null> {
+    const { value, done } = await this.#reader.read(into);
+    return done ? null : value;
+  }
+
+  write(bytes: Uint8Array<ArrayBuffer>): Promise<void> {
+    return this.#writer.write(bytes);
+  }
+
+  async diagnose(
+    cause: unknown,
+    unsent: readonly unknown[],
+  ): Promise<PeerExitError> {
+    return this.#exitError(await this.#end(GRACE), { cause, unsent });
+  }
+
+  async close(timeout: number): Promise<void> {
+    const status = await this.#end(timeout);
+    if (!status.success) throw this.#exitError(status, {});
+  }
+
+  async destroy(): Promise<void> {
+    await this.#end(GRACE);
+  }
+
+  /** Ends the child, in good order within `grace` milliseconds. */
+  #end(grace: number): Promise<Deno.CommandStatus> {
+    return this.#ending ??= this.#stop(grace);
+  }
+
+  async #stop(grace: number): Promise<Deno.CommandStatus> {
+    // The end of its input tells the child that it may go. Closing fails when
+    // the child has gone, and waits while the child does not read.
+    const closed = this.#writer.close().catch(() => {});
+    if (!await settlesWithin(this.#child.status, grace)) {
+      this.#kill("SIGTERM");
+      if (!await settlesWithin(this.#child.status, GRACE)) {
+        this.#kill("SIGKILL");
+      }
+    }
+    const status = await this.#child.status;
+    await closed;
+    await this.#reader.cancel().catch(() => {});
+    if (!await settlesWithin(this.#stderr.ended, STDERR_GRACE)) {
+      await this.#stderr.cancel().catch(() => {});
+    }
+    await this.#stderr.ended;
+    return status;
+  }
+
+  #kill(signal: Deno.Signal): void {
+    if (this.#status !== undefined) return;
+    try {
+      this.#child.kill(signal);
+    } catch {
+      // It ended between the look and the signal, which is what was wanted.
+    }
+  }
+
+  #exitError(
+    { code, signal }: Deno.CommandStatus,
+    options: PeerExitErrorOptions,
+  ): PeerExitError {
+    const how = signal === null
+      ? `exited with code ${code}`
+      : `was ended by ${signal}`;
+    return new PeerExitError(
+      `The worker "${this.#label}" ${how}${this.#stderr.lastWords}`,
+      {
+        ...options,
+        code: signal === null ? code : null,
+        signal,
+        stderr: this.#stderr.tail,
+      },
+    );
+  }
+}
+
+/** Whether a promise settles before the time is up. Leaves no timer behind. */
+async function settlesWithin(
+  promise: Promise<unknown>,
+  timeout: number,
+): Promise<boolean> {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const late = new Promise<boolean>((resolve) => {
+    timer = setTimeout(() => resolve(false), Math.min(timeout, 2 ** 31 - 1));
+  });
+  try {
+    return await Promise.race([promise.then(() => true), late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}

@@ -1,0 +1,5 @@
+import { parent } from "@duplex/ipc/parent";
+
+await using main = await parent<string>();
+console.log(await main.receive());
+await main.send("Hello from worker!");

@@ -1,0 +1,206 @@
+// Copyright 2026 the Duplex authors. MIT license.
+
+/**
+ * The worker's own end, whichever transport started it. A worker script imports
+ * this file and nothing else of the package; it loads what a worker needs and
+ * asks for no permission.
+ *
+ * ```ts ignore
+ * import { parent } from "@duplex/ipc/parent";
+ *
+ * await using main = await parent<string>();
+ * for await (const message of main) await main.send(message.toUpperCase());
+ * ```
+ *
+ * @module
+ */
+
+import type { Duplex, DuplexOptions } from "./duplex.ts";
+import type { ByteStream } from "./_frame_layout.ts";
+import { PeerExitError } from "./_errors.ts";
+import { FrameWire } from "./_frame.ts";
+import { sessionOptions } from "./_hello.ts";
+import { redirectConsole } from "./_parent_console.ts";
+import { Session } from "./_session.ts";
+
+/**
+ * Milliseconds in which a process may put its house in order once its parent is
+ * gone, before it is ended.
+ */
+const ORPHAN_GRACE = 1_000;
+
+/**
+ * Milliseconds between looks at who the parent is, while nothing is read that
+ * would tell of its end.
+ */
+const ORPHAN_CHECK = 250;
+
+/** Milliseconds that the parent has for its hello, which it says at once. */
+const HELLO_TIMEOUT = 10_000;
+
+/** The child's standard streams, which block, as a stream of bytes. */
+class StdioStream implements ByteStream {
+  #held = false;
+  #released: PromiseWithResolvers<void> | undefined;
+  #watch: ReturnType<typeof setInterval> | undefined;
+  readonly #parentId = Deno.ppid;
+
+  async read(
+    into: Uint8Array<ArrayBuffer>,
+  ): Promise<Uint8Array<ArrayBuffer> | null> {
+    if (this.#held) {
+      this.#released = Promise.withResolvers();
+      await this.#released.promise;
+    }
+    const size = await Deno.stdin.read(into);
+    if (size !== null) return into.subarray(0, size);
+    exitSoon();
+    return null;
+  }
+
+  async write(bytes: Uint8Array<ArrayBuffer>): Promise<void> {
+    for (let start = 0; start < bytes.length;) {
+      start += await Deno.stdout.write(bytes.subarray(start));
+    }
+  }
+
+  writeSync(bytes: Uint8Array<ArrayBuffer>): void {
+    for (let start = 0; start < bytes.length;) {
+      start += Deno.stdout.writeSync(bytes.subarray(start));
+    }
+  }
+
+  /**
+   * A read under way keeps the process alive, so once the parent has said
+   * goodbye nothing is read that nobody waits for: a script that has come to
+   * its end then ends. The parent's death is looked for meanwhile.
+   */
+  hold(held: boolean): void {
+    this.#held = held;
+    clearInterval(this.#watch);
+    if (!held) {
+      this.#released?.resolve();
+      return;
+    }
+    const watch = setInterval(() => {
+      if (Deno.ppid !== this.#parentId) exitSoon();
+    }, ORPHAN_CHECK);
+    Deno.unrefTimer(watch);
+    this.#watch = watch;
+  }
+
+  diagnose(cause: unknown, unsent: readonly unknown[]): Promise<Error> {
+    return Promise.resolve(
+      new PeerExitError("The parent ended without a goodbye", {
+        cause,
+        unsent,
+      }),
+    );
+  }
+
+  close(): Promise<void> {
+    clearInterval(this.#watch);
+    return Promise.resolve();
+  }
+
+  destroy(): Promise<void> {
+    return this.close();
+  }
+}
+
+/** Ends the process after a grace, unless it ends by itself before. */
+function exitSoon(): void {
+  Deno.unrefTimer(setTimeout(() => Deno.exit(1), ORPHAN_GRACE));
+}
+
+let opened: Promise<Duplex<unknown, unknown>> | undefined;
+
+/**
+ * Opens the worker's end of the duplex that its parent opened. Every call gives
+ * the same duplex.
+ *
+ * In a process `console` writes to standard error from here on, since standard
+ * output carries the messages, and the process ends soon after its parent does.
+ * The end of the script says goodbye, if nothing did before; `close` waits for
+ * the parent's goodbye as long as the parent lives, whatever `closeTimeout`
+ * is by default elsewhere.
+ *
+ * Requires no permission.
+ *
+ * @typeParam In The type of the messages received.
+ * @typeParam Out The type of the messages sent.
+ *
+ * @param options Limits of this end. Only the first call's count.
+ * @returns The duplex, when the parent has said hello.
+ * @throws {TypeError} If the program was not opened as a worker.
+ * @throws {PeerExitError} If the parent ended before its hello.
+ * @throws {ProtocolError} If standard input does not begin with a hello.
+ *
+ * @example A worker that doubles numbers
+ * ```ts ignore
+ * import { parent } from "@duplex/ipc/parent";
+ *
+ * await using main = await parent<number>();
+ * for await (const number of main) await main.send(number * 2);
+ * ```
+ */
+export function parent<In = unknown, Out = In>(
+  options: DuplexOptions = {},
+): Promise<Duplex<In, Out>> {
+  opened ??= openStdio(options);
+  return opened as Promise<Duplex<In, Out>>;
+}
+
+async function openStdio(
+  options: DuplexOptions,
+): Promise<Duplex<unknown, unknown>> {
+  const limits = sessionOptions("Cannot open the parent", {
+    closeTimeout: Infinity,
+    ...options,
+  });
+  if ("WorkerGlobalScope" in globalThis) {
+    throw new TypeError(
+      "Cannot open the parent: this Web Worker was started by something else",
+    );
+  }
+  if (Deno.stdin.isTerminal()) {
+    throw new TypeError(
+      "Cannot open the parent: standard input is a terminal; start this program as a worker, with openPipe",
+    );
+  }
+  redirectConsole();
+  const own = {
+    ...limits,
+    role: "acceptor",
+    name: "worker",
+  } as const;
+  const session = new Session(new FrameWire(new StdioStream(), own), own);
+  const timer = setTimeout(() => {
+    session.fail(
+      new DOMException(
+        `Cannot open the parent: it did not say hello within ${HELLO_TIMEOUT} ms`,
+        "TimeoutError",
+      ),
+    );
+  }, HELLO_TIMEOUT);
+  try {
+    await session.open();
+  } finally {
+    clearTimeout(timer);
+  }
+  sayGoodbyeAtEnd(session);
+  return session;
+}
+
+/** Closes the duplex of a script that has come to its end without doing so. */
+function sayGoodbyeAtEnd(session: Session<unknown, unknown>): void {
+  let open = true;
+  const onEnd = () => open = false;
+  session.closed.then(onEnd, onEnd);
+  addEventListener("beforeunload", (event) => {
+    if (!open) return;
+    // The event loop goes round until the goodbye has left.
+    event.preventDefault();
+    session.close().catch(onEnd);
+  });
+}

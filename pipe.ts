@@ -1,0 +1,275 @@
+// Copyright 2026 the Duplex authors. MIT license.
+
+/**
+ * A child process as the far end of a duplex, over its standard input and
+ * output. The child is a worker script that runs in Deno with exactly the
+ * permissions that it is given, or any program that speaks the wire.
+ *
+ * ```ts ignore
+ * import { openPipe } from "@duplex/ipc/pipe";
+ *
+ * await using worker = await openPipe<string>(new URL("./worker.ts", import.meta.url));
+ * await worker.send("Hello from main!");
+ * console.log(await worker.receive());
+ * ```
+ *
+ * @module
+ */
+
+import { FrameWire } from "./_frame.ts";
+import { type SessionOptions, sessionOptions } from "./_hello.ts";
+import { ChildStream } from "./_pipe_child.ts";
+import { StderrReader } from "./_pipe_stderr.ts";
+import { Session } from "./_session.ts";
+import { MAX_TIMER } from "./_stall.ts";
+import type { Duplex, DuplexOptions } from "./duplex.ts";
+import { absolutePath } from "./_permission_path.ts";
+import { grant, type Permissions } from "./permissions.ts";
+
+/** Options for {@linkcode openPipe}. */
+export interface PipeOptions extends DuplexOptions {
+  /**
+   * What the worker may do. Nothing that the caller may not do itself.
+   *
+   * @default {"none"}
+   */
+  permissions?: Permissions;
+  /**
+   * Arguments of the program; a Deno worker finds them in `Deno.args`.
+   *
+   * @default {[]}
+   */
+  args?: readonly string[];
+  /**
+   * Variables that the child gets beside those of this process.
+   *
+   * @default {{}}
+   */
+  env?: Readonly<Record<string, string>>;
+  /**
+   * The child's working directory.
+   *
+   * @default {the caller's}
+   */
+  cwd?: string | URL;
+  /**
+   * What becomes of the child's standard error, and of what it prints to its
+   * standard output before its hello: passed on to this process's standard
+   * error, dropped, or given line by line to a function. A line is cut after
+   * 65536 characters. The last 4 KiB go into {@linkcode PeerExitError} in any
+   * case. An error that the function throws aborts the duplex.
+   *
+   * @default {"inherit"}
+   */
+  stderr?: "inherit" | "ignore" | ((line: string) => void);
+  /**
+   * Milliseconds for the child to start and say hello.
+   *
+   * @default {10000}
+   */
+  timeout?: number;
+  /**
+   * Bytes of the worker's JavaScript heap, rounded up to a MiB. A worker that
+   * needs more ends. Only for worker scripts.
+   *
+   * @default {Deno's own limit}
+   */
+  memory?: number;
+}
+
+/** Options for {@linkcode openPipe} that name a program other than Deno. */
+export interface PipeCommandOptions
+  extends Omit<PipeOptions, "memory" | "permissions"> {
+  /**
+   * The program to start: a name that is looked for in `PATH`, or a path. It is
+   * not held in by Deno's permissions.
+   */
+  command: string;
+}
+
+/**
+ * A {@linkcode Duplex} to a child process.
+ *
+ * @typeParam In The type of the messages received.
+ * @typeParam Out The type of the messages sent.
+ */
+export interface PipeDuplex<In = unknown, Out = In> extends Duplex<In, Out> {
+  /** The child's process id. */
+  readonly pid: number;
+}
+
+/** As {@linkcode PipeOptions.timeout}: what a cold start on a busy machine takes, ten times over. */
+const DEFAULT_TIMEOUT = 10_000;
+
+const MIB = 2 ** 20;
+
+class PipeSession<In, Out> extends Session<In, Out>
+  implements PipeDuplex<In, Out> {
+  readonly pid: number;
+
+  constructor(wire: FrameWire, options: SessionOptions, pid: number) {
+    super(wire, options);
+    this.pid = pid;
+  }
+}
+
+/**
+ * Starts a worker script in a Deno process of its own and opens a duplex to it.
+ * The script gets its end from {@linkcode parent}.
+ *
+ * `close` says goodbye and waits for the worker to do the same and to exit;
+ * when its time is up, and after `abort`, the process is asked to end, with
+ * SIGTERM, and a second later made to, with SIGKILL. A worker whose parent dies
+ * ends by itself.
+ *
+ * Requires `--allow-run` for Deno's own executable, and every permission that is
+ * passed on.
+ *
+ * @typeParam In The type of the messages received.
+ * @typeParam Out The type of the messages sent.
+ *
+ * @param script The worker script.
+ * @param options What the worker may do and gets, and limits.
+ * @returns The duplex, when both sides have said hello.
+ * @throws {Deno.errors.NotCapable} If the caller does not hold a permission that
+ *   it grants, or may not run Deno. Nothing has been started then.
+ * @throws {PeerExitError} If the worker ended before its hello; it says what the
+ *   worker wrote to its standard error.
+ * @throws {DOMException} If the worker did not say hello in time ("TimeoutError").
+ * @throws {RangeError} If an option is out of range.
+ *
+ * @example Usage
+ * ```ts ignore
+ * import { openPipe } from "@duplex/ipc/pipe";
+ *
+ * await using worker = await openPipe<string>(
+ *   new URL("./worker.ts", import.meta.url),
+ *   { permissions: { read: ["./data"] } },
+ * );
+ * await worker.send("Hello from main!");
+ * console.log(await worker.receive());
+ * ```
+ */
+export function openPipe<In = unknown, Out = In>(
+  script: string | URL,
+  options?: PipeOptions,
+): Promise<PipeDuplex<In, Out>>;
+/**
+ * Starts a program and opens a duplex to it. It must speak the wire that
+ * PROTOCOL.md describes on its standard input and output;
+ * `examples/hello/duplex.py` does so in Python.
+ *
+ * Requires `--allow-run` for the program. Deno's permissions do not hold it in.
+ *
+ * @typeParam In The type of the messages received.
+ * @typeParam Out The type of the messages sent.
+ *
+ * @param options The program and what it gets, and limits.
+ * @returns The duplex, when both sides have said hello.
+ * @throws {Deno.errors.NotCapable} If the caller may not run the program.
+ * @throws {Deno.errors.NotFound} If there is no such program.
+ * @throws {PeerExitError} If the program ended before its hello.
+ * @throws {DOMException} If it did not say hello in time ("TimeoutError").
+ * @throws {RangeError} If an option is out of range.
+ *
+ * @example A worker in Python
+ * ```ts ignore
+ * import { openPipe } from "@duplex/ipc/pipe";
+ *
+ * await using worker = await openPipe<string>({
+ *   command: "python3",
+ *   args: ["worker.py"],
+ * });
+ * await worker.send("Hello from main!");
+ * console.log(await worker.receive());
+ * ```
+ */
+export function openPipe<In = unknown, Out = In>(
+  options: PipeCommandOptions,
+): Promise<PipeDuplex<In, Out>>;
+export async function openPipe<In, Out>(
+  target: string | URL | PipeCommandOptions,
+  options: PipeOptions = {},
+): Promise<PipeDuplex<In, Out>> {
+  const isScript = typeof target === "string" || target instanceof URL;
+  const chosen = isScript ? options : target;
+  const { stderr = "inherit", timeout = DEFAULT_TIMEOUT } = chosen;
+  const limits: SessionOptions = {
+    ...sessionOptions("Cannot open a pipe", chosen),
+    role: "opener",
+    name: "main",
+  };
+  checkPositive("timeout", timeout);
+  const [label, command, args] = isScript
+    ? [nameOf(target), Deno.execPath(), denoArgs(target, options)]
+    : [target.command, target.command, [...target.args ?? []]];
+  const child = spawn(command, args, chosen);
+  const onPrintError = (error: unknown) => session.abort(error);
+  const errors = new StderrReader(child.stderr, stderr, onPrintError);
+  const wire = new FrameWire(new ChildStream(label, child, errors), {
+    ...limits,
+    onText: (text) => errors.print(text),
+  });
+  const session = new PipeSession<In, Out>(wire, limits, child.pid);
+  const onTimeout = () =>
+    session.fail(
+      new DOMException(
+        `Cannot open a pipe to "${label}": it did not say hello within ${timeout} ms${errors.lastWords}`,
+        "TimeoutError",
+      ),
+    );
+  const timer = timeout > MAX_TIMER
+    ? undefined
+    : setTimeout(onTimeout, timeout);
+  try {
+    await session.open();
+    return session;
+  } catch (error) {
+    await session.closed.catch(() => {});
+    throw error;
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+function spawn(
+  command: string,
+  args: string[],
+  options: Omit<PipeOptions, "memory" | "permissions">,
+): Deno.ChildProcess {
+  const { cwd, env = {} } = options;
+  return new Deno.Command(command, {
+    args,
+    env: { ...env },
+    ...(cwd === undefined ? {} : { cwd }),
+    stdin: "piped",
+    stdout: "piped",
+    stderr: "piped",
+  }).spawn();
+}
+
+/** The arguments that make Deno run a worker script, and no more than that. */
+function denoArgs(script: string | URL, options: PipeOptions): string[] {
+  const { permissions = "none", memory, args = [], cwd } = options;
+  const { flags } = grant(permissions);
+  if (memory !== undefined) {
+    checkPositive("memory", memory);
+    flags.push(`--v8-flags=--max-old-space-size=${Math.ceil(memory / MIB)}`);
+  }
+  // A path is the caller's, wherever the child is to work.
+  const target = typeof script === "string" && cwd !== undefined
+    ? absolutePath(script)
+    : String(script);
+  return ["run", "--quiet", ...flags, target, ...args];
+}
+
+function nameOf(script: string | URL): string {
+  return String(script).split("/").at(-1)!;
+}
+
+function checkPositive(name: string, value: number): void {
+  if (value > 0) return;
+  throw new RangeError(
+    `Cannot open a pipe as "${name}" must be a positive number: current value is ${value}`,
+  );
+}
