@@ -109,7 +109,14 @@ class Checker {
  */
 export function encodeJsonInto(value: unknown, target: ByteBuffer): void {
   new Checker(value).check(value, 0);
-  writeText(target, JSON.stringify(value));
+  const text = JSON.stringify(value);
+  const start = target.length;
+  try {
+    writeText(target, text);
+  } catch (error) {
+    target.length = start;
+    throw error;
+  }
 }
 
 /** Whether valid JSON nests deeper than {@linkcode MAX_DEPTH}. */

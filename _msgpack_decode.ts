@@ -8,6 +8,7 @@
  * @module
  */
 
+import { CollisionGuard } from "./_collisions.ts";
 import { defineOwn, makeError } from "./_error_values.ts";
 import { ProtocolError } from "./_errors.ts";
 import {
@@ -87,6 +88,7 @@ class Decoder {
   #position = 0;
   /** The end of what may be read: of the message, or of an extension in it. */
   #end: number;
+  readonly #guard = new CollisionGuard();
 
   constructor(bytes: Uint8Array, owned: boolean) {
     this.#bytes = bytes;
@@ -98,7 +100,7 @@ class Decoder {
   readAll(): unknown {
     const value = this.#value(0);
     if (this.#position !== this.#end) {
-      this.#fail(`there are ${this.#end - this.#position} bytes too many`);
+      this.#fail("bytes follow the message");
     }
     return value;
   }
@@ -114,9 +116,8 @@ class Decoder {
   #take(size: number): number {
     const position = this.#position;
     if (size > this.#end - position) {
-      this.#fail(
-        `${size} bytes are announced and ${this.#end - position} remain`,
-      );
+      const remaining = this.#end - position;
+      this.#fail(`a length of ${size} exceeds the remaining ${remaining}`);
     }
     this.#position = position + size;
     return position;
@@ -318,7 +319,9 @@ class Decoder {
     }
     const remaining = this.#end - this.#position;
     if (count * size > remaining) {
-      this.#fail(`${count} items are announced and ${remaining} bytes remain`);
+      this.#fail(
+        `a count of ${count} exceeds what the remaining ${remaining} can hold`,
+      );
     }
   }
 
@@ -358,9 +361,10 @@ class Decoder {
     depth: number,
   ): Map<unknown, unknown> {
     const map = new Map<unknown, unknown>(Object.entries(record));
-    map.set(firstKey, this.#value(depth + 1));
-    for (let index = 1; index < count; index++) {
-      const key = this.#key(depth + 1);
+    const buckets = this.#guard.start(count);
+    for (let index = 0; index < count; index++) {
+      const key = index === 0 ? firstKey : this.#key(depth + 1);
+      if (buckets) this.#admit(buckets, key);
       map.set(key, this.#value(depth + 1));
     }
     return map;
@@ -447,7 +451,7 @@ class Decoder {
     else if (type === EXT_REGEXP) value = this.#regexp(depth);
     else value = this.#error(depth);
     if (this.#position !== end) {
-      this.#fail(`extension type ${type} has bytes too many`);
+      this.#fail(`extension type ${type} is longer than what it holds`);
     }
     this.#end = outerEnd;
     return value;
@@ -470,8 +474,10 @@ class Decoder {
     const count = this.#count(depth);
     if (count % 2) this.#fail("a map has a key without a value");
     const map = new Map<unknown, unknown>();
+    const buckets = this.#guard.start(count >> 1);
     for (let index = 0; index < count; index += 2) {
       const key = this.#value(depth + 1);
+      if (buckets) this.#admit(buckets, key);
       map.set(key, this.#value(depth + 1));
     }
     return map;
@@ -480,10 +486,19 @@ class Decoder {
   #setExtension(depth: number): Set<unknown> {
     const count = this.#count(depth);
     const set = new Set<unknown>();
+    const buckets = this.#guard.start(count);
     for (let index = 0; index < count; index++) {
-      set.add(this.#value(depth + 1));
+      const value = this.#value(depth + 1);
+      if (buckets) this.#admit(buckets, value);
+      set.add(value);
     }
     return set;
+  }
+
+  /** Refuses keys that were chosen to make a map slow. */
+  #admit(buckets: Uint32Array, key: unknown): void {
+    if (this.#guard.admits(buckets, key)) return;
+    this.#fail("too many keys of a map or a set collide or repeat");
   }
 
   /** Reads a string that is part of an extension. */

@@ -118,7 +118,7 @@ const OTHER_VALUES: unknown[] = [
   new Float64Array([0.1, -0, NaN, -Infinity]),
   new BigInt64Array([-1n, 2n ** 63n - 1n]),
   new BigUint64Array([2n ** 64n - 1n]),
-  new DataView(new Uint8Array(NUMBERS).buffer, 3, 5),
+  new DataView(new Uint8Array(NUMBERS).buffer),
   new Uint16Array(new Uint8Array(NUMBERS).buffer, 2, 3),
   new Uint8Array(NUMBERS).subarray(3, 6),
 ];
@@ -184,6 +184,14 @@ test("msgpack.encode() sends an instance by its own enumerable fields", () => {
 test("msgpack.encode() sends a hole of an array as undefined", () => {
   // deno-lint-ignore no-sparse-arrays
   assertEquals(roundTrip([, 1]), [undefined, 1]);
+});
+
+test("msgpack.decode() gives a DataView back with the bytes that it shows", () => {
+  const view = new DataView(new Uint8Array(NUMBERS).buffer, 3, 5);
+  assertEquals(
+    roundTrip(view),
+    new DataView(new Uint8Array(NUMBERS.slice(3, 8)).buffer),
+  );
 });
 
 test("msgpack.decode() gives a Buffer back as a Uint8Array", () => {
@@ -320,9 +328,10 @@ test("msgpack.encode() leaves out of error fields what has a place of its own", 
   assertEquals(Object.keys(decoded), ["code"]);
 });
 
-/** What the peers carry as well. */
+/** What the peers carry as well; both drop a byte order mark. */
 const PLAIN_VALUES = JSON_VALUES.filter((value) =>
   !JSON.stringify(value).includes("\\ud") &&
+  !JSON.stringify(value).includes("\ufeff") &&
   !JSON.stringify(value).includes("__proto__")
 );
 
@@ -340,7 +349,9 @@ test("msgpack.encode() writes what the peers read", () => {
 
 test("msgpack.decode() reads what the peers write", () => {
   for (const value of [...PLAIN_VALUES, bytes(1, 2), -0, NaN, Infinity]) {
-    assertEquals(msgpack.decode(peerEncode(value)), value);
+    if (!Object.is(value, -0)) {
+      assertEquals(msgpack.decode(peerEncode(value)), value);
+    }
     assertEquals(
       msgpack.decode(stdEncode(value as Parameters<typeof stdEncode>[0])),
       value,
@@ -361,7 +372,8 @@ test("msgpack.decode() reads what the peers write", () => {
 });
 
 test("msgpack.encode() writes the same bytes as @msgpack/msgpack", () => {
-  for (const value of [...PLAIN_VALUES, bytes(1, 2), -0, NaN, Infinity]) {
+  // The peer writes -0 as 0.
+  for (const value of [...PLAIN_VALUES, bytes(1, 2), NaN, Infinity]) {
     assertEquals(msgpack.encode(value), peerEncode(value));
   }
 });

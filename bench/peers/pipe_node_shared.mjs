@@ -1,0 +1,34 @@
+// Copyright 2026 the Duplex authors. MIT license.
+
+/**
+ * What both sides of the Node measurement use.
+ *
+ * @module
+ */
+
+/** The lines of `../_log_line.ts`. */
+export function logLines(count) {
+  return Array.from({ length: count }, (_, index) => ({
+    time: "2026-11-23T06:59:25.123Z",
+    level: "info",
+    message: `GET /page-${index}.html 200`,
+    host: "web-1",
+    pid: 4242 + index,
+    ms: 12.5,
+    bytes: 5120,
+    ok: true,
+  }));
+}
+
+/**
+ * Sends as fast as the channel takes them: while `send` says that there is
+ * room, nothing is waited for; once it says that there is none, the next
+ * message's callback is.
+ */
+export async function sendAll(end, messages, count) {
+  const { length } = messages;
+  for (let index = 0; index < count; index++) {
+    if (end.send(messages[index % length]) || ++index === count) continue;
+    await new Promise((resolve) => end.send(messages[index % length], resolve));
+  }
+}

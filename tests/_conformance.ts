@@ -1,0 +1,376 @@
+// Copyright 2026 the Duplex authors. MIT license.
+
+/**
+ * The contract of {@linkcode Duplex} as tests. Every transport passes them
+ * unchanged, the in-memory pair included; what differs is only how the far side
+ * comes to run {@linkcode behave}.
+ *
+ * @module
+ */
+
+import {
+  assert,
+  assertEquals,
+  assertFalse,
+  assertInstanceOf,
+  assertRejects,
+  assertStrictEquals,
+  assertStringIncludes,
+  assertThrows,
+} from "@std/assert";
+import {
+  ClosedError,
+  DeadlockError,
+  type Duplex,
+  type DuplexOptions,
+  PeerExitError,
+} from "@duplex/ipc/duplex";
+import type { Command } from "./_behaviours.ts";
+import { SAMPLE_VALUES } from "./_sample_values.ts";
+
+/** A transport under test. */
+export interface Subject {
+  /** Begins the names of the tests. */
+  name: string;
+  /** What the tests may do; no more than the transport's documentation says. */
+  permissions: Deno.PermissionOptions;
+  /** Opens a duplex whose far side runs `behave` with limits of its own. */
+  open(options: DuplexOptions, far: DuplexOptions): Promise<Duplex>;
+}
+
+/** Registers the tests of one transport. */
+export function conformance(subject: Subject): void {
+  const { name, permissions } = subject;
+  for (const [clause, check] of Object.entries(CLAUSES)) {
+    Deno.test({
+      name: `${name} ${clause}`,
+      permissions,
+      fn: () => check(new Opener(subject)),
+    });
+  }
+}
+
+/** Opens the duplex of one test. */
+class Opener {
+  readonly #subject: Subject;
+
+  constructor(subject: Subject) {
+    this.#subject = subject;
+  }
+
+  async open(
+    command: Command,
+    options: DuplexOptions = {},
+    far: DuplexOptions = {},
+  ): Promise<Duplex> {
+    const duplex = await this.#subject.open(options, far);
+    await duplex.send(command);
+    return duplex;
+  }
+}
+
+/** Waits until something holds, for what has no event of its own. */
+async function until(condition: () => boolean): Promise<void> {
+  while (!condition()) await new Promise((resolve) => setTimeout(resolve, 1));
+}
+
+const BYTES = 1024;
+
+const CLAUSES: Record<string, (opener: Opener) => Promise<void>> = {
+  async "keeps the order of messages small and large"(opener) {
+    await using duplex = await opener.open({ do: "echo" });
+    const sizes = Array.from(
+      { length: 400 },
+      (_, index) =>
+        index % 100 === 99 ? 700_000 : index % 10 === 9 ? 70_000 : index,
+    );
+    const sending = (async () => {
+      for (const [number, size] of sizes.entries()) {
+        await duplex.send([number, new Uint8Array(size).fill(number)]);
+      }
+    })();
+    for (const [number, size] of sizes.entries()) {
+      const expected = [number, new Uint8Array(size).fill(number)];
+      assertEquals(await duplex.receive(), expected);
+    }
+    await sending;
+  },
+
+  async "loses nothing that arrives before anybody listens"(opener) {
+    const duplex = await opener.open({ do: "flood", count: 500 });
+    await until(() => duplex.stats.received === 500);
+    assertEquals(duplex.stats.queued, 500);
+    const numbers = await Array.fromAsync(duplex);
+    assertEquals(numbers, Array.from({ length: 500 }, (_, index) => index + 1));
+    await duplex.close();
+  },
+
+  async "carries undefined as a message"(opener) {
+    await using duplex = await opener.open({ do: "echo" });
+    await duplex.send(undefined);
+    await duplex.send(null);
+    assertStrictEquals(await duplex.receive(), undefined);
+    await until(() => duplex.stats.queued === 1);
+    assertEquals(duplex.tryReceive(), { state: "ok", value: null });
+    assertEquals(duplex.tryReceive(), { state: "empty" });
+  },
+
+  async "carries every value equal"(opener) {
+    await using duplex = await opener.open({ do: "echo" });
+    for (const [what, value] of SAMPLE_VALUES) {
+      await duplex.send(value);
+      assertEquals(await duplex.receive(), value, what);
+    }
+  },
+
+  async "refuses what cannot be sent and goes on"(opener) {
+    await using duplex = await opener.open({ do: "echo" });
+    const bad = { jobs: [{ run: () => 1 }] };
+    const error = await assertRejects(() => duplex.send(bad), TypeError);
+    assertStringIncludes(error.message, "$.jobs[0].run");
+    assertThrows(() => duplex.trySend(Symbol("no")), TypeError);
+    await duplex.send("good");
+    assertEquals(await duplex.receive(), "good");
+  },
+
+  async "refuses a message larger than the far side takes"(opener) {
+    await using duplex = await opener.open({ do: "echo" }, {}, {
+      maxMessage: BYTES,
+    });
+    const message = new Uint8Array(BYTES);
+    const error = await assertRejects(() => duplex.send(message), RangeError);
+    assertStringIncludes(error.message, String(BYTES));
+    await duplex.send(message.subarray(0, BYTES / 2));
+    assertEquals(await duplex.receive(), message.subarray(0, BYTES / 2));
+  },
+
+  async "gives up buffers that are transferred"(opener) {
+    await using duplex = await opener.open({ do: "echo" });
+    const bytes = new Uint8Array([1, 2, 3]);
+    await duplex.send(bytes, { transfer: [bytes.buffer] });
+    assertEquals(bytes.length, 0);
+    assertEquals(await duplex.receive(), new Uint8Array([1, 2, 3]));
+  },
+
+  async "takes back a send that waits and no other"(opener) {
+    const far = { windowMessages: 4 };
+    const duplex = await opener.open({ do: "take", count: 1 }, {}, far);
+    await duplex.send("taken");
+    assertEquals(await duplex.receive(), "taken");
+    while (duplex.trySend("accepted"));
+    const controller = new AbortController();
+    const { signal } = controller;
+    const first = duplex.send("first", { signal });
+    const second = duplex.send("second");
+    const reason = new Error("Changed my mind");
+    controller.abort(reason);
+    assertStrictEquals(await assertRejects(() => first), reason);
+    await assertRejects(() => duplex.send("third", { signal }), Error);
+    duplex.abort(new Error("Enough"));
+    await assertRejects(() => second, Error, "Enough");
+    await assertRejects(() => duplex.closed, Error, "Enough");
+  },
+
+  async "takes back a receive that waits"(opener) {
+    await using duplex = await opener.open({ do: "echo" });
+    const controller = new AbortController();
+    const first = duplex.receive({ signal: controller.signal });
+    const second = duplex.receive();
+    controller.abort(new Error("Changed my mind"));
+    await assertRejects(() => first, Error, "Changed my mind");
+    await duplex.send("for the second");
+    assertEquals(await second, "for the second");
+  },
+
+  async "drains what came before a goodbye and then rejects"(opener) {
+    const duplex = await opener.open({ do: "flood", count: 3 });
+    await until(() => duplex.stats.received === 3);
+    await duplex.close();
+    assertEquals(await duplex.receive(), 1);
+    assertEquals(duplex.tryReceive(), { state: "ok", value: 2 });
+    assertEquals(await duplex.receive(), 3);
+    await assertRejects(() => duplex.receive(), ClosedError);
+    assertEquals(duplex.tryReceive(), { state: "closed" });
+    await duplex.closed;
+  },
+
+  async "ends an iteration cleanly after a goodbye"(opener) {
+    const duplex = await opener.open({ do: "close" });
+    assertEquals(await Array.fromAsync(duplex), []);
+    await assertRejects(() => duplex.receive(), ClosedError);
+    await duplex.close();
+  },
+
+  async "receives what the far side sends after hearing the goodbye"(opener) {
+    const duplex = await opener.open({ do: "collect" });
+    for (const number of [1, 2, 3]) await duplex.send(number);
+    const closing = duplex.close();
+    assertEquals(await duplex.receive(), [1, 2, 3]);
+    await closing;
+    await assertRejects(() => duplex.send(4), ClosedError);
+    assertFalse(duplex.trySend(4));
+  },
+
+  async "rejects everything pending when the peer dies"(opener) {
+    const far = { windowMessages: 4 };
+    const duplex = await opener.open({ do: "die", count: 2 }, {}, far);
+    await duplex.send(1);
+    await duplex.send(2);
+    assertEquals(await duplex.receive(), "dying");
+    const accepted: unknown[] = [];
+    for (let number = 3; duplex.trySend(number); number++) {
+      accepted.push(number);
+    }
+    const waiting = duplex.send("waiting");
+    const [receive, send] = await Promise.allSettled([
+      duplex.receive(),
+      waiting,
+    ]);
+    assert(receive.status === "rejected" && send.status === "rejected");
+    const { reason } = receive;
+    assertInstanceOf(reason, PeerExitError);
+    assertStrictEquals(send.reason, reason);
+    assertEquals(reason.unsent.slice(-accepted.length), accepted);
+    assertFalse(reason.unsent.includes("waiting"));
+    await assertRejects(() => Array.fromAsync(duplex), PeerExitError);
+    assertStrictEquals(await assertRejects(() => duplex.closed), reason);
+    await assertRejects(() => duplex.close(), PeerExitError);
+  },
+
+  async "serves readers in the order that they came"(opener) {
+    await using duplex = await opener.open({ do: "echo" });
+    const readers = [duplex.receive(), duplex.receive(), duplex.receive()];
+    for (const message of ["a", "b", "c"]) await duplex.send(message);
+    assertEquals(await Promise.all(readers), ["a", "b", "c"]);
+  },
+
+  async "holds no more than the window for a slow reader"(opener) {
+    const far = { window: 64 * BYTES, windowMessages: 1000 };
+    const duplex = await opener.open({ do: "take", count: 0 }, {}, far);
+    assertEquals(await duplex.receive(), "taken");
+    let sent = 0;
+    while (duplex.trySend(new Uint8Array(10 * BYTES))) sent++;
+    // One message may begin while there is room for a byte of it.
+    assertEquals(sent, 7);
+    assertEquals(duplex.stats.inFlight, 7);
+    const waiting = duplex.send("one more");
+    duplex.abort(new Error("Enough"));
+    await assertRejects(() => waiting, Error, "Enough");
+    await assertRejects(() => duplex.closed, Error, "Enough");
+  },
+
+  async "lets control frames pass a huge message"(opener) {
+    const command: Command = { do: "floodAndTell", count: 100 };
+    const duplex = await opener.open(command, { windowMessages: 4 });
+    const huge = duplex.send(new Uint8Array(96 * BYTES * BYTES));
+    for (let number = 1; number <= 100; number++) {
+      assertEquals(await duplex.receive(), number);
+    }
+    // The flood took fifty rounds of credit, and came before the huge message.
+    assertEquals(await duplex.receive(), { received: 1 });
+    await huge;
+    await duplex.close();
+  },
+
+  async "notices that both sides only send"(opener) {
+    const limits = { windowMessages: 8, deadlockTimeout: 100 };
+    const duplex = await opener.open({ do: "onlySend" }, limits, limits);
+    const error = await assertRejects(async () => {
+      for (;;) await duplex.send("more");
+    }, DeadlockError);
+    await duplex.send("go on");
+    let answer = await duplex.receive();
+    while (answer === "more") answer = await duplex.receive();
+    const { deadlock } = answer as { deadlock: string };
+    assertStringIncludes(deadlock, '"worker"');
+    assertStringIncludes(error.message, '"main"');
+    assertStringIncludes(error.message, '"worker"');
+    await duplex.close();
+  },
+
+  async "lets the first reason of an abort stand"(opener) {
+    const duplex = await opener.open({ do: "echo" });
+    const pending = duplex.receive();
+    const reason = new Error("First");
+    duplex.abort(reason);
+    duplex.abort(new Error("Second"));
+    assertStrictEquals(await assertRejects(() => pending), reason);
+    assertStrictEquals(await assertRejects(() => duplex.receive()), reason);
+    assertStrictEquals(await assertRejects(() => duplex.send(1)), reason);
+    assertStrictEquals(await assertRejects(() => duplex.closed), reason);
+    await duplex.close();
+  },
+
+  async "hears the reason of the far side's abort"(opener) {
+    const duplex = await opener.open({ do: "abort" });
+    assertEquals(await duplex.receive(), "aborting");
+    await duplex.send("now");
+    await assertRejects(
+      () => duplex.receive(),
+      RangeError,
+      "The worker has had enough",
+    );
+    await assertRejects(() => duplex.closed, RangeError);
+  },
+
+  async "closes once, however often and from both sides"(opener) {
+    const duplex = await opener.open({ do: "close" });
+    const closing = duplex.close();
+    assertStrictEquals(duplex.close(), closing);
+    await Promise.all([closing, duplex.close(), duplex.closed]);
+    duplex.abort(new Error("Too late"));
+    await duplex.closed;
+    await duplex.close();
+  },
+
+  async "ends a far side that does not say goodbye"(opener) {
+    const duplex = await opener.open({ do: "take", count: 0 });
+    assertEquals(await duplex.receive(), "taken");
+    await duplex.send("never taken");
+    const error = await assertRejects(
+      () => duplex.close({ timeout: 50 }),
+      ClosedError,
+      "50 ms",
+    );
+    assertEquals(error.unsent.at(-1), "never taken");
+    await assertRejects(() => duplex.closed, ClosedError);
+  },
+
+  async "pipes as a transform stream"(opener) {
+    const duplex = await opener.open({ do: "echo" });
+    const words = ReadableStream.from(["one", "two", "three"]);
+    const echoed = await Array.fromAsync(words.pipeThrough(duplex));
+    assertEquals(echoed, ["one", "two", "three"]);
+    await duplex.close();
+  },
+
+  async "counts what goes through"(opener) {
+    await using duplex = await opener.open({ do: "echo" });
+    const before = duplex.stats;
+    await duplex.send(new Uint8Array(BYTES));
+    await duplex.receive();
+    const after = duplex.stats;
+    assertEquals(after.sent - before.sent, 1);
+    assertEquals(after.received - before.received, 1);
+    assert(after.bytesSent - before.bytesSent >= BYTES);
+    assert(after.bytesReceived - before.bytesReceived >= BYTES);
+    assertEquals(after.queued, 0);
+  },
+
+  async "tells of a failure once at the end of a block"(opener) {
+    const error = await assertRejects(async () => {
+      await using duplex = await opener.open({ do: "die", count: 0 });
+      assertEquals(await duplex.receive(), "dying");
+      await duplex.send("die");
+      await duplex.receive();
+    });
+    assertInstanceOf(error, PeerExitError);
+    const silent = await assertRejects(async () => {
+      await using duplex = await opener.open({ do: "die", count: 0 });
+      assertEquals(await duplex.receive(), "dying");
+      await duplex.send("die");
+      await duplex.closed.catch(() => {});
+    });
+    assertInstanceOf(silent, PeerExitError);
+  },
+};

@@ -1,0 +1,96 @@
+// Copyright 2026 the Duplex authors. MIT license.
+
+/**
+ * What tests ask of processes: whether they live, and which were started.
+ *
+ * @module
+ */
+
+/** The URL of a worker script in this folder. */
+export function workerUrl(name: string): URL {
+  return new URL(`./${name}.ts`, import.meta.url);
+}
+
+/** Whether there is a process with this id. A signal that wakes harms none. */
+export function isAlive(pid: number): boolean {
+  try {
+    Deno.kill(pid, "SIGCONT");
+    return true;
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return false;
+    throw error;
+  }
+}
+
+/** Counts the processes that are started until it is disposed of. */
+export class SpawnCounter implements Disposable {
+  readonly #command = Deno.Command;
+  count = 0;
+
+  constructor() {
+    const onSpawn = () => this.count++;
+    Deno.Command = class extends this.#command {
+      override spawn(): Deno.ChildProcess {
+        const child = super.spawn();
+        onSpawn();
+        return child;
+      }
+    };
+  }
+
+  [Symbol.dispose](): void {
+    Deno.Command = this.#command;
+  }
+}
+
+/** Collects the lines of a worker's standard error. */
+export class Lines {
+  readonly all: string[] = [];
+  readonly #waiting = new Map<string, PromiseWithResolvers<void>>();
+
+  /** Give it as the option `stderr`. */
+  readonly take = (line: string): void => {
+    this.all.push(line);
+    this.#waiting.get(line)?.resolve();
+  };
+
+  /** Waits for a line that is exactly this one. */
+  async until(line: string): Promise<void> {
+    if (this.all.includes(line)) return;
+    const waiting = Promise.withResolvers<void>();
+    this.#waiting.set(line, waiting);
+    await waiting.promise;
+  }
+}
+
+/**
+ * The processes that have `parent` as their parent, the dead among them that
+ * nobody has asked for. Reads `/proc`, which takes every permission.
+ */
+export function childrenOf(parent: number): { pid: number; state: string }[] {
+  const children = [];
+  for (const { name } of Deno.readDirSync("/proc")) {
+    const stat = /^\d+$/.test(name) ? readStat(Number(name)) : undefined;
+    if (stat?.parent === parent) {
+      children.push({ pid: Number(name), state: stat.state });
+    }
+  }
+  return children;
+}
+
+/** Whether a process runs; a dead one that nobody has asked for does not. */
+export function isRunning(pid: number): boolean {
+  const state = readStat(pid)?.state;
+  return state !== undefined && state !== "Z" && state !== "X";
+}
+
+function readStat(pid: number): { state: string; parent: number } | undefined {
+  try {
+    const text = Deno.readTextFileSync(`/proc/${pid}/stat`);
+    const [state, parent] = text.slice(text.lastIndexOf(")") + 2).split(" ");
+    return { state: state!, parent: Number(parent) };
+  } catch {
+    // It ended between two looks.
+    return undefined;
+  }
+}

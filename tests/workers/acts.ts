@@ -1,0 +1,175 @@
+// Copyright 2026 the Duplex authors. MIT license.
+
+/**
+ * A worker of many parts: its first argument names the one that it plays.
+ *
+ * @module
+ */
+
+import { parent } from "@duplex/ipc/parent";
+
+const encoder = new TextEncoder();
+
+/** Does something and tells how it went: "ok" or the error's name. */
+async function attempt(fn: () => unknown): Promise<string> {
+  try {
+    await fn();
+    return "ok";
+  } catch (error) {
+    return error instanceof Error ? error.name : String(error);
+  }
+}
+
+const ACTS: Record<string, () => Promise<void>> = {
+  async echo() {
+    await using main = await parent();
+    for await (const message of main) await main.send(message);
+  },
+
+  async probe() {
+    await using main = await parent();
+    const here = new URL(import.meta.url).pathname;
+    await main.send({
+      read: await attempt(() => Deno.readTextFileSync(here)),
+      write: await attempt(() => Deno.writeTextFileSync(`${here}.new`, "")),
+      net: await attempt(() => fetch("http://127.0.0.1:9/")),
+      listen: await attempt(() => Deno.listen({ port: 0 })),
+      env: await attempt(() => Deno.env.get("PATH")),
+      run: await attempt(() => new Deno.Command(Deno.execPath()).spawn()),
+      sys: await attempt(() => Deno.hostname()),
+      ffi: await attempt(() => Deno.dlopen("/lib/libc.so.6", {})),
+      kill: await attempt(() => Deno.kill(Deno.pid, "SIGCONT")),
+      import: await attempt(() => import("http://127.0.0.1:9/" + here)),
+    });
+  },
+
+  async held() {
+    await using main = await parent();
+    const [, kind, ...items] = Deno.args;
+    const states: string[] = [];
+    for (const path of items) {
+      const name = kind as "read";
+      states.push((await Deno.permissions.query({ name, path })).state);
+    }
+    await main.send(states);
+  },
+
+  async context() {
+    await using main = await parent();
+    const { args, cwd, env } = Deno;
+    await main.send([args, cwd(), env.get("DUPLEX_TEST")]);
+  },
+
+  async stderr() {
+    await using main = await parent();
+    Deno.stderr.writeSync(encoder.encode("one\ntwo\r\n\n"));
+    const snow = encoder.encode("snow ☃ man\n");
+    for (const byte of snow) {
+      Deno.stderr.writeSync(new Uint8Array([byte]));
+      // The parent has read the byte, as far as it wants to, when it answers.
+      await main.send("byte");
+      await main.receive();
+    }
+    Deno.stderr.writeSync(encoder.encode(`${"x".repeat(150_000)}\nlast`));
+  },
+
+  async prints() {
+    Deno.stdout.writeSync(encoder.encode("before, and 1/"));
+    Deno.stdout.writeSync(encoder.encode("2 of a line\n\0\0\0\x05\x01DUP\n"));
+    await ACTS.echo!();
+  },
+
+  async console() {
+    await using main = await parent();
+    console.log("a log");
+    console.info("an info");
+    console.debug("a debug");
+    console.warn("a warn");
+    console.error("an error");
+    console.dir({ a: "dir" });
+    console.dirxml("a dirxml");
+    console.table([{ a: "table" }]);
+    console.count("a count");
+    console.countReset("a count");
+    console.count("a count");
+    console.assert(false, "an assert");
+    console.trace("a trace");
+    console.group("a group");
+    console.log("inside");
+    console.groupEnd();
+    console.groupCollapsed("a collapsed group");
+    console.groupEnd();
+    console.time("a time");
+    console.timeLog("a time", "and more");
+    console.timeEnd("a time");
+    console.clear();
+    console.timeStamp("a time stamp");
+    await main.send("sound");
+  },
+
+  async hog() {
+    const main = await parent();
+    await main.send("begin");
+    const hoard: number[][] = [];
+    for (;;) hoard.push(new Array(1000).fill(hoard.length));
+  },
+
+  async leaves() {
+    const main = await parent();
+    await main.send("first");
+    await main.send("last");
+  },
+
+  async exits() {
+    const main = await parent();
+    await main.send("before the exit");
+    // The answer shows that the message has left.
+    await main.receive();
+    Deno.exit(Number(Deno.args[1]));
+  },
+
+  async lastWord() {
+    const main = await parent();
+    await main.receive();
+    await main.receive();
+    // The message tells that two were taken.
+    await main.send("two");
+    console.error("the disk is full\nand so am I");
+    Deno.exit(3);
+  },
+
+  async throws() {
+    const main = await parent();
+    await main.receive();
+    throw new RangeError("out of cheese");
+  },
+
+  async late() {
+    await using main = await parent();
+    for await (const _message of main);
+    for (let index = 0; index < 3; index++) await main.send(index);
+  },
+
+  async stubborn() {
+    await parent();
+    setInterval(() => {}, 1000);
+  },
+
+  async aborts() {
+    const main = await parent();
+    await main.receive();
+    main.abort(Object.assign(new RangeError("too much"), { limit: 5 }));
+  },
+
+  async hears() {
+    const main = await parent();
+    try {
+      for await (const message of main) await main.send(message);
+    } catch (error) {
+      const { name, message, limit } = error as Error & { limit?: number };
+      console.error(`${name}: ${message}, limit ${limit}`);
+    }
+  },
+};
+
+await ACTS[Deno.args[0]!]!();

@@ -1,0 +1,20 @@
+// Copyright 2026 the Duplex authors. MIT license.
+
+/**
+ * A program that opens a pipe to `acts.ts` and prints what came of it. Its
+ * arguments: the option `stderr`, the act, arguments of the act.
+ *
+ * @module
+ */
+
+import { openPipe } from "@duplex/ipc/pipe";
+import { workerUrl } from "./_processes.ts";
+
+const [stderr, ...args] = Deno.args;
+await using worker = await openPipe(workerUrl("acts"), {
+  args,
+  stderr: stderr as "inherit" | "ignore",
+});
+console.log(`child ${worker.pid}`);
+await worker.send("sound");
+console.log(await worker.receive());
