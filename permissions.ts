@@ -15,7 +15,7 @@
  * @module
  */
 
-import { absolutePath, pathOf } from "./_permission_path.ts";
+import { absolutePath, pathOf } from "./_permissions_path.ts";
 
 /**
  * What a worker may do: nothing, all that the caller may do, or Deno's own
