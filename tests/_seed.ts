@@ -1,20 +1,18 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * Randomness that can be repeated: the seed is printed, and taken from
- * `DUPLEX_SEED` where that is set and may be read.
+ * Lots that can be drawn again: the seed is printed. It is the same in every
+ * run unless `DUPLEX_SEED` gives another, or says `random`.
  *
  * @module
  */
 
-/** The seed of this run. */
+const DEFAULT_SEED = 20_261_123;
+
+/** The seed of this run. Requires `--allow-env=DUPLEX_SEED`. */
 export function seed(): number {
-  const { state } = Deno.permissions.querySync({
-    name: "env",
-    variable: "DUPLEX_SEED",
-  });
-  const given = state === "granted" ? Deno.env.get("DUPLEX_SEED") : undefined;
-  const chosen = given === undefined
+  const given = Deno.env.get("DUPLEX_SEED") ?? DEFAULT_SEED;
+  const chosen = given === "random"
     ? Math.floor(Math.random() * 2 ** 31)
     : Number(given);
   console.log(`DUPLEX_SEED=${chosen}`);

@@ -18,6 +18,7 @@ import {
 import { type Codec, json, msgpack } from "../codec.ts";
 import { ProtocolError } from "../_errors.ts";
 import { MAX_DEPTH } from "../_values.ts";
+import { random } from "./_seed.ts";
 
 /** A test that needs no permission. */
 function test(name: string, fn: () => void): void {
@@ -38,17 +39,6 @@ function assertRefused(
   assert(error.message.startsWith("Cannot decode a message: "), error.message);
   assert(error.message.includes(includes), error.message);
   return error;
-}
-
-/** Numbers in [0, 1) that are the same in every run. */
-function* random(seed: number): Generator<number, never> {
-  let state = seed;
-  while (true) {
-    state = state + 0x6d2b79f5 | 0;
-    let mixed = Math.imul(state ^ state >>> 15, 1 | state);
-    mixed = mixed + Math.imul(mixed ^ mixed >>> 7, 61 | mixed) ^ mixed;
-    yield ((mixed ^ mixed >>> 14) >>> 0) / 2 ** 32;
-  }
 }
 
 /** A message that has one of everything. */
@@ -198,9 +188,9 @@ test("msgpack.decode() gives a value or a ProtocolError for damaged bytes", () =
   const next = random(1);
   for (let round = 0; round < 20_000; round++) {
     const bytes = intact.slice();
-    const flips = 1 + Math.floor(next.next().value * 4);
+    const flips = 1 + Math.floor(next() * 4);
     for (let flip = 0; flip < flips; flip++) {
-      const bit = Math.floor(next.next().value * bytes.length * 8);
+      const bit = Math.floor(next() * bytes.length * 8);
       bytes[bit >> 3]! ^= 1 << (bit & 7);
     }
     assertValueOrProtocolError(bytes);
@@ -211,8 +201,8 @@ test("msgpack.decode() gives a value or a ProtocolError for random bytes", () =>
   const next = random(2);
   for (let round = 0; round < 50_000; round++) {
     const bytes = Uint8Array.from(
-      { length: Math.floor(next.next().value * 64) },
-      () => next.next().value * 256,
+      { length: Math.floor(next() * 64) },
+      () => next() * 256,
     );
     // Formats that hold others come first, as chance would not have it.
     if (bytes.length > 0) bytes[0] = 0x80 + (bytes[0]! & 0x5f);
@@ -377,7 +367,7 @@ test("msgpack.decode() takes large maps and sets of ordinary keys", () => {
     (index) => index * 65_536,
     (index) => index * 2 ** 33,
     (index) => index / 8,
-    () => next.next().value,
+    () => next(),
     (index) => BigInt(index),
     (index) => BigInt(index) << 20n,
     (index) => `key ${index}`,

@@ -13,11 +13,9 @@ import { decode as stdDecode } from "@std/msgpack";
 import fc from "fast-check";
 import { ByteBuffer, json, msgpack } from "../codec.ts";
 import { ProtocolError } from "../_errors.ts";
+import { seed } from "./_seed.ts";
 
-/** Repeats a run with the seed given, else runs with a fixed one. */
-const DEFAULT_SEED = 20_261_123;
-
-/** Checks a property; a failure prints the seed and the smallest example. */
+/** Checks a property; a failure shows the smallest example. */
 function check<T>(
   name: string,
   arbitrary: fc.Arbitrary<T>,
@@ -28,14 +26,14 @@ function check<T>(
     name,
     permissions: { env: ["DUPLEX_SEED"] },
     fn() {
-      const seed = Number(Deno.env.get("DUPLEX_SEED") ?? DEFAULT_SEED);
+      const drawn = seed();
       const property = fc.property(arbitrary, (value) => {
         predicate(value);
       });
-      const result = fc.check(property, { seed, numRuns });
+      const result = fc.check(property, { seed: drawn, numRuns });
       if (result.failed) {
         throw new Error(
-          `DUPLEX_SEED=${seed} fails: ${fc.defaultReportMessage(result)}`,
+          `DUPLEX_SEED=${drawn} fails: ${fc.defaultReportMessage(result)}`,
         );
       }
     },

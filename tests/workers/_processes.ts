@@ -11,28 +11,25 @@ export function workerUrl(name: string): URL {
   return new URL(`./${name}.ts`, import.meta.url);
 }
 
-/** Whether there is a process with this id. A signal that wakes harms none. */
-export function isAlive(pid: number): boolean {
-  try {
-    Deno.kill(pid, "SIGCONT");
-    return true;
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return false;
-    throw error;
-  }
-}
-
-/** Counts the processes that are started until it is disposed of. */
-export class SpawnCounter implements Disposable {
+/**
+ * Counts the processes that are started until it is disposed of, and those of
+ * them that have not ended yet. Asks for no permission.
+ */
+export class Processes implements Disposable {
   readonly #command = Deno.Command;
-  count = 0;
+  started = 0;
+  running = 0;
 
   constructor() {
-    const onSpawn = () => this.count++;
+    const onSpawn = (child: Deno.ChildProcess) => {
+      this.started++;
+      this.running++;
+      child.status.then(() => this.running--);
+    };
     Deno.Command = class extends this.#command {
       override spawn(): Deno.ChildProcess {
         const child = super.spawn();
-        onSpawn();
+        onSpawn(child);
         return child;
       }
     };

@@ -6,17 +6,28 @@
  * @module
  */
 
+import type { Duplex } from "@duplex/ipc/duplex";
 import { parent } from "@duplex/ipc/parent";
 
 const encoder = new TextEncoder();
 
-/** Does something and tells how it went: "ok" or the error's name. */
+/** Does something and tells how it went: "ok" or the error's message. */
 async function attempt(fn: () => unknown): Promise<string> {
   try {
     await fn();
     return "ok";
   } catch (error) {
-    return error instanceof Error ? error.name : String(error);
+    return String(error);
+  }
+}
+
+/** Receives 0, 1, 2 and so on up to an end, and tells how many. */
+async function countInOrder(main: Duplex, end: string): Promise<number> {
+  let count = 0;
+  for (;; count++) {
+    const message = await main.receive();
+    if (message === end) return count;
+    if (message !== count) throw new Error(`got ${message} for ${count}`);
   }
 }
 
@@ -32,14 +43,15 @@ const ACTS: Record<string, () => Promise<void>> = {
     await main.send({
       read: await attempt(() => Deno.readTextFileSync(here)),
       write: await attempt(() => Deno.writeTextFileSync(`${here}.new`, "")),
-      net: await attempt(() => fetch("http://127.0.0.1:9/")),
+      fetch: await attempt(() => fetch("http://127.0.0.1:8099/")),
+      connect: await attempt(() => Deno.connect({ port: 8099 })),
       listen: await attempt(() => Deno.listen({ port: 0 })),
       env: await attempt(() => Deno.env.get("PATH")),
       run: await attempt(() => new Deno.Command(Deno.execPath()).spawn()),
       sys: await attempt(() => Deno.hostname()),
       ffi: await attempt(() => Deno.dlopen("/lib/libc.so.6", {})),
-      kill: await attempt(() => Deno.kill(Deno.pid, "SIGCONT")),
-      import: await attempt(() => import("http://127.0.0.1:9/" + here)),
+      kill: await attempt(() => Deno.kill(Deno.ppid, "SIGCONT")),
+      import: await attempt(() => import("http://127.0.0.1:8099/" + here)),
     });
   },
 
@@ -109,7 +121,7 @@ const ACTS: Record<string, () => Promise<void>> = {
 
   async hog() {
     const main = await parent();
-    await main.send("begin");
+    await main.receive();
     const hoard: number[][] = [];
     for (;;) hoard.push(new Array(1000).fill(hoard.length));
   },
@@ -148,6 +160,33 @@ const ACTS: Record<string, () => Promise<void>> = {
     await using main = await parent();
     for await (const _message of main);
     for (let index = 0; index < 3; index++) await main.send(index);
+  },
+
+  /** Counts up, and checks that the parent does the same. */
+  async flood() {
+    await using main = await parent();
+    const sending = (async () => {
+      for (let index = 0; index < 20_000; index++) await main.send(index);
+    })();
+    const count = await countInOrder(main, "end");
+    await sending;
+    await main.send(`${count} in order`);
+  },
+
+  /** Only sends until it is told that this leads nowhere. */
+  async insists() {
+    await using main = await parent({
+      windowMessages: 8,
+      deadlockTimeout: 200,
+    });
+    try {
+      for (let index = 0;; index++) await main.send(index);
+    } catch (error) {
+      console.error(`${error}`);
+      console.error((error as Error).name);
+    }
+    const count = await countInOrder(main, "receive");
+    await main.send(`${count} in order`);
   },
 
   async stubborn() {
