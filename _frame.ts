@@ -12,6 +12,7 @@ import {
   encodeControl,
   type FrameWireOptions,
 } from "./_frame_layout.ts";
+import { settlesWithin } from "./_timer.ts";
 import { FrameReader } from "./_frame_reader.ts";
 import { FrameWriter } from "./_frame_writer.ts";
 import {
@@ -23,12 +24,22 @@ import {
   type WireEvents,
 } from "./_wire.ts";
 
+/**
+ * Milliseconds that an abort has to leave before the link is ended. A write that
+ * the far side does not read may be in its way.
+ */
+const LAST_FRAMES_TIMEOUT = 500;
+
+/** Milliseconds for which a link is read on when it can no longer be written. */
+const LAST_READ_TIMEOUT = 1_000;
+
 /** Frames over a {@linkcode ByteStream}. */
 export class FrameWire implements Wire {
   readonly #stream: ByteStream;
   readonly #options: FrameWireOptions;
   readonly #writer: FrameWriter;
   #reader: FrameReader | undefined;
+  #timer: ReturnType<typeof setTimeout> | undefined;
 
   constructor(stream: ByteStream, options: FrameWireOptions) {
     this.#stream = stream;
@@ -37,7 +48,11 @@ export class FrameWire implements Wire {
   }
 
   start(events: WireEvents): void {
-    this.#writer.onLost = (cause) => events.onLost(cause);
+    this.#writer.onLost = (cause) => {
+      // What the far side wrote before it stopped reading may still come; its
+      // end is then the reader's to tell.
+      this.#timer = setTimeout(() => events.onLost(cause), LAST_READ_TIMEOUT);
+    };
     this.#reader = new FrameReader(this.#stream, events, this.#options);
     this.#reader.run();
   }
@@ -85,14 +100,16 @@ export class FrameWire implements Wire {
     await this.#stream.close(timeout);
   }
 
-  destroy(): Promise<void> {
-    this.#stop();
-    return this.#stream.destroy();
+  async destroy(): Promise<void> {
+    const stopped = this.#stop();
+    await settlesWithin(stopped, LAST_FRAMES_TIMEOUT);
+    await this.#stream.destroy();
   }
 
-  #stop(): void {
-    this.#writer.stop();
+  #stop(): Promise<void> {
+    clearTimeout(this.#timer);
     this.#reader?.stop();
+    return this.#writer.stop();
   }
 }
 

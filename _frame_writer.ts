@@ -65,6 +65,8 @@ export class FrameWriter {
   #encoding = false;
   #writing = false;
   #stopped = false;
+  /** The loop that writes. Never rejects. */
+  #loop: Promise<void> = Promise.resolve();
   /** The batch that fills, and the one that is being written or is spare. */
   #batch = emptyBatch();
   #spare: ByteBuffer | undefined;
@@ -123,7 +125,7 @@ export class FrameWriter {
       batch.bytes.set(frame, batch.length);
       batch.length += frame.length;
     }
-    if (!this.#writing) this.#write();
+    if (!this.#writing) this.#loop = this.#write();
   }
 
   /** Settles when everything queued so far was written, or never will be. */
@@ -132,10 +134,14 @@ export class FrameWriter {
     return new Promise((resolve) => this.#waiting.push(resolve));
   }
 
-  /** Writes nothing more. */
-  stop(): void {
+  /**
+   * Writes nothing more but the control frames that go before everything else,
+   * an abort among them. Settles when they were written, or never will be.
+   */
+  stop(): Promise<void> {
     this.#stopped = true;
     this.#wake();
+    return this.#loop;
   }
 
   /** Encodes behind an empty header; after a throw the batch is what it was. */
@@ -190,7 +196,7 @@ export class FrameWriter {
       this.#stream.writeSync === undefined || this.#queue.length > 0 ||
       inFlight + length > SYNC_SIZE
     ) {
-      this.#write();
+      this.#loop = this.#write();
       return;
     }
     this.#batch.length = LEAD;
@@ -205,10 +211,12 @@ export class FrameWriter {
   async #write(): Promise<void> {
     this.#writing = true;
     try {
-      while (!this.#stopped) {
+      for (;;) {
         const urgent = this.#urgent.shift();
         if (urgent !== undefined) {
           await this.#stream.write(urgent);
+        } else if (this.#stopped) {
+          break;
         } else if (this.#queue.length > 0) {
           await this.#writeQueued(this.#queue[0]!);
         } else if (this.#batch.length > LEAD) {
@@ -252,6 +260,7 @@ export class FrameWriter {
   }
 
   #fail(cause: unknown): void {
+    this.#urgent = [];
     if (this.#stopped) return;
     this.stop();
     this.onLost(cause);

@@ -81,13 +81,20 @@ export function sessionOptions(
   return complete;
 }
 
+/**
+ * The most messages in flight: half of what 32 bits count, so that a number cut
+ * to 32 bits tells old from new.
+ */
+const MAX_MESSAGES = 2 ** 31 - 1;
+
+/** The largest message: what its total size is written in, less its header. */
+const MAX_SIZE = 2 ** 32 - 1 - 64;
+
 /** What each limit may be: whether it must be whole, and the most. */
 const LIMITS = [
   ["window", true, Number.MAX_SAFE_INTEGER],
-  // Half of what 32 bits count, so that a cut number tells old from new.
-  ["windowMessages", true, 2 ** 31 - 1],
-  // What the total size of a parted message is written in.
-  ["maxMessage", true, 2 ** 32 - 1],
+  ["windowMessages", true, MAX_MESSAGES],
+  ["maxMessage", true, MAX_SIZE],
   ["deadlockTimeout", false, Infinity],
   ["closeTimeout", false, Infinity],
 ] as const;
@@ -121,20 +128,19 @@ export function readHello(
   fields: ControlFields,
   options: SessionOptions,
 ): PeerHello {
-  const { version, name } = fields;
+  const version = unsigned(fields, "version");
   if (version !== VERSION) {
     throw new ProtocolError(
-      `Cannot talk to the far side: it speaks version ${
-        String(version)
-      } of the protocol and this side version ${VERSION}`,
+      `Cannot talk to the far side: it speaks version ${version} of the protocol and this side version ${VERSION}`,
     );
   }
+  const { name } = fields;
   return {
     name: typeof name === "string" ? name.slice(0, MAX_TEXT_LENGTH) : "peer",
     codec: agreeOnCodec(fields.codecs, options),
     window: positive(fields, "window"),
-    windowMessages: positive(fields, "messages"),
-    maxMessage: positive(fields, "maxMessage"),
+    windowMessages: Math.min(positive(fields, "messages"), MAX_MESSAGES),
+    maxMessage: Math.min(positive(fields, "maxMessage"), MAX_SIZE),
   };
 }
 

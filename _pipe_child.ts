@@ -9,6 +9,7 @@
 
 import { PeerExitError, type PeerExitErrorOptions } from "./_errors.ts";
 import type { ByteStream } from "./_frame_layout.ts";
+import { settlesWithin } from "./_timer.ts";
 import type { StderrReader } from "./_pipe_stderr.ts";
 
 /** Milliseconds that a child has to end by itself, and again after SIGTERM. */
@@ -123,21 +124,5 @@ export class ChildStream implements ByteStream {
         stderr: this.#stderr.tail,
       },
     );
-  }
-}
-
-/** Whether a promise settles before the time is up. Leaves no timer behind. */
-async function settlesWithin(
-  promise: Promise<unknown>,
-  timeout: number,
-): Promise<boolean> {
-  let timer: ReturnType<typeof setTimeout> | undefined;
-  const late = new Promise<boolean>((resolve) => {
-    timer = setTimeout(() => resolve(false), Math.min(timeout, 2 ** 31 - 1));
-  });
-  try {
-    return await Promise.race([promise.then(() => true), late]);
-  } finally {
-    clearTimeout(timer);
   }
 }

@@ -24,7 +24,8 @@ import {
   type SessionOptions,
   unsigned,
 } from "./_hello.ts";
-import { MAX_TIMER, StallWatch } from "./_stall.ts";
+import { StallWatch } from "./_stall.ts";
+import { MAX_TIMER } from "./_timer.ts";
 import { readableOf, writableOf } from "./_streams.ts";
 import { WaitQueue } from "./_wait_queue.ts";
 import {
@@ -318,7 +319,8 @@ export class Session<In = unknown, Out = In>
   /** Whether the far side's window takes one more message. */
   #hasRoom(): boolean {
     const peer = this.#peer;
-    return peer !== undefined && this.#bytesInFlight < peer.window &&
+    return peer !== undefined && !this.#lost &&
+      this.#bytesInFlight < peer.window &&
       this.#inFlight.length < peer.windowMessages;
   }
 
@@ -414,6 +416,11 @@ export class Session<In = unknown, Out = In>
   }
 
   #checkNumber(number: number): void {
+    if (this.#heardGoodbye) {
+      throw new ProtocolError(
+        `Cannot take message ${number}: the far side has said goodbye`,
+      );
+    }
     const expected = (this.#received + 1) >>> 0;
     if (number !== expected) {
       throw new ProtocolError(
@@ -446,10 +453,10 @@ export class Session<In = unknown, Out = In>
     this.#taken++;
     this.#bytesToCredit += size;
     const { window, windowMessages } = this.#options;
+    const isAwaited = this.#stall.onTake();
     if (
-      this.#taken - this.#credited >= windowMessages / 2 ||
+      isAwaited || this.#taken - this.#credited >= windowMessages / 2 ||
       this.#bytesToCredit >= window / 2 ||
-      this.#stall.onTake() ||
       (this.#heardGoodbye && this.#inbox.length === 0)
     ) this.#giveCredit();
   }
@@ -500,6 +507,7 @@ export class Session<In = unknown, Out = In>
       await this.#sendersGone.promise;
     }
     if (this.#failure !== undefined) throw this.#failure.error;
+    if (this.#lost) return await this.#closed.promise;
     if (this.#finished) return;
     this.#wire.control(KIND.goodbye, { sent: this.#sent, taken: this.#taken });
     this.#credited = this.#taken;
@@ -514,7 +522,9 @@ export class Session<In = unknown, Out = In>
       ? undefined
       : setTimeout(() => this.#onCloseTimeout(timeout), timeout);
     try {
-      await this.#end();
+      // What goes wrong here goes wrong with the duplex, and is told below
+      // once nothing is left of it.
+      await this.#end().catch(() => {});
       await this.#closed.promise;
     } catch (error) {
       if (!this.#aborted) throw error;

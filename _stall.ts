@@ -9,8 +9,7 @@
  * @module
  */
 
-/** The longest that a timer can wait; a longer timeout is none. */
-export const MAX_TIMER = 2 ** 31 - 1;
+import { MAX_TIMER } from "./_timer.ts";
 
 /** What a {@linkcode StallWatch} asks of its session. */
 export interface StallEvents {
@@ -72,9 +71,9 @@ export class StallWatch {
 
   /** This side takes a message; `true` if the far side must know at once. */
   onTake(): boolean {
+    this.#moved = true;
     if (!this.#stalled && !this.#peerStalled) return false;
     this.#peerStalled = false;
-    this.#moved = true;
     if (this.#stalled) {
       this.#stalled = false;
       this.#arm();

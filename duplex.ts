@@ -120,7 +120,7 @@ export interface DuplexOptions {
   windowMessages?: number;
   /**
    * Bytes of the largest message that is taken from the far side, at most
-   * 4294967295. A peer cannot make this side set aside more.
+   * 4294967231. A peer cannot make this side set aside more.
    *
    * @default {268435456}
    */

@@ -77,16 +77,12 @@ class StdioStream implements ByteStream {
    */
   hold(held: boolean): void {
     this.#held = held;
-    clearInterval(this.#watch);
-    if (!held) {
+    if (held) {
+      this.#watchParent();
+    } else {
+      clearInterval(this.#watch);
       this.#released?.resolve();
-      return;
     }
-    const watch = setInterval(() => {
-      if (Deno.ppid !== this.#parentId) exitSoon();
-    }, ORPHAN_CHECK);
-    Deno.unrefTimer(watch);
-    this.#watch = watch;
   }
 
   diagnose(cause: unknown, unsent: readonly unknown[]): Promise<Error> {
@@ -99,12 +95,22 @@ class StdioStream implements ByteStream {
   }
 
   close(): Promise<void> {
-    clearInterval(this.#watch);
+    // The script may go on without its duplex, though not without its parent.
+    this.#watchParent();
     return Promise.resolve();
   }
 
   destroy(): Promise<void> {
     return this.close();
+  }
+
+  #watchParent(): void {
+    clearInterval(this.#watch);
+    const watch = setInterval(() => {
+      if (Deno.ppid !== this.#parentId) exitSoon();
+    }, ORPHAN_CHECK);
+    Deno.unrefTimer(watch);
+    this.#watch = watch;
   }
 }
 

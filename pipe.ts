@@ -21,9 +21,9 @@ import { type SessionOptions, sessionOptions } from "./_hello.ts";
 import { ChildStream } from "./_pipe_child.ts";
 import { StderrReader } from "./_pipe_stderr.ts";
 import { Session } from "./_session.ts";
-import { MAX_TIMER } from "./_stall.ts";
+import { MAX_TIMER } from "./_timer.ts";
 import type { Duplex, DuplexOptions } from "./duplex.ts";
-import { absolutePath } from "./_permission_path.ts";
+import { absolutePath } from "./_permissions_path.ts";
 import { grant, type Permissions } from "./permissions.ts";
 
 /** Options for {@linkcode openPipe}. */
@@ -200,6 +200,7 @@ export async function openPipe<In, Out>(
     name: "main",
   };
   checkPositive("timeout", timeout);
+  checkStderr(stderr);
   const [label, command, args] = isScript
     ? [nameOf(target), Deno.execPath(), denoArgs(target, options)]
     : [target.command, target.command, [...target.args ?? []]];
@@ -253,13 +254,13 @@ function denoArgs(script: string | URL, options: PipeOptions): string[] {
   const { permissions = "none", memory, args = [], cwd } = options;
   const { flags } = grant(permissions);
   if (memory !== undefined) {
-    checkPositive("memory", memory);
+    checkPositive("memory", memory, Number.MAX_SAFE_INTEGER);
     flags.push(`--v8-flags=--max-old-space-size=${Math.ceil(memory / MIB)}`);
   }
-  // A path is the caller's, wherever the child is to work.
+  // A path is the caller's, wherever the child is to work, and no flag.
   const target = typeof script === "string" && cwd !== undefined
     ? absolutePath(script)
-    : String(script);
+    : String(script).replace(/^-/, "./-");
   return ["run", "--quiet", ...flags, target, ...args];
 }
 
@@ -267,9 +268,21 @@ function nameOf(script: string | URL): string {
   return String(script).split("/").at(-1)!;
 }
 
-function checkPositive(name: string, value: number): void {
-  if (value > 0) return;
+function checkPositive(name: string, value: number, most = Infinity): void {
+  if (value > 0 && value <= most) return;
+  const range = most === Infinity ? "" : ` up to ${most}`;
   throw new RangeError(
-    `Cannot open a pipe as "${name}" must be a positive number: current value is ${value}`,
+    `Cannot open a pipe as "${name}" must be a positive number${range}: current value is ${value}`,
+  );
+}
+
+function checkStderr(stderr: unknown): void {
+  if (
+    stderr === "inherit" || stderr === "ignore" || typeof stderr === "function"
+  ) return;
+  throw new TypeError(
+    `Cannot open a pipe as "stderr" must be "inherit", "ignore" or a function: current value is ${
+      Deno.inspect(stderr)
+    }`,
   );
 }

@@ -22,7 +22,7 @@ const NODE_JSON = "Node, fork, json";
 const NODE_ADVANCED = "Node, fork, advanced";
 const DENO = "Deno, bare standard streams";
 
-const ROUNDS = 5;
+const ROUNDS = 7;
 const QUICK_ROUNDS = 3;
 /** How much less there is to do with `--quick`. */
 const QUICK = 5;
@@ -57,8 +57,8 @@ const SCENARIOS: readonly Scenario[] = [
     title: "A log line there and back",
     unit: "microseconds",
     isRate: false,
-    count: 5_000,
-    warm: 2_000,
+    count: 2_000,
+    warm: 1_000,
     others: [PYTHON, NODE_JSON, NODE_ADVANCED, DENO],
     target: {
       text: "at most 1.00 times Python's Pipe",
@@ -71,7 +71,7 @@ const SCENARIOS: readonly Scenario[] = [
     title: "Log lines one way, to the worker",
     unit: "lines/s",
     isRate: true,
-    count: 200_000,
+    count: 100_000,
     warm: 20_000,
     others: [PYTHON, NODE_JSON, NODE_ADVANCED],
     target: LINES_TARGET,
@@ -81,7 +81,7 @@ const SCENARIOS: readonly Scenario[] = [
     title: "Log lines one way, from the worker",
     unit: "lines/s",
     isRate: true,
-    count: 200_000,
+    count: 100_000,
     warm: 20_000,
     others: [PYTHON, NODE_JSON, NODE_ADVANCED],
     target: LINES_TARGET,
@@ -91,8 +91,8 @@ const SCENARIOS: readonly Scenario[] = [
     title: "1 MiB of bytes one way, to the worker",
     unit: "megabytes/s",
     isRate: true,
-    count: 500,
-    warm: 50,
+    count: 300,
+    warm: 30,
     others: [DENO, PYTHON, NODE_ADVANCED],
     target: BYTES_TARGET,
   },
@@ -101,8 +101,8 @@ const SCENARIOS: readonly Scenario[] = [
     title: "1 MiB of bytes one way, from the worker",
     unit: "megabytes/s",
     isRate: true,
-    count: 500,
-    warm: 50,
+    count: 300,
+    warm: 30,
     others: [DENO, PYTHON, NODE_ADVANCED],
     target: BYTES_TARGET,
   },

@@ -52,6 +52,8 @@ const BEHAVIOURS = {
   async abort(main: Duplex) {
     await main.send("aborting");
     await main.receive();
+    // The reason must pass a write that is under way and one that waits.
+    main.send(new Uint8Array(2 ** 20)).catch(() => {});
     main.abort(new RangeError("The worker has had enough"));
   },
   /** Sends numbers, and tells how many messages had come when they were sent. */

@@ -306,7 +306,7 @@ const CLAUSES: Record<string, (opener: Opener) => Promise<void>> = {
     assertEquals(await duplex.receive(), "aborting");
     await duplex.send("now");
     await assertRejects(
-      () => duplex.receive(),
+      () => Array.fromAsync(duplex),
       RangeError,
       "The worker has had enough",
     );

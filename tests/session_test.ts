@@ -134,6 +134,11 @@ const FAULTS: [string, Uint8Array[], string][] = [
     "goodbye after 5 messages",
   ],
   [
+    "a message after the goodbye",
+    [HELLO, control(KIND.goodbye, { sent: 0, taken: 0 }), data(1, "x")],
+    "has said goodbye",
+  ],
+  [
     "more messages than the window",
     [HELLO, ...[1, 2, 3, 4, 5, 6].map((number) => data(number, "x"))],
     "more than the window",

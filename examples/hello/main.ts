@@ -1,3 +1,5 @@
+// Copyright 2026 the Duplex authors. MIT license.
+
 import { openPipe } from "@duplex/ipc/pipe";
 
 const script = new URL("./worker.ts", import.meta.url);

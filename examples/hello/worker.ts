@@ -1,3 +1,5 @@
+// Copyright 2026 the Duplex authors. MIT license.
+
 import { parent } from "@duplex/ipc/parent";
 
 await using main = await parent<string>();

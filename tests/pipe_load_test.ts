@@ -1,0 +1,118 @@
+// Copyright 2026 the Duplex authors. MIT license.
+
+/**
+ * What a pipe bears: a slow reader, a huge message, a thousand children.
+ *
+ * @module
+ */
+
+import { assert, assertEquals, assertLess } from "@std/assert";
+import { openPipe } from "../pipe.ts";
+import { childrenOf, workerUrl } from "./workers/_processes.ts";
+import type { WriterReport } from "./workers/load.ts";
+
+/** What the documentation says that `openPipe` requires, and no more. */
+const RUN = { run: [Deno.execPath()] };
+
+const MIB = 2 ** 20;
+
+const cell = new Int32Array(new SharedArrayBuffer(4));
+
+/** Holds the thread up, as a long computation would. */
+function compute(milliseconds: number): void {
+  Atomics.wait(cell, 0, 0, milliseconds);
+}
+
+Deno.test({
+  name: "openPipe() holds the memory of a writer whose reader is slow",
+  permissions: RUN,
+  async fn() {
+    const count = 1024;
+    const window = 4 * MIB;
+    await using worker = await openPipe<Uint8Array | number | WriterReport>(
+      workerUrl("load"),
+      { args: ["write", `${count}`, `${MIB}`], window },
+    );
+    let cost = await worker.receive();
+    while (typeof cost !== "number") cost = await worker.receive();
+    console.log("cost", cost);
+    let received = 0;
+    for (; received < count; received++) {
+      const message = await worker.receive();
+      assert(message instanceof Uint8Array && message.length === MIB);
+      assertEquals(message[0], received % 256);
+      // The writer takes this long to hand a hundred messages over.
+      compute(100 * cost);
+    }
+    const { growth, inFlight } = await worker.receive() as WriterReport;
+    console.log(growth / MIB, inFlight);
+    assertLess(growth, window + 32 * MIB);
+    assert(inFlight <= window / MIB + 1, `${inFlight} in flight`);
+  },
+});
+
+async function sha256(bytes: Uint8Array<ArrayBuffer>): Promise<string> {
+  return new Uint8Array(await crypto.subtle.digest("SHA-256", bytes)).toHex();
+}
+
+/** Bytes that look like chance and are always the same. */
+function noise(size: number): Uint8Array<ArrayBuffer> {
+  const words = new Uint32Array(size / 4);
+  let state = 0x9e3779b9;
+  for (let index = 0; index < words.length; index++) {
+    state ^= state << 13;
+    state ^= state >>> 17;
+    state ^= state << 5;
+    words[index] = state;
+  }
+  return new Uint8Array(words.buffer);
+}
+
+Deno.test({
+  name: "openPipe() carries a message of 256 MiB each way",
+  permissions: RUN,
+  async fn() {
+    const maxMessage = 300 * MIB;
+    await using worker = await openPipe<Uint8Array<ArrayBuffer>>(
+      workerUrl("load"),
+      { args: ["echo", `${maxMessage}`], maxMessage },
+    );
+    const message = noise(256 * MIB);
+    const expected = await sha256(message);
+    await worker.send(message);
+    const there = new Uint8Array(await worker.receive());
+    assertEquals(there.toHex(), expected);
+    const back = await worker.receive();
+    assertEquals(back.length, 256 * MIB);
+    assertEquals(await sha256(back), expected);
+  },
+});
+
+/** The descriptors that this process has open, but for the one that looks. */
+function openDescriptors(): number {
+  return [...Deno.readDirSync("/proc/self/fd")].length;
+}
+
+Deno.test({
+  name: "openPipe() leaves nothing of a thousand short children behind",
+  // Looking into /proc takes every permission.
+  permissions: "inherit",
+  ignore: Deno.build.os !== "linux",
+  async fn() {
+    async function runOne(number: number): Promise<void> {
+      const worker = await openPipe(workerUrl("short"));
+      await worker.send(number);
+      assertEquals(await worker.receive(), number);
+      await worker.close();
+    }
+    async function runMany(first: number, end: number): Promise<void> {
+      for (let number = first; number < end; number++) await runOne(number);
+    }
+    // What is opened once and for all is open after these.
+    await Promise.all([runOne(0), runOne(1)]);
+    const before = openDescriptors();
+    await Promise.all([runMany(0, 500), runMany(500, 1000)]);
+    assertEquals(openDescriptors(), before);
+    assertEquals(childrenOf(Deno.pid), []);
+  },
+});
