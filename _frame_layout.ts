@@ -8,7 +8,7 @@
  * @module
  */
 
-import { decode, encode, type ValueMap } from "@std/msgpack";
+import { msgpack } from "./codec.ts";
 import { ProtocolError } from "./_errors.ts";
 import { type ControlFields, type ControlKind, KIND } from "./_wire.ts";
 
@@ -81,7 +81,7 @@ export function encodeControl(
   kind: ControlKind,
   fields: ControlFields,
 ): Uint8Array<ArrayBuffer> {
-  const map = encode(fields as ValueMap);
+  const map = msgpack.encode(fields);
   const magic = kind === KIND.hello ? MAGIC : new Uint8Array();
   const frame = new Uint8Array(NEXT_HEADER_SIZE + magic.length + map.length);
   new DataView(frame.buffer).setUint32(0, frame.length - LENGTH_SIZE);
@@ -105,7 +105,7 @@ export function decodeControl(body: Uint8Array): ControlFields {
   }
   let fields: unknown;
   try {
-    fields = decode(body.slice(start));
+    fields = msgpack.decode(body.subarray(start));
   } catch (cause) {
     throw new ProtocolError(
       `Cannot read a control frame of kind ${kind}: it holds no MessagePack`,

@@ -163,10 +163,7 @@ function agreeOnCodec(theirs: unknown, options: SessionOptions): Codec {
 
 /** A field that must be a whole number from 0 up. */
 export function unsigned(fields: ControlFields, name: string): number {
-  // 64-bit integers come out of `@std/msgpack` as bigints.
-  const value = typeof fields[name] === "bigint"
-    ? Number(fields[name])
-    : fields[name];
+  const value = fields[name];
   if (typeof value === "number" && Number.isSafeInteger(value) && value >= 0) {
     return value;
   }

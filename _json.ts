@@ -7,9 +7,8 @@
  * @module
  */
 
-import type { ByteBuffer } from "./_byte_buffer.ts";
+import { type ByteBuffer, readText, writeText } from "./_byte_buffer.ts";
 import { ProtocolError } from "./_errors.ts";
-import { readText, writeText } from "./_text.ts";
 import { explainRefusal } from "./_value_path.ts";
 import { describeUnsendable, isRecord, MAX_DEPTH } from "./_values.ts";
 

@@ -9,15 +9,8 @@
  */
 
 import { CollisionGuard } from "./_collisions.ts";
-import { defineOwn, makeError } from "./_error_values.ts";
-import { ProtocolError } from "./_errors.ts";
 import {
-  bytesToBigint,
-  bytesToDate,
-  bytesToUtf16,
-} from "./_msgpack_payloads.ts";
-import { readText } from "./_text.ts";
-import {
+  defineOwn,
   EXT_ARRAY_BUFFER,
   EXT_BIGINT,
   EXT_ERROR,
@@ -29,9 +22,17 @@ import {
   EXT_UNDEFINED,
   EXT_UTF16,
   EXT_VIEW,
+  makeError,
   MAX_DEPTH,
   VIEW_KINDS,
 } from "./_values.ts";
+import { ProtocolError } from "./_errors.ts";
+import {
+  bytesToBigint,
+  bytesToDate,
+  bytesToUtf16,
+} from "./_msgpack_payloads.ts";
+import { readText } from "./_byte_buffer.ts";
 
 /**
  * From this size on, a byte array of a message that the caller gave up is a

@@ -8,13 +8,12 @@
  * @module
  */
 
-import type { ByteBuffer } from "./_byte_buffer.ts";
-import { errorClass, errorErrors, errorFields } from "./_error_values.ts";
-import { bigintToBytes, utf16ToBytes } from "./_msgpack_payloads.ts";
-import { writeText } from "./_text.ts";
-import { explainRefusal } from "./_value_path.ts";
+import { type ByteBuffer, writeText } from "./_byte_buffer.ts";
 import {
   describeUnsendable,
+  errorClass,
+  errorErrors,
+  errorFields,
   EXT_ARRAY_BUFFER,
   EXT_BIGINT,
   EXT_ERROR,
@@ -31,6 +30,8 @@ import {
   MAX_DEPTH,
   viewKind,
 } from "./_values.ts";
+import { bigintToBytes, utf16ToBytes } from "./_msgpack_payloads.ts";
+import { explainRefusal } from "./_value_path.ts";
 
 /**
  * Strings up to this length are written by a loop as long as they are ASCII:

@@ -12,7 +12,6 @@
  * @module
  */
 
-import { Deque } from "./_deque.ts";
 import { ClosedError, DeadlockError, ProtocolError } from "./_errors.ts";
 import {
   DEFAULT_OPTIONS,
@@ -27,7 +26,7 @@ import {
 import { StallWatch } from "./_stall.ts";
 import { MAX_TIMER } from "./_timer.ts";
 import { readableOf, writableOf } from "./_streams.ts";
-import { WaitQueue } from "./_wait_queue.ts";
+import { Deque, WaitQueue } from "./_queues.ts";
 import {
   type ControlFields,
   type ControlKind,

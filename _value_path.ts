@@ -8,8 +8,7 @@
  * @module
  */
 
-import { errorErrors, errorFields } from "./_error_values.ts";
-import { isRecord, MAX_DEPTH } from "./_values.ts";
+import { errorErrors, errorFields, isRecord, MAX_DEPTH } from "./_values.ts";
 
 /** A path longer than this is shown by its two ends. */
 const MAX_PATH_LENGTH = 200;

@@ -20,7 +20,6 @@ import type { ByteStream } from "./_frame_layout.ts";
 import { PeerExitError } from "./_errors.ts";
 import { FrameWire } from "./_frame.ts";
 import { sessionOptions } from "./_hello.ts";
-import { redirectConsole } from "./_parent_console.ts";
 import { Session } from "./_session.ts";
 
 /**
@@ -34,9 +33,6 @@ const ORPHAN_GRACE = 1_000;
  * would tell of its end.
  */
 const ORPHAN_CHECK = 250;
-
-/** Milliseconds that the parent has for its hello, which it says at once. */
-const HELLO_TIMEOUT = 10_000;
 
 /** The child's standard streams, which block, as a stream of bytes. */
 class StdioStream implements ByteStream {
@@ -181,19 +177,7 @@ async function openStdio(
     name: "worker",
   } as const;
   const session = new Session(new FrameWire(new StdioStream(), own), own);
-  const timer = setTimeout(() => {
-    session.fail(
-      new DOMException(
-        `Cannot open the parent: it did not say hello within ${HELLO_TIMEOUT} ms`,
-        "TimeoutError",
-      ),
-    );
-  }, HELLO_TIMEOUT);
-  try {
-    await session.open();
-  } finally {
-    clearTimeout(timer);
-  }
+  await session.open();
   sayGoodbyeAtEnd(session);
   return session;
 }
@@ -208,5 +192,38 @@ function sayGoodbyeAtEnd(session: Session<unknown, unknown>): void {
     // The event loop goes round until the goodbye has left.
     event.preventDefault();
     session.close().catch(onEnd);
+  });
+}
+
+/** Makes every method of `console` that writes to standard output write to standard error. */
+function redirectConsole(): void {
+  const { error } = console;
+  const counts = new Map<string, number>();
+  const timers = new Map<string, number>();
+  const elapsed = (label: string) => {
+    const since = timers.get(label) ?? performance.now();
+    return `${label}: ${(performance.now() - since).toFixed(3)}ms`;
+  };
+  Object.assign(console, {
+    log: error,
+    info: error,
+    debug: error,
+    dirxml: error,
+    dir: (value: unknown, options?: Deno.InspectOptions) =>
+      error(Deno.inspect(value, options)),
+    table: (value: unknown) => error(value),
+    count(label: string = "default") {
+      const count = (counts.get(label) ?? 0) + 1;
+      counts.set(label, count);
+      error(`${label}: ${count}`);
+    },
+    countReset: (label: string = "default") => counts.delete(label),
+    time: (label: string = "default") => timers.set(label, performance.now()),
+    timeLog: (label: string = "default", ...rest: unknown[]) =>
+      error(elapsed(label), ...rest),
+    timeEnd(label: string = "default") {
+      error(elapsed(label));
+      timers.delete(label);
+    },
   });
 }

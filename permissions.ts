@@ -137,7 +137,7 @@ function readScope(kind: Kind, value: unknown): Scope | undefined {
 function readItem(kind: Kind, item: unknown): string {
   const text = item instanceof URL
     ? pathOf(item)
-    : typeof item === "string" && PATH_KINDS.includes(kind) && item !== ""
+    : typeof item === "string" && isPath(kind, item)
     ? absolutePath(item)
     : item;
   if (typeof text !== "string" || text === "" || text.includes(",")) {
@@ -149,6 +149,12 @@ function readItem(kind: Kind, item: unknown): string {
     );
   }
   return text;
+}
+
+/** Whether an item is a path; a command without a slash is looked for in `PATH`. */
+function isPath(kind: Kind, item: string): boolean {
+  return item !== "" &&
+    (PATH_KINDS.includes(kind) || (kind === "run" && /[\\/]/.test(item)));
 }
 
 /** All of a kind if the caller holds all of it, nothing if nothing. */
@@ -164,7 +170,10 @@ function inherited(kind: Kind): Scope | undefined {
 
 function check(kind: Kind, item: string | undefined): void {
   const { state, partial } = Deno.permissions.querySync(describe(kind, item));
-  if (state === "granted" && !partial) return;
+  if (
+    state === "granted" && !partial &&
+    (item === undefined || isHeldWhole(kind, item))
+  ) return;
   const what = item === undefined
     ? `all of "${kind}"`
     : `"${kind}" of "${item}"`;
@@ -173,6 +182,23 @@ function check(kind: Kind, item: string | undefined): void {
       flagOf(kind, item === undefined ? true : [item])
     }`,
   );
+}
+
+/**
+ * Whether nothing that a granted item stands for is denied. Deno tells so of a
+ * folder, but not of variables with a wildcard nor of a host with all its ports.
+ */
+function isHeldWhole(kind: Kind, item: string): boolean {
+  const { state, partial } = Deno.permissions.querySync({ name: kind });
+  switch (kind) {
+    case "env":
+      return !item.includes("*") || (state === "granted" && !partial);
+    case "import":
+    case "net":
+      return /:\d+$/.test(item) || !partial;
+    default:
+      return true;
+  }
 }
 
 function describe(

@@ -234,7 +234,7 @@ test("openPipe() refuses options that are out of range and starts nothing", asyn
     [{ window: 0 }, '"window" must be a positive whole number'],
     [{ window: 1.5 }, "current value is 1.5"],
     [{ windowMessages: 2 ** 31 }, "current value is 2147483648"],
-    [{ maxMessage: 2 ** 32 }, "up to 4294967295: current value is 4294967296"],
+    [{ maxMessage: 2 ** 32 }, "current value is 4294967296"],
     [{ deadlockTimeout: -1 }, '"deadlockTimeout" must be a positive number'],
     [{ closeTimeout: 0 }, '"closeTimeout" must be a positive number'],
   ];

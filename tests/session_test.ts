@@ -14,10 +14,11 @@ import {
   assertRejects,
   assertStringIncludes,
 } from "@std/assert";
+import { decode, encode, type ValueMap } from "@std/msgpack";
 import { msgpack } from "@duplex/ipc/codec";
 import { PeerExitError, ProtocolError } from "@duplex/ipc/duplex";
 import { FrameWire } from "../_frame.ts";
-import { encodeControl } from "../_frame_layout.ts";
+import { encodeControl, MAGIC } from "../_frame_layout.ts";
 import { DEFAULT_OPTIONS, helloFields } from "../_hello.ts";
 import { memoryStreams } from "../_memory.ts";
 import { Session } from "../_session.ts";
@@ -25,7 +26,8 @@ import { type ControlFields, type ControlKind, KIND } from "../_wire.ts";
 import { random, seed } from "./_seed.ts";
 import { choppy, drain, sessionAndRawEnd } from "./_streams_under_test.ts";
 
-const HELLO = encodeControl(KIND.hello, helloFields(DEFAULT_OPTIONS));
+// What the far side sends is made with the reference implementation.
+const HELLO = control(KIND.hello, helloFields(DEFAULT_OPTIONS));
 
 function frame(kind: number, ...body: (number[] | Uint8Array)[]): Uint8Array {
   const bytes = body.flatMap((part) => [...part]);
@@ -45,7 +47,8 @@ function data(number: number, message: unknown, taken = 0): Uint8Array {
 }
 
 function control(kind: ControlKind, fields: ControlFields): Uint8Array {
-  return encodeControl(kind, fields);
+  const map = encode(fields as ValueMap);
+  return kind === KIND.hello ? frame(kind, MAGIC, map) : frame(kind, map);
 }
 
 function join(parts: Uint8Array[]): Uint8Array<ArrayBuffer> {
@@ -180,6 +183,21 @@ const FAULTS: [string, Uint8Array[], string][] = [
     "frame of kind 2",
   ],
 ];
+
+Deno.test({
+  name: "Session writes control frames that any MessagePack reader reads",
+  permissions: "none",
+  fn() {
+    const fields = { ...helloFields(DEFAULT_OPTIONS), window: 2 ** 40 };
+    const hello = encodeControl(KIND.hello, fields);
+    assertEquals(decode(hello.slice(5 + MAGIC.length)), {
+      ...fields,
+      window: 2n ** 40n,
+    });
+    const abort = { text: "no", fault: false, reason: new Uint8Array([0xc0]) };
+    assertEquals(decode(encodeControl(KIND.abort, abort).slice(5)), abort);
+  },
+});
 
 for (const [what, parts, message] of FAULTS) {
   Deno.test({

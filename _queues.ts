@@ -1,14 +1,77 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * Promises that wait their turn: the sends that wait for room and the receives
- * that wait for a message. First come, first served; each may be taken back
- * through an `AbortSignal`, whose listener goes when the wait settles.
+ * What waits inside a session: messages in a queue with constant-time ends, and
+ * promises that wait their turn, each of which may be taken back through an
+ * `AbortSignal`.
  *
  * @module
  */
 
-import { Deque } from "./_deque.ts";
+const INITIAL_CAPACITY = 16;
+
+/** A first-in, first-out queue over a circular array. */
+export class Deque<T> {
+  #items: (T | undefined)[] = new Array(INITIAL_CAPACITY);
+  #head = 0;
+  #length = 0;
+
+  /** How many items wait. */
+  get length(): number {
+    return this.#length;
+  }
+
+  /** Adds an item at the end. */
+  push(item: T): void {
+    if (this.#length === this.#items.length) this.#grow();
+    this.#items[(this.#head + this.#length) & (this.#items.length - 1)] = item;
+    this.#length++;
+  }
+
+  /** Takes the first item. The queue must not be empty. */
+  shift(): T {
+    const item = this.#items[this.#head] as T;
+    this.#items[this.#head] = undefined;
+    this.#head = (this.#head + 1) & (this.#items.length - 1);
+    this.#length--;
+    return item;
+  }
+
+  /** Removes one item, wherever it stands; `false` if it is not there. */
+  remove(item: T): boolean {
+    const items = this.toArray();
+    const index = items.indexOf(item);
+    if (index === -1) return false;
+    items.splice(index, 1);
+    this.clear();
+    for (const rest of items) this.push(rest);
+    return true;
+  }
+
+  /** The items in order. */
+  toArray(): T[] {
+    const mask = this.#items.length - 1;
+    return Array.from(
+      { length: this.#length },
+      (_, index) => this.#items[(this.#head + index) & mask] as T,
+    );
+  }
+
+  /** Drops every item. */
+  clear(): void {
+    this.#items = new Array(INITIAL_CAPACITY);
+    this.#head = 0;
+    this.#length = 0;
+  }
+
+  /** Doubles the storage; a power of two lets a mask wrap the index. */
+  #grow(): void {
+    const items = this.toArray();
+    items.length = this.#items.length * 2;
+    this.#items = items;
+    this.#head = 0;
+  }
+}
 
 /** One promise that waits, with what it waits to hand over. */
 export interface Waiter<Payload, Result> {

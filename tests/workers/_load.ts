@@ -1,0 +1,67 @@
+// Copyright 2026 the Duplex authors. MIT license.
+
+/**
+ * A fast writer and a slow reader, for either end of a duplex.
+ *
+ * @module
+ */
+
+import type { Duplex } from "@duplex/ipc/duplex";
+
+/** Messages that show what one costs before the reader slows down. */
+const WARM_UP = 50;
+
+/** What a writer tells of itself. */
+export interface WriterReport {
+  /** By how many bytes its memory was ever larger than at the start. */
+  growth: number;
+  /** How many messages were ever sent and not taken. */
+  inFlight: number;
+}
+
+/** Sends messages of `size` bytes as fast as it may, after some to warm up. */
+export async function write(
+  duplex: Duplex<unknown, unknown>,
+  count: number,
+  size: number,
+): Promise<WriterReport> {
+  const start = Deno.memoryUsage().rss;
+  const message = new Uint8Array(size);
+  const costs: number[] = [];
+  while (costs.length < WARM_UP) {
+    const before = performance.now();
+    if (duplex.trySend(message)) costs.push(performance.now() - before);
+    else await duplex.send(message);
+  }
+  // What one costs when there is room for it; the median of them.
+  await duplex.send(costs.sort((a, b) => a - b)[WARM_UP / 2]);
+  const report: WriterReport = { growth: 0, inFlight: 0 };
+  for (let index = 0; index < count; index++) {
+    message[0] = index;
+    await duplex.send(message);
+    const growth = Deno.memoryUsage().rss - start;
+    report.growth = Math.max(report.growth, growth);
+    report.inFlight = Math.max(report.inFlight, duplex.stats.inFlight);
+  }
+  return report;
+}
+
+/**
+ * Receives `count` messages, and holds the thread up after each for a hundred
+ * times as long as it costs the writer.
+ */
+export async function readSlowly(
+  duplex: Duplex<unknown, unknown>,
+  count: number,
+): Promise<void> {
+  let cost = await duplex.receive();
+  while (typeof cost !== "number") cost = await duplex.receive();
+  const cell = new Int32Array(new SharedArrayBuffer(4));
+  for (let index = 0; index < count; index++) {
+    const message = await duplex.receive();
+    if (!(message instanceof Uint8Array) || message[0] !== index % 256) {
+      throw new Error(`Got another message than ${index}`);
+    }
+    Atomics.wait(cell, 0, 0, 100 * cost);
+  }
+}
