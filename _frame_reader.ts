@@ -29,10 +29,11 @@ import { type ControlKind, KIND, type WireEvents } from "./_wire.ts";
 const BUFFER_SIZE = 64 * 1024;
 
 /**
- * Bytes of a part above which it is read into the message's own memory. Less
- * than that is cheaper to copy than to ask the system for by itself.
+ * Bytes of a part above which it is read into the message's own memory: as much
+ * as a read brings. The end of a part is copied instead, since a read that stops
+ * there would leave behind what has come after it.
  */
-const DIRECT_SIZE = 16 * 1024;
+const DIRECT_SIZE = BUFFER_SIZE;
 
 /** A message larger than the read buffer, as far as it has come. */
 interface Assembly {

@@ -25,10 +25,12 @@ import { type Agreement, KIND } from "./_wire.ts";
 const BATCH_SIZE = 64 * 1024;
 
 /**
- * Bytes of a batch's storage above which it is not kept for the next batch. A
- * message of a megabyte stays cheap, a message of a gigabyte is let go.
+ * Bytes of spare batches that are kept: twice the default window, since messages
+ * of a megabyte fill one each while the window is open. They then need no new
+ * memory, whose pages the system would have to clear one by one. A message of a
+ * gigabyte is let go.
  */
-const MAX_KEPT_SIZE = 4 * 1024 * 1024;
+const MAX_SPARES_SIZE = 8 * 1024 * 1024;
 
 /**
  * Bytes in flight up to which a write may be synchronous. A pipe holds 64 KiB,
@@ -67,9 +69,10 @@ export class FrameWriter {
   #stopped = false;
   /** The loop that writes. Never rejects. */
   #loop: Promise<void> = Promise.resolve();
-  /** The batch that fills, and the one that is being written or is spare. */
+  /** The batch that fills, and batches that were written and are spare. */
   #batch = emptyBatch();
-  #spare: ByteBuffer | undefined;
+  #spares: ByteBuffer[] = [];
+  #sparesSize = 0;
   /** Control frames that go before everything else. */
   #urgent: Uint8Array<ArrayBuffer>[] = [];
   /** Full batches and parted messages that go before the batch that fills. */
@@ -248,15 +251,18 @@ export class FrameWriter {
   }
 
   #takeSpare(): ByteBuffer {
-    const spare = this.#spare ?? emptyBatch();
-    this.#spare = undefined;
+    const spare = this.#spares.pop();
+    if (spare === undefined) return emptyBatch();
+    this.#sparesSize -= spare.bytes.length;
     return spare;
   }
 
   #giveSpare(buffer: ByteBuffer): void {
-    if (buffer.bytes.length > MAX_KEPT_SIZE) return;
+    const size = this.#sparesSize + buffer.bytes.length;
+    if (size > MAX_SPARES_SIZE) return;
     buffer.length = LEAD;
-    this.#spare = buffer;
+    this.#spares.push(buffer);
+    this.#sparesSize = size;
   }
 
   #fail(cause: unknown): void {

@@ -212,6 +212,8 @@ function redirectConsole(): void {
     dir: (value: unknown, options?: Deno.InspectOptions) =>
       error(Deno.inspect(value, options)),
     table: (value: unknown) => error(value),
+    // It would write an escape sequence to standard output.
+    clear() {},
     count(label: string = "default") {
       const count = (counts.get(label) ?? 0) + 1;
       counts.set(label, count);
