@@ -47,7 +47,12 @@ export class FrameWire implements Wire {
     this.#writer = new FrameWriter(stream);
   }
 
+  get isFull(): boolean {
+    return this.#writer.isFull;
+  }
+
   start(events: WireEvents): void {
+    this.#writer.onDrain = () => events.onDrain();
     this.#writer.onLost = (cause) => {
       // What the far side wrote before it stopped reading may still come; its
       // end is then the reader's to tell.

@@ -289,6 +289,10 @@ export class Session<In = unknown, Out = In>
     if (this.#failure === undefined && !this.#finished) this.#breakOff(error);
   }
 
+  onDrain(): void {
+    this.#postWaiting();
+  }
+
   onLost(cause: unknown): void {
     if (this.#lost || this.#finished || this.#failure !== undefined) return;
     this.#lost = true;
@@ -315,10 +319,10 @@ export class Session<In = unknown, Out = In>
       this.#ending !== undefined;
   }
 
-  /** Whether the far side's window takes one more message. */
+  /** Whether the far side's window and the wire take one more message. */
   #hasRoom(): boolean {
     const peer = this.#peer;
-    return peer !== undefined && !this.#lost &&
+    return peer !== undefined && !this.#lost && !this.#wire.isFull &&
       this.#bytesInFlight < peer.window &&
       this.#inFlight.length < peer.windowMessages;
   }

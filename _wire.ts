@@ -53,6 +53,8 @@ export interface WireEvents {
   onControl(kind: ControlKind, fields: ControlFields): void;
   /** The far side sent what the protocol does not allow. */
   onFault(error: Error): void;
+  /** A wire that was full has room again. */
+  onDrain(): void;
   /** The link ended or broke; `cause` is what it said, if it said anything. */
   onLost(cause: unknown): void;
 }
@@ -61,6 +63,11 @@ export interface WireEvents {
 export interface Wire {
   /** Starts delivering what arrives. */
   start(events: WireEvents): void;
+  /**
+   * Whether enough waits to be written that the session should let it leave
+   * before it adds more. Until `onDrain`.
+   */
+  readonly isFull: boolean;
   /** From now on messages travel as both hellos agreed. */
   agree(agreement: Agreement): void;
   /**
