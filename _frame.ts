@@ -12,7 +12,7 @@ import {
   encodeControl,
   type FrameWireOptions,
 } from "./_frame_layout.ts";
-import { settlesWithin } from "./_timer.ts";
+import { settlesWithin } from "./_waiting.ts";
 import { FrameReader } from "./_frame_reader.ts";
 import { FrameWriter } from "./_frame_writer.ts";
 import {
@@ -86,8 +86,9 @@ export class FrameWire implements Wire {
     this.#stream.hold?.(held);
   }
 
-  control(kind: ControlKind, fields: ControlFields): void {
-    this.#writer.control(encodeControl(kind, fields), kind !== KIND.goodbye);
+  control(kind: ControlKind, fields: ControlFields, inFlight: number): void {
+    const frame = encodeControl(kind, fields);
+    this.#writer.control(frame, kind !== KIND.goodbye, inFlight);
   }
 
   flushed(): Promise<void> {

@@ -130,17 +130,21 @@ export class FrameWriter {
   }
 
   /** Queues a control frame. */
-  control(frame: Uint8Array<ArrayBuffer>, urgent: boolean): void {
+  control(
+    frame: Uint8Array<ArrayBuffer>,
+    urgent: boolean,
+    inFlight: number,
+  ): void {
     if (this.#stopped) return;
-    if (urgent) {
+    if (urgent && this.#writing) {
       this.#urgent.push(frame);
-    } else {
-      const batch = this.#batch;
-      batch.reserve(frame.length);
-      batch.bytes.set(frame, batch.length);
-      batch.length += frame.length;
+      return;
     }
-    if (!this.#writing) this.#loop = this.#write();
+    const batch = this.#batch;
+    batch.reserve(frame.length);
+    batch.bytes.set(frame, batch.length);
+    batch.length += frame.length;
+    if (!this.#writing) this.#send(inFlight);
   }
 
   /** Settles when everything queued so far was written, or never will be. */

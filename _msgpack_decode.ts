@@ -89,7 +89,8 @@ class Decoder {
   #position = 0;
   /** The end of what may be read: of the message, or of an extension in it. */
   #end: number;
-  readonly #guard = new CollisionGuard();
+  /** Made for the first map or set; most messages have none. */
+  #guard: CollisionGuard | undefined;
 
   constructor(bytes: Uint8Array, owned: boolean) {
     this.#bytes = bytes;
@@ -362,7 +363,7 @@ class Decoder {
     depth: number,
   ): Map<unknown, unknown> {
     const map = new Map<unknown, unknown>(Object.entries(record));
-    const buckets = this.#guard.start(count);
+    const buckets = (this.#guard ??= new CollisionGuard()).start(count);
     for (let index = 0; index < count; index++) {
       const key = index === 0 ? firstKey : this.#key(depth + 1);
       if (buckets) this.#admit(buckets, key);
@@ -475,7 +476,7 @@ class Decoder {
     const count = this.#count(depth);
     if (count % 2) this.#fail("a map has a key without a value");
     const map = new Map<unknown, unknown>();
-    const buckets = this.#guard.start(count >> 1);
+    const buckets = (this.#guard ??= new CollisionGuard()).start(count >> 1);
     for (let index = 0; index < count; index += 2) {
       const key = this.#value(depth + 1);
       if (buckets) this.#admit(buckets, key);
@@ -487,7 +488,7 @@ class Decoder {
   #setExtension(depth: number): Set<unknown> {
     const count = this.#count(depth);
     const set = new Set<unknown>();
-    const buckets = this.#guard.start(count);
+    const buckets = (this.#guard ??= new CollisionGuard()).start(count);
     for (let index = 0; index < count; index++) {
       const value = this.#value(depth + 1);
       if (buckets) this.#admit(buckets, value);
@@ -498,7 +499,7 @@ class Decoder {
 
   /** Refuses keys that were chosen to make a map slow. */
   #admit(buckets: Uint32Array, key: unknown): void {
-    if (this.#guard.admits(buckets, key)) return;
+    if (this.#guard!.admits(buckets, key)) return;
     this.#fail("too many keys of a map or a set collide or repeat");
   }
 

@@ -9,7 +9,7 @@
 
 import { PeerExitError, type PeerExitErrorOptions } from "./_errors.ts";
 import type { ByteStream } from "./_frame_layout.ts";
-import { settlesWithin } from "./_timer.ts";
+import { settlesWithin } from "./_waiting.ts";
 import type { StderrReader } from "./_pipe_stderr.ts";
 
 /** Milliseconds that a child has to end by itself, and again after SIGTERM. */

@@ -24,9 +24,8 @@ import {
   unsigned,
 } from "./_hello.ts";
 import { StallWatch } from "./_stall.ts";
-import { MAX_TIMER } from "./_timer.ts";
+import { Deque, MAX_TIMER, WaitQueue } from "./_waiting.ts";
 import { readableOf, writableOf } from "./_streams.ts";
-import { Deque, WaitQueue } from "./_queues.ts";
 import {
   type ControlFields,
   type ControlKind,
@@ -111,8 +110,7 @@ export class Session<In = unknown, Out = In>
     this.#options = { ...DEFAULT_OPTIONS, ...options };
     this.#stall = new StallWatch(this.#options.deadlockTimeout, {
       isBlocked: () => this.#senders.length > 0 && this.#receivers.length === 0,
-      notify: () =>
-        this.#wire.control(KIND.stall, { taken: this.#acknowledged }),
+      notify: () => this.#control(KIND.stall, { taken: this.#acknowledged }),
       onDeadlock: () => this.#onDeadlock(),
     });
     this.#senders = new WaitQueue(() => this.#onSendersGone());
@@ -122,8 +120,8 @@ export class Session<In = unknown, Out = In>
 
   /** Greets the far side; settles when both hellos are said. */
   open(): Promise<void> {
-    this.#wire.control(KIND.hello, helloFields(this.#options));
     this.#wire.start(this);
+    this.#control(KIND.hello, helloFields(this.#options));
     return this.#opened.promise;
   }
 
@@ -312,6 +310,10 @@ export class Session<In = unknown, Out = In>
     );
   }
 
+  #control(kind: ControlKind, fields: ControlFields): void {
+    this.#wire.control(kind, fields, this.#bytesInFlight);
+  }
+
   // Sending
 
   #isSendClosed(): boolean {
@@ -466,7 +468,7 @@ export class Session<In = unknown, Out = In>
 
   #giveCredit(): void {
     if (this.#failure !== undefined || this.#finished) return;
-    this.#wire.control(KIND.credit, { taken: this.#taken });
+    this.#control(KIND.credit, { taken: this.#taken });
     this.#credited = this.#taken;
     this.#bytesToCredit = 0;
   }
@@ -512,7 +514,7 @@ export class Session<In = unknown, Out = In>
     if (this.#failure !== undefined) throw this.#failure.error;
     if (this.#lost) return await this.#closed.promise;
     if (this.#finished) return;
-    this.#wire.control(KIND.goodbye, { sent: this.#sent, taken: this.#taken });
+    this.#control(KIND.goodbye, { sent: this.#sent, taken: this.#taken });
     this.#credited = this.#taken;
     this.#bytesToCredit = 0;
     this.#saidGoodbye = true;
@@ -560,7 +562,7 @@ export class Session<In = unknown, Out = In>
 
   /** Fails, and tells the far side why. */
   #breakOff(reason: unknown): void {
-    this.#wire.control(KIND.abort, reasonFields(reason, this.#peer?.codec));
+    this.#control(KIND.abort, reasonFields(reason, this.#peer?.codec));
     if (this.#aborted) this.#inbox.clear();
     this.fail(reason);
   }

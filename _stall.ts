@@ -9,7 +9,7 @@
  * @module
  */
 
-import { MAX_TIMER } from "./_timer.ts";
+import { MAX_TIMER } from "./_waiting.ts";
 
 /** What a {@linkcode StallWatch} asks of its session. */
 export interface StallEvents {

@@ -91,7 +91,7 @@ export interface Wire {
    */
   hold?(held: boolean): void;
   /** Queues a control frame; a goodbye keeps its place behind the messages, every other kind goes first. */
-  control(kind: ControlKind, fields: ControlFields): void;
+  control(kind: ControlKind, fields: ControlFields, inFlight: number): void;
   /** Settles when everything queued so far was handed over. */
   flushed(): Promise<void>;
   /** Says how the far side ended, after `onLost`. */

@@ -21,7 +21,7 @@ import { type SessionOptions, sessionOptions } from "./_hello.ts";
 import { ChildStream } from "./_pipe_child.ts";
 import { StderrReader } from "./_pipe_stderr.ts";
 import { Session } from "./_session.ts";
-import { MAX_TIMER } from "./_timer.ts";
+import { MAX_TIMER } from "./_waiting.ts";
 import type { Duplex, DuplexOptions } from "./duplex.ts";
 import { absolutePath } from "./_permissions_path.ts";
 import { grant, type Permissions } from "./permissions.ts";

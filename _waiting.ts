@@ -1,9 +1,8 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * What waits inside a session: messages in a queue with constant-time ends, and
- * promises that wait their turn, each of which may be taken back through an
- * `AbortSignal`.
+ * Waiting: a queue with constant-time ends, promises that wait their turn, each
+ * of which may be taken back through an `AbortSignal`, and waiting with a bound.
  *
  * @module
  */
@@ -136,5 +135,24 @@ export class WaitQueue<Payload, Result> {
     };
     signal.addEventListener("abort", onAbort, { once: true });
     waiter.release = () => signal.removeEventListener("abort", onAbort);
+  }
+}
+
+/** The longest that a timer can wait; a longer timeout is none. */
+export const MAX_TIMER = 2 ** 31 - 1;
+
+/** Whether a promise settles before the time is up. Leaves no timer behind. */
+export async function settlesWithin(
+  promise: Promise<unknown>,
+  timeout: number,
+): Promise<boolean> {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const late = new Promise<boolean>((resolve) => {
+    timer = setTimeout(() => resolve(false), Math.min(timeout, MAX_TIMER));
+  });
+  try {
+    return await Promise.race([promise.then(() => true), late]);
+  } finally {
+    clearTimeout(timer);
   }
 }
