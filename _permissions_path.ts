@@ -16,8 +16,7 @@ export function pathOf(url: URL): string {
   return /^\/[a-zA-Z]:/.test(path) ? path.slice(1) : path;
 }
 
-/** A path from the root; a URL stays as it is. */
+/** A path from the root. */
 export function absolutePath(path: string): string {
-  if (ABSOLUTE.test(path) || URL.canParse(path)) return path;
-  return `${Deno.cwd()}/${path}`;
+  return ABSOLUTE.test(path) ? path : `${Deno.cwd()}/${path}`;
 }

@@ -123,9 +123,10 @@ let opened: Promise<Duplex<unknown, unknown>> | undefined;
  *
  * In a process `console` writes to standard error from here on, since standard
  * output carries the messages, and the process ends soon after its parent does.
- * The end of the script says goodbye, if nothing did before; `close` waits for
- * the parent's goodbye as long as the parent lives, whatever `closeTimeout`
- * is by default elsewhere.
+ * A worker that has done its work says so with `close`, or at the end of an
+ * `await using` block. A script that comes to its end without it stays until the
+ * parent says goodbye, and answers then. `close` waits for the parent's goodbye
+ * as long as the parent lives: `closeTimeout` is `Infinity` by default here.
  *
  * Requires no permission.
  *

@@ -19,7 +19,8 @@ import { absolutePath, pathOf } from "./_permissions_path.ts";
 
 /**
  * What a worker may do: nothing, all that the caller may do, or Deno's own
- * permission object.
+ * permission object. Even with nothing a worker may import modules from the
+ * hosts that Deno allows by default, `jsr.io` among them.
  */
 export type Permissions = "none" | "inherit" | Deno.PermissionOptionsObject;
 
@@ -56,13 +57,16 @@ type Scope = true | string[];
  * Checks that the caller holds what it grants, and writes it down for a process
  * and for a Web Worker.
  *
+ * `"inherit"` passes on the kinds that the caller holds whole. A kind that it holds
+ * for some items only is not passed on, because Deno does not tell which they
+ * are: name them.
+ *
  * Asks for no permission and never prompts.
  *
  * @param permissions What to grant.
  * @returns Flags for `deno run`, and options for a Web Worker.
- * @throws {Deno.errors.NotCapable} If the caller does not hold a grant itself.
- *   `"inherit"` is refused where Deno has granted a kind in part, since it does
- *   not tell which part: name the parts.
+ * @throws {Deno.errors.NotCapable} If the caller does not hold a grant itself, or
+ *   passes on a kind of which a part is denied.
  * @throws {TypeError} If a kind or a value is none that Deno knows.
  *
  * @example What is granted is what the worker gets

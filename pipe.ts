@@ -137,6 +137,8 @@ class PipeSession<In, Out> extends Session<In, Out>
  *   worker wrote to its standard error.
  * @throws {DOMException} If the worker did not say hello in time ("TimeoutError").
  * @throws {RangeError} If an option is out of range.
+ * @throws {TypeError} If an option is of the wrong kind, or `env` changes the
+ *   `PATH` in which a granted command would be looked for.
  *
  * @example Usage
  * ```ts ignore
@@ -251,14 +253,16 @@ function spawn(
 
 /** The arguments that make Deno run a worker script, and no more than that. */
 function denoArgs(script: string | URL, options: PipeOptions): string[] {
-  const { permissions = "none", memory, args = [], cwd } = options;
+  const { permissions = "none", memory, args = [], cwd, env = {} } = options;
+  checkCommands(permissions, env);
   const { flags } = grant(permissions);
   if (memory !== undefined) {
     checkPositive("memory", memory, Number.MAX_SAFE_INTEGER);
     flags.push(`--v8-flags=--max-old-space-size=${Math.ceil(memory / MIB)}`);
   }
   // A path is the caller's, wherever the child is to work, and no flag.
-  const target = typeof script === "string" && cwd !== undefined
+  const target = typeof script === "string" && cwd !== undefined &&
+      !URL.canParse(script)
     ? absolutePath(script)
     : String(script).replace(/^-/, "./-");
   return ["run", "--quiet", ...flags, target, ...args];
@@ -284,5 +288,20 @@ function checkStderr(stderr: unknown): void {
     `Cannot open a pipe as "stderr" must be "inherit", "ignore" or a function: current value is ${
       Deno.inspect(stderr)
     }`,
+  );
+}
+
+/** A command without a path must not mean another program in the child. */
+function checkCommands(
+  permissions: Permissions,
+  env: Readonly<Record<string, string>>,
+): void {
+  const run = typeof permissions === "object" ? permissions.run : undefined;
+  if (!Array.isArray(run)) return;
+  const name = run.find((item) => !/[\\/]/.test(String(item)));
+  const changesPath = Object.keys(env).some((key) => /^path$/i.test(key));
+  if (name === undefined || !changesPath) return;
+  throw new TypeError(
+    `Cannot open a pipe as "env" changes the PATH in which "${name}" would be looked for: grant "run" of its path`,
   );
 }

@@ -26,6 +26,7 @@ import {
   isRunning,
   Lines,
   Processes,
+  within,
   workerUrl,
 } from "./workers/_processes.ts";
 
@@ -37,7 +38,7 @@ function test(
   fn: (t: Deno.TestContext) => Promise<void>,
   permissions: Deno.PermissionOptions = RUN,
 ) {
-  Deno.test({ name, permissions, fn });
+  Deno.test({ name, permissions, fn: (t) => within(fn(t)) });
 }
 
 /** Opens a child that commits the fault of this name. */
@@ -124,7 +125,10 @@ test("openPipe() ends a child that breaks the protocol", async (t) => {
       using processes = new Processes();
       const lines = new Lines();
       const worker = await openRaw(fault, { ...LIMITS, stderr: lines.take });
-      const error = await assertRejects(() => worker.closed, ProtocolError);
+      const error = await assertRejects(
+        () => within(worker.closed, 5_000),
+        ProtocolError,
+      );
       assertStringIncludes(error.message, text);
       assertEquals(processes.running, 0);
       const told = "abort, fault true: ";

@@ -18,7 +18,7 @@ import {
 } from "@std/assert";
 import { ClosedError, PeerExitError } from "../duplex.ts";
 import { openPipe, type PipeDuplex, type PipeOptions } from "../pipe.ts";
-import { Lines, Processes, workerUrl } from "./workers/_processes.ts";
+import { Lines, Processes, within, workerUrl } from "./workers/_processes.ts";
 
 const ACTS = workerUrl("acts");
 
@@ -30,7 +30,7 @@ function test(
   fn: (t: Deno.TestContext) => Promise<void>,
   permissions: Deno.PermissionOptions = RUN,
 ) {
-  Deno.test({ name, permissions, fn });
+  Deno.test({ name, permissions, fn: (t) => within(fn(t)) });
 }
 
 /** Opens a worker that plays one act of `acts.ts`. */
@@ -255,6 +255,13 @@ test("openPipe() refuses options that are out of range and starts nothing", asyn
     const options = JSON.parse('{ "stderr": "nowhere" }');
     const error = await assertRejects(() => openPipe(ACTS, options), TypeError);
     assertStringIncludes(error.message, '"nowhere"');
+    assertEquals(processes.started, 0);
+  });
+  await t.step("a command that another PATH would change", async () => {
+    using processes = new Processes();
+    const options = { env: { PATH: "/tmp" }, permissions: { run: ["tool"] } };
+    const error = await assertRejects(() => openPipe(ACTS, options), TypeError);
+    assertStringIncludes(error.message, '"tool"');
     assertEquals(processes.started, 0);
   });
 });

@@ -40,6 +40,26 @@ export class Processes implements Disposable {
   }
 }
 
+/** Milliseconds after which a test has failed that would wait for ever. */
+const LIMIT = 20_000;
+
+/** Lets a promise settle in good time, so that what hangs is told by name. */
+export async function within<T>(
+  promise: Promise<T>,
+  limit: number = LIMIT,
+): Promise<T> {
+  const late = Promise.withResolvers<never>();
+  const timer = setTimeout(
+    () => late.reject(new Error(`Nothing came of it within ${limit} ms`)),
+    limit,
+  );
+  try {
+    return await Promise.race([promise, late.promise]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
 /** Collects the lines of a worker's standard error. */
 export class Lines {
   readonly all: string[] = [];
