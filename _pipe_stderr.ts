@@ -18,6 +18,9 @@ const MAX_LINE_LENGTH = 65_536;
 /** Characters of the last line that an error's message shows. */
 const MAX_SHOWN_LENGTH = 500;
 
+/** What colours text on a terminal. */
+const ANSI_COLOR = new RegExp(`${String.fromCharCode(27)}\\[[0-9;]*m`, "g");
+
 /** Where standard error goes. */
 export type StderrTarget = "inherit" | "ignore" | ((line: string) => void);
 
@@ -67,15 +70,18 @@ export class StderrReader {
     return new TextDecoder().decode(this.#tail).trimEnd();
   }
 
-  /** The last line as the end of an error's message. */
+  /**
+   * The line that tells most as the end of an error's message: the last that
+   * begins with the name of an error, as those of Deno and Python do, or the
+   * last of all.
+   */
   get lastWords(): string {
-    const { tail } = this;
-    const line = tail.slice(tail.lastIndexOf("\n") + 1);
+    const lines = this.tail.replaceAll(ANSI_COLOR, "").split("\n");
+    const line = lines.findLast((line) => /^\w*error\b/i.test(line)) ??
+      lines.at(-1)!;
     return line === ""
       ? ""
-      : `; the last it said was ${
-        JSON.stringify(line.slice(0, MAX_SHOWN_LENGTH))
-      }`;
+      : `; it said ${JSON.stringify(line.slice(0, MAX_SHOWN_LENGTH))}`;
   }
 
   /** Stops reading. */

@@ -5,15 +5,18 @@
  * a worker, gets a {@linkcode Duplex}, and sends and receives messages; the same
  * worker script runs over every transport.
  *
- * ```ts ignore
+ * ```ts
  * import { openPipe } from "@duplex/ipc";
+ * import { assertEquals } from "@std/assert";
  *
- * await using worker = await openPipe<string>(new URL("./worker.ts", import.meta.url));
+ * const script = new URL("./examples/hello/worker.ts", import.meta.url);
+ * await using worker = await openPipe<string>(script);
  * await worker.send("Hello from main!");
- * console.log(await worker.receive());
+ * assertEquals(await worker.receive(), "Hello from worker!");
  * ```
  *
- * The worker script, which may do nothing but talk to its parent:
+ * The worker script, `examples/hello/worker.ts`, may do nothing but talk to its
+ * parent:
  *
  * ```ts ignore
  * import { parent } from "@duplex/ipc/parent";

@@ -139,12 +139,20 @@ let opened: Promise<Duplex<unknown, unknown>> | undefined;
  * @throws {PeerExitError} If the parent ended before its hello.
  * @throws {ProtocolError} If standard input does not begin with a hello.
  *
- * @example A worker that doubles numbers
- * ```ts ignore
- * import { parent } from "@duplex/ipc/parent";
+ * @example A worker and its parent
+ * ```ts
+ * import { openPipe } from "@duplex/ipc/pipe";
+ * import { assertEquals } from "@std/assert";
  *
- * await using main = await parent<number>();
- * for await (const number of main) await main.send(number * 2);
+ * // The worker script has these lines:
+ * //   await using main = await parent<string>();
+ * //   console.log(await main.receive());
+ * //   await main.send("Hello from worker!");
+ * const script = new URL("./examples/hello/worker.ts", import.meta.url);
+ *
+ * await using worker = await openPipe<string>(script);
+ * await worker.send("Hello from main!");
+ * assertEquals(await worker.receive(), "Hello from worker!");
  * ```
  */
 export function parent<In = unknown, Out = In>(

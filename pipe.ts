@@ -5,12 +5,14 @@
  * output. The child is a worker script that runs in Deno with exactly the
  * permissions that it is given, or any program that speaks the wire.
  *
- * ```ts ignore
+ * ```ts
  * import { openPipe } from "@duplex/ipc/pipe";
+ * import { assertEquals } from "@std/assert";
  *
- * await using worker = await openPipe<string>(new URL("./worker.ts", import.meta.url));
+ * const script = new URL("./examples/hello/worker.ts", import.meta.url);
+ * await using worker = await openPipe<string>(script);
  * await worker.send("Hello from main!");
- * console.log(await worker.receive());
+ * assertEquals(await worker.receive(), "Hello from worker!");
  * ```
  *
  * @module
@@ -128,7 +130,7 @@ class PipeSession<In, Out> extends Session<In, Out>
  * @typeParam In The type of the messages received.
  * @typeParam Out The type of the messages sent.
  *
- * @param script The worker script.
+ * @param script The worker script: a path, or a URL, `data:` among them.
  * @param options What the worker may do and gets, and limits.
  * @returns The duplex, when both sides have said hello.
  * @throws {Deno.errors.NotCapable} If the caller does not hold a permission that
@@ -140,16 +142,17 @@ class PipeSession<In, Out> extends Session<In, Out>
  * @throws {TypeError} If an option is of the wrong kind, or `env` changes the
  *   `PATH` in which a granted command would be looked for.
  *
- * @example Usage
- * ```ts ignore
+ * @example A worker that may read one file
+ * ```ts
  * import { openPipe } from "@duplex/ipc/pipe";
+ * import { assertEquals } from "@std/assert";
  *
- * await using worker = await openPipe<string>(
- *   new URL("./worker.ts", import.meta.url),
- *   { permissions: { read: ["./data"] } },
- * );
- * await worker.send("Hello from main!");
- * console.log(await worker.receive());
+ * const script = new URL("./examples/demo_worker.ts", import.meta.url);
+ * await using worker = await openPipe<{ size: number }, string>(script, {
+ *   permissions: { read: ["./LICENSE"] },
+ * });
+ * await worker.send("LICENSE");
+ * assertEquals((await worker.receive()).size, Deno.statSync("LICENSE").size);
  * ```
  */
 export function openPipe<In = unknown, Out = In>(
@@ -175,15 +178,16 @@ export function openPipe<In = unknown, Out = In>(
  * @throws {RangeError} If an option is out of range.
  *
  * @example A worker in Python
- * ```ts ignore
+ * ```ts
  * import { openPipe } from "@duplex/ipc/pipe";
+ * import { assertEquals } from "@std/assert";
  *
  * await using worker = await openPipe<string>({
  *   command: "python3",
- *   args: ["worker.py"],
+ *   args: ["examples/hello/worker.py"],
  * });
  * await worker.send("Hello from main!");
- * console.log(await worker.receive());
+ * assertEquals(await worker.receive(), "Hello from worker!");
  * ```
  */
 export function openPipe<In = unknown, Out = In>(
@@ -269,7 +273,8 @@ function denoArgs(script: string | URL, options: PipeOptions): string[] {
 }
 
 function nameOf(script: string | URL): string {
-  return String(script).split("/").at(-1)!;
+  const text = String(script);
+  return text.startsWith("data:") ? "data:" : text.split("/").at(-1)!;
 }
 
 function checkPositive(name: string, value: number, most = Infinity): void {
