@@ -21,6 +21,7 @@ const PYTHON = "Python, multiprocessing.Pipe";
 const NODE_JSON = "Node, fork, json";
 const NODE_ADVANCED = "Node, fork, advanced";
 const DENO = "Deno, bare standard streams";
+const DENO_KEPT = "the same, each MiB kept";
 
 const ROUNDS = 7;
 const QUICK_ROUNDS = 3;
@@ -93,7 +94,7 @@ const SCENARIOS: readonly Scenario[] = [
     isRate: true,
     count: 300,
     warm: 30,
-    others: [DENO, PYTHON, NODE_ADVANCED],
+    others: [DENO, DENO_KEPT, PYTHON, NODE_ADVANCED],
     target: BYTES_TARGET,
   },
   {
@@ -103,7 +104,7 @@ const SCENARIOS: readonly Scenario[] = [
     isRate: true,
     count: 300,
     warm: 30,
-    others: [DENO, PYTHON, NODE_ADVANCED],
+    others: [DENO, DENO_KEPT, PYTHON, NODE_ADVANCED],
     target: BYTES_TARGET,
   },
   {
@@ -127,9 +128,9 @@ function pathOf(name: string): string {
   return new URL(name, import.meta.url).pathname;
 }
 
-function deno(label: string, path: string): Contender {
+function deno(label: string, path: string, ...more: string[]): Contender {
   const args = ["run", "--quiet", "-A", pathOf(path)];
-  return { label, command: Deno.execPath(), args };
+  return { label, command: Deno.execPath(), args, more };
 }
 
 function node(label: string, serialization: string): Contender {
@@ -149,6 +150,7 @@ async function contendersHere(): Promise<Contender[]> {
     node(NODE_JSON, "json"),
     node(NODE_ADVANCED, "advanced"),
     deno(DENO, "peers/pipe_deno.ts"),
+    deno(DENO_KEPT, "peers/pipe_deno.ts", "keep"),
   ];
   const here: Contender[] = [];
   for (const contender of all) {

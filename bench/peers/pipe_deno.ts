@@ -2,13 +2,18 @@
 
 /**
  * What Deno's own child processes can do without this module, for
- * `bench/pipe.ts`: `pipe_deno.ts SCENARIO COUNT WARM` prints a JSON array.
+ * `bench/pipe.ts`: `pipe_deno.ts SCENARIO COUNT WARM [keep]` prints a JSON array.
+ * With `keep`, whoever reads a MiB has memory of its own for it, as a receiver of
+ * messages must; without, it reads over what it has read before.
  *
  * @module
  */
 
 const CHILD = new URL("./pipe_deno_child.ts", import.meta.url);
 const MIB = 2 ** 20;
+const [scenario, count, warm, how] = Deno.args;
+const kept = how === "keep";
+
 /** What a log line takes with its frame. */
 const LINE_SIZE = 140;
 /** Of the read buffer; a pipe holds no more. */
@@ -45,6 +50,20 @@ class Child implements AsyncDisposable {
     }
   }
 
+  /** Reads `count` times a MiB, each into memory of its own. */
+  async keep(count: number): Promise<void> {
+    for (let index = 0; index < count; index++) {
+      let message = new Uint8Array(MIB);
+      for (let filled = 0; filled < MIB;) {
+        const rest = message.subarray(filled);
+        const { value, done } = await this.#reader.read(rest);
+        if (done) throw new Error("The child ended");
+        message = new Uint8Array(value.buffer);
+        filled += value.length;
+      }
+    }
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#writer.close();
     await this.#child.status;
@@ -66,7 +85,7 @@ async function roundTrip(count: number, warm: number): Promise<number[]> {
 
 /** `warm` divides `count`: the child confirms every `warm` messages. */
 async function bytesOut(count: number, warm: number): Promise<number[]> {
-  await using child = new Child("take", String(warm * MIB));
+  await using child = new Child(kept ? "keep" : "take", String(warm * MIB));
   const bytes = new Uint8Array(MIB).fill(7);
   for (let index = 0; index < warm; index++) await child.write(bytes);
   await child.read(1);
@@ -84,7 +103,8 @@ async function bytesIn(count: number, warm: number): Promise<number[]> {
   await child.read(warm * MIB);
   const start = performance.now();
   await child.write(new Uint8Array(count / warm));
-  await child.read(count * MIB);
+  if (kept) await child.keep(count);
+  else await child.read(count * MIB);
   return [count * MIB / 1e3 / (performance.now() - start)];
 }
 
@@ -101,7 +121,6 @@ async function opening(count: number, warm: number): Promise<number[]> {
   return samples;
 }
 
-const [scenario, count, warm] = Deno.args;
 const [times, first] = [Number(count), Number(warm)];
 let samples: number[];
 if (scenario === "round-trip") samples = await roundTrip(times, first);

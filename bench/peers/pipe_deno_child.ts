@@ -30,6 +30,22 @@ async function take(total: number): Promise<void> {
   }
 }
 
+/** The same, with memory of its own for every MiB, as a message has. */
+async function keep(total: number): Promise<void> {
+  const done = new TextEncoder().encode("k");
+  for (;;) {
+    for (let seen = 0; seen < total; seen += MIB) {
+      const message = new Uint8Array(MIB);
+      for (let filled = 0; filled < MIB;) {
+        const read = await Deno.stdin.read(message.subarray(filled));
+        if (read === null) return;
+        filled += read;
+      }
+    }
+    writeAll(done);
+  }
+}
+
 /** Sends `count` times a MiB for every byte that comes. */
 async function give(count: number): Promise<void> {
   const bytes = new Uint8Array(MIB).fill(7);
@@ -47,5 +63,6 @@ async function echo(): Promise<void> {
 }
 
 if (role === "take") await take(Number(size));
+else if (role === "keep") await keep(Number(size));
 else if (role === "give") await give(Number(size));
 else await echo();
