@@ -18,8 +18,8 @@ export interface ClosedErrorOptions extends ErrorOptions {
 }
 
 /**
- * Error thrown when a duplex is used after its end: a `send` after either side
- * said goodbye for good, a `receive` after the last message was taken.
+ * Error thrown when a duplex is used after its end: a `send` after this side said
+ * goodbye, a `receive` after the far side did and the last message was taken.
  *
  * @example Usage
  * ```ts

@@ -78,7 +78,7 @@ export class FrameWire implements Wire {
     const size = this.#writer.message(number, taken, message, inFlight);
     // Bytes were copied into the frame; giving the buffers up all the same
     // makes a program behave alike over every link.
-    for (const buffer of buffers) buffer.transfer();
+    for (const buffer of buffers) detach(buffer);
     return size;
   }
 
@@ -125,14 +125,26 @@ function checkTransfer(
   transfer: readonly Transferable[] | undefined,
 ): readonly ArrayBuffer[] {
   if (transfer === undefined) return NO_BUFFERS;
-  for (const item of transfer) {
-    if (!(item instanceof ArrayBuffer) || item.detached) {
+  for (const [index, item] of transfer.entries()) {
+    if (
+      !(item instanceof ArrayBuffer) || item.detached ||
+      transfer.indexOf(item) !== index
+    ) {
       throw new TypeError(
         `Cannot transfer ${
           Object.prototype.toString.call(item)
-        }: only an ArrayBuffer that is not detached can be given up to another process`,
+        }: only an ArrayBuffer that is not detached can be given up to another process, and only once`,
       );
     }
   }
   return transfer as readonly ArrayBuffer[];
+}
+
+function detach(buffer: ArrayBuffer): void {
+  try {
+    buffer.transfer();
+  } catch {
+    // The memory of a WebAssembly module cannot be given up. The message has
+    // its copy, so nothing is wrong but that the caller keeps it too.
+  }
 }

@@ -21,7 +21,7 @@ export const FIRST_HEADER_SIZE = 17;
 /** Bytes before a later part: length, kind. */
 export const NEXT_HEADER_SIZE = 5;
 /**
- * Bytes of the largest control frame. A hello takes about 200; the rest leaves
+ * Bytes of the largest control frame. A hello takes about 90; the rest leaves
  * room for fields to come, and bounds what a stranger can make us decode.
  */
 export const MAX_CONTROL_SIZE = 4096;

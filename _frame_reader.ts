@@ -302,7 +302,7 @@ export class FrameReader {
     const end = Math.min(this.#end, this.#start + 40);
     const sample = this.#bytes.subarray(this.#start, end);
     const text = new TextDecoder().decode(sample);
-    return `Cannot read a frame of kind ${kind} and ${length} bytes here: the bytes are ${
+    return `Cannot read a frame of kind ${kind} and ${length} bytes: the bytes are ${
       JSON.stringify(text)
     }; what a worker prints must not go to the stream that carries its messages`;
   }

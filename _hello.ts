@@ -65,20 +65,43 @@ export function sessionOptions(
 ): SessionOptions {
   const { codec, ...limits } = options;
   const complete = { ...DEFAULT_OPTIONS };
-  if (codec !== undefined) complete.codecs = [codec];
+  if (codec !== undefined) {
+    if (typeof codec?.encode !== "function") {
+      throw new TypeError(
+        `${action} as "codec" must be a Codec: current value is ${codec}`,
+      );
+    }
+    complete.codecs = [codec];
+  }
   for (const [name, whole, most] of LIMITS) {
     const value = limits[name];
     if (value === undefined) continue;
-    if (!(value > 0 && value <= most) || (whole && !Number.isInteger(value))) {
-      throw new RangeError(
-        `${action} as "${name}" must be a positive ${
-          whole ? "whole number" : "number"
-        } up to ${most}: current value is ${value}`,
-      );
-    }
+    checkPositive(action, name, value, { whole, most });
     complete[name] = value;
   }
   return complete;
+}
+
+/**
+ * Refuses a number that is out of range.
+ *
+ * @param action What is attempted, for the error.
+ * @param name The option's name.
+ * @param value The option's value.
+ * @param range Whether it must be whole, and the most that it may be.
+ */
+export function checkPositive(
+  action: string,
+  name: string,
+  value: number,
+  { whole = false, most = Infinity } = {},
+): void {
+  if (value > 0 && value <= most && (!whole || Number.isInteger(value))) return;
+  const kind = whole ? "whole number" : "number";
+  const limit = most === Infinity ? "" : ` up to ${most}`;
+  throw new RangeError(
+    `${action} as "${name}" must be a positive ${kind}${limit}: current value is ${value}`,
+  );
 }
 
 /**
@@ -87,7 +110,10 @@ export function sessionOptions(
  */
 const MAX_MESSAGES = 2 ** 31 - 1;
 
-/** The largest message: what its total size is written in, less its header. */
+/**
+ * The largest message: a frame's length and a message's size are written in 32
+ * bits, and the length counts a header of up to 17 bytes, here rounded up.
+ */
 const MAX_SIZE = 2 ** 32 - 1 - 64;
 
 /** What each limit may be: whether it must be whole, and the most. */
@@ -147,7 +173,11 @@ export function readHello(
 function agreeOnCodec(theirs: unknown, options: SessionOptions): Codec {
   const ours = options.codecs;
   if (!Array.isArray(theirs)) {
-    throw new ProtocolError('Cannot read a hello: "codecs" is no array');
+    throw new ProtocolError(
+      `Cannot read a hello as "codecs" must be an array: current value is ${
+        show(theirs)
+      }`,
+    );
   }
   const shared = options.role === "opener"
     ? ours.find((codec) => theirs.includes(codec.name))
@@ -168,8 +198,8 @@ export function unsigned(fields: ControlFields, name: string): number {
     return value;
   }
   throw new ProtocolError(
-    `Cannot read a control frame: "${name}" must be a whole number, got ${
-      String(value).slice(0, MAX_TEXT_LENGTH)
+    `Cannot read a control frame as "${name}" must be a whole number: current value is ${
+      show(value)
     }`,
   );
 }
@@ -177,7 +207,14 @@ export function unsigned(fields: ControlFields, name: string): number {
 function positive(fields: ControlFields, name: string): number {
   const value = unsigned(fields, name);
   if (value > 0) return value;
-  throw new ProtocolError(`Cannot read a hello: "${name}" must not be 0`);
+  throw new ProtocolError(
+    `Cannot read a hello as "${name}" must be positive: current value is ${value}`,
+  );
+}
+
+/** A value of the far side's in an error's text. */
+function show(value: unknown): string {
+  return String(value).slice(0, MAX_TEXT_LENGTH);
 }
 
 /** The fields of an abort: the reason in the agreed codec, and as text. */
@@ -208,7 +245,11 @@ export function reasonFrom(
     return new ProtocolError(`The far side broke off: ${text}`);
   }
   if (fields.reason instanceof Uint8Array && codec !== undefined) {
-    return codec.decode(fields.reason);
+    try {
+      return codec.decode(fields.reason);
+    } catch {
+      // A reason that this side cannot read is told by its text.
+    }
   }
   return new Error(`The far side aborted: ${text}`);
 }

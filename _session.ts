@@ -9,11 +9,18 @@
  * breaks a rule is told so and let go, and that neither side holds more than
  * the window and one message.
  *
+ * It ends in one of two ways. In good order: each side says goodbye (`#ending`,
+ * then `#saidGoodbye`) and hears one (`#heardGoodbye`); with both it is
+ * `#finished`, and the wire is closed. Otherwise it fails: `#failure` holds the
+ * first error, everything pending rejects with it, and the wire is destroyed. A
+ * link that broke (`#lost`) takes a moment to tell why, in which nothing is sent.
+ *
  * @module
  */
 
 import { ClosedError, DeadlockError, ProtocolError } from "./_errors.ts";
 import {
+  checkPositive,
   DEFAULT_OPTIONS,
   helloFields,
   type PeerHello,
@@ -89,6 +96,8 @@ export class Session<In = unknown, Out = In>
 
   #ending: Promise<void> | undefined;
   #closing: Promise<void> | undefined;
+  /** When the time that `close` was given is up. */
+  #closeDeadline: number | undefined;
   #sendersGone: PromiseWithResolvers<void> | undefined;
   #saidGoodbye = false;
   #heardGoodbye = false;
@@ -218,12 +227,10 @@ export class Session<In = unknown, Out = In>
 
   close(options: CloseOptions = {}): Promise<void> {
     const { timeout = this.#options.closeTimeout } = options;
-    if (!(timeout > 0)) {
-      return Promise.reject(
-        new RangeError(
-          `Cannot close a duplex as "timeout" must be a positive number: current value is ${timeout}`,
-        ),
-      );
+    try {
+      checkPositive("Cannot close a duplex", "timeout", timeout);
+    } catch (error) {
+      return Promise.reject(error);
     }
     return this.#closing ??= this.#close(timeout);
   }
@@ -300,7 +307,7 @@ export class Session<In = unknown, Out = In>
     if (cause === undefined && nothingIsOpen && leaving) {
       // The far side ended after all that was sent: as good as a goodbye, if
       // the link has nothing to say against it.
-      this.#heardGoodbye = true;
+      this.#hearGoodbye();
       this.#finish();
       return;
     }
@@ -493,12 +500,16 @@ export class Session<In = unknown, Out = In>
       );
     }
     this.#onTaken(unsigned(fields, "taken"));
+    this.#hearGoodbye();
+    if (this.#senders.length === 0) this.#wire.hold?.(true);
+    if (this.#saidGoodbye) this.#finish();
+  }
+
+  #hearGoodbye(): void {
     this.#heardGoodbye = true;
     if (this.#receivers.length > 0) {
       this.#receivers.rejectAll(this.#receiveError());
     }
-    if (this.#senders.length === 0) this.#wire.hold?.(true);
-    if (this.#saidGoodbye) this.#finish();
   }
 
   /** Says goodbye behind everything that was sent or waits to be. */
@@ -523,6 +534,7 @@ export class Session<In = unknown, Out = In>
   }
 
   async #close(timeout: number): Promise<void> {
+    this.#closeDeadline = performance.now() + timeout;
     const timer = timeout > MAX_TIMER
       ? undefined
       : setTimeout(() => this.#onCloseTimeout(timeout), timeout);
@@ -551,7 +563,10 @@ export class Session<In = unknown, Out = In>
   #finish(): void {
     this.#finished = true;
     this.#onSendersGone();
-    this.#wire.close(this.#options.closeTimeout).then(
+    const timeout = this.#closeDeadline === undefined
+      ? this.#options.closeTimeout
+      : Math.max(0, this.#closeDeadline - performance.now());
+    this.#wire.close(timeout).then(
       () => this.#closed.resolve(),
       (error) => {
         this.#failure = { error };

@@ -69,8 +69,8 @@ export type ReceiveResult<T> =
 /** Options for {@linkcode Duplex.close}. */
 export interface CloseOptions {
   /**
-   * Milliseconds to wait for the far side's goodbye before the duplex is ended
-   * without it. `Infinity` waits for ever.
+   * Milliseconds to wait for the far side's goodbye, and for a worker to exit,
+   * before the duplex is ended without it. `Infinity` waits for ever.
    *
    * @default {5000}
    */
@@ -98,9 +98,11 @@ export interface DuplexStats {
 /** Limits that every opening function takes. */
 export interface DuplexOptions {
   /**
-   * What messages look like as bytes.
+   * What messages look like as bytes. The far side must speak it. Without it both
+   * `msgpack` and `json` are offered, and `msgpack` is taken where both sides have
+   * it.
    *
-   * @default {msgpack}
+   * @default {msgpack, or else json}
    */
   codec?: Codec;
   /**
@@ -156,7 +158,8 @@ export interface DuplexOptions {
  * - **Goodbye:** after `close`, or the close of `writable`, nothing more can be
  *   sent, and the far side receives what was sent and then the end: iteration
  *   stops, `receive` rejects with {@linkcode ClosedError}. The other direction
- *   goes on until the far side says goodbye too.
+ *   goes on until the far side says goodbye too. Leaving a `for await` early ends
+ *   nothing: what is left can still be received.
  * - **Failure:** when the peer dies or breaks the protocol, everything pending
  *   rejects at once; what had arrived can still be received. After an `abort`
  *   it cannot.
@@ -190,9 +193,11 @@ export interface Duplex<In = unknown, Out = In>
    * @param message The message.
    * @param options A signal that takes it back, buffers to give up.
    * @returns A promise that settles when the message was accepted.
+   * @throws The signal's reason if it aborts, or that of an `abort` on either side.
    * @throws {ClosedError} If the duplex was closed; `unsent` has what was
    *   accepted earlier and not delivered.
    * @throws {PeerExitError} If the peer ended.
+   * @throws {ProtocolError} If the peer broke the protocol.
    * @throws {DeadlockError} If both sides only send.
    * @throws {TypeError} If the message holds what cannot be sent; it names where.
    * @throws {RangeError} If the message is larger than the far side takes.
@@ -202,9 +207,10 @@ export interface Duplex<In = unknown, Out = In>
    * Sends a message if there is room now.
    *
    * @param message The message.
-   * @param options Buffers to give up.
-   * @returns Whether it was sent. `false` when the window is full, the duplex
-   *   has ended or the far side has not said hello yet.
+   * @param options Buffers to give up; a signal that has aborted already.
+   * @returns Whether it was sent. `false` when the window is full, much waits to
+   *   be written, the duplex has ended or the far side has not said hello yet.
+   * @throws The signal's reason, if it has aborted.
    * @throws {TypeError} If the message holds what cannot be sent; it names where.
    * @throws {RangeError} If the message is larger than the far side takes.
    */
@@ -214,6 +220,7 @@ export interface Duplex<In = unknown, Out = In>
    *
    * @param options A signal that stops the waiting.
    * @returns A promise for the message.
+   * @throws The signal's reason if it aborts, or that of an `abort` on either side.
    * @throws {ClosedError} If the far side has said goodbye and nothing is left.
    * @throws {PeerExitError} If the peer ended and nothing is left.
    * @throws {ProtocolError} If the peer broke the protocol.
@@ -244,7 +251,9 @@ export interface Duplex<In = unknown, Out = In>
    * @returns A promise that settles when the link is gone.
    * @throws {ClosedError} If the far side does not say goodbye in time; the link
    *   is then ended all the same, and `unsent` has what was not delivered.
-   * @throws {PeerExitError} If the peer ended without a goodbye.
+   * @throws {PeerExitError} If the peer ended without a goodbye, or with an exit
+   *   code that tells of an error.
+   * @throws {RangeError} If the timeout is not positive.
    */
   close(options?: CloseOptions): Promise<void>;
   /**

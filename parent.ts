@@ -23,8 +23,8 @@ import { sessionOptions } from "./_hello.ts";
 import { Session } from "./_session.ts";
 
 /**
- * Milliseconds in which a process may put its house in order once its parent is
- * gone, before it is ended.
+ * Milliseconds that a process has to clean up once its parent is gone, before it
+ * is ended.
  */
 const ORPHAN_GRACE = 1_000;
 
@@ -37,6 +37,7 @@ const ORPHAN_CHECK = 250;
 /** The child's standard streams, which block, as a stream of bytes. */
 class StdioStream implements ByteStream {
   #held = false;
+  #closed = false;
   #released: PromiseWithResolvers<void> | undefined;
   #watch: ReturnType<typeof setInterval> | undefined;
   readonly #parentId = Deno.ppid;
@@ -50,7 +51,8 @@ class StdioStream implements ByteStream {
     }
     const size = await Deno.stdin.read(into);
     if (size !== null) return into.subarray(0, size);
-    exitSoon();
+    // After both goodbyes the parent closes its end; before, it is gone.
+    if (!this.#closed) exitSoon();
     return null;
   }
 
@@ -91,13 +93,15 @@ class StdioStream implements ByteStream {
   }
 
   close(): Promise<void> {
+    this.#closed = true;
     // The script may go on without its duplex, though not without its parent.
     this.#watchParent();
     return Promise.resolve();
   }
 
   destroy(): Promise<void> {
-    return this.close();
+    this.#watchParent();
+    return Promise.resolve();
   }
 
   #watchParent(): void {
@@ -123,10 +127,15 @@ let opened: Promise<Duplex<unknown, unknown>> | undefined;
  *
  * In a process `console` writes to standard error from here on, since standard
  * output carries the messages, and the process ends soon after its parent does.
+ * `Deno.stdout` and `process.stdout` are not redirected: what a worker writes
+ * there breaks the protocol.
+ *
  * A worker that has done its work says so with `close`, or at the end of an
  * `await using` block. A script that comes to its end without it stays until the
  * parent says goodbye, and answers then. `close` waits for the parent's goodbye
- * as long as the parent lives: `closeTimeout` is `Infinity` by default here.
+ * as long as the parent lives: `closeTimeout` is `Infinity` by default here. An
+ * error that leaves an `await using` block says goodbye first; the parent learns
+ * of it when the process exits. Catch it and call `abort` to tell it at once.
  *
  * Requires no permission.
  *
@@ -136,6 +145,7 @@ let opened: Promise<Duplex<unknown, unknown>> | undefined;
  * @param options Limits of this end. Only the first call's count.
  * @returns The duplex, when the parent has said hello.
  * @throws {TypeError} If the program was not opened as a worker.
+ * @throws {RangeError} If an option is out of range.
  * @throws {PeerExitError} If the parent ended before its hello.
  * @throws {ProtocolError} If standard input does not begin with a hello.
  *

@@ -19,7 +19,11 @@
  */
 
 import { FrameWire } from "./_frame.ts";
-import { type SessionOptions, sessionOptions } from "./_hello.ts";
+import {
+  checkPositive,
+  type SessionOptions,
+  sessionOptions,
+} from "./_hello.ts";
 import { ChildStream } from "./_pipe_child.ts";
 import { StderrReader } from "./_pipe_stderr.ts";
 import { Session } from "./_session.ts";
@@ -43,7 +47,7 @@ export interface PipeOptions extends DuplexOptions {
    */
   args?: readonly string[];
   /**
-   * Variables that the child gets beside those of this process.
+   * Variables that the child gets in addition to those of this process.
    *
    * @default {{}}
    */
@@ -105,6 +109,9 @@ const DEFAULT_TIMEOUT = 10_000;
 
 const MIB = 2 ** 20;
 
+/** How the errors of {@linkcode openPipe} begin. */
+const ACTION = "Cannot open a pipe";
+
 class PipeSession<In, Out> extends Session<In, Out>
   implements PipeDuplex<In, Out> {
   readonly pid: number;
@@ -119,10 +126,13 @@ class PipeSession<In, Out> extends Session<In, Out>
  * Starts a worker script in a Deno process of its own and opens a duplex to it.
  * The script gets its end from {@linkcode parent}.
  *
- * `close` says goodbye and waits for the worker to do the same and to exit;
- * when its time is up, and after `abort`, the process is asked to end, with
- * SIGTERM, and a second later made to, with SIGKILL. A worker whose parent dies
- * ends by itself.
+ * `close` says goodbye and waits for the worker to do the same and to exit. When
+ * its time is up, and after `abort`, the worker's standard input is closed; a
+ * second later it gets SIGTERM, and another second later SIGKILL. A worker whose
+ * parent dies ends by itself, as soon as it comes to its event loop.
+ *
+ * The worker's Deno finds its own configuration, beside the script. Flags that
+ * this process was started with are not passed on.
  *
  * Requires `--allow-run` for Deno's own executable, and every permission that is
  * passed on.
@@ -137,6 +147,8 @@ class PipeSession<In, Out> extends Session<In, Out>
  *   it grants, or may not run Deno. Nothing has been started then.
  * @throws {PeerExitError} If the worker ended before its hello; it says what the
  *   worker wrote to its standard error.
+ * @throws {ProtocolError} If the worker speaks another version or no codec of
+ *   this side's, or what it sends is no hello.
  * @throws {DOMException} If the worker did not say hello in time ("TimeoutError").
  * @throws {RangeError} If an option is out of range.
  * @throws {TypeError} If an option is of the wrong kind, or `env` changes the
@@ -174,11 +186,13 @@ export function openPipe<In = unknown, Out = In>(
  * @throws {Deno.errors.NotCapable} If the caller may not run the program.
  * @throws {Deno.errors.NotFound} If there is no such program.
  * @throws {PeerExitError} If the program ended before its hello.
+ * @throws {ProtocolError} If what it sends is no hello that fits this side's.
  * @throws {DOMException} If it did not say hello in time ("TimeoutError").
  * @throws {RangeError} If an option is out of range.
+ * @throws {TypeError} If an option is of the wrong kind.
  *
  * @example A worker in Python
- * ```ts
+ * ```ts ignore
  * import { openPipe } from "@duplex/ipc/pipe";
  * import { assertEquals } from "@std/assert";
  *
@@ -198,30 +212,42 @@ export async function openPipe<In, Out>(
   options: PipeOptions = {},
 ): Promise<PipeDuplex<In, Out>> {
   const isScript = typeof target === "string" || target instanceof URL;
+  if (!isScript && typeof target?.command !== "string") {
+    throw new TypeError(
+      `${ACTION}: there must be a script or a "command", got ${
+        Deno.inspect(target)
+      }`,
+    );
+  }
+  if (isScript && Deno.build.standalone) {
+    throw new TypeError(
+      `${ACTION} to a script from a compiled program: Deno is not there to run it; use "command"`,
+    );
+  }
   const chosen = isScript ? options : target;
   const { stderr = "inherit", timeout = DEFAULT_TIMEOUT } = chosen;
   const limits: SessionOptions = {
-    ...sessionOptions("Cannot open a pipe", chosen),
+    ...sessionOptions(ACTION, chosen),
     role: "opener",
     name: "main",
   };
-  checkPositive("timeout", timeout);
+  checkPositive(ACTION, "timeout", timeout);
   checkStderr(stderr);
   const [label, command, args] = isScript
     ? [nameOf(target), Deno.execPath(), denoArgs(target, options)]
     : [target.command, target.command, [...target.args ?? []]];
   const child = spawn(command, args, chosen);
   const onPrintError = (error: unknown) => session.abort(error);
-  const errors = new StderrReader(child.stderr, stderr, onPrintError);
-  const wire = new FrameWire(new ChildStream(label, child, errors), {
+  const stderrReader = new StderrReader(child.stderr, stderr, onPrintError);
+  const wire = new FrameWire(new ChildStream(label, child, stderrReader), {
     ...limits,
-    onText: (text) => errors.print(text),
+    onText: (text) => stderrReader.print(text),
   });
   const session = new PipeSession<In, Out>(wire, limits, child.pid);
   const onTimeout = () =>
     session.fail(
       new DOMException(
-        `Cannot open a pipe to "${label}": it did not say hello within ${timeout} ms${errors.lastWords}`,
+        `Cannot open a pipe to "${label}": it did not say hello within ${timeout} ms${stderrReader.lastWords}`,
         "TimeoutError",
       ),
     );
@@ -261,7 +287,7 @@ function denoArgs(script: string | URL, options: PipeOptions): string[] {
   checkCommands(permissions, env);
   const { flags } = grant(permissions);
   if (memory !== undefined) {
-    checkPositive("memory", memory, Number.MAX_SAFE_INTEGER);
+    checkPositive(ACTION, "memory", memory, { most: Number.MAX_SAFE_INTEGER });
     flags.push(`--v8-flags=--max-old-space-size=${Math.ceil(memory / MIB)}`);
   }
   // A path is the caller's, wherever the child is to work, and no flag.
@@ -275,14 +301,6 @@ function denoArgs(script: string | URL, options: PipeOptions): string[] {
 function nameOf(script: string | URL): string {
   const text = String(script);
   return text.startsWith("data:") ? "data:" : text.split("/").at(-1)!;
-}
-
-function checkPositive(name: string, value: number, most = Infinity): void {
-  if (value > 0 && value <= most) return;
-  const range = most === Infinity ? "" : ` up to ${most}`;
-  throw new RangeError(
-    `Cannot open a pipe as "${name}" must be a positive number${range}: current value is ${value}`,
-  );
 }
 
 function checkStderr(stderr: unknown): void {
