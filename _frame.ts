@@ -7,11 +7,8 @@
  * @module
  */
 
-import {
-  type ByteStream,
-  encodeControl,
-  type FrameWireOptions,
-} from "./_frame_layout.ts";
+import type { ByteStream } from "./_byte_stream.ts";
+import { encodeControl, type FrameWireOptions } from "./_frame_layout.ts";
 import { settlesWithin } from "./_waiting.ts";
 import { FrameReader } from "./_frame_reader.ts";
 import { FrameWriter } from "./_frame_writer.ts";

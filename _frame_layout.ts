@@ -2,8 +2,7 @@
 
 /**
  * What a frame looks like: a 4-byte big-endian length and a body whose first
- * byte is its kind. The numbers of PROTOCOL.md, control frames as bytes, and the
- * stream of bytes that a transport offers.
+ * byte is its kind. The numbers of PROTOCOL.md, and control frames as bytes.
  *
  * @module
  */
@@ -39,32 +38,6 @@ export const MAGIC: Uint8Array = new Uint8Array([
   0x89,
   ...new TextEncoder().encode("DUPLEX"),
 ]);
-
-/** The two-way stream of bytes that a transport offers. */
-export interface ByteStream {
-  /**
-   * Reads some bytes into `into` and returns the part that was filled, in the
-   * same memory though perhaps under another buffer; `null` at the end. Never
-   * called while an earlier read is under way.
-   */
-  read(into: Uint8Array<ArrayBuffer>): Promise<Uint8Array<ArrayBuffer> | null>;
-  /** Writes all of `bytes`. Never called while an earlier write is under way. */
-  write(bytes: Uint8Array<ArrayBuffer>): Promise<void>;
-  /**
-   * Writes all of `bytes` before it returns, where the transport can. Called
-   * only while little enough is in flight that the link's own buffer holds it,
-   * so that it does not wait for the far side.
-   */
-  writeSync?(bytes: Uint8Array<ArrayBuffer>): void;
-  /** As {@linkcode Wire.hold}. */
-  hold?(held: boolean): void;
-  /** As {@linkcode Wire.diagnose}. */
-  diagnose(cause: unknown, unsent: readonly unknown[]): Promise<Error>;
-  /** As {@linkcode Wire.close}. */
-  close(timeout: number): Promise<void>;
-  /** As {@linkcode Wire.destroy}. */
-  destroy(): Promise<void>;
-}
 
 /** Options for {@linkcode FrameWire}. */
 export interface FrameWireOptions {

@@ -10,10 +10,10 @@
  * @module
  */
 
+import type { ByteStream } from "./_byte_stream.ts";
 import type { Codec } from "./codec.ts";
 import { ProtocolError } from "./_errors.ts";
 import {
-  type ByteStream,
   DATA_HEADER_SIZE,
   decodeControl,
   FIRST_HEADER_SIZE,

@@ -9,10 +9,10 @@
  * @module
  */
 
+import type { ByteStream } from "./_byte_stream.ts";
 import { ByteBuffer } from "./_byte_buffer.ts";
 import type { Codec } from "./codec.ts";
 import {
-  type ByteStream,
   DATA_HEADER_SIZE,
   FIRST_HEADER_SIZE,
   LENGTH_SIZE,

@@ -8,7 +8,7 @@
  */
 
 import { PeerExitError } from "./_errors.ts";
-import type { ByteStream } from "./_frame_layout.ts";
+import type { ByteStream } from "./_byte_stream.ts";
 
 /** One direction: what one side writes, the other reads. */
 class MemoryPipe {

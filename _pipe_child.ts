@@ -8,7 +8,7 @@
  */
 
 import { PeerExitError, type PeerExitErrorOptions } from "./_errors.ts";
-import type { ByteStream } from "./_frame_layout.ts";
+import type { ByteStream } from "./_byte_stream.ts";
 import { settlesWithin } from "./_waiting.ts";
 import type { StderrReader } from "./_pipe_stderr.ts";
 

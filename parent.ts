@@ -16,7 +16,7 @@
  */
 
 import type { Duplex, DuplexOptions } from "./duplex.ts";
-import type { ByteStream } from "./_frame_layout.ts";
+import type { ByteStream } from "./_byte_stream.ts";
 import { PeerExitError } from "./_errors.ts";
 import { FrameWire } from "./_frame.ts";
 import { sessionOptions } from "./_hello.ts";

@@ -179,7 +179,9 @@ function report(outcomes: readonly Outcome[], job: Job): number {
   let wrong = 0;
   for (const { transport, problems, denial } of outcomes) {
     if (denial !== undefined) {
-      console.log(`${transport}: denied: a read outside of the folder`);
+      console.log(
+        `${transport}: a worker that asked for a file outside of the folder was refused, as it must be:`,
+      );
       console.log(`  ${denial}`);
     }
     wrong += problems.length;
@@ -189,7 +191,7 @@ function report(outcomes: readonly Outcome[], job: Job): number {
   }
   console.log(
     wrong === 0
-      ? "All sizes, line counts and digests are those of the main process"
+      ? "OK: every size, line count and SHA-256 is that of the main process"
       : `${wrong} wrong`,
   );
   return wrong === 0 ? 0 : 1;

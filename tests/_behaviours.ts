@@ -48,6 +48,11 @@ const BEHAVIOURS = {
     }
     die();
   },
+  /** Reads to the end, and ends without a goodbye. */
+  async leave(main: Duplex, _: Command, die: Die) {
+    for await (const _ of main);
+    die();
+  },
   /** Aborts. */
   async abort(main: Duplex) {
     await main.send("aborting");

@@ -41,33 +41,30 @@ export interface Subject {
 /** Registers the tests of one transport. */
 export function conformance(subject: Subject): void {
   const { name, permissions } = subject;
+  async function open(
+    command: Command,
+    options: DuplexOptions = {},
+    far: DuplexOptions = {},
+  ): Promise<Duplex> {
+    const duplex = await subject.open(options, far);
+    await duplex.send(command);
+    return duplex;
+  }
   for (const [clause, check] of Object.entries(CLAUSES)) {
     Deno.test({
       name: `${name} ${clause}`,
       permissions,
-      fn: () => check(new Opener(subject)),
+      fn: () => check(open),
     });
   }
 }
 
 /** Opens the duplex of one test. */
-class Opener {
-  readonly #subject: Subject;
-
-  constructor(subject: Subject) {
-    this.#subject = subject;
-  }
-
-  async open(
-    command: Command,
-    options: DuplexOptions = {},
-    far: DuplexOptions = {},
-  ): Promise<Duplex> {
-    const duplex = await this.#subject.open(options, far);
-    await duplex.send(command);
-    return duplex;
-  }
-}
+type Open = (
+  command: Command,
+  options?: DuplexOptions,
+  far?: DuplexOptions,
+) => Promise<Duplex>;
 
 /** Waits until something holds, for what has no event of its own. */
 async function until(condition: () => boolean): Promise<void> {
@@ -76,9 +73,9 @@ async function until(condition: () => boolean): Promise<void> {
 
 const BYTES = 1024;
 
-const CLAUSES: Record<string, (opener: Opener) => Promise<void>> = {
-  async "keeps the order of messages small and large"(opener) {
-    await using duplex = await opener.open({ do: "echo" });
+const CLAUSES: Record<string, (open: Open) => Promise<void>> = {
+  async "keeps the order of messages small and large"(open) {
+    await using duplex = await open({ do: "echo" });
     const sizes = Array.from(
       { length: 400 },
       (_, index) =>
@@ -96,8 +93,8 @@ const CLAUSES: Record<string, (opener: Opener) => Promise<void>> = {
     await sending;
   },
 
-  async "loses nothing that arrives before anybody listens"(opener) {
-    const duplex = await opener.open({ do: "flood", count: 500 });
+  async "loses nothing that arrives before anybody listens"(open) {
+    const duplex = await open({ do: "flood", count: 500 });
     await until(() => duplex.stats.received === 500);
     assertEquals(duplex.stats.queued, 500);
     const numbers = await Array.fromAsync(duplex);
@@ -105,8 +102,8 @@ const CLAUSES: Record<string, (opener: Opener) => Promise<void>> = {
     await duplex.close();
   },
 
-  async "carries undefined as a message"(opener) {
-    await using duplex = await opener.open({ do: "echo" });
+  async "carries undefined as a message"(open) {
+    await using duplex = await open({ do: "echo" });
     await duplex.send(undefined);
     await duplex.send(null);
     assertStrictEquals(await duplex.receive(), undefined);
@@ -115,16 +112,16 @@ const CLAUSES: Record<string, (opener: Opener) => Promise<void>> = {
     assertEquals(duplex.tryReceive(), { state: "empty" });
   },
 
-  async "carries every value equal"(opener) {
-    await using duplex = await opener.open({ do: "echo" });
+  async "carries every value equal"(open) {
+    await using duplex = await open({ do: "echo" });
     for (const [what, value] of SAMPLE_VALUES) {
       await duplex.send(value);
       assertEquals(await duplex.receive(), value, what);
     }
   },
 
-  async "refuses what cannot be sent and goes on"(opener) {
-    await using duplex = await opener.open({ do: "echo" });
+  async "refuses what cannot be sent and goes on"(open) {
+    await using duplex = await open({ do: "echo" });
     const bad = { jobs: [{ run: () => 1 }] };
     const error = await assertRejects(() => duplex.send(bad), TypeError);
     assertStringIncludes(error.message, "$.jobs[0].run");
@@ -133,8 +130,8 @@ const CLAUSES: Record<string, (opener: Opener) => Promise<void>> = {
     assertEquals(await duplex.receive(), "good");
   },
 
-  async "refuses a message larger than the far side takes"(opener) {
-    await using duplex = await opener.open({ do: "echo" }, {}, {
+  async "refuses a message larger than the far side takes"(open) {
+    await using duplex = await open({ do: "echo" }, {}, {
       maxMessage: BYTES,
     });
     const message = new Uint8Array(BYTES);
@@ -144,17 +141,22 @@ const CLAUSES: Record<string, (opener: Opener) => Promise<void>> = {
     assertEquals(await duplex.receive(), message.subarray(0, BYTES / 2));
   },
 
-  async "gives up buffers that are transferred"(opener) {
-    await using duplex = await opener.open({ do: "echo" });
+  async "gives up buffers that are transferred"(open) {
+    await using duplex = await open({ do: "echo" });
     const bytes = new Uint8Array([1, 2, 3]);
     await duplex.send(bytes, { transfer: [bytes.buffer] });
     assertEquals(bytes.length, 0);
     assertEquals(await duplex.receive(), new Uint8Array([1, 2, 3]));
+    const { buffer } = new Uint8Array([4]);
+    const twice = { transfer: [buffer, buffer] };
+    await assertRejects(() => duplex.send(buffer, twice), TypeError);
+    await duplex.send("still in order");
+    assertEquals(await duplex.receive(), "still in order");
   },
 
-  async "takes back a send that waits and no other"(opener) {
+  async "takes back a send that waits and no other"(open) {
     const far = { windowMessages: 4 };
-    const duplex = await opener.open({ do: "take", count: 1 }, {}, far);
+    const duplex = await open({ do: "take", count: 1 }, {}, far);
     await duplex.send("taken");
     assertEquals(await duplex.receive(), "taken");
     while (duplex.trySend("accepted"));
@@ -171,8 +173,8 @@ const CLAUSES: Record<string, (opener: Opener) => Promise<void>> = {
     await assertRejects(() => duplex.closed, Error, "Enough");
   },
 
-  async "takes back a receive that waits"(opener) {
-    await using duplex = await opener.open({ do: "echo" });
+  async "takes back a receive that waits"(open) {
+    await using duplex = await open({ do: "echo" });
     const controller = new AbortController();
     const first = duplex.receive({ signal: controller.signal });
     const second = duplex.receive();
@@ -182,8 +184,8 @@ const CLAUSES: Record<string, (opener: Opener) => Promise<void>> = {
     assertEquals(await second, "for the second");
   },
 
-  async "drains what came before a goodbye and then rejects"(opener) {
-    const duplex = await opener.open({ do: "flood", count: 3 });
+  async "drains what came before a goodbye and then rejects"(open) {
+    const duplex = await open({ do: "flood", count: 3 });
     await until(() => duplex.stats.received === 3);
     await duplex.close();
     assertEquals(await duplex.receive(), 1);
@@ -194,15 +196,15 @@ const CLAUSES: Record<string, (opener: Opener) => Promise<void>> = {
     await duplex.closed;
   },
 
-  async "ends an iteration cleanly after a goodbye"(opener) {
-    const duplex = await opener.open({ do: "close" });
+  async "ends an iteration cleanly after a goodbye"(open) {
+    const duplex = await open({ do: "close" });
     assertEquals(await Array.fromAsync(duplex), []);
     await assertRejects(() => duplex.receive(), ClosedError);
     await duplex.close();
   },
 
-  async "receives what the far side sends after hearing the goodbye"(opener) {
-    const duplex = await opener.open({ do: "collect" });
+  async "receives what the far side sends after hearing the goodbye"(open) {
+    const duplex = await open({ do: "collect" });
     for (const number of [1, 2, 3]) await duplex.send(number);
     const closing = duplex.close();
     assertEquals(await duplex.receive(), [1, 2, 3]);
@@ -211,9 +213,9 @@ const CLAUSES: Record<string, (opener: Opener) => Promise<void>> = {
     assertFalse(duplex.trySend(4));
   },
 
-  async "rejects everything pending when the peer dies"(opener) {
+  async "rejects everything pending when the peer dies"(open) {
     const far = { windowMessages: 4 };
-    const duplex = await opener.open({ do: "die", count: 2 }, {}, far);
+    const duplex = await open({ do: "die", count: 2 }, {}, far);
     await duplex.send(1);
     await duplex.send(2);
     assertEquals(await duplex.receive(), "dying");
@@ -237,16 +239,25 @@ const CLAUSES: Record<string, (opener: Opener) => Promise<void>> = {
     await assertRejects(() => duplex.close(), PeerExitError);
   },
 
-  async "serves readers in the order that they came"(opener) {
-    await using duplex = await opener.open({ do: "echo" });
+  async "settles a receive when the far side leaves after the goodbye"(open) {
+    const duplex = await open({ do: "leave" });
+    const pending = assertRejects(() => duplex.receive());
+    const closing = duplex.close().catch(() => {});
+    await pending;
+    await closing;
+    assertEquals(duplex.tryReceive(), { state: "closed" });
+  },
+
+  async "serves readers in the order that they came"(open) {
+    await using duplex = await open({ do: "echo" });
     const readers = [duplex.receive(), duplex.receive(), duplex.receive()];
     for (const message of ["a", "b", "c"]) await duplex.send(message);
     assertEquals(await Promise.all(readers), ["a", "b", "c"]);
   },
 
-  async "holds no more than the window for a slow reader"(opener) {
+  async "holds no more than the window for a slow reader"(open) {
     const far = { window: 32 * BYTES, windowMessages: 1000 };
-    const duplex = await opener.open({ do: "take", count: 0 }, {}, far);
+    const duplex = await open({ do: "take", count: 0 }, {}, far);
     assertEquals(await duplex.receive(), "taken");
     let sent = 0;
     while (duplex.trySend(new Uint8Array(10 * BYTES))) sent++;
@@ -259,9 +270,9 @@ const CLAUSES: Record<string, (opener: Opener) => Promise<void>> = {
     await assertRejects(() => duplex.closed, Error, "Enough");
   },
 
-  async "lets control frames pass a huge message"(opener) {
+  async "lets control frames pass a huge message"(open) {
     const command: Command = { do: "floodAndTell", count: 100 };
-    const duplex = await opener.open(command, { windowMessages: 4 });
+    const duplex = await open(command, { windowMessages: 4 });
     const huge = duplex.send(new Uint8Array(96 * BYTES * BYTES));
     for (let number = 1; number <= 100; number++) {
       assertEquals(await duplex.receive(), number);
@@ -272,9 +283,9 @@ const CLAUSES: Record<string, (opener: Opener) => Promise<void>> = {
     await duplex.close();
   },
 
-  async "notices that both sides only send"(opener) {
+  async "notices that both sides only send"(open) {
     const limits = { windowMessages: 8, deadlockTimeout: 100 };
-    const duplex = await opener.open({ do: "onlySend" }, limits, limits);
+    const duplex = await open({ do: "onlySend" }, limits, limits);
     const error = await assertRejects(async () => {
       for (;;) await duplex.send("more");
     }, DeadlockError);
@@ -288,8 +299,8 @@ const CLAUSES: Record<string, (opener: Opener) => Promise<void>> = {
     await duplex.close();
   },
 
-  async "lets the first reason of an abort stand"(opener) {
-    const duplex = await opener.open({ do: "echo" });
+  async "lets the first reason of an abort stand"(open) {
+    const duplex = await open({ do: "echo" });
     const pending = duplex.receive();
     const reason = new Error("First");
     duplex.abort(reason);
@@ -301,8 +312,8 @@ const CLAUSES: Record<string, (opener: Opener) => Promise<void>> = {
     await duplex.close();
   },
 
-  async "hears the reason of the far side's abort"(opener) {
-    const duplex = await opener.open({ do: "abort" });
+  async "hears the reason of the far side's abort"(open) {
+    const duplex = await open({ do: "abort" });
     assertEquals(await duplex.receive(), "aborting");
     await duplex.send("now");
     await assertRejects(
@@ -313,8 +324,8 @@ const CLAUSES: Record<string, (opener: Opener) => Promise<void>> = {
     await assertRejects(() => duplex.closed, RangeError);
   },
 
-  async "closes once, however often and from both sides"(opener) {
-    const duplex = await opener.open({ do: "close" });
+  async "closes once, however often and from both sides"(open) {
+    const duplex = await open({ do: "close" });
     const closing = duplex.close();
     assertStrictEquals(duplex.close(), closing);
     await Promise.all([closing, duplex.close(), duplex.closed]);
@@ -323,8 +334,8 @@ const CLAUSES: Record<string, (opener: Opener) => Promise<void>> = {
     await duplex.close();
   },
 
-  async "ends a far side that does not say goodbye"(opener) {
-    const duplex = await opener.open({ do: "take", count: 0 });
+  async "ends a far side that does not say goodbye"(open) {
+    const duplex = await open({ do: "take", count: 0 });
     assertEquals(await duplex.receive(), "taken");
     await duplex.send("never taken");
     const error = await assertRejects(
@@ -336,16 +347,16 @@ const CLAUSES: Record<string, (opener: Opener) => Promise<void>> = {
     await assertRejects(() => duplex.closed, ClosedError);
   },
 
-  async "pipes as a transform stream"(opener) {
-    const duplex = await opener.open({ do: "echo" });
+  async "pipes as a transform stream"(open) {
+    const duplex = await open({ do: "echo" });
     const words = ReadableStream.from(["one", "two", "three"]);
     const echoed = await Array.fromAsync(words.pipeThrough(duplex));
     assertEquals(echoed, ["one", "two", "three"]);
     await duplex.close();
   },
 
-  async "counts what goes through"(opener) {
-    await using duplex = await opener.open({ do: "echo" });
+  async "counts what goes through"(open) {
+    await using duplex = await open({ do: "echo" });
     const before = duplex.stats;
     await duplex.send(new Uint8Array(BYTES));
     await duplex.receive();
@@ -357,16 +368,16 @@ const CLAUSES: Record<string, (opener: Opener) => Promise<void>> = {
     assertEquals(after.queued, 0);
   },
 
-  async "tells of a failure once at the end of a block"(opener) {
+  async "tells of a failure once at the end of a block"(open) {
     const error = await assertRejects(async () => {
-      await using duplex = await opener.open({ do: "die", count: 0 });
+      await using duplex = await open({ do: "die", count: 0 });
       assertEquals(await duplex.receive(), "dying");
       await duplex.send("die");
       await duplex.receive();
     });
     assertInstanceOf(error, PeerExitError);
     const silent = await assertRejects(async () => {
-      await using duplex = await opener.open({ do: "die", count: 0 });
+      await using duplex = await open({ do: "die", count: 0 });
       assertEquals(await duplex.receive(), "dying");
       await duplex.send("die");
       await duplex.closed.catch(() => {});

@@ -7,7 +7,7 @@
  * @module
  */
 
-import type { ByteStream } from "../_frame_layout.ts";
+import type { ByteStream } from "../_byte_stream.ts";
 import { FrameWire } from "../_frame.ts";
 import { DEFAULT_OPTIONS, type SessionOptions } from "../_hello.ts";
 import { memoryStreams } from "../_memory.ts";

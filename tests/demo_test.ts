@@ -116,9 +116,15 @@ Deno.test("demo sends every file of a folder through processes", async () => {
     assertEquals(cells.slice(0, 2), ["pipe", "2"]);
     assertEquals(cells.slice(3, 5), ["5", "0.00"]);
     assertEquals(cells.at(-1), `read: ${folder}`);
-    assertStringIncludes(stdout, "pipe: denied: a read outside of the folder");
+    assertStringIncludes(
+      stdout,
+      "pipe: a worker that asked for a file outside of the folder was refused",
+    );
     assertStringIncludes(stdout, "NotCapable");
-    assertStringIncludes(stdout, "those of the main process");
+    assertStringIncludes(
+      stdout,
+      "OK: every size, line count and SHA-256 is that of the main process",
+    );
   });
 });
 

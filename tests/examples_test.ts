@@ -16,7 +16,7 @@ import {
 import { json } from "../codec.ts";
 import { DeadlockError, ProtocolError } from "../duplex.ts";
 import { FrameWire } from "../_frame.ts";
-import type { ByteStream } from "../_frame_layout.ts";
+import type { ByteStream } from "../_byte_stream.ts";
 import { DEFAULT_OPTIONS, type SessionOptions } from "../_hello.ts";
 import { memoryStreams } from "../_memory.ts";
 import { Session } from "../_session.ts";

@@ -292,7 +292,7 @@ Deno.test({
       }
       const failure = await failureOf([bytes]);
       const known = failure === undefined || failure instanceof PeerExitError ||
-        failure instanceof ProtocolError || failure instanceof Error;
+        failure instanceof ProtocolError;
       assert(known, `run ${run}: ${failure}`);
     }
   },

@@ -166,9 +166,8 @@ function checkImports(
     problems.push(`parent.ts: a worker does not need ${file}, but loads it`);
   }
   for (const module of modules) {
-    if (!module.startsWith("npm:")) continue;
     problems.push(
-      `parent.ts: a worker must load no npm module, but loads "${module}"`,
+      `parent.ts: a worker must load no package, but loads "${module}"`,
     );
   }
   return problems;

@@ -65,7 +65,7 @@ Deno.test("checkHouse() finds what breaks a rule", async (t) => {
     [
       "a worker that loads an npm module",
       { "_frame.ts": `export * as F from "npm:x@1";\n` },
-      `parent.ts: a worker must load no npm module, but loads "npm:x@1"`,
+      `parent.ts: a worker must load no package, but loads "npm:x@1"`,
     ],
     [
       "a long file",
