@@ -317,6 +317,22 @@ test("openPipe() hears the goodbye of a worker that just ends", async () => {
   await worker.closed;
 });
 
+test("openPipe() lets a worker go on after both goodbyes", async () => {
+  const worker = await open("lingers");
+  const closed = worker.close();
+  assertEquals((await Array.fromAsync(worker)).length, 10);
+  await closed;
+});
+
+test("PipeDuplex.close() ends a worker that stays after its goodbye", async () => {
+  const worker = await open("stays", { closeTimeout: Infinity });
+  const error = await assertRejects(
+    () => worker.close({ timeout: 100 }),
+    PeerExitError,
+  );
+  assertEquals(error.signal, "SIGTERM");
+});
+
 test("openPipe() rejects when the worker exits without a goodbye", async () => {
   for (const code of [0, 7]) {
     const worker = await open("exits", { args: [String(code)] });

@@ -126,6 +126,25 @@ const ACTS: Record<string, () => Promise<void>> = {
     for (;;) hoard.push(new Array(1000).fill(hoard.length));
   },
 
+  /** Answers at length after the goodbye, says its own, and goes on a while. */
+  async lingers() {
+    const main = await parent();
+    for await (const _ of main);
+    for (let count = 0; count < 10; count++) {
+      await main.send(new Uint8Array(200_000));
+    }
+    await main.close();
+    // Longer than a process may live on when its parent is gone.
+    await new Promise((resolve) => setTimeout(resolve, 1_500));
+  },
+
+  /** Says goodbye and never ends. */
+  async stays() {
+    const main = await parent();
+    setInterval(() => {}, 1_000);
+    await main.close();
+  },
+
   async leaves() {
     const main = await parent();
     await main.send("first");
