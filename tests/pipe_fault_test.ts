@@ -26,20 +26,10 @@ import {
   isRunning,
   Lines,
   Processes,
+  test,
   within,
   workerUrl,
 } from "./workers/_processes.ts";
-
-/** What the documentation says that `openPipe` requires, and no more. */
-const RUN = { run: [Deno.execPath()] };
-
-function test(
-  name: string,
-  fn: (t: Deno.TestContext) => Promise<void>,
-  permissions: Deno.PermissionOptions = RUN,
-) {
-  Deno.test({ name, permissions, fn: (t) => within(fn(t)) });
-}
 
 /** Opens a child that commits the fault of this name. */
 function openRaw(

@@ -8,11 +8,8 @@
 
 import { assert, assertEquals, assertLess } from "@std/assert";
 import { openPipe, type PipeDuplex, type PipeOptions } from "../pipe.ts";
-import { childrenOf, workerUrl } from "./workers/_processes.ts";
+import { childrenOf, RUN, workerUrl } from "./workers/_processes.ts";
 import { readSlowly, write, type WriterReport } from "./workers/_load.ts";
-
-/** What the documentation says that `openPipe` requires, and no more. */
-const RUN = { run: [Deno.execPath()] };
 
 const MIB = 2 ** 20;
 

@@ -18,20 +18,15 @@ import {
 } from "@std/assert";
 import { ClosedError, PeerExitError } from "../duplex.ts";
 import { openPipe, type PipeDuplex, type PipeOptions } from "../pipe.ts";
-import { Lines, Processes, within, workerUrl } from "./workers/_processes.ts";
+import {
+  Lines,
+  Processes,
+  RUN,
+  test,
+  workerUrl,
+} from "./workers/_processes.ts";
 
 const ACTS = workerUrl("acts");
-
-/** What the documentation says that `openPipe` requires, and no more. */
-const RUN = { run: [Deno.execPath()] };
-
-function test(
-  name: string,
-  fn: (t: Deno.TestContext) => Promise<void>,
-  permissions: Deno.PermissionOptions = RUN,
-) {
-  Deno.test({ name, permissions, fn: (t) => within(fn(t)) });
-}
 
 /** Opens a worker that plays one act of `acts.ts`. */
 function open<T = unknown>(

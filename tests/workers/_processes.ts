@@ -1,7 +1,8 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * What tests ask of processes: whether they live, and which were started.
+ * What tests of processes share: what they may do, a bound on their time, and
+ * looks at which processes live and which were started.
  *
  * @module
  */
@@ -58,6 +59,18 @@ export async function within<T>(
   } finally {
     clearTimeout(timer);
   }
+}
+
+/** What the documentation says that `openPipe` requires, and no more. */
+export const RUN = { run: [Deno.execPath()] };
+
+/** A test that fails by name when it would wait for ever. */
+export function test(
+  name: string,
+  fn: (t: Deno.TestContext) => Promise<void>,
+  permissions: Deno.PermissionOptions = RUN,
+): void {
+  Deno.test({ name, permissions, fn: (t) => within(fn(t)) });
 }
 
 /** Collects the lines of a worker's standard error. */
