@@ -10,7 +10,9 @@
 
 import { CollisionGuard } from "./_collisions.ts";
 import {
+  defineIndex,
   defineOwn,
+  ERROR_COST,
   EXT_ARRAY_BUFFER,
   EXT_BIGINT,
   EXT_ERROR,
@@ -22,7 +24,10 @@ import {
   EXT_UNDEFINED,
   EXT_UTF16,
   EXT_VIEW,
+  EXTENSION_COST,
+  isIndexLike,
   makeError,
+  MAX_COST,
   MAX_DEPTH,
   VIEW_KINDS,
 } from "./_values.ts";
@@ -87,6 +92,7 @@ class Decoder {
   /** Whether the result may hold views of the bytes. */
   readonly #owned: boolean;
   #position = 0;
+  #cost = 0;
   /** The end of what may be read: of the message, or of an extension in it. */
   #end: number;
   /** Made for the first map or set; most messages have none. */
@@ -112,6 +118,12 @@ class Decoder {
       `Cannot decode a message: ${what} at byte ${at}`,
       options,
     );
+  }
+
+  /** Refuses a message that takes far more memory than its bytes. */
+  #charge(cost: number): void {
+    this.#cost += cost;
+    if (this.#cost > MAX_COST) this.#fail("too many objects in one message");
   }
 
   /** Moves past `size` bytes; returns where they begin. */
@@ -319,6 +331,7 @@ class Decoder {
     if (depth >= MAX_DEPTH) {
       this.#fail(`more than ${MAX_DEPTH} containers are nested`);
     }
+    this.#charge(1);
     const remaining = this.#end - this.#position;
     if (count * size > remaining) {
       this.#fail(
@@ -350,6 +363,7 @@ class Decoder {
       }
       const value = this.#value(depth + 1);
       if (key === "__proto__") defineOwn(record, key, value);
+      else if (isIndexLike(key)) defineIndex(record, key, value);
       else record[key] = value;
     }
     return record;
@@ -375,6 +389,7 @@ class Decoder {
   #extension(size: number, depth: number): unknown {
     const at = this.#position;
     const type = this.#uint8();
+    this.#charge(type === EXT_ERROR ? ERROR_COST : EXTENSION_COST);
     const start = this.#take(size);
     const end = this.#position;
     switch (type) {
@@ -581,5 +596,14 @@ export function decodeMsgpack(bytes: Uint8Array, owned: boolean): unknown {
   const plain = Object.getPrototypeOf(bytes) === Uint8Array.prototype
     ? bytes
     : new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  return new Decoder(plain, owned).readAll();
+  try {
+    return new Decoder(plain, owned).readAll();
+  } catch (cause) {
+    if (cause instanceof ProtocolError) throw cause;
+    // A value beyond what the engine can hold, such as a set of 2^24 members.
+    throw new ProtocolError(
+      "Cannot decode a message: a value in it is too large",
+      { cause },
+    );
+  }
 }

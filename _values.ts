@@ -15,6 +15,17 @@
  */
 export const MAX_DEPTH = 500;
 
+/**
+ * What a message may cost in memory, in units of about 70 bytes: an empty object
+ * takes one, and a byte on the wire. Half a gigabyte is more than a message
+ * should hold and less than what ends the process.
+ */
+export const MAX_COST = 2 ** 23;
+
+/** What a map, a set, a date, a view costs at most; and an error, with its stack. */
+export const EXTENSION_COST = 4;
+export const ERROR_COST = 16;
+
 /** `undefined`; no payload. */
 export const EXT_UNDEFINED = 0x01;
 /** A bigint; a sign byte (0 or 1 for negative), the magnitude big-endian. */
@@ -224,6 +235,38 @@ export interface ErrorParts {
   errors: unknown[];
   /** The error's own fields. */
   fields: Record<string, unknown>;
+}
+
+/** Whether V8 may take a property's name for an index. */
+export function isIndexLike(key: string): boolean {
+  const code = key.charCodeAt(0);
+  return code >= 0x30 && code <= 0x39;
+}
+
+/** The last index but one that an object may have. */
+const FAR_INDEX = "4294967293";
+
+/**
+ * Sets a property whose name may be an index. For an index V8 may set aside
+ * memory for all that come before it, 13 kB for a key of four bytes; an object
+ * that has a far one keeps what it holds and no more.
+ *
+ * @param record The object.
+ * @param key The name.
+ * @param value The value.
+ */
+export function defineIndex(
+  record: Record<string, unknown>,
+  key: string,
+  value: unknown,
+): void {
+  if (Object.hasOwn(record, FAR_INDEX) || key === FAR_INDEX) {
+    record[key] = value;
+    return;
+  }
+  record[FAR_INDEX] = undefined;
+  record[key] = value;
+  delete record[FAR_INDEX];
 }
 
 /**
