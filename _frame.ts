@@ -9,6 +9,7 @@
 
 import type { ByteStream } from "./_byte_stream.ts";
 import { encodeControl, type FrameWireOptions } from "./_frame_layout.ts";
+import { ClosedError } from "./_errors.ts";
 import { settlesWithin } from "./_waiting.ts";
 import { FrameReader } from "./_frame_reader.ts";
 import { FrameWriter } from "./_frame_writer.ts";
@@ -98,9 +99,13 @@ export class FrameWire implements Wire {
   }
 
   async close(timeout: number): Promise<void> {
-    await this.#writer.flushed();
+    const flushed = await settlesWithin(this.#writer.flushed(), timeout);
     this.#stop();
-    await this.#stream.close(timeout);
+    if (flushed) return await this.#stream.close(timeout);
+    await this.#stream.destroy();
+    throw new ClosedError(
+      `Cannot close a link in good order: the far side did not read what was sent within ${timeout} ms`,
+    );
   }
 
   async destroy(): Promise<void> {

@@ -159,7 +159,12 @@ export class FrameReader {
   }
 
   #parseControl(kind: number, length: number): boolean {
-    if (length > MAX_CONTROL_SIZE || length === 0 || !isControl(kind)) {
+    const isBetweenParts = kind === KIND.goodbye &&
+      this.#assembly !== undefined;
+    if (
+      length > MAX_CONTROL_SIZE || length === 0 || !isControl(kind) ||
+      isBetweenParts
+    ) {
       throw new ProtocolError(this.#describe(length, kind));
     }
     const end = this.#start + LENGTH_SIZE + length;
@@ -191,7 +196,7 @@ export class FrameReader {
     const number = this.#view.getUint32(this.#start + 5);
     const taken = this.#view.getUint32(this.#start + 9);
     this.#start = end;
-    const message = codec.decode(this.#bytes.subarray(payload, end));
+    const message = decodeWith(codec, this.#bytes.subarray(payload, end));
     this.#events.onMessage(number, taken, message, size);
     return true;
   }
@@ -338,9 +343,28 @@ function indexOfHello(bytes: Uint8Array): number {
   return -1;
 }
 
+/** Decodes a message; whatever a codec throws is the far side's fault. */
+function decodeWith(codec: Codec, bytes: Uint8Array): unknown {
+  try {
+    return codec.decode(bytes);
+  } catch (cause) {
+    throw asFault(codec, cause);
+  }
+}
+
 /** Decodes a message in memory that nothing else will use. */
 function decodeOwned(codec: Codec, bytes: Uint8Array): unknown {
-  return codec.decodeOwned === undefined
-    ? codec.decode(bytes)
-    : codec.decodeOwned(bytes);
+  if (codec.decodeOwned === undefined) return decodeWith(codec, bytes);
+  try {
+    return codec.decodeOwned(bytes);
+  } catch (cause) {
+    throw asFault(codec, cause);
+  }
+}
+
+function asFault(codec: Codec, cause: unknown): ProtocolError {
+  return cause instanceof ProtocolError ? cause : new ProtocolError(
+    `Cannot decode a message: the codec "${codec.name}" cannot read it`,
+    { cause },
+  );
 }

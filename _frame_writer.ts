@@ -30,6 +30,12 @@ import { type Agreement, KIND } from "./_wire.ts";
 const BATCH_SIZE = 64 * 1024;
 
 /**
+ * Bytes of messages in parts from which on the queue is full, however large the
+ * far side says its window is: twice the default window.
+ */
+const MAX_QUEUED_SIZE = 8 * 1024 * 1024;
+
+/**
  * Bytes of spare batches that are kept: twice the default window, since messages
  * of a megabyte fill one each while the window is open. They then need no new
  * memory, whose pages the system would have to clear one by one. A message of a
@@ -84,6 +90,7 @@ export class FrameWriter {
   #urgent: Uint8Array<ArrayBuffer>[] = [];
   /** Full batches and parted messages that go before the batch that fills. */
   #queue: (ByteBuffer | Parted)[] = [];
+  #queuedSize = 0;
   #waiting: (() => void)[] = [];
 
   constructor(stream: ByteStream) {
@@ -98,7 +105,8 @@ export class FrameWriter {
 
   /** As `Wire.isFull`. */
   get isFull(): boolean {
-    return this.#batch.length >= BATCH_SIZE;
+    return this.#batch.length >= BATCH_SIZE ||
+      this.#queuedSize >= MAX_QUEUED_SIZE;
   }
 
   /** As `Wire.message`. */
@@ -205,6 +213,7 @@ export class FrameWriter {
     }
     const position = start + DATA_HEADER_SIZE;
     this.#queue.push({ buffer, number, taken, start: position, end, position });
+    this.#queuedSize += end;
     this.#batch = this.#takeSpare();
   }
 
@@ -268,7 +277,10 @@ export class FrameWriter {
     await this.#stream.write(nextPart(item));
     if (item.position < item.end) return;
     this.#queue.shift();
+    const wasFull = this.isFull;
+    this.#queuedSize -= item.end;
     this.#giveSpare(item.buffer);
+    if (wasFull) this.onDrain();
   }
 
   #takeSpare(): ByteBuffer {

@@ -138,7 +138,7 @@ export interface PeerHello {
 export function helloFields(options: SessionOptions): ControlFields {
   return {
     version: VERSION,
-    name: options.name.slice(0, MAX_TEXT_LENGTH),
+    name: cut(options.name),
     codecs: options.codecs.map((codec) => codec.name),
     window: options.window,
     messages: options.windowMessages,
@@ -212,6 +212,11 @@ function positive(fields: ControlFields, name: string): number {
   );
 }
 
+/** A text that fits a control frame, whole characters only. */
+function cut(text: string): string {
+  return text.slice(0, MAX_TEXT_LENGTH).toWellFormed();
+}
+
 /** A value of the far side's in an error's text. */
 function show(value: unknown): string {
   return String(value).slice(0, MAX_TEXT_LENGTH);
@@ -223,7 +228,7 @@ export function reasonFields(
   codec: Codec | undefined,
 ): ControlFields {
   const fault = reason instanceof ProtocolError;
-  const text = describe(reason).slice(0, MAX_TEXT_LENGTH);
+  const text = cut(describe(reason));
   try {
     const bytes = codec?.encode(reason);
     if (bytes !== undefined && bytes.length <= MAX_REASON_SIZE) {
@@ -256,7 +261,7 @@ export function reasonFrom(
 
 function describe(reason: unknown): string {
   try {
-    return reason instanceof Error ? reason.message : String(reason);
+    return String(reason instanceof Error ? reason.message : reason);
   } catch {
     return typeof reason;
   }

@@ -11,7 +11,7 @@
  *
  * It ends in one of two ways. In good order: each side says goodbye (`#ending`,
  * then `#saidGoodbye`) and hears one (`#heardGoodbye`); with both it is
- * `#finished`, and the wire is closed. Otherwise it fails: `#failure` holds the
+ * `#finished`, and the wire is closed (`#done`). Otherwise it fails: `#failure` holds the
  * first error, everything pending rejects with it, and the wire is destroyed. A
  * link that broke (`#lost`) takes a moment to tell why, in which nothing is sent.
  *
@@ -102,11 +102,14 @@ export class Session<In = unknown, Out = In>
   #saidGoodbye = false;
   #heardGoodbye = false;
   #finished = false;
+  #done = false;
   #lost = false;
   #failure: { readonly error: unknown } | undefined;
   /** Whether somebody was told of the failure, or brought it about. */
   #reported = false;
   #aborted = false;
+  /** Whether an abort, of either side, has dropped what had arrived. */
+  #dropped = false;
   #readable: ReadableStream<In> | undefined;
   #writable: WritableStream<Out> | undefined;
 
@@ -120,6 +123,7 @@ export class Session<In = unknown, Out = In>
     this.#stall = new StallWatch(this.#options.deadlockTimeout, {
       isBlocked: () => this.#senders.length > 0 && this.#receivers.length === 0,
       notify: () => this.#control(KIND.stall, { taken: this.#acknowledged }),
+      resume: () => this.#giveCredit(),
       onDeadlock: () => this.#onDeadlock(),
     });
     this.#senders = new WaitQueue(() => this.#onSendersGone());
@@ -136,14 +140,17 @@ export class Session<In = unknown, Out = In>
 
   /** Ends the session with an error that is not this side's choice. */
   fail(error: unknown): void {
-    if (this.#failure !== undefined || this.#finished) return;
+    if (this.#failure !== undefined || this.#done) return;
     this.#failure = { error };
     const senders = this.#senders.rejectAll(error);
     const receivers = this.#receivers.rejectAll(error);
     if (senders || receivers) this.#reported = true;
     this.#onSendersGone();
     this.#opened.reject(error);
-    const done = () => this.#closed.reject(error);
+    const done = () => {
+      this.#done = true;
+      this.#closed.reject(error);
+    };
     this.#wire.destroy().then(done, done);
   }
 
@@ -177,7 +184,7 @@ export class Session<In = unknown, Out = In>
     if (signal?.aborted) return Promise.reject(signal.reason);
     if (this.#senders.length > 0 || !this.#hasRoom()) {
       this.#stall.block();
-      this.#wire.hold?.(false);
+      this.#holdUnlessAwaited(true);
       return this.#senders.wait({ message, options }, signal);
     }
     try {
@@ -189,9 +196,11 @@ export class Session<In = unknown, Out = In>
   }
 
   trySend(message: Out, options?: SendOptions): boolean {
-    if (
-      this.#isSendClosed() || this.#senders.length > 0 || !this.#hasRoom()
-    ) return false;
+    if (this.#isSendClosed()) return false;
+    if (this.#senders.length > 0 || !this.#hasRoom()) {
+      this.#holdUnlessAwaited(true);
+      return false;
+    }
     options?.signal?.throwIfAborted();
     this.#post(message, options);
     return true;
@@ -211,7 +220,9 @@ export class Session<In = unknown, Out = In>
   [Symbol.asyncIterator](): AsyncIterableIterator<In> {
     const wrap = (value: In): IteratorResult<In> => ({ value, done: false });
     const end = (error: unknown): IteratorResult<In> => {
-      if (this.#heardGoodbye) return { value: undefined, done: true };
+      if (this.#heardGoodbye && !this.#dropped) {
+        return { value: undefined, done: true };
+      }
       throw error;
     };
     const iterator: AsyncIterableIterator<In> = {
@@ -236,7 +247,7 @@ export class Session<In = unknown, Out = In>
   }
 
   abort(reason?: unknown): void {
-    if (this.#failure !== undefined || this.#finished) return;
+    if (this.#failure !== undefined || this.#done) return;
     reason ??= new DOMException("The duplex was aborted", "AbortError");
     this.#reported = true;
     this.#aborted = true;
@@ -255,7 +266,7 @@ export class Session<In = unknown, Out = In>
   onControl(kind: ControlKind, fields: ControlFields): void {
     if (kind === KIND.hello) return this.#onHello(fields);
     if (kind === KIND.abort) {
-      this.#inbox.clear();
+      this.#drop();
       return this.fail(reasonFrom(fields, this.#peer?.codec));
     }
     if (this.#peer === undefined) {
@@ -263,10 +274,13 @@ export class Session<In = unknown, Out = In>
         `Cannot take a control frame of kind ${kind}: the far side has not said hello`,
       );
     }
-    if (kind === KIND.credit) return this.#onTaken(unsigned(fields, "taken"));
+    if (kind === KIND.credit) {
+      // Even without news it says that the far side has not stalled, or no more.
+      this.#stall.onProgress();
+      return this.#onTaken(unsigned(fields, "taken"));
+    }
     if (kind === KIND.goodbye) return this.#onGoodbye(fields);
-    // A notice that crossed newer credit is out of date.
-    if (unsigned(fields, "taken") === this.#credited) this.#stall.onPeer();
+    this.#onStall(unsigned(fields, "taken"));
   }
 
   onMessage(
@@ -330,10 +344,22 @@ export class Session<In = unknown, Out = In>
 
   /** Whether the far side's window and the wire take one more message. */
   #hasRoom(): boolean {
+    return this.#isWindowOpen() && !this.#lost && !this.#wire.isFull;
+  }
+
+  #isWindowOpen(): boolean {
     const peer = this.#peer;
-    return peer !== undefined && !this.#lost && !this.#wire.isFull &&
-      this.#bytesInFlight < peer.window &&
+    return peer !== undefined && this.#bytesInFlight < peer.window &&
       this.#inFlight.length < peer.windowMessages;
+  }
+
+  /**
+   * After the far side's goodbye nothing comes but credit. It is read only while
+   * somebody wants to send and the window is shut.
+   */
+  #holdUnlessAwaited(isAwaited: boolean): void {
+    if (!this.#heardGoodbye) return;
+    this.#wire.hold?.(!isAwaited || this.#isWindowOpen());
   }
 
   #post(message: Out, options: SendOptions | undefined): void {
@@ -366,6 +392,7 @@ export class Session<In = unknown, Out = In>
     }
     this.#stall.onProgress();
     this.#postWaiting();
+    this.#holdUnlessAwaited(this.#senders.length > 0);
   }
 
   /** Sends what waits, as far as there is room now. */
@@ -381,20 +408,37 @@ export class Session<In = unknown, Out = In>
       }
     }
     if (this.#senders.length === 0) this.#onSendersGone();
+    else this.#holdUnlessAwaited(true);
   }
 
   #onSendersGone(): void {
     this.#stall.unblock();
-    if (this.#heardGoodbye) this.#wire.hold?.(true);
+    this.#holdUnlessAwaited(false);
     this.#sendersGone?.resolve();
   }
 
+  #onStall(taken: number): void {
+    // A notice that crossed newer credit is out of date.
+    if (taken !== this.#credited) return;
+    this.#stall.onPeer();
+    if (this.#closing !== undefined && this.#receivers.length === 0) {
+      // Nobody here takes anything any more, so the far side waits in vain.
+      this.#control(KIND.stall, { taken: this.#acknowledged });
+    }
+  }
+
   #onDeadlock(): void {
-    const error = new DeadlockError(
-      `Cannot send: "${this.#options.name}" and "${
-        this.#peer!.name
-      }" both wait for the other to receive, ${this.#inFlight.length} messages are in flight and ${this.#senders.length} more wait; receive while sending, or take turns`,
-    );
+    const peer = this.#peer!.name;
+    const counts =
+      `${this.#inFlight.length} messages are in flight and ${this.#senders.length} more wait`;
+    const error = this.#heardGoodbye
+      ? new ClosedError(
+        `Cannot send: "${peer}" has said goodbye and takes nothing more, ${counts}`,
+        { unsent: this.#unsent() },
+      )
+      : new DeadlockError(
+        `Cannot send: "${this.#options.name}" and "${peer}" both wait for the other to receive, ${counts}; receive while sending, or take turns`,
+      );
     this.#senders.rejectAll(error);
     this.#onSendersGone();
   }
@@ -420,7 +464,7 @@ export class Session<In = unknown, Out = In>
   }
 
   #receiveError(): unknown {
-    if (this.#heardGoodbye && !this.#aborted) {
+    if (this.#heardGoodbye && !this.#dropped) {
       return new ClosedError("Cannot receive from a closed duplex");
     }
     this.#reported = true;
@@ -501,8 +545,13 @@ export class Session<In = unknown, Out = In>
     }
     this.#onTaken(unsigned(fields, "taken"));
     this.#hearGoodbye();
-    if (this.#senders.length === 0) this.#wire.hold?.(true);
+    this.#holdUnlessAwaited(this.#senders.length > 0);
     if (this.#saidGoodbye) this.#finish();
+  }
+
+  #drop(): void {
+    this.#inbox.clear();
+    this.#dropped = true;
   }
 
   #hearGoodbye(): void {
@@ -522,6 +571,7 @@ export class Session<In = unknown, Out = In>
       this.#sendersGone = Promise.withResolvers();
       await this.#sendersGone.promise;
     }
+    if (this.#peer === undefined) await this.#opened.promise;
     if (this.#failure !== undefined) throw this.#failure.error;
     if (this.#lost) return await this.#closed.promise;
     if (this.#finished) return;
@@ -551,6 +601,8 @@ export class Session<In = unknown, Out = In>
   }
 
   #onCloseTimeout(timeout: number): void {
+    // The wire is being closed, and knows the time itself.
+    if (this.#finished) return;
     this.fail(
       new ClosedError(
         `Cannot close the duplex in good order: "${this.#peer?.name}" did not say goodbye within ${timeout} ms; have it close its end, or give a longer "timeout"`,
@@ -567,8 +619,14 @@ export class Session<In = unknown, Out = In>
       ? this.#options.closeTimeout
       : Math.max(0, this.#closeDeadline - performance.now());
     this.#wire.close(timeout).then(
-      () => this.#closed.resolve(),
+      () => {
+        if (this.#failure !== undefined) return;
+        this.#done = true;
+        this.#closed.resolve();
+      },
       (error) => {
+        if (this.#failure !== undefined) return;
+        this.#done = true;
         this.#failure = { error };
         this.#closed.reject(error);
       },
@@ -578,7 +636,7 @@ export class Session<In = unknown, Out = In>
   /** Fails, and tells the far side why. */
   #breakOff(reason: unknown): void {
     this.#control(KIND.abort, reasonFields(reason, this.#peer?.codec));
-    if (this.#aborted) this.#inbox.clear();
+    if (this.#aborted) this.#drop();
     this.fail(reason);
   }
 }

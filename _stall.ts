@@ -17,6 +17,8 @@ export interface StallEvents {
   isBlocked(): boolean;
   /** Tells the far side that this one has stalled. */
   notify(): void;
+  /** Tells the far side that this one has not stalled any more. */
+  resume(): void;
   /** Both sides have stalled. */
   onDeadlock(): void;
 }
@@ -55,7 +57,10 @@ export class StallWatch {
   unblock(): void {
     this.#blockedMs = this.blockedMs;
     this.#blockedSince = undefined;
-    this.#stalled = false;
+    if (this.#stalled) {
+      this.#stalled = false;
+      this.#events.resume();
+    }
     clearTimeout(this.#timer);
     this.#timer = undefined;
   }

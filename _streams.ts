@@ -32,6 +32,10 @@ export function writableOf<Out>(
   end: () => Promise<void>,
 ): WritableStream<Out> {
   return new WritableStream<Out>({
+    start(controller) {
+      // A pipe that has nothing to write learns of the failure as well.
+      duplex.closed.catch((error) => controller.error(error));
+    },
     write: (chunk) => duplex.send(chunk),
     close: end,
     abort(reason) {

@@ -18,6 +18,7 @@ function watchUnderTest(isBlocked = () => true) {
   const watch = new StallWatch(TIMEOUT, {
     isBlocked,
     notify: () => log.push("notify"),
+    resume: () => log.push("resume"),
     onDeadlock: () => log.push("deadlock"),
   });
   const mark = (times: number) =>
