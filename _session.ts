@@ -18,6 +18,7 @@
  * @module
  */
 
+import { Inbox, Outbox } from "./_credit.ts";
 import { ClosedError, DeadlockError, ProtocolError } from "./_errors.ts";
 import {
   checkPositive,
@@ -31,7 +32,7 @@ import {
   unsigned,
 } from "./_hello.ts";
 import { StallWatch } from "./_stall.ts";
-import { Deque, MAX_TIMER, WaitQueue } from "./_waiting.ts";
+import { MAX_TIMER, WaitQueue } from "./_waiting.ts";
 import { readableOf, writableOf } from "./_streams.ts";
 import {
   type ControlFields,
@@ -53,12 +54,6 @@ const RESOLVED: Promise<void> = Promise.resolve();
 const EMPTY: { readonly state: "empty" } = Object.freeze({ state: "empty" });
 const CLOSED: { readonly state: "closed" } = Object.freeze({ state: "closed" });
 
-/** A message that has arrived, or that was sent and is not taken yet. */
-interface Parcel {
-  readonly message: unknown;
-  readonly size: number;
-}
-
 /** A message that waits for room. */
 interface Unsent<Out> {
   readonly message: Out;
@@ -74,25 +69,12 @@ export class Session<In = unknown, Out = In>
   readonly #closed = Promise.withResolvers<void>();
   #peer: PeerHello | undefined;
 
-  // Out: messages that were sent and not taken yet, and sends that wait.
-  readonly #inFlight = new Deque<Parcel>();
+  readonly #outbox = new Outbox();
   readonly #senders: WaitQueue<Unsent<Out>, void>;
   readonly #stall: StallWatch;
-  #sent = 0;
-  #acknowledged = 0;
-  #bytesInFlight = 0;
-  #bytesSent = 0;
-
-  // In: messages that have arrived, or else receives that wait.
-  readonly #inbox = new Deque<Parcel>();
+  // Messages that have arrived, or else receives that wait.
+  readonly #inbox: Inbox;
   readonly #receivers = new WaitQueue<void, In>();
-  #received = 0;
-  #taken = 0;
-  #bytesReceived = 0;
-  /** How many taken messages the far side was told of, and the bytes since. */
-  #credited = 0;
-  #bytesToCredit = 0;
-  #inboxBytes = 0;
 
   #ending: Promise<void> | undefined;
   #closing: Promise<void> | undefined;
@@ -120,9 +102,12 @@ export class Session<In = unknown, Out = In>
   constructor(wire: Wire, options: Partial<SessionOptions> = {}) {
     this.#wire = wire;
     this.#options = { ...DEFAULT_OPTIONS, ...options };
+    const { window, windowMessages } = this.#options;
+    this.#inbox = new Inbox(window, windowMessages);
     this.#stall = new StallWatch(this.#options.deadlockTimeout, {
       isBlocked: () => this.#senders.length > 0 && this.#receivers.length === 0,
-      notify: () => this.#control(KIND.stall, { taken: this.#acknowledged }),
+      notify: () =>
+        this.#control(KIND.stall, { taken: this.#outbox.acknowledged }),
       resume: () => this.#giveCredit(),
       onDeadlock: () => this.#onDeadlock(),
     });
@@ -160,12 +145,12 @@ export class Session<In = unknown, Out = In>
 
   get stats(): DuplexStats {
     return {
-      sent: this.#sent,
-      received: this.#received,
-      bytesSent: this.#bytesSent,
-      bytesReceived: this.#bytesReceived,
+      sent: this.#outbox.sent,
+      received: this.#inbox.received,
+      bytesSent: this.#outbox.bytesSent,
+      bytesReceived: this.#inbox.bytesReceived,
       queued: this.#inbox.length,
-      inFlight: this.#inFlight.length,
+      inFlight: this.#outbox.length,
       blockedMs: this.#stall.blockedMs,
     };
   }
@@ -289,18 +274,21 @@ export class Session<In = unknown, Out = In>
     message: unknown,
     size: number,
   ): void {
-    this.#checkNumber(number);
-    this.#received++;
-    this.#bytesReceived += size;
+    if (this.#heardGoodbye) {
+      throw new ProtocolError(
+        `Cannot take message ${number}: the far side has said goodbye`,
+      );
+    }
+    this.#inbox.admit(number, size);
     // The count is cut to 32 bits, and credit that went first may be newer.
-    const news = (taken - this.#acknowledged) | 0;
-    if (news > 0) this.#onTaken(this.#acknowledged + news);
+    const news = (taken - this.#outbox.acknowledged) | 0;
+    if (news > 0) this.#onTaken(this.#outbox.acknowledged + news);
     if (this.#receivers.length > 0) {
-      this.#onTake(size);
+      this.#inbox.onTaken(size);
+      this.#creditIfDue();
       this.#receivers.shift().resolve(message as In);
     } else {
-      this.#inboxBytes += size;
-      this.#inbox.push({ message, size });
+      this.#inbox.push(message, size);
     }
   }
 
@@ -315,7 +303,7 @@ export class Session<In = unknown, Out = In>
   onLost(cause: unknown): void {
     if (this.#lost || this.#finished || this.#failure !== undefined) return;
     this.#lost = true;
-    const nothingIsOpen = this.#inFlight.length === 0 &&
+    const nothingIsOpen = this.#outbox.length === 0 &&
       this.#senders.length === 0;
     const leaving = this.#saidGoodbye || this.#heardGoodbye;
     if (cause === undefined && nothingIsOpen && leaving) {
@@ -332,7 +320,7 @@ export class Session<In = unknown, Out = In>
   }
 
   #control(kind: ControlKind, fields: ControlFields): void {
-    this.#wire.control(kind, fields, this.#bytesInFlight);
+    this.#wire.control(kind, fields, this.#outbox.bytesInFlight);
   }
 
   // Sending
@@ -349,8 +337,8 @@ export class Session<In = unknown, Out = In>
 
   #isWindowOpen(): boolean {
     const peer = this.#peer;
-    return peer !== undefined && this.#bytesInFlight < peer.window &&
-      this.#inFlight.length < peer.windowMessages;
+    return peer !== undefined && this.#outbox.bytesInFlight < peer.window &&
+      this.#outbox.length < peer.windowMessages;
   }
 
   /**
@@ -364,32 +352,20 @@ export class Session<In = unknown, Out = In>
 
   #post(message: Out, options: SendOptions | undefined): void {
     const size = this.#wire.message(
-      this.#sent + 1,
-      this.#taken,
+      this.#outbox.sent + 1,
+      this.#inbox.taken,
       message,
-      this.#bytesInFlight,
+      this.#outbox.bytesInFlight,
       options?.transfer,
     );
-    this.#sent++;
-    this.#bytesSent += size;
-    this.#bytesInFlight += size;
-    this.#inFlight.push({ message, size });
-    // The message carried the news of what was taken.
-    this.#credited = this.#taken;
-    this.#bytesToCredit = 0;
+    this.#outbox.add(message, size);
+    // The message carries the news of what was taken.
+    this.#inbox.onCredited();
   }
 
   /** The far side has taken messages up to this number. */
   #onTaken(count: number): void {
-    if (count > this.#sent) {
-      throw new ProtocolError(
-        `Cannot take an acknowledgement of message ${count}: the last one sent is ${this.#sent}`,
-      );
-    }
-    if (count <= this.#acknowledged) return;
-    for (; this.#acknowledged < count; this.#acknowledged++) {
-      this.#bytesInFlight -= this.#inFlight.shift().size;
-    }
+    if (!this.#outbox.acknowledge(count)) return;
     this.#stall.onProgress();
     this.#postWaiting();
     this.#holdUnlessAwaited(this.#senders.length > 0);
@@ -419,18 +395,18 @@ export class Session<In = unknown, Out = In>
 
   #onStall(taken: number): void {
     // A notice that crossed newer credit is out of date.
-    if (taken !== this.#credited) return;
+    if (taken !== this.#inbox.credited) return;
     this.#stall.onPeer();
     if (this.#closing !== undefined && this.#receivers.length === 0) {
       // Nobody here takes anything any more, so the far side waits in vain.
-      this.#control(KIND.stall, { taken: this.#acknowledged });
+      this.#control(KIND.stall, { taken: this.#outbox.acknowledged });
     }
   }
 
   #onDeadlock(): void {
     const peer = this.#peer!.name;
     const counts =
-      `${this.#inFlight.length} messages are in flight and ${this.#senders.length} more wait`;
+      `${this.#outbox.length} messages are in flight and ${this.#senders.length} more wait`;
     const error = this.#heardGoodbye
       ? new ClosedError(
         `Cannot send: "${peer}" has said goodbye and takes nothing more, ${counts}`,
@@ -444,7 +420,7 @@ export class Session<In = unknown, Out = In>
   }
 
   #unsent(): unknown[] {
-    return this.#inFlight.toArray().map((parcel) => parcel.message);
+    return this.#outbox.unsent();
   }
 
   #sendError(): unknown {
@@ -471,57 +447,23 @@ export class Session<In = unknown, Out = In>
     return this.#failure!.error;
   }
 
-  #checkNumber(number: number): void {
-    if (this.#heardGoodbye) {
-      throw new ProtocolError(
-        `Cannot take message ${number}: the far side has said goodbye`,
-      );
-    }
-    const expected = (this.#received + 1) >>> 0;
-    if (number !== expected) {
-      throw new ProtocolError(
-        `Cannot take message ${number}: the next one must be ${expected}`,
-      );
-    }
-    const { window, windowMessages } = this.#options;
-    if (
-      this.#received - this.#credited >= windowMessages ||
-      this.#inboxBytes + this.#bytesToCredit >= window
-    ) {
-      throw new ProtocolError(
-        `Cannot take message ${number}: the far side has sent more than the window of ${window} bytes and ${windowMessages} messages`,
-      );
-    }
-  }
-
   #take(): In {
-    const { message, size } = this.#inbox.shift();
-    this.#inboxBytes -= size;
-    this.#onTake(size);
-    return message as In;
+    const message = this.#inbox.shift() as In;
+    this.#creditIfDue();
+    return message;
   }
 
-  /**
-   * Counts a message as taken. The credit goes back once it is worth a frame,
-   * or at once where the far side may wait for it.
-   */
-  #onTake(size: number): void {
-    this.#taken++;
-    this.#bytesToCredit += size;
-    const { window, windowMessages } = this.#options;
+  /** Gives credit once it is worth a frame, or where the far side waits for it. */
+  #creditIfDue(): void {
     const isAwaited = this.#stall.onTake();
-    if (
-      isAwaited || this.#taken - this.#credited >= windowMessages / 2 ||
-      this.#bytesToCredit >= window / 2 ||
-      (this.#heardGoodbye && this.#inbox.length === 0)
-    ) this.#giveCredit();
+    const isLast = this.#heardGoodbye && this.#inbox.length === 0;
+    if (isAwaited || isLast || this.#inbox.isCreditDue) this.#giveCredit();
   }
 
   #giveCredit(): void {
     if (this.#failure !== undefined || this.#finished) return;
-    this.#control(KIND.credit, { taken: this.#taken });
-    this.#credited = this.#taken;
-    this.#bytesToCredit = 0;
+    this.#control(KIND.credit, { taken: this.#inbox.taken });
+    this.#inbox.onCredited();
   }
 
   // Beginning and end
@@ -538,9 +480,9 @@ export class Session<In = unknown, Out = In>
 
   #onGoodbye(fields: ControlFields): void {
     const sent = unsigned(fields, "sent");
-    if (this.#heardGoodbye || sent !== this.#received) {
+    if (this.#heardGoodbye || sent !== this.#inbox.received) {
       throw new ProtocolError(
-        `Cannot take a goodbye after ${sent} messages: ${this.#received} have come`,
+        `Cannot take a goodbye after ${sent} messages: ${this.#inbox.received} have come`,
       );
     }
     this.#onTaken(unsigned(fields, "taken"));
@@ -575,9 +517,11 @@ export class Session<In = unknown, Out = In>
     if (this.#failure !== undefined) throw this.#failure.error;
     if (this.#lost) return await this.#closed.promise;
     if (this.#finished) return;
-    this.#control(KIND.goodbye, { sent: this.#sent, taken: this.#taken });
-    this.#credited = this.#taken;
-    this.#bytesToCredit = 0;
+    this.#control(KIND.goodbye, {
+      sent: this.#outbox.sent,
+      taken: this.#inbox.taken,
+    });
+    this.#inbox.onCredited();
     this.#saidGoodbye = true;
     if (this.#heardGoodbye) this.#finish();
     await this.#wire.flushed();
