@@ -29,6 +29,7 @@ import {
   makeError,
   MAX_COST,
   MAX_DEPTH,
+  MIN_OWNED_VIEW,
   VIEW_KINDS,
 } from "./_values.ts";
 import { ProtocolError } from "./_errors.ts";
@@ -38,12 +39,6 @@ import {
   bytesToUtf16,
 } from "./_msgpack_payloads.ts";
 import { readText } from "./_byte_buffer.ts";
-
-/**
- * From this size on, a byte array of a message that the caller gave up is a
- * view of it. Below, a copy costs little and lets go of the message.
- */
-const MIN_OWNED_VIEW = 0x1_0000;
 
 /**
  * Strings up to this length are read by a loop as long as they are ASCII:
@@ -342,6 +337,10 @@ class Decoder {
 
   #array(count: number, depth: number): unknown[] {
     this.#enter(count, 1, depth);
+    return this.#items(count, depth);
+  }
+
+  #items(count: number, depth: number): unknown[] {
     // Grows as items come: memory follows what was received, not the count.
     const items: unknown[] = [];
     for (let index = 0; index < count; index++) {
@@ -437,9 +436,7 @@ class Decoder {
   }
 
   #buffer(start: number, end: number): ArrayBuffer {
-    const bytes = new Uint8Array(end - start);
-    bytes.set(this.#bytes.subarray(start, end));
-    return bytes.buffer;
+    return new Uint8Array(this.#bytes.subarray(start, end)).buffer;
   }
 
   #view(start: number, end: number): ArrayBufferView {
@@ -549,8 +546,7 @@ class Decoder {
     if (this.#count(depth) !== 7) {
       this.#fail("an error has not seven parts", undefined, start);
     }
-    const className = this.#text(depth);
-    const name = this.#text(depth);
+    const [className, name] = [this.#text(depth), this.#text(depth)];
     const message = this.#optionalText(depth);
     const stack = this.#optionalText(depth);
     const causes = this.#list(depth);
@@ -574,12 +570,7 @@ class Decoder {
   }
 
   #list(depth: number): unknown[] {
-    const count = this.#count(depth);
-    const items: unknown[] = [];
-    for (let index = 0; index < count; index++) {
-      items.push(this.#value(depth + 1));
-    }
-    return items;
+    return this.#items(this.#count(depth), depth);
   }
 }
 

@@ -16,10 +16,10 @@ import type { StderrReader } from "./_pipe_stderr.ts";
 const GRACE = 1_000;
 
 /**
- * Milliseconds that the last of standard error has once the child is gone. A
- * grandchild may hold it open for as long as it likes.
+ * Milliseconds without news after which the child's streams are given up once it
+ * is gone. A grandchild may hold them open for as long as it likes.
  */
-const STDERR_GRACE = 250;
+const GRANDCHILD_GRACE = 250;
 
 /** A child process as a {@linkcode ByteStream}. */
 export class ChildStream implements ByteStream {
@@ -29,6 +29,9 @@ export class ChildStream implements ByteStream {
   readonly #reader: ReadableStreamBYOBReader;
   readonly #writer: WritableStreamDefaultWriter<Uint8Array>;
   #status: Deno.CommandStatus | undefined;
+  #reads = 0;
+  /** Settles when the child's output has come to its end. */
+  readonly #ended = Promise.withResolvers<void>();
   #ending: Promise<Deno.CommandStatus> | undefined;
 
   /**
@@ -44,14 +47,17 @@ export class ChildStream implements ByteStream {
     this.#writer = child.stdin.getWriter();
     // A write that fails says so itself.
     this.#writer.closed.catch(() => {});
-    child.status.then((status) => this.#status = status);
+    child.status.then((status) => this.#onExit(status));
   }
 
   async read(
     into: Uint8Array<ArrayBuffer>,
   ): Promise<Uint8Array<ArrayBuffer> | null> {
     const { value, done } = await this.#reader.read(into);
-    return done ? null : value;
+    this.#reads++;
+    if (!done) return value;
+    this.#ended.resolve();
+    return null;
   }
 
   write(bytes: Uint8Array<ArrayBuffer>): Promise<void> {
@@ -90,13 +96,25 @@ export class ChildStream implements ByteStream {
       }
     }
     const status = await this.#child.status;
-    await closed;
+    await settlesWithin(closed, GRANDCHILD_GRACE);
+    this.#ended.resolve();
     await this.#reader.cancel().catch(() => {});
-    if (!await settlesWithin(this.#stderr.ended, STDERR_GRACE)) {
+    if (!await settlesWithin(this.#stderr.ended, GRANDCHILD_GRACE)) {
       await this.#stderr.cancel().catch(() => {});
     }
     await this.#stderr.ended;
     return status;
+  }
+
+  /** Ends the reading soon after the child, whoever else holds its output. */
+  async #onExit(status: Deno.CommandStatus): Promise<void> {
+    this.#status = status;
+    let reads: number;
+    do {
+      reads = this.#reads;
+      if (await settlesWithin(this.#ended.promise, GRANDCHILD_GRACE)) return;
+    } while (this.#reads > reads);
+    await this.#reader.cancel().catch(() => {});
   }
 
   #kill(signal: Deno.Signal): void {

@@ -145,11 +145,16 @@ async function forEachLine(
   lines: ReadableStream<string>,
   onLine: (line: string) => void,
 ): Promise<void> {
-  for await (const line of lines) onLine(line);
+  for await (const line of lines) await onLine(line);
 }
 
 function writeAllSync(bytes: Uint8Array): void {
-  for (let start = 0; start < bytes.length;) {
-    start += Deno.stderr.writeSync(bytes.subarray(start));
+  try {
+    for (let start = 0; start < bytes.length;) {
+      start += Deno.stderr.writeSync(bytes.subarray(start));
+    }
+  } catch {
+    // Nobody reads this process's standard error any more. The child's is read
+    // on all the same, so that it does not fill up and stop the child.
   }
 }

@@ -26,6 +26,12 @@ export const MAX_COST = 2 ** 23;
 export const EXTENSION_COST = 4;
 export const ERROR_COST = 16;
 
+/**
+ * From this size on, a byte array of a message that the caller gave up is a
+ * view of it. Below, a copy costs little and lets go of the message.
+ */
+export const MIN_OWNED_VIEW = 0x1_0000;
+
 /** `undefined`; no payload. */
 export const EXT_UNDEFINED = 0x01;
 /** A bigint; a sign byte (0 or 1 for negative), the magnitude big-endian. */

@@ -36,17 +36,6 @@ export class Deque<T> {
     return item;
   }
 
-  /** Removes one item, wherever it stands; `false` if it is not there. */
-  remove(item: T): boolean {
-    const items = this.toArray();
-    const index = items.indexOf(item);
-    if (index === -1) return false;
-    items.splice(index, 1);
-    this.clear();
-    for (const rest of items) this.push(rest);
-    return true;
-  }
-
   /** The items in order. */
   toArray(): T[] {
     const mask = this.#items.length - 1;
@@ -88,7 +77,8 @@ function nothing(): void {}
 
 /** A first-in, first-out queue of promises that wait. */
 export class WaitQueue<Payload, Result> {
-  readonly #waiters = new Deque<Waiter<Payload, Result>>();
+  /** In the order that they came; a set, since any one may leave. */
+  readonly #waiters = new Set<Waiter<Payload, Result>>();
   readonly #onEmpty: () => void;
 
   /**
@@ -100,7 +90,7 @@ export class WaitQueue<Payload, Result> {
 
   /** How many wait. */
   get length(): number {
-    return this.#waiters.length;
+    return this.#waiters.size;
   }
 
   /** Waits at the end of the queue; rejects with the signal's reason. */
@@ -108,14 +98,15 @@ export class WaitQueue<Payload, Result> {
     if (signal?.aborted) return Promise.reject(signal.reason);
     return new Promise((resolve, reject) => {
       const waiter = { payload, resolve, reject, release: nothing };
-      this.#waiters.push(waiter);
+      this.#waiters.add(waiter);
       if (signal !== undefined) this.#listen(waiter, signal);
     });
   }
 
   /** Takes the first that waits. The queue must not be empty. */
   shift(): Waiter<Payload, Result> {
-    const waiter = this.#waiters.shift();
+    const waiter = this.#waiters.values().next().value!;
+    this.#waiters.delete(waiter);
     waiter.release();
     return waiter;
   }
@@ -129,7 +120,7 @@ export class WaitQueue<Payload, Result> {
 
   #listen(waiter: Waiter<Payload, Result>, signal: AbortSignal): void {
     const onAbort = () => {
-      if (!this.#waiters.remove(waiter)) return;
+      this.#waiters.delete(waiter);
       waiter.reject(signal.reason);
       if (this.length === 0) this.#onEmpty();
     };

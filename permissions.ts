@@ -59,7 +59,8 @@ type Scope = true | string[];
  *
  * `"inherit"` passes on the kinds that the caller holds whole. A kind that it holds
  * for some items only is not passed on, because Deno does not tell which they
- * are: name them.
+ * are: name them. Deno does not tell either of a port that is denied within a
+ * host that is allowed: a host that is granted is granted with all its ports.
  *
  * Asks for no permission and never prompts.
  *
@@ -133,7 +134,8 @@ function readScope(kind: Kind, value: unknown): Scope | undefined {
       }`,
     );
   }
-  const items = value.map((item) => readItem(kind, item));
+  // A hole in the array is an item as well, and none that can be granted.
+  const items = Array.from(value, (item) => readItem(kind, item));
   for (const item of items) check(kind, item);
   return items.length > 0 ? items : undefined;
 }
@@ -173,7 +175,7 @@ function inherited(kind: Kind): Scope | undefined {
 }
 
 function check(kind: Kind, item: string | undefined): void {
-  const { state, partial } = Deno.permissions.querySync(describe(kind, item));
+  const { state, partial } = query(kind, item);
   if (
     state === "granted" && !partial &&
     (item === undefined || isHeldWhole(kind, item))
@@ -188,6 +190,17 @@ function check(kind: Kind, item: string | undefined): void {
   );
 }
 
+function query(kind: Kind, item: string | undefined): Deno.PermissionStatus {
+  try {
+    return Deno.permissions.querySync(describe(kind, item));
+  } catch (cause) {
+    throw new TypeError(
+      `Cannot grant permissions: "${item}" is no item of "${kind}" that Deno can be asked about`,
+      { cause },
+    );
+  }
+}
+
 /**
  * Whether nothing that a granted item stands for is denied. Deno tells so of a
  * folder, but not of variables with a wildcard nor of a host with all its ports.
@@ -199,7 +212,10 @@ function isHeldWhole(kind: Kind, item: string): boolean {
       return !item.includes("*") || (state === "granted" && !partial);
     case "import":
     case "net":
-      return /:\d+$/.test(item) || !partial;
+      // A range of addresses may hold one that is denied.
+      return item.includes("/")
+        ? state === "granted" && !partial
+        : /:\d+$/.test(item) || !partial;
     default:
       return true;
   }

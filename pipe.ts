@@ -25,12 +25,18 @@ import {
   sessionOptions,
 } from "./_hello.ts";
 import { ChildStream } from "./_pipe_child.ts";
+import {
+  ACTION,
+  checkStderr,
+  checkTarget,
+  denoArgs,
+  nameOf,
+} from "./_pipe_options.ts";
 import { StderrReader } from "./_pipe_stderr.ts";
 import { Session } from "./_session.ts";
 import { MAX_TIMER } from "./_waiting.ts";
 import type { Duplex, DuplexOptions } from "./duplex.ts";
-import { absolutePath } from "./_permissions_path.ts";
-import { grant, type Permissions } from "./permissions.ts";
+import type { Permissions } from "./permissions.ts";
 
 /** Options for {@linkcode openPipe}. */
 export interface PipeOptions extends DuplexOptions {
@@ -106,11 +112,6 @@ export interface PipeDuplex<In = unknown, Out = In> extends Duplex<In, Out> {
 
 /** As {@linkcode PipeOptions.timeout}: what a cold start on a busy machine takes, ten times over. */
 const DEFAULT_TIMEOUT = 10_000;
-
-const MIB = 2 ** 20;
-
-/** How the errors of {@linkcode openPipe} begin. */
-const ACTION = "Cannot open a pipe";
 
 class PipeSession<In, Out> extends Session<In, Out>
   implements PipeDuplex<In, Out> {
@@ -212,18 +213,7 @@ export async function openPipe<In, Out>(
   options: PipeOptions = {},
 ): Promise<PipeDuplex<In, Out>> {
   const isScript = typeof target === "string" || target instanceof URL;
-  if (!isScript && typeof target?.command !== "string") {
-    throw new TypeError(
-      `${ACTION}: there must be a script or a "command", got ${
-        Deno.inspect(target)
-      }`,
-    );
-  }
-  if (isScript && Deno.build.standalone) {
-    throw new TypeError(
-      `${ACTION} to a script from a compiled program: Deno is not there to run it; use "command"`,
-    );
-  }
+  checkTarget(target);
   const chosen = isScript ? options : target;
   const { stderr = "inherit", timeout = DEFAULT_TIMEOUT } = chosen;
   const limits: SessionOptions = {
@@ -279,52 +269,4 @@ function spawn(
     stdout: "piped",
     stderr: "piped",
   }).spawn();
-}
-
-/** The arguments that make Deno run a worker script, and no more than that. */
-function denoArgs(script: string | URL, options: PipeOptions): string[] {
-  const { permissions = "none", memory, args = [], cwd, env = {} } = options;
-  checkCommands(permissions, env);
-  const { flags } = grant(permissions);
-  if (memory !== undefined) {
-    checkPositive(ACTION, "memory", memory, { most: Number.MAX_SAFE_INTEGER });
-    flags.push(`--v8-flags=--max-old-space-size=${Math.ceil(memory / MIB)}`);
-  }
-  // A path is the caller's, wherever the child is to work, and no flag.
-  const target = typeof script === "string" && cwd !== undefined &&
-      !URL.canParse(script)
-    ? absolutePath(script)
-    : String(script).replace(/^-/, "./-");
-  return ["run", "--quiet", ...flags, target, ...args];
-}
-
-function nameOf(script: string | URL): string {
-  const text = String(script);
-  return text.startsWith("data:") ? "data:" : text.split("/").at(-1)!;
-}
-
-function checkStderr(stderr: unknown): void {
-  if (
-    stderr === "inherit" || stderr === "ignore" || typeof stderr === "function"
-  ) return;
-  throw new TypeError(
-    `Cannot open a pipe as "stderr" must be "inherit", "ignore" or a function: current value is ${
-      Deno.inspect(stderr)
-    }`,
-  );
-}
-
-/** A command without a path must not mean another program in the child. */
-function checkCommands(
-  permissions: Permissions,
-  env: Readonly<Record<string, string>>,
-): void {
-  const run = typeof permissions === "object" ? permissions.run : undefined;
-  if (!Array.isArray(run)) return;
-  const name = run.find((item) => !/[\\/]/.test(String(item)));
-  const changesPath = Object.keys(env).some((key) => /^path$/i.test(key));
-  if (name === undefined || !changesPath) return;
-  throw new TypeError(
-    `Cannot open a pipe as "env" changes the PATH in which "${name}" would be looked for: grant "run" of its path`,
-  );
 }
