@@ -53,6 +53,13 @@ const BEHAVIOURS = {
     for await (const _ of main);
     die();
   },
+  /** Sends numbers, says goodbye, and aborts when told to. */
+  async regret(main: Duplex, { count = 0 }: Command) {
+    for (let number = 1; number <= count; number++) await main.send(number);
+    await main.writable.close();
+    await main.receive();
+    main.abort(new RangeError("Forget it"));
+  },
   /** Aborts. */
   async abort(main: Duplex) {
     await main.send("aborting");

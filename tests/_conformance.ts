@@ -324,6 +324,32 @@ const CLAUSES: Record<string, (open: Open) => Promise<void>> = {
     await assertRejects(() => duplex.closed, RangeError);
   },
 
+  async "ends an iteration with an abort that follows a goodbye"(open) {
+    const duplex = await open({ do: "regret", count: 3 });
+    await until(() => duplex.stats.received === 3);
+    await duplex.send("now");
+    await assertRejects(() => duplex.closed, RangeError);
+    await assertRejects(() => Array.fromAsync(duplex), RangeError, "Forget it");
+  },
+
+  async "takes back many sends at once"(open) {
+    const far = { windowMessages: 4 };
+    const duplex = await open({ do: "take", count: 0 }, {}, far);
+    const controller = new AbortController();
+    const { signal } = controller;
+    while (duplex.trySend("accepted"));
+    const sends = Array.from(
+      { length: 20_000 },
+      (_, number) => duplex.send(number, { signal }),
+    );
+    const settled = Promise.allSettled(sends);
+    controller.abort(new Error("All of you"));
+    const reasons = await settled;
+    assert(reasons.every(({ status }) => status === "rejected"));
+    duplex.abort(new Error("Enough"));
+    await assertRejects(() => duplex.closed, Error, "Enough");
+  },
+
   async "closes once, however often and from both sides"(open) {
     const duplex = await open({ do: "close" });
     const closing = duplex.close();

@@ -55,6 +55,30 @@ const EVERYTHING = {
   error: new AggregateError([new TypeError("t")], "m", { cause: { a: 1 } }),
 };
 
+test("msgpack.decode() takes no more memory for keys that look like indexes", () => {
+  const count = 100_000;
+  const one = fromHex("81 a4 31 30 32 33 c0");
+  const bytes = new Uint8Array(5 + one.length * count);
+  bytes[0] = 0xdd;
+  new DataView(bytes.buffer).setUint32(1, count);
+  for (let index = 0; index < count; index++) {
+    bytes.set(one, 5 + index * one.length);
+  }
+  const before = Deno.memoryUsage().heapUsed;
+  const records = msgpack.decode(bytes) as unknown[];
+  // An array of 1023 holes for each of them would be 800 MB.
+  assertLess(Deno.memoryUsage().heapUsed - before, 200 * 2 ** 20);
+  assertEquals(records.at(-1), { 1023: null });
+});
+
+test("msgpack.decode() refuses more objects than memory holds", () => {
+  const count = 2 ** 23 + 1;
+  const bytes = new Uint8Array(5 + count).fill(0x80);
+  bytes[0] = 0xdd;
+  new DataView(bytes.buffer).setUint32(1, count);
+  assertRefused(bytes, "too many objects in one message");
+});
+
 /** Containers in each other, as deep as told. */
 function nest(depth: number, wrap: (inner: unknown) => unknown): unknown {
   let value: unknown = 0;

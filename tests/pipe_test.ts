@@ -10,6 +10,7 @@
 import {
   assert,
   assertEquals,
+  assertFalse,
   assertInstanceOf,
   assertMatch,
   assertNotEquals,
@@ -252,6 +253,20 @@ test("openPipe() refuses options that are out of range and starts nothing", asyn
     assertStringIncludes(error.message, '"nowhere"');
     assertEquals(processes.started, 0);
   });
+  await t.step("a broker of permissions", async () => {
+    using processes = new Processes();
+    const env = { DENO_PERMISSION_BROKER_PATH: "/tmp/broker" };
+    const error = await assertRejects(() => openPipe(ACTS, { env }), TypeError);
+    assertStringIncludes(error.message, "DENO_PERMISSION_BROKER_PATH");
+    assertEquals(processes.started, 0);
+  });
+  await t.step("permissions for a program that has none", async () => {
+    using processes = new Processes();
+    const target = { command: Deno.execPath(), permissions: "none" };
+    const error = await assertRejects(() => openPipe(target), TypeError);
+    assertStringIncludes(error.message, '"permissions"');
+    assertEquals(processes.started, 0);
+  });
   await t.step("a command that another PATH would change", async () => {
     using processes = new Processes();
     const options = { env: { PATH: "/tmp" }, permissions: { run: ["tool"] } };
@@ -327,6 +342,77 @@ test("PipeDuplex.close() ends a worker that stays after its goodbye", async () =
   );
   assertEquals(error.signal, "SIGTERM");
 });
+
+test("PipeDuplex.close() ends a worker that does not read what was sent", async () => {
+  const worker = await open("deaf");
+  await assertRejects(() => worker.receive(), ClosedError);
+  await worker.send(new Uint8Array(3 << 20));
+  await assertRejects(() => worker.close({ timeout: 200 }), ClosedError);
+  await assertRejects(() => worker.closed, ClosedError);
+});
+
+test("PipeDuplex.abort() ends a worker that is being closed", async () => {
+  const worker = await open("deaf");
+  await assertRejects(() => worker.receive(), ClosedError);
+  await worker.send(new Uint8Array(3 << 20));
+  const closing = worker.close({ timeout: Infinity });
+  worker.abort(new Error("Enough"));
+  await closing;
+  await assertRejects(() => worker.closed, Error, "Enough");
+});
+
+test("PipeDuplex.send() rejects when the worker has closed and takes nothing", async () => {
+  const worker = await open("done", { deadlockTimeout: 100 });
+  const error = await assertRejects(async () => {
+    for (let count = 0;; count++) await worker.send(count);
+  }, ClosedError);
+  assertEquals(error.unsent, [0, 1, 2, 3]);
+  await worker.close();
+});
+
+test(
+  "openPipe() notices a worker's end while another process holds its output",
+  async () => {
+    const worker = await open("bequeaths", {
+      permissions: { run: true },
+      stderr: "ignore",
+    });
+    assertEquals(await worker.receive(), "gone");
+    await worker.send("now");
+    const error = await assertRejects(() => worker.receive(), PeerExitError);
+    assertEquals(error.code, 3);
+  },
+  { run: true },
+);
+
+test("openPipe() hears what a worker polls to send after the goodbye", async () => {
+  const worker = await open("polls", { windowMessages: 8 });
+  const closing = worker.close();
+  assertEquals((await Array.fromAsync(worker)).length, 100);
+  await closing;
+});
+
+test("openPipe() hears the goodbye of a worker whose last sends waited", async () => {
+  const worker = await open("pours");
+  const closing = worker.close();
+  assertEquals((await Array.fromAsync(worker)).length, 10);
+  await closing;
+});
+
+test("openPipe() takes no script for a task of Deno", async () => {
+  const folder = await Deno.makeTempDir();
+  try {
+    const task = { tasks: { worker: "echo THE TASK RAN" } };
+    await Deno.writeTextFile(`${folder}/deno.json`, JSON.stringify(task));
+    const error = await assertRejects(
+      () => openPipe("worker", { cwd: folder, stderr: "ignore" }),
+      PeerExitError,
+    );
+    assertFalse(error.stderr.includes("THE TASK RAN"));
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+}, { run: [Deno.execPath()], read: true, write: true });
 
 test("openPipe() rejects when the worker exits without a goodbye", async () => {
   for (const code of [0, 7]) {

@@ -137,6 +137,15 @@ const FAULTS: [string, Uint8Array[], string][] = [
     "goodbye after 5 messages",
   ],
   [
+    "a goodbye inside a message",
+    [
+      HELLO,
+      frame(KIND.first, u32(1), u32(0), u32(9), [1]),
+      control(KIND.goodbye, { sent: 0, taken: 0 }),
+    ],
+    "frame of kind 9",
+  ],
+  [
     "a message after the goodbye",
     [HELLO, control(KIND.goodbye, { sent: 0, taken: 0 }), data(1, "x")],
     "has said goodbye",

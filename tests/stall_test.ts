@@ -75,6 +75,14 @@ test("StallWatch sees no deadlock while this side receives", async () => {
   watch.unblock();
 });
 
+test("StallWatch tells the far side when it has not stalled any more", async () => {
+  const { watch, log, mark } = watchUnderTest();
+  watch.block();
+  await mark(1.5);
+  watch.unblock();
+  assertEquals(log, ["notify", "mark 1.5", "resume"]);
+});
+
 test("StallWatch sees a deadlock when the far side stalled first", async () => {
   const { watch, log, mark } = watchUnderTest();
   watch.onPeer();

@@ -138,6 +138,48 @@ const ACTS: Record<string, () => Promise<void>> = {
     await new Promise((resolve) => setTimeout(resolve, 1_500));
   },
 
+  /** Says goodbye, takes one message, and stops reading for good. */
+  async deaf() {
+    const main = await parent();
+    await main.writable.close();
+    await main.receive();
+    for (;;);
+  },
+
+  /** Says goodbye and takes nothing. */
+  async done() {
+    const main = await parent({ windowMessages: 4 });
+    await main.close();
+  },
+
+  /** Leaves its output to a process that lives on, and exits. */
+  async bequeaths() {
+    const main = await parent();
+    new Deno.Command("sleep", { args: ["30"] }).spawn();
+    await main.send("gone");
+    await main.receive();
+    Deno.exit(3);
+  },
+
+  /** Polls for room to answer in, after the goodbye, and just ends. */
+  async polls() {
+    const main = await parent();
+    for await (const _ of main);
+    for (let sent = 0; sent < 100;) {
+      if (main.trySend(sent)) sent++;
+      else await new Promise((resolve) => setTimeout(resolve, 0));
+    }
+  },
+
+  /** Answers at length after the goodbye, and just ends. */
+  async pours() {
+    const main = await parent();
+    for await (const _ of main);
+    for (let count = 0; count < 10; count++) {
+      await main.send(new Uint8Array(20_000));
+    }
+  },
+
   /** Says goodbye and never ends. */
   async stays() {
     const main = await parent();
