@@ -196,7 +196,7 @@ export class FrameReader {
     const number = this.#view.getUint32(this.#start + 5);
     const taken = this.#view.getUint32(this.#start + 9);
     this.#start = end;
-    const message = decodeWith(codec, this.#bytes.subarray(payload, end));
+    const message = decodeRange(codec, this.#bytes, payload, end);
     this.#events.onMessage(number, taken, message, size);
     return true;
   }
@@ -343,10 +343,17 @@ function indexOfHello(bytes: Uint8Array): number {
   return -1;
 }
 
-/** Decodes a message; whatever a codec throws is the far side's fault. */
-function decodeWith(codec: Codec, bytes: Uint8Array): unknown {
+/** Decodes a message among others; what a codec throws is the far side's fault. */
+function decodeRange(
+  codec: Codec,
+  bytes: Uint8Array,
+  start: number,
+  end: number,
+): unknown {
   try {
-    return codec.decode(bytes);
+    return codec.decodeRange === undefined
+      ? codec.decode(bytes.subarray(start, end))
+      : codec.decodeRange(bytes, start, end);
   } catch (cause) {
     throw asFault(codec, cause);
   }
@@ -354,9 +361,10 @@ function decodeWith(codec: Codec, bytes: Uint8Array): unknown {
 
 /** Decodes a message in memory that nothing else will use. */
 function decodeOwned(codec: Codec, bytes: Uint8Array): unknown {
-  if (codec.decodeOwned === undefined) return decodeWith(codec, bytes);
   try {
-    return codec.decodeOwned(bytes);
+    return codec.decodeOwned === undefined
+      ? codec.decode(bytes)
+      : codec.decodeOwned(bytes);
   } catch (cause) {
     throw asFault(codec, cause);
   }

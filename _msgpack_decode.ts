@@ -29,7 +29,9 @@ import {
   makeError,
   MAX_COST,
   MAX_DEPTH,
+  MAX_SAFE_HIGH,
   MIN_OWNED_VIEW,
+  TWO_32,
   VIEW_KINDS,
 } from "./_values.ts";
 import { ProtocolError } from "./_errors.ts";
@@ -37,6 +39,8 @@ import {
   bytesToBigint,
   bytesToDate,
   bytesToUtf16,
+  readFloat32,
+  readFloat64,
 } from "./_msgpack_payloads.ts";
 import { readText } from "./_byte_buffer.ts";
 
@@ -68,17 +72,6 @@ const KEY_CACHE_SIZE = 512;
  */
 const keyCache: string[] = new Array(KEY_CACHE_SIZE).fill("");
 
-const TWO_32 = 0x1_0000_0000;
-
-/** 2^53 / 2^32: the high words of safe integers stay below it. */
-const MAX_SAFE_HIGH = 0x20_0000;
-
-/** Scratch memory to read floating-point numbers, which no view is made for. */
-const float64 = new Float64Array(1);
-const float64Bytes = new Uint8Array(float64.buffer);
-const float32 = new Float32Array(1);
-const float32Bytes = new Uint8Array(float32.buffer);
-
 const fromCharCode = String.fromCharCode;
 
 /** One message being read. */
@@ -86,17 +79,19 @@ class Decoder {
   readonly #bytes: Uint8Array;
   /** Whether the result may hold views of the bytes. */
   readonly #owned: boolean;
-  #position = 0;
+  readonly #start: number;
+  #position: number;
   #cost = 0;
   /** The end of what may be read: of the message, or of an extension in it. */
   #end: number;
   /** Made for the first map or set; most messages have none. */
   #guard: CollisionGuard | undefined;
 
-  constructor(bytes: Uint8Array, owned: boolean) {
+  constructor(bytes: Uint8Array, start: number, end: number, owned: boolean) {
     this.#bytes = bytes;
     this.#owned = owned;
-    this.#end = bytes.length;
+    this.#start = this.#position = start;
+    this.#end = end;
   }
 
   /** Reads the one value that the bytes are. */
@@ -110,7 +105,7 @@ class Decoder {
 
   #fail(what: string, options?: ErrorOptions, at = this.#position): never {
     throw new ProtocolError(
-      `Cannot decode a message: ${what} at byte ${at}`,
+      `Cannot decode a message: ${what} at byte ${at - this.#start}`,
       options,
     );
   }
@@ -175,9 +170,9 @@ class Decoder {
       case 0xc6:
         return this.#binary(this.#uint32());
       case 0xca:
-        return this.#float32();
+        return readFloat32(this.#bytes, this.#take(4));
       case 0xcb:
-        return this.#float64();
+        return readFloat64(this.#bytes, this.#take(8));
       case 0xcc:
         return this.#uint8();
       case 0xcd:
@@ -244,22 +239,6 @@ class Decoder {
         Number.isSafeInteger(value)
       ? value
       : BigInt(high) << 32n | BigInt(low);
-  }
-
-  #float32(): number {
-    const position = this.#take(4);
-    for (let index = 0; index < 4; index++) {
-      float32Bytes[3 - index] = this.#bytes[position + index]!;
-    }
-    return float32[0]!;
-  }
-
-  #float64(): number {
-    const position = this.#take(8);
-    for (let index = 0; index < 8; index++) {
-      float64Bytes[7 - index] = this.#bytes[position + index]!;
-    }
-    return float64[0]!;
   }
 
   #binary(size: number): Uint8Array {
@@ -577,18 +556,25 @@ class Decoder {
 /**
  * Reads one MessagePack value.
  *
- * @param bytes The value, nothing before and nothing after it.
+ * @param bytes Where the value lies.
+ * @param start Where it begins.
+ * @param end Where it ends.
  * @param owned Whether large byte arrays in the result may be views of `bytes`.
  * @returns The value.
  * @throws {ProtocolError} If the bytes are not exactly one value.
  */
-export function decodeMsgpack(bytes: Uint8Array, owned: boolean): unknown {
+export function decodeMsgpack(
+  bytes: Uint8Array,
+  start: number,
+  end: number,
+  owned: boolean,
+): unknown {
   // A subclass may give slices that share memory, as Node's Buffer does.
   const plain = Object.getPrototypeOf(bytes) === Uint8Array.prototype
     ? bytes
     : new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   try {
-    return new Decoder(plain, owned).readAll();
+    return new Decoder(plain, start, end, owned).readAll();
   } catch (cause) {
     if (cause instanceof ProtocolError) throw cause;
     // A value beyond what the engine can hold, such as a set of 2^24 members.

@@ -2,7 +2,7 @@
 
 /**
  * Payloads of MessagePack extensions that are plain bytes: big integers,
- * strings in UTF-16, timestamps.
+ * strings in UTF-16, timestamps. And floats.
  *
  * @module
  */
@@ -140,4 +140,26 @@ export function bytesToDate(bytes: Uint8Array): Date {
     throw new RangeError("A Date does not reach that far");
   }
   return new Date(time);
+}
+
+/** Scratch memory to read floating-point numbers, which no view is made for. */
+const float64 = new Float64Array(1);
+const float64Bytes = new Uint8Array(float64.buffer);
+const float32 = new Float32Array(1);
+const float32Bytes = new Uint8Array(float32.buffer);
+
+/** Reads a float of 4 bytes, big-endian. */
+export function readFloat32(bytes: Uint8Array, position: number): number {
+  for (let index = 0; index < 4; index++) {
+    float32Bytes[3 - index] = bytes[position + index]!;
+  }
+  return float32[0]!;
+}
+
+/** Reads a float of 8 bytes, big-endian. */
+export function readFloat64(bytes: Uint8Array, position: number): number {
+  for (let index = 0; index < 8; index++) {
+    float64Bytes[7 - index] = bytes[position + index]!;
+  }
+  return float64[0]!;
 }

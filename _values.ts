@@ -32,6 +32,12 @@ export const ERROR_COST = 16;
  */
 export const MIN_OWNED_VIEW = 0x1_0000;
 
+/** What the high word of 64 bits counts. */
+export const TWO_32 = 0x1_0000_0000;
+
+/** 2^53 / 2^32: the high words of safe integers stay below it. */
+export const MAX_SAFE_HIGH = 0x20_0000;
+
 /** `undefined`; no payload. */
 export const EXT_UNDEFINED = 0x01;
 /** A bigint; a sign byte (0 or 1 for negative), the magnitude big-endian. */

