@@ -296,29 +296,24 @@ const ORPHANS = [
   "heardAbort",
 ];
 
-test("openPipe() leaves no child behind when it is killed", async (t) => {
-  await Promise.all(ORPHANS.map((state) =>
-    t.step({
-      name: state,
-      sanitizeOps: false,
-      sanitizeResources: false,
-      sanitizeExit: false,
-      async fn() {
-        const program = new Deno.Command(Deno.execPath(), {
-          args: ["run", "-A", "--quiet", workerUrl("orphan").pathname, state],
-          stdout: "piped",
-        }).spawn();
-        const reader = program.stdout.getReader();
-        const { value } = await reader.read();
-        const pid = Number(new TextDecoder().decode(value));
-        assert(pid > 0 && isRunning(pid), `no child: ${pid}`);
-        program.kill("SIGKILL");
-        await program.status;
-        await reader.cancel();
-        assertLess(await untilGone(pid), ORPHAN_LIMIT);
-      },
-    })
-  ));
+/** Kills the parent of a child in this state, and waits for the child's end. */
+async function killParentOf(state: string): Promise<void> {
+  const program = new Deno.Command(Deno.execPath(), {
+    args: ["run", "-A", "--quiet", workerUrl("orphan").pathname, state],
+    stdout: "piped",
+  }).spawn();
+  const reader = program.stdout.getReader();
+  const { value } = await reader.read();
+  const pid = Number(new TextDecoder().decode(value));
+  assert(pid > 0 && isRunning(pid), `${state}: no child: ${pid}`);
+  program.kill("SIGKILL");
+  await program.status;
+  await reader.cancel();
+  assertLess(await untilGone(pid), ORPHAN_LIMIT, state);
+}
+
+test("openPipe() leaves no child behind when it is killed", async () => {
+  await Promise.all(ORPHANS.map(killParentOf));
 }, "inherit");
 
 test("openPipe() keeps the order when both sides flood each other", async () => {
