@@ -265,7 +265,7 @@ export class Session<In = unknown, Out = In>
       return this.#onTaken(unsigned(fields, "taken"));
     }
     if (kind === KIND.goodbye) return this.#onGoodbye(fields);
-    this.#onStall(unsigned(fields, "taken"));
+    this.#onStall(unsigned(fields, "taken"), fields.answer === true);
   }
 
   onMessage(
@@ -393,13 +393,16 @@ export class Session<In = unknown, Out = In>
     this.#sendersGone?.resolve();
   }
 
-  #onStall(taken: number): void {
+  #onStall(taken: number, isAnswer: boolean): void {
     // A notice that crossed newer credit is out of date.
     if (taken !== this.#inbox.credited) return;
     this.#stall.onPeer();
-    if (this.#closing !== undefined && this.#receivers.length === 0) {
+    if (
+      !isAnswer && this.#closing !== undefined && this.#receivers.length === 0
+    ) {
       // Nobody here takes anything any more, so the far side waits in vain.
-      this.#control(KIND.stall, { taken: this.#outbox.acknowledged });
+      const { acknowledged } = this.#outbox;
+      this.#control(KIND.stall, { taken: acknowledged, answer: true });
     }
   }
 

@@ -16,7 +16,7 @@ import {
 } from "@std/assert";
 import { decode, encode, type ValueMap } from "@std/msgpack";
 import { msgpack } from "@duplex/ipc/codec";
-import { PeerExitError, ProtocolError } from "@duplex/ipc/duplex";
+import { ClosedError, PeerExitError, ProtocolError } from "@duplex/ipc/duplex";
 import { FrameWire } from "../_frame.ts";
 import { encodeControl, MAGIC } from "../_frame_layout.ts";
 import { DEFAULT_OPTIONS, helloFields } from "../_hello.ts";
@@ -235,6 +235,31 @@ Deno.test({
     assertStringIncludes(error.message, "Cannot take this");
     await assertRejects(() => left.closed, ProtocolError);
     await assertRejects(() => right.closed, ProtocolError);
+  },
+});
+
+Deno.test({
+  name: "Session gives up what waits when both sides close and nobody takes",
+  permissions: "none",
+  async fn() {
+    const limits = { windowMessages: 2, deadlockTimeout: 20 };
+    const [near, distant] = memoryStreams();
+    const left = new Session(new FrameWire(near, DEFAULT_OPTIONS), limits);
+    const right = new Session(new FrameWire(distant, DEFAULT_OPTIONS), {
+      ...limits,
+      role: "acceptor",
+    });
+    await Promise.all([left.open(), right.open()]);
+    const sends = [1, 2, 3, 4].map((number) => left.send(number));
+    const closing = [left.close(), right.close()];
+    const [first, second, third, fourth] = await Promise.allSettled(sends);
+    assertEquals([first!.status, second!.status], ["fulfilled", "fulfilled"]);
+    for (const late of [third!, fourth!]) {
+      assert(late.status === "rejected");
+      assertInstanceOf(late.reason, ClosedError);
+      assertEquals(late.reason.unsent, [1, 2]);
+    }
+    await Promise.all(closing);
   },
 });
 
