@@ -144,7 +144,9 @@ export class FrameWriter {
     inFlight: number,
   ): void {
     if (this.#stopped) return;
-    if (urgent && this.#writing) {
+    // A getter of a message may receive, and credit must not fall into the
+    // message that is being encoded.
+    if (this.#encoding || (urgent && this.#writing)) {
       this.#urgent.push(frame);
       return;
     }
@@ -198,6 +200,7 @@ export class FrameWriter {
       throw error;
     } finally {
       this.#encoding = false;
+      if (this.#urgent.length > 0 && !this.#writing) this.#loop = this.#write();
     }
   }
 

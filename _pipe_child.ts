@@ -98,11 +98,13 @@ export class ChildStream implements ByteStream {
     const status = await this.#child.status;
     await settlesWithin(closed, GRANDCHILD_GRACE);
     this.#ended.resolve();
+    // The child is gone; whatever state its streams are in, they are let go.
     await this.#reader.cancel().catch(() => {});
     if (!await settlesWithin(this.#stderr.ended, GRANDCHILD_GRACE)) {
       await this.#stderr.cancel().catch(() => {});
+      // A function that takes the lines may itself never come to an end.
+      await settlesWithin(this.#stderr.ended, GRANDCHILD_GRACE);
     }
-    await this.#stderr.ended;
     return status;
   }
 

@@ -32,7 +32,10 @@ export class StderrReader {
     | WritableStreamDefaultWriter<Uint8Array<ArrayBuffer>>
     | undefined;
   #tail = new Uint8Array();
-  /** Settles when all of it was passed on. Never rejects. */
+  /**
+   * Settles when all of it was passed on, which a function that takes the lines
+   * may put off for ever. Never rejects.
+   */
   readonly ended: Promise<void>;
 
   /**

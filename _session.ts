@@ -112,6 +112,7 @@ export class Session<In = unknown, Out = In>
       onDeadlock: () => this.#onDeadlock(),
     });
     this.#senders = new WaitQueue(() => this.#onSendersGone());
+    // Nobody has to look at these; a failure reaches every call that is made.
     this.#opened.promise.catch(() => {});
     this.#closed.promise.catch(() => {});
   }

@@ -170,6 +170,13 @@ async function runOpener(...args: string[]): Promise<[string, string]> {
   return [decoder.decode(stdout), decoder.decode(stderr)];
 }
 
+test("openPipe() does not wait for a function for stderr that never ends", async () => {
+  const worker = await open("leaves", {
+    stderr: () => new Promise<void>(() => {}),
+  });
+  await worker.close();
+});
+
 test("openPipe() passes stderr on to its own by default", async () => {
   const [stdout, stderr] = await runOpener("inherit", "prints");
   assertMatch(stdout, /^child \d+\nsound\n$/);

@@ -264,6 +264,31 @@ Deno.test({
 });
 
 Deno.test({
+  name: "Session keeps credit out of a message whose getter receives",
+  permissions: "none",
+  async fn() {
+    const [near, distant] = memoryStreams();
+    const left = new Session(new FrameWire(near, DEFAULT_OPTIONS), {
+      windowMessages: 2,
+    });
+    const right = new Session(new FrameWire(distant, DEFAULT_OPTIONS), {
+      role: "acceptor",
+    });
+    await Promise.all([left.open(), right.open()]);
+    await Promise.all([right.send("a"), right.send("b")]);
+    while (left.stats.queued < 2) await Promise.resolve();
+    const message = {
+      get taken() {
+        return [left.tryReceive(), left.tryReceive()].map(({ state }) => state);
+      },
+    };
+    await left.send(message);
+    assertEquals(await right.receive(), { taken: ["ok", "ok"] });
+    await Promise.all([left.close(), right.close()]);
+  },
+});
+
+Deno.test({
   name: "Session ends with a PeerExitError at every cut of a conversation",
   permissions: "none",
   async fn() {

@@ -189,6 +189,7 @@ const ACTS: Record<string, () => Promise<void>> = {
 
   async leaves() {
     const main = await parent();
+    console.log("about to leave");
     await main.send("first");
     await main.send("last");
   },
