@@ -6,6 +6,8 @@
  * @module
  */
 
+import type { PostBox } from "./_port.ts";
+
 /** The two-way stream of bytes that a transport offers. */
 export interface ByteStream {
   /**
@@ -22,6 +24,13 @@ export interface ByteStream {
    * so that it does not wait for the far side.
    */
   writeSync?(bytes: Uint8Array<ArrayBuffer>): void;
+  /**
+   * Posts a message beside the stream, to a thread: what no bytes can carry. A
+   * frame with its number keeps its place in the stream.
+   */
+  post?(number: number, message: unknown, transfer: Transferable[]): void;
+  /** What was posted beside the stream and came here. */
+  readonly posts?: PostBox;
   /**
    * Whether nothing is expected any more but credit that nobody waits for. A
    * stream whose reading would keep its process alive does not read meanwhile.

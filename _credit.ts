@@ -128,6 +128,17 @@ export class Inbox {
     this.#bytesToCredit += size;
   }
 
+  /** The next message is asked for. */
+  onAsk(): void {}
+
+  /** Something is sent, which may answer what was taken. */
+  onAnswer(): void {}
+
+  /** How many of those taken the far side may be told of. */
+  get acknowledgeable(): number {
+    return this.taken;
+  }
+
   /** Whether enough was taken to be worth a frame that says so. */
   get isCreditDue(): boolean {
     return this.taken - this.credited >= this.#windowMessages / 2 ||
@@ -136,7 +147,7 @@ export class Inbox {
 
   /** The far side is told of all that was taken. */
   onCredited(): void {
-    this.credited = this.taken;
+    this.credited = this.acknowledgeable;
     this.#bytesToCredit = 0;
   }
 
@@ -144,4 +155,10 @@ export class Inbox {
   clear(): void {
     this.#parcels.clear();
   }
+}
+
+/** What keeps a session's accounts, where it is not the usual. */
+export interface Accounts {
+  readonly inbox?: Inbox;
+  readonly outbox?: Outbox;
 }

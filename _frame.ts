@@ -80,6 +80,19 @@ export class FrameWire implements Wire {
     return size;
   }
 
+  /**
+   * Queues the word that a message was posted beside the stream, for wires whose
+   * stream can post.
+   */
+  protected posted(
+    number: number,
+    taken: number,
+    size: number,
+    inFlight: number,
+  ): void {
+    this.#writer.posted(number, taken, size, inFlight);
+  }
+
   hold(held: boolean): void {
     this.#stream.hold?.(held);
   }

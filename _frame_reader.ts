@@ -22,6 +22,7 @@ import {
   MAGIC,
   MAX_CONTROL_SIZE,
   NEXT_HEADER_SIZE,
+  POSTED_SIZE,
 } from "./_frame_layout.ts";
 import { type ControlKind, KIND, type WireEvents } from "./_wire.ts";
 
@@ -59,6 +60,8 @@ export class FrameReader {
   #start = 0;
   #end = 0;
   #assembly: Assembly | undefined;
+  /** Whether the frame at hand speaks of a post that has not come yet. */
+  #awaitsPost = false;
   /** Bytes of the current part that have not come yet. */
   #partLeft = 0;
 
@@ -87,6 +90,14 @@ export class FrameReader {
   async run(): Promise<void> {
     try {
       while (!this.#stopped) {
+        if (this.#awaitsPost) {
+          const came = await this.#stream.posts!.arrival();
+          if (this.#stopped) return;
+          if (!came) return this.#events.onLost(undefined);
+          this.#awaitsPost = false;
+          this.#parse();
+          continue;
+        }
         const open = this.#partLeft >= DIRECT_SIZE
           ? await this.#readDirect()
           : await this.#readBuffered();
@@ -153,6 +164,8 @@ export class FrameReader {
         ? this.#parseData(length)
         : kind === KIND.first || kind === KIND.next
         ? this.#parsePart(kind, length)
+        : kind === KIND.posted
+        ? this.#parsePosted(length)
         : this.#parseControl(kind, length);
       if (!whole) return;
     }
@@ -197,6 +210,30 @@ export class FrameReader {
     const taken = this.#view.getUint32(this.#start + 9);
     this.#start = end;
     const message = decodeRange(codec, this.#bytes, payload, end);
+    this.#events.onMessage(number, taken, message, size);
+    return true;
+  }
+
+  /** Hands on a message that was posted beside the stream. */
+  #parsePosted(length: number): boolean {
+    const { posts } = this.#stream;
+    if (
+      posts === undefined || length !== POSTED_SIZE - LENGTH_SIZE ||
+      this.#codec === undefined || this.#assembly !== undefined
+    ) {
+      throw new ProtocolError(this.#describe(length, KIND.posted));
+    }
+    if (this.#end < this.#start + POSTED_SIZE) return false;
+    const number = this.#view.getUint32(this.#start + 5);
+    if (!posts.has(number)) {
+      this.#awaitsPost = true;
+      return false;
+    }
+    const taken = this.#view.getUint32(this.#start + 9);
+    const size = this.#view.getUint32(this.#start + 13);
+    this.#checkSize(size);
+    this.#start += POSTED_SIZE;
+    const message = posts.take(number);
     this.#events.onMessage(number, taken, message, size);
     return true;
   }

@@ -18,6 +18,7 @@ import {
   LENGTH_SIZE,
   NEXT_HEADER_SIZE,
   PART_SIZE,
+  POSTED_SIZE,
 } from "./_frame_layout.ts";
 import { type Agreement, KIND } from "./_wire.ts";
 
@@ -135,6 +136,20 @@ export class FrameWriter {
     }
     if (!this.#writing) this.#send(inFlight);
     return size;
+  }
+
+  /** Queues the word that a message was posted beside the stream. */
+  posted(number: number, taken: number, size: number, inFlight: number): void {
+    const batch = this.#batch;
+    batch.reserve(POSTED_SIZE);
+    const { view, length } = batch;
+    view.setUint32(length, POSTED_SIZE - LENGTH_SIZE);
+    view.setUint8(length + 4, KIND.posted);
+    view.setUint32(length + 5, number);
+    view.setUint32(length + 9, taken);
+    view.setUint32(length + 13, size);
+    batch.length += POSTED_SIZE;
+    if (!this.#writing) this.#send(inFlight);
   }
 
   /** Queues a control frame. */

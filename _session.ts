@@ -18,7 +18,7 @@
  * @module
  */
 
-import { Inbox, Outbox } from "./_credit.ts";
+import { type Accounts, Inbox, Outbox } from "./_credit.ts";
 import { ClosedError, DeadlockError, ProtocolError } from "./_errors.ts";
 import {
   checkPositive,
@@ -33,7 +33,7 @@ import {
 } from "./_hello.ts";
 import { StallWatch } from "./_stall.ts";
 import { MAX_TIMER, WaitQueue } from "./_waiting.ts";
-import { readableOf, writableOf } from "./_streams.ts";
+import { iteratorOf, readableOf, writableOf } from "./_streams.ts";
 import {
   type ControlFields,
   type ControlKind,
@@ -69,7 +69,7 @@ export class Session<In = unknown, Out = In>
   readonly #closed = Promise.withResolvers<void>();
   #peer: PeerHello | undefined;
 
-  readonly #outbox = new Outbox();
+  readonly #outbox: Outbox;
   readonly #senders: WaitQueue<Unsent<Out>, void>;
   readonly #stall: StallWatch;
   // Messages that have arrived, or else receives that wait.
@@ -98,16 +98,21 @@ export class Session<In = unknown, Out = In>
   /**
    * @param wire What carries the frames; the session starts it and ends it.
    * @param options Names, codecs and limits.
+   * @param accounts What keeps count, where it is not the usual.
    */
-  constructor(wire: Wire, options: Partial<SessionOptions> = {}) {
+  constructor(
+    wire: Wire,
+    options: Partial<SessionOptions> = {},
+    accounts: Accounts = {},
+  ) {
     this.#wire = wire;
     this.#options = { ...DEFAULT_OPTIONS, ...options };
     const { window, windowMessages } = this.#options;
-    this.#inbox = new Inbox(window, windowMessages);
+    this.#inbox = accounts.inbox ?? new Inbox(window, windowMessages);
+    this.#outbox = accounts.outbox ?? new Outbox();
     this.#stall = new StallWatch(this.#options.deadlockTimeout, {
       isBlocked: () => this.#senders.length > 0 && this.#receivers.length === 0,
-      notify: () =>
-        this.#control(KIND.stall, { taken: this.#outbox.acknowledged }),
+      notify: () => this.notifyStall(),
       resume: () => this.#giveCredit(),
       onDeadlock: () => this.#onDeadlock(),
     });
@@ -122,6 +127,16 @@ export class Session<In = unknown, Out = In>
     this.#wire.start(this);
     this.#control(KIND.hello, helloFields(this.#options));
     return this.#opened.promise;
+  }
+
+  /** What the far side said of itself, once it has. */
+  get peer(): PeerHello | undefined {
+    return this.#peer;
+  }
+
+  /** Tells the far side that this one waits for it to receive. */
+  notifyStall(): void {
+    this.#control(KIND.stall, { taken: this.#outbox.acknowledged });
   }
 
   /** Ends the session with an error that is not this side's choice. */
@@ -168,7 +183,7 @@ export class Session<In = unknown, Out = In>
     if (this.#isSendClosed()) return Promise.reject(this.#sendError());
     const signal = options?.signal;
     if (signal?.aborted) return Promise.reject(signal.reason);
-    if (this.#senders.length > 0 || !this.#hasRoom()) {
+    if (this.#senders.length > 0 || !this.hasRoom) {
       this.#stall.block();
       this.#holdUnlessAwaited(true);
       return this.#senders.wait({ message, options }, signal);
@@ -183,7 +198,7 @@ export class Session<In = unknown, Out = In>
 
   trySend(message: Out, options?: SendOptions): boolean {
     if (this.#isSendClosed()) return false;
-    if (this.#senders.length > 0 || !this.#hasRoom()) {
+    if (this.#senders.length > 0 || !this.hasRoom) {
       this.#holdUnlessAwaited(true);
       return false;
     }
@@ -193,33 +208,23 @@ export class Session<In = unknown, Out = In>
   }
 
   receive(options?: ReceiveOptions): Promise<In> {
+    this.#inbox.onAsk();
     if (this.#inbox.length > 0) return Promise.resolve(this.#take());
     if (this.#isReceiveClosed()) return Promise.reject(this.#receiveError());
+    if (this.#inbox.isCreditDue) this.#giveCredit();
     return this.#receivers.wait(undefined, options?.signal);
   }
 
   tryReceive(): ReceiveResult<In> {
+    this.#inbox.onAsk();
     if (this.#inbox.length > 0) return { state: "ok", value: this.#take() };
-    return this.#isReceiveClosed() ? CLOSED : EMPTY;
+    if (this.#isReceiveClosed()) return CLOSED;
+    if (this.#inbox.isCreditDue) this.#giveCredit();
+    return EMPTY;
   }
 
   [Symbol.asyncIterator](): AsyncIterableIterator<In> {
-    const wrap = (value: In): IteratorResult<In> => ({ value, done: false });
-    const end = (error: unknown): IteratorResult<In> => {
-      if (this.#heardGoodbye && !this.#dropped) {
-        return { value: undefined, done: true };
-      }
-      throw error;
-    };
-    const iterator: AsyncIterableIterator<In> = {
-      next: () =>
-        this.#inbox.length > 0
-          ? Promise.resolve({ value: this.#take(), done: false })
-          : this.receive().then(wrap, end),
-      return: () => Promise.resolve({ value: undefined, done: true }),
-      [Symbol.asyncIterator]: () => iterator,
-    };
-    return iterator;
+    return iteratorOf<In>(this, () => this.#heardGoodbye && !this.#dropped);
   }
 
   close(options: CloseOptions = {}): Promise<void> {
@@ -332,7 +337,7 @@ export class Session<In = unknown, Out = In>
   }
 
   /** Whether the far side's window and the wire take one more message. */
-  #hasRoom(): boolean {
+  get hasRoom(): boolean {
     return this.#isWindowOpen() && !this.#lost && !this.#wire.isFull;
   }
 
@@ -352,9 +357,10 @@ export class Session<In = unknown, Out = In>
   }
 
   #post(message: Out, options: SendOptions | undefined): void {
+    this.#inbox.onAnswer();
     const size = this.#wire.message(
       this.#outbox.sent + 1,
-      this.#inbox.taken,
+      this.#inbox.acknowledgeable,
       message,
       this.#outbox.bytesInFlight,
       options?.transfer,
@@ -375,7 +381,7 @@ export class Session<In = unknown, Out = In>
   /** Sends what waits, as far as there is room now. */
   #postWaiting(): void {
     if (this.#senders.length === 0) return;
-    while (this.#senders.length > 0 && this.#hasRoom()) {
+    while (this.#senders.length > 0 && this.hasRoom) {
       const { payload, resolve, reject } = this.#senders.shift();
       try {
         this.#post(payload.message, payload.options);
@@ -466,8 +472,8 @@ export class Session<In = unknown, Out = In>
 
   #giveCredit(): void {
     if (this.#failure !== undefined || this.#finished) return;
-    this.#control(KIND.credit, { taken: this.#inbox.taken });
     this.#inbox.onCredited();
+    this.#control(KIND.credit, { taken: this.#inbox.credited });
   }
 
   // Beginning and end
@@ -521,11 +527,12 @@ export class Session<In = unknown, Out = In>
     if (this.#failure !== undefined) throw this.#failure.error;
     if (this.#lost) return await this.#closed.promise;
     if (this.#finished) return;
+    this.#inbox.onAnswer();
+    this.#inbox.onCredited();
     this.#control(KIND.goodbye, {
       sent: this.#outbox.sent,
-      taken: this.#inbox.taken,
+      taken: this.#inbox.credited,
     });
-    this.#inbox.onCredited();
     this.#saidGoodbye = true;
     if (this.#heardGoodbye) this.#finish();
     await this.#wire.flushed();

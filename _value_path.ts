@@ -64,7 +64,7 @@ function* errorParts(error: Error): Generator<Part> {
 }
 
 /** The parts of a container, or `undefined` for a value that has none. */
-function partsOf(value: object): Generator<Part> | undefined {
+export function partsOf(value: object): Generator<Part> | undefined {
   if (Array.isArray(value)) return indexedParts("", value);
   if (value instanceof Map) return mapParts(value);
   if (value instanceof Set) return indexedParts(".values()", value);
@@ -77,7 +77,7 @@ function partsOf(value: object): Generator<Part> | undefined {
 }
 
 /** A path in quotation marks, its middle left out when it is very long. */
-function quote(path: string): string {
+export function quote(path: string): string {
   const half = MAX_PATH_LENGTH / 2;
   return path.length > MAX_PATH_LENGTH
     ? `"${path.slice(0, half)}…${path.slice(-half)}"`

@@ -27,6 +27,11 @@ export class Deque<T> {
     this.#length++;
   }
 
+  /** The first item. The queue must not be empty. */
+  get first(): T {
+    return this.#items[this.#head] as T;
+  }
+
   /** Takes the first item. The queue must not be empty. */
   shift(): T {
     const item = this.#items[this.#head] as T;

@@ -22,6 +22,7 @@ export const KIND = {
   next: 0x04,
   credit: 0x05,
   stall: 0x06,
+  posted: 0x07,
   goodbye: 0x09,
   abort: 0x0a,
 } as const;
@@ -29,7 +30,7 @@ export const KIND = {
 /** The kinds of frame that carry fields and no message. */
 export type ControlKind = Exclude<
   typeof KIND[keyof typeof KIND],
-  typeof KIND.data | typeof KIND.first | typeof KIND.next
+  typeof KIND.data | typeof KIND.first | typeof KIND.next | typeof KIND.posted
 >;
 
 /** What both hellos agreed on. */

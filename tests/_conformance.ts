@@ -38,6 +38,13 @@ export interface Subject {
   open(options: DuplexOptions, far: DuplexOptions): Promise<Duplex>;
 }
 
+/** The worker script whose end has these limits. */
+export function conformanceWorker(far: DuplexOptions): URL {
+  const script = new URL("./_conformance_worker.ts", import.meta.url);
+  script.searchParams.set("limits", JSON.stringify(far));
+  return script;
+}
+
 /** Registers the tests of one transport. */
 export function conformance(subject: Subject): void {
   const { name, permissions } = subject;

@@ -7,14 +7,10 @@
  */
 
 import { openPipe } from "@duplex/ipc/pipe";
-import { conformance } from "./_conformance.ts";
+import { conformance, conformanceWorker } from "./_conformance.ts";
 
 conformance({
   name: "openPipe()",
   permissions: { run: [Deno.execPath()] },
-  open: (options, far) =>
-    openPipe(new URL("./_conformance_worker.ts", import.meta.url), {
-      ...options,
-      args: [JSON.stringify(far)],
-    }),
+  open: (options, far) => openPipe(conformanceWorker(far), options),
 });

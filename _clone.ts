@@ -1,0 +1,167 @@
+// Copyright 2026 the Duplex authors. MIT license.
+
+/**
+ * Messages that the thread's own clone carries, because bytes cannot: cycles,
+ * shared references, shared memory, and buffers that move. The clone loses the
+ * class and the fields of errors, so they are sent along and put back; it says
+ * nothing of where a value stands that it refuses, so that is found out before.
+ *
+ * @module
+ */
+
+import { ProtocolError } from "./_errors.ts";
+import { partsOf, quote } from "./_value_path.ts";
+import {
+  defineOwn,
+  describeUnsendable,
+  errorClass,
+  errorErrors,
+  errorFields,
+  MAX_DEPTH,
+} from "./_values.ts";
+
+/**
+ * What the clone forgets of an error. The error itself stands here too: a clone
+ * keeps it the same object in the note and in the message.
+ */
+type ErrorNote = [
+  error: Error,
+  className: string,
+  name: string,
+  causes: unknown[],
+  errors: unknown[] | undefined,
+  fields: Record<string, unknown>,
+];
+
+/** A message as it is posted. */
+export type Parcel = [message: unknown, errors: ErrorNote[]];
+
+/** What a value is taken to cost, beside the bytes of texts and buffers. */
+const VALUE_SIZE = 8;
+
+/**
+ * Makes a message ready to be posted.
+ *
+ * @param message The message.
+ * @param transfer What moves with it.
+ * @returns The parcel, and about how many bytes it takes.
+ * @throws {TypeError} If the message holds a value that cannot be sent.
+ */
+export function makeParcel(
+  message: unknown,
+  transfer: readonly Transferable[] = [],
+): { parcel: Parcel; size: number } {
+  const errors: ErrorNote[] = [];
+  const seen = new Set<object>();
+  let size = 0;
+  for (const [index, item] of transfer.entries()) {
+    checkTransfer(transfer, item, index);
+  }
+
+  function visit(value: unknown, path: string, depth: number): void {
+    size += VALUE_SIZE;
+    if (typeof value === "string") size += value.length;
+    if (isObject(value) && transfer.includes(value as Transferable)) return;
+    const reason = refusal(value);
+    if (reason !== undefined) {
+      throw new TypeError(
+        `Cannot send a message: the value at ${quote(path)} is ${reason}`,
+      );
+    }
+    if (!isObject(value) || seen.has(value)) return;
+    seen.add(value);
+    if (value instanceof ArrayBuffer) size += value.byteLength;
+    if (ArrayBuffer.isView(value)) {
+      if (!isShared(value.buffer)) size += value.byteLength;
+      return;
+    }
+    if (depth === MAX_DEPTH) {
+      throw new TypeError(
+        `Cannot send a message: the value at ${
+          quote(path)
+        } is nested too deep: at most ${MAX_DEPTH} containers may be nested`,
+      );
+    }
+    for (const [step, part] of partsOf(value) ?? []) {
+      visit(part, path + step, depth + 1);
+    }
+    if (value instanceof Error) errors.push(noteOf(value));
+  }
+
+  visit(message, "$", 0);
+  return { parcel: [message, errors], size };
+}
+
+/** The message of a parcel that was cloned on its way. */
+export function receiveParcel(parcel: unknown): unknown {
+  if (!Array.isArray(parcel) || !Array.isArray(parcel[1])) {
+    throw new ProtocolError("Cannot take a post: it holds no message");
+  }
+  const [message, errors] = parcel as Parcel;
+  for (const note of errors) restore(note);
+  return message;
+}
+
+/** Refuses what cannot move to a thread. */
+function checkTransfer(
+  transfer: readonly Transferable[],
+  item: unknown,
+  index: number,
+): void {
+  const isFree = item instanceof ArrayBuffer
+    ? !item.detached
+    : item instanceof MessagePort;
+  if (isFree && transfer.indexOf(item as Transferable) === index) return;
+  throw new TypeError(
+    `Cannot transfer ${
+      Object.prototype.toString.call(item)
+    }: only a MessagePort and an ArrayBuffer that is not detached can be given up to a thread, and only once`,
+  );
+}
+
+function isObject(value: unknown): value is object {
+  return typeof value === "object" && value !== null;
+}
+
+function isShared(buffer: unknown): boolean {
+  return buffer instanceof SharedArrayBuffer;
+}
+
+/** Why a thread cannot get a value, or `undefined`. */
+function refusal(value: unknown): string | undefined {
+  if (isShared(value)) return undefined;
+  if (ArrayBuffer.isView(value) && isShared(value.buffer)) return undefined;
+  return describeUnsendable(value);
+}
+
+function noteOf(error: Error): ErrorNote {
+  const record = error as unknown as Record<string, unknown>;
+  const fields = errorFields(error).map((key) => [key, record[key]] as const);
+  return [
+    error,
+    errorClass(error),
+    error.name,
+    Object.hasOwn(error, "cause") ? [error.cause] : [],
+    errorErrors(error),
+    Object.fromEntries(fields),
+  ];
+}
+
+/** Makes a cloned error what it was. */
+function restore([error, className, name, causes, errors, fields]: ErrorNote) {
+  const constructor = (globalThis as Record<string, unknown>)[className];
+  if (typeof constructor === "function" && className !== "DOMException") {
+    Object.setPrototypeOf(error, constructor.prototype);
+  }
+  if (error.name !== name) defineOwn(error, "name", name, false);
+  if (causes.length > 0) defineOwn(error, "cause", causes[0], false);
+  if (errors !== undefined && className === "AggregateError") {
+    defineOwn(error, "errors", errors, false);
+  } else if (errors !== undefined) {
+    defineOwn(error, "error", errors[0], false);
+    defineOwn(error, "suppressed", errors[1], false);
+  }
+  for (const [key, value] of Object.entries(fields)) {
+    defineOwn(error, key, value);
+  }
+}

@@ -1,0 +1,223 @@
+// Copyright 2026 the Duplex authors. MIT license.
+
+/**
+ * Posted messages as a stream of bytes: frames travel many to a post, and a
+ * message that no bytes can carry is posted beside them. What a post costs does
+ * not depend on how much is in it, so while one is on its way the next fills.
+ *
+ * @module
+ */
+
+import { receiveParcel } from "./_clone.ts";
+import type { ByteStream } from "./_byte_stream.ts";
+import { ProtocolError } from "./_errors.ts";
+import { Deque } from "./_waiting.ts";
+
+/** Web Locks, as far as they are used here; TypeScript's types have no place for them outside of a browser. */
+interface LockManager {
+  request(
+    name: string,
+    options: { signal?: AbortSignal },
+    callback: () => unknown,
+  ): Promise<unknown>;
+}
+
+/** The locks of this process, shared by its threads. */
+export const locks: LockManager =
+  (navigator as unknown as { locks: LockManager }).locks;
+
+/** Posted by a worker whose duplex has ended, for its thread alone. */
+export const GONE = "@duplex/ipc gone";
+
+/** A worker's name says which transport it was started for. */
+const NAME = /^@duplex\/ipc (\w+) [\w-]+$/;
+
+/** A name for a worker, which is that of its Web Lock too. */
+export function threadName(transport: string): string {
+  return `@duplex/ipc ${transport} ${crypto.randomUUID()}`;
+}
+
+/** The transport that a worker with this name was started for. */
+export function transportOf(name: string): string | undefined {
+  return NAME.exec(name)?.[1];
+}
+
+/** One end of a pair that posts to each other. */
+export interface Port {
+  /** Posts a message; buffers in `transfer` move. */
+  postMessage(message: unknown, transfer: Transferable[]): void;
+  /** Calls back with everything that arrives. */
+  listen(onMessage: (message: unknown) => void): void;
+}
+
+/** What there is to do about the far side when the stream ends. */
+export interface PortEnd {
+  diagnose(cause: unknown, unsent: readonly unknown[]): Promise<Error>;
+  close(timeout: number): Promise<void>;
+  destroy(): Promise<void>;
+  hold?(held: boolean): void;
+}
+
+/** Messages that were posted beside a stream, until their frame comes. */
+export class PostBox {
+  readonly #posted = new Map<number, unknown>();
+  #arrival: PromiseWithResolvers<boolean> | undefined;
+  #ended = false;
+
+  /** Keeps what arrived under its message's number, if it is such a post. */
+  put(post: unknown): boolean {
+    if (!Array.isArray(post) || post.length !== 2) return false;
+    const [number, message] = post;
+    if (typeof number !== "number") return false;
+    this.#posted.set(number, message);
+    this.#arrival?.resolve(true);
+    return true;
+  }
+
+  /** Whether the message with this number has come. */
+  has(number: number): boolean {
+    return this.#posted.has(number);
+  }
+
+  /** Takes a message out. It must be there. */
+  take(number: number): unknown {
+    const message = this.#posted.get(number);
+    this.#posted.delete(number);
+    return receiveParcel(message);
+  }
+
+  /** Settles when something has come, with `false` when nothing will any more. */
+  arrival(): Promise<boolean> {
+    this.#arrival = Promise.withResolvers();
+    if (this.#ended) this.#arrival.resolve(false);
+    return this.#arrival.promise;
+  }
+
+  /** Nothing more will come. */
+  end(): void {
+    this.#ended = true;
+    this.#arrival?.resolve(false);
+  }
+}
+
+const NOTHING: Transferable[] = [];
+
+/**
+ * Bytes that may be posted and not read. A port takes everything, so without a
+ * bound a control frame would wait behind all of a huge message. Twice as much as
+ * the largest part, so that the far side has one while the next is on its way.
+ */
+const MAX_UNREAD = 512 * 1024;
+
+/** Bytes that were read after which the far side is told. */
+const REPORT_SIZE = MAX_UNREAD / 4;
+
+/** A stream of bytes over a {@linkcode Port}. */
+export class PortStream implements ByteStream {
+  /** What was posted beside the stream. */
+  readonly posts: PostBox;
+  readonly #port: Port;
+  readonly #end: PortEnd;
+  readonly #chunks = new Deque<Uint8Array>();
+  /** How much of the first chunk has been read. */
+  #read = 0;
+  #arrival: PromiseWithResolvers<void> | undefined;
+  /** Bytes that the far side has not said it read, and who waits for it. */
+  #unread = 0;
+  #onRead: (() => void) | undefined;
+  /** Bytes read that the far side was not told of. */
+  #unreported = 0;
+  #ended = false;
+  #fault: Error | undefined;
+
+  constructor(port: Port, end: PortEnd, posts = new PostBox()) {
+    this.posts = posts;
+    this.#port = port;
+    this.#end = end;
+    port.listen((message) => this.#onMessage(message));
+  }
+
+  async read(
+    into: Uint8Array<ArrayBuffer>,
+  ): Promise<Uint8Array<ArrayBuffer> | null> {
+    while (this.#chunks.length === 0) {
+      if (this.#fault !== undefined) throw this.#fault;
+      if (this.#ended) return null;
+      this.#arrival = Promise.withResolvers();
+      await this.#arrival.promise;
+    }
+    const chunk = this.#chunks.first;
+    const size = Math.min(into.length, chunk.length - this.#read);
+    into.set(chunk.subarray(this.#read, this.#read + size));
+    this.#read += size;
+    if (this.#read === chunk.length) {
+      this.#chunks.shift();
+      this.#read = 0;
+    }
+    this.#unreported += size;
+    if (this.#unreported >= REPORT_SIZE) {
+      this.#port.postMessage(this.#unreported, NOTHING);
+      this.#unreported = 0;
+    }
+    return into.subarray(0, size);
+  }
+
+  /**
+   * Settles a turn of the event loop later, so that what is sent meanwhile leaves
+   * in one post, and not before enough of what was posted is read.
+   */
+  write(bytes: Uint8Array<ArrayBuffer>): Promise<void> {
+    // The clone would take the whole buffer behind a view.
+    this.#port.postMessage(bytes.slice(), NOTHING);
+    this.#unread += bytes.length;
+    return new Promise((resolve) => {
+      if (this.#unread > MAX_UNREAD && !this.#ended) this.#onRead = resolve;
+      else setImmediate(resolve);
+    });
+  }
+
+  post(number: number, message: unknown, transfer: Transferable[]): void {
+    this.#port.postMessage([number >>> 0, message], transfer);
+  }
+
+  /** Nothing more will come. */
+  end(): void {
+    this.#ended = true;
+    this.#arrival?.resolve();
+    this.#onRead?.();
+    this.posts.end();
+  }
+
+  hold(held: boolean): void {
+    this.#end.hold?.(held);
+  }
+
+  diagnose(cause: unknown, unsent: readonly unknown[]): Promise<Error> {
+    return this.#end.diagnose(cause, unsent);
+  }
+
+  close(timeout: number): Promise<void> {
+    this.end();
+    return this.#end.close(timeout);
+  }
+
+  destroy(): Promise<void> {
+    this.end();
+    return this.#end.destroy();
+  }
+
+  #onMessage(message: unknown): void {
+    if (message instanceof Uint8Array) {
+      if (message.length > 0) this.#chunks.push(message);
+    } else if (typeof message === "number") {
+      this.#unread -= message;
+      if (this.#unread <= MAX_UNREAD) this.#onRead?.();
+      return;
+    } else if (!this.posts.put(message)) {
+      this.#fault = new ProtocolError(
+        "Cannot read a post as it holds no frames: a worker whose duplex is open must not post messages of its own",
+      );
+    }
+    this.#arrival?.resolve();
+  }
+}

@@ -1,0 +1,102 @@
+// Copyright 2026 the Duplex authors. MIT license.
+
+/**
+ * Where a queue keeps its messages: the seam, and the store in memory. A message
+ * is appended, taken with a lease, and then acknowledged, which ends it, or
+ * handed back to its place. Stores that outlive the process implement the same.
+ *
+ * @module
+ */
+
+import type { ByteBuffer } from "./_byte_buffer.ts";
+import type { Parcel } from "./_clone.ts";
+import { Deque } from "./_waiting.ts";
+
+/** What a message is: bytes of a codec, or what only a thread's clone carries. */
+export type Payload =
+  | {
+    readonly kind: "bytes";
+    readonly buffer: ByteBuffer;
+    readonly start: number;
+    readonly end: number;
+  }
+  | { readonly kind: "clone"; readonly parcel: Parcel };
+
+/** A message in a store. */
+export interface StoredMessage {
+  /** Its number, from 1 up; its identity as long as the queue lives. */
+  readonly number: number;
+  readonly payload: Payload;
+  /** Bytes that it counts as. */
+  readonly size: number;
+  /** How often it was taken by a worker that did not acknowledge it. */
+  attempts: number;
+}
+
+/** Keeps messages until they are acknowledged. */
+export interface MessageStore {
+  /** Messages that are kept, waiting or leased, and their bytes. */
+  readonly count: number;
+  readonly bytes: number;
+  /** Messages that wait to be taken. */
+  readonly waiting: number;
+  /** Keeps a message behind all others. */
+  append(message: StoredMessage): void;
+  /** Takes the first message that waits, with a lease. There must be one. */
+  take(): StoredMessage;
+  /** Ends a message that was taken. */
+  acknowledge(message: StoredMessage): void;
+  /** Puts messages that were taken back to where they were; they wait again. */
+  handBack(messages: readonly StoredMessage[]): void;
+  /** All messages that are kept, in the order of their numbers. */
+  all(): StoredMessage[];
+}
+
+/** A store that lives and dies with the process. */
+export class MemoryStore implements MessageStore {
+  /** Messages that were never taken. */
+  readonly #fresh = new Deque<StoredMessage>();
+  /** Messages that were handed back: older than all that are fresh, in order. */
+  #returned: StoredMessage[] = [];
+  readonly #leased = new Set<StoredMessage>();
+  bytes = 0;
+
+  get count(): number {
+    return this.waiting + this.#leased.size;
+  }
+
+  get waiting(): number {
+    return this.#fresh.length + this.#returned.length;
+  }
+
+  append(message: StoredMessage): void {
+    this.bytes += message.size;
+    this.#fresh.push(message);
+  }
+
+  take(): StoredMessage {
+    const message = this.#returned.shift() ?? this.#fresh.shift();
+    this.#leased.add(message);
+    return message;
+  }
+
+  acknowledge(message: StoredMessage): void {
+    this.#leased.delete(message);
+    this.bytes -= message.size;
+  }
+
+  handBack(messages: readonly StoredMessage[]): void {
+    for (const message of messages) this.#leased.delete(message);
+    this.#returned.push(...messages);
+    this.#returned.sort(byNumber);
+  }
+
+  all(): StoredMessage[] {
+    const fresh = this.#fresh.toArray();
+    return [...this.#leased, ...this.#returned, ...fresh].sort(byNumber);
+  }
+}
+
+function byNumber(one: StoredMessage, other: StoredMessage): number {
+  return one.number - other.number;
+}

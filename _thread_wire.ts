@@ -1,0 +1,88 @@
+// Copyright 2026 the Duplex authors. MIT license.
+
+/**
+ * Frames to a thread. Most messages go as bytes, which are cheaper to pack many
+ * at a time than clones are, and are what they were when they were sent whatever
+ * the sender changes afterwards. What no bytes can carry is posted beside the
+ * stream: cycles, shared references, shared memory, and what is transferred.
+ *
+ * @module
+ */
+
+import type { ByteStream } from "./_byte_stream.ts";
+import { makeParcel, type Parcel } from "./_clone.ts";
+import { FrameWire } from "./_frame.ts";
+import type { FrameWireOptions } from "./_frame_layout.ts";
+import type { Agreement } from "./_wire.ts";
+
+/** Frames over a stream that can post. */
+export class ThreadWire extends FrameWire {
+  readonly #stream: ByteStream;
+  #maxMessage = 0;
+
+  constructor(stream: ByteStream, options: FrameWireOptions) {
+    super(stream, options);
+    this.#stream = stream;
+  }
+
+  override agree(agreement: Agreement): void {
+    super.agree(agreement);
+    this.#maxMessage = agreement.maxMessage;
+  }
+
+  override message(
+    number: number,
+    taken: number,
+    message: unknown,
+    inFlight: number,
+    transfer: readonly Transferable[] = [],
+  ): number {
+    if (transfer.length > 0) {
+      return this.#post(number, taken, message, inFlight, transfer);
+    }
+    try {
+      return super.message(number, taken, message, inFlight);
+    } catch (error) {
+      if (!(error instanceof TypeError)) throw error;
+      return this.#post(number, taken, message, inFlight, []);
+    }
+  }
+
+  #post(
+    number: number,
+    taken: number,
+    message: unknown,
+    inFlight: number,
+    transfer: readonly Transferable[],
+  ): number {
+    const { parcel, size } = makeParcel(message, transfer);
+    checkSize(size, this.#maxMessage);
+    this.postParcel(number, parcel, transfer);
+    this.posted(number, taken, size, inFlight);
+    return size;
+  }
+
+  /** Posts a message beside the stream. */
+  protected postParcel(
+    number: number,
+    parcel: Parcel,
+    transfer: readonly Transferable[],
+  ): void {
+    try {
+      this.#stream.post!(number, parcel, [...transfer]);
+    } catch (cause) {
+      throw new TypeError(
+        `Cannot send a message to a thread: ${(cause as Error).message}`,
+        { cause },
+      );
+    }
+  }
+}
+
+/** Refuses a message that is larger than the far side takes. */
+export function checkSize(size: number, maxMessage: number): void {
+  if (size <= maxMessage) return;
+  throw new RangeError(
+    `Cannot send a message of ${size} bytes: the far side takes at most ${maxMessage}; raise its "maxMessage" or send less at a time`,
+  );
+}

@@ -1,0 +1,251 @@
+// Copyright 2026 the Duplex authors. MIT license.
+
+/**
+ * Web Workers as the far end of a duplex, behind a message queue: bounded,
+ * numbered, acknowledged. A worker that dies is replaced, and what it had not
+ * handled is delivered again; nothing is lost.
+ *
+ * ```ts ignore
+ * import { openQueue } from "@duplex/ipc/queue";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const script = new URL("./examples/hello/worker.ts", import.meta.url);
+ * await using worker = await openQueue<string>(script);
+ * await worker.send("Hello from main!");
+ * assertEquals(await worker.receive(), "Hello from worker!");
+ * ```
+ *
+ * @module
+ */
+
+import {
+  checkPositive,
+  type SessionOptions,
+  sessionOptions,
+} from "./_hello.ts";
+import { MAX_ATTEMPTS } from "./_queue_lease.ts";
+import { Link, type LinkEvents } from "./_queue_link.ts";
+import { MemoryStore } from "./_queue_store.ts";
+import { type FailedMessage, QueueWire } from "./_queue_wire.ts";
+import { Session } from "./_session.ts";
+import { Thread } from "./_thread.ts";
+import { MAX_TIMER } from "./_waiting.ts";
+import type { Duplex, DuplexOptions } from "./duplex.ts";
+import type { Permissions } from "./permissions.ts";
+
+export type { FailedMessage };
+
+/** Options for {@linkcode openQueue}. */
+export interface QueueOptions extends DuplexOptions {
+  /**
+   * How many workers run the script. A message goes to the one that has the
+   * least to do.
+   *
+   * @default {1}
+   */
+  workers?: number;
+  /**
+   * Messages that the queue holds, waiting or being worked on, before a send
+   * waits. Without it, as many as all workers together take ahead; the bytes that
+   * they take ahead bound it in any case.
+   *
+   * @default {4096 for each worker}
+   */
+  capacity?: number;
+  /**
+   * Whether answers are received in the order of the messages that they answer,
+   * over all workers. Otherwise each comes when it is there, and only those of
+   * one worker are in order. What a worker sends answers the message that it has
+   * received last.
+   *
+   * @default {false}
+   */
+  ordered?: boolean;
+  /**
+   * What each worker may do. Nothing that the caller may not do itself.
+   *
+   * @default {"none"}
+   */
+  permissions?: Permissions;
+  /**
+   * Milliseconds for the replacement of a worker that died to start and say
+   * hello; 0 replaces none, and the queue fails when its last worker has died.
+   *
+   * @default {10000}
+   */
+  restart?: number;
+  /**
+   * How often a message is given to a worker that dies of it, at most 255. It is
+   * then given to `onFailed`.
+   *
+   * @default {3}
+   */
+  attempts?: number;
+  /**
+   * Takes messages that workers died of `attempts` times. Without it such a
+   * message ends the queue with {@linkcode PeerExitError}, and stands in its
+   * `unsent`. An error that it throws ends the queue.
+   */
+  onFailed?: (failed: FailedMessage) => void;
+  /**
+   * Milliseconds for the workers to start and say hello.
+   *
+   * @default {10000}
+   */
+  timeout?: number;
+}
+
+/**
+ * A {@linkcode Duplex} to Web Workers behind a queue.
+ *
+ * @typeParam In The type of the messages received.
+ * @typeParam Out The type of the messages sent.
+ */
+export type QueueDuplex<In = unknown, Out = In> = Duplex<In, Out>;
+
+const ACTION = "Cannot open a queue";
+
+/** As {@linkcode QueueOptions.attempts}: one for bad luck, and one to be sure. */
+const DEFAULT_ATTEMPTS = 3;
+
+/** As {@linkcode QueueOptions.timeout}: what a start on a busy machine takes, a hundred times over. */
+const DEFAULT_TIMEOUT = 10_000;
+
+/**
+ * Starts a worker script in Web Workers and opens a duplex to them.
+ *
+ * A message that is sent is kept by the queue, with a number of its own, until a
+ * worker has handled it: until the worker asks for the next message, answers, or
+ * says goodbye. When a worker dies, a new one takes its place, and messages that
+ * it had not handled are delivered again, before all others and in order. In the
+ * worker, `delivery` of the duplex that {@linkcode parent} gives says of the
+ * message received last which number it has and how often it was tried before.
+ *
+ * Messages are copied when they are sent. Beside the values that every duplex
+ * carries, cycles and shared references arrive as they are, and a
+ * `SharedArrayBuffer` as the same memory. What is in `transfer` moves to the
+ * queue, which gives the worker a copy: it might have to be delivered again.
+ *
+ * `close` says goodbye and waits until everything was handled and the workers
+ * have said goodbye too; then they are terminated. After `abort` they are
+ * terminated as soon as they have heard of it, or a second later. Deno cannot
+ * terminate a worker that computes without ever coming to its event loop, and
+ * ends the process when the heap of a worker is full; a child process has neither
+ * weakness (see {@linkcode openPipe}).
+ *
+ * Requires `--unstable-worker-options` unless `permissions` is `"inherit"`,
+ * `--allow-read` for the script and the files that it imports, and every
+ * permission that is passed on.
+ *
+ * @typeParam In The type of the messages received.
+ * @typeParam Out The type of the messages sent.
+ *
+ * @param script The worker script: a path, or a URL, `data:` among them.
+ * @param options How many workers there are, what they may do, and limits.
+ * @returns The duplex, when all workers have said hello.
+ * @throws {Deno.errors.NotCapable} If the caller does not hold a permission that
+ *   it grants.
+ * @throws {PeerExitError} If a worker ended before its hello.
+ * @throws {ProtocolError} If a worker speaks no codec of this side's.
+ * @throws {DOMException} If a worker did not say hello in time ("TimeoutError").
+ * @throws {RangeError} If an option is out of range.
+ * @throws {TypeError} If an option is of the wrong kind, or Deno was started
+ *   without `--unstable-worker-options` and `permissions` is not `"inherit"`.
+ *
+ * @example Two workers whose answers come in order
+ * ```ts ignore
+ * import { openQueue } from "@duplex/ipc/queue";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const script = "data:application/typescript," + encodeURIComponent(`
+ *   import { parent } from "@duplex/ipc/parent";
+ *   for await (const n of await parent<number>()) await main.send(n * n);
+ * `);
+ * await using squares = await openQueue<number>(script, {
+ *   workers: 2,
+ *   ordered: true,
+ * });
+ * for (const n of [1, 2, 3]) await squares.send(n);
+ * assertEquals(await squares.receive(), 1);
+ * ```
+ */
+export async function openQueue<In = unknown, Out = In>(
+  script: string | URL,
+  options: QueueOptions = {},
+): Promise<QueueDuplex<In, Out>> {
+  const {
+    workers = 1,
+    capacity,
+    ordered = false,
+    permissions = "none",
+    restart = DEFAULT_TIMEOUT,
+    attempts = DEFAULT_ATTEMPTS,
+    onFailed,
+    timeout = DEFAULT_TIMEOUT,
+  } = options;
+  const limits: SessionOptions = {
+    ...sessionOptions(ACTION, options),
+    role: "opener",
+    name: "main",
+  };
+  checkPositive(ACTION, "workers", workers, { whole: true });
+  checkPositive(ACTION, "capacity", capacity ?? 1, { whole: true });
+  checkPositive(ACTION, "attempts", attempts, {
+    whole: true,
+    most: MAX_ATTEMPTS,
+  });
+  checkPositive(ACTION, "timeout", timeout);
+  if (restart !== 0) checkPositive(ACTION, "restart", restart);
+  const openLink = (events: LinkEvents, timeout: number) =>
+    startLink(script, permissions, limits, events, timeout);
+  const wire = new QueueWire({
+    ...limits,
+    workers,
+    capacity,
+    ordered,
+    attempts,
+    restart,
+    onFailed,
+    timeout,
+    openLink,
+  }, new MemoryStore());
+  const session = new Session<In, Out>(wire, limits, { outbox: wire.outbox });
+  try {
+    await session.open();
+    return session;
+  } catch (error) {
+    await session.closed.catch(() => {});
+    throw error;
+  }
+}
+
+/** Starts a worker and waits for its hello, up to `timeout` milliseconds. */
+async function startLink(
+  script: string | URL,
+  permissions: Permissions,
+  limits: SessionOptions,
+  events: LinkEvents,
+  timeout: number,
+): Promise<Link> {
+  const thread = await Thread.start(ACTION, "queue", script, permissions);
+  const link = new Link(thread, limits, events);
+  const onTimeout = () =>
+    link.fail(
+      new DOMException(
+        `${ACTION} to "${thread.label}": it did not say hello within ${timeout} ms`,
+        "TimeoutError",
+      ),
+    );
+  const timer = timeout > MAX_TIMER
+    ? undefined
+    : setTimeout(onTimeout, timeout);
+  try {
+    await link.open();
+    return link;
+  } catch (error) {
+    await link.fail(error);
+    throw error;
+  } finally {
+    clearTimeout(timer);
+  }
+}
