@@ -11,44 +11,8 @@
 import { receiveParcel } from "./_clone.ts";
 import type { ByteStream } from "./_byte_stream.ts";
 import { ProtocolError } from "./_errors.ts";
+import type { Port } from "./_thread_scope.ts";
 import { Deque } from "./_waiting.ts";
-
-/** Web Locks, as far as they are used here; TypeScript's types have no place for them outside of a browser. */
-interface LockManager {
-  request(
-    name: string,
-    options: { signal?: AbortSignal },
-    callback: () => unknown,
-  ): Promise<unknown>;
-}
-
-/** The locks of this process, shared by its threads. */
-export const locks: LockManager =
-  (navigator as unknown as { locks: LockManager }).locks;
-
-/** Posted by a worker whose duplex has ended, for its thread alone. */
-export const GONE = "@duplex/ipc gone";
-
-/** A worker's name says which transport it was started for. */
-const NAME = /^@duplex\/ipc (\w+) [\w-]+$/;
-
-/** A name for a worker, which is that of its Web Lock too. */
-export function threadName(transport: string): string {
-  return `@duplex/ipc ${transport} ${crypto.randomUUID()}`;
-}
-
-/** The transport that a worker with this name was started for. */
-export function transportOf(name: string): string | undefined {
-  return NAME.exec(name)?.[1];
-}
-
-/** One end of a pair that posts to each other. */
-export interface Port {
-  /** Posts a message; buffers in `transfer` move. */
-  postMessage(message: unknown, transfer: Transferable[]): void;
-  /** Calls back with everything that arrives. */
-  listen(onMessage: (message: unknown) => void): void;
-}
 
 /** What there is to do about the far side when the stream ends. */
 export interface PortEnd {
@@ -101,6 +65,7 @@ export class PostBox {
 }
 
 const NOTHING: Transferable[] = [];
+const RESOLVED: Promise<void> = Promise.resolve();
 
 /**
  * Bytes that may be posted and not read. A port takes everything, so without a
@@ -125,6 +90,8 @@ export class PortStream implements ByteStream {
   /** Bytes that the far side has not said it read, and who waits for it. */
   #unread = 0;
   #onRead: (() => void) | undefined;
+  /** Whether something came since the last write. */
+  #isAnswer = true;
   /** Bytes read that the far side was not told of. */
   #unreported = 0;
   #ended = false;
@@ -164,12 +131,17 @@ export class PortStream implements ByteStream {
 
   /**
    * Settles a turn of the event loop later, so that what is sent meanwhile leaves
-   * in one post, and not before enough of what was posted is read.
+   * in one post, and not before enough of what was posted is read. The first
+   * write after something came is an answer, and is not worth a turn.
    */
   write(bytes: Uint8Array<ArrayBuffer>): Promise<void> {
     // The clone would take the whole buffer behind a view.
     this.#port.postMessage(bytes.slice(), NOTHING);
     this.#unread += bytes.length;
+    if (this.#isAnswer) {
+      this.#isAnswer = false;
+      return RESOLVED;
+    }
     return new Promise((resolve) => {
       if (this.#unread > MAX_UNREAD && !this.#ended) this.#onRead = resolve;
       else setImmediate(resolve);
@@ -209,6 +181,7 @@ export class PortStream implements ByteStream {
   #onMessage(message: unknown): void {
     if (message instanceof Uint8Array) {
       if (message.length > 0) this.#chunks.push(message);
+      this.#isAnswer = true;
     } else if (typeof message === "number") {
       this.#unread -= message;
       if (this.#unread <= MAX_UNREAD) this.#onRead?.();

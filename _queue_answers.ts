@@ -8,6 +8,7 @@
  * @module
  */
 
+import { Inbox } from "./_credit.ts";
 import type { SessionOptions } from "./_hello.ts";
 import type { Answer, Link } from "./_queue_link.ts";
 import { Deque } from "./_waiting.ts";
@@ -17,6 +18,17 @@ import type { WireEvents } from "./_wire.ts";
 export interface AnswerOptions
   extends Pick<SessionOptions, "window" | "windowMessages"> {
   ordered: boolean;
+}
+
+/**
+ * What a queue's session has received. The merge keeps to the window; only the
+ * answers that were there when the queue failed may go beyond it.
+ */
+export class MergedInbox extends Inbox {
+  override admit(_number: number, size: number): void {
+    this.received++;
+    this.bytesReceived += size;
+  }
 }
 
 /** Merges the answers of all links. */
@@ -29,16 +41,18 @@ export class AnswerMerge {
   /** Answers handed on since the beginning, and how many of them were taken. */
   delivered = 0;
   taken = 0;
-  /** The first message that is not handled, or whose answers are not handed on. */
-  #head = 1;
+  /** The first message that may have answers which were not handed on. */
+  head = 1;
   #sent = 0;
-  #pulling = false;
-  /** Messages behind the head that were handled. */
-  readonly #handled = new Set<number>();
+  #isPulling = false;
+  /** Messages behind the head that will have no more answers than have come. */
+  readonly #finished = new Set<number>();
+  /** The message of each link that was handled last, and may have more. */
+  readonly #open = new Map<Link, number>();
   /** Answers that were taken from a link before their turn. */
   readonly #early = new Map<number, Answer[]>();
   /** Answers of links that have ended, which go first. */
-  readonly #left: Answer[] = [];
+  readonly #left = new Deque<Answer>();
 
   constructor(options: AnswerOptions) {
     this.#options = options;
@@ -58,9 +72,33 @@ export class AnswerMerge {
     this.#sent = number;
   }
 
-  /** A message will have no more answers than have come. */
-  onHandled(number: number): void {
-    if (this.#options.ordered) this.#handled.add(number);
+  /** A link's worker has answered a message, or asked for one behind it. */
+  onHandled(link: Link, number: number): void {
+    if (!this.#options.ordered) return;
+    const previous = this.#open.get(link);
+    if (previous !== undefined) this.#finished.add(previous);
+    this.#open.set(link, number);
+  }
+
+  /** A message will have no answers. */
+  onFailed(number: number): void {
+    if (this.#options.ordered) this.#finished.add(number);
+  }
+
+  /** Messages whose answers have not all had their turn. */
+  get backlog(): number {
+    return this.#options.ordered ? this.#sent - this.head + 1 : 0;
+  }
+
+  /** Whether an answer is being handed on. */
+  get isPulling(): boolean {
+    return this.#isPulling;
+  }
+
+  /** Whether the session has no room for another answer. */
+  get isFull(): boolean {
+    const { window, windowMessages } = this.#options;
+    return this.#sizes.length >= windowMessages || this.#bytes >= window;
   }
 
   /** Whether nothing waits to be handed on. */
@@ -76,65 +114,92 @@ export class AnswerMerge {
       if (this.#options.ordered) this.#keep(answer);
       else this.#left.push(answer);
     }
+    const open = this.#open.get(link);
+    this.#open.delete(link);
+    if (open !== undefined) this.#finished.add(open);
   }
 
-  /** Hands on what there is, as far as the session has room. */
-  pull(links: readonly Link[]): void {
-    // What is handed on may be taken at once, which makes room and leads here.
-    if (this.#pulling) return;
-    this.#pulling = true;
+  /** Hands on all that there is: nothing more will come. */
+  flushAll(links: readonly Link[]): void {
+    for (const link of links) this.flush(link);
+    const early = [...this.#early].sort(([one], [other]) => one - other);
+    this.#early.clear();
+    const left = this.#left.toArray();
+    this.#left.clear();
+    for (
+      const answer of [
+        ...left,
+        ...early.flatMap(([, answers]) => answers),
+      ]
+    ) {
+      this.#deliver(answer);
+    }
+  }
+
+  /**
+   * Hands on what there is, as far as the session has room. `isAwaited` says that
+   * the head waits for a worker, which must be able to come to it.
+   */
+  pull(links: readonly Link[], isAwaited: boolean): void {
+    this.#isPulling = true;
     try {
-      if (this.#options.ordered) this.#pullOrdered(links);
+      if (this.#options.ordered) this.#pullOrdered(links, isAwaited);
       else this.#pullUnordered(links);
     } finally {
-      this.#pulling = false;
+      this.#isPulling = false;
     }
   }
 
   #pullUnordered(links: readonly Link[]): void {
-    while (this.#hasRoom && this.#left.length > 0) {
-      this.#deliver(this.#left.shift()!);
+    while (!this.isFull && this.#left.length > 0) {
+      this.#deliver(this.#left.shift());
     }
     for (const link of links) {
-      while (this.#hasRoom && link.firstAnswer !== undefined) {
+      while (!this.isFull && link.firstAnswer !== undefined) {
         this.#deliver(link.takeAnswer());
       }
     }
   }
 
-  get #hasRoom(): boolean {
-    const { window, windowMessages } = this.#options;
-    return this.#sizes.length < windowMessages && this.#bytes < window;
-  }
-
-  #pullOrdered(links: readonly Link[]): void {
+  #pullOrdered(links: readonly Link[], isAwaited: boolean): void {
     for (;;) {
-      for (const link of links) this.#sort(link);
-      const ready = this.#early.get(this.#head);
+      for (const link of links) this.#sort(link, isAwaited);
+      const ready = this.#early.get(this.head);
       while (ready !== undefined && ready.length > 0) {
-        if (!this.#hasRoom) return;
+        if (this.isFull) return;
         this.#deliver(ready.shift()!);
       }
-      this.#early.delete(this.#head);
-      if (this.#head > this.#sent || !this.#handled.delete(this.#head)) return;
-      this.#head++;
+      this.#early.delete(this.head);
+      if (this.head > this.#sent || !this.#isFinished(this.head)) return;
+      this.head++;
     }
   }
 
+  #isFinished(number: number): boolean {
+    if (this.#finished.delete(number)) return true;
+    for (const [link, open] of this.#open) {
+      if (open !== number) continue;
+      if (link.isDone) this.#open.delete(link);
+      return !this.#open.has(link);
+    }
+    return false;
+  }
+
   /**
-   * Takes from a link the answers whose turn it is; all that there are where a
-   * message that was delivered again may have put them out of order.
+   * Takes from a link the answers whose turn it is, and those that stand before
+   * the answers of a message that was delivered again.
    */
-  #sort(link: Link): void {
+  #sort(link: Link, isAwaited: boolean): void {
     while (link.firstAnswer !== undefined) {
-      if (link.firstAnswer.number > this.#head && link.isInOrder) return;
+      const isEarly = link.firstAnswer.number > this.head;
+      if (isEarly && link.isInOrder && !isAwaited) return;
       this.#keep(link.takeAnswer());
     }
   }
 
   #keep(answer: Answer): void {
     // What answers a message that had its turn goes now.
-    const turn = Math.max(answer.number, this.#head);
+    const turn = Math.max(answer.number, this.head);
     const kept = this.#early.get(turn);
     if (kept === undefined) this.#early.set(turn, [answer]);
     else kept.push(answer);

@@ -3,22 +3,25 @@
 /**
  * How a queue's messages reach a worker and come to be handled: before each
  * message's bytes stand its number in the queue and how often it was tried
- * before, and the worker counts in shared memory how many it has taken. So its
- * parent knows, when the worker dies, which message it died of.
+ * before, and the worker counts in shared memory what it has taken, asked for and
+ * sent. So its parent knows, when the worker dies, which message it died of.
  *
  * @module
  */
 
 import type { ByteBuffer } from "./_byte_buffer.ts";
 import type { Codec } from "./codec.ts";
-import { Inbox } from "./_credit.ts";
+import { Inbox, Outbox } from "./_credit.ts";
 import { ProtocolError } from "./_errors.ts";
 import { PostBox } from "./_port.ts";
 import type { StoredMessage } from "./_queue_store.ts";
 import { Deque } from "./_waiting.ts";
 
-/** Bytes before a message's own: its number in 32 bits, its attempts in 8. */
-const LEASE_SIZE = 5;
+/** Bytes before a message's own: its number in 48 bits, its attempts in 8. */
+export const LEASE_SIZE = 7;
+
+/** What the low word of a number counts. */
+const TWO_32 = 2 ** 32;
 
 /** Attempts are written in a byte. */
 export const MAX_ATTEMPTS = 255;
@@ -43,8 +46,10 @@ export function queueCodec(codec: Codec): Codec {
       if (payload.kind === "clone") throw new TypeError("It must be posted");
       const { buffer, start, end } = payload;
       target.reserve(LEASE_SIZE + end - start);
-      target.view.setUint32(target.length, number);
-      target.view.setUint8(target.length + 4, attempts);
+      const { view, length } = target;
+      view.setUint16(length, number / TWO_32);
+      view.setUint32(length + 2, number);
+      view.setUint8(length + 6, attempts);
       target.length += LEASE_SIZE;
       copyBytes(buffer, start, end, target);
     },
@@ -53,23 +58,32 @@ export function queueCodec(codec: Codec): Codec {
 
 /** The codec of a worker's end of a link. */
 export function workerCodec(codec: Codec, deliveries: Deliveries): Codec {
-  const decodeRange = (bytes: Uint8Array, start: number, end: number) => {
+  /** Reads the lease, and gives where the message begins. */
+  function readLease(bytes: Uint8Array, start: number, end: number): number {
     if (end - start < LEASE_SIZE) {
       throw new ProtocolError(
         `Cannot take a message of ${end - start} bytes from a queue`,
       );
     }
     const view = new DataView(bytes.buffer, bytes.byteOffset + start);
-    deliveries.push(view.getUint32(0), view.getUint8(4));
-    const payload = start + LEASE_SIZE;
-    return codec.decodeRange === undefined
-      ? codec.decode(bytes.subarray(payload, end))
-      : codec.decodeRange(bytes, payload, end);
-  };
+    const number = view.getUint16(0) * TWO_32 + view.getUint32(2);
+    deliveries.push(number, view.getUint8(6));
+    return start + LEASE_SIZE;
+  }
   return {
     ...passOn(codec),
-    decodeRange,
-    decodeOwned: (bytes) => decodeRange(bytes, 0, bytes.length),
+    decodeRange(bytes, start, end) {
+      const payload = readLease(bytes, start, end);
+      return codec.decodeRange === undefined
+        ? codec.decode(bytes.subarray(payload, end))
+        : codec.decodeRange(bytes, payload, end);
+    },
+    decodeOwned(bytes) {
+      const payload = bytes.subarray(readLease(bytes, 0, bytes.length));
+      return codec.decodeOwned === undefined
+        ? codec.decode(payload)
+        : codec.decodeOwned(payload);
+    },
   };
 }
 
@@ -149,29 +163,116 @@ export class LeasedPostBox extends PostBox {
   }
 }
 
+/** Where each count stands in the memory that a worker and its parent share. */
+const TAKEN = 0;
+const ASKED = 1;
+const SENT = 2;
+const WANTED = 3;
+const COUNTS = 4;
+
+/**
+ * What a worker has done, for its parent to see at any time, also when the worker
+ * is gone. The counts are cut to 32 bits, so they are compared by difference.
+ */
+export class SharedCounts {
+  readonly #counts: Int32Array<SharedArrayBuffer>;
+
+  /** @param memory What the worker made. Without it, new memory. */
+  constructor(memory: unknown = new SharedArrayBuffer(4 * COUNTS)) {
+    if (
+      !(memory instanceof SharedArrayBuffer) || memory.byteLength < 4 * COUNTS
+    ) {
+      throw new ProtocolError(
+        "Cannot read the hello of a worker: it brought no counts",
+      );
+    }
+    this.#counts = new Int32Array(memory);
+  }
+
+  get memory(): SharedArrayBuffer {
+    return this.#counts.buffer;
+  }
+
+  /** How many messages the worker has taken. */
+  get taken(): number {
+    return Atomics.load(this.#counts, TAKEN);
+  }
+
+  set taken(count: number) {
+    Atomics.store(this.#counts, TAKEN, count);
+  }
+
+  /** How many it had taken when it asked for one last: these are handled. */
+  get asked(): number {
+    return Atomics.load(this.#counts, ASKED);
+  }
+
+  set asked(count: number) {
+    Atomics.store(this.#counts, ASKED, count);
+  }
+
+  /** How many it has sent. */
+  get sent(): number {
+    return Atomics.load(this.#counts, SENT);
+  }
+
+  set sent(count: number) {
+    Atomics.store(this.#counts, SENT, count);
+  }
+
+  /** The count of messages whose end the parent waits to be told of. */
+  get wanted(): number {
+    return Atomics.load(this.#counts, WANTED);
+  }
+
+  set wanted(count: number) {
+    Atomics.store(this.#counts, WANTED, count);
+  }
+}
+
+/** What a worker has sent, for its parent to see. */
+export class LeasedOutbox extends Outbox {
+  readonly #counts: SharedCounts;
+
+  constructor(counts: SharedCounts) {
+    super();
+    this.#counts = counts;
+  }
+
+  override add(message: unknown, size: number): void {
+    super.add(message, size);
+    this.#counts.sent = this.sent;
+  }
+}
+
 /**
  * A worker's messages. One that was taken counts as handled, and is acknowledged,
  * when the next one is asked for or something is sent.
  */
 export class LeasedInbox extends Inbox {
   readonly #deliveries: Deliveries;
-  /** How many were taken, for the parent to see at any time. */
-  readonly #shared: Int32Array<SharedArrayBuffer>;
+  readonly #counts: SharedCounts;
   #handled = 0;
+  #asked = 0;
+  /** What was asked when the parent was told of anything last. */
+  #told = 0;
 
   constructor(
     window: number,
     windowMessages: number,
     deliveries: Deliveries,
-    shared: Int32Array<SharedArrayBuffer>,
+    counts: SharedCounts,
   ) {
     super(window, windowMessages);
     this.#deliveries = deliveries;
-    this.#shared = shared;
+    this.#counts = counts;
   }
 
   override onAsk(): void {
     this.#handled = this.taken;
+    if (this.#asked === this.taken) return;
+    this.#asked = this.taken;
+    this.#counts.asked = this.taken;
   }
 
   override onAnswer(): void {
@@ -184,13 +285,21 @@ export class LeasedInbox extends Inbox {
 
   override get isCreditDue(): boolean {
     // A worker that has nothing more to do says so at once.
-    return this.#handled > this.credited &&
-      (this.length === 0 || super.isCreditDue);
+    if (this.#handled > this.credited) {
+      if (this.length === 0 || super.isCreditDue) return true;
+    }
+    const { wanted } = this.#counts;
+    return ((wanted - this.#told) | 0) > 0 && ((this.#asked - wanted) | 0) >= 0;
+  }
+
+  override onCredited(): void {
+    super.onCredited();
+    this.#told = this.#asked;
   }
 
   override onTaken(size: number): void {
     super.onTaken(size);
     this.#deliveries.shift();
-    Atomics.store(this.#shared, 0, this.taken);
+    this.#counts.taken = this.taken;
   }
 }

@@ -9,9 +9,9 @@
 
 import { Outbox } from "./_credit.ts";
 import { PeerExitError, ProtocolError } from "./_errors.ts";
-import type { SessionOptions } from "./_hello.ts";
+import { type SessionOptions, unsigned } from "./_hello.ts";
 import { PortStream } from "./_port.ts";
-import { queueCodec } from "./_queue_lease.ts";
+import { queueCodec, SharedCounts } from "./_queue_lease.ts";
 import type { StoredMessage } from "./_queue_store.ts";
 import { Session } from "./_session.ts";
 import type { Thread } from "./_thread.ts";
@@ -25,8 +25,12 @@ import { type ControlFields, type ControlKind, KIND } from "./_wire.ts";
  */
 const AHEAD_MS = 5;
 
-/** Messages that a worker is given ahead at least. */
+/**
+ * Messages that a worker is given ahead at least and at most: it waits for none,
+ * and where it is stuck, few wait behind.
+ */
 const MIN_AHEAD = 2;
+const MAX_AHEAD = 256;
 
 /** How much the latest time counts in the mean time of a message. */
 const SMOOTHING = 0.3;
@@ -82,8 +86,19 @@ class LinkWire extends ThreadWire {
 
 /** Tells the link what comes, after it was taken into account. */
 class LinkSession extends Session<unknown, StoredMessage> {
+  readonly #outbox: Outbox;
+  #received = 0;
+  /** Credit that has overtaken answers, which must be here first. */
+  #early: { readonly taken: number; readonly sent: number } | undefined;
   /** Called after whatever came; `size` is that of an answer. */
   onFrame: (kind: number, size: number) => void = () => {};
+  /** Called when more can be written. */
+  onRoom: () => void = () => {};
+
+  constructor(wire: LinkWire, options: SessionOptions, outbox: Outbox) {
+    super(wire, options, { outbox });
+    this.#outbox = outbox;
+  }
 
   override onMessage(
     number: number,
@@ -92,17 +107,34 @@ class LinkSession extends Session<unknown, StoredMessage> {
     size: number,
   ): void {
     super.onMessage(number, taken, message, size);
+    this.#received++;
     this.onFrame(KIND.data, size);
+    if (this.#early === undefined || this.#early.sent > this.#received) return;
+    const { taken: credit } = this.#early;
+    this.#early = undefined;
+    super.onControl(KIND.credit, { taken: credit });
+    this.onFrame(KIND.credit, 0);
   }
 
   override onControl(kind: ControlKind, fields: ControlFields): void {
-    super.onControl(kind, fields);
+    super.onControl(
+      kind,
+      kind === KIND.credit ? this.#inTurn(fields) : fields,
+    );
     this.onFrame(kind, 0);
   }
 
   override onDrain(): void {
     super.onDrain();
-    this.onFrame(KIND.credit, 0);
+    this.onRoom();
+  }
+
+  /** Credit without its news, if an answer that was sent before it has not come. */
+  #inTurn(fields: ControlFields): ControlFields {
+    const sent = unsigned(fields, "sent");
+    if (sent <= this.#received) return fields;
+    this.#early = { taken: unsigned(fields, "taken"), sent };
+    return { taken: this.#outbox.acknowledged };
   }
 }
 
@@ -114,8 +146,9 @@ export class Link {
   readonly #stream: PortStream;
   readonly #leased = new Deque<StoredMessage>();
   readonly #answers = new Deque<Omit<Answer, "message">>();
-  /** How many the worker has taken, in memory that it shares. */
-  #taken: Int32Array | undefined;
+  /** What the worker has done, in memory that it shares. */
+  #counts: SharedCounts | undefined;
+  #received = 0;
   #handled: StoredMessage[] = [];
   #handledCount = 0;
   #lastHandled = 0;
@@ -128,9 +161,16 @@ export class Link {
   hasEnded = false;
   /** Whether this side has. */
   isClosing = false;
-  /** Whether the worker got its messages in the order of their numbers. */
-  isInOrder = true;
+  /** Whether this link has come to its end, and why, where it was no goodbye. */
+  isGone = false;
+  error: unknown;
+  /** Workers in this one's place that ended in a row, and did nothing before. */
+  deaths = 0;
+  /** Whether a message was refused: the link is about to end. */
+  #isBroken = false;
   #lastGiven = 0;
+  /** Answers that came before those of a message with a lower number. */
+  #ahead = 0;
 
   constructor(thread: Thread, options: SessionOptions, events: LinkEvents) {
     this.#thread = thread;
@@ -150,17 +190,24 @@ export class Link {
     const outbox = new LinkOutbox();
     outbox.onHandled = (count) => this.#onHandled(count);
     const wire = new LinkWire(this.#stream, own);
-    this.#session = new LinkSession(wire, own, { outbox });
+    this.#session = new LinkSession(wire, own, outbox);
     this.#session.onFrame = (kind, size) => this.#onFrame(kind, size);
+    this.#session.onRoom = () => this.#events.onProgress(this);
   }
 
   /** Greets the worker, within `timeout` milliseconds. */
   async open(): Promise<void> {
     await this.#session.open();
     this.#session.closed.then(
-      () => this.#events.onEnd(this, undefined),
-      (error) => this.#events.onEnd(this, error),
+      () => this.#onEnd(undefined),
+      (error) => this.#onEnd(error),
     );
+  }
+
+  #onEnd(error: unknown): void {
+    this.isGone = true;
+    this.error = error;
+    this.#events.onEnd(this, error);
   }
 
   /** Ends the link with an error of this side's. */
@@ -182,17 +229,54 @@ export class Link {
   /** Whether the worker can be given a message, with others who could take it. */
   hasRoom(isShared: boolean): boolean {
     if (!this.#session.hasRoom) return false;
-    return !isShared ||
-      this.#leased.length < Math.max(MIN_AHEAD, AHEAD_MS / this.#mean);
+    if (!isShared || this.#leased.length < MIN_AHEAD) return true;
+    return this.#leased.length < Math.min(MAX_AHEAD, AHEAD_MS / this.#mean);
   }
 
-  /** Gives the worker a message. There must be room. */
-  give(message: StoredMessage): void {
+  /** Whether messages can be given to the worker. */
+  get isOpen(): boolean {
+    return !this.isClosing && !this.#isBroken;
+  }
+
+  /** Whether the worker has a message that was tried before, and no other. */
+  get isTrying(): boolean {
+    return this.#leased.length > 0 && this.#leased.first.attempts > 0;
+  }
+
+  /** Whether a message is older than one that the worker was given before. */
+  isBehind(message: StoredMessage): boolean {
+    return message.number < this.#lastGiven;
+  }
+
+  /**
+   * Whether the worker is through with every message that was acknowledged, and
+   * all that it has to say to them has come. Where it is not, it tells when it is.
+   */
+  get isDone(): boolean {
+    const counts = this.#counts;
+    if (counts === undefined || this.hasEnded || this.isGone) return true;
+    if (((counts.asked - this.#handledCount) | 0) < 0) {
+      counts.wanted = this.#handledCount;
+      // It may have asked meanwhile, and have seen nothing of the wish.
+      if (((counts.asked - this.#handledCount) | 0) < 0) return false;
+    }
+    return ((counts.sent - this.#received) | 0) === 0;
+  }
+
+  /** Gives the worker a message; `false` if it takes none any more. */
+  give(message: StoredMessage): boolean {
+    this.#isBroken = !this.#session.trySend(message);
+    if (this.#isBroken) return false;
     if (this.#leased.length === 0) this.#since = performance.now();
-    if (message.number < this.#lastGiven) this.isInOrder = false;
+    if (this.isBehind(message)) this.#ahead = this.#answers.length;
     this.#lastGiven = message.number;
     this.#leased.push(message);
-    this.#session.trySend(message);
+    return true;
+  }
+
+  /** Whether the answers that are here come in the order of their messages. */
+  get isInOrder(): boolean {
+    return this.#ahead === 0;
   }
 
   /** The answer that came first and was not taken, but for its message. */
@@ -203,6 +287,7 @@ export class Link {
   /** Takes the first answer. There must be one. */
   takeAnswer(): Answer {
     const { number, size } = this.#answers.shift();
+    if (this.#ahead > 0) this.#ahead--;
     const result = this.#session.tryReceive();
     return {
       number,
@@ -218,16 +303,26 @@ export class Link {
     return handled;
   }
 
-  /** The messages that were not handled; those that the worker took count one attempt more. */
-  takeBack(): StoredMessage[] {
-    const taken = this.#taken === undefined ? 0 : Atomics.load(this.#taken, 0);
-    const messages = this.#leased.toArray();
-    this.#leased.clear();
-    const inHand = taken - this.#handledCount;
-    for (const message of messages.slice(0, Math.max(0, inHand))) {
-      message.attempts++;
+  /**
+   * Takes back what was not handled from a worker that is gone. What it had in
+   * hand counts one attempt more, and was the cause, if there was one.
+   */
+  takeBack(): { unhandled: StoredMessage[]; inHand: number } {
+    let taken = this.#handledCount;
+    if (this.#counts !== undefined) {
+      const { asked, sent } = this.#counts;
+      const more = (asked - this.#handledCount) | 0;
+      // What it asked past is handled, unless an answer did not leave.
+      if (more > 0 && ((sent - this.#received) | 0) === 0) {
+        this.#onHandled(Math.min(more, this.#leased.length));
+      }
+      taken = this.#counts.taken;
     }
-    return messages;
+    const unhandled = this.#leased.toArray();
+    this.#leased.clear();
+    const inHand = Math.max(0, (taken - this.#handledCount) | 0);
+    for (const message of unhandled.slice(0, inHand)) message.attempts++;
+    return { unhandled, inHand };
   }
 
   /** Tells the worker that this side waits for it to receive. */
@@ -265,24 +360,24 @@ export class Link {
 
   #onFrame(kind: number, size: number): void {
     if (kind === KIND.data) {
+      this.#received++;
       this.#answers.push({ size, number: this.#lastHandled });
     } else if (kind === KIND.hello) {
-      this.#taken = this.#readShared();
+      this.#counts = this.#readCounts();
     } else if (kind === KIND.goodbye) {
       this.hasEnded = true;
+    } else if (kind === KIND.abort) {
+      // The session has dropped them.
+      this.#answers.clear();
     }
     this.isStalled = kind === KIND.stall;
     if (this.isStalled) this.#events.onStall(this);
     else if (kind !== KIND.hello) this.#events.onProgress(this);
   }
 
-  #readShared(): Int32Array {
+  #readCounts(): SharedCounts {
     const { posts } = this.#stream;
-    const shared = posts.has(0) ? posts.take(0) : undefined;
-    if (shared instanceof SharedArrayBuffer) return new Int32Array(shared);
-    throw new ProtocolError(
-      `Cannot read the hello of "${this.#thread.label}": it brought no count`,
-    );
+    return new SharedCounts(posts.has(0) ? posts.take(0) : null);
   }
 }
 

@@ -38,8 +38,9 @@ export interface MessageStore {
   /** Messages that are kept, waiting or leased, and their bytes. */
   readonly count: number;
   readonly bytes: number;
-  /** Messages that wait to be taken. */
+  /** Messages that wait to be taken, and the first of them. */
   readonly waiting: number;
+  readonly next: StoredMessage | undefined;
   /** Keeps a message behind all others. */
   append(message: StoredMessage): void;
   /** Takes the first message that waits, with a lease. There must be one. */
@@ -69,6 +70,11 @@ export class MemoryStore implements MessageStore {
     return this.#fresh.length + this.#returned.length;
   }
 
+  get next(): StoredMessage | undefined {
+    if (this.#returned.length > 0) return this.#returned[0];
+    return this.#fresh.length > 0 ? this.#fresh.first : undefined;
+  }
+
   append(message: StoredMessage): void {
     this.bytes += message.size;
     this.#fresh.push(message);
@@ -81,14 +87,13 @@ export class MemoryStore implements MessageStore {
   }
 
   acknowledge(message: StoredMessage): void {
-    this.#leased.delete(message);
-    this.bytes -= message.size;
+    if (this.#leased.delete(message)) this.bytes -= message.size;
   }
 
   handBack(messages: readonly StoredMessage[]): void {
+    if (messages.length === 0) return;
     for (const message of messages) this.#leased.delete(message);
-    this.#returned.push(...messages);
-    this.#returned.sort(byNumber);
+    this.#returned = [...this.#returned, ...messages].sort(byNumber);
   }
 
   all(): StoredMessage[] {

@@ -7,12 +7,14 @@
  * messages if that is wanted. A worker that dies is replaced, and what it had
  * not handled goes back to its place in the store.
  *
+ * A worker that dies takes along what it had not written yet, so a message may
+ * come back that was not the cause. What was tried before is therefore given to
+ * a worker alone, so that nothing suffers for what a neighbour does.
+ *
  * @module
  */
 
-import { ByteBuffer } from "./_byte_buffer.ts";
-import { makeParcel } from "./_clone.ts";
-import { Outbox } from "./_credit.ts";
+import { type Inbox, Outbox } from "./_credit.ts";
 import { ClosedError, PeerExitError, ProtocolError } from "./_errors.ts";
 import {
   helloFields,
@@ -21,10 +23,11 @@ import {
   reasonFrom,
   type SessionOptions,
 } from "./_hello.ts";
-import { AnswerMerge } from "./_queue_answers.ts";
+import { AnswerMerge, MergedInbox } from "./_queue_answers.ts";
+import { LEASE_SIZE } from "./_queue_lease.ts";
 import { isDeath, type Link, type LinkEvents } from "./_queue_link.ts";
-import type { MessageStore, Payload, StoredMessage } from "./_queue_store.ts";
-import { checkSize } from "./_thread_wire.ts";
+import { Packer } from "./_queue_pack.ts";
+import type { MessageStore, StoredMessage } from "./_queue_store.ts";
 import { settlesWithin } from "./_waiting.ts";
 import {
   type ControlFields,
@@ -33,9 +36,6 @@ import {
   type Wire,
   type WireEvents,
 } from "./_wire.ts";
-
-/** Bytes of messages that are kept in one piece of memory. */
-const SEGMENT_SIZE = 64 * 1024;
 
 /** A message that its workers died of. */
 export interface FailedMessage {
@@ -59,25 +59,33 @@ export interface QueueWireOptions extends SessionOptions {
   timeout: number;
   onFailed: ((failed: FailedMessage) => void) | undefined;
   /** Opens a link to a worker, within `timeout` milliseconds. */
-  openLink(events: LinkEvents, timeout: number): Promise<Link>;
+  openLink(
+    events: LinkEvents,
+    timeout: number,
+    signal: AbortSignal,
+  ): Promise<Link>;
 }
 
 /** A session's messages that are in a store until they are handled. */
 class StoreOutbox extends Outbox {
   readonly #store: MessageStore;
+  readonly #answers: AnswerMerge;
   readonly #decode: (message: StoredMessage) => unknown;
 
   constructor(
     store: MessageStore,
+    answers: AnswerMerge,
     decode: (message: StoredMessage) => unknown,
   ) {
     super();
     this.#store = store;
+    this.#answers = answers;
     this.#decode = decode;
   }
 
+  /** What a handled message leaves behind takes its place until its turn. */
   override get length(): number {
-    return this.#store.count;
+    return Math.max(this.#store.count, this.#answers.backlog);
   }
 
   override add(_message: unknown, size: number): void {
@@ -99,28 +107,36 @@ class StoreOutbox extends Outbox {
 /** Workers behind a store of messages. */
 export class QueueWire implements Wire, LinkEvents {
   readonly isFull = false;
-  readonly outbox: Outbox;
+  /** What keeps the accounts of the session over this wire. */
+  readonly accounts: { inbox: Inbox; outbox: Outbox };
   readonly #options: QueueWireOptions;
   readonly #store: MessageStore;
   readonly #answers: AnswerMerge;
   #events: WireEvents | undefined;
   #links: Link[] = [];
+  /** Links that are being opened, and what stops them. */
+  readonly #opening = new Set<Promise<Link>>();
+  readonly #stop = new AbortController();
   #restarting = 0;
   #peer: PeerHello | undefined;
-  #segment = new ByteBuffer(SEGMENT_SIZE);
-  #encoding = false;
+  #packer: Packer | undefined;
   #closing = false;
   #saidGoodbye = false;
   #destroyed = false;
   #isStalled = false;
-  /** Workers that died since a message was last handled. */
-  #deaths = 0;
+  /** How a worker ended that is not replaced. */
+  #loss: PeerExitError | undefined;
 
   constructor(options: QueueWireOptions, store: MessageStore) {
     this.#options = options;
     this.#store = store;
     this.#answers = new AnswerMerge(options);
-    this.outbox = new StoreOutbox(store, (message) => this.#decode(message));
+    const { window, windowMessages } = options;
+    const decode = (message: StoredMessage) => this.#decode(message);
+    this.accounts = {
+      inbox: new MergedInbox(window, windowMessages),
+      outbox: new StoreOutbox(store, this.#answers, decode),
+    };
   }
 
   start(events: WireEvents): void {
@@ -138,7 +154,7 @@ export class QueueWire implements Wire, LinkEvents {
     _inFlight: number,
     transfer: readonly Transferable[] = [],
   ): number {
-    const { payload, size } = this.#encode(message, transfer);
+    const { payload, size } = this.#packer!.pack(message, transfer);
     this.#answers.onTaken(taken);
     this.#store.append({ number, payload, size, attempts: 0 });
     this.#answers.onSent(number);
@@ -151,11 +167,8 @@ export class QueueWire implements Wire, LinkEvents {
     if (kind === KIND.credit || kind === KIND.goodbye) {
       this.#isStalled = false;
       this.#answers.onTaken(fields.taken as number);
-      this.#pull();
-    }
-    if (kind === KIND.goodbye) {
-      this.#closing = true;
-      this.#sayGoodbye();
+      if (kind === KIND.goodbye) this.#closing = true;
+      this.#advance();
     } else if (kind === KIND.stall) {
       this.#isStalled = true;
       this.#checkStall();
@@ -185,33 +198,36 @@ export class QueueWire implements Wire, LinkEvents {
     const inTime = await settlesWithin(closed.catch(() => {}), timeout);
     if (inTime && this.#store.count === 0) return;
     await this.destroy();
+    const unsent = this.accounts.outbox.unsent();
     if (inTime) {
       throw new ClosedError(
         `Cannot close a queue in good order: its workers said goodbye and left ${this.#store.count} messages`,
-        { unsent: this.outbox.unsent() },
+        { unsent },
       );
     }
     throw new ClosedError(
       `Cannot close a queue in good order: its workers did not end within ${timeout} ms`,
+      { unsent },
     );
   }
 
   async destroy(): Promise<void> {
     this.#destroyed = true;
     const error = new ClosedError("The queue has ended");
-    await Promise.all(this.#links.map((link) => link.abort(error)));
+    this.#stop.abort(error);
+    await Promise.all([
+      ...this.#links.map((link) => link.abort(error)),
+      Promise.allSettled(this.#opening),
+    ]);
   }
 
   // What the links bring
 
   onProgress(link: Link): void {
     // Nothing is sent before all workers have said hello.
-    if (this.#peer === undefined) return;
+    if (this.#peer === undefined || this.#destroyed) return;
     this.#finish(link);
-    this.#pull();
-    this.#dispatch();
-    this.#sayGoodbye();
-    this.#hearGoodbye();
+    this.#advance();
   }
 
   onStall(): void {
@@ -219,26 +235,29 @@ export class QueueWire implements Wire, LinkEvents {
   }
 
   onEnd(link: Link, error: unknown): void {
-    if (this.#destroyed) return;
-    if (this.#peer === undefined) return this.#failToOpen(error);
+    // One that ends before it is taken on is looked at then.
+    if (this.#destroyed || !this.#links.includes(link)) return;
+    this.#links = this.#links.filter((other) => other !== link);
+    const { unhandled, inHand } = link.takeBack();
     this.#finish(link);
     this.#answers.flush(link);
-    const unhandled = link.takeBack();
-    this.#links = this.#links.filter((other) => other !== link);
     if (error === undefined) {
-      // It may not have taken all that it was given.
-      this.#store.handBack(unhandled);
-      if (this.#links.length > 0) this.#dispatch();
-      this.#hearGoodbye();
-    } else if (isDeath(error)) {
-      this.#onDeath(error, unhandled);
-    } else if (error instanceof ProtocolError) {
-      this.#events!.onFault(error);
-    } else {
-      this.#events!.onControl(
-        KIND.abort,
-        reasonFields(error, this.#peer?.codec),
+      // It need not have taken all that it was given.
+      const left = new PeerExitError(
+        "The worker said goodbye and was ended with the message in hand",
       );
+      if (this.#takeBack(unhandled, left)) this.#advance();
+    } else if (this.#peer === undefined) {
+      this.#failToOpen(error);
+    } else if (isDeath(error)) {
+      if (!this.#takeBack(unhandled, error)) return;
+      this.#replace(error, link.deaths + (inHand > 0 ? 0 : 1));
+      this.#advance();
+    } else {
+      this.#answers.flushAll(this.#links);
+      if (error instanceof ProtocolError) return this.#events!.onFault(error);
+      const fields = reasonFields(error, this.#peer.codec);
+      this.#events!.onControl(KIND.abort, fields);
     }
   }
 
@@ -246,131 +265,119 @@ export class QueueWire implements Wire, LinkEvents {
 
   async #openAll(): Promise<void> {
     const { workers, timeout } = this.#options;
-    const results = await Promise.allSettled(
-      Array.from({ length: workers }, () => this.#openLink(timeout)),
+    const opening = Array.from(
+      { length: workers },
+      () => this.#openLink(timeout),
     );
-    const failed = results.find((result) => result.status === "rejected");
-    if (failed !== undefined) throw failed.reason;
+    const links = await Promise.all(opening);
     if (this.#destroyed) return;
-    this.#onOpened();
+    this.#onOpened(links);
   }
 
   #failToOpen(error: unknown): void {
     if (this.#destroyed) return;
     this.#destroyed = true;
-    this.#events!.onLost(
-      error ?? new ClosedError("A worker said goodbye before the others began"),
-    );
+    this.#events!.onLost(error);
   }
 
-  async #openLink(timeout: number): Promise<void> {
-    const link = await this.#options.openLink(this, timeout);
-    if (this.#destroyed) {
-      await link.abort(new ClosedError("The queue has ended"));
-      return;
+  /** Opens a link and takes it on, unless it has ended already. */
+  async #openLink(timeout: number): Promise<Link> {
+    const opening = this.#options.openLink(this, timeout, this.#stop.signal);
+    this.#opening.add(opening);
+    try {
+      const link = await opening;
+      if (!link.isGone) {
+        this.#links.push(link);
+        return link;
+      }
+      this.#answers.flush(link);
+      if (link.error !== undefined) throw link.error;
+      return link;
+    } finally {
+      this.#opening.delete(opening);
     }
-    this.#links.push(link);
   }
 
   /** Says hello for all workers, which run the same script. */
-  #onOpened(): void {
-    const peers = this.#links.map((link) => link.peer);
+  #onOpened(links: readonly Link[]): void {
+    const peers = links.map((link) => link.peer);
     const sum = (of: (peer: PeerHello) => number) =>
-      peers.reduce((total, peer) => total + of(peer), 0);
+      Math.min(
+        peers.reduce((total, peer) => total + of(peer), 0),
+        Number.MAX_SAFE_INTEGER,
+      );
     const { capacity } = this.#options;
     const first = peers[0]!;
     const { name } = first.codec;
     const codec = this.#options.codecs.find((codec) => codec.name === name)!;
+    const maxMessage = Math.min(...peers.map((peer) => peer.maxMessage)) -
+      LEASE_SIZE;
+    this.#packer = new Packer(codec, maxMessage);
     this.#peer = {
       ...first,
       codec,
       window: sum((peer) => peer.window),
       windowMessages: capacity ?? sum((peer) => peer.windowMessages),
-      maxMessage: Math.min(...peers.map((peer) => peer.maxMessage)),
+      maxMessage,
     };
     const hello = { ...this.#options, ...this.#peer, codecs: [codec] };
     this.#events!.onControl(KIND.hello, helloFields(hello));
+    // Workers may have spoken, and even ended, before the last of them came.
+    this.#advance();
   }
 
   // Messages
 
-  #encode(
-    message: unknown,
-    transfer: readonly Transferable[],
-  ): { payload: Payload; size: number } {
-    if (this.#encoding) {
-      throw new TypeError(
-        "Cannot send a message: a getter of another message that is being sent calls send",
-      );
-    }
-    const { maxMessage } = this.#peer!;
-    this.#encoding = true;
-    try {
-      if (transfer.length > 0) return keepClone(message, transfer, maxMessage);
-      try {
-        return this.#keepBytes(message, maxMessage);
-      } catch (error) {
-        if (!(error instanceof TypeError)) throw error;
-        return keepClone(message, transfer, maxMessage);
-      }
-    } finally {
-      this.#encoding = false;
-    }
-  }
-
-  #keepBytes(
-    message: unknown,
-    maxMessage: number,
-  ): { payload: Payload; size: number } {
-    const { codec } = this.#peer!;
-    if (this.#segment.length >= SEGMENT_SIZE) {
-      this.#segment = new ByteBuffer(SEGMENT_SIZE);
-    }
-    const buffer = this.#segment;
-    const start = buffer.length;
-    if (codec.encodeInto !== undefined) {
-      codec.encodeInto(message, buffer);
-    } else {
-      const bytes = codec.encode(message);
-      buffer.reserve(bytes.length);
-      buffer.bytes.set(bytes, start);
-      buffer.length += bytes.length;
-    }
-    const end = buffer.length;
-    try {
-      checkSize(end - start, maxMessage);
-    } catch (error) {
-      buffer.length = start;
-      throw error;
-    }
-    return {
-      payload: { kind: "bytes", buffer, start, end },
-      size: end - start,
-    };
-  }
-
   #decode({ payload }: StoredMessage): unknown {
-    if (payload.kind === "clone") return payload.parcel[0];
-    const { buffer, start, end } = payload;
-    return this.#peer!.codec.decode(buffer.bytes.slice(start, end));
+    return this.#packer!.unpack(payload);
+  }
+
+  /** Does all that can be done now. */
+  #advance(): void {
+    // What is handed on may be taken at once, which makes room and leads here.
+    if (this.#peer === undefined || this.#destroyed) return;
+    if (this.#answers.isPulling) return;
+    const { head } = this.#answers;
+    this.#answers.pull(this.#links, this.#store.next?.number === head);
+    if (this.#answers.head > head) this.#tellRoom();
+    this.#dispatch();
+    this.#sayGoodbye();
+    this.#hearGoodbye();
   }
 
   /** Gives workers what waits, as far as they have room. */
   #dispatch(): void {
-    const links = this.#links;
-    const isShared = links.length > 1;
-    // A worker that has said goodbye may take something still, if it is alone.
-    const others = links.some((link) => !link.hasEnded);
-    while (this.#store.waiting > 0) {
-      let chosen: Link | undefined;
-      for (const link of links) {
-        if (link.isClosing || (link.hasEnded && others)) continue;
-        if (chosen !== undefined && link.leased >= chosen.leased) continue;
-        if (link.hasRoom(isShared)) chosen = link;
-      }
-      if (chosen === undefined) return;
-      chosen.give(this.#store.take());
+    for (;;) {
+      const { next } = this.#store;
+      const link = next && this.#choose(next);
+      if (link === undefined) return;
+      const message = this.#store.take();
+      if (!link.give(message)) this.#store.handBack([message]);
     }
+  }
+
+  /** The worker that has the least to do, of those that can take a message. */
+  #choose(message: StoredMessage): Link | undefined {
+    const isShared = this.#options.workers > 1;
+    // A worker that has said goodbye may take something still, if it is alone.
+    const others = isShared && this.#links.some((link) => !link.hasEnded);
+    let chosen: Link | undefined;
+    for (const link of this.#links) {
+      if (!link.isOpen || (others && link.hasEnded)) continue;
+      if (chosen !== undefined && link.leased >= chosen.leased) continue;
+      if (this.#canTake(link, message) && link.hasRoom(isShared)) chosen = link;
+    }
+    return chosen;
+  }
+
+  #canTake(link: Link, message: StoredMessage): boolean {
+    if (link.isTrying) return false;
+    const { ordered } = this.#options;
+    if (message.attempts === 0 && !(ordered && link.isBehind(message))) {
+      return true;
+    }
+    // The answers before its own must be few, since they are put aside for it.
+    return link.leased === 0 && (!ordered || link.isDone);
   }
 
   /** Ends the messages that a worker has handled. */
@@ -379,34 +386,48 @@ export class QueueWire implements Wire, LinkEvents {
     if (handled.length === 0) return;
     for (const message of handled) {
       this.#store.acknowledge(message);
-      this.#answers.onHandled(message.number);
+      this.#answers.onHandled(link, message.number);
     }
-    this.#deaths = 0;
-    // The session asks the store how much room there is.
-    this.#events!.onControl(KIND.credit, { taken: 0 });
+    link.deaths = 0;
+    this.#tellRoom();
   }
 
-  #pull(): void {
-    this.#answers.pull(this.#links);
+  /** Has the session ask the store how much room there is. */
+  #tellRoom(): void {
+    this.#events!.onControl(KIND.credit, { taken: 0 });
   }
 
   // Deadlock
 
   /** Tells both sides where each waits for the other to receive. */
   #checkStall(): void {
+    if (!this.#isStalled || this.#restarting > 0) return;
     const busy = this.#links.filter((link) => link.leased > 0);
-    if (!this.#isStalled || busy.length === 0) return;
+    for (const link of busy) {
+      // One that closes takes nothing more, and says so when it is asked.
+      if (link.hasEnded && !link.isStalled) link.notifyStall();
+    }
     if (!busy.every((link) => link.isStalled)) return;
+    // Where none has anything to do, the answers must be what is in the way.
+    const isIdle = busy.length === 0 && this.#links.length > 0;
+    if (isIdle && !this.#answers.isFull) return;
     for (const link of busy) link.notifyStall();
     this.#events!.onControl(KIND.stall, { taken: this.#answers.taken });
   }
 
   // End
 
-  /** Says goodbye to the workers once everything was given to one of them. */
+  /**
+   * Says goodbye to the workers once everything was given to one of them, and to
+   * one that has said it, while others go on: what it leaves is for them.
+   */
   #sayGoodbye(): void {
-    if (!this.#closing || this.#store.waiting > 0) return;
-    for (const link of this.#links) link.close().catch(() => {});
+    const all = this.#closing && this.#store.waiting === 0;
+    const others = this.#restarting > 0 ||
+      this.#links.some((link) => !link.hasEnded);
+    for (const link of this.#links) {
+      if (all || (others && link.hasEnded)) link.close().catch(() => {});
+    }
   }
 
   /** Every worker has said goodbye, and all that they sent was handed on. */
@@ -414,6 +435,9 @@ export class QueueWire implements Wire, LinkEvents {
     if (this.#saidGoodbye || this.#restarting > 0) return;
     if (!this.#links.every((link) => link.hasEnded)) return;
     if (!this.#answers.isEmpty(this.#links)) return;
+    if (this.#loss !== undefined && this.#store.count > 0) {
+      return this.#lose(this.#loss);
+    }
     this.#saidGoodbye = true;
     this.#events!.onControl(KIND.goodbye, {
       sent: this.#answers.delivered,
@@ -421,27 +445,14 @@ export class QueueWire implements Wire, LinkEvents {
     });
   }
 
-  #onDeath(error: PeerExitError, unhandled: StoredMessage[]): void {
-    const { attempts, restart } = this.#options;
+  /** Puts messages back that a worker did not handle; `false` if that ends the queue. */
+  #takeBack(unhandled: StoredMessage[], error: PeerExitError): boolean {
+    const { attempts } = this.#options;
     const failed = unhandled.filter((message) => message.attempts >= attempts);
     this.#store.handBack(
-      unhandled.filter((message) => !failed.includes(message)),
+      unhandled.filter((message) => message.attempts < attempts),
     );
-    for (const message of failed) {
-      if (!this.#giveUp(message, error)) return;
-    }
-    this.#deaths++;
-    if (failed.length > 0) this.#deaths = 0;
-    const isOpen = this.#links.some((link) => !link.isClosing) ||
-      this.#restarting > 0;
-    if (restart > 0 && this.#deaths <= attempts) {
-      this.#restart();
-    } else if (!isOpen && (this.#store.waiting > 0 || !this.#closing)) {
-      this.#events!.onLost(error);
-      return;
-    }
-    this.#dispatch();
-    this.#hearGoodbye();
+    return failed.every((message) => this.#giveUp(message, error));
   }
 
   /** Hands back a message that cannot be handled; `false` if that ends the queue. */
@@ -449,60 +460,71 @@ export class QueueWire implements Wire, LinkEvents {
     const { onFailed } = this.#options;
     const { number, attempts } = message;
     if (onFailed === undefined) {
-      this.#store.handBack([message]);
-      this.#events!.onLost(
+      const times = attempts === 1 ? "once" : `${attempts} times`;
+      this.#lose(
         new PeerExitError(
-          `Message ${number} was taken ${attempts} times and its worker ended each time: ${error.message}; take such messages with "onFailed"`,
+          `Message ${number} was taken ${times} and its worker ended each time: ${error.message}; take such messages with "onFailed"`,
           { cause: error, stderr: error.stderr },
         ),
       );
       return false;
     }
-    this.#store.acknowledge(message);
-    this.#answers.onHandled(number);
     try {
       onFailed({ message: this.#decode(message), number, attempts, error });
     } catch (cause) {
+      this.#answers.flushAll(this.#links);
       this.#events!.onFault(cause as Error);
       return false;
     }
-    this.#events!.onControl(KIND.credit, { taken: 0 });
+    // It may have ended the queue.
+    if (this.#destroyed) return false;
+    this.#store.acknowledge(message);
+    this.#answers.onFailed(number);
+    this.#tellRoom();
     return true;
   }
 
-  async #restart(): Promise<void> {
-    this.#restarting++;
-    try {
-      await this.#openLink(this.#options.restart);
-      this.#restarting--;
-    } catch (error) {
-      this.#restarting--;
-      if (this.#destroyed) return;
-      if (isDeath(error)) this.#onDeath(error, []);
-      else this.#events!.onLost(error);
+  /** Starts another worker in place of one that died, if there is use for it. */
+  #replace(error: PeerExitError, deaths: number): void {
+    const { attempts, restart } = this.#options;
+    const hasWork = this.#store.waiting > 0 || !this.#closing;
+    if (hasWork && restart > 0 && deaths <= attempts && !this.#saidGoodbye) {
+      this.#restart(deaths);
       return;
     }
-    if (this.#destroyed) return;
-    this.#dispatch();
-    this.#sayGoodbye();
+    this.#loss = error;
+    if (this.#links.length > 0 || this.#restarting > 0) return;
+    const isEnd = this.#closing || this.#saidGoodbye;
+    if (this.#store.count > 0 || !isEnd) this.#lose(error);
   }
-}
 
-/** Keeps a message as only a clone can carry it; buffers move into it. */
-function keepClone(
-  message: unknown,
-  transfer: readonly Transferable[],
-  maxMessage: number,
-): { payload: Payload; size: number } {
-  const { parcel, size } = makeParcel(message, transfer);
-  checkSize(size, maxMessage);
-  try {
-    const kept = structuredClone(parcel, { transfer: [...transfer] });
-    return { payload: { kind: "clone", parcel: kept }, size };
-  } catch (cause) {
-    throw new TypeError(
-      `Cannot send a message to a thread: ${(cause as Error).message}`,
-      { cause },
-    );
+  async #restart(deaths: number): Promise<void> {
+    this.#restarting++;
+    let link: Link | undefined;
+    let cause: unknown;
+    try {
+      link = await this.#openLink(this.#options.restart);
+      link.deaths = deaths;
+    } catch (error) {
+      cause = error;
+    }
+    this.#restarting--;
+    if (this.#destroyed) return;
+    if (link !== undefined) return this.#advance();
+    if (isDeath(cause)) {
+      this.#replace(cause, deaths + 1);
+    } else {
+      const { message } = cause as Error;
+      const text = `A worker ended and cannot be replaced: ${message}`;
+      this.#replace(new PeerExitError(text, { cause }), Infinity);
+    }
+    this.#advance();
+  }
+
+  /** Fails; what has come can still be received. */
+  #lose(error: PeerExitError): void {
+    this.#answers.flushAll(this.#links);
+    this.#destroyed = true;
+    this.#events!.onLost(error);
   }
 }

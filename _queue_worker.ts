@@ -8,17 +8,27 @@
 
 import type { Accounts } from "./_credit.ts";
 import type { SessionOptions } from "./_hello.ts";
-import { type Port, type PortEnd, PortStream } from "./_port.ts";
+import { parentEnd } from "./_parent_thread.ts";
+import { PortStream } from "./_port.ts";
 import {
   Deliveries,
   type Delivery,
+  LEASE_SIZE,
   LeasedInbox,
+  LeasedOutbox,
   LeasedPostBox,
+  SharedCounts,
   workerCodec,
 } from "./_queue_lease.ts";
 import { Session } from "./_session.ts";
+import type { ThreadScope } from "./_thread_scope.ts";
 import { ThreadWire } from "./_thread_wire.ts";
-import type { Wire } from "./_wire.ts";
+import {
+  type ControlFields,
+  type ControlKind,
+  KIND,
+  type Wire,
+} from "./_wire.ts";
 import type { Duplex } from "./duplex.ts";
 
 /** A session that knows how its messages were delivered. */
@@ -40,26 +50,62 @@ class QueueParent extends Session<unknown, unknown> {
   }
 }
 
+/**
+ * Says with the credit how many answers went before it. Credit overtakes them,
+ * and a worker may die before the last of them has left.
+ */
+class QueueParentWire extends ThreadWire {
+  readonly #outbox: LeasedOutbox;
+
+  constructor(
+    stream: PortStream,
+    options: SessionOptions,
+    outbox: LeasedOutbox,
+  ) {
+    super(stream, options);
+    this.#outbox = outbox;
+  }
+
+  override control(
+    kind: ControlKind,
+    fields: ControlFields,
+    inFlight: number,
+  ): void {
+    const { sent } = this.#outbox;
+    super.control(
+      kind,
+      kind === KIND.credit ? { ...fields, sent } : fields,
+      inFlight,
+    );
+  }
+}
+
 /** Opens a worker's end of a queue. */
-export async function openQueueParent(
+export async function openParent(
   limits: SessionOptions,
-  port: Port,
-  endOf: (close: () => Promise<void>) => PortEnd,
+  scope: ThreadScope,
 ): Promise<Duplex<unknown, unknown>> {
   const deliveries = new Deliveries();
-  const shared = new Int32Array(new SharedArrayBuffer(4));
+  const counts = new SharedCounts();
+  const outbox = new LeasedOutbox(counts);
   const own: SessionOptions = {
     ...limits,
+    maxMessage: limits.maxMessage + LEASE_SIZE,
     codecs: limits.codecs.map((codec) => workerCodec(codec, deliveries)),
   };
   const posts = new LeasedPostBox(deliveries);
-  const end = endOf(() => session.close());
-  const wire = new ThreadWire(new PortStream(port, end, posts), own);
+  const { port } = scope;
+  const end = parentEnd(scope, () => session.close());
+  const wire = new QueueParentWire(
+    new PortStream(port, end, posts),
+    own,
+    outbox,
+  );
   const { window, windowMessages } = own;
-  const inbox = new LeasedInbox(window, windowMessages, deliveries, shared);
-  const session = new QueueParent(wire, own, { inbox }, deliveries);
+  const inbox = new LeasedInbox(window, windowMessages, deliveries, counts);
+  const session = new QueueParent(wire, own, { inbox, outbox }, deliveries);
   // Message 0 is what the link itself has to say.
-  port.postMessage([0, [shared.buffer, []]], []);
+  port.postMessage([0, [counts.memory, []]], []);
   await session.open();
   return session;
 }

@@ -7,14 +7,13 @@
  */
 
 import type { SessionOptions } from "./_hello.ts";
-import type { Port, PortEnd } from "./_port.ts";
+import type { ThreadScope } from "./_thread_scope.ts";
 import type { Duplex } from "./duplex.ts";
 
 /** Opens a worker's end of shared memory. */
-export function openShmParent(
+export function openParent(
   _limits: SessionOptions,
-  _port: Port,
-  _endOf: (close: () => Promise<void>) => PortEnd,
+  _scope: ThreadScope,
 ): Promise<Duplex<unknown, unknown>> {
   return Promise.reject(
     new TypeError("Cannot open the parent over shared memory yet"),

@@ -4,19 +4,27 @@
  * A Web Worker and its life: started with exactly the permissions that it is
  * given, ended when it is told to, and noticed when it dies. Deno tells nobody
  * that a worker is gone; but a worker takes a Web Lock at its start (see
- * `_parent_thread.ts`), and the lock is free again when there is no worker.
+ * `_thread_scope.ts`), and the lock is free again when there is no worker.
  *
  * What a worker throws does not end this process; it is told in the error that
- * everything pending rejects with. What cannot be held back is a worker whose
- * heap is full: Deno 2.9 ends the process then.
+ * everything pending rejects with. A worker whose heap grows too large ends
+ * itself (see `_parent_memory.ts`).
  *
  * @module
  */
 
 import { PeerExitError } from "./_errors.ts";
+import { checkPositive } from "./_hello.ts";
 import { absolutePath } from "./_permissions_path.ts";
 import { threadPermissions } from "./_permissions_thread.ts";
-import { GONE, locks, type Port, threadName } from "./_port.ts";
+import {
+  GONE,
+  locks,
+  type Port,
+  post,
+  READY,
+  threadName,
+} from "./_thread_scope.ts";
 import { settlesWithin } from "./_waiting.ts";
 import type { Permissions } from "./permissions.ts";
 
@@ -25,6 +33,55 @@ import type { Permissions } from "./permissions.ts";
  * terminated. One that comes to its event loop says so and does not use them.
  */
 const GRACE = 1_000;
+
+/** Options for transports whose workers are Web Workers. */
+export interface ThreadOptions {
+  /**
+   * What each worker may do. Nothing that the caller may not do itself.
+   *
+   * @default {"none"}
+   */
+  permissions?: Permissions;
+  /**
+   * Bytes of each worker's JavaScript heap. A worker that is found to hold more
+   * ends. It is looked at ten times a second, when the worker comes to its event
+   * loop; one that fills its heap in one go ends the process. The default leaves
+   * room below the 4 GiB that Deno gives a worker where the machine has 16.
+   *
+   * @default {3221225472}
+   */
+  memory?: number;
+  /**
+   * Milliseconds for each worker to start and say hello.
+   *
+   * @default {10000}
+   */
+  timeout?: number;
+}
+
+const DEFAULT_MEMORY = 3 * 2 ** 30;
+
+/** As {@linkcode ThreadOptions.timeout}: what a start on a busy machine takes, a hundred times over. */
+const DEFAULT_TIMEOUT = 10_000;
+
+/**
+ * The options of a Web Worker, checked and completed.
+ *
+ * @param action What is attempted, for errors.
+ */
+export function threadOptions(
+  action: string,
+  options: ThreadOptions,
+): Required<ThreadOptions> {
+  const {
+    permissions = "none",
+    memory = DEFAULT_MEMORY,
+    timeout = DEFAULT_TIMEOUT,
+  } = options;
+  checkPositive(action, "memory", memory, { most: Number.MAX_SAFE_INTEGER });
+  checkPositive(action, "timeout", timeout);
+  return { permissions, memory, timeout };
+}
 
 /** A Web Worker that runs a script. */
 export class Thread {
@@ -36,12 +93,21 @@ export class Thread {
   readonly #ended = Promise.withResolvers<void>();
   #watch: AbortController | undefined;
   #isEnded = false;
+  /** What was posted before the worker listens, which would be lost. */
+  #unposted: [unknown, Transferable[]][] | undefined = [];
+  /** What came before anybody asked for it. */
+  #early: unknown[] = [];
+  #onMessage: (message: unknown) => void = (message) =>
+    this.#early.push(message);
   #error = "";
 
   private constructor(label: string, worker: Worker, lock: string) {
     this.label = label;
     this.#worker = worker;
     this.#lock = lock;
+    // At once: what comes before there is a listener is lost.
+    worker.onmessage = ({ data }) => this.#receive(data);
+    worker.onmessageerror = ({ data }) => this.#receive(data);
     worker.addEventListener("error", (event) => {
       // Deno ends this process otherwise.
       event.preventDefault();
@@ -56,18 +122,18 @@ export class Thread {
    * @param action What is attempted, for errors.
    * @param transport What the worker's own end must open.
    * @param script The worker script.
-   * @param permissions What it may do.
+   * @param options What it may do and hold.
    */
   static async start(
     action: string,
     transport: string,
     script: string | URL,
-    permissions: Permissions,
+    { permissions, memory }: Required<ThreadOptions>,
   ): Promise<Thread> {
     const url = scriptUrl(action, script);
-    const options = await threadPermissions(action, permissions);
-    const lock = threadName(transport);
-    const worker = new Worker(url, { type: "module", name: lock, ...options });
+    const granted = await threadPermissions(action, permissions);
+    const lock = threadName(transport, Math.ceil(memory));
+    const worker = new Worker(url, { type: "module", name: lock, ...granted });
     return new Thread(nameOf(url), worker, lock);
   }
 
@@ -76,32 +142,17 @@ export class Thread {
     return this.#ended.promise;
   }
 
-  /** The way to talk to the worker. What it says of its end is kept here. */
+  /** The way to talk to the worker. */
   get port(): Port {
-    const worker = this.#worker;
-    // What is posted before the worker listens is lost, so it speaks first.
-    let early: [unknown, Transferable[]][] | undefined = [];
-    const post = (message: unknown, transfer: Transferable[]) => {
-      // Deno posts faster where nothing is transferred.
-      if (transfer.length === 0) worker.postMessage(message);
-      else worker.postMessage(message, transfer);
-    };
     return {
       postMessage: (message, transfer) => {
-        if (early === undefined) post(message, transfer);
-        else early.push([message, transfer]);
+        if (this.#unposted === undefined) post(this.#worker, message, transfer);
+        else this.#unposted.push([message, transfer]);
       },
       listen: (onMessage) => {
-        worker.onmessage = ({ data }) => {
-          if (data === GONE) return this.#gone.resolve();
-          if (early !== undefined) {
-            this.#watchLock();
-            for (const [message, transfer] of early) post(message, transfer);
-            early = undefined;
-          }
-          onMessage(data);
-        };
-        worker.onmessageerror = ({ data }) => onMessage(data);
+        this.#onMessage = onMessage;
+        for (const message of this.#early) onMessage(message);
+        this.#early = [];
       },
     };
   }
@@ -117,8 +168,11 @@ export class Thread {
 
   /** Ends the worker after both goodbyes, within `timeout` milliseconds. */
   async close(timeout: number): Promise<void> {
-    const gone = Promise.race([this.#gone.promise, this.#ended.promise]);
-    await settlesWithin(gone, Math.min(timeout, GRACE));
+    // One that never listened has nothing to say.
+    if (this.#unposted === undefined) {
+      const gone = Promise.race([this.#gone.promise, this.#ended.promise]);
+      await settlesWithin(gone, Math.min(timeout, GRACE));
+    }
     await this.terminate(timeout);
   }
 
@@ -140,7 +194,22 @@ export class Thread {
     this.#watch.abort();
   }
 
-  /** The worker holds its lock by the time that it says anything. */
+  /** Takes what the worker says of itself, and hands on the rest. */
+  #receive(message: unknown): void {
+    if (message === READY) {
+      for (const [early, transfer] of this.#unposted ?? []) {
+        post(this.#worker, early, transfer);
+      }
+      this.#unposted = undefined;
+      this.#watchLock();
+    } else if (message === GONE) {
+      this.#gone.resolve();
+    } else {
+      this.#onMessage(message);
+    }
+  }
+
+  /** The worker holds its lock by the time that it says it listens. */
   #watchLock(): void {
     if (this.#watch !== undefined || this.#isEnded) return;
     this.#watch = new AbortController();

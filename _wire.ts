@@ -22,9 +22,9 @@ export const KIND = {
   next: 0x04,
   credit: 0x05,
   stall: 0x06,
-  posted: 0x07,
   goodbye: 0x09,
   abort: 0x0a,
+  posted: 0x0b,
 } as const;
 
 /** The kinds of frame that carry fields and no message. */

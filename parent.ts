@@ -15,6 +15,7 @@
  * @module
  */
 
+import { enterThread } from "./_thread_scope.ts";
 import type { Delivery } from "./_queue_lease.ts";
 import type { Duplex, DuplexOptions } from "./duplex.ts";
 
@@ -36,14 +37,15 @@ export interface ParentDuplex<In = unknown, Out = In> extends Duplex<In, Out> {
   readonly delivery?: Delivery | undefined;
 }
 
-/**
- * Settles when the worker script has been run to its end. A Web Worker is told
- * nothing of that, but to import a script waits for it, if it is begun while the
- * script is being loaded; once it runs it would be too late.
- */
-const evaluated: Promise<unknown> = "WorkerGlobalScope" in globalThis
-  ? import(location.href).catch(() => {})
-  : Promise.resolve();
+/** The Web Worker that this runs in, if it is one of this package's. */
+const thread = enterThread();
+
+/** What its transport needs, which loads while the script does. */
+const transport = thread === undefined
+  ? undefined
+  : thread.transport === "shm"
+  ? import("./_shm_worker.ts")
+  : import("./_queue_worker.ts");
 
 let opened: Promise<Duplex<unknown, unknown>> | undefined;
 
@@ -109,10 +111,14 @@ async function open(
     role: "acceptor",
     name: "worker",
   };
-  // Each loads what its own kind of worker needs and no more.
+  if (thread !== undefined) {
+    const { openParent } = await transport!;
+    return await openParent(limits, thread);
+  }
   if ("WorkerGlobalScope" in globalThis) {
-    const { openThread } = await import("./_parent_thread.ts");
-    return await openThread(limits, evaluated);
+    throw new TypeError(
+      "Cannot open the parent: this Web Worker was started by something else; start it with openQueue or openShm",
+    );
   }
   const { openStdio } = await import("./_parent_stdio.ts");
   return await openStdio(limits);

@@ -24,19 +24,18 @@ import {
   sessionOptions,
 } from "./_hello.ts";
 import { MAX_ATTEMPTS } from "./_queue_lease.ts";
-import { Link, type LinkEvents } from "./_queue_link.ts";
+import { Link } from "./_queue_link.ts";
 import { MemoryStore } from "./_queue_store.ts";
 import { type FailedMessage, QueueWire } from "./_queue_wire.ts";
 import { Session } from "./_session.ts";
-import { Thread } from "./_thread.ts";
+import { Thread, type ThreadOptions, threadOptions } from "./_thread.ts";
 import { MAX_TIMER } from "./_waiting.ts";
 import type { Duplex, DuplexOptions } from "./duplex.ts";
-import type { Permissions } from "./permissions.ts";
 
-export type { FailedMessage };
+export type { FailedMessage, ThreadOptions };
 
 /** Options for {@linkcode openQueue}. */
-export interface QueueOptions extends DuplexOptions {
+export interface QueueOptions extends DuplexOptions, ThreadOptions {
   /**
    * How many workers run the script. A message goes to the one that has the
    * least to do.
@@ -62,12 +61,6 @@ export interface QueueOptions extends DuplexOptions {
    */
   ordered?: boolean;
   /**
-   * What each worker may do. Nothing that the caller may not do itself.
-   *
-   * @default {"none"}
-   */
-  permissions?: Permissions;
-  /**
    * Milliseconds for the replacement of a worker that died to start and say
    * hello; 0 replaces none, and the queue fails when its last worker has died.
    *
@@ -87,12 +80,6 @@ export interface QueueOptions extends DuplexOptions {
    * `unsent`. An error that it throws ends the queue.
    */
   onFailed?: (failed: FailedMessage) => void;
-  /**
-   * Milliseconds for the workers to start and say hello.
-   *
-   * @default {10000}
-   */
-  timeout?: number;
 }
 
 /**
@@ -108,8 +95,8 @@ const ACTION = "Cannot open a queue";
 /** As {@linkcode QueueOptions.attempts}: one for bad luck, and one to be sure. */
 const DEFAULT_ATTEMPTS = 3;
 
-/** As {@linkcode QueueOptions.timeout}: what a start on a busy machine takes, a hundred times over. */
-const DEFAULT_TIMEOUT = 10_000;
+/** As {@linkcode QueueOptions.restart}: as long as the first start may take. */
+const DEFAULT_RESTART = 10_000;
 
 /**
  * Starts a worker script in Web Workers and opens a duplex to them.
@@ -130,8 +117,8 @@ const DEFAULT_TIMEOUT = 10_000;
  * have said goodbye too; then they are terminated. After `abort` they are
  * terminated as soon as they have heard of it, or a second later. Deno cannot
  * terminate a worker that computes without ever coming to its event loop, and
- * ends the process when the heap of a worker is full; a child process has neither
- * weakness (see {@linkcode openPipe}).
+ * ends the whole process when a worker fills its heap in one go; a child process
+ * has neither weakness (see {@linkcode openPipe}).
  *
  * Requires `--unstable-worker-options` unless `permissions` is `"inherit"`,
  * `--allow-read` for the script and the files that it imports, and every
@@ -177,12 +164,11 @@ export async function openQueue<In = unknown, Out = In>(
     workers = 1,
     capacity,
     ordered = false,
-    permissions = "none",
-    restart = DEFAULT_TIMEOUT,
+    restart = DEFAULT_RESTART,
     attempts = DEFAULT_ATTEMPTS,
     onFailed,
-    timeout = DEFAULT_TIMEOUT,
   } = options;
+  const own = threadOptions(ACTION, options);
   const limits: SessionOptions = {
     ...sessionOptions(ACTION, options),
     role: "opener",
@@ -194,10 +180,12 @@ export async function openQueue<In = unknown, Out = In>(
     whole: true,
     most: MAX_ATTEMPTS,
   });
-  checkPositive(ACTION, "timeout", timeout);
   if (restart !== 0) checkPositive(ACTION, "restart", restart);
-  const openLink = (events: LinkEvents, timeout: number) =>
-    startLink(script, permissions, limits, events, timeout);
+  if (onFailed !== undefined && typeof onFailed !== "function") {
+    throw new TypeError(
+      `${ACTION} as "onFailed" must be a function: current value is ${onFailed}`,
+    );
+  }
   const wire = new QueueWire({
     ...limits,
     workers,
@@ -206,10 +194,18 @@ export async function openQueue<In = unknown, Out = In>(
     attempts,
     restart,
     onFailed,
-    timeout,
-    openLink,
+    timeout: own.timeout,
+    async openLink(events, timeout, signal) {
+      const thread = await Thread.start(ACTION, "queue", script, {
+        ...own,
+        timeout,
+      });
+      const link = new Link(thread, limits, events);
+      await openWithin(link, thread.label, timeout, signal);
+      return link;
+    },
   }, new MemoryStore());
-  const session = new Session<In, Out>(wire, limits, { outbox: wire.outbox });
+  const session = new Session<In, Out>(wire, limits, wire.accounts);
   try {
     await session.open();
     return session;
@@ -219,33 +215,33 @@ export async function openQueue<In = unknown, Out = In>(
   }
 }
 
-/** Starts a worker and waits for its hello, up to `timeout` milliseconds. */
-async function startLink(
-  script: string | URL,
-  permissions: Permissions,
-  limits: SessionOptions,
-  events: LinkEvents,
+/** Waits for a worker's hello, up to `timeout` milliseconds. */
+async function openWithin(
+  link: Link,
+  label: string,
   timeout: number,
-): Promise<Link> {
-  const thread = await Thread.start(ACTION, "queue", script, permissions);
-  const link = new Link(thread, limits, events);
+  signal: AbortSignal,
+): Promise<void> {
   const onTimeout = () =>
     link.fail(
       new DOMException(
-        `${ACTION} to "${thread.label}": it did not say hello within ${timeout} ms`,
+        `${ACTION} to "${label}": it did not say hello within ${timeout} ms`,
         "TimeoutError",
       ),
     );
   const timer = timeout > MAX_TIMER
     ? undefined
     : setTimeout(onTimeout, timeout);
+  const onAbort = () => link.fail(signal.reason);
+  signal.addEventListener("abort", onAbort);
+  if (signal.aborted) onAbort();
   try {
     await link.open();
-    return link;
   } catch (error) {
     await link.fail(error);
     throw error;
   } finally {
     clearTimeout(timer);
+    signal.removeEventListener("abort", onAbort);
   }
 }

@@ -1,0 +1,114 @@
+// Copyright 2026 the Duplex authors. MIT license.
+
+/**
+ * What a Web Worker and the thread that started it agree on before they talk:
+ * the worker's name says which transport it was started for, and is the name of
+ * a Web Lock that the worker holds as long as it lives. The worker speaks first,
+ * as soon as it listens, while the rest of its script is still being loaded.
+ *
+ * @module
+ */
+
+/** Web Locks, as far as they are used here; TypeScript has no types for them. */
+interface LockManager {
+  request(
+    name: string,
+    options: { signal?: AbortSignal },
+    callback: () => unknown,
+  ): Promise<unknown>;
+}
+
+/** The locks of this process, shared by its threads. */
+export const locks: LockManager =
+  (navigator as unknown as { locks: LockManager }).locks;
+
+/** Posted by a worker that listens. */
+export const READY = "@duplex/ipc ready";
+
+/** Posted by a worker whose duplex has ended. */
+export const GONE = "@duplex/ipc gone";
+
+const NAME = /^@duplex\/ipc (\w+) (\d+) [\w-]+$/;
+
+/**
+ * A name for a worker, which is that of its Web Lock too.
+ *
+ * @param transport What the worker's own end must open.
+ * @param memory Bytes that its heap may hold.
+ */
+export function threadName(transport: string, memory: number): string {
+  return `@duplex/ipc ${transport} ${memory} ${crypto.randomUUID()}`;
+}
+
+/** One end of a pair that posts to each other. */
+export interface Port {
+  /** Posts a message; buffers in `transfer` move. */
+  postMessage(message: unknown, transfer: Transferable[]): void;
+  /** Calls back with everything that arrives, or has arrived. */
+  listen(onMessage: (message: unknown) => void): void;
+}
+
+/** The global scope of a Web Worker, as far as it is used here. */
+interface WorkerScope {
+  readonly name: string;
+  readonly location: { readonly href: string };
+  onmessage: ((event: MessageEvent) => void) | null;
+  postMessage(message: unknown, transfer?: Transferable[]): void;
+}
+
+/** A worker that this package has started, from within. */
+export interface ThreadScope {
+  /** The transport that it was started for. */
+  readonly transport: string;
+  /** Bytes that its heap may hold. */
+  readonly memory: number;
+  /** The way to the thread that started it. */
+  readonly port: Port;
+  /** Settles when the worker script has been run to its end. */
+  readonly evaluated: Promise<unknown>;
+}
+
+/**
+ * Begins to listen, where this is a worker of this package. Must be called while
+ * the worker's script is being loaded: to import a script waits for its end only
+ * if it is begun before the script runs, and nothing else tells a worker of it.
+ */
+export function enterThread(): ThreadScope | undefined {
+  if (!("WorkerGlobalScope" in globalThis)) return undefined;
+  const scope = globalThis as unknown as WorkerScope;
+  const [, transport, memory] = NAME.exec(scope.name) ?? [];
+  if (transport === undefined) return undefined;
+  const port = portOf(scope);
+  // Held for ever; the parent asks for it and gets it when this worker is gone.
+  locks.request(scope.name, {}, () => {
+    port.postMessage(READY, []);
+    return new Promise(() => {});
+  });
+  const evaluated = import(scope.location.href).catch(() => {});
+  return { transport, memory: Number(memory), port, evaluated };
+}
+
+/** The way to the parent; what comes before anybody listens is kept. */
+function portOf(scope: WorkerScope): Port {
+  const early: unknown[] = [];
+  scope.onmessage = ({ data }) => early.push(data);
+  return {
+    postMessage: (message, transfer) => post(scope, message, transfer),
+    listen: (onMessage) => {
+      for (const message of early) onMessage(message);
+      scope.onmessage = ({ data }) => onMessage(data);
+    },
+  };
+}
+
+/** Posts a message; Deno does so faster where no list says that nothing moves. */
+export function post(
+  target: {
+    postMessage(message: unknown, transfer?: Transferable[]): void;
+  },
+  message: unknown,
+  transfer: Transferable[],
+): void {
+  if (transfer.length === 0) target.postMessage(message);
+  else target.postMessage(message, transfer);
+}
