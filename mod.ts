@@ -34,3 +34,4 @@ export * from "./duplex.ts";
 export * from "./parent.ts";
 export * from "./permissions.ts";
 export * from "./pipe.ts";
+export * from "./sync.ts";

@@ -1,0 +1,75 @@
+// Copyright 2026 the Duplex authors. MIT license.
+
+/**
+ * Locks for memory that threads share: {@linkcode Mutex},
+ * {@linkcode Semaphore}, {@linkcode Condition}, {@linkcode Barrier},
+ * {@linkcode ResetEvent} and {@linkcode AtomicCounter}. Each lies in a
+ * `SharedArrayBuffer`, its `buffer`, which is sent to a worker in a message;
+ * there the same class attaches to it. Each can be waited for in a task, with a
+ * `timeout` and a `signal`, and with the thread blocked, with a `timeout`, on the
+ * main thread as well. A mutex whose holder died is not held for ever.
+ *
+ * ```ts
+ * import { AtomicCounter, Mutex } from "@duplex/ipc/sync";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const mutex = new Mutex();
+ * const done = new AtomicCounter();
+ * const account = new Float64Array(new SharedArrayBuffer(8));
+ *
+ * const script = `
+ *   import { AtomicCounter, Mutex } from "${new URL("./sync.ts", import.meta.url)}";
+ *   self.onmessage = ({ data }) => {
+ *     const account = new Float64Array(data.account);
+ *     {
+ *       using guard = new Mutex(data.mutex).lockSync();
+ *       account[0] += 10;
+ *     }
+ *     new AtomicCounter(data.done).add();
+ *     self.close();
+ *   };
+ *   postMessage("ready");
+ * `;
+ * for (let index = 0; index < 2; index++) {
+ *   const url = `data:text/javascript,${encodeURIComponent(script)}`;
+ *   const worker = new Worker(url, { type: "module" });
+ *   worker.onmessage = () =>
+ *     worker.postMessage({
+ *       account: account.buffer,
+ *       mutex: mutex.buffer,
+ *       done: done.buffer,
+ *     });
+ * }
+ * await done.until((value) => value === 2);
+ *
+ * using _guard = await mutex.lock({ timeout: 1000 });
+ * assertEquals(account[0], 20);
+ * ```
+ *
+ * Requires no permission.
+ *
+ * @module
+ */
+
+export { Barrier, type BarrierOptions } from "./_sync_barrier.ts";
+export {
+  Condition,
+  type ConditionOptions,
+  type ConditionSyncOptions,
+} from "./_sync_condition.ts";
+export { AtomicCounter, type AtomicCounterOptions } from "./_sync_counter.ts";
+export { BrokenBarrierError, OwnerDiedError } from "./_sync_errors.ts";
+export { ResetEvent, type ResetEventOptions } from "./_sync_event.ts";
+export {
+  type LockOptions,
+  type LockSyncOptions,
+  Mutex,
+  type MutexGuard,
+  type TryLockOptions,
+} from "./_sync_mutex.ts";
+export {
+  Semaphore,
+  type SemaphoreOptions,
+  type SemaphorePermit,
+} from "./_sync_semaphore.ts";
+export type { SyncWaitOptions, WaitOptions } from "./_sync_sleep.ts";

@@ -1,0 +1,336 @@
+// Copyright 2026 the Duplex authors. MIT license.
+
+/**
+ * What `sync.ts` does when threads die: those that hold and those that wait.
+ *
+ * @module
+ */
+
+import {
+  assert,
+  assertEquals,
+  assertInstanceOf,
+  assertRejects,
+  assertThrows,
+} from "@std/assert";
+import {
+  Barrier,
+  BrokenBarrierError,
+  Condition,
+  Mutex,
+  type MutexGuard,
+  OwnerDiedError,
+  ResetEvent,
+  Semaphore,
+} from "../sync.ts";
+import { random, seed } from "./_seed.ts";
+import {
+  type Act,
+  Actor,
+  untilWaiting,
+  waiting,
+  workerTest,
+} from "./workers/_sync_acts.ts";
+
+const FORMS: [string, boolean][] = [["task", false], ["blocked", true]];
+
+/** A mutex, and data that are half changed while a worker holds it. */
+class Account {
+  readonly mutex = new Mutex();
+  readonly data = new SharedArrayBuffer(8);
+  readonly view = new Int32Array(this.data);
+
+  /** A worker that holds the mutex, with the data half changed. */
+  async hold(act: Partial<Act> = {}): Promise<Actor> {
+    const { mutex: { buffer }, data } = this;
+    const actor = await Actor.start({ name: "hold", buffer, data, ...act });
+    assertEquals(await actor.hear(), "held");
+    assertEquals(this.view[0], 1);
+    return actor;
+  }
+
+  /** A worker that waits for the mutex. */
+  async wait(act: Partial<Act> = {}): Promise<Actor> {
+    const { buffer } = this.mutex;
+    const before = waiting(buffer);
+    const wait = { name: "wait", what: "mutex", buffer } as const;
+    const actor = await Actor.start({ ...wait, ...act });
+    await untilWaiting(buffer, before + 1);
+    return actor;
+  }
+
+  /** Repairs the data after the holder's death. */
+  repair(guard: MutexGuard): void {
+    assertEquals([guard.ownerDied, this.view[0]], [true, 1]);
+    this.view[0] = 0;
+  }
+}
+
+/** One holder's death: who waits for the mutex, and how, is drawn. */
+async function oneDeath(account: Account, draw: () => number): Promise<void> {
+  const { mutex } = account;
+  using holder = await account.hold({ sync: draw() < 0.5 });
+  // The next one waits already, or comes later; in either form.
+  const early = draw() < 0.5 ? mutex.lock({ recover: true }) : undefined;
+  using other = draw() < 0.2
+    ? await account.wait({ sync: draw() < 0.5 })
+    : undefined;
+  if (draw() < 0.5) await new Promise((resolve) => setTimeout(resolve, 0));
+  holder.terminate();
+  if (early) {
+    using guard = await early;
+    account.repair(guard);
+  } else {
+    if (draw() < 0.5) assertThrows(() => mutex.lockSync(), OwnerDiedError);
+    else await assertRejects(() => mutex.lock(), OwnerDiedError);
+    using guard = mutex.lockSync({ recover: true });
+    account.repair(guard);
+  }
+  // Who waited behind one that recovers has nothing to fear.
+  const expected = early ? { result: false } : { failed: "OwnerDiedError" };
+  if (other) assertEquals(await other.hear(), expected);
+  using guard = mutex.lockSync();
+  assertEquals([guard.ownerDied, account.view[0]], [false, 0]);
+}
+
+workerTest(
+  "Mutex of 200 holders that were terminated is handed on",
+  async () => {
+    const draw = random(seed());
+    const account = new Account();
+    for (let death = 0; death < 200; death++) await oneDeath(account, draw);
+  },
+  ["DUPLEX_SEED"],
+);
+
+workerTest("Mutex is handed on however its holder ends", async (t) => {
+  for (const end of ["terminate", "close", "throw"] as const) {
+    for (const [form, sync] of FORMS) {
+      await t.step(`${end}, ${form}`, async () => {
+        const account = new Account();
+        using holder = await account.hold(end === "terminate" ? {} : { end });
+        if (end === "terminate") holder.terminate();
+        if (end === "throw") assertEquals(await holder.hear(), "failed");
+        const { mutex } = account;
+        if (sync) assertThrows(() => mutex.lockSync(), OwnerDiedError);
+        else await assertRejects(() => mutex.lock(), OwnerDiedError);
+        // Nobody gets it unwarned until somebody has recovered it.
+        assertThrows(() => mutex.tryLock(), OwnerDiedError);
+        using guard = sync
+          ? mutex.lockSync({ recover: true })
+          : await mutex.lock({ recover: true });
+        account.repair(guard);
+        guard.unlock();
+        using after = mutex.tryLock();
+        assertEquals(after?.ownerDied, false);
+      });
+    }
+  }
+});
+
+workerTest("Mutex is handed on among threads that only block", async () => {
+  // The main thread takes no part: the waiters find out by themselves.
+  const account = new Account();
+  using holder = await account.hold();
+  using refused = await account.wait({ sync: true });
+  using recovers = await account.wait({ sync: true, recover: true });
+  using behind = await account.wait({ sync: true });
+  holder.terminate();
+  const heard = [refused, recovers, behind].map((actor) => actor.hear());
+  assertEquals(await Promise.all(heard), [
+    { failed: "OwnerDiedError" },
+    { result: true },
+    { result: false },
+  ]);
+});
+
+workerTest(
+  "Mutex of a thread that still runs is not taken from it",
+  async () => {
+    const account = new Account();
+    const { mutex, view } = account;
+    using holder = await account.hold({ end: "busy" });
+    holder.terminate();
+    await assertRejects(() => mutex.lock({ timeout: 200 }), DOMException);
+    assertThrows(() => mutex.lockSync({ timeout: 100 }), DOMException);
+    // Now it finishes what it did, and dies.
+    Atomics.store(view, 1, 1);
+    await assertRejects(() => mutex.lock(), OwnerDiedError);
+    assertEquals(view[0], 0);
+  },
+);
+
+workerTest("Mutex keeps its holder's thread alive", async () => {
+  const account = new Account();
+  using holder = await account.hold({ end: "drain" });
+  await assertRejects(() => account.mutex.lock({ timeout: 100 }), DOMException);
+  holder.terminate();
+  await assertRejects(() => account.mutex.lock(), OwnerDiedError);
+});
+
+workerTest("Mutex is not lost with a thread that died waiting", async (t) => {
+  for (const moment of ["before", "after"]) {
+    await t.step(`${moment} it was its turn`, async () => {
+      const account = new Account();
+      const { mutex } = account;
+      const guard = mutex.lockSync();
+      using first = await account.wait();
+      using second = await account.wait({ sync: true });
+      if (moment === "before") first.terminate();
+      guard.unlock();
+      if (moment === "after") first.terminate();
+      assertEquals(await second.hear(), { result: false });
+      using after = await mutex.lock();
+      assertEquals(after.ownerDied, false);
+    });
+  }
+});
+
+workerTest("Condition refuses who waits when the holder died", async (t) => {
+  for (const recover of [false, true]) {
+    await t.step(`recover ${recover}`, async () => {
+      const account = new Account();
+      const condition = new Condition();
+      const guard = await account.mutex.lock();
+      const done = condition.wait(guard, { recover });
+      using holder = await account.hold();
+      assertEquals(condition.notify(), 1);
+      holder.terminate();
+      if (recover) {
+        await done;
+        account.repair(guard);
+        guard.unlock();
+      } else {
+        assertInstanceOf(await done.catch((error) => error), OwnerDiedError);
+        assertThrows(() => guard.unlock(), DOMException, "does not hold it");
+      }
+    });
+  }
+});
+
+workerTest("Semaphore loses no permit with one who died waiting", async (t) => {
+  for (const moment of ["before", "after"]) {
+    await t.step(`${moment} it was released`, async () => {
+      for (let round = 0; round < 10; round++) {
+        const semaphore = new Semaphore({ permits: 0 });
+        const { buffer } = semaphore;
+        const act = { name: "wait", what: "semaphore", buffer } as const;
+        using actor = await Actor.start(act);
+        await untilWaiting(buffer, 1);
+        const behind = semaphore.acquire();
+        if (moment === "before") {
+          actor.terminate();
+          // It is noticed, and its place is free.
+          await untilWaiting(buffer, 1);
+          semaphore.release();
+        } else {
+          // It may or may not take its permit before it ends.
+          semaphore.release();
+          actor.terminate();
+          semaphore.release();
+        }
+        using _permit = await behind;
+      }
+    });
+  }
+});
+
+workerTest("Semaphore does not return the permits of the dead", async () => {
+  const semaphore = new Semaphore({ permits: 1 });
+  const { buffer } = semaphore;
+  using actor = await Actor.start({ name: "wait", what: "semaphore", buffer });
+  assertEquals(await actor.hear(), { result: "acquired" });
+  actor.terminate();
+  await assertRejects(() => semaphore.acquire({ timeout: 60 }), DOMException);
+  semaphore.release();
+  using _permit = semaphore.acquireSync();
+});
+
+workerTest("ResetEvent wakes the next when one who waited died", async () => {
+  const event = new ResetEvent({ automatic: true });
+  const { buffer } = event;
+  const act = { name: "wait", what: "event", buffer } as const;
+  using first = await Actor.start(act);
+  await untilWaiting(buffer, 1);
+  using second = await Actor.start({ ...act, sync: true });
+  await untilWaiting(buffer, 2);
+  first.terminate();
+  await untilWaiting(buffer, 1);
+  event.set();
+  assertEquals(await second.hear(), { result: undefined });
+});
+
+workerTest("Condition notifies the next when one who waited died", async () => {
+  const mutex = new Mutex();
+  const condition = new Condition();
+  const { buffer } = condition;
+  const data = new SharedArrayBuffer(4);
+  const act = {
+    name: "wait",
+    what: "condition",
+    buffer,
+    mutex: mutex.buffer,
+    data,
+  } as const;
+  using first = await Actor.start(act);
+  await untilWaiting(buffer, 1);
+  using second = await Actor.start(act);
+  await untilWaiting(buffer, 2);
+  first.terminate();
+  await untilWaiting(buffer, 1);
+  {
+    using _guard = await mutex.lock();
+    new Int32Array(data)[0] = 1;
+    assertEquals(condition.notify(), 1);
+  }
+  assertEquals(await second.hear(), { result: 1 });
+});
+
+workerTest("Barrier breaks when one that waits dies", async (t) => {
+  for (const [form, sync] of FORMS) {
+    await t.step(form, async () => {
+      const barrier = new Barrier({ parties: 3 });
+      const { buffer } = barrier;
+      using dies = await Actor.start({ name: "wait", what: "barrier", buffer });
+      await untilWaiting(buffer, 1);
+      dies.terminate();
+      if (sync) assertThrows(() => barrier.waitSync(), BrokenBarrierError);
+      else await assertRejects(() => barrier.wait(), BrokenBarrierError);
+      assert(barrier.broken);
+      barrier.reset();
+      assertEquals([barrier.broken, waiting(buffer)], [false, 0]);
+    });
+  }
+});
+
+/** The words of a semaphore at which a thread waited that has died. */
+async function deadWaiter(buffer: SharedArrayBuffer): Promise<Int32Array> {
+  using actor = await Actor.start({ name: "wait", what: "semaphore", buffer });
+  await untilWaiting(buffer, 1);
+  actor.terminate();
+  const words = new Int32Array(buffer);
+  const { locks } = navigator as unknown as {
+    locks: { request(name: string, callback: () => void): Promise<void> };
+  };
+  await locks.request(`@duplex/ipc thread ${words[17]}`, () => {});
+  return words;
+}
+
+workerTest("Semaphore grants nothing to the dead", async () => {
+  const semaphore = new Semaphore({ permits: 0 });
+  await deadWaiter(semaphore.buffer);
+  semaphore.release();
+  assertEquals(semaphore.available, 1);
+});
+
+workerTest("Semaphore takes back what was granted to the dead", async () => {
+  const semaphore = new Semaphore({ permits: 0 });
+  const words = await deadWaiter(semaphore.buffer);
+  // As if it had been granted a permit in its last moment: no longer in the
+  // queue, the slot granted.
+  words[6] = words[7] = 0;
+  words[16] = 2;
+  using permit = semaphore.tryAcquire();
+  assert(permit !== undefined);
+  assertEquals(semaphore.tryAcquire(), undefined);
+});

@@ -1,0 +1,113 @@
+// Copyright 2026 the Duplex authors. MIT license.
+
+/**
+ * The acts of `sync_actor.ts`, and what the tests of `sync.ts` share.
+ *
+ * @module
+ */
+
+/** What a worker is to do. */
+export interface Act {
+  name: "count" | "hold" | "wait" | "add";
+  /** The lock. */
+  buffer: SharedArrayBuffer;
+  /** What to wait for. */
+  what?:
+    | "mutex"
+    | "semaphore"
+    | "condition"
+    | "barrier"
+    | "event"
+    | "counter";
+  /** The mutex of a condition. */
+  mutex?: SharedArrayBuffer;
+  /** What the lock protects. */
+  data?: SharedArrayBuffer;
+  /** Whether to block the thread. */
+  sync?: boolean;
+  rounds?: number;
+  recover?: boolean;
+  timeout?: number;
+  /** How the thread ends once it holds, or what it does not stay alive for. */
+  end?: "close" | "throw" | "busy" | "drain";
+}
+
+/** A worker, and what it says. */
+export class Actor implements Disposable {
+  readonly #worker: Worker;
+  readonly #said: unknown[] = [];
+  #listen: (() => void) | undefined;
+
+  private constructor() {
+    const url = new URL("sync_actor.ts", import.meta.url);
+    this.#worker = new Worker(url, { type: "module" });
+    this.#worker.onmessage = ({ data }) => {
+      this.#said.push(data);
+      this.#listen?.();
+    };
+    this.#worker.onerror = (event) => {
+      event.preventDefault();
+      this.#said.push("failed");
+      this.#listen?.();
+    };
+  }
+
+  /** Starts a worker, and gives it its act. */
+  static async start(act: Act): Promise<Actor> {
+    const actor = new Actor();
+    await actor.hear();
+    actor.#worker.postMessage(act);
+    return actor;
+  }
+
+  /** The next thing that the worker says. */
+  async hear(): Promise<unknown> {
+    while (this.#said.length === 0) {
+      await new Promise<void>((resolve) => this.#listen = resolve);
+    }
+    return this.#said.shift();
+  }
+
+  terminate(): void {
+    this.#worker.terminate();
+  }
+
+  [Symbol.dispose](): void {
+    this.terminate();
+  }
+}
+
+/** Where the slots begin, how long they are, and what "waiting" is there. */
+const SLOTS = 16;
+const SLOT_WORDS = 6;
+const WAITING = 1;
+
+/** How many wait at a lock now, the dead too. */
+export function waiting(buffer: SharedArrayBuffer): number {
+  const words = new Int32Array(buffer);
+  let count = 0;
+  for (let at = SLOTS; at < words.length; at += SLOT_WORDS) {
+    if (Atomics.load(words, at) === WAITING) count++;
+  }
+  return count;
+}
+
+/** Settles when so many wait at a lock. */
+export async function untilWaiting(
+  buffer: SharedArrayBuffer,
+  count: number,
+): Promise<void> {
+  while (waiting(buffer) !== count) {
+    await new Promise((resolve) => setTimeout(resolve, 1));
+  }
+}
+
+/** A test that may do nothing but start workers from this folder. */
+export function workerTest(
+  name: string,
+  fn: (t: Deno.TestContext) => Promise<void>,
+  env: string[] = [],
+): void {
+  const root = new URL("../../", import.meta.url);
+  Deno.test({ name, permissions: { read: [root], env }, fn });
+}
