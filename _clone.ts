@@ -59,10 +59,9 @@ export function makeParcel(
   }
 
   function visit(value: unknown, path: string, depth: number): void {
-    size += VALUE_SIZE;
-    if (typeof value === "string") size += value.length;
-    if (isObject(value) && transfer.includes(value as Transferable)) return;
-    const reason = refusal(value);
+    size += sizeOf(value);
+    const isMoved = transfer.includes(value as Transferable);
+    const reason = isMoved ? undefined : refusal(value);
     if (reason !== undefined) {
       throw new TypeError(
         `Cannot send a message: the value at ${quote(path)} is ${reason}`,
@@ -72,7 +71,10 @@ export function makeParcel(
     seen.add(value);
     if (value instanceof ArrayBuffer) size += value.byteLength;
     if (ArrayBuffer.isView(value)) {
-      if (!isShared(value.buffer)) size += value.byteLength;
+      // A clone takes all of the memory behind a view, once.
+      const { buffer } = value;
+      if (!isShared(buffer) && !seen.has(buffer)) size += buffer.byteLength;
+      seen.add(buffer);
       return;
     }
     if (depth === MAX_DEPTH) {
@@ -82,7 +84,8 @@ export function makeParcel(
         } is nested too deep: at most ${MAX_DEPTH} containers may be nested`,
       );
     }
-    for (const [step, part] of partsOf(value) ?? []) {
+    for (const [step, part] of isMoved ? [] : partsOf(value) ?? []) {
+      size += step.length;
       visit(part, path + step, depth + 1);
     }
     if (value instanceof Error) errors.push(noteOf(value));
@@ -98,8 +101,29 @@ export function receiveParcel(parcel: unknown): unknown {
     throw new ProtocolError("Cannot take a post: it holds no message");
   }
   const [message, errors] = parcel as Parcel;
-  for (const note of errors) restore(note);
+  for (const note of errors) {
+    try {
+      restore(note);
+    } catch (cause) {
+      const text =
+        "Cannot take a post: what it says of an error makes no sense";
+      throw new ProtocolError(text, { cause });
+    }
+  }
   return message;
+}
+
+/** About how many bytes a value takes, without its parts and its memory. */
+function sizeOf(value: unknown): number {
+  if (typeof value === "string") return VALUE_SIZE + value.length;
+  if (typeof value === "bigint") {
+    return VALUE_SIZE + (value.toString(16).length >> 1);
+  }
+  if (value instanceof Error) {
+    return VALUE_SIZE + String(value.message).length +
+      String(value.stack).length;
+  }
+  return VALUE_SIZE;
 }
 
 /** Refuses what cannot move to a thread. */
@@ -150,8 +174,13 @@ function noteOf(error: Error): ErrorNote {
 /** Makes a cloned error what it was. */
 function restore([error, className, name, causes, errors, fields]: ErrorNote) {
   const constructor = (globalThis as Record<string, unknown>)[className];
-  if (typeof constructor === "function" && className !== "DOMException") {
-    Object.setPrototypeOf(error, constructor.prototype);
+  const prototype: unknown = typeof constructor === "function"
+    ? constructor.prototype
+    : undefined;
+  // A clone of these keeps its class by itself.
+  const isWhole = className === "DOMException" || className === "Error";
+  if (!isWhole && prototype instanceof Error) {
+    Object.setPrototypeOf(error, prototype);
   }
   if (error.name !== name) defineOwn(error, "name", name, false);
   if (causes.length > 0) defineOwn(error, "cause", causes[0], false);

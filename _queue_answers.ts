@@ -137,13 +137,20 @@ export class AnswerMerge {
   }
 
   /**
-   * Hands on what there is, as far as the session has room. `isAwaited` says that
-   * the head waits for a worker, which must be able to come to it.
+   * Hands on what there is, as far as the session has room.
+   *
+   * @param waiting The first message that waits for a worker. Where its turn has
+   *   come, the workers must be able to come to it.
+   * @param isOver Whether the workers will send nothing more.
    */
-  pull(links: readonly Link[], isAwaited: boolean): void {
+  pull(
+    links: readonly Link[],
+    waiting: number | undefined,
+    isOver: boolean,
+  ): void {
     this.#isPulling = true;
     try {
-      if (this.#options.ordered) this.#pullOrdered(links, isAwaited);
+      if (this.#options.ordered) this.#pullOrdered(links, waiting, isOver);
       else this.#pullUnordered(links);
     } finally {
       this.#isPulling = false;
@@ -161,16 +168,21 @@ export class AnswerMerge {
     }
   }
 
-  #pullOrdered(links: readonly Link[], isAwaited: boolean): void {
+  #pullOrdered(
+    links: readonly Link[],
+    waiting: number | undefined,
+    isOver: boolean,
+  ): void {
     for (;;) {
-      for (const link of links) this.#sort(link, isAwaited);
+      for (const link of links) this.#sort(link, waiting === this.head);
       const ready = this.#early.get(this.head);
       while (ready !== undefined && ready.length > 0) {
         if (this.isFull) return;
         this.#deliver(ready.shift()!);
       }
       this.#early.delete(this.head);
-      if (this.head > this.#sent || !this.#isFinished(this.head)) return;
+      if (this.head > this.#sent) return;
+      if (!this.#isFinished(this.head) && !isOver) return;
       this.head++;
     }
   }

@@ -8,7 +8,7 @@
  */
 
 import { Outbox } from "./_credit.ts";
-import { PeerExitError, ProtocolError } from "./_errors.ts";
+import { PeerExitError } from "./_errors.ts";
 import { type SessionOptions, unsigned } from "./_hello.ts";
 import { PortStream } from "./_port.ts";
 import { queueCodec, SharedCounts } from "./_queue_lease.ts";
@@ -178,11 +178,7 @@ export class Link {
     const own = { ...options, codecs: options.codecs.map(queueCodec) };
     this.#stream = new PortStream(thread.port, {
       diagnose: (cause, unsent) =>
-        Promise.resolve(
-          cause instanceof ProtocolError
-            ? cause
-            : thread.exitError(cause, unsent),
-        ),
+        Promise.resolve(thread.exitError(cause, unsent)),
       close: (timeout) => thread.close(timeout),
       destroy: () => thread.destroy(),
     });

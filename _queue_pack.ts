@@ -11,7 +11,7 @@ import { ByteBuffer } from "./_byte_buffer.ts";
 import { makeParcel, receiveParcel } from "./_clone.ts";
 import type { Codec } from "./codec.ts";
 import type { Payload } from "./_queue_store.ts";
-import { checkSize } from "./_thread_wire.ts";
+import { checkSize } from "./_frame_queue.ts";
 
 /** Bytes of messages that are kept in one piece of memory. */
 const SEGMENT_SIZE = 64 * 1024;

@@ -338,7 +338,7 @@ export class QueueWire implements Wire, LinkEvents {
     if (this.#peer === undefined || this.#destroyed) return;
     if (this.#answers.isPulling) return;
     const { head } = this.#answers;
-    this.#answers.pull(this.#links, this.#store.next?.number === head);
+    this.#answers.pull(this.#links, this.#store.next?.number, this.#isOver);
     if (this.#answers.head > head) this.#tellRoom();
     this.#dispatch();
     this.#sayGoodbye();
@@ -430,14 +430,19 @@ export class QueueWire implements Wire, LinkEvents {
     }
   }
 
+  /** Whether every worker has said goodbye. */
+  get #isOver(): boolean {
+    return this.#restarting === 0 &&
+      this.#links.every((link) => link.hasEnded);
+  }
+
   /** Every worker has said goodbye, and all that they sent was handed on. */
   #hearGoodbye(): void {
-    if (this.#saidGoodbye || this.#restarting > 0) return;
-    if (!this.#links.every((link) => link.hasEnded)) return;
-    if (!this.#answers.isEmpty(this.#links)) return;
+    if (this.#saidGoodbye || !this.#isOver) return;
     if (this.#loss !== undefined && this.#store.count > 0) {
       return this.#lose(this.#loss);
     }
+    if (!this.#answers.isEmpty(this.#links)) return;
     this.#saidGoodbye = true;
     this.#events!.onControl(KIND.goodbye, {
       sent: this.#answers.delivered,

@@ -180,7 +180,7 @@ export class Session<In = unknown, Out = In>
   }
 
   send(message: Out, options?: SendOptions): Promise<void> {
-    if (this.#isSendClosed()) return Promise.reject(this.#sendError());
+    if (this.isSendClosed()) return Promise.reject(this.sendError());
     const signal = options?.signal;
     if (signal?.aborted) return Promise.reject(signal.reason);
     if (this.#senders.length > 0 || !this.hasRoom) {
@@ -197,7 +197,7 @@ export class Session<In = unknown, Out = In>
   }
 
   trySend(message: Out, options?: SendOptions): boolean {
-    if (this.#isSendClosed()) return false;
+    if (this.isSendClosed()) return false;
     if (this.#senders.length > 0 || !this.hasRoom) {
       this.#holdUnlessAwaited(true);
       return false;
@@ -210,7 +210,7 @@ export class Session<In = unknown, Out = In>
   receive(options?: ReceiveOptions): Promise<In> {
     this.#inbox.onAsk();
     if (this.#inbox.length > 0) return Promise.resolve(this.#take());
-    if (this.#isReceiveClosed()) return Promise.reject(this.#receiveError());
+    if (this.#isReceiveClosed()) return Promise.reject(this.receiveError());
     if (this.#inbox.isCreditDue) this.#giveCredit();
     return this.#receivers.wait(undefined, options?.signal);
   }
@@ -331,7 +331,8 @@ export class Session<In = unknown, Out = In>
 
   // Sending
 
-  #isSendClosed(): boolean {
+  /** Whether nothing more can be sent. */
+  protected isSendClosed(): boolean {
     return this.#failure !== undefined || this.#finished ||
       this.#ending !== undefined;
   }
@@ -433,7 +434,8 @@ export class Session<In = unknown, Out = In>
     return this.#outbox.unsent();
   }
 
-  #sendError(): unknown {
+  /** Why nothing more can be sent. */
+  protected sendError(): unknown {
     if (this.#failure === undefined) {
       return new ClosedError("Cannot send to a closed duplex", {
         unsent: this.#unsent(),
@@ -449,7 +451,8 @@ export class Session<In = unknown, Out = In>
     return this.#failure !== undefined || this.#heardGoodbye;
   }
 
-  #receiveError(): unknown {
+  /** Why nothing more can be received. */
+  protected receiveError(): unknown {
     if (this.#heardGoodbye && !this.#dropped) {
       return new ClosedError("Cannot receive from a closed duplex");
     }
@@ -509,7 +512,7 @@ export class Session<In = unknown, Out = In>
   #hearGoodbye(): void {
     this.#heardGoodbye = true;
     if (this.#receivers.length > 0) {
-      this.#receivers.rejectAll(this.#receiveError());
+      this.#receivers.rejectAll(this.receiveError());
     }
   }
 

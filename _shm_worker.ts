@@ -6,16 +6,37 @@
  * @module
  */
 
+import { PeerExitError, ProtocolError } from "./_errors.ts";
 import type { SessionOptions } from "./_hello.ts";
+import { parentEnd } from "./_parent_thread.ts";
+import { openRings, RingEnd, SpinPolicy } from "./_ring.ts";
+import { ShmSession } from "./_shm_session.ts";
+import { ShmWire } from "./_shm_wire.ts";
 import type { ThreadScope } from "./_thread_scope.ts";
 import type { Duplex } from "./duplex.ts";
 
 /** Opens a worker's end of shared memory. */
-export function openParent(
-  _limits: SessionOptions,
-  _scope: ThreadScope,
+export async function openParent(
+  limits: SessionOptions,
+  scope: ThreadScope,
 ): Promise<Duplex<unknown, unknown>> {
-  return Promise.reject(
-    new TypeError("Cannot open the parent over shared memory yet"),
-  );
+  const buffer = await new Promise((resolve) => scope.port.listen(resolve));
+  if (!(buffer instanceof SharedArrayBuffer)) {
+    throw new ProtocolError(
+      "Cannot open the parent: its first post must be shared memory",
+    );
+  }
+  const ring = new RingEnd(openRings(buffer), "acceptor", new SpinPolicy());
+  const wire = new ShmWire(ring, {
+    port: scope.port,
+    end: parentEnd(scope, () => session.close()),
+    exitError: (cause, unsent) =>
+      new PeerExitError("The parent ended without a goodbye", {
+        cause,
+        unsent,
+      }),
+  }, limits);
+  const session = new ShmSession(wire, limits);
+  await session.open();
+  return session;
 }

@@ -12,6 +12,7 @@
 import type { ByteStream } from "./_byte_stream.ts";
 import { makeParcel, type Parcel } from "./_clone.ts";
 import { FrameWire } from "./_frame.ts";
+import { checkSize } from "./_frame_queue.ts";
 import type { FrameWireOptions } from "./_frame_layout.ts";
 import type { Agreement } from "./_wire.ts";
 
@@ -77,12 +78,4 @@ export class ThreadWire extends FrameWire {
       );
     }
   }
-}
-
-/** Refuses a message that is larger than the far side takes. */
-export function checkSize(size: number, maxMessage: number): void {
-  if (size <= maxMessage) return;
-  throw new RangeError(
-    `Cannot send a message of ${size} bytes: the far side takes at most ${maxMessage}; raise its "maxMessage" or send less at a time`,
-  );
 }

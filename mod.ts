@@ -34,4 +34,5 @@ export * from "./duplex.ts";
 export * from "./parent.ts";
 export * from "./permissions.ts";
 export * from "./pipe.ts";
+export * from "./queue.ts";
 export * from "./sync.ts";

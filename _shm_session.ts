@@ -1,0 +1,163 @@
+// Copyright 2026 the Duplex authors. MIT license.
+
+/**
+ * A session whose messages can also be sent and received by blocking the thread.
+ * A blocking call brings in and out what the event loop would, credit among it,
+ * so both kinds of call keep one order.
+ *
+ * @module
+ */
+
+import { Inbox, Outbox } from "./_credit.ts";
+import { DeadlockError } from "./_errors.ts";
+import { checkPositive, type SessionOptions } from "./_hello.ts";
+import { Session } from "./_session.ts";
+import type { ShmWire } from "./_shm_wire.ts";
+import { type ControlFields, type ControlKind, KIND } from "./_wire.ts";
+import type { ReceiveOptions, ReceiveResult, SendOptions } from "./duplex.ts";
+import type { ReceiveSyncOptions, SendSyncOptions, ShmDuplex } from "./shm.ts";
+
+/** A {@linkcode ShmDuplex}. */
+export class ShmSession<In = unknown, Out = In> extends Session<In, Out>
+  implements ShmDuplex<In, Out> {
+  readonly #wire: ShmWire;
+  readonly #inbox: Inbox;
+  readonly #outbox: Outbox;
+  readonly #options: SessionOptions;
+  /** Whether the far side waits in vain for this one to receive. */
+  #isPeerStalled = false;
+
+  /**
+   * @param wire What carries the frames.
+   * @param options Names, codecs and limits.
+   */
+  constructor(wire: ShmWire, options: SessionOptions) {
+    const inbox = new Inbox(options.window, options.windowMessages);
+    const outbox = new Outbox();
+    super(wire, options, { inbox, outbox });
+    this.#wire = wire;
+    this.#inbox = inbox;
+    this.#outbox = outbox;
+    this.#options = options;
+  }
+
+  override send(message: Out, options?: SendOptions): Promise<void> {
+    // The credit for it may have come.
+    if (!this.hasRoom && this.#wire.isInTurn) this.#wire.poll();
+    return super.send(message, options);
+  }
+
+  override trySend(message: Out, options?: SendOptions): boolean {
+    return super.trySend(message, options) ||
+      this.#wire.poll() && super.trySend(message, options);
+  }
+
+  override receive(options?: ReceiveOptions): Promise<In> {
+    if (this.#inbox.length === 0 && this.#wire.isInTurn) this.#wire.poll();
+    return super.receive(options);
+  }
+
+  override tryReceive(): ReceiveResult<In> {
+    if (this.#inbox.length === 0) this.#wire.poll();
+    return super.tryReceive();
+  }
+
+  sendSync(message: Out, options: SendSyncOptions = {}): void {
+    const { timeout = Infinity, transfer = [] } = options;
+    checkPositive("Cannot send", "timeout", timeout);
+    const deadline = performance.now() + timeout;
+    const stall = { since: performance.now(), moved: -1, told: false };
+    while (!super.trySend(message, { transfer })) {
+      if (this.isSendClosed()) throw this.sendError();
+      this.#throwIfLost();
+      if (this.#wire.poll()) continue;
+      const patience = this.#watchStall(stall);
+      const left = deadline - performance.now();
+      if (left <= 0) {
+        throw new DOMException(
+          `Cannot send: the far side has not made room within ${timeout} ms`,
+          "TimeoutError",
+        );
+      }
+      this.#wire.waitSync(Math.min(left, patience));
+    }
+    // It is sent; what of it is not in the ring yet goes there now, since the
+    // event loop may not come to do it.
+    while (this.#wire.isPending && this.#wire.loss === undefined) {
+      const left = deadline - performance.now();
+      if (!this.#wire.poll() && !this.#wire.waitSync(left)) return;
+    }
+  }
+
+  receiveSync(options: ReceiveSyncOptions = {}): In {
+    const { timeout = Infinity } = options;
+    checkPositive("Cannot receive", "timeout", timeout);
+    const deadline = performance.now() + timeout;
+    for (;;) {
+      const result = this.tryReceive();
+      if (result.state === "ok") return result.value;
+      if (result.state === "closed") throw this.receiveError();
+      this.#throwIfLost();
+      if (this.#wire.awaitsPost) {
+        throw new DOMException(
+          "Cannot receive the next message without an event loop: it shares memory, or refers to itself, or moved here, and so was posted; use receive",
+          "InvalidStateError",
+        );
+      }
+      const left = deadline - performance.now();
+      if (left <= 0) {
+        throw new DOMException(
+          `Cannot receive: nothing has come within ${timeout} ms`,
+          "TimeoutError",
+        );
+      }
+      this.#wire.waitSync(left);
+    }
+  }
+
+  override onControl(kind: ControlKind, fields: ControlFields): void {
+    super.onControl(kind, fields);
+    if (kind === KIND.stall) {
+      this.#isPeerStalled = fields.taken === this.#inbox.credited;
+    } else if (kind === KIND.credit) {
+      this.#isPeerStalled = false;
+    }
+  }
+
+  /** A link that is lost says why in the event loop, which may never turn. */
+  #throwIfLost(): void {
+    const { loss } = this.#wire;
+    if (loss === undefined) return;
+    this.fail(loss);
+    throw this.sendError();
+  }
+
+  /**
+   * Tells the far side that this one waits in vain, once it has for long enough.
+   * Returns milliseconds until it is to be asked again.
+   */
+  #watchStall(
+    stall: { since: number; moved: number; told: boolean },
+  ): number {
+    const { deadlockTimeout, name } = this.#options;
+    const moved = this.#outbox.acknowledged + this.#inbox.taken;
+    if (moved !== stall.moved) {
+      stall.moved = moved;
+      stall.since = performance.now();
+      stall.told = false;
+    }
+    const left = stall.since + deadlockTimeout - performance.now();
+    if (left > 0) return left;
+    if (this.peer !== undefined && !stall.told) {
+      stall.told = true;
+      this.notifyStall();
+    }
+    if (this.#isPeerStalled) {
+      this.#isPeerStalled = false;
+      throw new DeadlockError(
+        `Cannot send: "${name}" and "${this.peer?.name}" both wait for the other to receive, ${this.#outbox.length} messages are in flight; receive while sending, or take turns`,
+      );
+    }
+    return Infinity;
+  }
+}

@@ -1,0 +1,253 @@
+// Copyright 2026 the Duplex authors. MIT license.
+
+/**
+ * A Web Worker as the far end of a duplex, through two rings in shared memory:
+ * the fastest way to a thread of the same process, and the one that a worker can
+ * use without ever coming to its event loop.
+ *
+ * ```ts ignore
+ * import { openShm } from "@duplex/ipc/shm";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const script = new URL("./examples/hello/worker.ts", import.meta.url);
+ * await using worker = await openShm<string>(script);
+ * await worker.send("Hello from main!");
+ * assertEquals(await worker.receive(), "Hello from worker!");
+ * ```
+ *
+ * @module
+ */
+
+import { type SessionOptions, sessionOptions } from "./_hello.ts";
+import { makeRings, MAX_CAPACITY, RingEnd, SpinPolicy } from "./_ring.ts";
+import { ShmSession } from "./_shm_session.ts";
+import { ShmWire } from "./_shm_wire.ts";
+import { Thread, type ThreadOptions, threadOptions } from "./_thread.ts";
+import { MAX_TIMER } from "./_waiting.ts";
+import type { Duplex, DuplexOptions } from "./duplex.ts";
+
+export type { ThreadOptions };
+
+/** Options for {@linkcode openShm}. */
+export interface ShmOptions extends DuplexOptions, ThreadOptions {
+  /**
+   * Bytes of each of the two rings, a power of two from 4096 to 1073741824. A
+   * message larger than that passes in parts. The default holds four parts of
+   * 256 KiB, so that both sides work on a large message at the same time, and
+   * stays in a processor's cache.
+   *
+   * @default {1048576}
+   */
+  capacity?: number;
+}
+
+/** Options for {@linkcode ShmDuplex.sendSync}. */
+export interface SendSyncOptions {
+  /**
+   * Milliseconds to wait for room at most.
+   *
+   * @default {Infinity}
+   */
+  timeout?: number;
+  /**
+   * Buffers that are given up and move to the far side.
+   *
+   * @default {[]}
+   */
+  transfer?: Transferable[];
+}
+
+/** Options for {@linkcode ShmDuplex.receiveSync}. */
+export interface ReceiveSyncOptions {
+  /**
+   * Milliseconds to wait for a message at most.
+   *
+   * @default {Infinity}
+   */
+  timeout?: number;
+}
+
+/**
+ * A {@linkcode Duplex} through shared memory. Both ends have it: a worker that
+ * was opened with {@linkcode openShm} gets one from {@linkcode parent}.
+ *
+ * The blocking methods are for a worker that has no use for its event loop. They
+ * keep one order with the others, keep to the same window, and can be mixed with
+ * them. On the side that opened the worker they hold up the whole program and
+ * everything in it that waits, its notice of a worker's death among it, so give
+ * them a timeout there.
+ *
+ * @typeParam In The type of the messages received.
+ * @typeParam Out The type of the messages sent.
+ */
+export interface ShmDuplex<In = unknown, Out = In> extends Duplex<In, Out> {
+  /**
+   * Sends a message, and blocks the thread while the far side's window is full.
+   * Sends that wait already go first.
+   *
+   * @param message The message.
+   * @param options How long to wait, buffers to give up.
+   * @throws {DOMException} If there was no room in time ("TimeoutError"). The
+   *   message was not sent then.
+   * @throws {ClosedError} If the duplex was closed.
+   * @throws {PeerExitError} If the peer ended.
+   * @throws {ProtocolError} If the peer broke the protocol.
+   * @throws {DeadlockError} If both sides only send.
+   * @throws {TypeError} If the message holds what cannot be sent.
+   * @throws {RangeError} If it is larger than the far side takes, or the timeout
+   *   is not positive.
+   */
+  sendSync(message: Out, options?: SendSyncOptions): void;
+  /**
+   * Takes the next message, and blocks the thread until there is one. Receives
+   * that wait already are served first.
+   *
+   * @param options How long to wait.
+   * @returns The message.
+   * @throws {DOMException} If nothing came in time ("TimeoutError"), or if the
+   *   next message comes through the event loop ("InvalidStateError"): one that
+   *   shares memory, refers to itself or was transferred. `receive` gets it.
+   * @throws {ClosedError} If the far side has said goodbye and nothing is left.
+   * @throws {PeerExitError} If the peer ended and nothing is left.
+   * @throws {ProtocolError} If the peer broke the protocol.
+   * @throws {RangeError} If the timeout is not positive.
+   */
+  receiveSync(options?: ReceiveSyncOptions): In;
+}
+
+const ACTION = "Cannot open shared memory";
+
+/** As {@linkcode ShmOptions.capacity}: four parts of a large message. */
+const DEFAULT_CAPACITY = 2 ** 20;
+
+/** The smallest ring: a control frame of the largest size fits. */
+const MIN_CAPACITY = 4096;
+
+/**
+ * Starts a worker script in a Web Worker and opens a duplex to it through shared
+ * memory. The script gets its end from {@linkcode parent}.
+ *
+ * Messages are copied through the rings. Two ways copy nothing: a
+ * `SharedArrayBuffer`, or a view of one, arrives as the same memory, and a buffer
+ * in `transfer` moves. Such messages, and those with cycles or shared references,
+ * are posted beside the rings and keep their place among the others.
+ *
+ * `close` says goodbye and waits for the worker to do the same; then it is
+ * terminated. After `abort` it is terminated as soon as it has heard of it, or a
+ * second later. Deno cannot terminate a worker that computes without ever coming
+ * to its event loop or waiting, and ends the whole process when a worker fills
+ * its heap in one go; a child process has neither weakness (see
+ * {@linkcode openPipe}).
+ *
+ * Requires `--unstable-worker-options` unless `permissions` is `"inherit"`,
+ * `--allow-read` for the script and the files that it imports, and every
+ * permission that is passed on.
+ *
+ * @typeParam In The type of the messages received.
+ * @typeParam Out The type of the messages sent.
+ *
+ * @param script The worker script: a path, or a URL, `data:` among them.
+ * @param options What the worker may do, and limits.
+ * @returns The duplex, when both sides have said hello.
+ * @throws {Deno.errors.NotCapable} If the caller does not hold a permission that
+ *   it grants.
+ * @throws {PeerExitError} If the worker ended before its hello.
+ * @throws {ProtocolError} If the worker speaks no codec of this side's.
+ * @throws {DOMException} If the worker did not say hello in time ("TimeoutError").
+ * @throws {RangeError} If an option is out of range.
+ * @throws {TypeError} If an option is of the wrong kind, or Deno was started
+ *   without `--unstable-worker-options` and `permissions` is not `"inherit"`.
+ *
+ * @example Memory that both sides see
+ * ```ts ignore
+ * import { openShm } from "@duplex/ipc/shm";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const script = "data:application/typescript," + encodeURIComponent(`
+ *   import { parent } from "@duplex/ipc/parent";
+ *   await using main = await parent();
+ *   for await (const numbers of main) {
+ *     numbers[0] = 42;
+ *     await main.send("done");
+ *   }
+ * `);
+ * await using worker = await openShm<unknown>(script);
+ * const numbers = new Int32Array(new SharedArrayBuffer(4));
+ * await worker.send(numbers);
+ * assertEquals(await worker.receive(), "done");
+ * assertEquals(numbers[0], 42);
+ * ```
+ */
+export async function openShm<In = unknown, Out = In>(
+  script: string | URL,
+  options: ShmOptions = {},
+): Promise<ShmDuplex<In, Out>> {
+  const { capacity = DEFAULT_CAPACITY } = options;
+  const own = threadOptions(ACTION, options);
+  const limits: SessionOptions = {
+    ...sessionOptions(ACTION, options),
+    role: "opener",
+    name: "main",
+  };
+  checkCapacity(capacity);
+  const thread = await Thread.start(ACTION, "shm", script, own);
+  const { port, label } = thread;
+  const memory = makeRings(capacity);
+  port.postMessage(memory.words.buffer, []);
+  const ring = new RingEnd(memory, "opener", new SpinPolicy());
+  const exitError = (cause: unknown, unsent: readonly unknown[]) =>
+    thread.exitError(cause, unsent);
+  const wire = new ShmWire(ring, {
+    port,
+    end: {
+      async diagnose(cause, unsent) {
+        // What the worker threw may be told after its end.
+        await new Promise((resolve) => setImmediate(resolve));
+        return exitError(cause, unsent);
+      },
+      close: (timeout) => thread.close(timeout),
+      destroy: () => thread.destroy(),
+    },
+    exitError,
+  }, limits);
+  thread.ended.then(() => wire.onPeerGone());
+  const session = new ShmSession<In, Out>(wire, limits);
+  await openWithin(session, label, own.timeout);
+  return session;
+}
+
+/** Waits for the worker's hello, up to `timeout` milliseconds. */
+async function openWithin(
+  session: ShmSession<unknown, never>,
+  label: string,
+  timeout: number,
+): Promise<void> {
+  const onTimeout = () =>
+    session.fail(
+      new DOMException(
+        `${ACTION} to "${label}": it did not say hello within ${timeout} ms`,
+        "TimeoutError",
+      ),
+    );
+  const timer = timeout > MAX_TIMER
+    ? undefined
+    : setTimeout(onTimeout, timeout);
+  try {
+    await session.open();
+  } catch (error) {
+    await session.closed.catch(() => {});
+    throw error;
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+function checkCapacity(capacity: number): void {
+  if (
+    Number.isInteger(capacity) && capacity >= MIN_CAPACITY &&
+    capacity <= MAX_CAPACITY && (capacity & (capacity - 1)) === 0
+  ) return;
+  throw new RangeError(
+    `${ACTION} as "capacity" must be a power of two from ${MIN_CAPACITY} to ${MAX_CAPACITY}: current value is ${capacity}`,
+  );
+}

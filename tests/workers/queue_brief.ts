@@ -1,0 +1,13 @@
+// Copyright 2026 the Duplex authors. MIT license.
+
+/**
+ * A worker that speaks and says goodbye without being asked.
+ *
+ * @module
+ */
+
+import { parent } from "@duplex/ipc/parent";
+
+const main = await parent();
+await main.send("hello and goodbye");
+await main.close();

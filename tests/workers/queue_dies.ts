@@ -1,0 +1,108 @@
+// Copyright 2026 the Duplex authors. MIT license.
+
+/**
+ * A worker that dies where it is told to: at its start, by its name, and at a
+ * message, by what the message says for each time that it is tried.
+ *
+ * @module
+ */
+
+import type { Duplex } from "@duplex/ipc/duplex";
+import { type Delivery, parent, type ParentDuplex } from "@duplex/ipc/parent";
+
+/** How a worker dies. */
+export type How = "throw" | "close" | "exit" | "reject";
+
+/** Where it dies of a message. */
+export type Where =
+  /** When it has taken the message. */
+  | "taken"
+  /** A turn of the event loop later. */
+  | "inHand"
+  /** When it has sent the answer, which has not left. */
+  | "answered"
+  /** While a large answer leaves. */
+  | "answering"
+  /** Some turns after the answer. */
+  | "later"
+  /** When it has heard the goodbye. */
+  | "goodbye";
+
+/** One message. */
+export interface Job {
+  id: number;
+  /** Answers to send; none is quiet. */
+  answers: number;
+  /** Bytes that the message and each answer are padded with. */
+  padding: Uint8Array;
+  answerSize: number;
+  /** Where and how the worker dies, each time that the message is tried. */
+  deaths: [Where, How][];
+  /** Counts each time that the message is taken: unmarked, and marked. */
+  log?: Int32Array | undefined;
+}
+
+/** What comes back. */
+export interface Done {
+  id: number;
+  part: number;
+  attempts: number;
+  padding: Uint8Array;
+}
+
+function turn(): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, 0));
+}
+
+async function die(how: How): Promise<never> {
+  if (how === "throw") {
+    setTimeout(() => {
+      throw new Error("thrown on purpose");
+    });
+  } else if (how === "reject") Promise.reject(new Error("rejected on purpose"));
+  else if (how === "close") self.close();
+  else Deno.exit(3);
+  return await new Promise(() => {});
+}
+
+let atGoodbye: How | undefined;
+
+async function handle(
+  main: Duplex<Job, Done>,
+  job: Job,
+  { attempts }: Delivery,
+): Promise<void> {
+  const { id, answers, answerSize, log } = job;
+  if (log) Atomics.add(log, 2 * id + (attempts > 0 ? 1 : 0), 1);
+  const [where, how] = job.deaths[attempts] ?? [undefined, "throw"];
+  if (where === "taken") await die(how);
+  if (where === "inHand") {
+    await turn();
+    await die(how);
+  }
+  if (where === "goodbye") atGoodbye = how;
+  for (let part = 0; part < answers; part++) {
+    const padding = new Uint8Array(answerSize).fill(id);
+    const sent = main.send({ id, part, attempts, padding });
+    if (where === "answering") {
+      await turn();
+      await die(how);
+    }
+    await sent;
+  }
+  if (where === "answered") await die(how);
+  if (where === "later") {
+    for (let turns = 0; turns < 5; turns++) await turn();
+    await die(how);
+  }
+}
+
+const fate = /fate-(\w+)-(\w+)/.exec(self.name);
+const start = fate?.[1];
+const how = fate?.[2] as How;
+if (start === "start") await die(how);
+const main: ParentDuplex<Job, Done> = await parent<Job, Done>();
+if (start === "hello") await die(how);
+for await (const job of main) await handle(main, job, main.delivery!);
+if (atGoodbye !== undefined) await die(atGoodbye);
+await main.close();

@@ -1,0 +1,49 @@
+// Copyright 2026 the Duplex authors. MIT license.
+
+/**
+ * Sends back what comes through the rings, in a thread of its
+ * own, blocking or not, as the first message says.
+ *
+ * @module
+ */
+
+import { INTEREST, openRings, RingEnd, SpinPolicy } from "../../_ring.ts";
+
+/** What the thread is to do. */
+export interface EchoOrder {
+  buffer: SharedArrayBuffer;
+  blocking: boolean;
+  /** Bytes that it takes at a time. */
+  chunk: number;
+}
+
+async function echo({ buffer, blocking, chunk }: EchoOrder): Promise<void> {
+  const end = new RingEnd(openRings(buffer), "acceptor", new SpinPolicy());
+  const bytes = new Uint8Array(chunk);
+  for (;;) {
+    const size = end.read(bytes, 0, chunk);
+    for (let at = 0; at < size;) {
+      const written = end.write(bytes, at, size);
+      at += written;
+      if (written > 0) continue;
+      if (end.isClosed()) return;
+      if (blocking) end.waitSync(INTEREST.room);
+      else await end.wait(INTEREST.room);
+    }
+    if (size > 0) continue;
+    if (end.hasEnded()) break;
+    if (blocking) end.waitSync(INTEREST.bytes);
+    else await end.wait(INTEREST.bytes);
+  }
+  end.close();
+}
+
+const scope = globalThis as unknown as {
+  onmessage: (event: MessageEvent<EchoOrder>) => void;
+  postMessage(message: unknown): void;
+};
+
+scope.onmessage = ({ data }) => {
+  echo(data).catch((error) => scope.postMessage(String(error)));
+};
+scope.postMessage("ready");

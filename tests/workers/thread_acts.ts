@@ -1,0 +1,38 @@
+// Copyright 2026 the Duplex authors. MIT license.
+
+/**
+ * A worker that ends in the way that its first message names, once it has said
+ * that it is about to.
+ *
+ * @module
+ */
+
+import { parent } from "../../parent.ts";
+
+const kept: unknown[] = [];
+
+/** The ways in which a worker ends that do not come from its parent. */
+export const ACTS = {
+  close: () => self.close(),
+  throw: () => {
+    throw new Error("The worker broke");
+  },
+  reject: () => {
+    Promise.reject(new Error("The worker's promise broke"));
+  },
+  exit: () => Deno.exit(3),
+  /** Fills its heap bit by bit, as a worker does that forgets nothing. */
+  grow: () => {
+    kept.push(new Array(100_000).fill(1.5));
+    setTimeout(ACTS.grow);
+  },
+  /** Waits to be ended. */
+  wait: () => {},
+};
+
+const main = await parent<keyof typeof ACTS, string>();
+const act = await main.receive();
+await main.send("about to");
+// After the message has left, and where nothing awaits what is thrown.
+setTimeout(ACTS[act]);
+await new Promise(() => {});
