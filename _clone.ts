@@ -40,6 +40,27 @@ export type Parcel = [message: unknown, errors: ErrorNote[]];
 const VALUE_SIZE = 8;
 
 /**
+ * Bytes from which on a byte array is cheaper to post than to pack, and up to
+ * which control frames do not wait long behind it.
+ */
+const MIN_BULK = 64 * 1024;
+const MAX_BULK = 4 * 1024 * 1024;
+
+/** Whether a message is better cloned by itself: a large byte array. */
+export function isBulk(message: unknown): message is Uint8Array<ArrayBuffer> {
+  return message instanceof Uint8Array && message.length >= MIN_BULK &&
+    message.length <= MAX_BULK && message.constructor === Uint8Array &&
+    message.buffer instanceof ArrayBuffer;
+}
+
+/** The bytes with no more behind them than they are: a clone takes all there is. */
+export function trimmed(
+  bytes: Uint8Array<ArrayBuffer>,
+): Uint8Array<ArrayBuffer> {
+  return bytes.length === bytes.buffer.byteLength ? bytes : bytes.slice();
+}
+
+/**
  * Makes a message ready to be posted.
  *
  * @param message The message.

@@ -62,7 +62,7 @@ class QueueParentWire extends ThreadWire {
     options: SessionOptions,
     outbox: LeasedOutbox,
   ) {
-    super(stream, options);
+    super(stream, options, true);
     this.#outbox = outbox;
   }
 

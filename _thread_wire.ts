@@ -10,7 +10,7 @@
  */
 
 import type { ByteStream } from "./_byte_stream.ts";
-import { makeParcel, type Parcel } from "./_clone.ts";
+import { isBulk, makeParcel, type Parcel, trimmed } from "./_clone.ts";
 import { FrameWire } from "./_frame.ts";
 import { checkSize } from "./_frame_queue.ts";
 import type { FrameWireOptions } from "./_frame_layout.ts";
@@ -19,11 +19,22 @@ import type { Agreement } from "./_wire.ts";
 /** Frames over a stream that can post. */
 export class ThreadWire extends FrameWire {
   readonly #stream: ByteStream;
+  readonly #postsBulk: boolean;
   #maxMessage = 0;
 
-  constructor(stream: ByteStream, options: FrameWireOptions) {
+  /**
+   * @param stream What carries the frames, and can post.
+   * @param options Limits of this side.
+   * @param postsBulk Whether to post a large byte array is faster than to pack it.
+   */
+  constructor(
+    stream: ByteStream,
+    options: FrameWireOptions,
+    postsBulk = false,
+  ) {
     super(stream, options);
     this.#stream = stream;
+    this.#postsBulk = postsBulk;
   }
 
   override agree(agreement: Agreement): void {
@@ -40,6 +51,10 @@ export class ThreadWire extends FrameWire {
   ): number {
     if (transfer.length > 0) {
       return this.#post(number, taken, message, inFlight, transfer);
+    }
+    if (this.#postsBulk && isBulk(message)) {
+      const bytes = trimmed(message);
+      return this.#post(number, taken, bytes, inFlight, []);
     }
     try {
       return super.message(number, taken, message, inFlight);

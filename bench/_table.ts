@@ -1,7 +1,7 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * Medians, and tables of them with a target beside each.
+ * Medians, and tables of them with the targets below.
  *
  * @module
  */
@@ -12,24 +12,40 @@ export interface Row {
   samples: number[];
 }
 
-/** How far a figure may be from that of another contender. */
+/** What a figure should be. */
 export interface Target {
-  /** Whose figure it is held against, in words. */
+  /** The label of the row that should meet it. */
+  label: string;
+  /** What it is held against, in words. */
   text: string;
-  /** The labels of the rows that it is held against; the best of them counts. */
-  against: readonly string[];
-  /** At most this times the other's figure, or at least, if more is better. */
-  ratio: number;
+  /**
+   * The labels of the rows that it is held against; the best of them counts.
+   * Without it the target is a figure of its own.
+   */
+  against?: readonly string[];
+  /**
+   * At most this times the other's figure, or at least, if more is better.
+   * Where there is no other, at most this, or at least.
+   */
+  bound: number;
 }
 
-/** A table whose first row is this module's. */
+/** A column with the ratios of one row to all of them. */
+export interface Column {
+  title: string;
+  /** The label of the row. */
+  label: string;
+}
+
+/** A table. */
 export interface Table {
   title: string;
   unit: string;
   /** Whether more is better. */
   isRate: boolean;
   rows: Row[];
-  target: Target;
+  columns: Column[];
+  targets: readonly Target[];
 }
 
 /** The middle one of the figures. */
@@ -50,43 +66,53 @@ function figure(value: number): string {
 }
 
 /** "met", or by how much of what the target allows it was missed. */
-export function verdict(
-  own: number,
-  other: number,
-  isRate: boolean,
-  target: Target,
-): string {
-  const bound = other * target.ratio;
+export function verdict(own: number, bound: number, isRate: boolean): string {
   if (isRate ? own >= bound : own <= bound) return "met";
   return `missed by ${(Math.abs(own / bound - 1) * 100).toFixed(0)} %`;
 }
 
-/** Prints a table and whether its target is met. */
+function targetLine(
+  target: Target,
+  middles: Map<string, number>,
+  isRate: boolean,
+): string {
+  const { label, text, against, bound } = target;
+  const line = `Target: ${text}:`;
+  const own = middles.get(label)!;
+  if (against === undefined) {
+    return `${line} ${figure(own)}, ${verdict(own, bound, isRate)}`;
+  }
+  const others = against.filter((other) => middles.has(other))
+    .map((other) => middles.get(other)!);
+  if (others.length === 0) return `${line} nothing here to hold it against`;
+  const best = isRate ? Math.max(...others) : Math.min(...others);
+  const ratio = (own / best).toFixed(2);
+  return `${line} ${ratio}, ${verdict(own, best * bound, isRate)}`;
+}
+
+/** Prints a table and whether its targets are met. */
 export function printTable(table: Table): void {
-  const { title, unit, isRate, rows, target } = table;
-  const own = median(rows[0]!.samples);
+  const { title, unit, isRate, rows, columns, targets } = table;
+  const middles = new Map(
+    rows.map(({ label, samples }) => [label, median(samples)]),
+  );
   console.log(
     `\n${title}`.padEnd(43) + unit.padStart(14) + "lowest".padStart(14) +
-      "highest".padStart(14) + "this/it".padStart(10),
+      "highest".padStart(14) +
+      columns.map(({ title }) => title.padStart(10)).join(""),
   );
   for (const { label, samples } of rows) {
-    const middle = median(samples);
+    const middle = middles.get(label)!;
+    const ratios = columns.map((column) =>
+      (middles.get(column.label)! / middle).toFixed(2).padStart(10)
+    );
     console.log(
       label.padEnd(42) + figure(middle).padStart(14) +
         figure(Math.min(...samples)).padStart(14) +
-        figure(Math.max(...samples)).padStart(14) +
-        (own / middle).toFixed(2).padStart(10),
+        figure(Math.max(...samples)).padStart(14) + ratios.join(""),
     );
   }
-  const others = rows.filter(({ label }) => target.against.includes(label))
-    .map(({ samples }) => median(samples));
-  if (others.length === 0) {
-    console.log(`Target: ${target.text}: nothing here to hold it against`);
-    return;
+  for (const target of targets) {
+    console.log(targetLine(target, middles, isRate));
   }
-  const best = isRate ? Math.max(...others) : Math.min(...others);
-  console.log(
-    `Target: ${target.text}: ${(own / best).toFixed(2)}, ` +
-      verdict(own, best, isRate, target),
-  );
 }

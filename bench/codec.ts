@@ -13,7 +13,7 @@ import {
 } from "@msgpack/msgpack";
 import { decode as stdDecode, encode as stdEncode } from "@std/msgpack";
 import { ByteBuffer, json, msgpack } from "../codec.ts";
-import { LOG_LINE, logLines } from "./_log_line.ts";
+import { LOG_LINE, logLines } from "./_messages.mjs";
 
 /** How long one round lasts, and how many there are. */
 const ROUND_MS = 60;

@@ -71,3 +71,17 @@ Deno.test({
     assertThrows(() => duplexPair({ deadlockTimeout: 0 }), RangeError);
   },
 });
+
+Deno.test({
+  name: "duplexPair() numbers sends that waited for the hello one by one",
+  permissions: "none",
+  async fn() {
+    const [left, right] = duplexPair<number>({ windowMessages: 4 });
+    const numbers = Array.from({ length: 100 }, (_, index) => index);
+    // All of them wait: neither side has said hello yet.
+    const sends = numbers.map((number) => left.send(number));
+    for (const number of numbers) assertEquals(await right.receive(), number);
+    await Promise.all(sends);
+    await Promise.all([left.close(), right.close()]);
+  },
+});

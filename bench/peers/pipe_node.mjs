@@ -11,10 +11,10 @@ import { fork } from "node:child_process";
 import { once } from "node:events";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
-import { logLines, sendAll } from "./pipe_node_shared.mjs";
+import { logLines, MIB } from "../_messages.mjs";
+import { sendAll } from "./pipe_node_shared.mjs";
 
 const CHILD = fileURLToPath(new URL("./pipe_node_child.mjs", import.meta.url));
-const MIB = 2 ** 20;
 const [, , scenario, count, warm, serialization] = process.argv;
 
 function start(...args) {

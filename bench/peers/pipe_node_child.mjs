@@ -1,16 +1,16 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * The child of `pipe_node.mjs`, with the roles of `workers/pipe_worker.ts`.
+ * The child of `pipe_node.mjs`, with the roles of `workers/duplex_worker.ts`.
  *
  * @module
  */
 
 import process from "node:process";
-import { logLines, sendAll } from "./pipe_node_shared.mjs";
+import { logLines, MIB } from "../_messages.mjs";
+import { sendAll } from "./pipe_node_shared.mjs";
 
 const [, , role, what] = process.argv;
-const MIB = 2 ** 20;
 
 function weigh(message) {
   if (message instanceof Uint8Array) return message.length;

@@ -6,20 +6,6 @@
  * @module
  */
 
-/** The lines of `../_log_line.ts`. */
-export function logLines(count) {
-  return Array.from({ length: count }, (_, index) => ({
-    time: "2026-11-23T06:59:25.123Z",
-    level: "info",
-    message: `GET /page-${index}.html 200`,
-    host: "web-1",
-    pid: 4242 + index,
-    ms: 12.5,
-    bytes: 5120,
-    ok: true,
-  }));
-}
-
 /**
  * Sends as fast as the channel takes them: while `send` says that there is
  * room, nothing is waited for; once it says that there is none, the next

@@ -9,24 +9,7 @@ import multiprocessing
 import sys
 import time
 
-MIB = 2**20
-
-
-def log_lines(count):
-    """The lines of ../_log_line.ts."""
-    return [
-        {
-            "time": "2026-11-23T06:59:25.123Z",
-            "level": "info",
-            "message": f"GET /page-{index}.html 200",
-            "host": "web-1",
-            "pid": 4242 + index,
-            "ms": 12.5,
-            "bytes": 5120,
-            "ok": True,
-        }
-        for index in range(count)
-    ]
+from _messages import MIB, log_lines
 
 
 def echo(end):

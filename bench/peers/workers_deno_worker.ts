@@ -1,0 +1,28 @@
+// Copyright 2026 the Duplex authors. MIT license.
+
+/**
+ * The worker of `workers_deno.ts`; the query of its address says what it does.
+ *
+ * @module
+ */
+
+import { moving, serve } from "./_threads.mjs";
+
+/** The global scope of a Web Worker, as far as it is used here. */
+interface WorkerScope {
+  onmessage: ((event: MessageEvent) => void) | null;
+  postMessage(message: unknown, transfer?: Transferable[]): void;
+}
+
+const scope = globalThis as unknown as WorkerScope;
+const query = new URL(import.meta.url).search.slice(1);
+const isMoving = query.endsWith("-moved");
+
+serve({
+  post: isMoving
+    ? moving((message, transfer) => scope.postMessage(message, transfer))
+    : (message) => scope.postMessage(message),
+  listen(callback) {
+    scope.onmessage = ({ data }) => callback(data);
+  },
+}, query);
