@@ -87,8 +87,14 @@ const SPIN_TIME = 0.05;
 /** Looks at the rings between two looks at the clock, which costs ten of them. */
 const SPIN_LOOKS = 16;
 
-/** The most waits that go by without a spin after spins were in vain. */
-const MAX_SKIPPED = 63;
+/** How much the last spin counts in the share of spins that pay. */
+const SPIN_WEIGHT = 1 / 8;
+
+/** The share of spins that must pay for every wait to spin. */
+const MIN_PAYING = 1 / 2;
+
+/** Where too few pay, one wait in so many spins, to see whether that has changed. */
+const PROBE_INTERVAL = 32;
 
 /**
  * Makes two empty rings.
@@ -154,29 +160,26 @@ export function openRings(buffer: SharedArrayBuffer, offset = 0): RingMemory {
 }
 
 /**
- * Whether a spin is worth its time, from how the last ones went: after one that
- * was in vain the next wait does without, after the second the next three, and
- * so on; after one that paid, every wait tries. So a side whose far side takes
- * its time loses less than a microsecond a wait, and one that is answered at once
- * learns it soon.
+ * Whether a spin is worth its time, from how the last ones went. Between two
+ * threads that answer each other at once nearly all pay, and save what it costs
+ * to wake a thread. Where the far side takes its time, or both run on one core,
+ * where a spin only keeps the other from running, few do; then it is tried now
+ * and again, for less than two microseconds a wait.
  */
 export class SpinPolicy {
-  #skip = 0;
-  #left = 0;
+  #paying = 1;
+  #waits = 0;
 
   /** When a spin that begins now must end; 0 for none. */
   begin(): number {
-    if (this.#left > 0) {
-      this.#left--;
-      return 0;
-    }
-    return performance.now() + SPIN_TIME;
+    const isTried = this.#paying >= MIN_PAYING ||
+      ++this.#waits % PROBE_INTERVAL === 0;
+    return isTried ? performance.now() + SPIN_TIME : 0;
   }
 
   /** A spin has brought something, or has not. */
   end(paid: boolean): void {
-    this.#skip = paid ? 0 : Math.min(this.#skip * 2 + 1, MAX_SKIPPED);
-    this.#left = this.#skip;
+    this.#paying += ((paid ? 1 : 0) - this.#paying) * SPIN_WEIGHT;
   }
 }
 
@@ -339,7 +342,12 @@ export class RingEnd {
    * @returns Whether there is something to do.
    */
   waitSync(interest: number, timeout = Infinity): boolean {
-    if (this.isReady(interest) || this.#spinSync(interest)) return true;
+    return this.isReady(interest) || this.#spinSync(interest) ||
+      this.sleepSync(interest, timeout);
+  }
+
+  /** As {@linkcode RingEnd.waitSync}, without a spin. */
+  sleepSync(interest: number, timeout: number): boolean {
     const deadline = performance.now() + timeout;
     for (;;) {
       const bell = this.#arm(interest);

@@ -41,12 +41,6 @@ export class ShmSession<In = unknown, Out = In> extends Session<In, Out>
     this.#options = options;
   }
 
-  override send(message: Out, options?: SendOptions): Promise<void> {
-    // The credit for it may have come.
-    if (!this.hasRoom && this.#wire.isInTurn) this.#wire.poll();
-    return super.send(message, options);
-  }
-
   override trySend(message: Out, options?: SendOptions): boolean {
     return super.trySend(message, options) ||
       this.#wire.poll() && super.trySend(message, options);

@@ -18,7 +18,7 @@ import { encodeControl, type FrameWireOptions } from "./_frame_layout.ts";
 import { FrameParser } from "./_frame_parser.ts";
 import { checkSize, FrameQueue, LEAD } from "./_frame_queue.ts";
 import { type PortEnd, PostBox } from "./_port.ts";
-import { INTEREST, type RingEnd } from "./_ring.ts";
+import { INTEREST, type RingEnd, SpinPolicy } from "./_ring.ts";
 import type { Port } from "./_thread_scope.ts";
 import { settlesWithin } from "./_waiting.ts";
 import {
@@ -352,7 +352,7 @@ export class ShmWire implements Wire {
         return this.#onLost(undefined);
       }
       try {
-        if (await this.#spin()) continue;
+        if (await this.#spin() || this.#doze()) continue;
         await this.#ring.wait(INTEREST.bytes);
       } catch (error) {
         return this.#onError(error);
@@ -377,6 +377,14 @@ export class ShmWire implements Wire {
     } while (performance.now() < end);
     spin!.end(false);
     return false;
+  }
+
+  #nap = new SpinPolicy();
+  #doze(): boolean {
+    if (this.#nap.begin() === 0) return false;
+    const r = this.#ring.sleepSync(INTEREST.bytes, 0.05);
+    this.#nap.end(r);
+    return r;
   }
 
   /** Lets the event loop do what waits for it. */

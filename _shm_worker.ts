@@ -12,7 +12,7 @@ import { parentEnd } from "./_parent_thread.ts";
 import { openRings, RingEnd, SpinPolicy } from "./_ring.ts";
 import { ShmSession } from "./_shm_session.ts";
 import { ShmWire } from "./_shm_wire.ts";
-import type { ThreadScope } from "./_thread_scope.ts";
+import type { Port, ThreadScope } from "./_thread_scope.ts";
 import type { Duplex } from "./duplex.ts";
 
 /** Opens a worker's end of shared memory. */
@@ -20,23 +20,32 @@ export async function openParent(
   limits: SessionOptions,
   scope: ThreadScope,
 ): Promise<Duplex<unknown, unknown>> {
-  const buffer = await new Promise((resolve) => scope.port.listen(resolve));
+  let onMessage: (message: unknown) => void = () => {};
+  const buffer = await new Promise((resolve) => {
+    onMessage = resolve;
+    scope.port.listen((message) => onMessage(message));
+  });
   if (!(buffer instanceof SharedArrayBuffer)) {
     throw new ProtocolError(
       "Cannot open the parent: its first post must be shared memory",
     );
   }
   const ring = new RingEnd(openRings(buffer), "acceptor", new SpinPolicy());
+  const port: Port = {
+    postMessage: scope.port.postMessage,
+    listen: (listener) => onMessage = listener,
+  };
+  const end = parentEnd(scope, (): Promise<void> => session.close());
   const wire = new ShmWire(ring, {
-    port: scope.port,
-    end: parentEnd(scope, () => session.close()),
+    port,
+    end,
     exitError: (cause, unsent) =>
       new PeerExitError("The parent ended without a goodbye", {
         cause,
         unsent,
       }),
   }, limits);
-  const session = new ShmSession(wire, limits);
+  const session: ShmSession = new ShmSession(wire, limits);
   await session.open();
   return session;
 }

@@ -35,4 +35,5 @@ export * from "./parent.ts";
 export * from "./permissions.ts";
 export * from "./pipe.ts";
 export * from "./queue.ts";
+export * from "./shm.ts";
 export * from "./sync.ts";

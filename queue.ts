@@ -5,7 +5,7 @@
  * numbered, acknowledged. A worker that dies is replaced, and what it had not
  * handled is delivered again; nothing is lost.
  *
- * ```ts ignore
+ * ```ts
  * import { openQueue } from "@duplex/ipc/queue";
  * import { assertEquals } from "@std/assert";
  *
@@ -108,6 +108,10 @@ const DEFAULT_RESTART = 10_000;
  * worker, `delivery` of the duplex that {@linkcode parent} gives says of the
  * message received last which number it has and how often it was tried before.
  *
+ * So a worker that works on several messages at a time acknowledges all of them
+ * when it asks for one more or sends anything: do so only in workers that may
+ * lose what they have begun. The first of several answers acknowledges as well.
+ *
  * Messages are copied when they are sent. Beside the values that every duplex
  * carries, cycles and shared references arrive as they are, and a
  * `SharedArrayBuffer` as the same memory. What is in `transfer` moves to the
@@ -140,20 +144,24 @@ const DEFAULT_RESTART = 10_000;
  *   without `--unstable-worker-options` and `permissions` is not `"inherit"`.
  *
  * @example Two workers whose answers come in order
- * ```ts ignore
+ * ```ts
  * import { openQueue } from "@duplex/ipc/queue";
  * import { assertEquals } from "@std/assert";
  *
- * const script = "data:application/typescript," + encodeURIComponent(`
- *   import { parent } from "@duplex/ipc/parent";
- *   for await (const n of await parent<number>()) await main.send(n * n);
- * `);
- * await using squares = await openQueue<number>(script, {
+ * interface File {
+ *   size: number;
+ * }
+ *
+ * const script = new URL("./examples/demo_worker.ts", import.meta.url);
+ * await using files = await openQueue<File, string>(script, {
  *   workers: 2,
  *   ordered: true,
+ *   permissions: { read: ["./LICENSE", "./README.md"] },
  * });
- * for (const n of [1, 2, 3]) await squares.send(n);
- * assertEquals(await squares.receive(), 1);
+ * for (const path of ["LICENSE", "README.md"]) await files.send(path);
+ * for (const path of ["LICENSE", "README.md"]) {
+ *   assertEquals((await files.receive()).size, Deno.statSync(path).size);
+ * }
  * ```
  */
 export async function openQueue<In = unknown, Out = In>(

@@ -217,8 +217,8 @@ export async function openShm<In = unknown, Out = In>(
 }
 
 /** Waits for the worker's hello, up to `timeout` milliseconds. */
-async function openWithin(
-  session: ShmSession<unknown, never>,
+async function openWithin<In, Out>(
+  session: ShmSession<In, Out>,
   label: string,
   timeout: number,
 ): Promise<void> {

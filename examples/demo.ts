@@ -1,9 +1,9 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * The demonstration: every file of a folder goes through worker processes that
- * may read that folder and nothing else, over each transport, and the answers
- * are checked against the main process's own.
+ * The demonstration: every file of a folder goes through workers that may read
+ * that folder and nothing else, over each transport, and the answers are checked
+ * against the main process's own.
  *
  * ```sh
  * deno task demo [FOLDER] [--workers N]
@@ -15,6 +15,8 @@
  */
 
 import { openPipe } from "@duplex/ipc/pipe";
+import { openQueue } from "@duplex/ipc/queue";
+import { openShm } from "@duplex/ipc/shm";
 import {
   asError,
   describeFile,
@@ -44,6 +46,14 @@ const TRANSPORTS: readonly Transport[] = [
   {
     name: "pipe",
     open: (folder) => openPipe(WORKER, { permissions: { read: [folder] } }),
+  },
+  {
+    name: "queue",
+    open: (folder) => openQueue(WORKER, { permissions: { read: [folder] } }),
+  },
+  {
+    name: "shm",
+    open: (folder) => openShm(WORKER, { permissions: { read: [folder] } }),
   },
 ];
 

@@ -105,21 +105,24 @@ async function answerHonestly(path: string): Promise<Answer> {
   return await describeFile(path);
 }
 
-Deno.test("demo sends every file of a folder through processes", async () => {
+Deno.test("demo sends every file of a folder over every transport", async () => {
   await withFolder(async (folder) => {
     const { code, stdout, stderr } = await runDemo(folder, "--workers", "2");
     assertEquals(stderr, "");
     assertEquals(code, 0);
     assertStringIncludes(stdout, `5 files in ${folder}`);
-    const row = stdout.split("\n").find((line) => line.startsWith("pipe "));
-    const cells = row?.split(/ {2,}/) ?? [];
-    assertEquals(cells.slice(0, 2), ["pipe", "2"]);
-    assertEquals(cells.slice(3, 5), ["5", "0.00"]);
-    assertEquals(cells.at(-1), `read: ${folder}`);
-    assertStringIncludes(
-      stdout,
-      "pipe: a worker that asked for a file outside of the folder was refused",
-    );
+    for (const name of ["pipe", "queue", "shm"]) {
+      const lines = stdout.split("\n");
+      const row = lines.find((line) => line.startsWith(`${name} `));
+      const cells = row?.split(/ {2,}/) ?? [];
+      assertEquals(cells.slice(0, 2), [name, "2"]);
+      assertEquals(cells.slice(3, 5), ["5", "0.00"]);
+      assertEquals(cells.at(-1), `read: ${folder}`);
+      assertStringIncludes(
+        stdout,
+        `${name}: a worker that asked for a file outside of the folder was refused`,
+      );
+    }
     assertStringIncludes(stdout, "NotCapable");
     assertStringIncludes(
       stdout,
