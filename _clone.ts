@@ -36,7 +36,7 @@ type ErrorNote = [
 /** A message as it is posted. */
 export type Parcel = [message: unknown, errors: ErrorNote[]];
 
-/** What a value is taken to cost, beside the bytes of texts and buffers. */
+/** What a value is taken to cost, beside the bytes of texts and buffers: a word. */
 const VALUE_SIZE = 8;
 
 /**

@@ -123,7 +123,8 @@ export class PeerExitError extends ClosedError {
    */
   readonly signal: string | null;
   /**
-   * The last of what the peer wrote to its standard error, at most 4 KiB.
+   * The last of what the peer wrote to its standard error, at most 4 KiB; of a
+   * Web Worker, the error that it did not catch.
    *
    * @example Usage
    * ```ts

@@ -11,6 +11,7 @@
 import { receiveParcel } from "./_clone.ts";
 import type { ByteStream } from "./_byte_stream.ts";
 import { ProtocolError } from "./_errors.ts";
+import { PART_SIZE } from "./_frame_layout.ts";
 import type { Port } from "./_thread_scope.ts";
 import { Deque } from "./_waiting.ts";
 
@@ -72,9 +73,9 @@ const RESOLVED: Promise<void> = Promise.resolve();
  * bound a control frame would wait behind all of a huge message. Twice as much as
  * the largest part, so that the far side has one while the next is on its way.
  */
-const MAX_UNREAD = 512 * 1024;
+const MAX_UNREAD = 2 * PART_SIZE;
 
-/** Bytes that were read after which the far side is told. */
+/** Bytes that were read after which the far side is told: often enough that it need not wait. */
 const REPORT_SIZE = MAX_UNREAD / 4;
 
 /** A stream of bytes over a {@linkcode Port}. */

@@ -191,7 +191,7 @@ export class AnswerMerge {
     if (this.#finished.delete(number)) return true;
     for (const [link, open] of this.#open) {
       if (open !== number) continue;
-      if (link.isDone) this.#open.delete(link);
+      if (link.askIfDone()) this.#open.delete(link);
       return !this.#open.has(link);
     }
     return false;

@@ -32,7 +32,7 @@ const AHEAD_MS = 5;
 const MIN_AHEAD = 2;
 const MAX_AHEAD = 256;
 
-/** How much the latest time counts in the mean time of a message. */
+/** How much the latest time counts in the mean: ten messages forget the past. */
 const SMOOTHING = 0.3;
 
 /** Where a link brings what happens; a queue is one. */
@@ -159,6 +159,11 @@ export class Link {
   isStalled = false;
   /** Whether the worker has said goodbye. */
   hasEnded = false;
+  /**
+   * How many messages it had taken then. The last of them is handled if the
+   * script ends well; an error that leaves it says goodbye as well.
+   */
+  #held = 0;
   /** Whether this side has. */
   isClosing = false;
   /** Whether this link has come to its end, and why, where it was no goodbye. */
@@ -191,7 +196,7 @@ export class Link {
     this.#session.onRoom = () => this.#events.onProgress(this);
   }
 
-  /** Greets the worker, within `timeout` milliseconds. */
+  /** Greets the worker; who opens the link bounds the wait. */
   async open(): Promise<void> {
     await this.#session.open();
     this.#session.closed.then(
@@ -248,7 +253,7 @@ export class Link {
    * Whether the worker is through with every message that was acknowledged, and
    * all that it has to say to them has come. Where it is not, it tells when it is.
    */
-  get isDone(): boolean {
+  askIfDone(): boolean {
     const counts = this.#counts;
     if (counts === undefined || this.hasEnded || this.isGone) return true;
     if (((counts.asked - this.#handledCount) | 0) < 0) {
@@ -304,6 +309,9 @@ export class Link {
    * hand counts one attempt more, and was the cause, if there was one.
    */
   takeBack(): { unhandled: StoredMessage[]; inHand: number } {
+    if (this.error === undefined && this.isHolding) {
+      this.#onHandled((this.#held - this.#handledCount) | 0);
+    }
     let taken = this.#handledCount;
     if (this.#counts !== undefined) {
       const { asked, sent } = this.#counts;
@@ -319,6 +327,17 @@ export class Link {
     const inHand = Math.max(0, (taken - this.#handledCount) | 0);
     for (const message of unhandled.slice(0, inHand)) message.attempts++;
     return { unhandled, inHand };
+  }
+
+  /** Whether the worker said goodbye with a message in hand. */
+  get isHolding(): boolean {
+    return ((this.#held - this.#handledCount) | 0) > 0;
+  }
+
+  /** Lets a worker end that said goodbye with a message in hand, to see how. */
+  #hold(): void {
+    this.#held = this.#counts?.taken ?? 0;
+    if (this.isHolding) this.close().catch(() => {});
   }
 
   /** Tells the worker that this side waits for it to receive. */
@@ -362,6 +381,7 @@ export class Link {
       this.#counts = this.#readCounts();
     } else if (kind === KIND.goodbye) {
       this.hasEnded = true;
+      this.#hold();
     } else if (kind === KIND.abort) {
       // The session has dropped them.
       this.#answers.clear();

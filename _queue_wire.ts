@@ -37,10 +37,14 @@ import {
   type WireEvents,
 } from "./_wire.ts";
 
-/** A message that its workers died of. */
-export interface FailedMessage {
+/**
+ * A message that its workers died of.
+ *
+ * @typeParam Out The type of the messages sent.
+ */
+export interface FailedMessage<Out = unknown> {
   /** The message. */
-  readonly message: unknown;
+  readonly message: Out;
   /** Its number in the queue. */
   readonly number: number;
   /** How often a worker took it. */
@@ -201,7 +205,7 @@ export class QueueWire implements Wire, LinkEvents {
     const unsent = this.accounts.outbox.unsent();
     if (inTime) {
       throw new ClosedError(
-        `Cannot close a queue in good order: its workers said goodbye and left ${this.#store.count} messages`,
+        `Cannot close a queue in good order: its workers said goodbye before they had handled everything, messages left: ${this.#store.count}; see "unsent"`,
         { unsent },
       );
     }
@@ -377,7 +381,7 @@ export class QueueWire implements Wire, LinkEvents {
       return true;
     }
     // The answers before its own must be few, since they are put aside for it.
-    return link.leased === 0 && (!ordered || link.isDone);
+    return link.leased === 0 && (!ordered || link.askIfDone());
   }
 
   /** Ends the messages that a worker has handled. */
@@ -433,7 +437,7 @@ export class QueueWire implements Wire, LinkEvents {
   /** Whether every worker has said goodbye. */
   get #isOver(): boolean {
     return this.#restarting === 0 &&
-      this.#links.every((link) => link.hasEnded);
+      this.#links.every((link) => link.hasEnded && !link.isHolding);
   }
 
   /** Every worker has said goodbye, and all that they sent was handed on. */
@@ -465,20 +469,29 @@ export class QueueWire implements Wire, LinkEvents {
     const { onFailed } = this.#options;
     const { number, attempts } = message;
     if (onFailed === undefined) {
-      const times = attempts === 1 ? "once" : `${attempts} times`;
       this.#lose(
         new PeerExitError(
-          `Message ${number} was taken ${times} and its worker ended each time: ${error.message}; take such messages with "onFailed"`,
+          `Cannot deliver message ${number}: its worker ended at attempt ${attempts} of ${attempts}: ${error.message}; take such messages with "onFailed"`,
           { cause: error, stderr: error.stderr },
         ),
       );
       return false;
     }
-    try {
-      onFailed({ message: this.#decode(message), number, attempts, error });
-    } catch (cause) {
+    const onError = (cause: unknown) => {
       this.#answers.flushAll(this.#links);
       this.#events!.onFault(cause as Error);
+    };
+    try {
+      const failed = {
+        message: this.#decode(message),
+        number,
+        attempts,
+        error,
+      };
+      // It may be asynchronous, and its rejection nobody else would see.
+      Promise.resolve(onFailed(failed) as unknown).catch(onError);
+    } catch (cause) {
+      onError(cause);
       return false;
     }
     // It may have ended the queue.
@@ -520,7 +533,7 @@ export class QueueWire implements Wire, LinkEvents {
       this.#replace(cause, deaths + 1);
     } else {
       const { message } = cause as Error;
-      const text = `A worker ended and cannot be replaced: ${message}`;
+      const text = `Cannot replace a worker that ended: ${message}`;
       this.#replace(new PeerExitError(text, { cause }), Infinity);
     }
     this.#advance();

@@ -342,12 +342,7 @@ export class RingEnd {
    * @returns Whether there is something to do.
    */
   waitSync(interest: number, timeout = Infinity): boolean {
-    return this.isReady(interest) || this.#spinSync(interest) ||
-      this.sleepSync(interest, timeout);
-  }
-
-  /** As {@linkcode RingEnd.waitSync}, without a spin. */
-  sleepSync(interest: number, timeout: number): boolean {
+    if (this.isReady(interest) || this.#spinSync(interest)) return true;
     const deadline = performance.now() + timeout;
     for (;;) {
       const bell = this.#arm(interest);

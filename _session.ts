@@ -530,7 +530,6 @@ export class Session<In = unknown, Out = In>
     if (this.#failure !== undefined) throw this.#failure.error;
     if (this.#lost) return await this.#closed.promise;
     if (this.#finished) return;
-    this.#inbox.onAnswer();
     this.#inbox.onCredited();
     this.#control(KIND.goodbye, {
       sent: this.#outbox.sent,

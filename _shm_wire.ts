@@ -18,7 +18,7 @@ import { encodeControl, type FrameWireOptions } from "./_frame_layout.ts";
 import { FrameParser } from "./_frame_parser.ts";
 import { checkSize, FrameQueue, LEAD } from "./_frame_queue.ts";
 import { type PortEnd, PostBox } from "./_port.ts";
-import { INTEREST, type RingEnd, SpinPolicy } from "./_ring.ts";
+import { INTEREST, type RingEnd } from "./_ring.ts";
 import type { Port } from "./_thread_scope.ts";
 import { settlesWithin } from "./_waiting.ts";
 import {
@@ -43,6 +43,11 @@ const TURN = 2;
 const SPIN_LOOKS = 8;
 
 const NOTHING: Transferable[] = [];
+
+/** A word of this thread alone, to sleep on. */
+const nobody: Int32Array<SharedArrayBuffer> = new Int32Array(
+  new SharedArrayBuffer(4),
+);
 
 /** What is at the far end of the rings. */
 export interface ShmPeer {
@@ -352,7 +357,7 @@ export class ShmWire implements Wire {
         return this.#onLost(undefined);
       }
       try {
-        if (await this.#spin() || this.#doze()) continue;
+        if (await this.#spin()) continue;
         await this.#ring.wait(INTEREST.bytes);
       } catch (error) {
         return this.#onError(error);
@@ -379,17 +384,12 @@ export class ShmWire implements Wire {
     return false;
   }
 
-  #nap = new SpinPolicy();
-  #doze(): boolean {
-    if (this.#nap.begin() === 0) return false;
-    const r = this.#ring.sleepSync(INTEREST.bytes, 0.05);
-    this.#nap.end(r);
-    return r;
-  }
-
   /** Lets the event loop do what waits for it. */
   async #turn(): Promise<void> {
-    await new Promise((resolve) => setImmediate(resolve));
+    // The first immediate of a thread costs 5 ms, and each twice of this.
+    const sleep = Atomics.waitAsync(nobody, 0, 0);
+    Atomics.notify(nobody, 0);
+    await sleep.value;
     this.#turnEnds = performance.now() + TURN;
   }
 

@@ -43,12 +43,14 @@ export interface ThreadOptions {
    */
   permissions?: Permissions;
   /**
-   * Bytes of each worker's JavaScript heap. A worker that is found to hold more
-   * ends. It is looked at ten times a second, when the worker comes to its event
-   * loop; one that fills its heap in one go ends the process. The default leaves
-   * room below the 4 GiB that Deno gives a worker where the machine has 16.
+   * Bytes of each worker's JavaScript heap, at most what Deno gives it: 4 GiB on
+   * a machine with 16, less on a smaller one, more with
+   * `--v8-flags=--max-old-space-size`. A worker that is found to hold more ends.
+   * It is looked at ten times a second, when the worker comes to its event loop;
+   * one that fills its heap in one go ends the process. The default leaves a
+   * quarter for what grows between two looks.
    *
-   * @default {3221225472}
+   * @default {three quarters of what Deno gives it}
    */
   memory?: number;
   /**
@@ -59,7 +61,15 @@ export interface ThreadOptions {
   timeout?: number;
 }
 
-const DEFAULT_MEMORY = 3 * 2 ** 30;
+/** {@linkcode ThreadOptions} with their defaults. */
+export interface CompleteThreadOptions {
+  readonly permissions: Permissions;
+  readonly memory: number | undefined;
+  readonly timeout: number;
+}
+
+/** As {@linkcode ThreadOptions.memory}: the share of the heap that Deno gives. */
+const DEFAULT_MEMORY_SHARE = 3 / 4;
 
 /** As {@linkcode ThreadOptions.timeout}: what a start on a busy machine takes, a hundred times over. */
 const DEFAULT_TIMEOUT = 10_000;
@@ -72,15 +82,27 @@ const DEFAULT_TIMEOUT = 10_000;
 export function threadOptions(
   action: string,
   options: ThreadOptions,
-): Required<ThreadOptions> {
+): CompleteThreadOptions {
   const {
     permissions = "none",
-    memory = DEFAULT_MEMORY,
+    memory,
     timeout = DEFAULT_TIMEOUT,
   } = options;
-  checkPositive(action, "memory", memory, { most: Number.MAX_SAFE_INTEGER });
+  checkPositive(action, "memory", memory ?? 1);
   checkPositive(action, "timeout", timeout);
   return { permissions, memory, timeout };
+}
+
+/** The bytes that a worker's heap may hold. */
+async function memoryLimit(
+  action: string,
+  memory: number | undefined,
+): Promise<number> {
+  const { getHeapStatistics } = await import("node:v8");
+  const { heap_size_limit: most } = getHeapStatistics();
+  if (memory === undefined) return Math.floor(most * DEFAULT_MEMORY_SHARE);
+  checkPositive(action, "memory", memory, { most });
+  return Math.ceil(memory);
 }
 
 /** A Web Worker that runs a script. */
@@ -128,11 +150,11 @@ export class Thread {
     action: string,
     transport: string,
     script: string | URL,
-    { permissions, memory }: Required<ThreadOptions>,
+    { permissions, memory }: CompleteThreadOptions,
   ): Promise<Thread> {
     const url = scriptUrl(action, script);
     const granted = await threadPermissions(action, permissions);
-    const lock = threadName(transport, Math.ceil(memory));
+    const lock = threadName(transport, await memoryLimit(action, memory));
     const worker = new Worker(url, { type: "module", name: lock, ...granted });
     return new Thread(nameOf(url), worker, lock);
   }
@@ -166,8 +188,22 @@ export class Thread {
     );
   }
 
-  /** Ends the worker after both goodbyes, within `timeout` milliseconds. */
+  /**
+   * Ends the worker after both goodbyes, within `timeout` milliseconds twice.
+   *
+   * @throws {PeerExitError} If its script ended with an error: what leaves an
+   *   `await using` block says goodbye first.
+   */
   async close(timeout: number): Promise<void> {
+    await this.#leave(timeout);
+    if (this.#error === "") return;
+    throw new PeerExitError(
+      `The worker "${this.label}" ended with an error: ${this.#error}`,
+      { stderr: this.#error },
+    );
+  }
+
+  async #leave(timeout: number): Promise<void> {
     // One that never listened has nothing to say.
     if (this.#unposted === undefined) {
       const gone = Promise.race([this.#gone.promise, this.#ended.promise]);
@@ -178,7 +214,7 @@ export class Thread {
 
   /** Ends the worker once it has heard of the end, or after a grace. */
   async destroy(): Promise<void> {
-    await this.close(GRACE);
+    await this.#leave(GRACE);
   }
 
   /**

@@ -1,9 +1,9 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * The worker's own end, whichever transport started it. A worker script imports
- * this file and nothing else of the package; it loads what a worker needs and
- * asks for no permission.
+ * The worker's own end, whichever transport started it. It loads what a worker
+ * needs and asks for no permission; a worker may import `@duplex/ipc/sync` beside
+ * it, and nothing else of the package.
  *
  * ```ts ignore
  * import { parent } from "@duplex/ipc/parent";
@@ -15,12 +15,13 @@
  * @module
  */
 
+import { type SessionOptions, sessionOptions } from "./_hello.ts";
 import { enterThread } from "./_thread_scope.ts";
 import type { Delivery } from "./_queue_lease.ts";
 import type { Duplex, DuplexOptions } from "./duplex.ts";
+import type { ShmDuplex } from "./shm.ts";
 
 export type { Delivery };
-import { type SessionOptions, sessionOptions } from "./_hello.ts";
 
 /**
  * The worker's own end of a {@linkcode Duplex}.
@@ -35,9 +36,18 @@ export interface ParentDuplex<In = unknown, Out = In> extends Duplex<In, Out> {
    * thing twice looks here.
    */
   readonly delivery?: Delivery | undefined;
+  /**
+   * Sends a message and blocks the thread meanwhile, where the worker was opened
+   * with {@linkcode openShm}.
+   */
+  sendSync?: ShmDuplex<In, Out>["sendSync"];
+  /**
+   * Takes the next message and blocks the thread until there is one, where the
+   * worker was opened with {@linkcode openShm}.
+   */
+  receiveSync?: ShmDuplex<In, Out>["receiveSync"];
 }
 
-/** The Web Worker that this runs in, if it is one of this package's. */
 const thread = enterThread();
 
 /** What its transport needs, which loads while the script does. */
@@ -63,7 +73,10 @@ let opened: Promise<Duplex<unknown, unknown>> | undefined;
  * parent says goodbye, and answers then. `close` waits for the parent's goodbye
  * as long as the parent lives: `closeTimeout` is `Infinity` by default here. An
  * error that leaves an `await using` block says goodbye first; the parent learns
- * of it when the process exits. Catch it and call `abort` to tell it at once.
+ * of it when the script ends. Catch it and call `abort` to tell it at once.
+ *
+ * A Web Worker is terminated once both sides have said goodbye: what it has to do
+ * must be done before it closes the duplex.
  *
  * Requires no permission.
  *
@@ -75,7 +88,8 @@ let opened: Promise<Duplex<unknown, unknown>> | undefined;
  * @throws {TypeError} If the program was not opened as a worker.
  * @throws {RangeError} If an option is out of range.
  * @throws {PeerExitError} If the parent ended before its hello.
- * @throws {ProtocolError} If standard input does not begin with a hello.
+ * @throws {ProtocolError} If the parent breaks the protocol, or speaks no codec of
+ *   this side's.
  *
  * @example A worker and its parent
  * ```ts

@@ -34,8 +34,13 @@ import type { Duplex, DuplexOptions } from "./duplex.ts";
 
 export type { FailedMessage, ThreadOptions };
 
-/** Options for {@linkcode openQueue}. */
-export interface QueueOptions extends DuplexOptions, ThreadOptions {
+/**
+ * Options for {@linkcode openQueue}.
+ *
+ * @typeParam Out The type of the messages sent.
+ */
+export interface QueueOptions<Out = unknown>
+  extends DuplexOptions, ThreadOptions {
   /**
    * How many workers run the script. A message goes to the one that has the
    * least to do.
@@ -44,7 +49,7 @@ export interface QueueOptions extends DuplexOptions, ThreadOptions {
    */
   workers?: number;
   /**
-   * Messages that the queue holds, waiting or being worked on, before a send
+   * Messages, not bytes, that the queue holds, waiting or being worked on, before a send
    * waits. Without it, as many as all workers together take ahead; the bytes that
    * they take ahead bound it in any case.
    *
@@ -64,12 +69,14 @@ export interface QueueOptions extends DuplexOptions, ThreadOptions {
    * Milliseconds for the replacement of a worker that died to start and say
    * hello; 0 replaces none, and the queue fails when its last worker has died.
    *
-   * @default {10000}
+   * @default {`timeout`}
    */
   restart?: number;
   /**
-   * How often a message is given to a worker that dies of it, at most 255. It is
-   * then given to `onFailed`.
+   * How often a message is given to workers that die with it in hand, or before
+   * its answer has left; at most 255. It is then given to `onFailed`. A message
+   * that was tried before is given to a worker that has no other, so from 2 up
+   * only what is the cause itself fails.
    *
    * @default {3}
    */
@@ -77,9 +84,10 @@ export interface QueueOptions extends DuplexOptions, ThreadOptions {
   /**
    * Takes messages that workers died of `attempts` times. Without it such a
    * message ends the queue with {@linkcode PeerExitError}, and stands in its
-   * `unsent`. An error that it throws ends the queue.
+   * `unsent`. An error that it throws or rejects with ends the queue; the queue
+   * does not wait for it.
    */
-  onFailed?: (failed: FailedMessage) => void;
+  onFailed?: (failed: FailedMessage<Out>) => void;
 }
 
 /**
@@ -95,9 +103,6 @@ const ACTION = "Cannot open a queue";
 /** As {@linkcode QueueOptions.attempts}: one for bad luck, and one to be sure. */
 const DEFAULT_ATTEMPTS = 3;
 
-/** As {@linkcode QueueOptions.restart}: as long as the first start may take. */
-const DEFAULT_RESTART = 10_000;
-
 /**
  * Starts a worker script in Web Workers and opens a duplex to them.
  *
@@ -111,6 +116,9 @@ const DEFAULT_RESTART = 10_000;
  * So a worker that works on several messages at a time acknowledges all of them
  * when it asks for one more or sends anything: do so only in workers that may
  * lose what they have begun. The first of several answers acknowledges as well.
+ * A goodbye does if the script then ends well: a message that a worker throws at
+ * is delivered again, also where the error leaves an `await using` block. An
+ * `abort` by one worker ends the queue with all its workers, with its reason.
  *
  * Messages are copied when they are sent. Beside the values that every duplex
  * carries, cycles and shared references arrive as they are, and a
@@ -136,7 +144,8 @@ const DEFAULT_RESTART = 10_000;
  * @returns The duplex, when all workers have said hello.
  * @throws {Deno.errors.NotCapable} If the caller does not hold a permission that
  *   it grants.
- * @throws {PeerExitError} If a worker ended before its hello.
+ * @throws {PeerExitError} If a worker ended before its hello, also because its
+ *   script cannot be read.
  * @throws {ProtocolError} If a worker speaks no codec of this side's.
  * @throws {DOMException} If a worker did not say hello in time ("TimeoutError").
  * @throws {RangeError} If an option is out of range.
@@ -166,23 +175,28 @@ const DEFAULT_RESTART = 10_000;
  */
 export async function openQueue<In = unknown, Out = In>(
   script: string | URL,
-  options: QueueOptions = {},
+  options: QueueOptions<Out> = {},
 ): Promise<QueueDuplex<In, Out>> {
+  const own = threadOptions(ACTION, options);
   const {
     workers = 1,
     capacity,
     ordered = false,
-    restart = DEFAULT_RESTART,
+    restart = own.timeout,
     attempts = DEFAULT_ATTEMPTS,
     onFailed,
   } = options;
-  const own = threadOptions(ACTION, options);
   const limits: SessionOptions = {
     ...sessionOptions(ACTION, options),
     role: "opener",
     name: "main",
   };
   checkPositive(ACTION, "workers", workers, { whole: true });
+  if (typeof ordered !== "boolean") {
+    throw new TypeError(
+      `${ACTION} as "ordered" must be a boolean: current value is ${ordered}`,
+    );
+  }
   checkPositive(ACTION, "capacity", capacity ?? 1, { whole: true });
   checkPositive(ACTION, "attempts", attempts, {
     whole: true,
@@ -201,7 +215,7 @@ export async function openQueue<In = unknown, Out = In>(
     ordered,
     attempts,
     restart,
-    onFailed,
+    onFailed: onFailed as QueueOptions["onFailed"],
     timeout: own.timeout,
     async openLink(events, timeout, signal) {
       const thread = await Thread.start(ACTION, "queue", script, {

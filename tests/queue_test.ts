@@ -510,3 +510,28 @@ test("openQueue() ends a worker that posts what is no frame", async () => {
   const error = await assertRejects(() => queue.closed, ProtocolError);
   assert(error.message.length > 0);
 });
+
+for (const workers of [1, 2, 3]) {
+  Deno.test({
+    name: `openQueue() hands back what ${workers} workers throw at, goodbye or not`,
+    permissions: READ,
+    fn: () =>
+      within((async () => {
+        const failed: unknown[] = [];
+        const queue = await openQueue<number>(workerUrl("queue_throws"), {
+          workers,
+          attempts: 2,
+          onFailed: ({ message, attempts, error }) => {
+            assertStringIncludes(error.message, "No fives");
+            failed.push([message, attempts]);
+          },
+        });
+        for (let number = 0; number < 10; number++) await queue.send(number);
+        const answers = [];
+        while (answers.length < 9) answers.push(await queue.receive());
+        await queue.close();
+        assertEquals(answers.sort(), [0, 1, 2, 3, 4, 6, 7, 8, 9]);
+        assertEquals(failed, [[5, 2]]);
+      })()),
+  });
+}
