@@ -96,6 +96,11 @@ export function checkPositive(
   value: number,
   { whole = false, most = Infinity } = {},
 ): void {
+  if (typeof value !== "number") {
+    throw new TypeError(
+      `${action} as "${name}" must be a number: current value is ${value}`,
+    );
+  }
   if (value > 0 && value <= most && (!whole || Number.isInteger(value))) return;
   const kind = whole ? "whole number" : "number";
   const limit = most === Infinity ? "" : ` up to ${most}`;

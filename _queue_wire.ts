@@ -128,6 +128,8 @@ export class QueueWire implements Wire, LinkEvents {
   #saidGoodbye = false;
   #destroyed = false;
   #isStalled = false;
+  /** Whether a worker that died is not replaced yet. */
+  #isReplacing = false;
   /** How a worker ended that is not replaced. */
   #loss: PeerExitError | undefined;
 
@@ -254,9 +256,7 @@ export class QueueWire implements Wire, LinkEvents {
     } else if (this.#peer === undefined) {
       this.#failToOpen(error);
     } else if (isDeath(error)) {
-      if (!this.#takeBack(unhandled, error)) return;
-      this.#replace(error, link.deaths + (inHand > 0 ? 0 : 1));
-      this.#advance();
+      this.#onDeath(unhandled, error, link.deaths + (inHand > 0 ? 0 : 1));
     } else {
       this.#answers.flushAll(this.#links);
       if (error instanceof ProtocolError) return this.#events!.onFault(error);
@@ -340,7 +340,7 @@ export class QueueWire implements Wire, LinkEvents {
   #advance(): void {
     // What is handed on may be taken at once, which makes room and leads here.
     if (this.#peer === undefined || this.#destroyed) return;
-    if (this.#answers.isPulling) return;
+    if (this.#answers.isPulling || this.#isReplacing) return;
     const { head } = this.#answers;
     this.#answers.pull(this.#links, this.#store.next?.number, this.#isOver);
     if (this.#answers.head > head) this.#tellRoom();
@@ -430,8 +430,15 @@ export class QueueWire implements Wire, LinkEvents {
     const others = this.#restarting > 0 ||
       this.#links.some((link) => !link.hasEnded);
     for (const link of this.#links) {
-      if (all || (others && link.hasEnded)) link.close().catch(() => {});
+      const isFree = all && !this.#isNeeded(link);
+      if (isFree || (others && link.hasEnded)) link.close().catch(() => {});
     }
+  }
+
+  /** Whether a worker may have to take what another one drops. */
+  #isNeeded(link: Link): boolean {
+    return this.#options.restart === 0 &&
+      this.#links.some((other) => other !== link && other.leased > 0);
   }
 
   /** Whether every worker has said goodbye. */
@@ -503,6 +510,20 @@ export class QueueWire implements Wire, LinkEvents {
   }
 
   /** Starts another worker in place of one that died, if there is use for it. */
+  #onDeath(
+    unhandled: StoredMessage[],
+    error: PeerExitError,
+    deaths: number,
+  ): void {
+    // Who is handed a message back may close the queue, or receive from it.
+    this.#isReplacing = true;
+    const goesOn = this.#takeBack(unhandled, error);
+    this.#isReplacing = false;
+    if (!goesOn) return;
+    this.#replace(error, deaths);
+    this.#advance();
+  }
+
   #replace(error: PeerExitError, deaths: number): void {
     const { attempts, restart } = this.#options;
     const hasWork = this.#store.waiting > 0 || !this.#closing;

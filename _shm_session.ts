@@ -17,6 +17,17 @@ import { type ControlFields, type ControlKind, KIND } from "./_wire.ts";
 import type { ReceiveOptions, ReceiveResult, SendOptions } from "./duplex.ts";
 import type { ReceiveSyncOptions, SendSyncOptions, ShmDuplex } from "./shm.ts";
 
+/** A blocking send that waits for room. */
+interface Blocked {
+  /** What had gone through when something last did, and when that was. */
+  moved: number;
+  since: number;
+  /** Whether the far side was told that this one waits in vain. */
+  told: boolean;
+  /** Whether the far side did so too. */
+  isDeadlock: boolean;
+}
+
 /** A {@linkcode ShmDuplex}. */
 export class ShmSession<In = unknown, Out = In> extends Session<In, Out>
   implements ShmDuplex<In, Out> {
@@ -26,6 +37,7 @@ export class ShmSession<In = unknown, Out = In> extends Session<In, Out>
   readonly #options: SessionOptions;
   /** Whether the far side waits in vain for this one to receive. */
   #isPeerStalled = false;
+  #blocked: Blocked | undefined;
 
   /**
    * @param wire What carries the frames.
@@ -60,14 +72,14 @@ export class ShmSession<In = unknown, Out = In> extends Session<In, Out>
     const { timeout = Infinity, transfer = [] } = options;
     checkPositive("Cannot send", "timeout", timeout);
     const deadline = performance.now() + timeout;
-    const stall = { since: performance.now(), moved: -1, told: false };
     while (!super.trySend(message, { transfer })) {
       if (this.isSendClosed()) throw this.sendError();
       this.#throwIfLost();
       if (this.#wire.poll()) continue;
-      const patience = this.#watchStall(stall);
+      const patience = this.#watchStall();
       const left = deadline - performance.now();
       if (left <= 0) {
+        this.#blocked = undefined;
         throw new DOMException(
           `Cannot send: the far side has not made room within ${timeout} ms`,
           "TimeoutError",
@@ -75,6 +87,7 @@ export class ShmSession<In = unknown, Out = In> extends Session<In, Out>
       }
       this.#wire.waitSync(Math.min(left, patience));
     }
+    this.#blocked = undefined;
     // It is sent; what of it is not in the ring yet goes there now, since the
     // event loop may not come to do it.
     while (this.#wire.isPending && this.#wire.loss === undefined) {
@@ -113,6 +126,10 @@ export class ShmSession<In = unknown, Out = In> extends Session<In, Out>
     super.onControl(kind, fields);
     if (kind === KIND.stall) {
       this.#isPeerStalled = fields.taken === this.#inbox.credited;
+      // At once: it may take it back in the next frame, having noticed first.
+      if (this.#isPeerStalled && this.#blocked?.told) {
+        this.#blocked.isDeadlock = true;
+      }
     } else if (kind === KIND.credit) {
       this.#isPeerStalled = false;
     }
@@ -130,28 +147,31 @@ export class ShmSession<In = unknown, Out = In> extends Session<In, Out>
    * Tells the far side that this one waits in vain, once it has for long enough.
    * Returns milliseconds until it is to be asked again.
    */
-  #watchStall(
-    stall: { since: number; moved: number; told: boolean },
-  ): number {
+  #watchStall(): number {
     const { deadlockTimeout, name } = this.#options;
+    const now = performance.now();
     const moved = this.#outbox.acknowledged + this.#inbox.taken;
-    if (moved !== stall.moved) {
-      stall.moved = moved;
-      stall.since = performance.now();
-      stall.told = false;
+    const blocked = this.#blocked ??= {
+      moved,
+      since: now,
+      told: false,
+      isDeadlock: false,
+    };
+    if (moved !== blocked.moved) {
+      Object.assign(blocked, { moved, since: now, told: false });
     }
-    const left = stall.since + deadlockTimeout - performance.now();
+    const left = blocked.since + deadlockTimeout - now;
     if (left > 0) return left;
-    if (this.peer !== undefined && !stall.told) {
-      stall.told = true;
+    if (this.peer !== undefined && !blocked.told) {
+      blocked.told = true;
+      blocked.isDeadlock = this.#isPeerStalled;
       this.notifyStall();
     }
-    if (this.#isPeerStalled) {
-      this.#isPeerStalled = false;
-      throw new DeadlockError(
-        `Cannot send: "${name}" and "${this.peer?.name}" both wait for the other to receive, ${this.#outbox.length} messages are in flight; receive while sending, or take turns`,
-      );
-    }
-    return Infinity;
+    if (!blocked.isDeadlock) return Infinity;
+    this.#isPeerStalled = false;
+    this.#blocked = undefined;
+    throw new DeadlockError(
+      `Cannot send: "${name}" and "${this.peer?.name}" both wait for the other to receive, ${this.#outbox.length} messages are in flight; receive while sending, or take turns`,
+    );
   }
 }

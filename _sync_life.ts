@@ -39,6 +39,8 @@ interface Identity {
   users: number;
   /** Frees the Web Lock. */
   readonly end: () => void;
+  /** Whether that is to be thought of already at the end of the task. */
+  isEnding: boolean;
 }
 
 let identity: Identity | undefined;
@@ -73,7 +75,7 @@ function identify(): Identity {
   const id = (random! >>> 1) || 1;
   const { promise, resolve } = Promise.withResolvers<void>();
   const granted = request(id, undefined, () => promise);
-  return granted ? { id, users: 0, end: resolve } : identify();
+  return granted ? { id, users: 0, end: resolve, isEnding: false } : identify();
 }
 
 /** Gives this thread its number until {@linkcode release} was called as often. */
@@ -86,8 +88,11 @@ export function claim(): number {
 /** Gives the number up, unless it is claimed again before the next task. */
 export function release(): void {
   const released = identity!;
-  if (--released.users > 0) return;
+  if (--released.users > 0 || released.isEnding) return;
+  // Once a task, however often: a thread that blocks may never come to its end.
+  released.isEnding = true;
   queueMicrotask(() => {
+    released.isEnding = false;
     if (released.users > 0 || identity !== released) return;
     identity = undefined;
     released.end();

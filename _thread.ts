@@ -34,6 +34,9 @@ import type { Permissions } from "./permissions.ts";
  */
 const GRACE = 1_000;
 
+/** Milliseconds in which a worker that is terminated is gone, unless it is busy. */
+const LAST_MOMENT = 200;
+
 /** Options for transports whose workers are Web Workers. */
 export interface ThreadOptions {
   /**
@@ -155,8 +158,8 @@ export class Thread {
     const url = scriptUrl(action, script);
     const granted = await threadPermissions(action, permissions);
     const lock = threadName(transport, await memoryLimit(action, memory));
-    const worker = new Worker(url, { type: "module", name: lock, ...granted });
-    return new Thread(nameOf(url), worker, lock);
+    const options = { type: "module", name: lock, ...granted } as const;
+    return new Thread(nameOf(url), startWorker(action, url, options), lock);
   }
 
   /** Settles when the worker has ended, for whatever reason. Never rejects. */
@@ -189,7 +192,7 @@ export class Thread {
   }
 
   /**
-   * Ends the worker after both goodbyes, within `timeout` milliseconds twice.
+   * Ends the worker after both goodbyes, within `timeout` milliseconds.
    *
    * @throws {PeerExitError} If its script ended with an error: what leaves an
    *   `await using` block says goodbye first.
@@ -209,7 +212,7 @@ export class Thread {
       const gone = Promise.race([this.#gone.promise, this.#ended.promise]);
       await settlesWithin(gone, Math.min(timeout, GRACE));
     }
-    await this.terminate(timeout);
+    await this.#terminate();
   }
 
   /** Ends the worker once it has heard of the end, or after a grace. */
@@ -218,14 +221,13 @@ export class Thread {
   }
 
   /**
-   * Ends the worker now, and waits up to `timeout` milliseconds until it is gone.
-   * Deno cannot end a worker that never comes to its event loop: it goes on until
-   * the process ends, with nobody to talk to.
+   * Ends the worker now. Deno cannot end one that never comes to its event loop:
+   * it goes on until the process ends, with nobody to talk to.
    */
-  async terminate(timeout: number): Promise<void> {
+  async #terminate(): Promise<void> {
     this.#worker.terminate();
     if (this.#watch === undefined) return this.#onEnd();
-    await settlesWithin(this.#ended.promise, Math.min(timeout, GRACE));
+    await settlesWithin(this.#ended.promise, LAST_MOMENT);
     this.#onEnd();
     this.#watch.abort();
   }
@@ -257,6 +259,21 @@ export class Thread {
   #onEnd(): void {
     this.#isEnded = true;
     this.#ended.resolve();
+  }
+}
+
+/** Starts a worker; what Deno finds wrong with its options is told as such. */
+function startWorker(action: string, url: URL, options: WorkerOptions): Worker {
+  try {
+    return new Worker(url, options);
+  } catch (cause) {
+    if ((cause as Error).name === "NotCapable") throw cause;
+    throw new TypeError(
+      `${action} as Deno does not take the permissions: ${
+        (cause as Error).message
+      }`,
+      { cause },
+    );
   }
 }
 

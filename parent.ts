@@ -76,14 +76,17 @@ let opened: Promise<Duplex<unknown, unknown>> | undefined;
  * of it when the script ends. Catch it and call `abort` to tell it at once.
  *
  * A Web Worker is terminated once both sides have said goodbye: what it has to do
- * must be done before it closes the duplex.
+ * must be done before it closes the duplex. Import this module with a static
+ * import there: otherwise nothing tells when the script has come to its end, and
+ * the parent's goodbye is answered at once.
  *
  * Requires no permission.
  *
  * @typeParam In The type of the messages received.
  * @typeParam Out The type of the messages sent.
  *
- * @param options Limits of this end. Only the first call's count.
+ * @param options Limits of this end. Only the first call's count, and its
+ *   failure is that of all.
  * @returns The duplex, when the parent has said hello.
  * @throws {TypeError} If the program was not opened as a worker.
  * @throws {RangeError} If an option is out of range.

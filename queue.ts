@@ -197,7 +197,9 @@ export async function openQueue<In = unknown, Out = In>(
       `${ACTION} as "ordered" must be a boolean: current value is ${ordered}`,
     );
   }
-  checkPositive(ACTION, "capacity", capacity ?? 1, { whole: true });
+  if (capacity !== undefined) {
+    checkPositive(ACTION, "capacity", capacity, { whole: true });
+  }
   checkPositive(ACTION, "attempts", attempts, {
     whole: true,
     most: MAX_ATTEMPTS,

@@ -1,0 +1,16 @@
+// Copyright 2026 the Duplex authors. MIT license.
+
+/**
+ * A worker that answers numbers, and dies of a 5 that was not tried before.
+ *
+ * @module
+ */
+
+import { parent } from "../../parent.ts";
+
+const main = await parent<number>();
+for await (const number of main) {
+  if (number === 5 && main.delivery?.attempts === 0) Deno.exit(1);
+  await main.send(number);
+}
+await main.close();
