@@ -131,7 +131,7 @@ export class FrameWriter {
         const written = this.#stream.write(bytes);
         // The next batch fills while this one is written; but not before the
         // message that began the write is accounted for.
-        if (queue.takeDrained() && !this.#beginning) this.onDrain();
+        if (!this.#beginning && queue.takeDrained()) this.onDrain();
         await written;
         queue.written();
         if (queue.takeDrained()) this.onDrain();

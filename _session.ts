@@ -51,8 +51,8 @@ import type {
 } from "./duplex.ts";
 
 const RESOLVED: Promise<void> = Promise.resolve();
-const EMPTY: { readonly state: "empty" } = Object.freeze({ state: "empty" });
-const CLOSED: { readonly state: "closed" } = Object.freeze({ state: "closed" });
+const EMPTY = Object.freeze({ state: "empty" } as const);
+const CLOSED = Object.freeze({ state: "closed" } as const);
 
 /** A message that waits for room. */
 interface Unsent<Out> {
@@ -184,9 +184,11 @@ export class Session<In = unknown, Out = In>
     const signal = options?.signal;
     if (signal?.aborted) return Promise.reject(signal.reason);
     if (this.#senders.length > 0 || !this.hasRoom) {
+      // In line first: Deno runs what waits while it loads its first timer.
+      const sent = this.#senders.wait({ message, options }, signal);
       this.#stall.block();
-      this.#holdUnlessAwaited(true);
-      return this.#senders.wait({ message, options }, signal);
+      this.#holdUnlessAwaited(this.#senders.length > 0);
+      return sent;
     }
     try {
       this.#post(message, options);
@@ -319,7 +321,7 @@ export class Session<In = unknown, Out = In>
       this.#finish();
       return;
     }
-    this.#wire.diagnose(cause, this.#unsent()).then(
+    this.#wire.diagnose(cause, this.#outbox.unsent()).then(
       (error) => this.fail(error),
       (error) => this.fail(error),
     );
@@ -421,7 +423,7 @@ export class Session<In = unknown, Out = In>
     const error = this.#heardGoodbye
       ? new ClosedError(
         `Cannot send: "${peer}" has said goodbye and takes nothing more, ${counts}`,
-        { unsent: this.#unsent() },
+        { unsent: this.#outbox.unsent() },
       )
       : new DeadlockError(
         `Cannot send: "${this.#options.name}" and "${peer}" both wait for the other to receive, ${counts}; receive while sending, or take turns`,
@@ -430,15 +432,11 @@ export class Session<In = unknown, Out = In>
     this.#onSendersGone();
   }
 
-  #unsent(): unknown[] {
-    return this.#outbox.unsent();
-  }
-
   /** Why nothing more can be sent. */
   protected sendError(): unknown {
     if (this.#failure === undefined) {
       return new ClosedError("Cannot send to a closed duplex", {
-        unsent: this.#unsent(),
+        unsent: this.#outbox.unsent(),
       });
     }
     this.#reported = true;
@@ -563,7 +561,7 @@ export class Session<In = unknown, Out = In>
     this.fail(
       new ClosedError(
         `Cannot close the duplex in good order: "${this.#peer?.name}" did not say goodbye within ${timeout} ms; have it close its end, or give a longer "timeout"`,
-        { unsent: this.#unsent() },
+        { unsent: this.#outbox.unsent() },
       ),
     );
   }

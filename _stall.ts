@@ -99,6 +99,8 @@ export class StallWatch {
     ) return;
     this.#moved = false;
     this.#timer = setTimeout(() => this.#check(), this.#timeout);
+    // The sends may have left while the timer was made.
+    if (this.#blockedSince === undefined) this.unblock();
   }
 
   #check(): void {
