@@ -72,6 +72,7 @@ export class ShmSession<In = unknown, Out = In> extends Session<In, Out>
     const { timeout = Infinity, transfer = [] } = options;
     checkPositive("Cannot send", "timeout", timeout);
     const deadline = performance.now() + timeout;
+    this.#throwIfLost();
     while (!super.trySend(message, { transfer })) {
       if (this.isSendClosed()) throw this.sendError();
       this.#throwIfLost();

@@ -72,6 +72,8 @@ export class ShmWire implements Wire {
   /** What is being written and did not fit into the ring, and how far it has got. */
   #piece: Uint8Array | undefined;
   #position = 0;
+  /** How often some of what waited was written. */
+  #writes = 0;
   /** Whether a loop waits until the piece fits. */
   #isWriting = false;
   #isStopped = false;
@@ -211,17 +213,18 @@ export class ShmWire implements Wire {
   /**
    * Writes and reads what can be written and read now.
    *
-   * @returns Whether something came.
+   * @returns Whether something came or left, so that there may be more to do.
    */
   poll(): boolean {
     const parser = this.#parser!;
     if (parser.isStopped) return false;
+    const before = this.#writes;
     try {
       if (this.#piece !== undefined) this.#push();
       if (this.#queue.takeDrained()) this.#events!.onDrain();
       if (parser.awaitsPost) {
         parser.resume();
-        return !parser.awaitsPost;
+        return !parser.awaitsPost || this.#writes !== before;
       }
       parser.prepare();
       const size = this.#ring.read(parser.into, parser.from, parser.to);
@@ -233,7 +236,7 @@ export class ShmWire implements Wire {
     } catch (error) {
       this.#onError(error);
     }
-    return false;
+    return this.#writes !== before;
   }
 
   /**
@@ -283,6 +286,7 @@ export class ShmWire implements Wire {
       // Not inside of the call that sends, which has not accounted for it yet.
       queueMicrotask(() => this.#onError(error));
       this.#isBroken = true;
+      this.#loss ??= error as Error;
       this.#drop();
     }
   }
@@ -310,7 +314,9 @@ export class ShmWire implements Wire {
         if (this.#piece === undefined) return this.#wake();
       }
       const piece = this.#piece;
-      this.#position += this.#ring.write(piece, this.#position, piece.length);
+      const size = this.#ring.write(piece, this.#position, piece.length);
+      if (size > 0) this.#writes++;
+      this.#position += size;
       if (this.#position < piece.length) break;
       this.#piece = undefined;
       this.#queue.written();

@@ -5,7 +5,7 @@
  * the fastest way to a thread of the same process, and the one that a worker can
  * use without ever coming to its event loop.
  *
- * ```ts ignore
+ * ```ts
  * import { openShm } from "@duplex/ipc/shm";
  * import { assertEquals } from "@std/assert";
  *
@@ -134,9 +134,10 @@ const MIN_CAPACITY = 4096;
  *
  * `close` says goodbye and waits for the worker to do the same; then it is
  * terminated. After `abort` it is terminated as soon as it has heard of it, or a
- * second later. Deno cannot terminate a worker that computes without ever coming
- * to its event loop or waiting, and ends the whole process when a worker fills
- * its heap in one go; a child process has neither weakness (see
+ * second later. A blocking call on its end is woken and throws; but Deno cannot
+ * terminate a worker that otherwise never comes to its event loop, because it
+ * computes or blocks elsewhere, and ends the whole process when a worker fills
+ * its heap in one go. A child process has neither weakness (see
  * {@linkcode openPipe}).
  *
  * Requires `--unstable-worker-options` unless `permissions` is `"inherit"`,
@@ -159,18 +160,19 @@ const MIN_CAPACITY = 4096;
  *   without `--unstable-worker-options` and `permissions` is not `"inherit"`.
  *
  * @example Memory that both sides see
- * ```ts ignore
+ * ```ts
  * import { openShm } from "@duplex/ipc/shm";
  * import { assertEquals } from "@std/assert";
  *
- * const script = "data:application/typescript," + encodeURIComponent(`
- *   import { parent } from "@duplex/ipc/parent";
+ * const source = `
+ *   import { parent } from "${import.meta.resolve("@duplex/ipc/parent")}";
  *   await using main = await parent();
  *   for await (const numbers of main) {
  *     numbers[0] = 42;
  *     await main.send("done");
  *   }
- * `);
+ * `;
+ * const script = `data:text/javascript,${encodeURIComponent(source)}`;
  * await using worker = await openShm<unknown>(script);
  * const numbers = new Int32Array(new SharedArrayBuffer(4));
  * await worker.send(numbers);

@@ -229,7 +229,10 @@ test("openQueue() ends with what it has not handled where nobody takes it", asyn
   await queue.send({ act: "echo", value: "not handled" });
   assertEquals(await queue.receive(), "handled");
   const error = await assertRejects(() => queue.receive(), PeerExitError);
-  assertStringIncludes(error.message, "Cannot deliver message 2: its worker ended at attempt 2");
+  assertStringIncludes(
+    error.message,
+    "Cannot deliver message 2: its worker ended at attempt 2",
+  );
   assertStringIncludes(error.message, "It was poison");
   assertEquals(error.unsent, [
     { act: "dies" },

@@ -513,7 +513,8 @@ test("openQueue() ends a worker that posts what is no frame", async () => {
 
 for (const workers of [1, 2, 3]) {
   Deno.test({
-    name: `openQueue() hands back what ${workers} workers throw at, goodbye or not`,
+    name:
+      `openQueue() hands back what ${workers} workers throw at, goodbye or not`,
     permissions: READ,
     fn: () =>
       within((async () => {

@@ -1,9 +1,9 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * Workers that meddle with the rings: one stops for ever before a given one of
- * its atomic operations, another writes nonsense into the header. Both find the
- * rings through `Atomics`, which every operation goes through.
+ * Workers that meddle with the rings: one dies before a given one of its atomic
+ * operations, another writes nonsense into the header. Both find the rings
+ * through `Atomics`, which every operation goes through.
  *
  * @module
  */
@@ -13,13 +13,13 @@ import type { ShmDuplex } from "../../shm.ts";
 
 /** What the parent sends first. */
 export interface Order {
-  /** Word 0 says that the worker stands still; the operation is in word 1. */
-  control: Int32Array;
+  /** How many operations it makes first. */
+  operations: number;
   /** Whether it blocks. */
   blocking: boolean;
   /** Bytes of each message. */
   size: number;
-  /** A word of the header and what to write there, instead of standing still. */
+  /** A word of the header and what to write there, instead of dying. */
   damage?: [word: number, value: number];
 }
 
@@ -45,17 +45,21 @@ function watch(onOperation: (words: Int32Array) => void): void {
 }
 
 const main = await parent() as ShmDuplex;
-const { control, blocking, size, damage } = await main.receive() as Order;
-let left = control[1]!;
+const { operations, blocking, size, damage } = await main.receive() as Order;
+let left = operations;
 watch((words) => {
   if (left-- > 0) return;
   if (damage !== undefined) {
-    if (left === -1) real.store!(words, ...damage);
+    if (left < -1) return;
+    real.store!(words, ...damage);
+    // The other side is to see it, before the next store puts it right.
+    real.wait!(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 200);
     return;
   }
-  real.store!(control, 0, 1);
-  real.notify!(control, 0);
-  real.wait!(control, 2, 0);
+  // From here on the rings stay as they are. Deno cannot end a thread at a
+  // given place, so what the package still does is kept from them.
+  self.close();
+  throw new Error("The worker is dead");
 });
 const bytes = new Uint8Array(size);
 for (let number = 0;; number++) {
