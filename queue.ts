@@ -178,46 +178,15 @@ export async function openQueue<In = unknown, Out = In>(
   options: QueueOptions<Out> = {},
 ): Promise<QueueDuplex<In, Out>> {
   const own = threadOptions(ACTION, options);
-  const {
-    workers = 1,
-    capacity,
-    ordered = false,
-    restart = own.timeout,
-    attempts = DEFAULT_ATTEMPTS,
-    onFailed,
-  } = options;
+  const queue = queueOptions(options as QueueOptions, own.timeout);
   const limits: SessionOptions = {
     ...sessionOptions(ACTION, options),
     role: "opener",
     name: "main",
   };
-  checkPositive(ACTION, "workers", workers, { whole: true });
-  if (typeof ordered !== "boolean") {
-    throw new TypeError(
-      `${ACTION} as "ordered" must be a boolean: current value is ${ordered}`,
-    );
-  }
-  if (capacity !== undefined) {
-    checkPositive(ACTION, "capacity", capacity, { whole: true });
-  }
-  checkPositive(ACTION, "attempts", attempts, {
-    whole: true,
-    most: MAX_ATTEMPTS,
-  });
-  if (restart !== 0) checkPositive(ACTION, "restart", restart);
-  if (onFailed !== undefined && typeof onFailed !== "function") {
-    throw new TypeError(
-      `${ACTION} as "onFailed" must be a function: current value is ${onFailed}`,
-    );
-  }
   const wire = new QueueWire({
     ...limits,
-    workers,
-    capacity,
-    ordered,
-    attempts,
-    restart,
-    onFailed: onFailed as QueueOptions["onFailed"],
+    ...queue,
     timeout: own.timeout,
     async openLink(events, timeout, signal) {
       const thread = await Thread.start(ACTION, "queue", script, {
@@ -237,6 +206,38 @@ export async function openQueue<In = unknown, Out = In>(
     await session.closed.catch(() => {});
     throw error;
   }
+}
+
+/** The options that only a queue has, checked and completed. */
+function queueOptions(options: QueueOptions, timeout: number) {
+  const {
+    workers = 1,
+    capacity,
+    ordered = false,
+    restart = timeout,
+    attempts = DEFAULT_ATTEMPTS,
+    onFailed,
+  } = options;
+  checkPositive(ACTION, "workers", workers, { whole: true });
+  if (capacity !== undefined) {
+    checkPositive(ACTION, "capacity", capacity, { whole: true });
+  }
+  if (typeof ordered !== "boolean") {
+    throw new TypeError(
+      `${ACTION} as "ordered" must be a boolean: current value is ${ordered}`,
+    );
+  }
+  if (restart !== 0) checkPositive(ACTION, "restart", restart);
+  checkPositive(ACTION, "attempts", attempts, {
+    whole: true,
+    most: MAX_ATTEMPTS,
+  });
+  if (onFailed !== undefined && typeof onFailed !== "function") {
+    throw new TypeError(
+      `${ACTION} as "onFailed" must be a function: current value is ${onFailed}`,
+    );
+  }
+  return { workers, capacity, ordered, restart, attempts, onFailed };
 }
 
 /** Waits for a worker's hello, up to `timeout` milliseconds. */
