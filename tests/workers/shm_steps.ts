@@ -8,6 +8,7 @@
  * @module
  */
 
+import { WORD } from "../../_ring.ts";
 import { parent } from "../../parent.ts";
 import type { ShmDuplex } from "../../shm.ts";
 
@@ -52,6 +53,8 @@ watch((words) => {
   if (damage !== undefined) {
     if (left < -1) return;
     real.store!(words, ...damage);
+    real.store!(words, WORD.openerBell, 0);
+    real.notify!(words, WORD.openerBell);
     // The other side is to see it, before the next store puts it right.
     real.wait!(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 200);
     return;
