@@ -16,8 +16,14 @@ const MIB = 2 ** 20;
 /** Bytes that may be on their way to a reader. */
 const WINDOW = 4 * MIB;
 
+/**
+ * Bytes that a process grows by for other reasons, of a gibibyte that is sent. The
+ * process of the tests has run workers before, and its allocator comes and goes.
+ */
+const NOISE = 64 * MIB;
+
 function assertBounded({ growth, inFlight }: WriterReport) {
-  assertLess(growth, WINDOW + 32 * MIB);
+  assertLess(growth, WINDOW + NOISE);
   // The window, and the message that is larger than the rest of it.
   assert(inFlight <= WINDOW / MIB + 1, `${inFlight} in flight`);
 }
