@@ -25,6 +25,7 @@ import {
   sessionOptions,
 } from "./_hello.ts";
 import { ChildStream } from "./_pipe_child.ts";
+import { openWithin } from "./_opening.ts";
 import {
   ACTION,
   checkStderr,
@@ -34,7 +35,6 @@ import {
 } from "./_pipe_options.ts";
 import { StderrReader } from "./_pipe_stderr.ts";
 import { Session } from "./_session.ts";
-import { MAX_TIMER } from "./_waiting.ts";
 import type { Duplex, DuplexOptions } from "./duplex.ts";
 import type { Permissions } from "./permissions.ts";
 
@@ -234,24 +234,15 @@ export async function openPipe<In, Out>(
     onText: (text) => stderrReader.print(text),
   });
   const session = new PipeSession<In, Out>(wire, limits, child.pid);
-  const onTimeout = () =>
-    session.fail(
-      new DOMException(
-        `Cannot open a pipe to "${label}": it did not say hello within ${timeout} ms${stderrReader.lastWords}`,
-        "TimeoutError",
-      ),
-    );
-  const timer = timeout > MAX_TIMER
-    ? undefined
-    : setTimeout(onTimeout, timeout);
   try {
-    await session.open();
+    await openWithin(session, timeout, () => ({
+      attempt: `Cannot open a pipe to "${label}"`,
+      known: stderrReader.lastWords,
+    }));
     return session;
   } catch (error) {
     await session.closed.catch(() => {});
     throw error;
-  } finally {
-    clearTimeout(timer);
   }
 }
 

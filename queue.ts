@@ -23,13 +23,13 @@ import {
   type SessionOptions,
   sessionOptions,
 } from "./_hello.ts";
+import { openWithin } from "./_opening.ts";
 import { MAX_ATTEMPTS } from "./_queue_lease.ts";
 import { Link } from "./_queue_link.ts";
 import { MemoryStore } from "./_queue_store.ts";
 import { type FailedMessage, QueueWire } from "./_queue_wire.ts";
 import { Session } from "./_session.ts";
 import { Thread, type ThreadOptions, threadOptions } from "./_thread.ts";
-import { MAX_TIMER } from "./_waiting.ts";
 import type { Duplex, DuplexOptions } from "./duplex.ts";
 
 export type { FailedMessage, ThreadOptions };
@@ -194,7 +194,7 @@ export async function openQueue<In = unknown, Out = In>(
         timeout,
       });
       const link = new Link(thread, limits, events);
-      await openWithin(link, thread.label, timeout, signal);
+      await openLink(link, thread.label, timeout, signal);
       return link;
     },
   }, new MemoryStore());
@@ -240,33 +240,23 @@ function queueOptions(options: QueueOptions, timeout: number) {
   return { workers, capacity, ordered, restart, attempts, onFailed };
 }
 
-/** Waits for a worker's hello, up to `timeout` milliseconds. */
-async function openWithin(
+/** Waits for a worker's hello, until the time is up or the queue ends. */
+async function openLink(
   link: Link,
   label: string,
   timeout: number,
   signal: AbortSignal,
 ): Promise<void> {
-  const onTimeout = () =>
-    link.fail(
-      new DOMException(
-        `${ACTION} to "${label}": it did not say hello within ${timeout} ms`,
-        "TimeoutError",
-      ),
-    );
-  const timer = timeout > MAX_TIMER
-    ? undefined
-    : setTimeout(onTimeout, timeout);
   const onAbort = () => link.fail(signal.reason);
   signal.addEventListener("abort", onAbort);
   if (signal.aborted) onAbort();
+  const attempt = `${ACTION} to "${label}"`;
   try {
-    await link.open();
+    await openWithin(link, timeout, () => ({ attempt }));
   } catch (error) {
     await link.fail(error);
     throw error;
   } finally {
-    clearTimeout(timer);
     signal.removeEventListener("abort", onAbort);
   }
 }

@@ -22,8 +22,8 @@ import { type SessionOptions, sessionOptions } from "./_hello.ts";
 import { makeRings, MAX_CAPACITY, RingEnd, SpinPolicy } from "./_ring.ts";
 import { ShmSession } from "./_shm_session.ts";
 import { ShmWire } from "./_shm_wire.ts";
+import { openWithin } from "./_opening.ts";
 import { Thread, type ThreadOptions, threadOptions } from "./_thread.ts";
-import { MAX_TIMER } from "./_waiting.ts";
 import type { Duplex, DuplexOptions } from "./duplex.ts";
 
 export type { ThreadOptions };
@@ -214,33 +214,13 @@ export async function openShm<In = unknown, Out = In>(
   }, limits);
   thread.ended.then(() => wire.onPeerGone());
   const session = new ShmSession<In, Out>(wire, limits);
-  await openWithin(session, label, own.timeout);
-  return session;
-}
-
-/** Waits for the worker's hello, up to `timeout` milliseconds. */
-async function openWithin<In, Out>(
-  session: ShmSession<In, Out>,
-  label: string,
-  timeout: number,
-): Promise<void> {
-  const onTimeout = () =>
-    session.fail(
-      new DOMException(
-        `${ACTION} to "${label}": it did not say hello within ${timeout} ms`,
-        "TimeoutError",
-      ),
-    );
-  const timer = timeout > MAX_TIMER
-    ? undefined
-    : setTimeout(onTimeout, timeout);
+  const attempt = `${ACTION} to "${label}"`;
   try {
-    await session.open();
+    await openWithin(session, own.timeout, () => ({ attempt }));
+    return session;
   } catch (error) {
     await session.closed.catch(() => {});
     throw error;
-  } finally {
-    clearTimeout(timer);
   }
 }
 

@@ -7,6 +7,7 @@
  */
 
 import { parent } from "@duplex/ipc/parent";
+import { openPipe } from "@duplex/ipc/pipe";
 import { readSlowly, write } from "./_load.ts";
 
 const ACTS: Record<string, (...args: number[]) => Promise<void>> = {
@@ -14,6 +15,16 @@ const ACTS: Record<string, (...args: number[]) => Promise<void>> = {
   async write(count, size) {
     await using main = await parent();
     await main.send(await write(main, count!, size!));
+  },
+
+  /** Writes to a worker of its own that reads slowly, and tells how it went. */
+  async parent(count, size) {
+    await using main = await parent();
+    await using worker = await openPipe(import.meta.url, {
+      args: ["read", String(count)],
+    });
+    await main.send(await write(worker, count!, size!));
+    await worker.close({ timeout: Infinity });
   },
 
   async read(count) {
