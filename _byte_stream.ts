@@ -36,6 +36,12 @@ export interface ByteStream {
    * stream whose reading would keep its process alive does not read meanwhile.
    */
   hold?(held: boolean): void;
+  /**
+   * Waits until the far side has all that was written, or until `timeout`
+   * milliseconds are over, where the stream may have to send it again. What
+   * comes meanwhile is still read.
+   */
+  delivered?(timeout: number): Promise<void>;
   /** Says how the far side ended, after a read brought the end or failed. */
   diagnose(cause: unknown, unsent: readonly unknown[]): Promise<Error>;
   /** Ends the stream after both goodbyes, within `timeout` milliseconds. */

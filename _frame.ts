@@ -113,6 +113,7 @@ export class FrameWire implements Wire {
 
   async close(timeout: number): Promise<void> {
     const flushed = await settlesWithin(this.#writer.flushed(), timeout);
+    if (flushed) await this.#stream.delivered?.(timeout);
     this.#stop();
     if (flushed) return await this.#stream.close(timeout);
     await this.#stream.destroy();

@@ -9,7 +9,12 @@
 
 import { msgpack } from "./codec.ts";
 import { ProtocolError } from "./_errors.ts";
-import { type ControlFields, type ControlKind, KIND } from "./_wire.ts";
+import {
+  type ControlFields,
+  type ControlKind,
+  KIND,
+  type LinkKind,
+} from "./_wire.ts";
 
 /** Bytes of a frame's length field. */
 export const LENGTH_SIZE = 4;
@@ -49,15 +54,17 @@ export interface FrameWireOptions {
   window: number;
   /** Takes what the peer printed before its hello; without it that is a fault. */
   onText?: (text: Uint8Array) => void;
+  /** Takes the peer's pings; without it one is a fault. */
+  onPing?: (fields: ControlFields) => void;
 }
 
 /** The bytes of a control frame, its length included. */
 export function encodeControl(
-  kind: ControlKind,
+  kind: ControlKind | LinkKind,
   fields: ControlFields,
 ): Uint8Array<ArrayBuffer> {
   const map = msgpack.encode(fields);
-  const magic = kind === KIND.hello ? MAGIC : new Uint8Array();
+  const magic = hasMagic(kind) ? MAGIC : new Uint8Array();
   const frame = new Uint8Array(NEXT_HEADER_SIZE + magic.length + map.length);
   new DataView(frame.buffer).setUint32(0, frame.length - LENGTH_SIZE);
   frame[LENGTH_SIZE] = kind;
@@ -66,11 +73,16 @@ export function encodeControl(
   return frame;
 }
 
+/** Whether the magic bytes follow the kind: in what comes first on a link. */
+function hasMagic(kind: number): boolean {
+  return kind === KIND.hello || kind === KIND.greeting;
+}
+
 /** The fields of a control frame's body, which begins with its kind. */
 export function decodeControl(body: Uint8Array): ControlFields {
-  const kind = body[0] as ControlKind;
+  const kind = body[0]!;
   let start = 1;
-  if (kind === KIND.hello) {
+  if (hasMagic(kind)) {
     start += MAGIC.length;
     if (MAGIC.some((byte, index) => body[index + 1] !== byte)) {
       throw new ProtocolError(

@@ -201,9 +201,10 @@ export class FrameParser {
   #parseControl(kind: number, length: number): boolean {
     const isBetweenParts = kind === KIND.goodbye &&
       this.#assembly !== undefined;
+    const isPing = kind === KIND.ping && this.#options.onPing !== undefined;
     if (
-      length > MAX_CONTROL_SIZE || length === 0 || !isControl(kind) ||
-      isBetweenParts
+      length > MAX_CONTROL_SIZE || length === 0 || isBetweenParts ||
+      !(isPing || isControl(kind))
     ) {
       throw new ProtocolError(this.#describe(length, kind));
     }
@@ -211,7 +212,8 @@ export class FrameParser {
     if (this.#end < end) return false;
     const body = this.#bytes.subarray(this.#start + LENGTH_SIZE, end);
     this.#start = end;
-    this.#events.onControl(kind, decodeControl(body));
+    if (isControl(kind)) this.#events.onControl(kind, decodeControl(body));
+    else this.#options.onPing?.(decodeControl(body));
     return true;
   }
 

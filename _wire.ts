@@ -22,15 +22,28 @@ export const KIND = {
   next: 0x04,
   credit: 0x05,
   stall: 0x06,
+  ping: 0x08,
   goodbye: 0x09,
   abort: 0x0a,
   posted: 0x0b,
+  greeting: 0x0c,
+  ready: 0x0d,
 } as const;
 
-/** The kinds of frame that carry fields and no message. */
+/** The kinds of frame between two links, of which no session knows. */
+export type LinkKind =
+  | typeof KIND.ping
+  | typeof KIND.greeting
+  | typeof KIND.ready;
+
+/** The kinds of frame between two sessions that carry fields and no message. */
 export type ControlKind = Exclude<
   typeof KIND[keyof typeof KIND],
-  typeof KIND.data | typeof KIND.first | typeof KIND.next | typeof KIND.posted
+  | LinkKind
+  | typeof KIND.data
+  | typeof KIND.first
+  | typeof KIND.next
+  | typeof KIND.posted
 >;
 
 /** What both hellos agreed on. */

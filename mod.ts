@@ -36,4 +36,5 @@ export * from "./permissions.ts";
 export * from "./pipe.ts";
 export * from "./queue.ts";
 export * from "./shm.ts";
+export * from "./socket.ts";
 export * from "./sync.ts";

@@ -1,0 +1,346 @@
+// Copyright 2026 the Duplex authors. MIT license.
+
+/**
+ * What the two ends of a connection tell each other before anything else: a
+ * greeting each, and then a ready each, in which they prove that they hold the
+ * same secret. PROTOCOL.md has the fields.
+ *
+ * A proof is an HMAC-SHA-256 over who says it, both greetings, with nonces made
+ * for this connection, and the position in the session that goes on. So none can
+ * be used for another role, connection or session, and nothing that was agreed
+ * on in the greetings can be changed on the way. Nothing else is read from a peer
+ * before its proof, and that only up to 2 KiB.
+ *
+ * @module
+ */
+
+import { ProtocolError } from "./_errors.ts";
+import { decodeControl, encodeControl, LENGTH_SIZE } from "./_frame_layout.ts";
+import { unsigned, VERSION } from "./_hello.ts";
+import type { Connection } from "./_socket_connection.ts";
+import { type ControlFields, KIND } from "./_wire.ts";
+
+/** Bytes of the longest greeting and of the longest ready; ours have about 150. */
+const MAX_SIZE = 1024;
+/** Bytes of a nonce: those of the hash, as RFC 2104 advises for keys. */
+const NONCE_SIZE = 32;
+/** Bytes of a session's name: as many as a UUID has. */
+const SESSION_SIZE = 16;
+/**
+ * Milliseconds of the shortest heartbeat that a peer may ask for. One that wanted
+ * more would keep us busy.
+ */
+const MIN_HEARTBEAT = 50;
+
+/** What this side wants of a connection. */
+export interface Wishes {
+  readonly secret: Uint8Array<ArrayBuffer> | undefined;
+  /** Milliseconds between signs of life; `Infinity` for none. */
+  readonly heartbeat: number;
+  readonly checksum: boolean;
+  /** Whether to compress; an acceptor does what the opener asks and it allows. */
+  readonly compression: boolean;
+  /** Whether to resume the session when the connection is lost. */
+  readonly resume: boolean;
+}
+
+/** What both sides agreed on for a connection. */
+export interface Terms {
+  readonly heartbeat: number;
+  readonly checksum: boolean;
+  readonly compression: boolean;
+  /** The name under which the session can be resumed, if it can. */
+  readonly session: string | undefined;
+  /** Bytes of the stream that the far side has received on earlier connections. */
+  readonly received: number;
+}
+
+/** What an acceptor decides once a peer has proven itself. */
+export interface Door {
+  /**
+   * Counts a new peer in.
+   *
+   * @throws {RefusedError} If there are too many.
+   */
+  admit(): void;
+  /**
+   * Takes a session's old connection away, if it has one still, and says how
+   * many bytes of the stream it has received.
+   *
+   * @throws {RefusedError} If there is no such session.
+   */
+  detach(session: string): number;
+}
+
+/** An opener's session that goes on. */
+export interface OwnSession {
+  readonly session: string;
+  /** Bytes of the stream that it has received. */
+  readonly received: number;
+}
+
+/** Why an acceptor let a connection go, in its abort's `refusal`. */
+export type Refusal = "secret" | "full" | "session" | "closed";
+
+/** Error of this side's about what the far side is not allowed. */
+export class RefusedError extends Error {
+  readonly refusal: Refusal;
+
+  constructor(refusal: Refusal, message: string) {
+    super(message);
+    this.refusal = refusal;
+  }
+}
+
+const WRONG_SECRET = "the two sides do not hold the same secret";
+
+/** Greets as the one who has connected. */
+export async function greetAcceptor(
+  connection: Connection,
+  wishes: Wishes,
+  own?: OwnSession,
+): Promise<Terms> {
+  const ours = encodeControl(KIND.greeting, greetingFields(wishes, own));
+  await connection.write(ours);
+  const theirs = await readFrame(connection, KIND.greeting);
+  const fields = checkGreeting(theirs.fields, wishes);
+  const session = readSession(fields);
+  if (wishes.resume && session === undefined) {
+    throw new ProtocolError(
+      'The far side resumes no sessions; leave out "resume" here or allow it there',
+    );
+  }
+  const transcript = concat(ours, theirs.bytes);
+  await sayReady(connection, wishes, "opener", transcript, own?.received ?? 0);
+  const received = await hearReady(connection, wishes, "acceptor", transcript);
+  return { ...agree(wishes, fields, wishes.compression), session, received };
+}
+
+/** Greets as the one who was connected to. */
+export async function greetOpener(
+  connection: Connection,
+  wishes: Wishes,
+  door: Door,
+): Promise<Terms & { readonly resumed: boolean }> {
+  const theirs = await readFrame(connection, KIND.greeting);
+  const fields = checkGreeting(theirs.fields, wishes);
+  const resumed = readSession(fields);
+  const session = !wishes.resume || fields.resume !== true
+    ? undefined
+    : resumed ?? randomBytes(SESSION_SIZE).toHex();
+  const own = session === undefined ? undefined : { session, received: 0 };
+  const compression = wishes.compression && fields.compression === true;
+  const ours = encodeControl(
+    KIND.greeting,
+    greetingFields({ ...wishes, compression }, own),
+  );
+  await connection.write(ours);
+  const transcript = concat(theirs.bytes, ours);
+  const received = await hearReady(connection, wishes, "opener", transcript);
+  const position = resumed === undefined ? 0 : door.detach(resumed);
+  if (resumed === undefined) door.admit();
+  await sayReady(connection, wishes, "acceptor", transcript, position);
+  return {
+    ...agree(wishes, fields, compression),
+    session,
+    received,
+    resumed: resumed !== undefined,
+  };
+}
+
+/** The frame that tells a peer why it was let go. */
+export function refusalFrame(error: unknown): Uint8Array<ArrayBuffer> {
+  const text = error instanceof Error ? error.message : String(error);
+  return encodeControl(KIND.abort, {
+    text: text.slice(0, 200).toWellFormed(),
+    fault: error instanceof ProtocolError,
+    ...(error instanceof RefusedError ? { refusal: error.refusal } : {}),
+  });
+}
+
+function greetingFields(
+  wishes: Wishes,
+  own: OwnSession | undefined,
+): ControlFields {
+  return {
+    version: VERSION,
+    nonce: randomBytes(NONCE_SIZE),
+    secret: wishes.secret !== undefined,
+    heartbeat: wishes.heartbeat === Infinity ? 0 : Math.ceil(wishes.heartbeat),
+    checksum: wishes.checksum,
+    compression: wishes.compression,
+    resume: wishes.resume,
+    ...(own === undefined ? {} : { session: Uint8Array.fromHex(own.session) }),
+  };
+}
+
+function checkGreeting(fields: ControlFields, wishes: Wishes): ControlFields {
+  const version = unsigned(fields, "version");
+  if (version !== VERSION) {
+    throw new ProtocolError(
+      `Cannot talk to the far side: it speaks version ${version} of the protocol and this side version ${VERSION}`,
+    );
+  }
+  const { nonce } = fields;
+  if (!(nonce instanceof Uint8Array) || nonce.length !== NONCE_SIZE) {
+    throw new ProtocolError(
+      `Cannot read a greeting as "nonce" must have ${NONCE_SIZE} bytes`,
+    );
+  }
+  if (fields.secret === true && wishes.secret === undefined) {
+    throw new RefusedError(
+      "secret",
+      `the far side asks for a secret and this side has none; give both the same "secret"`,
+    );
+  }
+  if (fields.secret !== true && wishes.secret !== undefined) {
+    throw new RefusedError(
+      "secret",
+      `this side asks for a secret and the far side has none; give both the same "secret"`,
+    );
+  }
+  return fields;
+}
+
+function readSession({ session }: ControlFields): string | undefined {
+  if (session === undefined) return undefined;
+  if (session instanceof Uint8Array && session.length === SESSION_SIZE) {
+    return session.toHex();
+  }
+  throw new ProtocolError(
+    `Cannot read a greeting as "session" must have ${SESSION_SIZE} bytes`,
+  );
+}
+
+function agree(wishes: Wishes, theirs: ControlFields, compression: boolean) {
+  const asked = unsigned(theirs, "heartbeat");
+  const heartbeat = asked === 0 ? Infinity : Math.max(asked, MIN_HEARTBEAT);
+  return {
+    heartbeat: Math.min(wishes.heartbeat, heartbeat),
+    checksum: wishes.checksum || theirs.checksum === true,
+    compression: compression && theirs.compression === true,
+  };
+}
+
+type Role = "opener" | "acceptor";
+
+async function sayReady(
+  connection: Connection,
+  { secret }: Wishes,
+  role: Role,
+  transcript: Uint8Array,
+  received: number,
+): Promise<void> {
+  const fields: ControlFields = { received };
+  if (secret !== undefined) {
+    const key = await importKey(secret, "sign");
+    const data = proven(role, received, transcript);
+    fields.proof = new Uint8Array(await crypto.subtle.sign("HMAC", key, data));
+  }
+  await connection.write(encodeControl(KIND.ready, fields));
+}
+
+/** Reads the far side's ready; returns the position in it, once it is proven. */
+async function hearReady(
+  connection: Connection,
+  { secret }: Wishes,
+  role: Role,
+  transcript: Uint8Array,
+): Promise<number> {
+  const { fields } = await readFrame(connection, KIND.ready);
+  const received = unsigned(fields, "received");
+  if (secret === undefined) return received;
+  const { proof } = fields;
+  const key = await importKey(secret, "verify");
+  const data = proven(role, received, transcript);
+  // Web Crypto compares in constant time.
+  const holds = proof instanceof Uint8Array &&
+    await crypto.subtle.verify("HMAC", key, proof.slice(), data);
+  if (!holds) throw new RefusedError("secret", WRONG_SECRET);
+  return received;
+}
+
+function importKey(
+  secret: Uint8Array<ArrayBuffer>,
+  usage: "sign" | "verify",
+): Promise<CryptoKey> {
+  const algorithm = { name: "HMAC", hash: "SHA-256" };
+  return crypto.subtle.importKey("raw", secret, algorithm, false, [usage]);
+}
+
+/** What a proof is made over. */
+function proven(
+  role: Role,
+  received: number,
+  transcript: Uint8Array,
+): Uint8Array<ArrayBuffer> {
+  const position = new Uint8Array(8);
+  new DataView(position.buffer).setBigUint64(0, BigInt(received));
+  const label = new TextEncoder().encode(`@duplex/ipc 1 ${role}\0`);
+  return concat(label, position, transcript);
+}
+
+/** Reads one frame of the kind expected, and not a byte more. */
+async function readFrame(
+  connection: Connection,
+  kind: typeof KIND.greeting | typeof KIND.ready,
+): Promise<{ bytes: Uint8Array<ArrayBuffer>; fields: ControlFields }> {
+  const head = await readExactly(connection, LENGTH_SIZE + 1);
+  const length = new DataView(head.buffer).getUint32(0);
+  const found = head[LENGTH_SIZE];
+  if (
+    length > MAX_SIZE || length < 2 || (found !== kind && found !== KIND.abort)
+  ) {
+    const text = JSON.stringify(new TextDecoder().decode(head));
+    throw new ProtocolError(
+      `Cannot read a frame of kind ${found} and ${length} bytes before the far side has proven itself: the bytes are ${text}; does it speak this protocol?`,
+    );
+  }
+  const rest = await readExactly(connection, length - 1);
+  const bytes = concat(head, rest);
+  const fields = decodeControl(bytes.subarray(LENGTH_SIZE));
+  if (found === KIND.abort) throw refusalFrom(fields);
+  return { bytes, fields };
+}
+
+function refusalFrom(fields: ControlFields): Error {
+  const text = String(fields.text).slice(0, 200);
+  const { refusal } = fields;
+  if (
+    refusal === "secret" || refusal === "full" || refusal === "session" ||
+    refusal === "closed"
+  ) return new RefusedError(refusal, `the far side refused it: ${text}`);
+  return new ProtocolError(`the far side broke off: ${text}`);
+}
+
+async function readExactly(
+  connection: Connection,
+  size: number,
+): Promise<Uint8Array<ArrayBuffer>> {
+  const bytes = new Uint8Array(size);
+  for (let filled = 0; filled < size;) {
+    const count = await connection.read(bytes.subarray(filled));
+    if (count === null) {
+      throw new Deno.errors.ConnectionReset(
+        "The far side ended the connection before it had proven itself",
+      );
+    }
+    filled += count;
+  }
+  return bytes;
+}
+
+function randomBytes(size: number): Uint8Array<ArrayBuffer> {
+  return crypto.getRandomValues(new Uint8Array(size));
+}
+
+function concat(...parts: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
+  const size = parts.reduce((sum, part) => sum + part.length, 0);
+  const bytes = new Uint8Array(size);
+  let at = 0;
+  for (const part of parts) {
+    bytes.set(part, at);
+    at += part.length;
+  }
+  return bytes;
+}

@@ -1,0 +1,68 @@
+// Copyright 2026 the Duplex authors. MIT license.
+
+/**
+ * The file of a Unix socket: only its owner may connect, it goes with its
+ * listener, and what a dead process has left behind does not stand in the way.
+ *
+ * @module
+ */
+
+/** Only the owner may connect. */
+const MODE = 0o600;
+
+/**
+ * Listens, if nothing is at the path yet. Deno removes the file when the listener
+ * closes, and when the process ends other than by `Deno.exit` or a signal.
+ */
+export function listenUnix(path: string): Deno.UnixListener {
+  const listener = Deno.listen({ transport: "unix", path });
+  try {
+    Deno.chmodSync(path, MODE);
+  } catch (error) {
+    listener.close();
+    throw error;
+  }
+  return listener;
+}
+
+/**
+ * Listens in the place of a process that has died.
+ *
+ * @throws {Deno.errors.AddrInUse} If a living process listens, or what is there
+ *   is no socket.
+ */
+export async function takeOverUnix(path: string): Promise<Deno.UnixListener> {
+  const { isSocket, ino } = Deno.lstatSync(path);
+  if (isSocket === false) {
+    throw new Deno.errors.AddrInUse("what is at the path is no socket");
+  }
+  if (await isAlive(path)) {
+    throw new Deno.errors.AddrInUse("a living process listens there");
+  }
+  removeStale(path, ino);
+  return listenUnix(path);
+}
+
+/** Removes the file, if it is the one that was found to be dead. */
+function removeStale(path: string, ino: number | null): void {
+  try {
+    if (Deno.lstatSync(path).ino === ino) Deno.removeSync(path);
+  } catch (error) {
+    // Its owner was not quite dead and has removed it.
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
+  }
+}
+
+/** Whether somebody listens on the socket at the path. */
+async function isAlive(path: string): Promise<boolean> {
+  try {
+    (await Deno.connect({ transport: "unix", path })).close();
+    return true;
+  } catch (error) {
+    const isDead = error instanceof Deno.errors.ConnectionRefused ||
+      error instanceof Deno.errors.ConnectionReset ||
+      error instanceof Deno.errors.NotFound;
+    if (isDead) return false;
+    throw error;
+  }
+}

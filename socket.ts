@@ -1,0 +1,409 @@
+// Copyright 2026 the Duplex authors. MIT license.
+
+/**
+ * A peer on this machine or another one as the far end of a duplex, over TCP,
+ * TLS or a Unix socket. Both sides may have to prove that they hold the same
+ * secret, and a session can outlive its connection.
+ *
+ * ```ts
+ * import { listen, openSocket } from "@duplex/ipc/socket";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const secret = crypto.randomUUID();
+ * await using listener = listen<string>("tcp://127.0.0.1:0", { secret });
+ * await using main = await openSocket<string>(listener.address, { secret });
+ * await using worker = await listener.accept();
+ * await main.send("Hello from main!");
+ * assertEquals(await worker.receive(), "Hello from main!");
+ * ```
+ *
+ * @module
+ */
+
+import { FrameWire } from "./_frame.ts";
+import { openWithin } from "./_opening.ts";
+import { formatAddress, parseAddress } from "./_socket_address.ts";
+import { dial, Reconnector } from "./_socket_dial.ts";
+import { SocketLink } from "./_socket_link.ts";
+import { inContext, SocketListener } from "./_socket_listener.ts";
+import { listenerOptions, openerOptions } from "./_socket_options.ts";
+import { SocketSession } from "./_socket_session.ts";
+import type { Duplex, DuplexOptions, ReceiveOptions } from "./duplex.ts";
+
+/** Options that both sides of a socket take. */
+export interface SocketPeerOptions extends DuplexOptions {
+  /**
+   * A key that both sides hold. Each proves it to the other, by an HMAC over
+   * what only this connection has, before anything else is read; the key itself
+   * is never sent. Use at least 16 random bytes: who hears a proof can try out
+   * short ones. It says who speaks and hides nothing: over a network, use TLS
+   * beside it.
+   *
+   * @default {no secret}
+   */
+  secret?: string | Uint8Array;
+  /**
+   * Milliseconds between signs of life, the smaller of both sides' wishes. A
+   * peer of which nothing is heard for three of them is taken for dead: with the
+   * default, after 15 to 20 seconds. A peer that computes for longer without
+   * coming to its event loop is silent, too. `Infinity` on both sides for none.
+   *
+   * @default {5000}
+   */
+  heartbeat?: number;
+  /**
+   * Whether to check that nothing on the way has changed, repeated or reordered
+   * the bytes, as either side wishes. TCP sees to it between two machines; what
+   * stands between them (a proxy, a tunnel) may not.
+   *
+   * @default {false}
+   */
+  checksum?: boolean;
+  /**
+   * Milliseconds to connect, to prove oneself and to say hello.
+   *
+   * @default {10000}
+   */
+  timeout?: number;
+}
+
+/** How a session goes on when its connection is lost. */
+export interface ResumeOptions {
+  /**
+   * Milliseconds after which a lost connection is given up.
+   *
+   * @default {30000}
+   */
+  timeout?: number;
+  /**
+   * Bytes that are kept at most until the far side has acknowledged them, at
+   * least 524288. A sender waits when there are as many.
+   *
+   * @default {4194304}
+   */
+  replaySize?: number;
+  /**
+   * Milliseconds before the first attempt to connect again.
+   *
+   * @default {100}
+   */
+  minTimeout?: number;
+  /**
+   * The most milliseconds between two attempts.
+   *
+   * @default {5000}
+   */
+  maxTimeout?: number;
+  /**
+   * By what the time between two attempts grows.
+   *
+   * @default {2}
+   */
+  multiplier?: number;
+  /**
+   * How much of that time is left to chance, from 0 to 1.
+   *
+   * @default {1}
+   */
+  jitter?: number;
+}
+
+/** Options for {@linkcode openSocket}. */
+export interface SocketOptions extends SocketPeerOptions {
+  /**
+   * Whether to connect again when the connection is lost, and to go on where it
+   * was: what the far side has not received is sent again, so that every message
+   * arrives once and in order. Waits between attempts grow as those of `retry`
+   * in `@std/async` do. The listener has to allow it, as it does by default.
+   *
+   * @default {false}
+   */
+  resume?: boolean | ResumeOptions;
+  /**
+   * Whether to compress what is large and becomes smaller by it, where the
+   * listener allows it. For slow networks: it costs more time than a fast one.
+   *
+   * @default {false}
+   */
+  compression?: boolean;
+  /**
+   * Certificates in PEM that are trusted beside the system's, for `tls:`.
+   *
+   * @default {[]}
+   */
+  caCerts?: readonly string[];
+}
+
+/** Options for {@linkcode listen}. */
+export interface ListenOptions extends SocketPeerOptions {
+  /**
+   * Whether a session may go on when its connection is lost, and for how long it
+   * is kept without one. Of the options only `timeout` and `replaySize` count.
+   *
+   * @default {true}
+   */
+  resume?: boolean | Pick<ResumeOptions, "timeout" | "replaySize">;
+  /**
+   * Whether to compress for a peer that asks for it.
+   *
+   * @default {true}
+   */
+  compression?: boolean;
+  /**
+   * How many peers there may be at a time, those that wait for a connection
+   * among them. One more is refused.
+   *
+   * @default {1024}
+   */
+  maxPeers?: number;
+  /**
+   * How many connections may be on the way to their hello. One more takes the
+   * place of the one that has been for the longest.
+   *
+   * @default {64}
+   */
+  maxPending?: number;
+  /**
+   * Whether to let everybody in who can reach an address that is not on loopback
+   * only, although there is no `secret`.
+   *
+   * @default {false}
+   */
+  allowUnauthenticated?: boolean;
+  /** The certificate in PEM, with those that it stands on, for `tls:`. */
+  cert?: string;
+  /** The certificate's private key in PEM, for `tls:`. */
+  key?: string;
+  /**
+   * Hears why a connection was let go before its hello, and of trouble in
+   * accepting one. The listener goes on in any case.
+   *
+   * @default {nobody hears}
+   */
+  onError?: (error: unknown, remoteAddress: string) => void;
+}
+
+/**
+ * A {@linkcode Duplex} to a peer over a socket.
+ *
+ * @typeParam In The type of the messages received.
+ * @typeParam Out The type of the messages sent.
+ */
+export interface SocketDuplex<In = unknown, Out = In> extends Duplex<In, Out> {
+  /** Where the far side is, or was when it connected first. */
+  readonly remoteAddress: string;
+}
+
+/** What a {@linkcode DuplexListener} has to do with, from its `stats`. */
+export interface ListenerStats {
+  /** Peers that have proven themselves and whose duplex has not ended. */
+  readonly peers: number;
+  /** Those of them that have lost their connection and may come back. */
+  readonly detached: number;
+  /** Connections on their way to a hello. */
+  readonly pending: number;
+  /** Connections that were let go before it. */
+  readonly refused: number;
+}
+
+/**
+ * Takes peers at an address. Iterating over it gives each peer's duplex, and
+ * ends when the listener is closed.
+ *
+ * @typeParam In The type of the messages received.
+ * @typeParam Out The type of the messages sent.
+ */
+export interface DuplexListener<In = unknown, Out = In>
+  extends AsyncIterable<SocketDuplex<In, Out>>, AsyncDisposable {
+  /** The address, with the port that the system chose where it was 0. */
+  readonly address: string;
+  /**
+   * Fulfilled once peers can connect: at once, but where a Unix socket takes the
+   * place of one that a dead process has left.
+   */
+  readonly ready: Promise<void>;
+  /** How many peers there are. */
+  readonly stats: ListenerStats;
+  /**
+   * Waits for the next peer.
+   *
+   * @param options A signal that stops waiting.
+   * @returns Its duplex, when both sides have said hello.
+   * @throws {ClosedError} If the listener is closed.
+   */
+  accept(options?: ReceiveOptions): Promise<SocketDuplex<In, Out>>;
+  /**
+   * Takes no more peers. Those that were taken go on, but a session that loses
+   * its connection now cannot be resumed.
+   */
+  close(): Promise<void>;
+}
+
+/**
+ * Connects to a listener and opens a duplex to it.
+ *
+ * Requires `--allow-net` for the host and the port of `tcp:` and `tls:`
+ * addresses; for `unix:/path` it requires `--allow-net=unix:/path`,
+ * `--allow-read=/path` and `--allow-write=/path`.
+ *
+ * @typeParam In The type of the messages received.
+ * @typeParam Out The type of the messages sent.
+ *
+ * @param address Where to: `tcp://host:port`, `tls://host:port`, `unix:/path`.
+ * @param options What it must prove, and limits.
+ * @returns The duplex, when both sides have said hello.
+ * @throws {Deno.errors.NotCapable} If the caller may not connect there.
+ * @throws {Deno.errors.ConnectionRefused} If nobody listens there, or the listener
+ *   has as many peers as it takes.
+ * @throws {Deno.errors.PermissionDenied} If the two sides do not hold the same
+ *   secret.
+ * @throws {Deno.errors.InvalidData} If the far side's certificate is not trusted.
+ * @throws {ProtocolError} If what listens there speaks something else.
+ * @throws {DOMException} If it was not done in time ("TimeoutError").
+ * @throws {RangeError} If an option is out of range.
+ * @throws {TypeError} If the address or an option is of the wrong kind.
+ *
+ * @example A session that outlives its connection
+ * ```ts
+ * import { listen, openSocket } from "@duplex/ipc/socket";
+ * import { assertEquals } from "@std/assert";
+ *
+ * await using listener = listen<number>("tcp://127.0.0.1:0");
+ * await using main = await openSocket<number>(listener.address, {
+ *   resume: { timeout: 60_000 },
+ * });
+ * await using worker = await listener.accept();
+ * await main.send(1);
+ * assertEquals(await worker.receive(), 1);
+ * ```
+ */
+export async function openSocket<In = unknown, Out = In>(
+  address: string | URL,
+  options: SocketOptions = {},
+): Promise<SocketDuplex<In, Out>> {
+  const action = "Cannot open a socket";
+  const parsed = parseAddress(action, address);
+  const chosen = openerOptions(action, parsed, options);
+  const opening = new SocketOpening<In, Out>(formatAddress(parsed), chosen);
+  await openWithin(opening, chosen.target.timeout, () => ({
+    attempt: opening.attempt,
+  }));
+  return opening.duplex!;
+}
+
+/** A duplex on its way from the connection to the hello. */
+class SocketOpening<In, Out> {
+  readonly #address: string;
+  readonly #options: ReturnType<typeof openerOptions>;
+  readonly #dialing = new AbortController();
+  duplex: SocketSession<In, Out> | undefined;
+
+  constructor(address: string, options: ReturnType<typeof openerOptions>) {
+    this.#address = address;
+    this.#options = options;
+  }
+
+  /** What is attempted, for errors. */
+  get attempt(): string {
+    return `Cannot open a socket to "${this.#address}"`;
+  }
+
+  async open(): Promise<void> {
+    const { target, limits, backoff, replaySize } = this.#options;
+    const { connection, terms } = await this.#dial();
+    const reconnector = terms.session === undefined
+      ? undefined
+      : new Reconnector(target, backoff, replaySize);
+    const link = new SocketLink(this.#address, reconnector);
+    reconnector?.watch(link, terms.session!);
+    const wire = new FrameWire(link, {
+      ...limits,
+      onPing: (fields) => link.onPing(fields),
+    });
+    const duplex = new SocketSession<In, Out>(wire, limits, this.#address);
+    this.duplex = duplex;
+    link.attach(connection, terms.heartbeat);
+    try {
+      await duplex.open();
+    } catch (error) {
+      await duplex.closed.catch(() => {});
+      throw error;
+    }
+  }
+
+  fail(error: unknown): void {
+    this.#dialing.abort(error);
+    this.duplex?.fail(error);
+  }
+
+  async #dial() {
+    const { signal } = this.#dialing;
+    try {
+      return await dial(this.#options.target, signal);
+    } catch (error) {
+      signal.throwIfAborted();
+      throw inContext(this.attempt, error);
+    }
+  }
+}
+
+/**
+ * Listens at an address for peers that open a duplex with
+ * {@linkcode openSocket}, or speak the wire that PROTOCOL.md describes.
+ *
+ * Without a `secret` it listens on loopback addresses and Unix sockets only,
+ * unless `allowUnauthenticated` says otherwise. A Unix socket can be used by its
+ * owner only (mode 0600). Its file goes when the listener is closed or the
+ * process ends; one that a dead process has left behind is replaced, one that a
+ * living process listens on is not.
+ *
+ * What a stranger can do is bounded before it has proven itself: 2 KiB are read
+ * from it, within `timeout`, from `maxPending` connections at most.
+ *
+ * Requires `--allow-net` for the host and the port of `tcp:` and `tls:`
+ * addresses; for `unix:/path` it requires `--allow-net=unix:/path`,
+ * `--allow-read=/path` and `--allow-write=/path`.
+ *
+ * @typeParam In The type of the messages received.
+ * @typeParam Out The type of the messages sent.
+ *
+ * @param address Where: `tcp://host:port`, `tls://host:port`, `unix:/path`; the
+ *   system chooses the port where it is 0.
+ * @param options Who may speak, and limits.
+ * @returns The listener.
+ * @throws {Deno.errors.NotCapable} If the caller may not listen there.
+ * @throws {Deno.errors.AddrInUse} If somebody listens there already; where a Unix
+ *   socket is in the way, `ready`, `accept` and the iteration reject with it.
+ * @throws {RangeError} If an option is out of range.
+ * @throws {TypeError} If the address or an option is of the wrong kind, or
+ *   everybody could connect and `allowUnauthenticated` is not set.
+ *
+ * @example Usage
+ * ```ts
+ * import { listen, openSocket } from "@duplex/ipc/socket";
+ * import { assertEquals } from "@std/assert";
+ *
+ * async function serve(listener: AsyncIterable<AsyncIterable<string>>) {
+ *   for await (const peer of listener) {
+ *     for await (const message of peer) assertEquals(message, "Hello!");
+ *   }
+ * }
+ *
+ * const listener = listen<string>("tcp://127.0.0.1:0");
+ * const serving = serve(listener);
+ * const main = await openSocket<string>(listener.address);
+ * await main.send("Hello!");
+ * main.abort();
+ * await listener.close();
+ * await serving.catch(() => {});
+ * ```
+ */
+export function listen<In = unknown, Out = In>(
+  address: string | URL,
+  options: ListenOptions = {},
+): DuplexListener<In, Out> {
+  const action = "Cannot listen";
+  const parsed = parseAddress(action, address);
+  const chosen = listenerOptions(action, parsed, options);
+  return new SocketListener<In, Out>(parsed, chosen);
+}
