@@ -26,8 +26,11 @@ import {
 } from "./_frame_layout.ts";
 import { type ControlKind, KIND, type WireEvents } from "./_wire.ts";
 
-/** Bytes of the read buffer: what a pipe gives in one read. */
+/** Bytes of the read buffer once much comes: what a pipe gives in one read. */
 const BUFFER_SIZE = 64 * 1024;
+
+/** Bytes of the read buffer at first: a listener may have a thousand idle peers. */
+const INITIAL_SIZE = 4 * 1024;
 
 /**
  * Bytes of a part above which it is read into the message's own memory: as much
@@ -53,7 +56,7 @@ export class FrameParser {
    */
   into: Uint8Array<ArrayBuffer>;
   from = 0;
-  to = BUFFER_SIZE;
+  to = INITIAL_SIZE;
   readonly #posts: PostBox | undefined;
   readonly #events: WireEvents;
   readonly #options: FrameWireOptions;
@@ -62,7 +65,7 @@ export class FrameParser {
   /** Whether the hello may still stand behind text. */
   #scanning: boolean;
   /** The read buffer, and what of it is not parsed yet. */
-  #bytes: Uint8Array<ArrayBuffer> = new Uint8Array(BUFFER_SIZE);
+  #bytes: Uint8Array<ArrayBuffer> = new Uint8Array(INITIAL_SIZE);
   #view: DataView<ArrayBuffer> = new DataView(this.#bytes.buffer);
   #start = 0;
   #end = 0;
@@ -120,16 +123,29 @@ export class FrameParser {
       this.to = this.from + Math.min(this.#partLeft, room);
       return;
     }
-    if (this.#start === this.#end) {
+    const size = this.#bytes.length;
+    if (this.#end === size && size < BUFFER_SIZE) {
+      this.#enlarge();
+    } else if (this.#start === this.#end) {
       this.#start = this.#end = 0;
-    } else if (this.#end > BUFFER_SIZE / 2) {
+    } else if (this.#end > size / 2) {
       this.#bytes.copyWithin(0, this.#start, this.#end);
       this.#end -= this.#start;
       this.#start = 0;
     }
     this.into = this.#bytes;
     this.from = this.#end;
-    this.to = BUFFER_SIZE;
+    this.to = this.#bytes.length;
+  }
+
+  /** Goes over to a large read buffer, since the small one was filled. */
+  #enlarge(): void {
+    const bytes = new Uint8Array(BUFFER_SIZE);
+    bytes.set(this.#bytes.subarray(this.#start, this.#end));
+    this.#bytes = bytes;
+    this.#view = new DataView(bytes.buffer);
+    this.#end -= this.#start;
+    this.#start = 0;
   }
 
   /**
