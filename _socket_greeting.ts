@@ -26,10 +26,7 @@ const MAX_SIZE = 1024;
 const NONCE_SIZE = 32;
 /** Bytes of a session's name: as many as a UUID has. */
 const SESSION_SIZE = 16;
-/**
- * Milliseconds of the shortest heartbeat that a peer may ask for. One that wanted
- * more would keep us busy.
- */
+/** Milliseconds of the shortest heartbeat. A peer could keep us busy otherwise. */
 const MIN_HEARTBEAT = 50;
 
 /** What this side wants of a connection. */
@@ -214,9 +211,9 @@ function readSession({ session }: ControlFields): string | undefined {
 
 function agree(wishes: Wishes, theirs: ControlFields, compression: boolean) {
   const asked = unsigned(theirs, "heartbeat");
-  const heartbeat = asked === 0 ? Infinity : Math.max(asked, MIN_HEARTBEAT);
+  const heartbeat = Math.min(wishes.heartbeat, asked === 0 ? Infinity : asked);
   return {
-    heartbeat: Math.min(wishes.heartbeat, heartbeat),
+    heartbeat: Math.max(heartbeat, MIN_HEARTBEAT),
     checksum: wishes.checksum || theirs.checksum === true,
     compression: compression && theirs.compression === true,
   };

@@ -68,6 +68,8 @@ export class SocketLink implements ByteStream {
   #writing = false;
   #pinging: Promise<void> | undefined;
   #isPingDue = false;
+  /** Whether both sides have said goodbye and wait for what the other has. */
+  #isDelivering = false;
   /** Whether anything went out, and came in, since the last heartbeat. */
   #hasWritten = true;
   #hasRead = true;
@@ -123,6 +125,7 @@ export class SocketLink implements ByteStream {
     this.#attached.resolve();
     if (log !== undefined) {
       log.release(received);
+      this.#onReleased();
       this.#replay(connection, log);
     }
   }
@@ -196,6 +199,7 @@ export class SocketLink implements ByteStream {
     if (log === undefined) return;
     // The far side waits for the same.
     const end = log.end;
+    this.#isDelivering = true;
     this.#ping();
     const deadline = performance.now() + timeout;
     while (log.start < end && this.#gone === undefined) {
@@ -305,7 +309,10 @@ export class SocketLink implements ByteStream {
     this.#hasRead = true;
     this.#received += size;
     if (this.#log === undefined) return;
-    if (this.#received - this.#told >= ACKNOWLEDGED_SIZE) this.#ping();
+    // Credit and pings may follow a goodbye, and the far side waits for those, too.
+    const isDue = this.#isDelivering ||
+      this.#received - this.#told >= ACKNOWLEDGED_SIZE;
+    if (isDue) this.#ping();
   }
 
   #onHeartbeat(): void {

@@ -32,7 +32,7 @@ export function listenUnix(path: string): Deno.UnixListener {
  *   is no socket.
  */
 export async function takeOverUnix(path: string): Promise<Deno.UnixListener> {
-  const { isSocket, ino } = Deno.lstatSync(path);
+  const { isSocket, ino } = await Deno.lstat(path);
   if (isSocket === false) {
     throw new Deno.errors.AddrInUse("what is at the path is no socket");
   }

@@ -11,10 +11,11 @@
  *
  * const secret = crypto.randomUUID();
  * await using listener = listen<string>("tcp://127.0.0.1:0", { secret });
- * await using main = await openSocket<string>(listener.address, { secret });
- * await using worker = await listener.accept();
+ * const main = await openSocket<string>(listener.address, { secret });
+ * const worker = await listener.accept();
  * await main.send("Hello from main!");
  * assertEquals(await worker.receive(), "Hello from main!");
+ * await Promise.all([main.close(), worker.close()]);
  * ```
  *
  * @module
@@ -269,12 +270,13 @@ export interface DuplexListener<In = unknown, Out = In>
  * import { assertEquals } from "@std/assert";
  *
  * await using listener = listen<number>("tcp://127.0.0.1:0");
- * await using main = await openSocket<number>(listener.address, {
+ * const main = await openSocket<number>(listener.address, {
  *   resume: { timeout: 60_000 },
  * });
- * await using worker = await listener.accept();
+ * const worker = await listener.accept();
  * await main.send(1);
  * assertEquals(await worker.receive(), 1);
+ * await Promise.all([main.close(), worker.close()]);
  * ```
  */
 export async function openSocket<In = unknown, Out = In>(
@@ -383,19 +385,19 @@ class SocketOpening<In, Out> {
  * import { listen, openSocket } from "@duplex/ipc/socket";
  * import { assertEquals } from "@std/assert";
  *
- * async function serve(listener: AsyncIterable<AsyncIterable<string>>) {
- *   for await (const peer of listener) {
- *     for await (const message of peer) assertEquals(message, "Hello!");
- *   }
- * }
- *
  * const listener = listen<string>("tcp://127.0.0.1:0");
- * const serving = serve(listener);
+ * const serving = (async () => {
+ *   for await (const peer of listener) {
+ *     for await (const message of peer) await peer.send(message.toUpperCase());
+ *     await peer.close();
+ *   }
+ * })();
  * const main = await openSocket<string>(listener.address);
- * await main.send("Hello!");
- * main.abort();
+ * await main.send("hello");
+ * assertEquals(await main.receive(), "HELLO");
+ * await main.close();
  * await listener.close();
- * await serving.catch(() => {});
+ * await serving;
  * ```
  */
 export function listen<In = unknown, Out = In>(

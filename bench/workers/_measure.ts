@@ -81,7 +81,8 @@ async function into(
   return ms;
 }
 
-async function oneWay(
+/** Megabytes or messages a second; the scenario says what, and "-out" or "-in". */
+export async function oneWay(
   open: Open,
   scenario: string,
   count: number,

@@ -1,0 +1,240 @@
+// Copyright 2026 the Duplex authors. MIT license.
+
+/**
+ * Measures `openSocket` and `listen` against Deno's bare sockets, Python's
+ * `multiprocessing.connection` and zeromq in Node, over TCP on this machine and
+ * over Unix sockets, in one run: `deno task bench socket`, or with `--quick` a
+ * fifth of it. Names of scenarios pick out some.
+ *
+ * Each figure is the median of several rounds in which the contenders take
+ * turns. In every round each one is a process that listens and starts another
+ * one, which connects; it warms up, measures itself and ends. Every message is
+ * looked at where it arrives, and what they add up to is checked.
+ *
+ * Deno's bare sockets carry JSON behind its length. Where many lines go one way,
+ * as many of them are written together as 64 KiB hold. "Opaque" moves 140 bytes
+ * there and back of which neither side makes a value. zeromq's values are JSON
+ * too, and Python's are pickled. It is installed once from npm, into a folder in
+ * Deno's cache, and left out where that cannot be done.
+ *
+ * Over many connections, one process sends lines that say which connection they
+ * belong to and which one they are, and the other sees to it that none is lost,
+ * comes twice or out of turn. Nothing but the lines is timed. The memory of an
+ * idle connection is what the resident memory of the process that listens grows
+ * by, garbage collected before and after; what the system has for its sockets
+ * does not count.
+ *
+ * Nobody may fill the memory of a slow receiver. This module sees to that with
+ * its default window, zeromq with a bound of 1000 lines or 16 MiB on either side,
+ * and the others leave it to the system, whose buffers are small. Take round trips
+ * on an idle machine, as `workers.ts` says.
+ *
+ * @module
+ */
+
+import { type Contender, deno, pathOf } from "./_contender.ts";
+import { runScenarios, type Scenario } from "./_scenario.ts";
+import type { Target } from "./_table.ts";
+
+/** The last one that was tried here; it has its programs within the package. */
+const ZEROMQ_VERSION = "6.8.0";
+
+/** Few, since the many contenders and scenarios should take three minutes. */
+const ROUNDS = 5;
+
+/** Who takes part, over TCP or over Unix sockets. */
+interface Form {
+  own: string;
+  raw: string;
+  opaque: string;
+  python: string;
+  zeromq: string;
+}
+
+function form(name: string, zeromq: string): Form {
+  return {
+    own: `this module, ${name}`,
+    raw: `Deno, bare sockets, ${name}`,
+    opaque: `Deno, bare sockets, opaque, ${name}`,
+    python: `Python, connection, ${name}`,
+    zeromq: `Node, zeromq, ${zeromq}`,
+  };
+}
+
+const TCP = form("TCP", "tcp");
+const UNIX = form("Unix", "ipc");
+const FORMS: readonly Form[] = [TCP, UNIX];
+
+/** As many times faster, at least, than the better peer over the same. */
+function target(name: string, { own, python, zeromq }: Form, bound: number) {
+  const text = `${name}, at least ${bound.toFixed(2)} times the better peer`;
+  return { label: own, text, against: [python, zeromq], bound };
+}
+
+function targets(bound: number): Target[] {
+  return [target("TCP", TCP, bound), target("Unix", UNIX, bound)];
+}
+
+const ALL = FORMS.flatMap(({ own, raw, python, zeromq }) => [
+  own,
+  raw,
+  python,
+  zeromq,
+]);
+const OWN_AND_RAW = FORMS.flatMap(({ own, raw }) => [own, raw]);
+
+const SCENARIOS: readonly Scenario[] = [
+  {
+    name: "round-trip",
+    title: "A log line there and back",
+    unit: "microseconds",
+    isRate: false,
+    count: 2_000,
+    warm: 2_000,
+    // The system puts two processes on one core or on two, which matters much.
+    rounds: 11,
+    who: [...ALL, TCP.opaque, UNIX.opaque],
+    targets: [{
+      label: TCP.own,
+      text: "TCP, at most 1.20 times bare sockets",
+      against: [TCP.raw],
+      bound: 1.2,
+    }, {
+      label: UNIX.own,
+      text: "Unix, at most 1.20 times bare sockets",
+      against: [UNIX.raw],
+      bound: 1.2,
+    }],
+  },
+  {
+    name: "lines",
+    title: "Log lines one way",
+    unit: "lines/s",
+    isRate: true,
+    count: 150_000,
+    warm: 100_000,
+    rounds: ROUNDS,
+    who: ALL,
+    targets: targets(2.5),
+  },
+  {
+    name: "bytes",
+    title: "1 MiB of bytes one way",
+    unit: "megabytes/s",
+    isRate: true,
+    count: 300,
+    warm: 60,
+    rounds: ROUNDS,
+    who: ALL,
+    targets: targets(1.2),
+  },
+  {
+    name: "many",
+    title: "100 lines over each of 1,000 connections",
+    unit: "lines/s",
+    isRate: true,
+    // As often each connection sends its lines.
+    count: 3,
+    warm: 2,
+    rounds: ROUNDS,
+    who: OWN_AND_RAW,
+    targets: [],
+  },
+  {
+    name: "idle",
+    title: "Memory of an idle connection",
+    unit: "KiB",
+    isRate: false,
+    count: 1_000,
+    warm: 200,
+    rounds: ROUNDS,
+    who: OWN_AND_RAW,
+    targets: [],
+  },
+];
+
+const decoder = new TextDecoder();
+
+/** What a program prints. */
+async function output(command: string, ...args: string[]): Promise<string> {
+  const { success, code, stdout, stderr } = await new Deno.Command(command, {
+    args,
+  }).output();
+  if (success) return decoder.decode(stdout);
+  // npm warns of this and that before it says what is wrong.
+  const lines = decoder.decode(stderr).trim().split("\n");
+  const words = lines.find((line) => !line.startsWith("npm warn"));
+  throw new Error(`${command} ended with ${code}: ${words ?? "no reason"}`);
+}
+
+/** Whether Node can load what is installed in the folder. */
+async function loads(folder: string): Promise<boolean> {
+  const code = `require("module").createRequire(${
+    JSON.stringify(`${folder}/`)
+  })("zeromq")`;
+  try {
+    await output("node", "--eval", code);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** The folder with zeromq, installed if it is not there yet. */
+async function zeromqFolder(): Promise<string> {
+  const info = await output(Deno.execPath(), "info", "--json", "--no-config");
+  const { denoDir }: { denoDir: string } = JSON.parse(info);
+  const folder = `${denoDir}/duplex_bench/zeromq-${ZEROMQ_VERSION}`;
+  if (await loads(folder)) return folder;
+  await Deno.mkdir(folder, { recursive: true });
+  // Its script would compile what the package holds as programs already.
+  const flags = ["--ignore-scripts", "--no-audit", "--no-fund", "--no-save"];
+  flags.push("--fetch-retries=1", "--fetch-timeout=20000");
+  const name = `zeromq@${ZEROMQ_VERSION}`;
+  await output("npm", "install", "--prefix", folder, ...flags, name);
+  if (await loads(folder)) return folder;
+  throw new Error(`${name} does not load in Node`);
+}
+
+/** zeromq over both, or nothing and a line that says why. */
+async function zeromq(): Promise<Contender[]> {
+  try {
+    const folder = await zeromqFolder();
+    console.log(`zeromq ${ZEROMQ_VERSION}, from npm`);
+    const args = [pathOf("peers/socket_zeromq.mjs")];
+    return [
+      { label: TCP.zeromq, command: "node", args, more: ["tcp", folder] },
+      { label: UNIX.zeromq, command: "node", args, more: ["ipc", folder] },
+    ];
+  } catch (error) {
+    const why = error instanceof Error ? error.message : error;
+    console.log(`zeromq ${ZEROMQ_VERSION} is left out: ${why}`);
+    return [];
+  }
+}
+
+/** Those who need no installation, over one of both. */
+function contenders({ own, raw, opaque, python }: Form, how: string) {
+  const flags = ["--v8-flags=--expose-gc"];
+  const bare = "peers/socket_deno.ts";
+  const column = how === "tcp" ? "TCP" : "Unix";
+  return [
+    deno(own, "workers/socket_main.ts", { flags, column, more: [how] }),
+    deno(raw, bare, { flags, more: [how] }),
+    deno(opaque, bare, { flags, more: [how, "opaque"] }),
+    {
+      label: python,
+      command: "python3",
+      args: [pathOf("peers/socket_python.py")],
+      more: [how],
+    },
+  ] satisfies Contender[];
+}
+
+if (import.meta.main) {
+  await runScenarios(SCENARIOS, [
+    ...contenders(TCP, "tcp"),
+    ...contenders(UNIX, "unix"),
+    ...await zeromq(),
+  ]);
+}

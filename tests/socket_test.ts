@@ -1,0 +1,374 @@
+// Copyright 2026 the Duplex authors. MIT license.
+
+/**
+ * What `openSocket` and `listen` do beyond the contract of every duplex.
+ *
+ * @module
+ */
+
+import {
+  assert,
+  assertEquals,
+  assertGreater,
+  assertInstanceOf,
+  assertLess,
+  assertRejects,
+  assertStringIncludes,
+  assertThrows,
+} from "@std/assert";
+import { ClosedError } from "@duplex/ipc/duplex";
+import {
+  listen,
+  type ListenOptions,
+  openSocket,
+  type SocketOptions,
+} from "@duplex/ipc/socket";
+import { formatAddress, parseAddress } from "../_socket_address.ts";
+import {
+  CA,
+  CERT,
+  KEY,
+  openEnds,
+  socketPath,
+  unixPermissions,
+  watchAccepted,
+} from "./_sockets.ts";
+
+const TCP = "tcp://127.0.0.1:0";
+const NET: Deno.PermissionOptions = { net: ["127.0.0.1"] };
+
+function test(
+  name: string,
+  permissions: Deno.PermissionOptions,
+  fn: () => void | Promise<void>,
+): void {
+  Deno.test({ name, permissions, fn });
+}
+
+test("parseAddress() reads every form", "none", () => {
+  const forms = [
+    "tcp://127.0.0.1:9000",
+    "tcp://[::1]:9000",
+    "tls://example.com:443",
+    "unix:/run/x.sock",
+    "unix:relative/x.sock",
+    "unix:/with space/and:colon",
+  ];
+  for (const form of forms) {
+    assertEquals(formatAddress(parseAddress("Cannot", form)), form);
+  }
+  assertEquals(parseAddress("Cannot", "unix:///run/x.sock"), {
+    kind: "unix",
+    path: "/run/x.sock",
+  });
+});
+
+test(
+  "openSocket() and listen() refuse what is no address",
+  "none",
+  async () => {
+    const bad = [
+      "",
+      "127.0.0.1:9000",
+      "http://127.0.0.1:9000",
+      "tcp://127.0.0.1",
+      "tcp://:9000",
+      "tcp://user@127.0.0.1:9000",
+      "tcp://127.0.0.1:9000/path",
+      "tcp://127.0.0.1:70000",
+      "unix:",
+      "unix:/a\0b",
+    ];
+    for (const address of bad) {
+      await assertRejects(() => openSocket(address), TypeError, "the address");
+      assertThrows(() => listen(address), TypeError, "the address");
+    }
+    const long = `unix:/${"a".repeat(200)}`;
+    await assertRejects(
+      () => openSocket(long),
+      RangeError,
+      "at most 107 bytes",
+    );
+  },
+);
+
+test("openSocket() refuses options out of range", "none", async () => {
+  const bad: [unknown, typeof RangeError | typeof TypeError, string][] = [
+    [{ timeout: 0 }, RangeError, '"timeout"'],
+    [{ heartbeat: -1 }, RangeError, '"heartbeat"'],
+    [{ heartbeat: "5" }, TypeError, '"heartbeat"'],
+    [{ secret: "" }, RangeError, '"secret" is empty'],
+    [{ secret: 5 }, TypeError, '"secret"'],
+    [{ checksum: "yes" }, TypeError, '"checksum"'],
+    [{ compression: 1 }, TypeError, '"compression"'],
+    [{ window: 0 }, RangeError, '"window"'],
+    [{ resume: { timeout: 0 } }, RangeError, '"resume.timeout"'],
+    [{ resume: { minTimeout: 9e9 } }, RangeError, '"resume.maxTimeout"'],
+    [{ resume: { multiplier: 0.5 } }, RangeError, '"resume.multiplier"'],
+    [{ resume: { jitter: 2 } }, RangeError, '"resume.jitter"'],
+    [{ resume: { replaySize: 1000 } }, RangeError, "at least 524288"],
+    [{ resume: { replaySize: 1e6 + 0.5 } }, RangeError, "whole number"],
+    [{ caCerts: [] }, TypeError, '"caCerts" is for "tls"'],
+  ];
+  for (const [options, type, text] of bad) {
+    const open = () =>
+      openSocket("tcp://127.0.0.1:1", options as SocketOptions);
+    const error = await assertRejects(open, type);
+    assertStringIncludes(error.message, text);
+    assertStringIncludes(error.message, "Cannot open a socket");
+  }
+});
+
+test("listen() refuses options out of range", "none", () => {
+  const bad: [unknown, typeof RangeError | typeof TypeError, string][] = [
+    [{ timeout: -5 }, RangeError, '"timeout"'],
+    [{ maxPeers: 0 }, RangeError, '"maxPeers"'],
+    [{ maxPeers: 1.5 }, RangeError, '"maxPeers"'],
+    [{ maxPending: "8" }, TypeError, '"maxPending"'],
+    [{ resume: { timeout: -1 } }, RangeError, '"resume.timeout"'],
+    [{ cert: CERT }, TypeError, '"cert" is for "tls"'],
+  ];
+  for (const [options, type, text] of bad) {
+    const error = assertThrows(
+      () => listen(TCP, options as ListenOptions),
+      type,
+    );
+    assertStringIncludes(error.message, text);
+  }
+  assertThrows(
+    () => listen("tls://localhost:0"),
+    TypeError,
+    '"cert" and "key"',
+  );
+});
+
+test("listen() lets everybody in only when told so", {
+  net: ["127.0.0.1", "0.0.0.0"],
+}, async () => {
+  const open = "tcp://0.0.0.0:0";
+  const error = assertThrows(() => listen(open), TypeError);
+  assertStringIncludes(error.message, '"secret"');
+  assertStringIncludes(error.message, '"allowUnauthenticated"');
+  await listen(open, { allowUnauthenticated: true }).close();
+  await listen(open, { secret: "a secret" }).close();
+});
+
+test("listen() needs no secret on any loopback address", {
+  net: ["127.0.0.2", "localhost", "[::1]"],
+}, async () => {
+  for (const host of ["127.0.0.2", "localhost", "[::1]"]) {
+    const listener = listen(`tcp://${host}:0`);
+    await listener.ready;
+    assert(!listener.address.endsWith(":0"), listener.address);
+    await listener.close();
+  }
+});
+
+test("listen() ends its iteration when it is closed", NET, async () => {
+  const listener = listen<number>(TCP);
+  const taken: unknown[] = [];
+  const iteration = (async () => {
+    for await (const peer of listener) {
+      taken.push(await peer.receive());
+      await peer.close();
+    }
+  })();
+  for (let number = 1; number <= 3; number++) {
+    await using main = await openSocket<number>(listener.address);
+    await main.send(number);
+  }
+  await listener.close();
+  await listener.close();
+  await iteration;
+  assertEquals(taken, [1, 2, 3]);
+  const error = await assertRejects(() => listener.accept(), ClosedError);
+  assertStringIncludes(error.message, listener.address);
+});
+
+test("listen() stops waiting for a peer by a signal", NET, async () => {
+  await using listener = listen(TCP);
+  const signal = AbortSignal.abort(new Error("Changed my mind"));
+  await assertRejects(() => listener.accept({ signal }), Error, "my mind");
+});
+
+test("listen() tells why it let a connection go", NET, async () => {
+  const heard = Promise.withResolvers<[unknown, string]>();
+  await using listener = listen(TCP, {
+    onError: (error, remote) => heard.resolve([error, remote]),
+  });
+  const { port } = new URL(listener.address);
+  const stranger = await Deno.connect({
+    hostname: "127.0.0.1",
+    port: Number(port),
+  });
+  await stranger.write(new TextEncoder().encode("GET / HTTP/1.1\r\n\r\n"));
+  const [error, remote] = await heard.promise;
+  assertInstanceOf(error, Error);
+  assertStringIncludes(error.message, "Cannot admit");
+  assertStringIncludes(error.message, "does it speak this protocol?");
+  assertStringIncludes(remote, "tcp://127.0.0.1:");
+  assertEquals(listener.stats.refused, 1);
+  stranger.close();
+});
+
+test("listen() counts its peers", NET, async () => {
+  const { main, worker, listener } = await openEnds(TCP);
+  const { peers, detached, pending, refused } = listener.stats;
+  assertEquals([peers, detached, pending, refused], [1, 0, 0, 0]);
+  await Promise.all([main.close(), worker.close()]);
+  assertEquals(listener.stats.peers, 0);
+  await listener.close();
+});
+
+test("listen() refuses a peer too many and goes on", NET, async () => {
+  await using listener = listen(TCP, { maxPeers: 1 });
+  const first = await openSocket(listener.address);
+  const one = await listener.accept();
+  const error = await assertRejects(
+    () => openSocket(listener.address),
+    Deno.errors.ConnectionRefused,
+  );
+  assertStringIncludes(error.message, "there are 1 peers already");
+  await Promise.all([first.close(), one.close()]);
+  const second = await openSocket(listener.address);
+  const two = await listener.accept();
+  await second.send("in");
+  assertEquals(await two.receive(), "in");
+  await Promise.all([second.close(), two.close()]);
+});
+
+test("openSocket() says that nobody listens", NET, async () => {
+  const listener = listen(TCP);
+  await listener.close();
+  const error = await assertRejects(
+    () => openSocket(listener.address),
+    Deno.errors.ConnectionRefused,
+  );
+  assertStringIncludes(error.message, `"${listener.address}"`);
+});
+
+test("openSocket() gives up on a silent listener", NET, async () => {
+  using silent = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  const accepted = silent.accept();
+  const address = `tcp://127.0.0.1:${silent.addr.port}`;
+  const error = await assertRejects(
+    () => openSocket(address, { timeout: 50 }),
+    DOMException,
+  );
+  assertEquals(error.name, "TimeoutError");
+  assertStringIncludes(error.message, address);
+  (await accepted).close();
+});
+
+test("openSocket() says where both sides are", NET, async () => {
+  const { main, worker, listener } = await openEnds(TCP);
+  assertEquals(main.remoteAddress, listener.address);
+  assert(/^tcp:\/\/127\.0\.0\.1:\d+$/.test(worker.remoteAddress));
+  await Promise.all([main.close(), worker.close(), listener.close()]);
+});
+
+test("openSocket() keeps an idle connection alive", NET, async () => {
+  const { main, worker, listener } = await openEnds(TCP, { heartbeat: 50 });
+  // Seven heartbeats, of which four may not pass in silence.
+  await new Promise((resolve) => setTimeout(resolve, 350));
+  await main.send("still there");
+  assertEquals(await worker.receive(), "still there");
+  await Promise.all([main.close(), worker.close(), listener.close()]);
+});
+
+const PATH = socketPath();
+
+test(
+  "listen() makes a Unix socket that only its owner can use",
+  unixPermissions(PATH),
+  async () => {
+    const { main, worker, listener } = await openEnds(`unix:${PATH}`);
+    assertEquals((await Deno.lstat(PATH)).mode! & 0o777, 0o600);
+    await Promise.all([main.close(), worker.close(), listener.close()]);
+    await assertRejects(() => Deno.lstat(PATH), Deno.errors.NotFound);
+  },
+);
+
+const TLS: Deno.PermissionOptions = { net: ["localhost"] };
+
+test(
+  "openSocket() trusts no certificate that it was not told of",
+  TLS,
+  async () => {
+    const heard = Promise.withResolvers<unknown>();
+    await using listener = listen("tls://localhost:0", {
+      cert: CERT,
+      key: KEY,
+      onError: heard.resolve,
+    });
+    const error = await assertRejects(
+      () => openSocket(listener.address),
+      Deno.errors.InvalidData,
+    );
+    assertStringIncludes(error.message, "certificate");
+    await heard.promise;
+  },
+);
+
+test("openSocket() proves a secret over TLS as well", TLS, async () => {
+  const { main, worker, listener } = await openEnds<string>(
+    "tls://localhost:0",
+    { caCerts: [CA], secret: "a secret" },
+    { cert: CERT, key: KEY, secret: new TextEncoder().encode("a secret") },
+  );
+  await main.send("over TLS");
+  assertEquals(await worker.receive(), "over TLS");
+  await Promise.all([main.close(), worker.close(), listener.close()]);
+});
+
+/** Sends a message, and counts the bytes that the connection has carried for it. */
+async function carried(
+  message: unknown,
+  options: SocketOptions,
+  far: ListenOptions = {},
+): Promise<number> {
+  using accepted = watchAccepted();
+  const { main, worker, listener } = await openEnds(TCP, options, far);
+  const [conn] = accepted.conns;
+  let carried = 0;
+  const read = conn!.read.bind(conn);
+  conn!.read = async (into) => {
+    const size = await read(into);
+    carried += size ?? 0;
+    return size;
+  };
+  // The read that waits already is not counted, nor is what it brings.
+  await main.send("first");
+  await worker.receive();
+  await main.send(message);
+  assertEquals(await worker.receive(), message);
+  await Promise.all([main.close(), worker.close(), listener.close()]);
+  return carried;
+}
+
+test("openSocket() compresses what becomes smaller", NET, async () => {
+  const text = "All work and no play makes Jack a dull boy. ".repeat(4000);
+  const noise = crypto.getRandomValues(new Uint8Array(60_000));
+  const on = { compression: true };
+  assertLess(await carried(text, on), text.length / 20);
+  assertGreater(await carried(text, {}), text.length);
+  assertGreater(await carried(text, on, { compression: false }), text.length);
+  const size = await carried(noise, on);
+  assertGreater(size, noise.length);
+  assertLess(size, noise.length + 1000);
+});
+
+test("openSocket() checks records of every size", NET, async () => {
+  const { main, worker, listener } = await openEnds<Uint8Array>(TCP, {
+    checksum: true,
+    compression: true,
+  });
+  for (const size of [0, 1, 1000, 1024, 65_000, 65_536, 70_000, 1_000_000]) {
+    const message = new Uint8Array(size).map((_, index) => index >> 4);
+    await main.send(message);
+    assertEquals(await worker.receive(), message);
+    await worker.send(message);
+    assertEquals(await main.receive(), message);
+  }
+  await Promise.all([main.close(), worker.close(), listener.close()]);
+});
