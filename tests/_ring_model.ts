@@ -133,7 +133,8 @@ interface State {
   rings: RingState[];
 }
 
-class Suspended extends Error {}
+/** Thrown to stop a side; not an error, whose stack takes most of the time. */
+class Suspended {}
 
 class Violation extends Error {}
 
@@ -180,6 +181,7 @@ class Checker {
   readonly #model: Model;
   readonly #code: RingCode;
   readonly #start: number;
+  readonly #memory: RingMemory;
   readonly #marks = new Map<string, History>();
   // While a side runs:
   #state!: State;
@@ -194,6 +196,7 @@ class Checker {
     this.#model = model;
     this.#code = code;
     this.#start = model.position ?? 0;
+    this.#memory = this.#makeMemory(model.capacity);
   }
 
   run(maxStates: number): Verdict {
@@ -219,7 +222,10 @@ class Checker {
       for (const [number, step] of this.#enabled(state)) {
         stuck = false;
         const next = clone(state);
-        const here = { number, step: describe(state, number, step), trace };
+        const operation = step === "go"
+          ? state.sides[number]!.pending
+          : undefined;
+        const here = { number, operation, trace };
         try {
           this.#take(next, number, step);
         } catch (error) {
@@ -447,8 +453,7 @@ class Checker {
   }
 
   /** The rings as their ends see them: words go through `Atomics`, bytes come here. */
-  get #memory(): RingMemory {
-    const { capacity } = this.#model;
+  #makeMemory(capacity: number): RingMemory {
     const rings = POSITIONS.map((_, ring) =>
       new Proxy({ length: capacity }, {
         get: (target, key) =>
@@ -517,13 +522,14 @@ class Checker {
 
 interface Trace {
   number: number;
-  step: string;
+  /** What the side did; nothing where it died. */
+  operation: Operation | undefined;
   trace: Trace | undefined;
 }
 
-function describe(state: State, number: number, step: "go" | "die"): string {
-  if (step === "die") return "dies";
-  const { name, index, value } = state.sides[number]!.pending!;
+function describe(operation: Operation | undefined): string {
+  if (operation === undefined) return "dies";
+  const { name, index, value } = operation;
   const names = ["get", "put", "join", "sleep"].includes(name) ? [] : WORD;
   const word = Object.entries(names).find(([, at]) => at === index)?.[0] ??
     index;
@@ -533,7 +539,7 @@ function describe(state: State, number: number, step: "go" | "die"): string {
 function tell(what: string, trace: Trace | undefined): string {
   const steps: string[] = [];
   for (let at = trace; at !== undefined; at = at.trace) {
-    steps.unshift(`  side ${at.number}: ${at.step}`);
+    steps.unshift(`  side ${at.number}: ${describe(at.operation)}`);
   }
   return `${what}, after\n${steps.join("\n")}`;
 }

@@ -249,13 +249,17 @@ for (const [name, model] of Object.entries(MODELS)) {
 }
 
 Deno.test("Ring model finds every bug that is put into the rings", async (t) => {
+  // A model that misses a bug goes through all of its states: those that found
+  // another bug come first.
+  let models = Object.values(MODELS);
   for (const [name, edits] of Object.entries(BUGS)) {
     await t.step(name, async () => {
       const code = await loadRing(edits);
-      const isFound = Object.values(MODELS).some((model) =>
+      const finds = models.find((model) =>
         explore(model, code).violation !== undefined
       );
-      assert(isFound, "No model finds the bug");
+      assert(finds !== undefined, "No model finds the bug");
+      models = [finds, ...models.filter((model) => model !== finds)];
     });
   }
 });

@@ -41,9 +41,13 @@ class Account {
   readonly view = new Int32Array(this.data);
 
   /** A worker that holds the mutex, with the data half changed. */
-  async hold(act: Partial<Act> = {}): Promise<Actor> {
+  async hold(
+    act: Partial<Act> = {},
+    ready: Promise<Actor> = Actor.ready(),
+  ): Promise<Actor> {
     const { mutex: { buffer }, data } = this;
-    const actor = await Actor.start({ name: "hold", buffer, data, ...act });
+    const actor = await ready;
+    actor.play({ name: "hold", buffer, data, ...act });
     assertEquals(await actor.hear(), "held");
     assertEquals(this.view[0], 1);
     return actor;
@@ -67,9 +71,13 @@ class Account {
 }
 
 /** One holder's death: who waits for the mutex, and how, is drawn. */
-async function oneDeath(account: Account, draw: () => number): Promise<void> {
+async function oneDeath(
+  account: Account,
+  draw: () => number,
+  ready: Promise<Actor>,
+): Promise<void> {
   const { mutex } = account;
-  using holder = await account.hold({ sync: draw() < 0.5 });
+  using holder = await account.hold({ sync: draw() < 0.5 }, ready);
   // The next one waits already, or comes later; in either form.
   const early = draw() < 0.5 ? mutex.lock({ recover: true }) : undefined;
   using other = draw() < 0.2
@@ -98,7 +106,13 @@ workerTest(
   async () => {
     const draw = random(seed());
     const account = new Account();
-    for (let death = 0; death < 200; death++) await oneDeath(account, draw);
+    // Each worker starts while the one before it dies, and has its part to come.
+    let next = Actor.ready();
+    for (let death = 0; death < 200; death++) {
+      const ready = next;
+      if (death < 199) next = ready.then(() => Actor.ready());
+      await oneDeath(account, draw, ready);
+    }
   },
   ["DUPLEX_SEED"],
 );

@@ -19,11 +19,15 @@ export interface WriterReport {
   inFlight: number;
 }
 
-/** Sends messages of `size` bytes as fast as it may, after some to warm up. */
+/**
+ * Sends messages of `size` bytes as fast as it may, after some to warm up, and
+ * calls back in between.
+ */
 export async function write(
   duplex: Duplex<unknown, unknown>,
   count: number,
   size: number,
+  onWarm?: () => Promise<void>,
 ): Promise<WriterReport> {
   const start = Deno.memoryUsage().rss;
   const message = new Uint8Array(size);
@@ -35,6 +39,7 @@ export async function write(
   }
   // What one costs when there is room for it; the median of them.
   await duplex.send(costs.sort((a, b) => a - b)[WARM_UP / 2]);
+  await onWarm?.();
   const report: WriterReport = { growth: 0, inFlight: 0 };
   for (let index = 0; index < count; index++) {
     message[0] = index;

@@ -54,10 +54,21 @@ export class Actor implements Disposable {
 
   /** Starts a worker, and gives it its act. */
   static async start(act: Act): Promise<Actor> {
+    const actor = await Actor.ready();
+    actor.play(act);
+    return actor;
+  }
+
+  /** Starts a worker that is to get its act later. */
+  static async ready(): Promise<Actor> {
     const actor = new Actor();
     await actor.hear();
-    actor.#worker.postMessage(act);
     return actor;
+  }
+
+  /** Gives the worker its act. */
+  play(act: Act): void {
+    this.#worker.postMessage(act);
   }
 
   /** The next thing that the worker says. */

@@ -17,13 +17,14 @@ const ACTS: Record<string, (...args: number[]) => Promise<void>> = {
     await main.send(await write(main, count!, size!));
   },
 
-  /** Writes to a worker of its own that reads slowly, and tells how it went. */
+  /** Writes to a worker of its own that reads slowly, and tells when it is warm and how it went. */
   async parent(count, size) {
     await using main = await parent();
     await using worker = await openPipe(import.meta.url, {
       args: ["read", String(count)],
     });
-    await main.send(await write(worker, count!, size!));
+    const onWarm = () => main.send("warm");
+    await main.send(await write(worker, count!, size!, onWarm));
     await worker.close({ timeout: Infinity });
   },
 
