@@ -37,6 +37,13 @@ import type { DuplexListener, ListenerStats, SocketDuplex } from "./socket.ts";
 /** Milliseconds after a failed accept, when the system may be short of files. */
 const ACCEPT_PAUSE = 100;
 
+/**
+ * Milliseconds that a connection has in any case before another takes its place:
+ * more than three times around the world. A burst of honest peers waits meanwhile
+ * in the system's own queue.
+ */
+const MIN_PENDING_TIME = 1_000;
+
 /** Milliseconds that a refusal has to leave. */
 const REFUSAL_TIMEOUT = 500;
 
@@ -57,27 +64,37 @@ export interface ListenerOptions {
   readonly onError: (error: unknown, remote: string) => void;
 }
 
-/** A connection whose peer has not said hello yet. */
+/** A connection whose peer has not proven itself yet. */
 interface Pending {
-  readonly connection: Connection;
+  /** When it came, in milliseconds of `performance.now`. */
+  readonly since: number;
   /** Lets it go. */
   fail(error: Error): void;
+}
+
+/** A connection whose peer has proven itself. */
+interface Greeted {
+  readonly connection: Connection;
+  readonly terms: Terms & { readonly resumed: boolean };
 }
 
 /** A session that waits for its connection to come back. */
 class Guest implements Resumption {
   readonly replaySize: number;
   readonly #timeout: number;
+  readonly #canReturn: () => boolean;
   readonly #onEnded: () => void;
   #timer: ReturnType<typeof setTimeout> | undefined;
   #link: SocketLink | undefined;
 
   constructor(
     { replaySize, resumeTimeout }: ListenerOptions,
+    canReturn: () => boolean,
     onEnded: () => void,
   ) {
     this.replaySize = replaySize;
     this.#timeout = resumeTimeout;
+    this.#canReturn = canReturn;
     this.#onEnded = onEnded;
   }
 
@@ -87,6 +104,9 @@ class Guest implements Resumption {
 
   onDetached(cause: unknown): void {
     this.onAttached();
+    if (!this.#canReturn()) {
+      return this.#link?.giveUp(new Error("its listener is closed", { cause }));
+    }
     const onTimeout = () =>
       this.#link?.giveUp(
         new Error(`it did not come back within ${this.#timeout} ms`, { cause }),
@@ -143,7 +163,10 @@ export class SocketListener<In, Out> implements DuplexListener<In, Out> {
   #address: string;
   #listener: Deno.Listener | undefined;
   readonly ready: Promise<void>;
+  /** In the order in which they came. */
   readonly #pending = new Set<Pending>();
+  /** Settles when one of them has gone. */
+  #vacancy: PromiseWithResolvers<void> | undefined;
   readonly #sessions = new Map<string, { link: SocketLink; guest: Guest }>();
   readonly #door: Door;
   #peers = 0;
@@ -276,6 +299,7 @@ export class SocketListener<In, Out> implements DuplexListener<In, Out> {
   async #acceptAll(listener: Deno.Listener): Promise<void> {
     while (this.#closed === undefined) {
       try {
+        await this.#awaitVacancy();
         this.#admit(await listener.accept());
       } catch (error) {
         if (this.#closed !== undefined) return;
@@ -285,70 +309,90 @@ export class SocketListener<In, Out> implements DuplexListener<In, Out> {
     }
   }
 
+  /**
+   * Waits until one more connection may be pending. The one that has kept us
+   * waiting the longest goes, so that silent ones cannot keep the others out.
+   */
+  async #awaitVacancy(): Promise<void> {
+    const { maxPending } = this.#options;
+    while (this.#pending.size >= maxPending) {
+      const [oldest] = this.#pending;
+      const age = performance.now() - oldest!.since;
+      if (age >= MIN_PENDING_TIME) {
+        this.#leave(oldest!);
+        const text =
+          `more than ${maxPending} connections wait to prove themselves, and this one waited the longest`;
+        return oldest!.fail(new RefusedError("full", text));
+      }
+      this.#vacancy = Promise.withResolvers();
+      await settlesWithin(this.#vacancy.promise, MIN_PENDING_TIME - age);
+    }
+  }
+
+  #leave(pending: Pending): void {
+    this.#pending.delete(pending);
+    this.#vacancy?.resolve();
+  }
+
   /** Takes a connection to its hello, or lets it go. */
   async #admit(conn: Deno.Conn): Promise<void> {
-    const { timeout, maxPending, onError } = this.#options;
-    const remote = addressOf(this.#kind, conn.remoteAddr);
-    const connection = new SystemConnection(conn);
+    const { timeout, onError } = this.#options;
+    const remote = this.#kind === "unix"
+      ? this.#address
+      : addressOf(this.#kind, conn.remoteAddr);
     const failed = Promise.withResolvers<never>();
     failed.promise.catch(() => {});
-    const pending: Pending = { connection, fail: failed.reject };
+    const pending = { since: performance.now(), fail: failed.reject };
     this.#pending.add(pending);
-    if (this.#pending.size > maxPending) this.#evict(maxPending);
     const timer = timeout > MAX_TIMER ? undefined : setTimeout(() => {
-      failed.reject(
-        new DOMException(
-          `it did not say hello within ${timeout} ms`,
-          "TimeoutError",
-        ),
-      );
+      const text = `it did not say hello within ${timeout} ms`;
+      failed.reject(new DOMException(text, "TimeoutError"));
     }, timeout);
     try {
-      await this.#greet(connection, remote, failed.promise);
+      const connection = new SystemConnection(conn);
+      const greeted = await this.#greet(connection, failed.promise);
+      // One that has proven itself is a peer, and makes room for strangers.
+      this.#leave(pending);
+      await this.#welcome(greeted, remote, failed.promise);
     } catch (error) {
       this.#refused++;
       onError(inContext(`Cannot admit "${remote}"`, error), remote);
     } finally {
       clearTimeout(timer);
-      this.#pending.delete(pending);
+      this.#leave(pending);
     }
   }
 
-  /** Lets the one go that has kept us waiting the longest. */
-  #evict(maxPending: number): void {
-    const [oldest] = this.#pending;
-    this.#pending.delete(oldest!);
-    oldest!.fail(
-      new RefusedError(
-        "full",
-        `more than ${maxPending} connections wait to prove themselves, and this one waited the longest`,
-      ),
-    );
-  }
-
-  /** Has a peer prove itself; gives it a duplex, or its session back. */
+  /** Has a peer prove itself. */
   async #greet(
     connection: SystemConnection,
-    remote: string,
     failed: Promise<never>,
-  ): Promise<void> {
+  ): Promise<Greeted> {
     const visit = new Visit(this.#door);
-    let terms: Terms & { resumed: boolean };
-    let wrapped: Connection;
     try {
       const greeting = greetOpener(connection, this.#options.wishes, visit);
-      terms = await Promise.race([greeting, failed]);
-      wrapped = await withRecords(connection, terms);
+      const terms = await Promise.race([greeting, failed]);
+      return { terms, connection: await withRecords(connection, terms) };
     } catch (error) {
       if (visit.leave()) this.#peers--;
       await refuse(connection, error);
       throw error;
     }
-    if (!terms.resumed) return await this.#open(wrapped, terms, remote, failed);
+  }
+
+  /** Gives a peer that has proven itself a duplex, or its session back. */
+  async #welcome(
+    { connection, terms }: Greeted,
+    remote: string,
+    failed: Promise<never>,
+  ): Promise<void> {
+    if (!terms.resumed) {
+      return await this.#open(connection, terms, remote, failed);
+    }
     const session = this.#sessions.get(terms.session!);
-    if (session === undefined) return wrapped.close();
+    if (session === undefined) return connection.close();
     session.guest.onAttached();
-    session.link.attach(wrapped, terms.heartbeat, terms.received);
+    session.link.attach(connection, terms.heartbeat, terms.received);
   }
 
   async #open(
@@ -360,6 +404,7 @@ export class SocketListener<In, Out> implements DuplexListener<In, Out> {
     const { limits } = this.#options;
     const guest = session === undefined ? undefined : new Guest(
       this.#options,
+      () => this.#closed === undefined,
       () => this.#sessions.delete(session),
     );
     const link = new SocketLink(remote, guest);
@@ -439,6 +484,9 @@ export function inContext(attempt: string, error: unknown): Error {
     const copy = new DOMException(message, error.name);
     Object.defineProperty(copy, "cause", { value: error, configurable: true });
     return copy;
+  }
+  if (error instanceof AggregateError) {
+    return new AggregateError(error.errors, message, { cause: error });
   }
   const Class = error.constructor as ErrorConstructor;
   return new Class(message, { cause: error });
