@@ -24,8 +24,12 @@ export type WorkerDuplex = Duplex<Answer, string>;
 export interface Transport {
   /** What the table calls it. */
   readonly name: string;
+  /** Makes ready what workers need that may read the folder and nothing else. */
+  setUp?(folder: string, workers: number): Promise<void>;
   /** Opens a worker that may read the folder and do nothing else. */
   open(folder: string): Promise<WorkerDuplex>;
+  /** Ends what `setUp` has begun, also where it has failed. */
+  tearDown?(): Promise<void>;
 }
 
 /** What there is to do. */
@@ -75,6 +79,16 @@ export async function runTransport(
   transport: Transport,
   job: Job,
 ): Promise<Outcome> {
+  try {
+    // A server is there before its peers are, so it has no part in their start.
+    await transport.setUp?.(job.folder, job.workers);
+    return await run(transport, job);
+  } finally {
+    await transport.tearDown?.();
+  }
+}
+
+async function run(transport: Transport, job: Job): Promise<Outcome> {
   const { folder, workers, expected } = job;
   const start = performance.now();
   const duplexes = await openAll(transport, folder, workers);

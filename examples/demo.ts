@@ -30,6 +30,7 @@ import {
   runTransport,
   type Transport,
 } from "./_demo_run.ts";
+import { SocketTransport } from "./_demo_socket.ts";
 
 const USAGE = `Usage: deno task demo [FOLDER] [--workers N]
 
@@ -55,6 +56,7 @@ const TRANSPORTS: readonly Transport[] = [
     name: "shm",
     open: (folder) => openShm(WORKER, { permissions: { read: [folder] } }),
   },
+  new SocketTransport(),
 ];
 
 /** What was asked for on the command line. */

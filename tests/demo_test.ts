@@ -6,7 +6,12 @@
  * @module
  */
 
-import { assert, assertEquals, assertStringIncludes } from "@std/assert";
+import {
+  assert,
+  assertEquals,
+  assertRejects,
+  assertStringIncludes,
+} from "@std/assert";
 import { type Duplex, duplexPair } from "../duplex.ts";
 import { demo } from "../examples/demo.ts";
 import { describeFile, listFiles } from "../examples/_demo_files.ts";
@@ -15,6 +20,7 @@ import {
   checkAnswers,
   type Transport,
 } from "../examples/_demo_run.ts";
+import { SocketTransport } from "../examples/_demo_socket.ts";
 
 const DEMO = new URL("../examples/demo.ts", import.meta.url);
 
@@ -111,7 +117,7 @@ Deno.test("demo sends every file of a folder over every transport", async () => 
     assertEquals(stderr, "");
     assertEquals(code, 0);
     assertStringIncludes(stdout, `5 files in ${folder}`);
-    for (const name of ["pipe", "queue", "shm"]) {
+    for (const name of ["pipe", "queue", "shm", "socket"]) {
       const lines = stdout.split("\n");
       const row = lines.find((line) => line.startsWith(`${name} `));
       const cells = row?.split(/ {2,}/) ?? [];
@@ -226,6 +232,55 @@ Deno.test("demo() returns 1 when a worker may read outside", async () => {
     ]);
     assertEquals(code, 1);
     assertStringIncludes(printed, "a worker could read it, and must not");
+  });
+});
+
+Deno.test("demo() tears down what it has set up, also after a failure", async () => {
+  const calls: string[] = [];
+  const transport = (failing: string): Transport => ({
+    name: "fake",
+    setUp() {
+      calls.push("setUp");
+      return failing === "setUp"
+        ? Promise.reject(new Error("Not set up"))
+        : Promise.resolve();
+    },
+    open() {
+      calls.push("open");
+      return Promise.reject(new Error("Not opened"));
+    },
+    tearDown() {
+      calls.push("tearDown");
+      return Promise.resolve();
+    },
+  });
+  await withFolder(async (folder) => {
+    await assertRejects(
+      () => demoHere([folder], [transport("setUp")]),
+      Error,
+      "Not set up",
+    );
+    assertEquals(calls.splice(0), ["setUp", "tearDown"]);
+    await assertRejects(
+      () => demoHere([folder, "--workers=1"], [transport("open")]),
+      Error,
+      "Not opened",
+    );
+    assertEquals(calls, ["setUp", "open", "tearDown"]);
+  });
+});
+
+Deno.test("SocketTransport ends its server with the workers in it", async () => {
+  await withFolder(async (folder) => {
+    const transport = new SocketTransport("null");
+    try {
+      await transport.setUp(folder, 1);
+      const worker = await transport.open();
+      await transport.tearDown();
+      await assertRejects(() => worker.closed);
+    } finally {
+      await transport.tearDown();
+    }
   });
 });
 

@@ -30,6 +30,7 @@ const SOURCE = "npm:deno-std@1.4.0";
  */
 const FOLDERS: Record<string, string[]> = {
   assert: ["assert", "internal"],
+  cli: ["cli"],
   msgpack: ["msgpack", "bytes"],
   streams: ["streams", "bytes"],
 };

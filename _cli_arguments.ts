@@ -1,0 +1,270 @@
+// Copyright 2026 the Duplex authors. MIT license.
+
+/**
+ * What the commands of the command line share: what a command is, how its
+ * arguments are read, and how it prints.
+ *
+ * @module
+ */
+
+import { parseArgs } from "@std/cli/parse-args";
+import type { Permissions } from "./permissions.ts";
+
+/** A command of the command line. */
+export interface Command {
+  /** What it does, in a line. */
+  readonly summary: string;
+  /**
+   * Runs it.
+   *
+   * @param args The arguments behind its name.
+   * @returns The exit code.
+   * @throws {UsageError} If the arguments are wrong.
+   */
+  run(args: readonly string[]): Promise<number>;
+}
+
+/** Arguments that are wrong; the program exits with code 2. */
+export class UsageError extends Error {
+  constructor(message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.name = "UsageError";
+  }
+}
+
+/** The options that a command has, without their dashes. */
+export interface OptionNames {
+  /** Those that are there or not. */
+  readonly flags: readonly string[];
+  /** Those with a value. */
+  readonly values: readonly string[];
+  /** Those with a value that may be given several times. */
+  readonly lists: readonly string[];
+  /** Letters that stand for flags. */
+  readonly letters: Readonly<Record<string, string>>;
+}
+
+/** Arguments as they were given. */
+export interface Arguments {
+  readonly flags: ReadonlySet<string>;
+  readonly values: ReadonlyMap<string, string>;
+  readonly lists: ReadonlyMap<string, readonly string[]>;
+  /** What is no option. */
+  readonly operands: readonly string[];
+  /** What stands behind `--`. */
+  readonly rest: readonly string[];
+}
+
+/**
+ * Reads arguments. Nothing that is not known is passed over.
+ *
+ * @param args The arguments.
+ * @param names The options that there are.
+ */
+export function readArguments(
+  args: readonly string[],
+  names: OptionNames,
+): Arguments {
+  const { flags, letters } = names;
+  const valued = [...names.values, ...names.lists];
+  checkFlags(args, names);
+  const parsed: Record<string, unknown> = parseArgs([...args], {
+    "--": true,
+    alias: { ...letters },
+    boolean: flags,
+    string: [...valued, "_"],
+    collect: valued,
+    unknown(arg, key) {
+      if (key === undefined) return true;
+      throw new UsageError(`there is no option ${JSON.stringify(arg)}`);
+    },
+  });
+  const values = new Map<string, string>();
+  const lists = new Map<string, string[]>();
+  for (const name of valued) {
+    const given = parsed[name] as string[];
+    if (given.includes("")) throw new UsageError(`--${name} takes a value`);
+    const isList = names.lists.includes(name);
+    if (isList) lists.set(name, given);
+    else if (given.length === 1) values.set(name, given[0]!);
+    else if (given.length > 1) {
+      throw new UsageError(`--${name} is given more than once`);
+    }
+  }
+  return {
+    flags: new Set(flags.filter((name) => parsed[name] === true)),
+    values,
+    lists,
+    operands: (parsed._ as unknown[]).map(String),
+    rest: parsed["--"] as string[],
+  };
+}
+
+/** Refuses a value behind a flag, of which `parseArgs` makes `true`. */
+function checkFlags(
+  args: readonly string[],
+  { flags, letters }: OptionNames,
+): void {
+  const takesNone = [
+    ...flags.map((name) => `--${name}`),
+    ...Object.keys(letters).map((letter) => `-${letter}`),
+  ];
+  const end = args.indexOf("--");
+  for (const arg of end < 0 ? args : args.slice(0, end)) {
+    const name = takesNone.find((name) => arg.startsWith(`${name}=`));
+    if (name === undefined) continue;
+    throw new UsageError(
+      `${name} takes no value: current value is ${
+        JSON.stringify(arg.slice(name.length + 1))
+      }`,
+    );
+  }
+}
+
+/** What a number must be. */
+export interface NumberRange {
+  readonly least: number;
+  readonly most?: number;
+  readonly whole?: boolean;
+}
+
+/** The number that an option has, `fallback` where it was not given. */
+export function readNumber<T>(
+  { values }: Arguments,
+  name: string,
+  fallback: T,
+  { least, most = Infinity, whole = false }: NumberRange,
+): number | T {
+  const text = values.get(name);
+  if (text === undefined) return fallback;
+  const value = /^\d+(\.\d+)?$/.test(text) ? Number(text) : NaN;
+  if (
+    value >= least && value <= most && (!whole || Number.isInteger(value))
+  ) return value;
+  const kind = whole ? "whole number" : "number";
+  const range = most === Infinity
+    ? `from ${least} up`
+    : `from ${least} to ${most}`;
+  throw new UsageError(
+    `--${name} takes a ${kind} ${range}: current value is ${
+      JSON.stringify(text)
+    }`,
+  );
+}
+
+/** The kinds of permission that there are flags for. */
+const KINDS: readonly string[] = [
+  "env",
+  "ffi",
+  "import",
+  "net",
+  "read",
+  "run",
+  "sys",
+  "write",
+];
+
+/** The flags of the permissions as Deno has them, for a command's help. */
+export const PERMISSIONS_USAGE = `\
+  --allow-read[=PATHS]  --allow-write[=PATHS]   --allow-net[=HOSTS]
+  --allow-env[=NAMES]   --allow-run[=PROGRAMS]  --allow-sys[=KINDS]
+  --allow-ffi[=PATHS]   --allow-import[=HOSTS]
+                        as Deno's own flags; nothing by default
+  -A, --allow-all       all that this program may do itself`;
+
+/**
+ * Reads the permissions that a worker is given, which are written as Deno's own
+ * flags are.
+ *
+ * @param args The arguments.
+ * @returns The permissions, and the arguments without them.
+ */
+export function readPermissions(
+  args: readonly string[],
+): { permissions: Permissions; args: string[] } {
+  const scopes = new Map<string, true | string[]>();
+  const others: string[] = [];
+  let all: string | undefined;
+  for (const [index, arg] of args.entries()) {
+    if (arg === "--") {
+      others.push(...args.slice(index));
+      break;
+    }
+    const [, kind, , items] = /^--allow-([a-z]+)(=(.*))?$/s.exec(arg) ?? [];
+    if (arg === "-A" || arg === "--allow-all") all = arg;
+    else if (kind === undefined || !KINDS.includes(kind)) others.push(arg);
+    else if (items === undefined) scopes.set(kind, true);
+    else addItems(scopes, kind, items, arg);
+  }
+  if (all !== undefined && scopes.size > 0) {
+    const [kind] = scopes.keys();
+    throw new UsageError(
+      `${all} is all that there is: leave out --allow-${kind}, or ${all}`,
+    );
+  }
+  const permissions = all !== undefined
+    ? "inherit"
+    : scopes.size === 0
+    ? "none"
+    : Object.fromEntries(scopes) as Deno.PermissionOptionsObject;
+  return { permissions, args: others };
+}
+
+function addItems(
+  scopes: Map<string, true | string[]>,
+  kind: string,
+  items: string,
+  arg: string,
+): void {
+  const list = items.split(",");
+  if (list.includes("")) {
+    throw new UsageError(
+      `--allow-${kind} takes items with commas between them, or no "=" for all of them: current value is ${
+        JSON.stringify(arg)
+      }`,
+    );
+  }
+  const scope = scopes.get(kind);
+  if (scope !== true) scopes.set(kind, [...scope ?? [], ...list]);
+}
+
+/** Characters of an error's text that are shown. */
+const MAX_SHOWN_LENGTH = 1000;
+
+/**
+ * The text of what was thrown, on one line: a peer may have chosen it, and must
+ * neither begin a line nor colour a terminal.
+ */
+export function messageOf(thrown: unknown): string {
+  let text: string;
+  try {
+    text = String(thrown instanceof Error ? thrown.message : thrown);
+  } catch {
+    text = typeof thrown;
+  }
+  return text.slice(0, MAX_SHOWN_LENGTH).replace(
+    /\p{C}/gu,
+    (char) => char === "\n" ? " " : `\\u{${char.codePointAt(0)!.toString(16)}}`,
+  );
+}
+
+/** Prints a line to standard output. */
+export function printLine(line: string): void {
+  write(Deno.stdout, line);
+}
+
+/** Prints a line to standard error. */
+export function printError(line: string): void {
+  write(Deno.stderr, line);
+}
+
+function write(stream: typeof Deno.stdout, line: string): void {
+  const bytes = new TextEncoder().encode(`${line}\n`);
+  try {
+    for (let start = 0; start < bytes.length;) {
+      start += stream.writeSync(bytes.subarray(start));
+    }
+  } catch {
+    // Nobody reads it any more; the program goes on without.
+  }
+}

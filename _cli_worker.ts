@@ -1,0 +1,108 @@
+// Copyright 2026 the Duplex authors. MIT license.
+
+/**
+ * The workers that a command opens: the options of the command line that say
+ * which, and what they may do.
+ *
+ * @module
+ */
+
+import {
+  type Arguments,
+  messageOf,
+  PERMISSIONS_USAGE,
+  readNumber,
+  UsageError,
+} from "./_cli_arguments.ts";
+import type { Duplex } from "./duplex.ts";
+import { grant, type Permissions } from "./permissions.ts";
+import { openPipe } from "./pipe.ts";
+import { openQueue } from "./queue.ts";
+import { openShm } from "./shm.ts";
+
+const MIB = 2 ** 20;
+
+/** The most MiB of a heap: what a pointer of 48 bits reaches. */
+const MAX_MEMORY = 2 ** 28;
+
+/** The options with a value that say what a worker is. */
+export const WORKER_VALUES: readonly string[] = ["over", "memory"];
+
+/** They and the permissions, for a command's help. */
+export const WORKER_USAGE = `\
+  --over TRANSPORT      pipe, a process (the default), or queue or shm, a Web
+                        Worker, for which Deno has to be started with
+                        --unstable-worker-options unless it gets --allow-all
+  --memory MIB          the most that a worker's JavaScript heap may hold
+
+What a worker may do, of what this program may do itself:
+
+${PERMISSIONS_USAGE}`;
+
+/** A worker as the command line tells of it. */
+export interface WorkerOptions {
+  readonly script: string;
+  readonly over: "pipe" | "queue" | "shm";
+  readonly permissions: Permissions;
+  /** Bytes. */
+  readonly memory: number | undefined;
+  /** Its `Deno.args`. */
+  readonly args: readonly string[];
+}
+
+/** Reads the options that say what a worker is. */
+export function readWorker(
+  given: Arguments,
+  script: string,
+  permissions: Permissions,
+): WorkerOptions {
+  const over = given.values.get("over") ?? "pipe";
+  if (over !== "pipe" && over !== "queue" && over !== "shm") {
+    throw new UsageError(
+      `--over takes pipe, queue or shm: current value is ${
+        JSON.stringify(over)
+      }`,
+    );
+  }
+  if (over !== "pipe" && given.rest.length > 0) {
+    throw new UsageError(
+      `only a process has arguments: leave out what stands behind "--", or --over ${over}`,
+    );
+  }
+  const range = { least: 1, most: MAX_MEMORY, whole: true };
+  const mebibytes = readNumber(given, "memory", undefined, range);
+  return {
+    script,
+    over,
+    permissions,
+    memory: mebibytes === undefined ? undefined : mebibytes * MIB,
+    args: given.rest,
+  };
+}
+
+/**
+ * Why this program cannot give the workers their permissions, if it cannot.
+ *
+ * @throws {UsageError} If they are none that Deno knows.
+ */
+export function whyNotGranted(permissions: Permissions): string | undefined {
+  try {
+    grant(permissions);
+    return undefined;
+  } catch (error) {
+    if (error instanceof Deno.errors.NotCapable) return messageOf(error);
+    throw new UsageError(messageOf(error), { cause: error });
+  }
+}
+
+/** Starts a worker and opens a duplex to it. */
+export function openWorker(options: WorkerOptions): Promise<Duplex> {
+  const { script, over, permissions, memory, args } = options;
+  const limits = {
+    permissions,
+    ...(memory === undefined ? {} : { memory }),
+  };
+  if (over === "queue") return openQueue(script, limits);
+  if (over === "shm") return openShm(script, limits);
+  return openPipe(script, { ...limits, args });
+}
