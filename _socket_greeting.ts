@@ -18,6 +18,7 @@ import { ProtocolError } from "./_errors.ts";
 import { decodeControl, encodeControl, LENGTH_SIZE } from "./_frame_layout.ts";
 import { unsigned, VERSION } from "./_hello.ts";
 import type { Connection } from "./_socket_connection.ts";
+import { MAX_TIMER } from "./_waiting.ts";
 import { type ControlFields, KIND } from "./_wire.ts";
 
 /** Bytes of the longest greeting and of the longest ready; ours have about 150. */
@@ -32,7 +33,7 @@ const MIN_HEARTBEAT = 50;
 /** What this side wants of a connection. */
 export interface Wishes {
   readonly secret: Uint8Array<ArrayBuffer> | undefined;
-  /** Milliseconds between signs of life; `Infinity` for none. */
+  /** Milliseconds between signs of life; none if it is longer than a timer. */
   readonly heartbeat: number;
   readonly checksum: boolean;
   /** Whether to compress; an acceptor does what the opener asks and it allows. */
@@ -102,7 +103,8 @@ export async function greetAcceptor(
   const theirs = await readFrame(connection, KIND.greeting);
   const fields = checkGreeting(theirs.fields, wishes);
   const session = readSession(fields);
-  if (wishes.resume && session === undefined) {
+  // Who comes back is refused once it has proven itself.
+  if (wishes.resume && session === undefined && own === undefined) {
     throw new ProtocolError(
       'The far side resumes no sessions; leave out "resume" here or allow it there',
     );
@@ -122,9 +124,10 @@ export async function greetOpener(
   const theirs = await readFrame(connection, KIND.greeting);
   const fields = checkGreeting(theirs.fields, wishes);
   const resumed = readSession(fields);
-  const session = !wishes.resume || fields.resume !== true
-    ? undefined
-    : resumed ?? randomBytes(SESSION_SIZE).toHex();
+  const isResumable = wishes.resume && fields.resume === true;
+  const session = isResumable
+    ? resumed ?? randomBytes(SESSION_SIZE).toHex()
+    : undefined;
   const own = session === undefined ? undefined : { session, received: 0 };
   const compression = wishes.compression && fields.compression === true;
   const ours = encodeControl(
@@ -134,6 +137,11 @@ export async function greetOpener(
   await connection.write(ours);
   const transcript = concat(theirs.bytes, ours);
   const received = await hearReady(connection, wishes, "opener", transcript);
+  // Not before it is proven that nothing has changed the greeting on its way: the
+  // opener gives its session up for it.
+  if (resumed !== undefined && !isResumable) {
+    throw new RefusedError("session", "no session is resumed here");
+  }
   const position = resumed === undefined ? 0 : door.detach(resumed);
   if (resumed === undefined) door.admit();
   await sayReady(connection, wishes, "acceptor", transcript, position);
@@ -163,7 +171,7 @@ function greetingFields(
     version: VERSION,
     nonce: randomBytes(NONCE_SIZE),
     secret: wishes.secret !== undefined,
-    heartbeat: wishes.heartbeat === Infinity ? 0 : Math.ceil(wishes.heartbeat),
+    heartbeat: wishes.heartbeat > MAX_TIMER ? 0 : Math.ceil(wishes.heartbeat),
     checksum: wishes.checksum,
     compression: wishes.compression,
     resume: wishes.resume,
@@ -178,6 +186,7 @@ function checkGreeting(fields: ControlFields, wishes: Wishes): ControlFields {
       `Cannot talk to the far side: it speaks version ${version} of the protocol and this side version ${VERSION}`,
     );
   }
+  unsigned(fields, "heartbeat");
   const { nonce } = fields;
   if (!(nonce instanceof Uint8Array) || nonce.length !== NONCE_SIZE) {
     throw new ProtocolError(

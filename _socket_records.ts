@@ -94,7 +94,9 @@ class RecordConnection implements Connection {
       const size = await this.#connection.read(this.#in.subarray(this.#end));
       if (size === null) {
         if (this.#end === 0) return null;
-        throw new ProtocolError("The stream ended in the middle of a record");
+        throw new Deno.errors.UnexpectedEof(
+          "The connection ended in the middle of a record",
+        );
       }
       this.#end += size;
     }

@@ -1,0 +1,301 @@
+# Copyright 2026 the Duplex authors. MIT license.
+
+"""The links that carry frames: pipes, and sockets after a greeting."""
+
+from __future__ import annotations
+
+import hmac
+import os
+import select
+import socket
+import ssl
+import struct
+import sys
+import threading
+import zlib
+from typing import Any, Callable
+from urllib.parse import urlsplit
+
+from duplex_errors import ProtocolError, Refused
+from duplex_frames import (
+    ABORT,
+    GREETING,
+    PING,
+    READY,
+    VERSION,
+    Fields,
+    check_version,
+    control_fields,
+    control_frame,
+    read_exactly,
+    whole_number,
+)
+
+MAX_GREETING_SIZE = 1024
+MAX_RECORD_SIZE = 64 * 1024
+
+# Seconds.
+LINGER = 1
+MIN_HEARTBEAT = 0.05
+MAX_MISSED = 3
+
+
+class Link:
+    """A stream of bytes both ways."""
+
+    peer = "The far side"
+    is_parent = False
+    # The kind of pings, if they may come; seconds between those of this side;
+    # and seconds that the far side has to end its half.
+    ping: int | None = None
+    heartbeat: float | None = None
+    linger: float = 0
+
+    def read(self, size: int) -> bytes | memoryview:
+        """Reads some bytes; none at the end."""
+        raise NotImplementedError
+
+    def write(self, data: bytes) -> None:
+        """Writes all of them."""
+        raise NotImplementedError
+
+    def finish(self) -> None:
+        """Says that nothing more is written."""
+
+    def end(self) -> None:
+        """Ends every read and write that waits."""
+
+    def close(self) -> None:
+        """Gives the link up, after its end."""
+
+
+class Pipe(Link):
+    """Standard input and output, with the program that started this one."""
+
+    peer = "The parent"
+    is_parent = True
+
+    def __init__(self) -> None:
+        self._input, self._output = _take_standard_streams()
+
+    def read(self, size: int) -> bytes:
+        return os.read(self._input, size)
+
+    def write(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(self._output, view):]
+
+
+def _take_standard_streams() -> tuple[int, int]:
+    """The descriptors of the frames, moved out of the way of prints."""
+    sys.stdout.flush()
+    frames_in, frames_out = os.dup(0), os.dup(1)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    os.dup2(2, 1)
+    if sys.platform == "win32":
+        import msvcrt
+        msvcrt.setmode(frames_in, os.O_BINARY)
+        msvcrt.setmode(frames_out, os.O_BINARY)
+    return frames_in, frames_out
+
+
+class Socket(Link):
+    """A connection. Whoever waits does so outside of the lock."""
+
+    ping = PING
+    linger = LINGER
+
+    def __init__(self, sock: socket.socket, silence: float | None) -> None:
+        sock.setblocking(False)
+        self._sock = sock
+        # Seconds after which a far side that says nothing is taken for dead.
+        self._silence = silence
+        # TLS takes one call at a time.
+        self._calling = threading.Lock()
+
+    def read(self, size: int) -> bytes | memoryview:
+        data: bytes = self._call(
+            lambda: self._sock.recv(size), True, self._silence)
+        return data
+
+    def write(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            view = view[self._call(lambda: self._sock.send(view), False, None):]
+
+    def _call(self, call: Callable[[], Any], reading: bool,
+              timeout: float | None) -> Any:
+        while True:
+            try:
+                with self._calling:
+                    return call()
+            except BlockingIOError:
+                pass
+            except ssl.SSLWantReadError:
+                reading = True
+            except ssl.SSLWantWriteError:
+                reading = False
+            if self._sock.fileno() < 0:
+                raise OSError("the connection is closed")
+            wanted = [self._sock]
+            ready = select.select(wanted if reading else [],
+                                  [] if reading else wanted, [], timeout)
+            if not ready[0] and not ready[1]:
+                raise TimeoutError(
+                    "nothing was heard from it for %g seconds" % (timeout or 0))
+
+    def finish(self) -> None:
+        try:
+            with self._calling:
+                if isinstance(self._sock, ssl.SSLSocket):
+                    self._sock.unwrap()
+        except (OSError, ValueError):
+            # The far side's answer comes to whoever reads.
+            pass
+        self._shutdown(socket.SHUT_WR)
+
+    def end(self) -> None:
+        self._shutdown(socket.SHUT_RDWR)
+
+    def _shutdown(self, how: int) -> None:
+        try:
+            # That of TLS would read what comes as it is.
+            socket.socket.shutdown(self._sock, how)
+        except OSError:
+            pass
+
+    def close(self) -> None:
+        self._sock.close()
+
+
+class Records(Socket):
+    """A connection in records with checksums."""
+
+    def __init__(self, sock: socket.socket, silence: float | None) -> None:
+        super().__init__(sock, silence)
+        self._records_read = 0
+        self._records_written = 0
+        self._rest = memoryview(b"")
+
+    def read(self, size: int) -> bytes | memoryview:
+        if not self._rest:
+            head = read_exactly(super().read, 9, at_end=True)
+            if not head:
+                return head
+            length, flags, checksum = struct.unpack(">IBI", head)
+            if flags != 0 or not 0 < length <= MAX_RECORD_SIZE:
+                raise ProtocolError(
+                    "Cannot read a record of %d bytes with flags %d"
+                    % (length, flags))
+            body = read_exactly(super().read, length)
+            if checksum != _checksum(self._records_read, body):
+                raise ProtocolError(
+                    "Cannot read record %d: its checksum is not that of its bytes"
+                    % self._records_read)
+            self._records_read += 1
+            self._rest = memoryview(body)
+        some, self._rest = self._rest[:size], self._rest[size:]
+        return some
+
+    def write(self, data: bytes) -> None:
+        for start in range(0, len(data), MAX_RECORD_SIZE):
+            body = data[start:start + MAX_RECORD_SIZE]
+            checksum = _checksum(self._records_written, body)
+            self._records_written += 1
+            super().write(struct.pack(">IBI", len(body), 0, checksum) + body)
+
+
+def _checksum(number: int, body: bytes) -> int:
+    head = struct.pack(">IIB", number & 0xFFFFFFFF, len(body), 0)
+    return zlib.crc32(body, zlib.crc32(head))
+
+
+# The beginning of a connection
+
+def open_socket(address: str, timeout: float,
+                context: ssl.SSLContext | None) -> socket.socket:
+    """Connects a socket to the address of a listener."""
+    if address.startswith("unix:"):
+        sock = socket.socket(socket.AF_UNIX)
+        sock.settimeout(timeout)
+        try:
+            sock.connect(address[len("unix:"):])
+        except BaseException:
+            sock.close()
+            raise
+        return sock
+    url = urlsplit(address)
+    if url.scheme not in ("tcp", "tls") or not url.hostname or not url.port:
+        raise ValueError(
+            'Cannot connect as the address must be "tcp://host:port", '
+            '"tls://host:port" or "unix:/path": current value is "%s"' % address)
+    sock = socket.create_connection((url.hostname, url.port), timeout)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if url.scheme == "tcp":
+        return sock
+    context = context or ssl.create_default_context()
+    return context.wrap_socket(sock, server_hostname=url.hostname)
+
+
+def greet(sock: socket.socket, timeout: float, secret: bytes | None,
+          heartbeat: float, checksum: bool) -> Link:
+    """Greets as the opener, proves that it holds the secret and has it proven."""
+    link = Socket(sock, timeout)
+    ours = control_frame(GREETING, {
+        "version": VERSION,
+        "nonce": os.urandom(32),
+        "secret": secret is not None,
+        "heartbeat": round(heartbeat * 1000),
+        "checksum": checksum,
+        "compression": False,
+        "resume": False,
+    })
+    link.write(ours)
+    theirs, fields = _read_greeting(link, GREETING)
+    check_version(fields)
+    if (fields.get("secret") is True) != (secret is not None):
+        raise Refused("Cannot connect: only one of the two sides holds a secret")
+    if fields.get("compression") is True:
+        raise ProtocolError("Cannot talk to the far side: it compresses unasked")
+    beat = min((max(MIN_HEARTBEAT, wish) for wish in
+                (heartbeat, whole_number(fields, "heartbeat") / 1000) if wish > 0),
+               default=None)
+    ready: Fields = {"received": 0}
+    if secret is not None:
+        ready["proof"] = _proof(secret, b"opener", 0, ours + theirs)
+    link.write(control_frame(READY, ready))
+    _, ready = _read_greeting(link, READY)
+    received = whole_number(ready, "received")
+    if secret is not None:
+        proof = ready.get("proof")
+        expected = _proof(secret, b"acceptor", received, ours + theirs)
+        if not (isinstance(proof, bytes) and hmac.compare_digest(proof, expected)):
+            raise Refused("Cannot connect: the far side does not hold the secret")
+    kind = Records if checksum or fields.get("checksum") is True else Socket
+    chosen = kind(sock, beat and MAX_MISSED * beat)
+    chosen.heartbeat = beat
+    return chosen
+
+
+def _read_greeting(link: Link, wanted: int) -> tuple[bytes, Fields]:
+    """Reads one frame of the beginning, and not a byte more."""
+    head = read_exactly(link.read, 5)
+    length, kind = struct.unpack(">IB", head)
+    if kind not in (wanted, ABORT) or not 2 <= length <= MAX_GREETING_SIZE:
+        raise ProtocolError(
+            "Cannot read a frame of kind %d and %d bytes here: does the far side "
+            "speak this protocol?" % (kind, length))
+    body = read_exactly(link.read, length - 1)
+    fields = control_fields(kind, body)
+    if kind == ABORT:
+        text = "Cannot connect: the far side refused it: %s" % fields.get("text")
+        raise ProtocolError(text) if fields.get("fault") is True else Refused(text)
+    return head + body, fields
+
+
+def _proof(secret: bytes, role: bytes, received: int, greetings: bytes) -> bytes:
+    data = b"@duplex/ipc 1 %s\0" % role + struct.pack(">Q", received) + greetings
+    return hmac.new(secret, data, "sha256").digest()
