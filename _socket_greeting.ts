@@ -237,13 +237,10 @@ async function sayReady(
   transcript: Uint8Array,
   received: number,
 ): Promise<void> {
-  const fields: ControlFields = { received };
-  if (secret !== undefined) {
-    const key = await importKey(secret, "sign");
-    const data = proven(role, received, transcript);
-    fields.proof = new Uint8Array(await crypto.subtle.sign("HMAC", key, data));
-  }
-  await connection.write(encodeControl(KIND.ready, fields));
+  const key = await importKey(secret, "sign");
+  const data = proven(role, received, transcript);
+  const proof = new Uint8Array(await crypto.subtle.sign("HMAC", key, data));
+  await connection.write(encodeControl(KIND.ready, { received, proof }));
 }
 
 /** Reads the far side's ready; returns the position in it, once it is proven. */
@@ -255,23 +252,34 @@ async function hearReady(
 ): Promise<number> {
   const { fields } = await readFrame(connection, KIND.ready);
   const received = unsigned(fields, "received");
-  if (secret === undefined) return received;
   const { proof } = fields;
   const key = await importKey(secret, "verify");
   const data = proven(role, received, transcript);
   // Web Crypto compares in constant time.
   const holds = proof instanceof Uint8Array &&
     await crypto.subtle.verify("HMAC", key, proof.slice(), data);
-  if (!holds) throw new RefusedError("secret", WRONG_SECRET);
-  return received;
+  if (holds) return received;
+  if (secret !== undefined) throw new RefusedError("secret", WRONG_SECRET);
+  throw new ProtocolError(
+    "Cannot take a ready: its proof is not over what both sides have said, which something has changed on the way",
+  );
 }
 
-function importKey(
-  secret: Uint8Array<ArrayBuffer>,
+/**
+ * The key of a proof: the hash of the secret, since HMAC takes keys that differ in
+ * zeros at their end for the same; or that of nothing, so that what was changed on
+ * the way is noticed without a secret, too.
+ */
+async function importKey(
+  secret: Uint8Array<ArrayBuffer> | undefined,
   usage: "sign" | "verify",
 ): Promise<CryptoKey> {
+  const hash = await crypto.subtle.digest(
+    "SHA-256",
+    secret ?? new Uint8Array(),
+  );
   const algorithm = { name: "HMAC", hash: "SHA-256" };
-  return crypto.subtle.importKey("raw", secret, algorithm, false, [usage]);
+  return await crypto.subtle.importKey("raw", hash, algorithm, false, [usage]);
 }
 
 /** What a proof is made over. */

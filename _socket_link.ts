@@ -106,6 +106,7 @@ export class SocketLink implements ByteStream {
   attach(connection: Connection, heartbeat: number, received = 0): void {
     const log = this.#log;
     if (this.#ended || this.#gone !== undefined) return connection.close();
+    this.detach();
     if (log !== undefined && (received < log.start || received > log.end)) {
       connection.close();
       return this.giveUp(
@@ -171,6 +172,9 @@ export class SocketLink implements ByteStream {
         return into.subarray(0, size);
       }
       if (this.#ended) return null;
+      // What breaks the protocol is answered, while the connection stands.
+      const isFault = cause instanceof ProtocolError;
+      if (isFault && this.#resumption === undefined) throw cause;
       this.#drop(connection, cause);
     }
   }

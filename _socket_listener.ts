@@ -29,7 +29,7 @@ import {
 import { type Resumption, SocketLink } from "./_socket_link.ts";
 import { withRecords } from "./_socket_records.ts";
 import { SocketSession } from "./_socket_session.ts";
-import { listenUnix, takeOverUnix } from "./_socket_unix.ts";
+import { listenUnix, removeAtExit, takeOverUnix } from "./_socket_unix.ts";
 import { Deque, MAX_TIMER, settlesWithin, WaitQueue } from "./_waiting.ts";
 import type { ReceiveOptions } from "./duplex.ts";
 import type { DuplexListener, ListenerStats, SocketDuplex } from "./socket.ts";
@@ -76,6 +76,15 @@ interface Pending {
 interface Greeted {
   readonly connection: Connection;
   readonly terms: Terms & { readonly resumed: boolean };
+  readonly visit: Visit;
+}
+
+/** A session that may come back. */
+interface Resumable {
+  readonly link: SocketLink;
+  readonly guest: Guest;
+  /** The latest that has come back for it. */
+  visit?: Visit;
 }
 
 /** A session that waits for its connection to come back. */
@@ -167,8 +176,7 @@ export class SocketListener<In, Out> implements DuplexListener<In, Out> {
   readonly #pending = new Set<Pending>();
   /** Settles when one of them has gone. */
   #vacancy: PromiseWithResolvers<void> | undefined;
-  readonly #sessions = new Map<string, { link: SocketLink; guest: Guest }>();
-  readonly #door: Door;
+  readonly #sessions = new Map<string, Resumable>();
   #peers = 0;
   #refused = 0;
   /** Peers that nobody has taken yet, or else takers that wait. */
@@ -177,16 +185,13 @@ export class SocketListener<In, Out> implements DuplexListener<In, Out> {
   #closed: { readonly error: unknown } | undefined;
   /** Ends with the listener. Never rejects. */
   #accepting: Promise<void> | undefined;
-  readonly #onUnload = () => this.#listener?.close();
+  /** The file of a Unix socket need not be removed at the end any more. */
+  #onFileGone: (() => void) | undefined;
 
   constructor(address: SocketAddress, options: ListenerOptions) {
     this.#options = options;
     this.#kind = address.kind;
     this.#address = formatAddress(address);
-    this.#door = {
-      admit: () => this.#admitPeer(),
-      detach: (session) => this.#detach(session),
-    };
     this.ready = this.#listen(address);
     this.ready.catch((error) => this.#end(error));
   }
@@ -236,6 +241,7 @@ export class SocketListener<In, Out> implements DuplexListener<In, Out> {
     // once no accept is under way.
     await this.ready.catch(() => {});
     await this.#accepting;
+    this.#onFileGone?.();
   }
 
   [Symbol.asyncDispose](): Promise<void> {
@@ -275,8 +281,7 @@ export class SocketListener<In, Out> implements DuplexListener<In, Out> {
     if (this.#closed !== undefined) return listener.close();
     this.#listener = listener;
     if (address.kind === "unix") {
-      // Deno removes the file at the end of the process, but not at `Deno.exit`.
-      addEventListener("unload", this.#onUnload);
+      this.#onFileGone = removeAtExit(address.path);
     } else {
       const { hostname, port } = listener.addr as Deno.NetAddr;
       this.#address = formatAddress({ ...address, port });
@@ -368,11 +373,15 @@ export class SocketListener<In, Out> implements DuplexListener<In, Out> {
     connection: SystemConnection,
     failed: Promise<never>,
   ): Promise<Greeted> {
-    const visit = new Visit(this.#door);
+    const visit: Visit = new Visit({
+      admit: () => this.#admitPeer(),
+      detach: (session) => this.#detach(session, visit),
+    });
     try {
       const greeting = greetOpener(connection, this.#options.wishes, visit);
       const terms = await Promise.race([greeting, failed]);
-      return { terms, connection: await withRecords(connection, terms) };
+      const wrapped = await withRecords(connection, terms);
+      return { terms, connection: wrapped, visit };
     } catch (error) {
       if (visit.leave()) this.#peers--;
       await refuse(connection, error);
@@ -382,7 +391,7 @@ export class SocketListener<In, Out> implements DuplexListener<In, Out> {
 
   /** Gives a peer that has proven itself a duplex, or its session back. */
   async #welcome(
-    { connection, terms }: Greeted,
+    { connection, terms, visit }: Greeted,
     remote: string,
     failed: Promise<never>,
   ): Promise<void> {
@@ -390,9 +399,10 @@ export class SocketListener<In, Out> implements DuplexListener<In, Out> {
       return await this.#open(connection, terms, remote, failed);
     }
     const session = this.#sessions.get(terms.session!);
-    if (session === undefined) return connection.close();
-    session.guest.onAttached();
+    // Where it has come yet again, that connection was told the same position.
+    if (session?.visit !== visit) return connection.close();
     session.link.attach(connection, terms.heartbeat, terms.received);
+    session.guest.onAttached();
   }
 
   async #open(
@@ -439,19 +449,19 @@ export class SocketListener<In, Out> implements DuplexListener<In, Out> {
     this.#peers++;
   }
 
-  #detach(session: string): number {
-    const link = this.#sessions.get(session)?.link;
-    if (link === undefined) {
+  #detach(name: string, visit: Visit): number {
+    const session = this.#sessions.get(name);
+    if (session === undefined) {
       throw new RefusedError("session", "there is no such session any more");
     }
-    link.detach();
-    return link.received;
+    session.visit = visit;
+    session.link.detach();
+    return session.link.received;
   }
 
   #end(error: unknown): void {
     if (this.#closed !== undefined) return;
     this.#closed = { error };
-    removeEventListener("unload", this.#onUnload);
     this.#listener?.close();
     this.#takers.rejectAll(error);
     const closed = new RefusedError("closed", "the listener is closed");

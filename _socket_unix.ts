@@ -26,6 +26,25 @@ export function listenUnix(path: string): Deno.UnixListener {
 }
 
 /**
+ * Has the file go at `Deno.exit`, too. To close the listener would not do: Deno
+ * removes the file once no accept is under way, and by then the process is gone.
+ *
+ * @returns What ends that, when the file has gone.
+ */
+export function removeAtExit(path: string): () => void {
+  const { ino } = Deno.lstatSync(path);
+  const onUnload = () => {
+    try {
+      removeStale(path, ino);
+    } catch {
+      // There is nobody left to tell.
+    }
+  };
+  addEventListener("unload", onUnload);
+  return () => removeEventListener("unload", onUnload);
+}
+
+/**
  * Listens in the place of a process that has died.
  *
  * @throws {Deno.errors.AddrInUse} If a living process listens, or what is there
@@ -43,12 +62,12 @@ export async function takeOverUnix(path: string): Promise<Deno.UnixListener> {
   return listenUnix(path);
 }
 
-/** Removes the file, if it is the one that was found to be dead. */
+/** Removes the file, if it is the one that was found. */
 function removeStale(path: string, ino: number | null): void {
   try {
     if (Deno.lstatSync(path).ino === ino) Deno.removeSync(path);
   } catch (error) {
-    // Its owner was not quite dead and has removed it.
+    // Its owner has removed it, who was not quite dead.
     if (!(error instanceof Deno.errors.NotFound)) throw error;
   }
 }

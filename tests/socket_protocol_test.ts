@@ -29,7 +29,8 @@ async function proofOf(
   greetings: readonly Uint8Array<ArrayBuffer>[],
 ): Promise<Uint8Array> {
   const algorithm = { name: "HMAC", hash: "SHA-256" };
-  const key = await crypto.subtle.importKey("raw", secret, algorithm, false, [
+  const hash = await crypto.subtle.digest("SHA-256", secret);
+  const key = await crypto.subtle.importKey("raw", hash, algorithm, false, [
     "sign",
   ]);
   const position = new DataView(new ArrayBuffer(8));

@@ -17,6 +17,7 @@ import {
   assertRejects,
   assertStringIncludes,
 } from "@std/assert";
+import { greeting, ready } from "./_socket_raw.ts";
 import { CERT, KEY, socketPath, unixPermissions } from "./_sockets.ts";
 
 const HELLO = new URL("../examples/hello/", import.meta.url);
@@ -254,10 +255,10 @@ pythonTest(
   },
 );
 
-/** A control frame. */
-function frame(kind: number, fields: Record<string, unknown>) {
-  const magic = kind === 0x0d ? [] : Uint8Array.fromHex("894455504c4558");
-  const body = [kind, ...magic, ...msgpack.encode(fields)];
+/** A hello. */
+function hello(fields: Record<string, unknown>): Uint8Array {
+  const magic = Uint8Array.fromHex("894455504c4558");
+  const body = [0x01, ...magic, ...msgpack.encode(fields)];
   return Uint8Array.of(0, 0, 0, body.length, ...body);
 }
 
@@ -275,12 +276,12 @@ except PeerEnded as error:
   );
   using conn = await listener.accept();
   const bytes = new Uint8Array(1024);
+  const theirs = bytes.slice(0, (await conn.read(bytes))!);
+  const ours = greeting({ heartbeat: 100 });
+  await conn.write(ours);
   await conn.read(bytes);
-  const nonce = new Uint8Array(32);
-  await conn.write(frame(0x0c, { version: 1, nonce, heartbeat: 100 }));
-  await conn.read(bytes);
-  await conn.write(frame(0x0d, { received: 0 }));
-  await conn.write(frame(0x01, {
+  await conn.write(await ready("acceptor", [theirs, ours]));
+  await conn.write(hello({
     version: 1,
     codecs: ["msgpack"],
     ...{ window: 1, messages: 1, maxMessage: 1 },

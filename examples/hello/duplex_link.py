@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import os
 import select
@@ -263,17 +264,15 @@ def greet(sock: socket.socket, timeout: float, secret: bytes | None,
     beat = min((max(MIN_HEARTBEAT, wish) for wish in
                 (heartbeat, whole_number(fields, "heartbeat") / 1000) if wish > 0),
                default=None)
-    ready: Fields = {"received": 0}
-    if secret is not None:
-        ready["proof"] = _proof(secret, b"opener", 0, ours + theirs)
-    link.write(control_frame(READY, ready))
+    proof = _proof(secret, b"opener", 0, ours + theirs)
+    link.write(control_frame(READY, {"received": 0, "proof": proof}))
     _, ready = _read_greeting(link, READY)
     received = whole_number(ready, "received")
-    if secret is not None:
-        proof = ready.get("proof")
-        expected = _proof(secret, b"acceptor", received, ours + theirs)
-        if not (isinstance(proof, bytes) and hmac.compare_digest(proof, expected)):
-            raise Refused("Cannot connect: the far side does not hold the secret")
+    said = ready.get("proof")
+    expected = _proof(secret, b"acceptor", received, ours + theirs)
+    if not (isinstance(said, bytes) and hmac.compare_digest(said, expected)):
+        raise Refused("Cannot connect: the far side does not hold the secret, or "
+                      "something on the way has changed what was said")
     kind = Records if checksum or fields.get("checksum") is True else Socket
     chosen = kind(sock, beat and MAX_MISSED * beat)
     chosen.heartbeat = beat
@@ -296,6 +295,8 @@ def _read_greeting(link: Link, wanted: int) -> tuple[bytes, Fields]:
     return head + body, fields
 
 
-def _proof(secret: bytes, role: bytes, received: int, greetings: bytes) -> bytes:
+def _proof(secret: bytes | None, role: bytes, received: int,
+           greetings: bytes) -> bytes:
+    key = hashlib.sha256(secret or b"").digest()
     data = b"@duplex/ipc 1 %s\0" % role + struct.pack(">Q", received) + greetings
-    return hmac.new(secret, data, "sha256").digest()
+    return hmac.new(key, data, "sha256").digest()
