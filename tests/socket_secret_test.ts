@@ -290,7 +290,7 @@ test(
 test(
   "openSocket() comes back although any byte of its way back was altered",
   async () => {
-    const options = { secret: SECRET, timeout: 500 };
+    const options = { secret: SECRET, timeout: 250 };
     await using server = new EchoListener(TCP, options);
     const draw = random(SEED);
     const sizes = { up: 0, down: 0 };
