@@ -34,7 +34,7 @@ export const serve: Command = {
       printLine(SERVE_USAGE);
       return 0;
     }
-    const why = whyNotGranted(options.worker.permissions);
+    const why = whyNotGranted(options.worker);
     if (why !== undefined) {
       printError(`warning: no worker will start: ${why}`);
     }
@@ -164,17 +164,15 @@ class Server {
 
   async #acceptAll(listener: DuplexListener): Promise<void> {
     try {
-      for await (const peer of listener) this.#admit(peer, listener.address);
+      for await (const peer of listener) this.#admit(peer);
     } catch (error) {
       this.#log(`cannot take peers any more: ${messageOf(error)}`);
     }
   }
 
   /** Has a peer served; never rejects. */
-  #admit(peer: SocketDuplex, address: string): void {
-    // A Unix socket does not tell who is at its far end.
-    const from = peer.remoteAddress === "unix:" ? address : peer.remoteAddress;
-    const name = `peer ${++this.#count} (${from})`;
+  #admit(peer: SocketDuplex): void {
+    const name = `peer ${++this.#count} (${peer.remoteAddress})`;
     const { maxWorkers } = this.#options;
     if (this.#peers.size >= maxWorkers) {
       // Each listener has its own bound, and this is that of all together.

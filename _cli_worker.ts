@@ -85,14 +85,24 @@ export function readWorker(
  *
  * @throws {UsageError} If they are none that Deno knows.
  */
-export function whyNotGranted(permissions: Permissions): string | undefined {
+export function whyNotGranted(
+  { permissions, over }: WorkerOptions,
+): string | undefined {
   try {
     grant(permissions);
-    return undefined;
+    return over === "pipe" ? whyNoDeno() : undefined;
   } catch (error) {
     if (error instanceof Deno.errors.NotCapable) return messageOf(error);
     throw new UsageError(messageOf(error), { cause: error });
   }
+}
+
+/** Why Deno cannot be started, if it cannot. */
+function whyNoDeno(): string | undefined {
+  const command = Deno.execPath();
+  const { state } = Deno.permissions.querySync({ name: "run", command });
+  if (state === "granted") return undefined;
+  return `Deno may not be run; add --allow-run=${command}`;
 }
 
 /** Starts a worker and opens a duplex to it. */

@@ -32,6 +32,11 @@ export const NEXT_HEADER_SIZE = 5;
  */
 export const MAX_CONTROL_SIZE = 4096;
 /**
+ * Bytes of the buffers of a link at first. They grow when much passes; a listener
+ * may have a thousand idle peers.
+ */
+export const INITIAL_BUFFER_SIZE = 4 * 1024;
+/**
  * Bytes above which a message travels in parts, and of each part. At the speed
  * of a pipe a control frame then waits a quarter of a millisecond for its turn.
  */

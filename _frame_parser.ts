@@ -18,6 +18,7 @@ import {
   decodeControl,
   FIRST_HEADER_SIZE,
   type FrameWireOptions,
+  INITIAL_BUFFER_SIZE,
   LENGTH_SIZE,
   MAGIC,
   MAX_CONTROL_SIZE,
@@ -28,9 +29,6 @@ import { type ControlKind, KIND, type WireEvents } from "./_wire.ts";
 
 /** Bytes of the read buffer once much comes: what a pipe gives in one read. */
 const BUFFER_SIZE = 64 * 1024;
-
-/** Bytes of the read buffer at first: a listener may have a thousand idle peers. */
-const INITIAL_SIZE = 4 * 1024;
 
 /**
  * Bytes of a part above which it is read into the message's own memory: as much
@@ -56,7 +54,7 @@ export class FrameParser {
    */
   into: Uint8Array<ArrayBuffer>;
   from = 0;
-  to = INITIAL_SIZE;
+  to = INITIAL_BUFFER_SIZE;
   readonly #posts: PostBox | undefined;
   readonly #events: WireEvents;
   readonly #options: FrameWireOptions;
@@ -65,7 +63,7 @@ export class FrameParser {
   /** Whether the hello may still stand behind text. */
   #scanning: boolean;
   /** The read buffer, and what of it is not parsed yet. */
-  #bytes: Uint8Array<ArrayBuffer> = new Uint8Array(INITIAL_SIZE);
+  #bytes: Uint8Array<ArrayBuffer> = new Uint8Array(INITIAL_BUFFER_SIZE);
   #view: DataView<ArrayBuffer> = new DataView(this.#bytes.buffer);
   #start = 0;
   #end = 0;
@@ -389,9 +387,12 @@ export class FrameParser {
     const end = Math.min(this.#end, this.#start + 40);
     const sample = this.#bytes.subarray(this.#start, end);
     const text = new TextDecoder().decode(sample);
+    const hint = this.#options.onText === undefined
+      ? "does the far side speak this protocol?"
+      : "what a worker prints must not go to the stream that carries its messages";
     return `Cannot read a frame of kind ${kind} and ${length} bytes: the bytes are ${
       JSON.stringify(text)
-    }; what a worker prints must not go to the stream that carries its messages`;
+    }; ${hint}`;
   }
 }
 

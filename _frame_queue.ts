@@ -14,6 +14,7 @@ import type { Codec } from "./codec.ts";
 import {
   DATA_HEADER_SIZE,
   FIRST_HEADER_SIZE,
+  INITIAL_BUFFER_SIZE,
   LENGTH_SIZE,
   NEXT_HEADER_SIZE,
   PART_SIZE,
@@ -22,14 +23,11 @@ import {
 import { type Agreement, KIND } from "./_wire.ts";
 
 /**
- * Bytes from which on a batch is full: what a pipe takes in one write. A sender that went on without a pause would keep the
- * event loop from writing, and the far side from working meanwhile: waiting here
- * moves log lines a third faster.
+ * Bytes from which on a batch is full: what a pipe takes in one write. A sender
+ * that went on without a pause would keep the event loop from writing, and the far
+ * side from working meanwhile: waiting here moves log lines a third faster.
  */
 const BATCH_SIZE = 64 * 1024;
-
-/** Bytes that a batch has room for at first: a listener may have a thousand idle peers. */
-const INITIAL_SIZE = 4 * 1024;
 
 /**
  * Bytes of messages in parts from which on the queue is full, however large the
@@ -267,7 +265,9 @@ export class FrameQueue {
 
   #giveSpare(buffer: ByteBuffer): void {
     const size = this.#sparesSize + buffer.bytes.length;
-    if (size > MAX_SPARES_SIZE || buffer.bytes.length < INITIAL_SIZE) return;
+    if (size > MAX_SPARES_SIZE || buffer.bytes.length < INITIAL_BUFFER_SIZE) {
+      return;
+    }
     buffer.length = LEAD;
     this.#spares.push(buffer);
     this.#sparesSize = size;
@@ -283,7 +283,7 @@ export function checkSize(size: number, maxMessage: number): void {
 }
 
 function emptyBatch(): ByteBuffer {
-  const batch = new ByteBuffer(INITIAL_SIZE);
+  const batch = new ByteBuffer(INITIAL_BUFFER_SIZE);
   batch.length = LEAD;
   return batch;
 }

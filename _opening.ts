@@ -28,13 +28,13 @@ export interface Opening {
 export async function openWithin(
   opening: Opening,
   timeout: number,
-  describe: () => { attempt: string; known?: string },
+  describe: () => { attempt: string; awaited?: string; known?: string },
 ): Promise<void> {
   const onTimeout = () => {
-    const { attempt, known = "" } = describe();
+    const { attempt, awaited = "say hello", known = "" } = describe();
     opening.fail(
       new DOMException(
-        `${attempt}: it did not say hello within ${timeout} ms${known}`,
+        `${attempt}: it did not ${awaited} within ${timeout} ms${known}`,
         "TimeoutError",
       ),
     );

@@ -8,7 +8,11 @@
 
 /** Where a socket is, read from its text. */
 export type SocketAddress =
-  | { readonly kind: "tcp" | "tls"; readonly hostname: string; port: number }
+  | {
+    readonly kind: "tcp" | "tls";
+    readonly hostname: string;
+    readonly port: number;
+  }
   | { readonly kind: "unix"; readonly path: string };
 
 /** Bytes of the longest path that systems take for a Unix socket, its end included. */
@@ -25,7 +29,9 @@ const FORMS = '"tcp://host:port", "tls://host:port" or "unix:/path"';
 export function parseAddress(action: string, address: unknown): SocketAddress {
   const text = String(address);
   if (text.startsWith("unix:")) {
-    const path = text.slice("unix:".length).replace(/^\/\/(?=\/)/, "");
+    const rest = text.slice("unix:".length).replace(/^\/\/(?=\/)/, "");
+    // What a URL has escaped; a text is a path as it is.
+    const path = address instanceof URL ? decodeURIComponent(rest) : rest;
     checkPath(action, path);
     return { kind: "unix", path };
   }
@@ -46,7 +52,8 @@ export function parseAddress(action: string, address: unknown): SocketAddress {
     );
   }
   // Deno wants the address of IPv6 without its brackets.
-  const hostname = decodeURIComponent(url.hostname).replace(/^\[|\]$/g, "");
+  const hostname = decodeURIComponent(url.hostname).replace(/^\[|\]$/g, "")
+    .toLowerCase();
   return { kind, hostname, port: Number(url.port) };
 }
 
@@ -76,16 +83,10 @@ export function formatAddress(address: SocketAddress): string {
     : `${kind}://${hostname}:${port}`;
 }
 
-/** Where one end of a connection is, as the system tells it. */
-export function addressOf(
-  kind: SocketAddress["kind"],
-  addr: Deno.Addr,
-): string {
-  if ("hostname" in addr && kind !== "unix") {
-    const { hostname, port } = addr;
-    return formatAddress({ kind, hostname, port });
-  }
-  return `unix:${"path" in addr ? addr.path ?? "" : ""}`;
+/** Where a peer is, as the system tells it. */
+export function peerAddress(kind: "tcp" | "tls", addr: Deno.NetAddr): string {
+  const { hostname, port } = addr;
+  return formatAddress({ kind, hostname, port });
 }
 
 /** Whether only this machine can reach a host. */

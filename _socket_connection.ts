@@ -37,7 +37,7 @@ export class SystemConnection implements Connection {
     this.#conn = conn;
     // A small write must not wait until an earlier one is acknowledged, which
     // the far side's system may put off for 40 ms.
-    if ("setNoDelay" in conn) (conn as Deno.TcpConn).setNoDelay(true);
+    if ("setNoDelay" in conn) setNoDelay(conn as Deno.TcpConn);
   }
 
   read(into: Uint8Array<ArrayBuffer>): Promise<number | null> {
@@ -73,5 +73,14 @@ export class SystemConnection implements Connection {
     await this.#conn.closeWrite();
     const bytes = new Uint8Array(DRAIN_SIZE);
     while (await this.#conn.read(bytes) !== null);
+  }
+}
+
+/** Has small writes leave at once; a connection that is gone tells so later. */
+export function setNoDelay(conn: Deno.TcpConn): void {
+  try {
+    conn.setNoDelay(true);
+  } catch {
+    // The far side has reset it.
   }
 }

@@ -8,14 +8,18 @@
  */
 
 import { formatAddress, type SocketAddress } from "./_socket_address.ts";
-import { type Connection, SystemConnection } from "./_socket_connection.ts";
 import {
-  greetAcceptor,
+  type Connection,
+  setNoDelay,
+  SystemConnection,
+} from "./_socket_connection.ts";
+import { RefusedError } from "./_socket_errors.ts";
+import {
+  type HandshakeOffer,
+  openHandshake,
   type OwnSession,
-  RefusedError,
   type Terms,
-  type Wishes,
-} from "./_socket_greeting.ts";
+} from "./_socket_handshake.ts";
 import type { Resumption, SocketLink } from "./_socket_link.ts";
 import { withRecords } from "./_socket_records.ts";
 import { MAX_TIMER } from "./_waiting.ts";
@@ -23,7 +27,7 @@ import { MAX_TIMER } from "./_waiting.ts";
 /** Where to connect to, and what is wanted there. */
 export interface Target {
   readonly address: SocketAddress;
-  readonly wishes: Wishes;
+  readonly offer: HandshakeOffer;
   /** Certificates in PEM that vouch for the far side's, beside the system's. */
   readonly caCerts: readonly string[];
   /** Milliseconds for one attempt. */
@@ -41,7 +45,7 @@ export interface Backoff {
 }
 
 /** A connection that both sides have greeted each other on. */
-export interface Dialed {
+export interface Established {
   readonly connection: Connection;
   readonly terms: Terms;
 }
@@ -51,14 +55,14 @@ export async function dial(
   target: Target,
   signal: AbortSignal,
   own?: OwnSession,
-): Promise<Dialed> {
+): Promise<Established> {
   const conn = await connect(target, signal);
   const connection = new SystemConnection(conn);
   const onAbort = () => connection.close();
   signal.addEventListener("abort", onAbort, { once: true });
   try {
     signal.throwIfAborted();
-    const terms = await greetAcceptor(connection, target.wishes, own);
+    const terms = await openHandshake(connection, target.offer, own);
     return { connection: await withRecords(connection, terms), terms };
   } catch (error) {
     connection.close();
@@ -86,8 +90,13 @@ async function connect(
     throw error;
   }
   if (kind === "tcp") return conn;
-  conn.setNoDelay(true);
-  return await Deno.startTls(conn, { hostname, caCerts: [...caCerts] });
+  setNoDelay(conn);
+  try {
+    return await Deno.startTls(conn, { hostname, caCerts: [...caCerts] });
+  } catch (error) {
+    conn.close();
+    throw error;
+  }
 }
 
 /** Connects again whenever a link has lost its connection. */
@@ -121,33 +130,33 @@ export class Reconnector implements Resumption {
 
   async #reconnect(link: SocketLink, lost: unknown): Promise<void> {
     const { timeout } = this.#backoff;
-    const start = performance.now();
+    const deadline = performance.now() + timeout;
     let cause = lost;
+    let when = ` within ${timeout} ms`;
     for (let attempt = 0;; attempt++) {
-      const delay = backoffOf(attempt, this.#backoff);
-      const left = start + timeout - performance.now() - delay;
-      if (left <= 0) break;
+      const left = deadline - performance.now();
+      if (left < 1) break;
+      // Each attempt has half of the time that is left, at least.
+      const delay = Math.min(backoffOf(attempt, this.#backoff), left / 2);
       await sleep(delay, this.#ended.signal);
       if (this.#ended.signal.aborted) return;
       try {
-        const { connection, terms } = await this.#attempt(link, left);
+        const { connection, terms } = await this.#attempt(link, left - delay);
         return link.attach(connection, terms.heartbeat, terms.received);
       } catch (error) {
         cause = error;
-        if (isFinal(error)) break;
+        if (!isFinal(error)) continue;
+        when = "";
+        break;
       }
     }
     const address = formatAddress(this.#target.address);
     const reason = cause instanceof Error ? `: ${cause.message}` : "";
-    link.giveUp(
-      new Error(
-        `Cannot resume the session with "${address}" within ${timeout} ms${reason}`,
-        { cause },
-      ),
-    );
+    const text = `Cannot resume the session with "${address}"${when}${reason}`;
+    link.giveUp(new Error(text, { cause }));
   }
 
-  async #attempt(link: SocketLink, left: number): Promise<Dialed> {
+  async #attempt(link: SocketLink, left: number): Promise<Established> {
     const attempt = new AbortController();
     const late = new DOMException("It did not answer in time", "TimeoutError");
     const most = Math.min(left, this.#target.timeout, MAX_TIMER);
@@ -191,7 +200,7 @@ function sleep(delay: number, signal: AbortSignal): Promise<void> {
       signal.removeEventListener("abort", done);
       resolve();
     };
-    const timer = setTimeout(done, delay);
+    const timer = setTimeout(done, Math.min(delay, MAX_TIMER));
     signal.addEventListener("abort", done, { once: true });
   });
 }

@@ -24,11 +24,15 @@ const MAX_MISSED = 3;
 
 /**
  * Bytes received after which the far side is told of them, so that it need not
- * keep them: half of the least that it may keep.
+ * keep them. PROTOCOL.md fixes it, since a far side reckons with it.
  */
 const ACKNOWLEDGED_SIZE = 128 * 1024;
 
-/** The least bytes that a side may keep for sending again: a part and its ping. */
+/**
+ * The least bytes that a side may keep for sending again: the largest write, which
+ * is a message's last part, what the far side need not have acknowledged, and some
+ * that is on its way. With less, both sides could wait for each other.
+ */
 export const MIN_REPLAY_SIZE = 512 * 1024;
 
 /** Milliseconds that a far side has to end its half of a connection. */
@@ -83,7 +87,9 @@ export class SocketLink implements ByteStream {
   constructor(label: string, resumption?: Resumption) {
     this.#label = label;
     this.#resumption = resumption;
-    this.#log = resumption === undefined ? undefined : new ReplayLog();
+    this.#log = resumption === undefined
+      ? undefined
+      : new ReplayLog(resumption.replaySize);
   }
 
   /** Bytes of the stream received, on all connections. */
@@ -106,7 +112,8 @@ export class SocketLink implements ByteStream {
   attach(connection: Connection, heartbeat: number, received = 0): void {
     const log = this.#log;
     if (this.#ended || this.#gone !== undefined) return connection.close();
-    this.detach();
+    this.#connection?.close();
+    this.#stopHeartbeat();
     if (log !== undefined && (received < log.start || received > log.end)) {
       connection.close();
       return this.giveUp(
@@ -235,9 +242,8 @@ export class SocketLink implements ByteStream {
     this.#resumption?.onEnded();
     this.#stopHeartbeat();
     // A ping that is being written would be cut off.
-    await this.#pinging;
-    const connection = this.#connection;
-    await connection?.shutdown(linger);
+    if (this.#pinging !== undefined) await settlesWithin(this.#pinging, linger);
+    await this.#connection?.shutdown(linger);
     this.giveUp(new PeerExitError("The link was ended"));
   }
 
@@ -333,6 +339,7 @@ export class SocketLink implements ByteStream {
     }
     if (!this.#hasWritten && !this.#writing) this.#ping();
     this.#hasWritten = false;
+    this.#log?.shrink();
   }
 
   /**

@@ -12,21 +12,21 @@ import { ClosedError } from "./_errors.ts";
 import { FrameWire } from "./_frame.ts";
 import type { SessionOptions } from "./_hello.ts";
 import {
-  addressOf,
   formatAddress,
   isLoopback,
+  peerAddress,
   type SocketAddress,
 } from "./_socket_address.ts";
+import { Attempt, Retention } from "./_socket_admission.ts";
 import { type Connection, SystemConnection } from "./_socket_connection.ts";
+import { inContext, RefusedError, unauthenticated } from "./_socket_errors.ts";
 import {
-  type Door,
-  greetOpener,
+  acceptHandshake,
+  type HandshakeOffer,
   refusalFrame,
-  RefusedError,
   type Terms,
-  type Wishes,
-} from "./_socket_greeting.ts";
-import { type Resumption, SocketLink } from "./_socket_link.ts";
+} from "./_socket_handshake.ts";
+import { SocketLink } from "./_socket_link.ts";
 import { withRecords } from "./_socket_records.ts";
 import { SocketSession } from "./_socket_session.ts";
 import { listenUnix, removeAtExit, takeOverUnix } from "./_socket_unix.ts";
@@ -39,17 +39,17 @@ const ACCEPT_PAUSE = 100;
 
 /**
  * Milliseconds that a connection has in any case before another takes its place:
- * more than three times around the world. A burst of honest peers waits meanwhile
- * in the system's own queue.
+ * what a proof takes to the other side of the world. A burst of honest peers waits
+ * meanwhile in the system's own queue.
  */
-const MIN_PENDING_TIME = 1_000;
+const MIN_PENDING_TIME = 250;
 
 /** Milliseconds that a refusal has to leave. */
 const REFUSAL_TIMEOUT = 500;
 
 /** What a listener was told, checked and complete. */
 export interface ListenerOptions {
-  readonly wishes: Wishes;
+  readonly offer: HandshakeOffer;
   readonly limits: SessionOptions;
   readonly cert: string;
   readonly key: string;
@@ -76,93 +76,15 @@ interface Pending {
 interface Greeted {
   readonly connection: Connection;
   readonly terms: Terms & { readonly resumed: boolean };
-  readonly visit: Visit;
+  readonly attempt: Attempt;
 }
 
-/** A session that may come back. */
+/** A session that may lose its connection and come back. */
 interface Resumable {
   readonly link: SocketLink;
-  readonly guest: Guest;
-  /** The latest that has come back for it. */
-  visit?: Visit;
-}
-
-/** A session that waits for its connection to come back. */
-class Guest implements Resumption {
-  readonly replaySize: number;
-  readonly #timeout: number;
-  readonly #canReturn: () => boolean;
-  readonly #onEnded: () => void;
-  #timer: ReturnType<typeof setTimeout> | undefined;
-  #link: SocketLink | undefined;
-
-  constructor(
-    { replaySize, resumeTimeout }: ListenerOptions,
-    canReturn: () => boolean,
-    onEnded: () => void,
-  ) {
-    this.replaySize = replaySize;
-    this.#timeout = resumeTimeout;
-    this.#canReturn = canReturn;
-    this.#onEnded = onEnded;
-  }
-
-  watch(link: SocketLink): void {
-    this.#link = link;
-  }
-
-  onDetached(cause: unknown): void {
-    this.onAttached();
-    if (!this.#canReturn()) {
-      return this.#link?.giveUp(new Error("its listener is closed", { cause }));
-    }
-    const onTimeout = () =>
-      this.#link?.giveUp(
-        new Error(`it did not come back within ${this.#timeout} ms`, { cause }),
-      );
-    this.#timer = setTimeout(onTimeout, Math.min(this.#timeout, MAX_TIMER));
-  }
-
-  onAttached(): void {
-    clearTimeout(this.#timer);
-  }
-
-  onEnded(): void {
-    clearTimeout(this.#timer);
-    this.#onEnded();
-  }
-}
-
-/** The door as one connection finds it: shut once the connection was let go. */
-class Visit implements Door {
-  readonly #door: Door;
-  #isAdmitted = false;
-  #hasLeft = false;
-
-  constructor(door: Door) {
-    this.#door = door;
-  }
-
-  admit(): void {
-    this.#checkOpen();
-    this.#door.admit();
-    this.#isAdmitted = true;
-  }
-
-  detach(session: string): number {
-    this.#checkOpen();
-    return this.#door.detach(session);
-  }
-
-  /** Leaves; returns whether it was counted in. */
-  leave(): boolean {
-    this.#hasLeft = true;
-    return this.#isAdmitted;
-  }
-
-  #checkOpen(): void {
-    if (this.#hasLeft) throw new RefusedError("closed", "it took too long");
-  }
+  readonly retention: Retention;
+  /** The latest connection that has come for it. */
+  attempt?: Attempt;
 }
 
 /** A listener on TCP, TLS or a Unix socket. */
@@ -292,9 +214,9 @@ export class SocketListener<In, Out> implements DuplexListener<In, Out> {
 
   /** A name may stand for an address that others can reach. */
   #checkBound(hostname: string): void {
-    const { wishes, allowUnauthenticated } = this.#options;
+    const { offer, allowUnauthenticated } = this.#options;
     if (
-      wishes.secret !== undefined || allowUnauthenticated ||
+      offer.secret !== undefined || allowUnauthenticated ||
       isLoopback(hostname)
     ) return;
     this.#listener!.close();
@@ -308,7 +230,7 @@ export class SocketListener<In, Out> implements DuplexListener<In, Out> {
         this.#admit(await listener.accept());
       } catch (error) {
         if (this.#closed !== undefined) return;
-        this.#options.onError(error, this.#address);
+        this.#report(error, this.#address);
         await new Promise((resolve) => setTimeout(resolve, ACCEPT_PAUSE));
       }
     }
@@ -334,6 +256,15 @@ export class SocketListener<In, Out> implements DuplexListener<In, Out> {
     }
   }
 
+  /** Tells of trouble. What its hearer throws must not end the listener. */
+  #report(error: unknown, remote: string): void {
+    try {
+      this.#options.onError(error, remote);
+    } catch {
+      // There is nobody else to tell.
+    }
+  }
+
   #leave(pending: Pending): void {
     this.#pending.delete(pending);
     this.#vacancy?.resolve();
@@ -341,10 +272,10 @@ export class SocketListener<In, Out> implements DuplexListener<In, Out> {
 
   /** Takes a connection to its hello, or lets it go. */
   async #admit(conn: Deno.Conn): Promise<void> {
-    const { timeout, onError } = this.#options;
+    const { timeout } = this.#options;
     const remote = this.#kind === "unix"
       ? this.#address
-      : addressOf(this.#kind, conn.remoteAddr);
+      : peerAddress(this.#kind, conn.remoteAddr as Deno.NetAddr);
     const failed = Promise.withResolvers<never>();
     failed.promise.catch(() => {});
     const pending = { since: performance.now(), fail: failed.reject };
@@ -358,10 +289,10 @@ export class SocketListener<In, Out> implements DuplexListener<In, Out> {
       const greeted = await this.#greet(connection, failed.promise);
       // One that has proven itself is a peer, and makes room for strangers.
       this.#leave(pending);
-      await this.#welcome(greeted, remote, failed.promise);
+      await this.#establish(greeted, remote, failed.promise);
     } catch (error) {
       this.#refused++;
-      onError(inContext(`Cannot admit "${remote}"`, error), remote);
+      this.#report(inContext(`Cannot admit "${remote}"`, error), remote);
     } finally {
       clearTimeout(timer);
       this.#leave(pending);
@@ -373,25 +304,29 @@ export class SocketListener<In, Out> implements DuplexListener<In, Out> {
     connection: SystemConnection,
     failed: Promise<never>,
   ): Promise<Greeted> {
-    const visit: Visit = new Visit({
+    const attempt: Attempt = new Attempt({
       admit: () => this.#admitPeer(),
-      detach: (session) => this.#detach(session, visit),
+      detach: (session) => this.#detach(session, attempt),
     });
     try {
-      const greeting = greetOpener(connection, this.#options.wishes, visit);
+      const greeting = acceptHandshake(
+        connection,
+        this.#options.offer,
+        attempt,
+      );
       const terms = await Promise.race([greeting, failed]);
       const wrapped = await withRecords(connection, terms);
-      return { terms, connection: wrapped, visit };
+      return { terms, connection: wrapped, attempt };
     } catch (error) {
-      if (visit.leave()) this.#peers--;
+      if (attempt.leave()) this.#peers--;
       await refuse(connection, error);
       throw error;
     }
   }
 
   /** Gives a peer that has proven itself a duplex, or its session back. */
-  async #welcome(
-    { connection, terms, visit }: Greeted,
+  async #establish(
+    { connection, terms, attempt }: Greeted,
     remote: string,
     failed: Promise<never>,
   ): Promise<void> {
@@ -400,9 +335,9 @@ export class SocketListener<In, Out> implements DuplexListener<In, Out> {
     }
     const session = this.#sessions.get(terms.session!);
     // Where it has come yet again, that connection was told the same position.
-    if (session?.visit !== visit) return connection.close();
+    if (session?.attempt !== attempt) return connection.close();
     session.link.attach(connection, terms.heartbeat, terms.received);
-    session.guest.onAttached();
+    session.retention.onAttached();
   }
 
   async #open(
@@ -411,16 +346,17 @@ export class SocketListener<In, Out> implements DuplexListener<In, Out> {
     remote: string,
     failed: Promise<never>,
   ): Promise<void> {
-    const { limits } = this.#options;
-    const guest = session === undefined ? undefined : new Guest(
-      this.#options,
-      () => this.#closed === undefined,
-      () => this.#sessions.delete(session),
-    );
-    const link = new SocketLink(remote, guest);
-    if (guest !== undefined) {
-      guest.watch(link);
-      this.#sessions.set(session!, { link, guest });
+    const { limits, replaySize, resumeTimeout } = this.#options;
+    const retention = session === undefined ? undefined : new Retention({
+      replaySize,
+      timeout: resumeTimeout,
+      canReturn: () => this.#closed === undefined,
+      onEnded: () => void this.#sessions.delete(session),
+    });
+    const link = new SocketLink(remote, retention);
+    if (retention !== undefined) {
+      retention.watch(link);
+      this.#sessions.set(session!, { link, retention });
     }
     const wire = new FrameWire(link, {
       ...limits,
@@ -432,10 +368,10 @@ export class SocketListener<In, Out> implements DuplexListener<In, Out> {
     link.attach(connection, heartbeat);
     failed.catch((error) => duplex.fail(error));
     await duplex.open();
-    this.#handOver(duplex);
+    this.#enqueue(duplex);
   }
 
-  #handOver(duplex: SocketDuplex<In, Out>): void {
+  #enqueue(duplex: SocketDuplex<In, Out>): void {
     if (this.#closed !== undefined) return duplex.abort(this.#closed.error);
     if (this.#takers.length > 0) this.#takers.shift().resolve(duplex);
     else this.#opened.push(duplex);
@@ -449,12 +385,12 @@ export class SocketListener<In, Out> implements DuplexListener<In, Out> {
     this.#peers++;
   }
 
-  #detach(name: string, visit: Visit): number {
+  #detach(name: string, attempt: Attempt): number {
     const session = this.#sessions.get(name);
     if (session === undefined) {
       throw new RefusedError("session", "there is no such session any more");
     }
-    session.visit = visit;
+    session.attempt = attempt;
     session.link.detach();
     return session.link.received;
   }
@@ -479,32 +415,4 @@ async function refuse(connection: Connection, error: unknown): Promise<void> {
   const told = connection.write(refusalFrame(error)).catch(() => {});
   await settlesWithin(told, REFUSAL_TIMEOUT);
   connection.close();
-}
-
-/** The same error, saying what was attempted. */
-export function inContext(attempt: string, error: unknown): Error {
-  if (!(error instanceof Error)) return new Error(attempt, { cause: error });
-  const message = `${attempt}: ${error.message}`;
-  if (error instanceof RefusedError) {
-    return error.refusal === "secret"
-      ? new Deno.errors.PermissionDenied(message, { cause: error })
-      : new Deno.errors.ConnectionRefused(message, { cause: error });
-  }
-  if (error instanceof DOMException) {
-    const copy = new DOMException(message, error.name);
-    Object.defineProperty(copy, "cause", { value: error, configurable: true });
-    return copy;
-  }
-  if (error instanceof AggregateError) {
-    return new AggregateError(error.errors, message, { cause: error });
-  }
-  const Class = error.constructor as ErrorConstructor;
-  return new Class(message, { cause: error });
-}
-
-/** Why an address that everybody can reach is not listened on. */
-export function unauthenticated(): TypeError {
-  return new TypeError(
-    'without a "secret" everybody who reaches it could speak: give one, or set "allowUnauthenticated"',
-  );
 }

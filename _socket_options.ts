@@ -6,20 +6,21 @@
  * @module
  */
 
-import { checkPositive, sessionOptions } from "./_hello.ts";
+import {
+  checkPositive,
+  type SessionOptions,
+  sessionOptions,
+} from "./_hello.ts";
 import {
   formatAddress,
   isLoopback,
   type SocketAddress,
 } from "./_socket_address.ts";
 import type { Backoff, Target } from "./_socket_dial.ts";
-import type { Wishes } from "./_socket_greeting.ts";
+import type { HandshakeOffer } from "./_socket_handshake.ts";
+import { inContext, unauthenticated } from "./_socket_errors.ts";
 import { MIN_REPLAY_SIZE } from "./_socket_link.ts";
-import {
-  inContext,
-  type ListenerOptions,
-  unauthenticated,
-} from "./_socket_listener.ts";
+import type { ListenerOptions } from "./_socket_listener.ts";
 import type { ListenOptions, ResumeOptions, SocketOptions } from "./socket.ts";
 
 /** What a cold start on a busy machine takes, ten times over. */
@@ -30,85 +31,92 @@ const DEFAULT_HEARTBEAT = 5_000;
 const DEFAULT_RESUME_TIMEOUT = 30_000;
 /** As much as the default window, so that keeping it does not slow a sender. */
 const DEFAULT_REPLAY_SIZE = 4 * 1024 * 1024;
-/** As many connections as a process may have files open by default. */
+/** A bound and no promise: each takes an open file, of which a process has so many. */
 const DEFAULT_MAX_PEERS = 1024;
 /** More than honest peers come at once; strangers cost little up to here. */
-const DEFAULT_MAX_PENDING = 64;
+const DEFAULT_MAX_PENDING = 256;
+/** Soon enough not to be noticed, where only the connection was lost. */
+const DEFAULT_MIN_TIMEOUT = 100;
+/** A listener that is back is found after that, at the latest. */
+const DEFAULT_MAX_TIMEOUT = 5_000;
+/** As in `retry` of `@std/async`. */
+const DEFAULT_MULTIPLIER = 2;
+const DEFAULT_JITTER = 1;
 
-/** What `openSocket` was told. */
+/** What an opener was told, checked and complete. */
+export interface OpenerOptions {
+  readonly limits: SessionOptions;
+  readonly target: Target;
+  readonly backoff: Backoff;
+  readonly replaySize: number;
+}
+
+/** Reads the options of `openSocket`. */
 export function openerOptions(
   action: string,
   address: SocketAddress,
   options: SocketOptions,
-) {
+): OpenerOptions {
   const { resume = false, caCerts = [], timeout = DEFAULT_TIMEOUT } = options;
-  const limits = {
+  const limits: SessionOptions = {
     ...sessionOptions(action, options),
-    role: "opener" as const,
+    role: "opener",
     name: "main",
   };
-  const wishes = readWishes(action, options, {
-    compression: false,
-    resume: resume !== false,
-  });
+  const chosen = readResume(action, resume);
+  const offer = readOffer(action, options, false, chosen !== undefined);
   checkPositive(action, "timeout", timeout);
   checkOnlyTls(action, address, { caCerts: options.caCerts });
-  const chosen = typeof resume === "object" ? resume : {};
-  const target: Target = { address, wishes, caCerts, timeout };
+  if (!Array.isArray(caCerts) || !caCerts.every((cert) => isText(cert))) {
+    throw new TypeError(`${action} as "caCerts" must be an array of strings`);
+  }
+  const target: Target = { address, offer, caCerts, timeout };
   return {
     limits,
     target,
-    backoff: readBackoff(action, chosen),
-    replaySize: readReplaySize(action, chosen.replaySize),
+    backoff: readBackoff(action, chosen ?? {}),
+    replaySize: readReplaySize(action, chosen?.replaySize),
   };
 }
 
-/** What `listen` was told. */
+/** Reads the options of `listen`. */
 export function listenerOptions(
   action: string,
   address: SocketAddress,
   options: ListenOptions,
 ): ListenerOptions {
   const {
-    resume = true,
     timeout = DEFAULT_TIMEOUT,
     maxPeers = DEFAULT_MAX_PEERS,
     maxPending = DEFAULT_MAX_PENDING,
     allowUnauthenticated = false,
-    cert = "",
-    key = "",
     onError = () => {},
   } = options;
-  const chosen = typeof resume === "object" ? resume : {};
-  const resumeTimeout = chosen.timeout ?? DEFAULT_RESUME_TIMEOUT;
-  const limits = {
+  const limits: SessionOptions = {
     ...sessionOptions(action, options),
-    role: "acceptor" as const,
+    role: "acceptor",
     name: "worker",
   };
-  const wishes = readWishes(action, options, {
-    compression: true,
-    resume: resume !== false,
-  });
+  const chosen = readResume(action, options.resume ?? true);
+  const resumeTimeout = chosen?.timeout ?? DEFAULT_RESUME_TIMEOUT;
+  const offer = readOffer(action, options, true, chosen !== undefined);
   checkPositive(action, "timeout", timeout);
   checkPositive(action, "resume.timeout", resumeTimeout);
   for (const [name, value] of Object.entries({ maxPeers, maxPending })) {
     checkPositive(action, name, value, { whole: value !== Infinity });
   }
-  checkOnlyTls(action, address, { cert: options.cert, key: options.key });
-  if (address.kind === "tls" && (cert === "" || key === "")) {
-    throw new TypeError(
-      `${action} as a "tls" address needs "cert" and "key", both in PEM`,
-    );
+  checkBooleans(action, { allowUnauthenticated });
+  if (typeof onError !== "function") {
+    throw new TypeError(`${action} as "onError" must be a function`);
   }
+  const { cert, key } = readCertificate(action, address, options);
   const isReachable = address.kind !== "unix" && !isLoopback(address.hostname);
-  if (isReachable && wishes.secret === undefined && !allowUnauthenticated) {
+  if (isReachable && offer.secret === undefined && !allowUnauthenticated) {
     const attempt = `${action} on "${formatAddress(address)}"`;
     throw inContext(attempt, unauthenticated());
   }
-  const replaySize = readReplaySize(action, chosen.replaySize);
   return {
-    wishes,
+    offer,
     limits,
     cert,
     key,
@@ -117,52 +125,85 @@ export function listenerOptions(
     maxPending,
     allowUnauthenticated,
     resumeTimeout,
-    replaySize,
+    replaySize: readReplaySize(action, chosen?.replaySize),
     onError,
   };
 }
 
-function readWishes(
+/** What is asked of the far side in the handshake. */
+function readOffer(
   action: string,
   options: SocketOptions | ListenOptions,
-  defaults: { compression: boolean; resume: boolean },
-): Wishes {
+  compresses: boolean,
+  resume: boolean,
+): HandshakeOffer {
   const {
-    secret,
     heartbeat = DEFAULT_HEARTBEAT,
     checksum = false,
-    compression = defaults.compression,
+    compression = compresses,
   } = options;
   checkPositive(action, "heartbeat", heartbeat);
-  for (const [name, value] of Object.entries({ checksum, compression })) {
+  checkBooleans(action, { checksum, compression });
+  const secret = readSecret(action, options);
+  return { secret, heartbeat, checksum, compression, resume };
+}
+
+/** The rules for going on after a cut, `undefined` if it should not. */
+function readResume(
+  action: string,
+  resume: unknown,
+): ResumeOptions | undefined {
+  if (resume === false) return undefined;
+  if (resume === true) return {};
+  if (typeof resume === "object" && resume !== null) return resume;
+  throw new TypeError(
+    `${action} as "resume" must be true, false or an object: current value is ${resume}`,
+  );
+}
+
+function readCertificate(
+  action: string,
+  address: SocketAddress,
+  { cert, key }: ListenOptions,
+): { cert: string; key: string } {
+  checkOnlyTls(action, address, { cert, key });
+  if (address.kind !== "tls") return { cert: "", key: "" };
+  if (isText(cert) && isText(key)) return { cert, key };
+  throw new TypeError(
+    `${action} as a "tls" address needs "cert" and "key", both in PEM`,
+  );
+}
+
+function isText(value: unknown): value is string {
+  return typeof value === "string" && value !== "";
+}
+
+function checkBooleans(action: string, values: Record<string, unknown>): void {
+  for (const [name, value] of Object.entries(values)) {
     if (typeof value === "boolean") continue;
     throw new TypeError(
       `${action} as "${name}" must be true or false: current value is ${value}`,
     );
   }
-  return {
-    secret: readSecret(action, secret),
-    heartbeat,
-    checksum,
-    compression,
-    resume: defaults.resume,
-  };
 }
 
 function readSecret(
   action: string,
-  secret: string | Uint8Array | undefined,
+  options: SocketOptions | ListenOptions,
 ): Uint8Array<ArrayBuffer> | undefined {
-  if (secret === undefined) return undefined;
+  if (!("secret" in options)) return undefined;
+  const { secret } = options;
   if (typeof secret !== "string" && !(secret instanceof Uint8Array)) {
+    // Never its value, which may be the secret in another form.
     throw new TypeError(
-      `${action} as "secret" must be a string or a Uint8Array: it is of type ${typeof secret}`,
+      `${action} as "secret" must be a string or a Uint8Array: it is ${
+        secret === undefined ? "undefined" : `of type ${typeof secret}`
+      }; is the variable set that it comes from? Leave it out to have none`,
     );
   }
   const bytes = typeof secret === "string"
     ? new TextEncoder().encode(secret)
     : secret.slice();
-  // An empty secret is a variable that was not set, and no secret.
   if (bytes.length > 0) return bytes;
   throw new RangeError(
     `${action} as "secret" is empty: leave it out to have none`,
@@ -172,10 +213,10 @@ function readSecret(
 function readBackoff(action: string, options: ResumeOptions): Backoff {
   const {
     timeout = DEFAULT_RESUME_TIMEOUT,
-    minTimeout = 100,
-    maxTimeout = 5_000,
-    multiplier = 2,
-    jitter = 1,
+    minTimeout = DEFAULT_MIN_TIMEOUT,
+    maxTimeout = DEFAULT_MAX_TIMEOUT,
+    multiplier = DEFAULT_MULTIPLIER,
+    jitter = DEFAULT_JITTER,
   } = options;
   for (
     const [name, value] of Object.entries({ timeout, minTimeout, maxTimeout })

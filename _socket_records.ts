@@ -15,6 +15,7 @@
 
 import type * as Zlib from "node:zlib";
 import { ProtocolError } from "./_errors.ts";
+import { INITIAL_BUFFER_SIZE } from "./_frame_layout.ts";
 import type { Connection } from "./_socket_connection.ts";
 
 /** Bytes before a record's body: length, flags, checksum. */
@@ -22,19 +23,22 @@ const HEADER_SIZE = 9;
 /** Bytes of the longest body, before compression and after. */
 const MAX_BODY_SIZE = 64 * 1024;
 /** Bytes before a compressed body's own: its size before compression. */
-const SIZE_SIZE = 4;
+const INFLATED_SIZE_SIZE = 4;
 /** The flag of a body that is compressed. */
 const COMPRESSED = 1;
 /** Bytes below which compressing costs more than it saves. */
 const MIN_COMPRESSED_SIZE = 1024;
 /** Compressed it must be a sixteenth smaller, to be worth the far side's time. */
-const WORTH = 15 / 16;
+const MAX_COMPRESSED_RATIO = 15 / 16;
 /**
  * The most records that go as they are, unlooked at, because compression has not
  * helped. Doubled each time that it does not: bytes that are compressed already
  * then cost next to nothing.
  */
 const MAX_SKIPPED = 64;
+
+/** Bytes of the read buffer once much comes. */
+const BUFFER_SIZE = 2 * (HEADER_SIZE + MAX_BODY_SIZE);
 
 /** What both sides agreed on. */
 export interface RecordOptions {
@@ -62,10 +66,10 @@ class RecordConnection implements Connection {
   /** Records to come that are not tried to be compressed, and for how many the last failure was. */
   #skipping = 0;
   #skipped = 0;
-  #out = new Uint8Array(HEADER_SIZE + MAX_BODY_SIZE);
+  #out = new Uint8Array();
   /** What was read of the records to come. */
-  readonly #in = new Uint8Array(2 * (HEADER_SIZE + MAX_BODY_SIZE));
-  readonly #view = new DataView(this.#in.buffer);
+  #in = new Uint8Array(INITIAL_BUFFER_SIZE);
+  #view = new DataView(this.#in.buffer);
   #start = 0;
   #end = 0;
   /** The rest of the record at hand. */
@@ -86,11 +90,7 @@ class RecordConnection implements Connection {
   async read(into: Uint8Array<ArrayBuffer>): Promise<number | null> {
     while (this.#rest.length === 0) {
       if (this.#takeRecord()) continue;
-      if (this.#start > 0) {
-        this.#in.copyWithin(0, this.#start, this.#end);
-        this.#end -= this.#start;
-        this.#start = 0;
-      }
+      this.#makeRoom();
       const size = await this.#connection.read(this.#in.subarray(this.#end));
       if (size === null) {
         if (this.#end === 0) return null;
@@ -104,6 +104,21 @@ class RecordConnection implements Connection {
     into.set(this.#rest.subarray(0, size));
     this.#rest = this.#rest.subarray(size);
     return size;
+  }
+
+  /** Makes room in the read buffer, where a record may have come in part. */
+  #makeRoom(): void {
+    const size = this.#in.length;
+    if (this.#end === size && size < BUFFER_SIZE) {
+      const larger = new Uint8Array(BUFFER_SIZE);
+      larger.set(this.#in.subarray(this.#start, this.#end));
+      this.#in = larger;
+      this.#view = new DataView(larger.buffer);
+    } else {
+      this.#in.copyWithin(0, this.#start, this.#end);
+    }
+    this.#end -= this.#start;
+    this.#start = 0;
   }
 
   write(bytes: Uint8Array<ArrayBuffer>): Promise<void> {
@@ -137,8 +152,8 @@ class RecordConnection implements Connection {
       end += bytes.length;
     } else {
       view.setUint32(body, bytes.length);
-      out.set(packed, body + SIZE_SIZE);
-      end += SIZE_SIZE + packed.length;
+      out.set(packed, body + INFLATED_SIZE_SIZE);
+      end += INFLATED_SIZE_SIZE + packed.length;
     }
     const flags = packed === undefined ? 0 : COMPRESSED;
     view.setUint32(start, end - body);
@@ -158,7 +173,9 @@ class RecordConnection implements Connection {
       return undefined;
     }
     const packed = this.#zlib.deflateRawSync(bytes, { level: 1 });
-    if (packed.length + SIZE_SIZE <= bytes.length * WORTH) {
+    if (
+      packed.length + INFLATED_SIZE_SIZE <= bytes.length * MAX_COMPRESSED_RATIO
+    ) {
       this.#skipped = 0;
       return packed;
     }
@@ -214,7 +231,7 @@ class RecordConnection implements Connection {
 
   #inflate(bytes: Uint8Array): Uint8Array {
     const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
-    const size = bytes.length > SIZE_SIZE ? view.getUint32(0) : 0;
+    const size = bytes.length > INFLATED_SIZE_SIZE ? view.getUint32(0) : 0;
     if (!this.#options.compression || size === 0 || size > MAX_BODY_SIZE) {
       throw new ProtocolError(
         `Cannot read a compressed record of ${size} bytes: it may have 1 to ${MAX_BODY_SIZE}, where compression was agreed on`,
@@ -222,7 +239,7 @@ class RecordConnection implements Connection {
     }
     try {
       const options = { maxOutputLength: size };
-      const packed = bytes.subarray(SIZE_SIZE);
+      const packed = bytes.subarray(INFLATED_SIZE_SIZE);
       const inflated = this.#zlib.inflateRawSync(packed, options);
       if (inflated.length === size) return inflated;
     } catch (cause) {

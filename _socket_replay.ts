@@ -12,12 +12,23 @@ import { ProtocolError } from "./_errors.ts";
 /** Bytes that it has room for at first; doubled when they are not enough. */
 const INITIAL_SIZE = 64 * 1024;
 
+/** Bytes of room beyond the most that is kept: for pings, which nothing holds up. */
+const PING_ROOM = 64 * 1024;
+
 /** The unacknowledged part of a stream, in a circular buffer. */
 export class ReplayLog {
+  readonly #most: number;
   #bytes = new Uint8Array(INITIAL_SIZE);
   /** Positions in the stream, counted from its beginning. */
   #start = 0;
   #end = 0;
+
+  /**
+   * @param most Bytes that are kept at most, but for pings.
+   */
+  constructor(most: number) {
+    this.#most = most;
+  }
 
   /** How many bytes are kept. */
   get length(): number {
@@ -70,9 +81,16 @@ export class ReplayLog {
     ].filter((piece) => piece.length > 0);
   }
 
+  /** Lets the memory go that it does not need any more. */
+  shrink(): void {
+    if (this.length > 0 || this.#bytes.length === INITIAL_SIZE) return;
+    this.#bytes = new Uint8Array(INITIAL_SIZE);
+  }
+
   #grow(length: number): void {
     let size = this.#bytes.length;
     while (size < length) size *= 2;
+    size = Math.max(length, Math.min(size, this.#most + PING_ROOM));
     const bytes = new Uint8Array(size);
     let at = this.#start;
     for (const piece of this.pieces()) {

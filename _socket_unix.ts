@@ -11,7 +11,8 @@
 const MODE = 0o600;
 
 /**
- * Listens, if nothing is at the path yet. Deno removes the file when the listener
+ * Listens, if nothing is at the path yet. For the moment until the mode is set
+ * the process's umask decides who may connect. Deno removes the file when the listener
  * closes, and when the process ends other than by `Deno.exit` or a signal.
  */
 export function listenUnix(path: string): Deno.UnixListener {
@@ -32,10 +33,10 @@ export function listenUnix(path: string): Deno.UnixListener {
  * @returns What ends that, when the file has gone.
  */
 export function removeAtExit(path: string): () => void {
-  const { ino } = Deno.lstatSync(path);
+  const own = Deno.lstatSync(path);
   const onUnload = () => {
     try {
-      removeStale(path, ino);
+      removeIfSame(path, own);
     } catch {
       // There is nobody left to tell.
     }
@@ -51,25 +52,33 @@ export function removeAtExit(path: string): () => void {
  *   is no socket.
  */
 export async function takeOverUnix(path: string): Promise<Deno.UnixListener> {
-  const { isSocket, ino } = await Deno.lstat(path);
-  if (isSocket === false) {
+  const stale = await Deno.lstat(path);
+  if (stale.isSocket === false) {
     throw new Deno.errors.AddrInUse("what is at the path is no socket");
   }
   if (await isAlive(path)) {
     throw new Deno.errors.AddrInUse("a living process listens there");
   }
-  removeStale(path, ino);
+  removeIfSame(path, stale);
   return listenUnix(path);
 }
 
-/** Removes the file, if it is the one that was found. */
-function removeStale(path: string, ino: number | null): void {
+/**
+ * Removes the file, if it is the one that was seen before. Somebody may have put
+ * another in its place, to which the system may have given the same number.
+ */
+function removeIfSame(path: string, seen: Deno.FileInfo): void {
   try {
-    if (Deno.lstatSync(path).ino === ino) Deno.removeSync(path);
+    if (isSame(Deno.lstatSync(path), seen)) Deno.removeSync(path);
   } catch (error) {
     // Its owner has removed it, who was not quite dead.
     if (!(error instanceof Deno.errors.NotFound)) throw error;
   }
+}
+
+function isSame(a: Deno.FileInfo, b: Deno.FileInfo): boolean {
+  return a.ino === b.ino && a.dev === b.dev &&
+    a.birthtime?.getTime() === b.birthtime?.getTime();
 }
 
 /** Whether somebody listens on the socket at the path. */

@@ -20,8 +20,8 @@
  * - `--allow-read` for the worker script and what it imports, and
  *   `--unstable-worker-options`, for Web Workers (`--over queue`, `--over shm`);
  *   with `--allow-all` for the workers they do without the second.
- * - every permission that the workers are given; otherwise no worker starts, and
- *   each peer is told why.
+ * - every permission that the workers are given. Without these no worker starts;
+ *   that is said at the start, and to each peer.
  * - `--allow-read` for the files of `--secret-file`, `--cert` and `--key`, or
  *   `--allow-env=DUPLEX_SECRET` for a secret in that variable, without which the
  *   variable is not looked at.

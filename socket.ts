@@ -24,10 +24,15 @@
 import { FrameWire } from "./_frame.ts";
 import { openWithin } from "./_opening.ts";
 import { formatAddress, parseAddress } from "./_socket_address.ts";
-import { dial, Reconnector } from "./_socket_dial.ts";
+import { dial, type Established, Reconnector } from "./_socket_dial.ts";
+import { inContext } from "./_socket_errors.ts";
 import { SocketLink } from "./_socket_link.ts";
-import { inContext, SocketListener } from "./_socket_listener.ts";
-import { listenerOptions, openerOptions } from "./_socket_options.ts";
+import { SocketListener } from "./_socket_listener.ts";
+import {
+  listenerOptions,
+  type OpenerOptions,
+  openerOptions,
+} from "./_socket_options.ts";
 import { SocketSession } from "./_socket_session.ts";
 import type { Duplex, DuplexOptions, ReceiveOptions } from "./duplex.ts";
 
@@ -38,30 +43,33 @@ export interface SocketPeerOptions extends DuplexOptions {
    * what only this connection has, before anything else is read; the key itself
    * is never sent. Use at least 16 random bytes: who hears a proof can try out
    * short ones. It says who speaks and hides nothing: over a network, use TLS
-   * beside it.
+   * beside it. One that is given and `undefined` is refused: leave it out to have
+   * none.
    *
    * @default {no secret}
    */
   secret?: string | Uint8Array;
   /**
-   * Milliseconds between signs of life, the smaller of both sides' wishes. A
+   * Milliseconds between signs of life, the smaller of both sides' offer. A
    * peer of which nothing is heard for three of them is taken for dead: with the
    * default, after 15 to 20 seconds. A peer that computes for longer without
-   * coming to its event loop is silent, too. `Infinity` on both sides for none.
+   * coming to its event loop is silent, too. Less than 50 counts as 50; `Infinity`
+   * on both sides is none.
    *
    * @default {5000}
    */
   heartbeat?: number;
   /**
    * Whether to check that nothing on the way has changed, repeated or reordered
-   * the bytes, as either side wishes. TCP sees to it between two machines; what
+   * the bytes, as either side offer. TCP sees to it between two machines; what
    * stands between them (a proxy, a tunnel) may not.
    *
    * @default {false}
    */
   checksum?: boolean;
   /**
-   * Milliseconds to connect, to prove oneself and to say hello.
+   * Milliseconds to connect, to prove oneself and to say hello. `Infinity` waits
+   * for ever.
    *
    * @default {10000}
    */
@@ -77,8 +85,9 @@ export interface ResumeOptions {
    */
   timeout?: number;
   /**
-   * Bytes that are kept at most until the far side has acknowledged them, at
-   * least 524288. A sender waits when there are as many.
+   * Bytes that are kept at most, on this side and for each session, until the far
+   * side has acknowledged them; at least 524288. A sender waits when there are as
+   * many.
    *
    * @default {4194304}
    */
@@ -133,13 +142,15 @@ export interface SocketOptions extends SocketPeerOptions {
    * @default {[]}
    */
   caCerts?: readonly string[];
+  /** Gives the opening up; it then rejects with the signal's reason. */
+  signal?: AbortSignal;
 }
 
 /** Options for {@linkcode listen}. */
 export interface ListenOptions extends SocketPeerOptions {
   /**
-   * Whether a session may go on when its connection is lost, and for how long it
-   * is kept without one. Of the options only `timeout` and `replaySize` count.
+   * Whether a session may go on when its connection is lost, for how long it is
+   * kept without one (`timeout`), and how much of it (`replaySize`).
    *
    * @default {true}
    */
@@ -151,17 +162,20 @@ export interface ListenOptions extends SocketPeerOptions {
    */
   compression?: boolean;
   /**
-   * How many peers there may be at a time, those that wait for a connection
-   * among them. One more is refused.
+   * How many peers there may be at a time, those that have lost their connection
+   * and may come back among them. One more is refused. The system bounds the open
+   * files of a process as well.
    *
    * @default {1024}
    */
   maxPeers?: number;
   /**
-   * How many connections may be on the way to their hello. One more takes the
-   * place of the one that has been for the longest.
+   * How many connections may not have proven themselves yet. One more waits until
+   * the oldest of them has had a quarter of a second, and takes its place then. So
+   * silent ones keep nobody out; strangers who come faster than four times as many
+   * in a second do.
    *
-   * @default {64}
+   * @default {256}
    */
   maxPending?: number;
   /**
@@ -177,7 +191,7 @@ export interface ListenOptions extends SocketPeerOptions {
   key?: string;
   /**
    * Hears why a connection was let go before its hello, and of trouble in
-   * accepting one. The listener goes on in any case.
+   * accepting one. The listener goes on in any case; what this throws is lost.
    *
    * @default {nobody hears}
    */
@@ -201,9 +215,9 @@ export interface ListenerStats {
   readonly peers: number;
   /** Those of them that have lost their connection and may come back. */
   readonly detached: number;
-  /** Connections on their way to a hello. */
+  /** Connections that have not proven themselves yet. */
   readonly pending: number;
-  /** Connections that were let go before it. */
+  /** Connections that were let go before their hello. */
   readonly refused: number;
 }
 
@@ -220,7 +234,8 @@ export interface DuplexListener<In = unknown, Out = In>
   readonly address: string;
   /**
    * Fulfilled once peers can connect: at once, but where a Unix socket takes the
-   * place of one that a dead process has left.
+   * place of one that a dead process has left. Rejected if that fails, as is
+   * {@linkcode DuplexListener.accept}.
    */
   readonly ready: Promise<void>;
   /** How many peers there are. */
@@ -231,11 +246,14 @@ export interface DuplexListener<In = unknown, Out = In>
    * @param options A signal that stops waiting.
    * @returns Its duplex, when both sides have said hello.
    * @throws {ClosedError} If the listener is closed.
+   * @throws {Deno.errors.AddrInUse} If a living process listens on the Unix socket.
+   * @throws The signal's reason, if it has aborted.
    */
   accept(options?: ReceiveOptions): Promise<SocketDuplex<In, Out>>;
   /**
-   * Takes no more peers. Those that were taken go on, but a session that loses
-   * its connection now cannot be resumed.
+   * Takes no more peers, and waits for none. Those that were accepted go on, but a
+   * session that has no connection, or loses it now, has failed. Those that nobody
+   * has accepted yet are aborted.
    */
   close(): Promise<void>;
 }
@@ -245,7 +263,7 @@ export interface DuplexListener<In = unknown, Out = In>
  *
  * Requires `--allow-net` for the host and the port of `tcp:` and `tls:`
  * addresses; for `unix:/path` it requires `--allow-net=unix:/path`,
- * `--allow-read=/path` and `--allow-write=/path`.
+ * `--allow-read=/path` and `--allow-write=/path`, the path from the root.
  *
  * @typeParam In The type of the messages received.
  * @typeParam Out The type of the messages sent.
@@ -255,13 +273,21 @@ export interface DuplexListener<In = unknown, Out = In>
  * @returns The duplex, when both sides have said hello.
  * @throws {Deno.errors.NotCapable} If the caller may not connect there.
  * @throws {Deno.errors.ConnectionRefused} If nobody listens there, or the listener
- *   has as many peers as it takes.
+ *   is closing, has as many peers as it takes, or too many that wait.
+ * @throws {Deno.errors.ConnectionReset} If the far side ended the connection
+ *   before it had proven itself.
  * @throws {Deno.errors.PermissionDenied} If the two sides do not hold the same
- *   secret.
- * @throws {Deno.errors.InvalidData} If the far side's certificate is not trusted.
- * @throws {ProtocolError} If what listens there speaks something else.
+ *   secret, or the system does not let this user use the Unix socket.
+ * @throws {Deno.errors.NotFound} If there is no such Unix socket.
+ * @throws {Deno.errors.InvalidData} If the far side's certificate is not trusted,
+ *   or it speaks no TLS.
+ * @throws {PeerExitError} If the far side ended before its hello.
+ * @throws {ProtocolError} If what listens there speaks something else, or another
+ *   version, or does not resume sessions.
  * @throws {DOMException} If it was not done in time ("TimeoutError").
- * @throws {RangeError} If an option is out of range.
+ * @throws {Error} If the host's name stands for no address.
+ * @throws {RangeError} If an option is out of range, or the path of a Unix socket
+ *   is longer than the system allows (107 bytes on Linux, 103 on macOS).
  * @throws {TypeError} If the address or an option is of the wrong kind.
  *
  * @example A session that outlives its connection
@@ -286,21 +312,30 @@ export async function openSocket<In = unknown, Out = In>(
   const action = "Cannot open a socket";
   const parsed = parseAddress(action, address);
   const chosen = openerOptions(action, parsed, options);
+  const { signal } = options;
+  signal?.throwIfAborted();
   const opening = new SocketOpening<In, Out>(formatAddress(parsed), chosen);
-  await openWithin(opening, chosen.target.timeout, () => ({
-    attempt: opening.attempt,
-  }));
+  const onAbort = () => opening.fail(signal!.reason);
+  signal?.addEventListener("abort", onAbort, { once: true });
+  try {
+    await openWithin(opening, chosen.target.timeout, () => ({
+      attempt: opening.attempt,
+      ...(opening.duplex === undefined ? { awaited: "answer" } : {}),
+    }));
+  } finally {
+    signal?.removeEventListener("abort", onAbort);
+  }
   return opening.duplex!;
 }
 
 /** A duplex on its way from the connection to the hello. */
 class SocketOpening<In, Out> {
   readonly #address: string;
-  readonly #options: ReturnType<typeof openerOptions>;
+  readonly #options: OpenerOptions;
   readonly #dialing = new AbortController();
   duplex: SocketSession<In, Out> | undefined;
 
-  constructor(address: string, options: ReturnType<typeof openerOptions>) {
+  constructor(address: string, options: OpenerOptions) {
     this.#address = address;
     this.#options = options;
   }
@@ -338,7 +373,7 @@ class SocketOpening<In, Out> {
     this.duplex?.fail(error);
   }
 
-  async #dial() {
+  async #dial(): Promise<Established> {
     const { signal } = this.#dialing;
     try {
       return await dial(this.#options.target, signal);
@@ -355,16 +390,17 @@ class SocketOpening<In, Out> {
  *
  * Without a `secret` it listens on loopback addresses and Unix sockets only,
  * unless `allowUnauthenticated` says otherwise. A Unix socket can be used by its
- * owner only (mode 0600). Its file goes when the listener is closed or the
+ * owner only (mode 0600); in the moment between its making and that, the umask
+ * decides, so keep it in a folder of yours. Its file goes when the listener is closed or the
  * process ends; one that a dead process has left behind is replaced, one that a
  * living process listens on is not.
  *
- * What a stranger can do is bounded before it has proven itself: 2 KiB are read
- * from it, within `timeout`, from `maxPending` connections at most.
+ * What a stranger can do is bounded before it has proven itself: some 2 KiB are
+ * read from it, within `timeout`, from `maxPending` connections at most.
  *
  * Requires `--allow-net` for the host and the port of `tcp:` and `tls:`
  * addresses; for `unix:/path` it requires `--allow-net=unix:/path`,
- * `--allow-read=/path` and `--allow-write=/path`.
+ * `--allow-read=/path` and `--allow-write=/path`, the path from the root.
  *
  * @typeParam In The type of the messages received.
  * @typeParam Out The type of the messages sent.
@@ -376,22 +412,32 @@ class SocketOpening<In, Out> {
  * @throws {Deno.errors.NotCapable} If the caller may not listen there.
  * @throws {Deno.errors.AddrInUse} If somebody listens there already; where a Unix
  *   socket is in the way, `ready`, `accept` and the iteration reject with it.
- * @throws {RangeError} If an option is out of range.
+ * @throws {Deno.errors.AddrNotAvailable} If the host is none of this machine's.
+ * @throws {Deno.errors.PermissionDenied} If the system does not allow the port or
+ *   the path.
+ * @throws {Deno.errors.NotFound} If the folder of a Unix socket is not there.
+ * @throws {Deno.errors.InvalidData} If `cert` or `key` is no PEM.
+ * @throws {RangeError} If an option is out of range, or the path of a Unix socket
+ *   is too long.
  * @throws {TypeError} If the address or an option is of the wrong kind, or
  *   everybody could connect and `allowUnauthenticated` is not set.
  *
  * @example Usage
  * ```ts
- * import { listen, openSocket } from "@duplex/ipc/socket";
+ * import { listen, openSocket, type SocketDuplex } from "@duplex/ipc/socket";
  * import { assertEquals } from "@std/assert";
+ *
+ * async function serve(peer: SocketDuplex<string>) {
+ *   for await (const message of peer) await peer.send(message.toUpperCase());
+ *   await peer.close();
+ * }
  *
  * const listener = listen<string>("tcp://127.0.0.1:0");
  * const serving = (async () => {
- *   for await (const peer of listener) {
- *     for await (const message of peer) await peer.send(message.toUpperCase());
- *     await peer.close();
- *   }
+ *   // Nobody waits for the peer before, nor fails with it.
+ *   for await (const peer of listener) serve(peer).catch(console.error);
  * })();
+ *
  * const main = await openSocket<string>(listener.address);
  * await main.send("hello");
  * assertEquals(await main.receive(), "HELLO");

@@ -9,12 +9,13 @@
  * for this connection, and the position in the session that goes on. So none can
  * be used for another role, connection or session, and nothing that was agreed
  * on in the greetings can be changed on the way. Nothing else is read from a peer
- * before its proof, and that only up to 2 KiB.
+ * before its proof than these two frames of at most 1 KiB each.
  *
  * @module
  */
 
 import { ProtocolError } from "./_errors.ts";
+import { RefusedError } from "./_socket_errors.ts";
 import { decodeControl, encodeControl, LENGTH_SIZE } from "./_frame_layout.ts";
 import { unsigned, VERSION } from "./_hello.ts";
 import type { Connection } from "./_socket_connection.ts";
@@ -23,7 +24,7 @@ import { type ControlFields, KIND } from "./_wire.ts";
 
 /** Bytes of the longest greeting and of the longest ready; ours have about 150. */
 const MAX_SIZE = 1024;
-/** Bytes of a nonce: those of the hash, as RFC 2104 advises for keys. */
+/** Bytes of a nonce: enough that none comes twice. */
 const NONCE_SIZE = 32;
 /** Bytes of a session's name: as many as a UUID has. */
 const SESSION_SIZE = 16;
@@ -31,7 +32,7 @@ const SESSION_SIZE = 16;
 const MIN_HEARTBEAT = 50;
 
 /** What this side wants of a connection. */
-export interface Wishes {
+export interface HandshakeOffer {
   readonly secret: Uint8Array<ArrayBuffer> | undefined;
   /** Milliseconds between signs of life; none if it is longer than a timer. */
   readonly heartbeat: number;
@@ -54,7 +55,7 @@ export interface Terms {
 }
 
 /** What an acceptor decides once a peer has proven itself. */
-export interface Door {
+export interface Admission {
   /**
    * Counts a new peer in.
    *
@@ -77,76 +78,63 @@ export interface OwnSession {
   readonly received: number;
 }
 
-/** Why an acceptor let a connection go, in its abort's `refusal`. */
-export type Refusal = "secret" | "full" | "session" | "closed";
-
-/** Error of this side's about what the far side is not allowed. */
-export class RefusedError extends Error {
-  readonly refusal: Refusal;
-
-  constructor(refusal: Refusal, message: string) {
-    super(message);
-    this.refusal = refusal;
-  }
-}
-
 const WRONG_SECRET = "the two sides do not hold the same secret";
 
 /** Greets as the one who has connected. */
-export async function greetAcceptor(
+export async function openHandshake(
   connection: Connection,
-  wishes: Wishes,
+  offer: HandshakeOffer,
   own?: OwnSession,
 ): Promise<Terms> {
-  const ours = encodeControl(KIND.greeting, greetingFields(wishes, own));
+  const ours = encodeControl(KIND.greeting, greetingFields(offer, own));
   await connection.write(ours);
   const theirs = await readFrame(connection, KIND.greeting);
-  const fields = checkGreeting(theirs.fields, wishes);
+  const fields = checkGreeting(theirs.fields, offer);
   const session = readSession(fields);
   // Who comes back is refused once it has proven itself.
-  if (wishes.resume && session === undefined && own === undefined) {
+  if (offer.resume && session === undefined && own === undefined) {
     throw new ProtocolError(
       'The far side resumes no sessions; leave out "resume" here or allow it there',
     );
   }
   const transcript = concat(ours, theirs.bytes);
-  await sayReady(connection, wishes, "opener", transcript, own?.received ?? 0);
-  const received = await hearReady(connection, wishes, "acceptor", transcript);
-  return { ...agree(wishes, fields, wishes.compression), session, received };
+  await sayReady(connection, offer, "opener", transcript, own?.received ?? 0);
+  const received = await hearReady(connection, offer, "acceptor", transcript);
+  return { ...agree(offer, fields, offer.compression), session, received };
 }
 
 /** Greets as the one who was connected to. */
-export async function greetOpener(
+export async function acceptHandshake(
   connection: Connection,
-  wishes: Wishes,
-  door: Door,
+  offer: HandshakeOffer,
+  admission: Admission,
 ): Promise<Terms & { readonly resumed: boolean }> {
   const theirs = await readFrame(connection, KIND.greeting);
-  const fields = checkGreeting(theirs.fields, wishes);
+  const fields = checkGreeting(theirs.fields, offer);
   const resumed = readSession(fields);
-  const isResumable = wishes.resume && fields.resume === true;
+  const isResumable = offer.resume && fields.resume === true;
   const session = isResumable
     ? resumed ?? randomBytes(SESSION_SIZE).toHex()
     : undefined;
   const own = session === undefined ? undefined : { session, received: 0 };
-  const compression = wishes.compression && fields.compression === true;
+  const compression = offer.compression && fields.compression === true;
   const ours = encodeControl(
     KIND.greeting,
-    greetingFields({ ...wishes, compression }, own),
+    greetingFields({ ...offer, compression }, own),
   );
   await connection.write(ours);
   const transcript = concat(theirs.bytes, ours);
-  const received = await hearReady(connection, wishes, "opener", transcript);
+  const received = await hearReady(connection, offer, "opener", transcript);
   // Not before it is proven that nothing has changed the greeting on its way: the
   // opener gives its session up for it.
   if (resumed !== undefined && !isResumable) {
     throw new RefusedError("session", "no session is resumed here");
   }
-  const position = resumed === undefined ? 0 : door.detach(resumed);
-  if (resumed === undefined) door.admit();
-  await sayReady(connection, wishes, "acceptor", transcript, position);
+  const position = resumed === undefined ? 0 : admission.detach(resumed);
+  if (resumed === undefined) admission.admit();
+  await sayReady(connection, offer, "acceptor", transcript, position);
   return {
-    ...agree(wishes, fields, compression),
+    ...agree(offer, fields, compression),
     session,
     received,
     resumed: resumed !== undefined,
@@ -164,22 +152,25 @@ export function refusalFrame(error: unknown): Uint8Array<ArrayBuffer> {
 }
 
 function greetingFields(
-  wishes: Wishes,
+  offer: HandshakeOffer,
   own: OwnSession | undefined,
 ): ControlFields {
   return {
     version: VERSION,
     nonce: randomBytes(NONCE_SIZE),
-    secret: wishes.secret !== undefined,
-    heartbeat: wishes.heartbeat > MAX_TIMER ? 0 : Math.ceil(wishes.heartbeat),
-    checksum: wishes.checksum,
-    compression: wishes.compression,
-    resume: wishes.resume,
+    secret: offer.secret !== undefined,
+    heartbeat: offer.heartbeat > MAX_TIMER ? 0 : Math.ceil(offer.heartbeat),
+    checksum: offer.checksum,
+    compression: offer.compression,
+    resume: offer.resume,
     ...(own === undefined ? {} : { session: Uint8Array.fromHex(own.session) }),
   };
 }
 
-function checkGreeting(fields: ControlFields, wishes: Wishes): ControlFields {
+function checkGreeting(
+  fields: ControlFields,
+  offer: HandshakeOffer,
+): ControlFields {
   const version = unsigned(fields, "version");
   if (version !== VERSION) {
     throw new ProtocolError(
@@ -193,13 +184,13 @@ function checkGreeting(fields: ControlFields, wishes: Wishes): ControlFields {
       `Cannot read a greeting as "nonce" must have ${NONCE_SIZE} bytes`,
     );
   }
-  if (fields.secret === true && wishes.secret === undefined) {
+  if (fields.secret === true && offer.secret === undefined) {
     throw new RefusedError(
       "secret",
       `the far side asks for a secret and this side has none; give both the same "secret"`,
     );
   }
-  if (fields.secret !== true && wishes.secret !== undefined) {
+  if (fields.secret !== true && offer.secret !== undefined) {
     throw new RefusedError(
       "secret",
       `this side asks for a secret and the far side has none; give both the same "secret"`,
@@ -218,12 +209,16 @@ function readSession({ session }: ControlFields): string | undefined {
   );
 }
 
-function agree(wishes: Wishes, theirs: ControlFields, compression: boolean) {
+function agree(
+  offer: HandshakeOffer,
+  theirs: ControlFields,
+  compression: boolean,
+) {
   const asked = unsigned(theirs, "heartbeat");
-  const heartbeat = Math.min(wishes.heartbeat, asked === 0 ? Infinity : asked);
+  const heartbeat = Math.min(offer.heartbeat, asked === 0 ? Infinity : asked);
   return {
     heartbeat: Math.max(heartbeat, MIN_HEARTBEAT),
-    checksum: wishes.checksum || theirs.checksum === true,
+    checksum: offer.checksum || theirs.checksum === true,
     compression: compression && theirs.compression === true,
   };
 }
@@ -232,7 +227,7 @@ type Role = "opener" | "acceptor";
 
 async function sayReady(
   connection: Connection,
-  { secret }: Wishes,
+  { secret }: HandshakeOffer,
   role: Role,
   transcript: Uint8Array,
   received: number,
@@ -246,7 +241,7 @@ async function sayReady(
 /** Reads the far side's ready; returns the position in it, once it is proven. */
 async function hearReady(
   connection: Connection,
-  { secret }: Wishes,
+  { secret }: HandshakeOffer,
   role: Role,
   transcript: Uint8Array,
 ): Promise<number> {
