@@ -37,15 +37,21 @@ export interface ByteStream {
    */
   hold?(held: boolean): void;
   /**
-   * Waits until the far side has all that was written, or until `timeout`
-   * milliseconds are over, where the stream may have to send it again. What
-   * comes meanwhile is still read.
+   * Waits until the far side has all that was written, where the stream may have
+   * to send it again. What comes meanwhile is still read.
+   *
+   * @returns Whether it has, within `timeout` milliseconds.
    */
-  delivered?(timeout: number): Promise<void>;
+  delivered?(timeout: number): Promise<boolean>;
   /** Says how the far side ended, after a read brought the end or failed. */
   diagnose(cause: unknown, unsent: readonly unknown[]): Promise<Error>;
-  /** Ends the stream after both goodbyes, within `timeout` milliseconds. */
-  close(timeout: number): Promise<void>;
+  /**
+   * Ends the stream after both goodbyes, within `timeout` milliseconds.
+   *
+   * @param unsent Messages that the far side is not known to have taken.
+   * @throws {ClosedError} If they may not have arrived, where the stream can tell.
+   */
+  close(timeout: number, unsent: readonly unknown[]): Promise<void>;
   /** Ends the stream now; settles when nothing of it is left. */
   destroy(): Promise<void>;
 }

@@ -8,6 +8,7 @@
  * @module
  */
 
+import { withoutStack } from "./_socket_errors.ts";
 import { settlesWithin } from "./_waiting.ts";
 import {
   ClosedError,
@@ -207,11 +208,4 @@ export function reasonOf(side: Side, error: unknown): unknown {
     stderr: exit?.stderr.slice(-MAX_STDERR_LENGTH) ?? "",
   });
   return withoutStack(reason);
-}
-
-/** The same error, but for where in this program it happened. */
-export function withoutStack(error: Error): Error {
-  const value = `${error.name}: ${error.message}`;
-  Object.defineProperty(error, "stack", { value, configurable: true });
-  return error;
 }

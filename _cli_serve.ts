@@ -14,13 +14,14 @@ import {
   printLine,
   UsageError,
 } from "./_cli_arguments.ts";
-import { bridge, reasonOf, withoutStack } from "./_cli_bridge.ts";
+import { bridge, reasonOf } from "./_cli_bridge.ts";
 import {
   readServeOptions,
   SERVE_USAGE,
   type ServeOptions,
 } from "./_cli_serve_options.ts";
 import { openWorker, whyNotGranted } from "./_cli_worker.ts";
+import { withoutStack } from "./_socket_errors.ts";
 import { settlesWithin } from "./_waiting.ts";
 import type { Duplex } from "./duplex.ts";
 import { type DuplexListener, listen, type SocketDuplex } from "./socket.ts";
@@ -187,7 +188,7 @@ class Server {
     const onEnd = () => this.#peers.delete(peer);
     peer.closed.then(onEnd, onEnd);
     this.#log(`${name} came; peers: ${this.#peers.size} of ${maxWorkers}`);
-    const service = this.#serve(peer).then((why) => {
+    const service = this.#serve(peer, name).then((why) => {
       this.#services.delete(service);
       this.#log(`${name} left${why}; peers: ${this.#peers.size}`);
     });
@@ -195,7 +196,7 @@ class Server {
   }
 
   /** Serves a peer to its end; returns why it left, if it did not say goodbye. */
-  async #serve(peer: SocketDuplex): Promise<string> {
+  async #serve(peer: SocketDuplex, name: string): Promise<string> {
     // The worker of a peer that has just left may still be ending.
     while (this.#workers >= this.#options.maxWorkers) {
       await this.#freed.promise;
@@ -205,7 +206,10 @@ class Server {
     try {
       let worker: Duplex;
       try {
-        worker = await openWorker(this.#options.worker);
+        // What a worker prints may be what its peer has said.
+        const onLine = (line: string) =>
+          printError(`${name}: ${messageOf(line)}`);
+        worker = await openWorker(this.#options.worker, onLine);
       } catch (error) {
         const reason = reasonOf("worker", error);
         peer.abort(reason instanceof Error ? withoutStack(reason) : reason);

@@ -105,8 +105,16 @@ function whyNoDeno(): string | undefined {
   return `Deno may not be run; add --allow-run=${command}`;
 }
 
-/** Starts a worker and opens a duplex to it. */
-export function openWorker(options: WorkerOptions): Promise<Duplex> {
+/**
+ * Starts a worker and opens a duplex to it.
+ *
+ * @param options What the worker is.
+ * @param onLine Takes each line that a process prints to its standard error.
+ */
+export function openWorker(
+  options: WorkerOptions,
+  onLine: (line: string) => void,
+): Promise<Duplex> {
   const { script, over, permissions, memory, args } = options;
   const limits = {
     permissions,
@@ -114,5 +122,5 @@ export function openWorker(options: WorkerOptions): Promise<Duplex> {
   };
   if (over === "queue") return openQueue(script, limits);
   if (over === "shm") return openShm(script, limits);
-  return openPipe(script, { ...limits, args });
+  return openPipe(script, { ...limits, args, stderr: onLine });
 }

@@ -111,14 +111,20 @@ export class FrameWire implements Wire {
     return this.#stream.diagnose(cause, unsent);
   }
 
-  async close(timeout: number): Promise<void> {
+  async close(timeout: number, unsent: readonly unknown[]): Promise<void> {
     const flushed = await settlesWithin(this.#writer.flushed(), timeout);
-    if (flushed) await this.#stream.delivered?.(timeout);
+    const delivered = flushed &&
+      (await this.#stream.delivered?.(timeout) ?? true);
     this.#stop();
-    if (flushed) return await this.#stream.close(timeout);
+    if (delivered || (flushed && unsent.length === 0)) {
+      return await this.#stream.close(timeout, unsent);
+    }
     await this.#stream.destroy();
     throw new ClosedError(
-      `Cannot close a link in good order: the far side did not read what was sent within ${timeout} ms`,
+      flushed
+        ? "Cannot close a link in good order: the far side has not acknowledged what was sent last, which may not have arrived"
+        : `Cannot close a link in good order: the far side did not read what was sent within ${timeout} ms`,
+      { unsent },
     );
   }
 

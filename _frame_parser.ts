@@ -72,6 +72,7 @@ export class FrameParser {
   #awaitsPost = false;
   /** Bytes of the current part that have not come yet. */
   #partLeft = 0;
+  #controls = 0;
 
   /**
    * @param events Where the frames go.
@@ -98,6 +99,13 @@ export class FrameParser {
   /** Hands on nothing more. */
   stop(): void {
     this.#stopped = true;
+  }
+
+  /** How many control frames have come since it was last asked. */
+  takeControls(): number {
+    const controls = this.#controls;
+    this.#controls = 0;
+    return controls;
   }
 
   /** Whether it was stopped. */
@@ -226,6 +234,7 @@ export class FrameParser {
     if (this.#end < end) return false;
     const body = this.#bytes.subarray(this.#start + LENGTH_SIZE, end);
     this.#start = end;
+    this.#controls++;
     if (isControl(kind)) this.#events.onControl(kind, decodeControl(body));
     else this.#options.onPing?.(decodeControl(body));
     return true;

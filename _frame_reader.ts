@@ -13,6 +13,13 @@ import type { FrameWireOptions } from "./_frame_layout.ts";
 import { FrameParser } from "./_frame_parser.ts";
 import type { WireEvents } from "./_wire.ts";
 
+/**
+ * Control frames in one read above which a peer babbles: an honest one sends a few.
+ * Reading it goes on after a pause, in which everybody else has a turn. What has
+ * come already would be read without one, and no promise would wait for others.
+ */
+const MAX_CONTROLS = 64;
+
 /** Reads frames from a {@linkcode ByteStream}. */
 export class FrameReader {
   readonly #stream: ByteStream;
@@ -57,6 +64,7 @@ export class FrameReader {
         if (parser.isStopped) return;
         if (read === null) return this.#events.onLost(parser.endOfStream());
         parser.advance(read.length, read.buffer);
+        if (parser.takeControls() > MAX_CONTROLS) await pause();
       }
     } catch (error) {
       if (parser.isStopped) return;
@@ -65,4 +73,9 @@ export class FrameReader {
       else this.#events.onLost(error);
     }
   }
+}
+
+/** Waits until everything else that is due has had its turn. */
+function pause(): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, 0));
 }

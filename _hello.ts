@@ -121,6 +121,13 @@ const MAX_MESSAGES = 2 ** 31 - 1;
  */
 const MAX_SIZE = 2 ** 32 - 1 - 64;
 
+/**
+ * Bytes and messages that are in flight at most, whatever the far side takes: it
+ * must not decide how much this side keeps of what it has sent.
+ */
+const MAX_IN_FLIGHT_SIZE = 256 * 1024 * 1024;
+const MAX_IN_FLIGHT = 2 ** 20;
+
 /** What each limit may be: whether it must be whole, and the most. */
 const LIMITS = [
   ["window", true, Number.MAX_SAFE_INTEGER],
@@ -169,8 +176,8 @@ export function readHello(
   return {
     name: typeof name === "string" ? name.slice(0, MAX_TEXT_LENGTH) : "peer",
     codec: agreeOnCodec(fields.codecs, options),
-    window: positive(fields, "window"),
-    windowMessages: Math.min(positive(fields, "messages"), MAX_MESSAGES),
+    window: Math.min(positive(fields, "window"), MAX_IN_FLIGHT_SIZE),
+    windowMessages: Math.min(positive(fields, "messages"), MAX_IN_FLIGHT),
     maxMessage: Math.min(positive(fields, "maxMessage"), MAX_SIZE),
   };
 }

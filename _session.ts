@@ -573,7 +573,7 @@ export class Session<In = unknown, Out = In>
     const timeout = this.#closeDeadline === undefined
       ? this.#options.closeTimeout
       : Math.max(0, this.#closeDeadline - performance.now());
-    this.#wire.close(timeout).then(
+    this.#wire.close(timeout, this.#outbox.unsent()).then(
       () => {
         if (this.#failure !== undefined) return;
         this.#done = true;

@@ -43,7 +43,7 @@ export function parseAddress(action: string, address: unknown): SocketAddress {
     : undefined;
   const isBare = url !== undefined && /^\/?$/.test(url.pathname) &&
     url.search === "" && url.hash === "" && url.username === "" &&
-    url.password === "";
+    url.password === "" && !url.hostname.includes("%");
   if (kind === undefined || !isBare || url.hostname === "" || url.port === "") {
     throw new TypeError(
       `${action} as the address must be ${FORMS}: current value is ${
@@ -52,8 +52,7 @@ export function parseAddress(action: string, address: unknown): SocketAddress {
     );
   }
   // Deno wants the address of IPv6 without its brackets.
-  const hostname = decodeURIComponent(url.hostname).replace(/^\[|\]$/g, "")
-    .toLowerCase();
+  const hostname = url.hostname.replace(/^\[|\]$/g, "").toLowerCase();
   return { kind, hostname, port: Number(url.port) };
 }
 

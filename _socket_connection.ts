@@ -22,8 +22,10 @@ export interface Connection {
    * Ends it so that the far side can still read all that was written: says that
    * nothing more comes, and reads until the far side says so too, or until
    * `timeout` milliseconds are over.
+   *
+   * @returns Whether the far side has said so.
    */
-  shutdown(timeout: number): Promise<void>;
+  shutdown(timeout: number): Promise<boolean>;
   /** Ends it now. */
   close(): void;
 }
@@ -51,12 +53,13 @@ export class SystemConnection implements Connection {
     }
   }
 
-  async shutdown(timeout: number): Promise<void> {
+  async shutdown(timeout: number): Promise<boolean> {
     // To close with bytes unread would have the system drop what was written.
-    const drained = this.#drain().catch(() => {});
+    let isDrained = false;
+    const drained = this.#drain().then(() => isDrained = true, () => {});
     await settlesWithin(drained, timeout);
     this.close();
-    await drained;
+    return isDrained;
   }
 
   close(): void {

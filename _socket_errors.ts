@@ -48,3 +48,10 @@ export function unauthenticated(): TypeError {
     'without a "secret" everybody who reaches it could speak: give one, or set "allowUnauthenticated"',
   );
 }
+
+/** The same error, but for where in this program it happened. */
+export function withoutStack(error: Error): Error {
+  const value = `${error.name}: ${error.message}`;
+  Object.defineProperty(error, "stack", { value, configurable: true });
+  return error;
+}

@@ -89,7 +89,12 @@ export async function openHandshake(
   const ours = encodeControl(KIND.greeting, greetingFields(offer, own));
   await connection.write(ours);
   const theirs = await readFrame(connection, KIND.greeting);
-  const fields = checkGreeting(theirs.fields, offer);
+  const fields = checkGreeting(
+    theirs.fields,
+    offer,
+    "opener",
+    "acceptor",
+  );
   const session = readSession(fields);
   // Who comes back is refused once it has proven itself.
   if (offer.resume && session === undefined && own === undefined) {
@@ -110,7 +115,12 @@ export async function acceptHandshake(
   admission: Admission,
 ): Promise<Terms & { readonly resumed: boolean }> {
   const theirs = await readFrame(connection, KIND.greeting);
-  const fields = checkGreeting(theirs.fields, offer);
+  const fields = checkGreeting(
+    theirs.fields,
+    offer,
+    "acceptor",
+    "opener",
+  );
   const resumed = readSession(fields);
   const isResumable = offer.resume && fields.resume === true;
   const session = isResumable
@@ -170,6 +180,8 @@ function greetingFields(
 function checkGreeting(
   fields: ControlFields,
   offer: HandshakeOffer,
+  own: Role,
+  their: Role,
 ): ControlFields {
   const version = unsigned(fields, "version");
   if (version !== VERSION) {
@@ -184,19 +196,13 @@ function checkGreeting(
       `Cannot read a greeting as "nonce" must have ${NONCE_SIZE} bytes`,
     );
   }
-  if (fields.secret === true && offer.secret === undefined) {
-    throw new RefusedError(
-      "secret",
-      `the far side asks for a secret and this side has none; give both the same "secret"`,
-    );
-  }
-  if (fields.secret !== true && offer.secret !== undefined) {
-    throw new RefusedError(
-      "secret",
-      `this side asks for a secret and the far side has none; give both the same "secret"`,
-    );
-  }
-  return fields;
+  const asks = fields.secret === true;
+  if (asks === (offer.secret !== undefined)) return fields;
+  const [one, other] = asks ? [their, own] : [own, their];
+  throw new RefusedError(
+    "secret",
+    `the ${one} asks for a secret and the ${other} has none; give both the same "secret"`,
+  );
 }
 
 function readSession({ session }: ControlFields): string | undefined {

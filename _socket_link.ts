@@ -11,7 +11,7 @@
  */
 
 import type { ByteStream } from "./_byte_stream.ts";
-import { PeerExitError, ProtocolError } from "./_errors.ts";
+import { ClosedError, PeerExitError, ProtocolError } from "./_errors.ts";
 import { encodeControl } from "./_frame_layout.ts";
 import { unsigned } from "./_hello.ts";
 import type { Connection } from "./_socket_connection.ts";
@@ -35,8 +35,12 @@ const ACKNOWLEDGED_SIZE = 128 * 1024;
  */
 export const MIN_REPLAY_SIZE = 512 * 1024;
 
-/** Milliseconds that a far side has to end its half of a connection. */
+/**
+ * Milliseconds that a far side has to end its half of a connection; more where only
+ * its end tells that the last messages have arrived.
+ */
 const LINGER = 1_000;
+const MAX_LINGER = 5_000;
 
 /** How a link is kept when its connection is lost. */
 export interface Resumption {
@@ -205,9 +209,9 @@ export class SocketLink implements ByteStream {
     this.#onReleased();
   }
 
-  async delivered(timeout: number): Promise<void> {
+  async delivered(timeout: number): Promise<boolean> {
     const log = this.#log;
-    if (log === undefined) return;
+    if (log === undefined) return true;
     // The far side waits for the same.
     const end = log.end;
     this.#isDelivering = true;
@@ -215,8 +219,10 @@ export class SocketLink implements ByteStream {
     const deadline = performance.now() + timeout;
     while (log.start < end && this.#gone === undefined) {
       const left = deadline - performance.now();
-      if (left <= 0 || !await settlesWithin(this.#nextRelease(), left)) return;
+      if (left <= 0) return false;
+      await settlesWithin(this.#nextRelease(), left);
     }
+    return log.start >= end;
   }
 
   diagnose(cause: unknown, unsent: readonly unknown[]): Promise<Error> {
@@ -229,22 +235,31 @@ export class SocketLink implements ByteStream {
     );
   }
 
-  close(timeout: number): Promise<void> {
-    return this.#end(Math.min(timeout, LINGER));
+  async close(timeout: number, unsent: readonly unknown[]): Promise<void> {
+    const isOpen = unsent.length > 0 && this.#log === undefined;
+    const linger = Math.min(timeout, isOpen ? MAX_LINGER : LINGER);
+    if (await this.#end(linger) || !isOpen) return;
+    throw new ClosedError(
+      `Cannot close the connection to "${this.#label}" in good order: it broke after both goodbyes, and what was sent last may not have arrived`,
+      { unsent },
+    );
   }
 
-  destroy(): Promise<void> {
-    return this.#end(LINGER);
+  async destroy(): Promise<void> {
+    await this.#end(LINGER);
   }
 
-  async #end(linger: number): Promise<void> {
+  /** Ends the link; whether the far side has ended it, too. */
+  async #end(linger: number): Promise<boolean> {
     this.#ended = true;
     this.#resumption?.onEnded();
     this.#stopHeartbeat();
     // A ping that is being written would be cut off.
     if (this.#pinging !== undefined) await settlesWithin(this.#pinging, linger);
-    await this.#connection?.shutdown(linger);
+    // Without a connection the far side has ended it, or it is told elsewhere.
+    const isClean = await this.#connection?.shutdown(linger) ?? true;
     this.giveUp(new PeerExitError("The link was ended"));
+    return isClean;
   }
 
   /** The connection is lost, or was taken away. */
@@ -350,6 +365,10 @@ export class SocketLink implements ByteStream {
     this.#isPingDue = this.#writing || this.#replaying ||
       this.#pinging !== undefined;
     if (this.#isPingDue || this.#connection === undefined) return;
+    if (this.#log?.isOverfull) {
+      const text = "it does not acknowledge what it has received";
+      return this.giveUp(new ProtocolError(text));
+    }
     this.#pinging = this.#writePing();
   }
 

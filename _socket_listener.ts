@@ -19,7 +19,12 @@ import {
 } from "./_socket_address.ts";
 import { Attempt, Retention } from "./_socket_admission.ts";
 import { type Connection, SystemConnection } from "./_socket_connection.ts";
-import { inContext, RefusedError, unauthenticated } from "./_socket_errors.ts";
+import {
+  inContext,
+  RefusedError,
+  unauthenticated,
+  withoutStack,
+} from "./_socket_errors.ts";
 import {
   acceptHandshake,
   type HandshakeOffer,
@@ -96,7 +101,9 @@ export class SocketListener<In, Out> implements DuplexListener<In, Out> {
   readonly ready: Promise<void>;
   /** In the order in which they came. */
   readonly #pending = new Set<Pending>();
-  /** Settles when one of them has gone. */
+  /** Those that have proven themselves and not said hello. */
+  readonly #opening = new Set<Pending>();
+  /** Settles when a pending one has gone. */
   #vacancy: PromiseWithResolvers<void> | undefined;
   readonly #sessions = new Map<string, Resumable>();
   #peers = 0;
@@ -289,6 +296,7 @@ export class SocketListener<In, Out> implements DuplexListener<In, Out> {
       const greeted = await this.#greet(connection, failed.promise);
       // One that has proven itself is a peer, and makes room for strangers.
       this.#leave(pending);
+      this.#opening.add(pending);
       await this.#establish(greeted, remote, failed.promise);
     } catch (error) {
       this.#refused++;
@@ -296,6 +304,7 @@ export class SocketListener<In, Out> implements DuplexListener<In, Out> {
     } finally {
       clearTimeout(timer);
       this.#leave(pending);
+      this.#opening.delete(pending);
     }
   }
 
@@ -372,9 +381,14 @@ export class SocketListener<In, Out> implements DuplexListener<In, Out> {
   }
 
   #enqueue(duplex: SocketDuplex<In, Out>): void {
-    if (this.#closed !== undefined) return duplex.abort(this.#closed.error);
+    if (this.#closed !== undefined) return this.#turnAway(duplex);
     if (this.#takers.length > 0) this.#takers.shift().resolve(duplex);
     else this.#opened.push(duplex);
+  }
+
+  /** Lets a peer go that nobody will take any more. */
+  #turnAway(duplex: SocketDuplex<In, Out>): void {
+    duplex.abort(withoutStack(new ClosedError("The listener is closed")));
   }
 
   #admitPeer(): void {
@@ -401,8 +415,8 @@ export class SocketListener<In, Out> implements DuplexListener<In, Out> {
     this.#listener?.close();
     this.#takers.rejectAll(error);
     const closed = new RefusedError("closed", "the listener is closed");
-    for (const pending of this.#pending) pending.fail(closed);
-    while (this.#opened.length > 0) this.#opened.shift().abort(error);
+    for (const one of [...this.#pending, ...this.#opening]) one.fail(closed);
+    while (this.#opened.length > 0) this.#turnAway(this.#opened.shift());
     for (const { link } of this.#sessions.values()) {
       // It can never come back.
       if (link.isDetached) link.giveUp(closed);

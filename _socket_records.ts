@@ -132,7 +132,7 @@ class RecordConnection implements Connection {
     return this.#connection.write(this.#out.subarray(0, end));
   }
 
-  shutdown(timeout: number): Promise<void> {
+  shutdown(timeout: number): Promise<boolean> {
     return this.#connection.shutdown(timeout);
   }
 

@@ -35,6 +35,11 @@ export class ReplayLog {
     return this.#end - this.#start;
   }
 
+  /** Whether there is no room for pings any more, either. */
+  get isOverfull(): boolean {
+    return this.length >= this.#most + PING_ROOM;
+  }
+
   /** The position behind the last byte. */
   get end(): number {
     return this.#end;

@@ -110,8 +110,13 @@ export interface Wire {
   flushed(): Promise<void>;
   /** Says how the far side ended, after `onLost`. */
   diagnose(cause: unknown, unsent: readonly unknown[]): Promise<Error>;
-  /** Ends the link after both goodbyes, within `timeout` milliseconds. */
-  close(timeout: number): Promise<void>;
+  /**
+   * Ends the link after both goodbyes, within `timeout` milliseconds.
+   *
+   * @param unsent Messages that the far side is not known to have taken.
+   * @throws {ClosedError} If they may not have arrived.
+   */
+  close(timeout: number, unsent: readonly unknown[]): Promise<void>;
   /** Ends the link now; settles when nothing of it is left. */
   destroy(): Promise<void>;
 }

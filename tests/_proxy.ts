@@ -51,11 +51,6 @@ export class Passage {
     this.ended = this.#run(opener, target);
   }
 
-  /** Whether it was cut, and did not end of itself. */
-  get isCut(): boolean {
-    return this.#isCut;
-  }
-
   /** Closes both sides; what is under way in the proxy is lost. */
   cut(): void {
     this.#isCut = true;
@@ -141,11 +136,6 @@ export class Proxy implements AsyncDisposable {
     this.#running = this.#run();
   }
 
-  /** How many connections were cut. */
-  get cuts(): number {
-    return this.passages.filter(({ isCut }) => isCut).length;
-  }
-
   async #run(): Promise<void> {
     try {
       for await (const conn of this.#listener) {
@@ -209,6 +199,20 @@ export function mischief(
     }
     return pieces;
   };
+}
+
+/** Counts the frames of a kind that pass in each direction. */
+export function countFrames(
+  kind: number,
+): { readonly counts: Record<Direction, number>; readonly plan: Plan } {
+  const counts = { up: 0, down: 0 };
+  const count = (way: Direction) => ({
+    alter: frameByFrame((frame) => {
+      if (frame[4] === kind) counts[way]++;
+      return [frame];
+    }),
+  });
+  return { counts, plan: { up: count("up"), down: count("down") } };
 }
 
 /** Has whole frames altered, in place of the chunks that they come in. */

@@ -29,6 +29,8 @@ export class EchoListener implements AsyncDisposable {
   readonly listener: DuplexListener;
   /** Why connections were let go. */
   readonly errors: unknown[] = [];
+  /** How many peers it was handed a duplex for. */
+  count = 0;
   readonly #serving: Promise<void>;
   readonly #peers: Promise<unknown>[] = [];
 
@@ -44,6 +46,7 @@ export class EchoListener implements AsyncDisposable {
 
   async #serve(): Promise<void> {
     for await (const peer of this.listener) {
+      this.count++;
       this.#peers.push(echo(peer), peer.closed.catch(() => {}));
     }
   }

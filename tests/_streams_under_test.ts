@@ -26,7 +26,7 @@ export function choppy(
     },
     write: (bytes) => stream.write(bytes),
     diagnose: (cause, unsent) => stream.diagnose(cause, unsent),
-    close: (timeout) => stream.close(timeout),
+    close: (timeout, unsent) => stream.close(timeout, unsent),
     destroy: () => stream.destroy(),
   };
 }

@@ -295,10 +295,10 @@ test("serve lets a peer speak after the goodbye of its worker", async () => {
   await peer.send(["hush"]);
   await assertRejects(() => peer.receive(), Error, "closed duplex");
   await peer.send(["", "one"]);
-  await server.stderr.until(/^heard one$/);
+  await server.stderr.until(/^peer 1 .*: heard one$/);
   await peer.send(["", "two"]);
   await peer.close();
-  await server.stderr.until(/^heard two$/);
+  await server.stderr.until(/^peer 1 .*: heard two$/);
   await server.stderr.until(/^peer 1 .* left; peers: 0$/);
 });
 

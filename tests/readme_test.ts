@@ -1,22 +1,23 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * The README's first example works when pasted.
+ * The README's examples for a shell work when pasted.
  *
  * @module
  */
 
 import { assert, assertEquals } from "@std/assert";
+import { within } from "./workers/_processes.ts";
 
 const ROOT = new URL("../", import.meta.url);
 
-/** What the example needs of a clone. */
+/** The folders that the examples need of a clone, beside the files at its root. */
+const FOLDERS = ["tools/", "tools/jsr/", "examples/", "examples/hello/"];
+
+/** Copies what the examples need of a clone. */
 async function copyProject(to: string): Promise<void> {
-  for await (const { name, isFile } of Deno.readDir(ROOT)) {
-    if (isFile) await Deno.copyFile(new URL(name, ROOT), `${to}/${name}`);
-  }
-  await Deno.mkdir(`${to}/tools/jsr`, { recursive: true });
-  for (const folder of ["tools/", "tools/jsr/"]) {
+  for (const folder of ["", ...FOLDERS]) {
+    await Deno.mkdir(`${to}/${folder}`, { recursive: true });
     for await (const { name, isFile } of Deno.readDir(new URL(folder, ROOT))) {
       if (!isFile) continue;
       const source = new URL(folder + name, ROOT);
@@ -25,28 +26,93 @@ async function copyProject(to: string): Promise<void> {
   }
 }
 
-Deno.test("README.md begins with an example that works when pasted", async () => {
+/** The first example for a shell behind some text of the README. */
+async function exampleBehind(text: string): Promise<string> {
   const readme = await Deno.readTextFile(new URL("README.md", ROOT));
-  const example = /```sh\n(.*?)```/s.exec(readme)?.[1];
-  assert(example !== undefined);
-  const folder = await Deno.makeTempDir();
+  const start = readme.indexOf(text);
+  assert(start >= 0, `README.md has no "${text}"`);
+  const example = /```sh\n(.*?)```/s.exec(readme.slice(start))?.[1];
+  assert(example !== undefined, `README.md has no example behind "${text}"`);
+  return example;
+}
+
+/** The processes that work in a folder. Those of other systems are not found. */
+function processesIn(folder: string): number[] {
+  if (Deno.build.os !== "linux") return [];
+  return [...Deno.readDirSync("/proc")].map(({ name }) => Number(name))
+    .filter((pid) => {
+      try {
+        const path = Deno.readLinkSync(`/proc/${pid}/cwd`);
+        return path === folder || path.startsWith(`${folder}/`);
+      } catch {
+        // It is no process, or has ended.
+        return false;
+      }
+    });
+}
+
+/** Waits until no process works in a folder. */
+async function untilNoneIn(folder: string): Promise<void> {
+  while (processesIn(folder).length > 0) {
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+}
+
+/** Ends what still works in a folder. */
+function endAllIn(folder: string): void {
+  for (const pid of processesIn(folder)) {
+    try {
+      Deno.kill(pid, "SIGKILL");
+    } catch {
+      // It has ended meanwhile.
+    }
+  }
+}
+
+/** Pastes an example into a shell in a copy; returns the lines that it prints. */
+async function paste(example: string): Promise<string[]> {
+  const folder = await Deno.realPath(await Deno.makeTempDir());
   try {
     await copyProject(folder);
-    const { code, stdout, stderr } = await new Deno.Command("bash", {
-      args: ["-c", example],
-      cwd: folder,
-      // The example says `deno`: the one that runs this test.
-      env: { PATH: await pathWithDeno(folder) },
-    }).output();
-    assertEquals(new TextDecoder().decode(stdout), "1\n4\n9\n");
-    assertEquals(code, 0, new TextDecoder().decode(stderr));
+    // As in a shell that somebody types in, each job is a group of processes.
+    const { code, stdout, stderr } = await within(
+      new Deno.Command("bash", {
+        args: ["-m", "-c", example],
+        cwd: folder,
+        // The examples say `deno`: the one that runs this test.
+        env: { PATH: await pathWithDeno(folder) },
+      }).output(),
+    );
+    const decoder = new TextDecoder();
+    assertEquals(code, 0, decoder.decode(stderr));
+    await within(untilNoneIn(folder));
+    return decoder.decode(stdout).trimEnd().split("\n");
   } finally {
+    endAllIn(folder);
     await Deno.remove(folder, { recursive: true });
   }
-});
+}
 
 async function pathWithDeno(folder: string): Promise<string> {
   await Deno.mkdir(`${folder}/bin`);
   await Deno.symlink(Deno.execPath(), `${folder}/bin/deno`);
   return `${folder}/bin:${Deno.env.get("PATH")}`;
 }
+
+Deno.test("README.md begins with an example that works when pasted", async () => {
+  const lines = await paste(await exampleBehind("# @duplex/ipc"));
+  assertEquals(lines, ["1", "4", "9"]);
+});
+
+Deno.test({
+  name: "README.md has an example of programs apart that works when pasted",
+  ignore: Deno.build.os === "windows",
+  async fn() {
+    const text = "### Between programs and machines";
+    const lines = await paste(await exampleBehind(text));
+    assertEquals(lines, [
+      "listening on unix:hello/worker.sock",
+      "Hello from worker!",
+    ]);
+  },
+});

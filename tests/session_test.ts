@@ -72,7 +72,7 @@ async function failureOf(parts: Uint8Array[]): Promise<unknown> {
   const pending = session.receive();
   raw.write(join(parts)).catch(() => {});
   // Nothing more can come; a session that does not fail by itself fails then.
-  await raw.close(1);
+  await raw.close(1, []);
   await opening.catch(() => {});
   await pending.catch(() => {});
   const failure = await session.closed.catch((error) => error);
@@ -325,7 +325,7 @@ Deno.test({
     for (const { session, raw } of claims) {
       session.abort(new Error("Enough"));
       await assertRejects(() => session.closed, Error, "Enough");
-      await raw.close(1);
+      await raw.close(1, []);
     }
     await Promise.all(drained);
   },

@@ -14,6 +14,7 @@ import {
   assertInstanceOf,
   assertRejects,
   assertStringIncludes,
+  assertThrows,
 } from "@std/assert";
 import { PeerExitError } from "@duplex/ipc/duplex";
 import { listen, openSocket } from "@duplex/ipc/socket";
@@ -149,13 +150,11 @@ test("listen() touches no file that is not a socket", async () => {
 
 test("listen() refuses a TCP port that is taken", async () => {
   await using listener = listen("tcp://127.0.0.1:0");
-  try {
-    listen(listener.address);
-    throw new Error("It listens twice");
-  } catch (error) {
-    assertInstanceOf(error, Deno.errors.AddrInUse);
-    assertStringIncludes(error.message, listener.address);
-  }
+  assertThrows(
+    () => listen(listener.address),
+    Deno.errors.AddrInUse,
+    listener.address,
+  );
   await beServedBy(listener);
 }, RUN_AND_NET);
 

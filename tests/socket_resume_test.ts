@@ -31,14 +31,14 @@ import {
   openSocket,
   type SocketOptions,
 } from "@duplex/ipc/socket";
-import { type Direction, mischief, type Plan, Proxy } from "./_proxy.ts";
+import { mischief, type Plan, Proxy } from "./_proxy.ts";
 import { random, seed } from "./_seed.ts";
 import { NO_FAULTS, Side } from "./_socket_load.ts";
 import { until } from "./_socket_peers.ts";
 import { LINK, RawPeer } from "./_socket_raw.ts";
 import { socketPath } from "./_sockets.ts";
 import { test } from "./workers/_processes.ts";
-import { concat, control, hello } from "./workers/_wire.ts";
+import { concat, control, data, hello, KIND } from "./workers/_wire.ts";
 
 const SEED = seed();
 const NET = { net: ["127.0.0.1"] };
@@ -187,48 +187,6 @@ test(
     read: [...PATHS],
     write: [...PATHS],
   },
-);
-
-/** Both ends of a session through a proxy, closed in good order. */
-async function runBrief(plan: (index: number) => Plan): Promise<Proxy> {
-  const resume = { timeout: 500 };
-  await using listener = listen<number>(TCP, { ...PATIENT, resume });
-  await using proxy = new Proxy(listener.address, plan);
-  const [main, worker] = await Promise.all([
-    openSocket<number>(proxy.address, { ...PATIENT, resume: RESUME }),
-    listener.accept(),
-  ]);
-  const run = async (duplex: Duplex<number>) => {
-    for (let number = 0; number < 5; number++) await duplex.send(number);
-    const closing = duplex.close();
-    assertEquals(await Array.fromAsync(duplex), [0, 1, 2, 3, 4]);
-    await closing;
-    await duplex.closed;
-  };
-  await Promise.all([run(main), run(worker)]);
-  return proxy;
-}
-
-test(
-  "openSocket() closes in good order when the goodbyes are cut off",
-  async () => {
-    const draw = random(SEED);
-    const { passages: [whole] } = await runBrief(() => ({}));
-    const drawEnd = (way: Direction): Plan => ({
-      [way]: {
-        cutAfter: whole!.passed[way] - Math.floor(draw() * 120),
-      },
-    });
-    const run = () => {
-      const first = drawEnd(draw() < 0.5 ? "up" : "down");
-      const second = drawCut(draw);
-      return runBrief((index) => [first, second][index] ?? {});
-    };
-    for (let round = 0; round < 4; round++) {
-      await Promise.all(Array.from({ length: 50 }, run));
-    }
-  },
-  NET,
 );
 
 /** A session whose connection can be taken away for a while. */
@@ -491,36 +449,71 @@ test(
   NET,
 );
 
+/** A session whose connections are made by hand. */
+async function openByHand(listener: DuplexListener) {
+  const first = await RawPeer.connect(listener.address);
+  const { session } = await first.greet(SECRET, { resume: true });
+  assertInstanceOf(session, Uint8Array);
+  await first.write(hello());
+  const worker = await listener.accept();
+  const comeBack = async () => {
+    const peer = await RawPeer.connect(listener.address);
+    await peer.greet(SECRET, { resume: true, session });
+    return peer;
+  };
+  return { worker, first, comeBack };
+}
+
+/** Sends a message over a connection made by hand, and has one back. */
+async function exchangeByHand(peer: RawPeer, worker: Duplex): Promise<void> {
+  await peer.write(data(1, "to the worker"));
+  assertEquals(await worker.receive(), "to the worker");
+  await worker.send("to the peer");
+  let frame: Uint8Array | null;
+  do frame = await peer.frame(); while (frame && frame[4] !== KIND.data);
+  assert(frame !== null, "The connection has ended");
+  assertEquals(decode(frame.slice(13)), "to the peer");
+}
+
 test(
   "DuplexListener keeps the newest of two connections of a session",
   async () => {
-    const errors: unknown[] = [];
-    await using listener = listen(TCP, {
-      secret: SECRET,
-      ...PATIENT,
-      onError: (error) => errors.push(error),
-    });
-    using first = await RawPeer.connect(listener.address);
-    const { session } = await first.greet(SECRET, { resume: true });
-    await first.write(hello());
-    const worker = await listener.accept();
-    assertInstanceOf(session, Uint8Array);
-    const peers = await Promise.all([1, 2, 3, 4].map(async () => {
-      const peer = await RawPeer.connect(listener.address);
-      await peer.greet(SECRET, { resume: true, session });
-      return peer;
-    }));
+    await using listener = listen(TCP, { secret: SECRET, ...PATIENT });
+    const { worker, first, comeBack } = await openByHand(listener);
+    using _first = first;
+    using second = await comeBack();
     await first.untilEnd();
-    // All but one of them are let go.
-    let ended = 0;
-    const ends = peers.map((peer) => peer.untilEnd().then(() => ended++));
-    await until(() => ended === peers.length - 1);
+    using third = await comeBack();
+    await second.untilEnd();
     assertEquals(listener.stats.detached, 0);
+    await exchangeByHand(third, worker);
+    worker.abort();
+    third[Symbol.dispose]();
+    await assertRejects(() => worker.closed);
+  },
+  NET,
+);
+
+test(
+  "DuplexListener keeps one of many connections of a session",
+  async () => {
+    await using listener = listen(TCP, { secret: SECRET, ...PATIENT });
+    const { worker, first, comeBack } = await openByHand(listener);
+    using _first = first;
+    const peers = new Set(await Promise.all([1, 2, 3, 4].map(comeBack)));
+    const ends = [...peers].map(async (peer) => {
+      await peer.untilEnd();
+      peers.delete(peer);
+      peer[Symbol.dispose]();
+    });
+    await until(() => peers.size === 1);
+    assertEquals(listener.stats.detached, 0);
+    const [kept] = peers;
+    await kept!.write(data(1, "to the worker"));
+    assertEquals(await worker.receive(), "to the worker");
     worker.abort();
     await assertRejects(() => worker.closed);
     await Promise.all(ends);
-    for (const peer of peers) peer[Symbol.dispose]();
-    assert(errors.every((error) => error instanceof Error));
   },
   NET,
 );
@@ -530,11 +523,14 @@ test(
   async () => {
     const far = { checksum: true };
     let chunks = 0;
+    let isAltered = false;
     // The opener's ready of the second connection is its second chunk.
     const alter = (chunk: Uint8Array<ArrayBuffer>) => {
       if (chunks++ !== 1) return [chunk];
-      const { received } = decode(chunk.slice(5)) as { received: number };
-      return [concat(control(LINK.ready, { received: received + 40 }))];
+      const fields = decode(chunk.slice(5)) as { received: number };
+      const received = fields.received + 40;
+      isAltered = true;
+      return [concat(control(LINK.ready, { ...fields, received }))];
     };
     await using listener = listen<number, Uint8Array>(TCP, far);
     await using proxy = new Proxy(
@@ -553,6 +549,8 @@ test(
     );
     for (const message of messages) await worker.send(message);
     for (const message of messages) assertEquals(await main.receive(), message);
+    assert(isAltered);
+    assertEquals(listener.stats.refused, 1);
     await Promise.all([main.close(), worker.close()]);
   },
   NET,

@@ -10,16 +10,18 @@
 import {
   assertEquals,
   assertGreater,
+  assertLessOrEqual,
   assertRejects,
   assertStringIncludes,
 } from "@std/assert";
+import { decode, type ValueMap } from "@std/msgpack";
 import { openSocket, type SocketOptions } from "@duplex/ipc/socket";
 import { type Direction, frameByFrame, Proxy, writeAll } from "./_proxy.ts";
 import { random, seed } from "./_seed.ts";
 import { beServed, EchoListener, exchange } from "./_socket_peers.ts";
-import { greeting, RawPeer, ready } from "./_socket_raw.ts";
+import { greeting, LINK, RawPeer, ready } from "./_socket_raw.ts";
 import { test } from "./workers/_processes.ts";
-import { concat } from "./workers/_wire.ts";
+import { concat, control } from "./workers/_wire.ts";
 
 const SEED = seed();
 const NET = { net: ["127.0.0.1"] };
@@ -173,9 +175,10 @@ test(
       ["order", (theirs) => ready("opener", [theirs, own], SECRET)],
       ["nothing", (theirs) => ready("opener", [own, theirs])],
       ["position", async (theirs) => {
-        const bytes = await ready("opener", [own, theirs], SECRET, 1);
-        bytes[bytes.indexOf(1, 6)] = 0;
-        return bytes;
+        const bytes = await ready("opener", [own, theirs], SECRET, 0);
+        const fields = decode(bytes.slice(5)) as ValueMap;
+        assertEquals(fields.received, 0);
+        return control(LINK.ready, { ...fields, received: 1 });
       }],
     ];
     for (const [what, prove] of cases) {
@@ -236,13 +239,13 @@ async function measure(
   return sizes;
 }
 
-/** Opens a socket while one bit on its way is turned over. */
+/** Opens a socket while one bit on its way is turned over; gives the error. */
 async function openAltered(
   server: EchoListener,
   way: Direction,
   offset: number,
   bit: number,
-): Promise<void> {
+): Promise<Error> {
   const alter = (chunk: Bytes, position: number) => {
     const at = offset - position;
     if (at >= 0 && at < chunk.length) chunk[at]! ^= 1 << bit;
@@ -250,7 +253,7 @@ async function openAltered(
   };
   await using proxy = new Proxy(server.address, () => ({ [way]: { alter } }));
   const options = { secret: SECRET, timeout: 500 };
-  await assertRejects(
+  return await assertRejects(
     () => openSocket(proxy.address, options),
     Error,
     `Cannot open a socket to "${proxy.address}"`,
@@ -261,6 +264,18 @@ async function openAltered(
 /** How many attempts are made at a time. */
 const AT_A_TIME = 24;
 
+/**
+ * Bytes of the lengths of both greetings and both readies: nothing but time tells
+ * a frame that says it is longer than it is.
+ */
+const LENGTH_BYTES = 4 * 4;
+
+/** Whether it says that something has taken too long, on either side. */
+function isLate(error: Error): boolean {
+  return error.name === "TimeoutError" ||
+    error.message.includes("did not say hello within");
+}
+
 test(
   "openSocket() opens nothing when any byte of a greeting or proof is altered",
   async () => {
@@ -270,7 +285,8 @@ test(
     });
     const draw = random(SEED);
     const sizes = await measure(server);
-    const attempts: (() => Promise<void>)[] = [];
+    const attempts: (() => Promise<Error>)[] = [];
+    const errors: Error[] = [];
     for (const way of ["up", "down"] as const) {
       for (let offset = 0; offset < sizes[way]; offset++) {
         const bit = Math.floor(draw() * 8);
@@ -278,11 +294,17 @@ test(
       }
     }
     const runs = Array.from({ length: AT_A_TIME }, async () => {
-      for (let run; (run = attempts.pop()) !== undefined;) await run();
+      for (let run; (run = attempts.pop()) !== undefined;) {
+        errors.push(await run());
+      }
     });
+    const { count } = server;
     await Promise.all(runs);
     await server.idle();
+    assertEquals(server.count, count, "The listener has handed out a duplex");
+    assertLessOrEqual(errors.filter(isLate).length, LENGTH_BYTES);
     await beServed(server.address, { secret: SECRET });
+    assertEquals(server.count, count + 1);
   },
   NET,
 );

@@ -24,15 +24,11 @@ import {
   type SocketOptions,
 } from "@duplex/ipc/socket";
 import { formatAddress, parseAddress } from "../_socket_address.ts";
-import {
-  CA,
-  CERT,
-  KEY,
-  openEnds,
-  socketPath,
-  unixPermissions,
-  watchAccepted,
-} from "./_sockets.ts";
+import { countFrames, Proxy } from "./_proxy.ts";
+import { until } from "./_socket_peers.ts";
+import { LINK, RawPeer } from "./_socket_raw.ts";
+import { CA, CERT, KEY, openEnds, watchAccepted } from "./_sockets.ts";
+import { within } from "./workers/_processes.ts";
 
 const TCP = "tcp://127.0.0.1:0";
 const NET: Deno.PermissionOptions = { net: ["127.0.0.1"] };
@@ -187,8 +183,21 @@ test("listen() ends its iteration when it is closed", NET, async () => {
 
 test("listen() stops waiting for a peer by a signal", NET, async () => {
   await using listener = listen(TCP);
-  const signal = AbortSignal.abort(new Error("Changed my mind"));
+  const controller = new AbortController();
+  const { signal } = controller;
+  const waiting = assertRejects(
+    () => within(listener.accept({ signal })),
+    Error,
+    "my mind",
+  );
+  controller.abort(new Error("Changed my mind"));
+  await waiting;
   await assertRejects(() => listener.accept({ signal }), Error, "my mind");
+  // The peer that comes then is not lost on who has left.
+  const [main, worker] = await within(
+    Promise.all([openSocket(listener.address), listener.accept()]),
+  );
+  await Promise.all([main.close(), worker.close()]);
 });
 
 test("listen() tells why it let a connection go", NET, async () => {
@@ -212,29 +221,35 @@ test("listen() tells why it let a connection go", NET, async () => {
 });
 
 test("listen() counts its peers", NET, async () => {
-  const { main, worker, listener } = await openEnds(TCP);
-  const { peers, detached, pending, refused } = listener.stats;
-  assertEquals([peers, detached, pending, refused], [1, 0, 0, 0]);
+  await using listener = listen(TCP);
+  await using proxy = new Proxy(listener.address);
+  const [main, worker] = await Promise.all([
+    openSocket(listener.address),
+    listener.accept(),
+  ]);
+  // It does not come back while the test runs.
+  const resume = { minTimeout: 25_000, maxTimeout: 25_000, jitter: 0 };
+  const [cut, kept] = await Promise.all([
+    openSocket(proxy.address, { resume }),
+    listener.accept(),
+  ]);
+  const none = { detached: 0, pending: 0, refused: 0 };
+  assertEquals(listener.stats, { ...none, peers: 2 });
+  const silent = await RawPeer.connect(listener.address);
+  await within(until(() => listener.stats.pending > 0));
+  assertEquals(listener.stats, { ...none, peers: 2, pending: 1 });
+  proxy.passages[0]!.cut();
+  await within(until(() => listener.stats.detached > 0));
+  assertEquals(listener.stats, { ...none, peers: 2, pending: 1, detached: 1 });
+  silent[Symbol.dispose]();
+  await within(until(() => listener.stats.refused > 0));
+  assertEquals(listener.stats, { ...none, peers: 2, detached: 1, refused: 1 });
   await Promise.all([main.close(), worker.close()]);
-  assertEquals(listener.stats.peers, 0);
-  await listener.close();
-});
-
-test("listen() refuses a peer too many and goes on", NET, async () => {
-  await using listener = listen(TCP, { maxPeers: 1 });
-  const first = await openSocket(listener.address);
-  const one = await listener.accept();
-  const error = await assertRejects(
-    () => openSocket(listener.address),
-    Deno.errors.ConnectionRefused,
-  );
-  assertStringIncludes(error.message, "there are 1 peers already");
-  await Promise.all([first.close(), one.close()]);
-  const second = await openSocket(listener.address);
-  const two = await listener.accept();
-  await second.send("in");
-  assertEquals(await two.receive(), "in");
-  await Promise.all([second.close(), two.close()]);
+  assertEquals(listener.stats, { ...none, peers: 1, detached: 1, refused: 1 });
+  cut.abort();
+  kept.abort();
+  await Promise.allSettled([cut.closed, kept.closed]);
+  assertEquals(listener.stats, { ...none, peers: 0, refused: 1 });
 });
 
 test("openSocket() says that nobody listens", NET, async () => {
@@ -268,26 +283,20 @@ test("openSocket() says where both sides are", NET, async () => {
 });
 
 test("openSocket() keeps an idle connection alive", NET, async () => {
-  const { main, worker, listener } = await openEnds(TCP, { heartbeat: 50 });
-  // Seven heartbeats, of which four may not pass in silence.
-  await new Promise((resolve) => setTimeout(resolve, 350));
+  const { counts, plan } = countFrames(LINK.ping);
+  await using listener = listen(TCP);
+  await using proxy = new Proxy(listener.address, () => plan);
+  const [main, worker] = await Promise.all([
+    openSocket(proxy.address, { heartbeat: 50 }),
+    listener.accept(),
+  ]);
+  // Three heartbeats in silence would have ended it.
+  const pings = until(() => Math.min(counts.up, counts.down) > 3);
+  await within(Promise.race([pings, main.closed, worker.closed]));
   await main.send("still there");
   assertEquals(await worker.receive(), "still there");
-  await Promise.all([main.close(), worker.close(), listener.close()]);
+  await Promise.all([main.close(), worker.close()]);
 });
-
-const PATH = socketPath();
-
-test(
-  "listen() makes a Unix socket that only its owner can use",
-  unixPermissions(PATH),
-  async () => {
-    const { main, worker, listener } = await openEnds(`unix:${PATH}`);
-    assertEquals((await Deno.lstat(PATH)).mode! & 0o777, 0o600);
-    await Promise.all([main.close(), worker.close(), listener.close()]);
-    await assertRejects(() => Deno.lstat(PATH), Deno.errors.NotFound);
-  },
-);
 
 const TLS: Deno.PermissionOptions = { net: ["localhost"] };
 

@@ -48,8 +48,6 @@ async function beListener(): Promise<void> {
   })();
   for await (const order of orders()) {
     if (order === "exit") Deno.exit(0);
-    if (order === "close") await listener.close();
-    if (order === "close") console.log("closed");
     if (order === "end") break;
   }
   clearInterval(watch);
