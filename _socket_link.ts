@@ -66,6 +66,8 @@ export class SocketLink implements ByteStream {
   /** Why there is no connection any more, and will be none. */
   #gone: { readonly cause: unknown } | undefined;
   #ended = false;
+  /** Whether a read has failed; the system says so once, and then the end. */
+  #hasBroken = false;
   /** Bytes of the stream received, and of those what the far side was told. */
   #received = 0;
   #told = 0;
@@ -175,6 +177,7 @@ export class SocketLink implements ByteStream {
         size = await connection.read(into);
       } catch (error) {
         cause = error;
+        this.#hasBroken = true;
       }
       // What came over a connection that was taken away comes again.
       if (connection !== this.#connection) continue;
@@ -257,9 +260,9 @@ export class SocketLink implements ByteStream {
     // A ping that is being written would be cut off.
     if (this.#pinging !== undefined) await settlesWithin(this.#pinging, linger);
     // Without a connection the far side has ended it, or it is told elsewhere.
-    const isClean = await this.#connection?.shutdown(linger) ?? true;
+    const isEnded = await this.#connection?.shutdown(linger) ?? true;
     this.giveUp(new PeerExitError("The link was ended"));
-    return isClean;
+    return isEnded && !this.#hasBroken;
   }
 
   /** The connection is lost, or was taken away. */

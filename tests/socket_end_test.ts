@@ -14,14 +14,14 @@ import {
   assertInstanceOf,
   assertRejects,
 } from "@std/assert";
-import { ClosedError, type Duplex } from "@duplex/ipc/duplex";
-import { listen, openSocket, type SocketOptions } from "@duplex/ipc/socket";
+import { ClosedError, type Duplex, PeerExitError } from "@duplex/ipc/duplex";
+import { listen, openSocket } from "@duplex/ipc/socket";
 import { type Direction, type Plan, Proxy } from "./_proxy.ts";
 import { random, seed } from "./_seed.ts";
 import { RawPeer } from "./_socket_raw.ts";
 import { until } from "./_socket_peers.ts";
 import { test } from "./workers/_processes.ts";
-import { hello } from "./workers/_wire.ts";
+import { control, hello, KIND } from "./workers/_wire.ts";
 
 const SEED = seed();
 const NET = { net: ["127.0.0.1"] };
@@ -92,46 +92,51 @@ test(
   NET,
 );
 
-/** A far side's last word is heard, and what this side says is lost. */
-async function loseLastWords(
-  options: SocketOptions,
-  cut: (proxy: Proxy) => void,
-): Promise<void> {
-  let isLost = false;
-  const resume = { timeout: 100 };
-  await using listener = listen<string>(TCP, { resume, heartbeat: Infinity });
-  await using proxy = new Proxy(listener.address, (index) => ({
-    up: index > 0
-      ? { cutAfter: 0 }
-      : { alter: (chunk) => isLost ? [] : [chunk] },
-  }));
-  const [main, worker] = await Promise.all([
-    openSocket<string>(proxy.address, { heartbeat: Infinity, ...options }),
-    listener.accept(),
-  ]);
-  isLost = true;
-  await main.send("lost");
-  // It has said all that it had, so it may end well.
-  const farEnd = worker.close().catch(() => {});
-  assertEquals(await Array.fromAsync(main), []);
-  cut(proxy);
-  const closing = main.close({ timeout: 100 });
-  const error = await assertRejects(() => closing, ClosedError);
-  assertEquals(error.unsent, ["lost"]);
-  assertEquals(await assertRejects(() => main.closed), error);
-  proxy.passages[0]!.cut();
-  await farEnd;
-}
-
 test(
-  "SocketDuplex.close() rejects when the last message may not have arrived",
-  () => loseLastWords({}, (proxy) => proxy.passages[0]!.cut()),
+  "SocketDuplex.close() rejects when the far side has not read the last message",
+  async () => {
+    await using listener = listen<string>(TCP);
+    using far = await RawPeer.connect(listener.address);
+    await far.greet();
+    await far.write(hello(), control(KIND.goodbye, { sent: 0, taken: 0 }));
+    const worker = await listener.accept();
+    assertEquals(await Array.fromAsync(worker), []);
+    await worker.send("lost");
+    const closing = worker.close();
+    far.conn.close();
+    const error = await assertRejects(() => closing, ClosedError);
+    assertEquals(error.unsent, ["lost"]);
+    assertEquals(await assertRejects(() => worker.closed), error);
+  },
   NET,
 );
 
 test(
   "SocketDuplex.close() rejects when the last message was not acknowledged",
-  () => loseLastWords({ resume: RESUME }, () => {}),
+  async () => {
+    let isLost = false;
+    const resume = { timeout: 100 };
+    await using listener = listen<string>(TCP, { ...PATIENT, resume });
+    await using proxy = new Proxy(listener.address, (index) => ({
+      up: index > 0
+        ? { cutAfter: 0 }
+        : { alter: (chunk) => isLost ? [] : [chunk] },
+    }));
+    const [main, worker] = await Promise.all([
+      openSocket<string>(proxy.address, { ...PATIENT, resume: RESUME }),
+      listener.accept(),
+    ]);
+    isLost = true;
+    await main.send("lost");
+    const farEnd = assertRejects(() => worker.close(), PeerExitError);
+    assertEquals(await Array.fromAsync(main), []);
+    const closing = main.close({ timeout: 100 });
+    const error = await assertRejects(() => closing, ClosedError);
+    assertEquals(error.unsent, ["lost"]);
+    assertEquals(await assertRejects(() => main.closed), error);
+    proxy.passages[0]!.cut();
+    await farEnd;
+  },
   NET,
 );
 
