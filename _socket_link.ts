@@ -243,7 +243,7 @@ export class SocketLink implements ByteStream {
     const linger = Math.min(timeout, isOpen ? MAX_LINGER : LINGER);
     if (await this.#end(linger) || !isOpen) return;
     throw new ClosedError(
-      `Cannot close the connection to "${this.#label}" in good order: it broke after both goodbyes, and what was sent last may not have arrived`,
+      `Cannot close the connection to "${this.#label}" in good order: the far side has not ended it, and what was sent last may not have arrived`,
       { unsent },
     );
   }

@@ -123,7 +123,8 @@ export interface SocketOptions extends SocketPeerOptions {
   /**
    * Whether to connect again when the connection is lost, and to go on where it
    * was: what the far side has not received is sent again, so that every message
-   * arrives once and in order. Waits between attempts grow as those of `retry`
+   * arrives once and in order, and `close` waits until the far side has said that
+   * it has the last one. Waits between attempts grow as those of `retry`
    * in `@std/async` do. The listener has to allow it, as it does by default.
    *
    * @default {false}
