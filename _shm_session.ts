@@ -73,7 +73,11 @@ export class ShmSession<In = unknown, Out = In> extends Session<In, Out>
     checkPositive("Cannot send", "timeout", timeout);
     const deadline = performance.now() + timeout;
     this.#throwIfLost();
-    while (!super.trySend(message, { transfer })) {
+    for (;;) {
+      // Before anything is sent, although there may be room again: the far side
+      // has given up its own sends for it.
+      if (this.#blocked?.isDeadlock) throw this.#deadlockError();
+      if (super.trySend(message, { transfer })) break;
       if (this.isSendClosed()) throw this.sendError();
       this.#throwIfLost();
       if (this.#wire.poll()) continue;
@@ -149,7 +153,7 @@ export class ShmSession<In = unknown, Out = In> extends Session<In, Out>
    * Returns milliseconds until it is to be asked again.
    */
   #watchStall(): number {
-    const { deadlockTimeout, name } = this.#options;
+    const { deadlockTimeout } = this.#options;
     const now = performance.now();
     const moved = this.#outbox.acknowledged + this.#inbox.taken;
     const blocked = this.#blocked ??= {
@@ -168,10 +172,16 @@ export class ShmSession<In = unknown, Out = In> extends Session<In, Out>
       blocked.isDeadlock = this.#isPeerStalled;
       this.notifyStall();
     }
-    if (!blocked.isDeadlock) return Infinity;
+    if (blocked.isDeadlock) throw this.#deadlockError();
+    return Infinity;
+  }
+
+  /** A blocked send is given up, and so is that of the far side. */
+  #deadlockError(): DeadlockError {
+    const { name } = this.#options;
     this.#isPeerStalled = false;
     this.#blocked = undefined;
-    throw new DeadlockError(
+    return new DeadlockError(
       `Cannot send: "${name}" and "${this.peer?.name}" both wait for the other to receive, ${this.#outbox.length} messages are in flight; receive while sending, or take turns`,
     );
   }
