@@ -78,12 +78,19 @@ export interface Waiter<Payload, Result> {
   release(): void;
 }
 
+/** Those that wait with the same signal. */
+interface Group<Payload, Result> {
+  readonly waiters: Set<Waiter<Payload, Result>>;
+  onAbort(): void;
+}
+
 function nothing(): void {}
 
 /** A first-in, first-out queue of promises that wait. */
 export class WaitQueue<Payload, Result> {
   /** In the order that they came; a set, since any one may leave. */
   readonly #waiters = new Set<Waiter<Payload, Result>>();
+  readonly #groups = new Map<AbortSignal, Group<Payload, Result>>();
   readonly #onEmpty: () => void;
 
   /**
@@ -102,7 +109,12 @@ export class WaitQueue<Payload, Result> {
   wait(payload: Payload, signal: AbortSignal | undefined): Promise<Result> {
     if (signal?.aborted) return Promise.reject(signal.reason);
     return new Promise((resolve, reject) => {
-      const waiter = { payload, resolve, reject, release: nothing };
+      const waiter: Waiter<Payload, Result> = {
+        payload,
+        resolve,
+        reject,
+        release: nothing,
+      };
       this.#waiters.add(waiter);
       if (signal !== undefined) this.#listen(waiter, signal);
     });
@@ -123,14 +135,36 @@ export class WaitQueue<Payload, Result> {
     return any;
   }
 
+  /**
+   * Listens to a signal once, however many wait with it: taking a listener away
+   * costs as much as there are.
+   */
   #listen(waiter: Waiter<Payload, Result>, signal: AbortSignal): void {
+    const group = this.#groups.get(signal) ?? this.#group(signal);
+    group.waiters.add(waiter);
+    waiter.release = () => {
+      group.waiters.delete(waiter);
+      if (group.waiters.size > 0) return;
+      this.#groups.delete(signal);
+      signal.removeEventListener("abort", group.onAbort);
+    };
+  }
+
+  /** Those that wait with a signal. */
+  #group(signal: AbortSignal): Group<Payload, Result> {
+    const waiters = new Set<Waiter<Payload, Result>>();
     const onAbort = () => {
-      this.#waiters.delete(waiter);
-      waiter.reject(signal.reason);
+      this.#groups.delete(signal);
+      for (const waiter of waiters) {
+        this.#waiters.delete(waiter);
+        waiter.reject(signal.reason);
+      }
       if (this.length === 0) this.#onEmpty();
     };
+    const group = { waiters, onAbort };
+    this.#groups.set(signal, group);
     signal.addEventListener("abort", onAbort, { once: true });
-    waiter.release = () => signal.removeEventListener("abort", onAbort);
+    return group;
   }
 }
 

@@ -45,20 +45,26 @@ async function open(
 
 const PATH = socketPath();
 
+/** A socket of Linux holds some 6 MB each way. */
+const ROUNDS = 10;
+
 conformance({
   name: "openSocket() over TCP",
+  rounds: ROUNDS,
   permissions: { net: ["127.0.0.1"] },
   open: (options, far) => open("tcp://127.0.0.1:0", options, far),
 });
 
 conformance({
   name: "openSocket() over a Unix socket",
+  rounds: ROUNDS,
   permissions: unixPermissions(PATH),
   open: (options, far) => open(`unix:${PATH}`, options, far),
 });
 
 conformance({
   name: "openSocket() over TLS",
+  rounds: ROUNDS,
   permissions: { net: ["localhost"] },
   open: (options, far) =>
     open("tls://localhost:0", { ...options, caCerts: [CA] }, {
@@ -75,6 +81,7 @@ const secret = "Only these two know";
 
 conformance({
   name: "openSocket() with everything on",
+  rounds: ROUNDS,
   permissions: { net: ["127.0.0.1"] },
   open: (options, far) =>
     open("tcp://127.0.0.1:0", {
