@@ -73,6 +73,7 @@ export class FrameParser {
   /** Bytes of the current part that have not come yet. */
   #partLeft = 0;
   #controls = 0;
+  #messages = 0;
 
   /**
    * @param events Where the frames go.
@@ -101,11 +102,18 @@ export class FrameParser {
     this.#stopped = true;
   }
 
-  /** How many control frames have come since it was last asked. */
+  /** How many frames came that hold no whole message, since it was last asked. */
   takeControls(): number {
     const controls = this.#controls;
     this.#controls = 0;
     return controls;
+  }
+
+  /** How many messages have come since it was last asked. */
+  takeMessages(): number {
+    const messages = this.#messages;
+    this.#messages = 0;
+    return messages;
   }
 
   /** Whether it was stopped. */
@@ -262,6 +270,7 @@ export class FrameParser {
     const taken = this.#view.getUint32(this.#start + 9);
     this.#start = end;
     const message = decodeRange(codec, this.#bytes, payload, end);
+    this.#messages++;
     this.#events.onMessage(number, taken, message, size);
     return true;
   }
@@ -286,6 +295,7 @@ export class FrameParser {
     this.#checkSize(size);
     this.#start += POSTED_SIZE;
     const message = posts.take(number);
+    this.#messages++;
     this.#events.onMessage(number, taken, message, size);
     return true;
   }
@@ -316,6 +326,7 @@ export class FrameParser {
       );
     }
     this.#partLeft = size;
+    this.#controls++;
     return true;
   }
 
@@ -361,6 +372,7 @@ export class FrameParser {
       this.#codec!,
       assembly.bytes.subarray(0, assembly.total),
     );
+    this.#messages++;
     this.#events.onMessage(
       assembly.number,
       assembly.taken,

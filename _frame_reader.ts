@@ -14,17 +14,23 @@ import { FrameParser } from "./_frame_parser.ts";
 import type { WireEvents } from "./_wire.ts";
 
 /**
- * Control frames in one read above which a peer babbles: an honest one sends a few.
- * Reading it goes on after a pause, in which everybody else has a turn. What has
- * come already would be read without one, and no promise would wait for others.
+ * Frames and short reads without a message above which a peer babbles: an honest
+ * one sends a few. Reading it goes on after a pause, in which everybody else has a
+ * turn. What has come already would be read without one, since no promise waits for
+ * others.
  */
-const MAX_CONTROLS = 64;
+const MAX_BABBLE = 64;
+
+/** Bytes below which a read is short. */
+const SHORT_READ = 1024;
 
 /** Reads frames from a {@linkcode ByteStream}. */
 export class FrameReader {
   readonly #stream: ByteStream;
   readonly #events: WireEvents;
   readonly #parser: FrameParser;
+  /** How much has come since the last message, and its own frames. */
+  #babble = 0;
 
   constructor(
     stream: ByteStream,
@@ -64,7 +70,7 @@ export class FrameReader {
         if (parser.isStopped) return;
         if (read === null) return this.#events.onLost(parser.endOfStream());
         parser.advance(read.length, read.buffer);
-        if (parser.takeControls() > MAX_CONTROLS) await pause();
+        if (this.#isBabble(read.length)) await pause();
       }
     } catch (error) {
       if (parser.isStopped) return;
@@ -72,6 +78,16 @@ export class FrameReader {
       if (error instanceof ProtocolError) this.#events.onFault(error);
       else this.#events.onLost(error);
     }
+  }
+
+  /** Whether a read of so many bytes was babble too much. */
+  #isBabble(size: number): boolean {
+    if (this.#parser.takeMessages() > 0) this.#babble = 0;
+    this.#babble += this.#parser.takeControls();
+    if (size < SHORT_READ) this.#babble++;
+    if (this.#babble <= MAX_BABBLE) return false;
+    this.#babble = 0;
+    return true;
   }
 }
 

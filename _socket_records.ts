@@ -63,7 +63,7 @@ class RecordConnection implements Connection {
   /** Records written and read, mod 2^32. */
   #written = 0;
   #readCount = 0;
-  /** Records to come that are not tried to be compressed, and for how many the last failure was. */
+  /** Records to come that go as they are, and how many did the last time. */
   #skipping = 0;
   #skipped = 0;
   #out = new Uint8Array();
