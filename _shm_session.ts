@@ -15,7 +15,11 @@ import { Session } from "./_session.ts";
 import type { ShmWire } from "./_shm_wire.ts";
 import { type ControlFields, type ControlKind, KIND } from "./_wire.ts";
 import type { ReceiveOptions, ReceiveResult, SendOptions } from "./duplex.ts";
-import type { ReceiveSyncOptions, SendSyncOptions, ShmDuplex } from "./shm.ts";
+import type {
+  ReceiveSyncOptions,
+  SendSyncOptions,
+  ShmDuplex,
+} from "./_shm_duplex.ts";
 
 /** A blocking send that waits for room. */
 interface Blocked {

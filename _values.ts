@@ -303,6 +303,15 @@ export function defineOwn(
   });
 }
 
+/** The classes that an error comes back as, by their names. */
+export const STANDARD_ERRORS: ReadonlySet<string> = new Set([
+  "Error",
+  "AggregateError",
+  ...ERROR_CLASSES.keys(),
+  ...SuppressedErrorClass ? ["SuppressedError"] : [],
+  ...DomExceptionClass ? ["DOMException"] : [],
+]);
+
 /** An error of the class named, with what its constructor takes. */
 function construct(parts: ErrorParts): Error {
   const { className, name, message, errors } = parts;
@@ -325,7 +334,17 @@ function construct(parts: ErrorParts): Error {
  * @returns The error.
  */
 export function makeError(parts: ErrorParts): Error {
-  const error = construct(parts);
+  return completeError(construct(parts), parts);
+}
+
+/**
+ * Gives an error what its constructor did not take.
+ *
+ * @param error The error.
+ * @param parts Its parts.
+ * @returns The error.
+ */
+export function completeError<E extends Error>(error: E, parts: ErrorParts): E {
   if (error.name !== parts.name) defineOwn(error, "name", parts.name, false);
   defineOwn(error, "stack", parts.stack, false);
   if (parts.causes.length > 0) {

@@ -66,22 +66,65 @@ export class Deque<T> {
   }
 }
 
+/** Those that one signal ends. */
+interface Group<T> {
+  readonly items: Set<T>;
+  onAbort(): void;
+}
+
+/**
+ * Items that end when a signal of theirs aborts. It listens to a signal once,
+ * however many there are: taking a listener away costs as much as there are.
+ */
+export class AbortGroups<T> {
+  readonly #groups = new Map<AbortSignal, Group<T>>();
+  readonly #onAbort: (items: ReadonlySet<T>, reason: unknown) => void;
+
+  /**
+   * @param onAbort Called with all items of a signal that aborts.
+   */
+  constructor(onAbort: (items: ReadonlySet<T>, reason: unknown) => void) {
+    this.#onAbort = onAbort;
+  }
+
+  /** Adds an item that a signal ends, which has not aborted yet. */
+  add(item: T, signal: AbortSignal): void {
+    const group = this.#groups.get(signal) ?? this.#group(signal);
+    group.items.add(item);
+  }
+
+  /** Takes an item out, if it is there. */
+  delete(item: T, signal: AbortSignal): void {
+    const group = this.#groups.get(signal);
+    if (group === undefined || !group.items.delete(item)) return;
+    if (group.items.size > 0) return;
+    this.#groups.delete(signal);
+    signal.removeEventListener("abort", group.onAbort);
+  }
+
+  #group(signal: AbortSignal): Group<T> {
+    const items = new Set<T>();
+    const onAbort = () => {
+      this.#groups.delete(signal);
+      this.#onAbort(items, signal.reason);
+    };
+    const group = { items, onAbort };
+    this.#groups.set(signal, group);
+    signal.addEventListener("abort", onAbort, { once: true });
+    return group;
+  }
+}
+
 /** One promise that waits, with what it waits to hand over. */
 export interface Waiter<Payload, Result> {
   /** What the waiting call was made with. */
   readonly payload: Payload;
+  /** What takes the wait back. */
+  readonly signal: AbortSignal | undefined;
   /** Fulfils the waiting promise. */
   resolve(result: Result): void;
   /** Rejects the waiting promise. */
   reject(reason: unknown): void;
-  /** Stops listening to the caller's signal. */
-  release(): void;
-}
-
-/** Those that wait with the same signal. */
-interface Group<Payload, Result> {
-  readonly waiters: Set<Waiter<Payload, Result>>;
-  onAbort(): void;
 }
 
 function nothing(): void {}
@@ -90,14 +133,19 @@ function nothing(): void {}
 export class WaitQueue<Payload, Result> {
   /** In the order that they came; a set, since any one may leave. */
   readonly #waiters = new Set<Waiter<Payload, Result>>();
-  readonly #groups = new Map<AbortSignal, Group<Payload, Result>>();
-  readonly #onEmpty: () => void;
+  readonly #aborts: AbortGroups<Waiter<Payload, Result>>;
 
   /**
    * @param onEmpty Called when an aborted wait leaves the queue empty.
    */
   constructor(onEmpty: () => void = nothing) {
-    this.#onEmpty = onEmpty;
+    this.#aborts = new AbortGroups((waiters, reason) => {
+      for (const waiter of waiters) {
+        this.#waiters.delete(waiter);
+        waiter.reject(reason);
+      }
+      if (this.length === 0) onEmpty();
+    });
   }
 
   /** How many wait. */
@@ -109,14 +157,9 @@ export class WaitQueue<Payload, Result> {
   wait(payload: Payload, signal: AbortSignal | undefined): Promise<Result> {
     if (signal?.aborted) return Promise.reject(signal.reason);
     return new Promise((resolve, reject) => {
-      const waiter: Waiter<Payload, Result> = {
-        payload,
-        resolve,
-        reject,
-        release: nothing,
-      };
+      const waiter = { payload, signal, resolve, reject };
       this.#waiters.add(waiter);
-      if (signal !== undefined) this.#listen(waiter, signal);
+      if (signal !== undefined) this.#aborts.add(waiter, signal);
     });
   }
 
@@ -124,7 +167,7 @@ export class WaitQueue<Payload, Result> {
   shift(): Waiter<Payload, Result> {
     const waiter = this.#waiters.values().next().value!;
     this.#waiters.delete(waiter);
-    waiter.release();
+    if (waiter.signal !== undefined) this.#aborts.delete(waiter, waiter.signal);
     return waiter;
   }
 
@@ -133,38 +176,6 @@ export class WaitQueue<Payload, Result> {
     const any = this.length > 0;
     while (this.length > 0) this.shift().reject(reason);
     return any;
-  }
-
-  /**
-   * Listens to a signal once, however many wait with it: taking a listener away
-   * costs as much as there are.
-   */
-  #listen(waiter: Waiter<Payload, Result>, signal: AbortSignal): void {
-    const group = this.#groups.get(signal) ?? this.#group(signal);
-    group.waiters.add(waiter);
-    waiter.release = () => {
-      group.waiters.delete(waiter);
-      if (group.waiters.size > 0) return;
-      this.#groups.delete(signal);
-      signal.removeEventListener("abort", group.onAbort);
-    };
-  }
-
-  /** Those that wait with a signal. */
-  #group(signal: AbortSignal): Group<Payload, Result> {
-    const waiters = new Set<Waiter<Payload, Result>>();
-    const onAbort = () => {
-      this.#groups.delete(signal);
-      for (const waiter of waiters) {
-        this.#waiters.delete(waiter);
-        waiter.reject(signal.reason);
-      }
-      if (this.length === 0) this.#onEmpty();
-    };
-    const group = { waiters, onAbort };
-    this.#groups.set(signal, group);
-    signal.addEventListener("abort", onAbort, { once: true });
-    return group;
   }
 }
 

@@ -19,7 +19,7 @@ import { type SessionOptions, sessionOptions } from "./_hello.ts";
 import { enterThread } from "./_thread_scope.ts";
 import type { Delivery } from "./_queue_lease.ts";
 import type { Duplex, DuplexOptions } from "./duplex.ts";
-import type { ShmDuplex } from "./shm.ts";
+import type { ShmDuplex } from "./_shm_duplex.ts";
 
 export type { Delivery };
 
