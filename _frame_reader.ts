@@ -31,6 +31,7 @@ export class FrameReader {
   readonly #parser: FrameParser;
   /** How much has come since the last message, and its own frames. */
   #babble = 0;
+  #endPause: (() => void) | undefined;
 
   constructor(
     stream: ByteStream,
@@ -50,6 +51,7 @@ export class FrameReader {
   /** Hands on nothing more; a read that is under way is left to its end. */
   stop(): void {
     this.#parser.stop();
+    this.#endPause?.();
   }
 
   /** Reads until the stream ends or {@linkcode FrameReader.stop}. */
@@ -70,7 +72,7 @@ export class FrameReader {
         if (parser.isStopped) return;
         if (read === null) return this.#events.onLost(parser.endOfStream());
         parser.advance(read.length, read.buffer);
-        if (this.#isBabble(read.length)) await pause();
+        if (this.#isBabble(read.length)) await this.#pause();
       }
     } catch (error) {
       if (parser.isStopped) return;
@@ -89,9 +91,15 @@ export class FrameReader {
     this.#babble = 0;
     return true;
   }
-}
 
-/** Waits until everything else that is due has had its turn. */
-function pause(): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, 0));
+  /** Waits until everything else that is due has had its turn, or the end. */
+  #pause(): Promise<void> {
+    return new Promise((resolve) => {
+      const timer = setTimeout(resolve, 0);
+      this.#endPause = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    });
+  }
 }

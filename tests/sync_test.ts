@@ -77,10 +77,14 @@ test("A lock attaches to a buffer of its kind and to no other", async (t) => {
   }
 });
 
-/** A wait of each kind that nobody ends, in both forms. */
+/** A wait of each kind that nobody ends, in both forms, and what ends the lock. */
 const WAITS: [
   string,
-  () => [(o: WaitOptions) => Promise<unknown>, (o: WaitOptions) => unknown],
+  () => [
+    (o: WaitOptions) => Promise<unknown>,
+    (o: WaitOptions) => unknown,
+    (() => void)?,
+  ],
 ][] = [
   ["Semaphore", () => {
     const semaphore = new Semaphore({ permits: 0 });
@@ -92,6 +96,7 @@ const WAITS: [
     return [
       (o) => condition.wait(guard, o),
       (o) => condition.waitSync(guard, o),
+      () => guard[Symbol.dispose](),
     ];
   }],
   ["Barrier", () => {
@@ -124,7 +129,7 @@ const WAITS: [
 test("A wait keeps its limits", async (t) => {
   for (const [name, make] of WAITS) {
     await t.step(name, async () => {
-      const [wait, waitSync] = make();
+      const [wait, waitSync, end] = make();
       for (const timeout of [0, 5]) {
         const error = await assertRejects(
           () => wait({ timeout }),
@@ -150,6 +155,7 @@ test("A wait keeps its limits", async (t) => {
         const error = assertThrows(() => waitSync({ timeout }), DOMException);
         assertEquals(error.name, "TimeoutError");
       }
+      end?.();
     });
   }
 });
