@@ -130,6 +130,8 @@ export class QueueWire implements Wire, LinkEvents {
   #isStalled = false;
   /** Whether a worker that died is not replaced yet. */
   #isReplacing = false;
+  /** Whether calls are made, which only the worker that has them can answer. */
+  #isClaimed = false;
   /** How a worker ended that is not replaced. */
   #loss: PeerExitError | undefined;
 
@@ -143,6 +145,17 @@ export class QueueWire implements Wire, LinkEvents {
       inbox: new MergedInbox(window, windowMessages),
       outbox: new StoreOutbox(store, this.#answers, decode),
     };
+  }
+
+  /** Keeps to the one worker that there is, and ends with it. */
+  claim(): void {
+    const { workers } = this.#options;
+    if (workers > 1) {
+      throw new TypeError(
+        `Cannot make calls over a queue with ${workers} workers, since each must be answered by the one that has it; open a queue with one, or a Pool of them`,
+      );
+    }
+    this.#isClaimed = true;
   }
 
   start(events: WireEvents): void {
@@ -515,6 +528,7 @@ export class QueueWire implements Wire, LinkEvents {
     error: PeerExitError,
     deaths: number,
   ): void {
+    if (this.#isClaimed) return this.#lose(error);
     // Who is handed a message back may close the queue, or receive from it.
     this.#isReplacing = true;
     const goesOn = this.#takeBack(unhandled, error);

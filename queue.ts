@@ -18,6 +18,7 @@
  * @module
  */
 
+import { onClaim } from "./_claim.ts";
 import {
   checkPositive,
   type SessionOptions,
@@ -125,6 +126,10 @@ const DEFAULT_ATTEMPTS = 3;
  * `SharedArrayBuffer` as the same memory. What is in `transfer` moves to the
  * queue, which gives the worker a copy: it might have to be delivered again.
  *
+ * Over a queue with one worker calls can be made ({@linkcode remote}). That worker
+ * is not replaced then, since a call must not be made twice unasked: its death
+ * ends the queue. A {@linkcode Pool} of such queues replaces them.
+ *
  * `close` says goodbye and waits until everything was handled and the workers
  * have said goodbye too; then they are terminated. After `abort` they are
  * terminated as soon as they have heard of it, or a second later. Deno cannot
@@ -199,6 +204,7 @@ export async function openQueue<In = unknown, Out = In>(
     },
   }, new MemoryStore());
   const session = new Session<In, Out>(wire, limits, wire.accounts);
+  onClaim(session, () => wire.claim());
   try {
     await session.open();
     return session;

@@ -1,0 +1,214 @@
+// Copyright 2026 the Duplex authors. MIT license.
+
+/**
+ * Batches of calls at the end that is called: one call after the other, so that a
+ * worker does one thing at a time, and many answers to a message.
+ *
+ * What was done is told every few milliseconds, and after the last one: whoever
+ * waits learns what is done although the next call takes long, unless that one
+ * keeps the thread to itself.
+ *
+ * @module
+ */
+
+import { failureOf } from "./_rpc_errors.ts";
+import { type Message, TAG } from "./_rpc_messages.ts";
+import { Deque } from "./_waiting.ts";
+
+/** Milliseconds between two reports, and between two turns of the event loop. */
+const REPORT_INTERVAL = 5;
+
+/** Runs one call of a batch. */
+export type Invoke = (args: unknown[], batch: Batch) => unknown;
+
+/** A batch that waits or is at work. */
+export class Batch {
+  readonly id: number;
+  readonly list: readonly unknown[][];
+  readonly invoke: Invoke;
+  /** What takes it back, where a method asks for it. */
+  #controller: AbortController | undefined;
+  #cancelled: { readonly reason: unknown } | undefined;
+  isBegun = false;
+  /** Whether no more calls of it are begun. */
+  isRecalled = false;
+
+  constructor(id: number, list: readonly unknown[][], invoke: Invoke) {
+    this.id = id;
+    this.list = list;
+    this.invoke = invoke;
+  }
+
+  get signal(): AbortSignal {
+    this.#controller ??= new AbortController();
+    if (this.#cancelled) this.#controller.abort(this.#cancelled.reason);
+    return this.#controller.signal;
+  }
+
+  /** Whether nobody wants what it gives. */
+  get isCancelled(): boolean {
+    return this.#cancelled !== undefined;
+  }
+
+  cancel(reason: unknown): void {
+    this.isRecalled = true;
+    this.#cancelled ??= { reason };
+    this.#controller?.abort(reason);
+  }
+}
+
+/** What becomes of the calls of batches. */
+export interface LaneEvents {
+  /** Nobody waits any more for so many calls, which go on. */
+  onCancelled(count: number): void;
+  /** So many calls are done with; whether somebody waited for them. */
+  onDone(count: number, isCancelled: boolean): void;
+}
+
+/** The batches of one end. */
+export class Lane {
+  readonly #post: (message: Message) => Promise<void> | undefined;
+  readonly #events: LaneEvents;
+  readonly #waiting = new Deque<Batch>();
+  readonly #batches = new Map<number, Batch>();
+  /** What the batch at work has given that was not told yet. */
+  #values: unknown[] = [];
+  /** The last answer that waits for room. */
+  #sending: Promise<void> | undefined;
+  #timer: ReturnType<typeof setTimeout> | undefined;
+  #isRunning = false;
+  #isEnded = false;
+
+  /**
+   * @param post Sends an answer; a promise where it has to wait for room.
+   * @param events Told what becomes of the calls.
+   */
+  constructor(
+    post: (message: Message) => Promise<void> | undefined,
+    events: LaneEvents,
+  ) {
+    this.#post = post;
+    this.#events = events;
+  }
+
+  add(batch: Batch): void {
+    this.#batches.set(batch.id, batch);
+    this.#waiting.push(batch);
+    if (!this.#isRunning) this.#run();
+  }
+
+  /** Begins no more calls of a batch, and tells of those that are done. */
+  recall(id: number): void {
+    const batch = this.#batches.get(id);
+    if (batch === undefined || batch.isRecalled) return;
+    batch.isRecalled = true;
+    if (batch.isBegun) {
+      this.#report(id);
+      return;
+    }
+    // Its turn may be long in coming, and others could do it now.
+    this.#batches.delete(id);
+    this.#send([TAG.recalled, id]);
+    this.#events.onDone(batch.list.length, false);
+  }
+
+  /** Takes a batch back, the call at work among it. */
+  cancel(id: number, reason: unknown): void {
+    this.recall(id);
+    const batch = this.#batches.get(id);
+    if (batch === undefined || batch.isCancelled) return;
+    batch.cancel(reason);
+    this.#events.onCancelled(batch.list.length);
+  }
+
+  /** Nobody can be told of anything any more. */
+  end(reason: unknown): void {
+    this.#isEnded = true;
+    for (const batch of this.#batches.values()) {
+      if (batch.isCancelled) continue;
+      batch.cancel(reason);
+      this.#events.onCancelled(batch.list.length);
+    }
+  }
+
+  /** Works until nothing waits. Never rejects. */
+  async #run(): Promise<void> {
+    this.#isRunning = true;
+    while (this.#waiting.length > 0) {
+      const batch = this.#waiting.shift();
+      if (!this.#batches.has(batch.id)) continue;
+      await this.#runBatch(batch);
+      this.#batches.delete(batch.id);
+      this.#events.onDone(batch.list.length, batch.isCancelled);
+    }
+    this.#isRunning = false;
+  }
+
+  async #runBatch(batch: Batch): Promise<void> {
+    const { id, list } = batch;
+    batch.isBegun = true;
+    let reported = performance.now();
+    let index = 0;
+    for (; index < list.length && !batch.isRecalled; index++) {
+      try {
+        const result = batch.invoke(list[index]!, batch);
+        let value = result;
+        if (isThenable(result)) {
+          this.#reportLater(id);
+          value = await result;
+        }
+        this.#values.push(value);
+      } catch (error) {
+        this.#report(id);
+        await this.#send([TAG.error, id, failureOf(error)]);
+      }
+      if (performance.now() - reported < REPORT_INTERVAL) continue;
+      await this.#report(id);
+      if (index < list.length - 1) await turn();
+      reported = performance.now();
+    }
+    await this.#report(id);
+    if (index < list.length && !this.#isEnded) {
+      await this.#send([TAG.recalled, id]);
+    }
+  }
+
+  /** Tells what was done since the last time. */
+  #report(id: number): Promise<void> | undefined {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    if (this.#values.length === 0) return undefined;
+    const values = this.#values;
+    this.#values = [];
+    return this.#send([TAG.items, id, values]);
+  }
+
+  /** Tells it although the call at work may take long. */
+  #reportLater(id: number): void {
+    if (this.#values.length === 0) return;
+    this.#timer ??= setTimeout(() => this.#report(id), REPORT_INTERVAL);
+  }
+
+  /** Sends one answer after the other: what takes the place of one keeps it. */
+  #send(message: Message): Promise<void> | undefined {
+    const sent = this.#sending === undefined
+      ? this.#post(message)
+      : this.#sending.then(() => this.#post(message));
+    if (sent === undefined) return undefined;
+    const sending = sent.then(() => {
+      if (this.#sending === sending) this.#sending = undefined;
+    });
+    return this.#sending = sending;
+  }
+}
+
+/** Whether a value has to be waited for. */
+export function isThenable(value: unknown): value is PromiseLike<unknown> {
+  return typeof value === "object" && value !== null &&
+    typeof (value as { then?: unknown }).then === "function";
+}
+
+/** Lets the event loop take in what has come, a recall for example. */
+function turn(): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, 0));
+}

@@ -1,0 +1,12 @@
+// Copyright 2026 the Duplex authors. MIT license.
+
+/**
+ * A worker that exposes methods, over whatever transport opened it.
+ *
+ * @module
+ */
+
+import { expose } from "../../rpc.ts";
+import { ACTS } from "./_rpc_acts.ts";
+
+expose(ACTS);
