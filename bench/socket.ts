@@ -33,6 +33,7 @@
  */
 
 import { type Contender, deno, pathOf } from "./_contender.ts";
+import { npmFolder } from "./_npm.ts";
 import { runScenarios, type Scenario } from "./_scenario.ts";
 import type { Target } from "./_table.ts";
 
@@ -153,53 +154,10 @@ const SCENARIOS: readonly Scenario[] = [
   },
 ];
 
-const decoder = new TextDecoder();
-
-/** What a program prints. */
-async function output(command: string, ...args: string[]): Promise<string> {
-  const { success, code, stdout, stderr } = await new Deno.Command(command, {
-    args,
-  }).output();
-  if (success) return decoder.decode(stdout);
-  // npm warns of this and that before it says what is wrong.
-  const lines = decoder.decode(stderr).trim().split("\n");
-  const words = lines.find((line) => !line.startsWith("npm warn"));
-  throw new Error(`${command} ended with ${code}: ${words ?? "no reason"}`);
-}
-
-/** Whether Node can load what is installed in the folder. */
-async function loads(folder: string): Promise<boolean> {
-  const code = `require("module").createRequire(${
-    JSON.stringify(`${folder}/`)
-  })("zeromq")`;
-  try {
-    await output("node", "--eval", code);
-    return true;
-  } catch {
-    return false;
-  }
-}
-
-/** The folder with zeromq, installed if it is not there yet. */
-async function zeromqFolder(): Promise<string> {
-  const info = await output(Deno.execPath(), "info", "--json", "--no-config");
-  const { denoDir }: { denoDir: string } = JSON.parse(info);
-  const folder = `${denoDir}/duplex_bench/zeromq-${ZEROMQ_VERSION}`;
-  if (await loads(folder)) return folder;
-  await Deno.mkdir(folder, { recursive: true });
-  // Its script would compile what the package holds as programs already.
-  const flags = ["--ignore-scripts", "--no-audit", "--no-fund", "--no-save"];
-  flags.push("--fetch-retries=1", "--fetch-timeout=20000");
-  const name = `zeromq@${ZEROMQ_VERSION}`;
-  await output("npm", "install", "--prefix", folder, ...flags, name);
-  if (await loads(folder)) return folder;
-  throw new Error(`${name} does not load in Node`);
-}
-
 /** zeromq over both, or nothing and a line that says why. */
 async function zeromq(): Promise<Contender[]> {
   try {
-    const folder = await zeromqFolder();
+    const folder = await npmFolder("zeromq", { zeromq: ZEROMQ_VERSION });
     console.log(`zeromq ${ZEROMQ_VERSION}, from npm`);
     const args = [pathOf("peers/socket_zeromq.mjs")];
     return [

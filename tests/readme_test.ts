@@ -101,6 +101,22 @@ async function pathWithDeno(folder: string): Promise<string> {
 
 Deno.test("README.md begins with an example that works when pasted", async () => {
   const lines = await paste(await exampleBehind("# @duplex/ipc"));
+  assertEquals(lines, ["832040", "1346269", "2178309", "3524578"]);
+});
+
+Deno.test("README.md has an example of a pool that works when pasted", async () => {
+  const text = "## Jobs in a file of their own";
+  const lines = await paste(await exampleBehind(text));
+  const counts = ["LICENSE", "CHANGELOG.md"].map((name) => {
+    const content = Deno.readTextFileSync(new URL(name, ROOT));
+    return `${content.split("\n").length - 1}`;
+  });
+  // From the program, and from the command line.
+  assertEquals(lines, [...counts, ...counts]);
+});
+
+Deno.test("README.md has an example of messages that works when pasted", async () => {
+  const lines = await paste(await exampleBehind("## Messages"));
   assertEquals(lines, ["1", "4", "9"]);
 });
 

@@ -1,0 +1,149 @@
+// Copyright 2026 the Duplex authors. MIT license.
+
+/**
+ * Tasks that were asked for one by one, in the order that they came.
+ *
+ * @module
+ */
+
+import type { PoolCore } from "./_pool_core.ts";
+import { dropSettled, type Job, type Source, Task } from "./_pool_task.ts";
+import { AbortGroups, Deque, MAX_TIMER } from "./_waiting.ts";
+
+class RunTask extends Task {
+  readonly #resolve: (value: unknown) => void;
+  readonly #reject: (error: unknown) => void;
+  /** Lets go of the signal and the timer. */
+  release: (() => void) | undefined;
+
+  constructor(
+    job: Job,
+    args: unknown[],
+    { resolve, reject }: Omit<PromiseWithResolvers<unknown>, "promise">,
+  ) {
+    super(job, args, performance.now());
+    this.#resolve = resolve;
+    this.#reject = reject;
+  }
+
+  protected override onFulfilled(value: unknown): void {
+    this.release?.();
+    this.#resolve(value);
+  }
+
+  protected override onRejected(error: unknown): void {
+    this.release?.();
+    this.#reject(error);
+  }
+}
+
+/** Tasks that were asked for one by one. */
+export class RunQueue implements Source {
+  readonly #core: PoolCore;
+  readonly #tasks = new Deque<RunTask>();
+  readonly #aborts = new AbortGroups<RunTask>((tasks, reason) => {
+    for (const task of [...tasks]) this.#core.takeBack(task, reason);
+  });
+  /** The job of the last task that can share a message with the next one. */
+  #shared: Job | undefined;
+  #isListed = false;
+
+  constructor(core: PoolCore) {
+    this.#core = core;
+  }
+
+  /** Runs a task; settles with its outcome. */
+  run(
+    job: Job,
+    args: unknown[],
+    signal: AbortSignal | undefined,
+    waitTimeout: number,
+  ): Promise<unknown> {
+    if (signal?.aborted) return Promise.reject(signal.reason);
+    const { promise, ...settle } = Promise.withResolvers<unknown>();
+    const isShared = signal === undefined && job.retryOn === undefined;
+    const task = new RunTask(isShared ? this.#share(job) : job, args, settle);
+    this.#watch(task, signal, waitTimeout);
+    this.#tasks.push(task);
+    if (this.#isListed) this.#core.wake();
+    else {
+      this.#isListed = true;
+      this.#core.begin(this);
+    }
+    return promise;
+  }
+
+  get waiting(): number {
+    dropSettled(this.#tasks);
+    return this.#tasks.length;
+  }
+
+  prepare(): number {
+    return this.waiting;
+  }
+
+  take(mostOf: (job: Job) => number): Task[] {
+    dropSettled(this.#tasks);
+    if (this.#tasks.length === 0) return [];
+    const { job } = this.#tasks.first;
+    const most = mostOf(job);
+    const tasks: Task[] = [];
+    while (tasks.length < most && this.#tasks.length > 0) {
+      const task = this.#tasks.first;
+      if (task.job !== job) break;
+      if (task.callsBack && tasks.length > 0) break;
+      this.#tasks.shift();
+      if (task.isSettled) continue;
+      tasks.push(task);
+      if (task.callsBack) break;
+    }
+    return tasks;
+  }
+
+  fail(error: unknown): void {
+    while (this.#tasks.length > 0) {
+      this.#core.reject(this.#tasks.shift(), error);
+    }
+  }
+
+  /** The one job of tasks that are alike and come one after the other. */
+  #share(job: Job): Job {
+    const last = this.#shared;
+    const isAlike = last?.method === job.method &&
+      last.timeout === job.timeout && last.retries === job.retries;
+    return isAlike ? last : this.#shared = job;
+  }
+
+  #watch(
+    task: RunTask,
+    signal: AbortSignal | undefined,
+    waitTimeout: number,
+  ): void {
+    const timer = waitTimeout > MAX_TIMER ? undefined : setTimeout(
+      () => this.#onWaitTimeout(task, waitTimeout),
+      waitTimeout,
+    );
+    if (timer === undefined && signal === undefined) return;
+    if (signal !== undefined) this.#aborts.add(task, signal);
+    task.release = () => {
+      clearTimeout(timer);
+      if (signal !== undefined) this.#aborts.delete(task, signal);
+    };
+  }
+
+  #onWaitTimeout(task: RunTask, waitTimeout: number): void {
+    // One that was begun waits no more, even if it is to be run again.
+    if (task.runs > 0) return;
+    const { method } = task.job;
+    this.#core.reject(
+      task,
+      new DOMException(
+        `Cannot run ${
+          JSON.stringify(method)
+        }: no worker was free within ${waitTimeout} ms`,
+        "TimeoutError",
+      ),
+    );
+    this.#core.wake();
+  }
+}

@@ -1,0 +1,41 @@
+// Copyright 2026 the Duplex authors. MIT license.
+
+/**
+ * What calls through `npm:comlink` can do in Node, for `bench/jobs.ts`:
+ * `jobs_comlink.mjs SCENARIO COUNT WARM FOLDER` prints a JSON array; the package is
+ * installed in the folder. It has no pool: two workers are called in turns.
+ *
+ * @module
+ */
+
+import { createRequire } from "node:module";
+import process from "node:process";
+import { Worker } from "node:worker_threads";
+import { mapCalls, measure } from "../_jobs.mjs";
+
+/** Of a map's calls, of 16 to all of them in flight: 64 and more are alike. */
+const BOUND = 256;
+
+const SCRIPT = new URL("./jobs_comlink_worker.mjs", import.meta.url);
+const [, , scenario, count, warm, folder] = process.argv;
+const require = createRequire(`${folder}/`);
+const { wrap } = require("comlink");
+const nodeEndpoint = require("comlink/dist/umd/node-adapter");
+
+function open(_scenario, workers) {
+  const threads = Array.from(
+    { length: workers },
+    () => new Worker(SCRIPT, { argv: [folder] }),
+  );
+  const apis = threads.map((thread) => wrap(nodeEndpoint(thread)));
+  const [first] = apis;
+  let turn = 0;
+  return {
+    echo: (line) => first.echo(line),
+    map: (numbers) =>
+      mapCalls((number) => apis[turn++ % workers].fib(number), numbers, BOUND),
+    stop: () => Promise.all(threads.map((thread) => thread.terminate())),
+  };
+}
+
+await measure(open, [scenario, count, warm]);

@@ -1,0 +1,90 @@
+# Copyright 2026 the Duplex authors. MIT license.
+
+"""What Python's multiprocessing.Pool can do, for bench/jobs.ts:
+jobs_python.py SCENARIO COUNT WARM CHUNK prints a JSON array. Its jobs, and how
+they are timed, are those of ../_jobs.mjs.
+"""
+
+import json
+import multiprocessing
+import sys
+import time
+from collections import deque
+
+from _messages import messages_of, weigh, weigh_all
+
+WORKERS = 2
+IN_FLIGHT = 64
+TASKS = 10_000
+NUMBER = 12
+
+
+def echo(line):
+    return line
+
+
+def fib(number):
+    return number if number < 2 else fib(number - 1) + fib(number - 2)
+
+
+def call(pool, chunk, lines, count):
+    """What comes back of calls one at a time; chunks make no difference."""
+    return (pool.apply(echo, (lines[index % 1000],)) for index in range(count))
+
+
+def calls64(pool, chunk, lines, count):
+    """What comes back of calls as many of which are in flight all the time."""
+    if chunk > 1:
+        # As many lines as may be in flight, again and again. To feed them to
+        # imap_unordered() as they come back is a quarter slower.
+        for start in range(0, count, IN_FLIGHT):
+            end = min(start + IN_FLIGHT, count)
+            some = [lines[index % 1000] for index in range(start, end)]
+            yield from pool.map(echo, some, chunk)
+        return
+    # A callback for each is slower, and imap_unordered() as fast.
+    waiting = deque()
+    for index in range(count):
+        if len(waiting) == IN_FLIGHT:
+            yield waiting.popleft().get()
+        waiting.append(pool.apply_async(echo, (lines[index % 1000],)))
+    for answer in waiting:
+        yield answer.get()
+
+
+def timed(run, pool, chunk, lines, count):
+    """Seconds for as many calls with a line."""
+    start = time.perf_counter()
+    total = sum(map(weigh, run(pool, chunk, lines, count)))
+    seconds = time.perf_counter() - start
+    assert total == weigh_all(lines, count)
+    return seconds
+
+
+def mapping(pool, chunk):
+    """Seconds for a map. The lazy imap_unordered() is a little slower."""
+    numbers = [NUMBER] * TASKS
+    start = time.perf_counter()
+    results = pool.map(fib, numbers, chunk)
+    seconds = time.perf_counter() - start
+    assert sum(results) == TASKS * fib(NUMBER)
+    return seconds
+
+
+def measure(scenario, count, warm, chunk):
+    # Calls are as fast or a little faster than with "spawn" and "forkserver".
+    context = multiprocessing.get_context("fork")
+    with context.Pool(WORKERS if scenario == "map" else 1) as pool:
+        if scenario == "map":
+            samples = [mapping(pool, chunk) for _ in range(warm + count)]
+            return [seconds * 1e3 for seconds in samples[warm:]]
+        lines = messages_of("lines")
+        run = call if scenario == "call" else calls64
+        timed(run, pool, chunk, lines, warm)
+        seconds = timed(run, pool, chunk, lines, count)
+        return [seconds * 1e6 / count if run is call else count / seconds]
+
+
+if __name__ == "__main__":
+    scenario, count, warm, chunk = sys.argv[1:5]
+    print(json.dumps(measure(scenario, int(count), int(warm), int(chunk))))

@@ -1,0 +1,187 @@
+// Copyright 2026 the Duplex authors. MIT license.
+
+/**
+ * A function that runs in Web Workers, without a file for the worker: for work in
+ * a script, and in a shell.
+ *
+ * ```ts
+ * import { task } from "@duplex/ipc/task";
+ * import { assertEquals } from "@std/assert";
+ *
+ * await using square = task((n: number) => n * n);
+ * assertEquals(await square(7), 49);
+ * assertEquals(await Array.fromAsync(square.map([1, 2, 3])), [1, 4, 9]);
+ * ```
+ *
+ * @module
+ */
+
+import type { Permissions } from "./permissions.ts";
+import {
+  type MapOptions,
+  type MapOutcome,
+  Pool,
+  type PoolOptions,
+  type PoolStats,
+  type RunOptions,
+} from "./pool.ts";
+import { openShm } from "./shm.ts";
+
+/** Options for {@linkcode task}. */
+export interface WorkerTaskOptions extends PoolOptions {
+  /**
+   * What the workers may do. Nothing that the caller may not do itself.
+   *
+   * @default {"none"}
+   */
+  permissions?: Permissions;
+  /**
+   * Bytes of each worker's JavaScript heap, as for {@linkcode openShm}.
+   *
+   * @default {three quarters of what Deno gives it}
+   */
+  memory?: number;
+}
+
+/**
+ * A function that runs in a pool of Web Workers.
+ *
+ * @typeParam Args The function's arguments.
+ * @typeParam Result What it gives in the end.
+ */
+export interface WorkerTask<Args extends unknown[], Result>
+  extends AsyncDisposable {
+  /** Runs the function in a worker. */
+  (...args: Args): Promise<Result>;
+  /** Runs the function in a worker, with a signal or limits: {@linkcode Pool.run}. */
+  run(args: Args, options?: RunOptions): Promise<Result>;
+  /** Runs the function with each of many items: {@linkcode Pool.map}. */
+  map(
+    items: Iterable<Args[0]> | AsyncIterable<Args[0]>,
+    options?: MapOptions,
+  ): AsyncIterableIterator<Result>;
+  /** Gives the outcome of each item: {@linkcode Pool.mapSettled}. */
+  mapSettled(
+    items: Iterable<Args[0]> | AsyncIterable<Args[0]>,
+    options?: MapOptions,
+  ): AsyncIterableIterator<MapOutcome<Args[0], Result>>;
+  /** Waits for what is under way and ends the workers: {@linkcode Pool.close}. */
+  close(): Promise<void>;
+  /** Ends the workers now: {@linkcode Pool.abort}. */
+  abort(reason?: unknown): Promise<void>;
+  /** What was done so far. */
+  readonly stats: PoolStats;
+}
+
+const ACTION = "Cannot make a task";
+
+/**
+ * Runs a function in Web Workers of its own: one for each core, started when they
+ * are needed.
+ *
+ * The text of the function is what goes to the workers, so it must be
+ * self-contained: it sees its arguments, what it imports inside with `import()`
+ * and full addresses, and the globals that every worker has, but no variable
+ * around it. It may be asynchronous. A function that gives many values cannot be
+ * a task.
+ *
+ * Requires `--unstable-worker-options` unless `permissions` is `"inherit"`,
+ * `--allow-read` for this package where it is a local folder, and every permission
+ * that is passed on.
+ *
+ * @typeParam Args The function's arguments.
+ * @typeParam Result What the function returns.
+ *
+ * @param fn The function.
+ * @param options What the workers may do, how many there are, and limits.
+ * @returns The function in the workers. Close it, or let `await using` do so: the
+ *   program goes on as long as there are workers.
+ * @throws {TypeError} If it is no function, or one without a text of its own, or
+ *   an option is of the wrong kind.
+ * @throws {RangeError} If an option is out of range.
+ *
+ * @example Usage
+ * ```ts
+ * import { task } from "@duplex/ipc/task";
+ * import { assertEquals } from "@std/assert";
+ *
+ * await using sha256 = task(async (text: string) => {
+ *   const bytes = new TextEncoder().encode(text);
+ *   return new Uint8Array(await crypto.subtle.digest("SHA-256", bytes)).toHex();
+ * }, { size: 2 });
+ *
+ * const sums = await Array.fromAsync(sha256.map(["a", "b", "c"]));
+ * assertEquals(sums[0]?.slice(0, 8), "ca978112");
+ * ```
+ */
+export function task<Args extends unknown[], Result>(
+  fn: (...args: Args) => Result,
+  options: WorkerTaskOptions = {},
+): WorkerTask<Args, Awaited<Result>> {
+  const { permissions = "none", memory, ...limits } = options;
+  const script = scriptOf(fn);
+  const own = memory === undefined ? {} : { memory };
+  const pool = new Pool<{ run: (...args: Args) => Result }>(
+    () => openShm(script, { permissions, ...own }),
+    limits,
+  );
+  const run: WorkerTask<Args, Awaited<Result>>["run"] = (args, options) =>
+    pool.run("run", args as never, options) as Promise<Awaited<Result>>;
+  const members: PropertyDescriptorMap = {
+    run: { value: run },
+    map: {
+      value: (items: Iterable<never>, options?: MapOptions) =>
+        pool.map(items, "run", options),
+    },
+    mapSettled: {
+      value: (items: Iterable<never>, options?: MapOptions) =>
+        pool.mapSettled(items, "run", options),
+    },
+    close: { value: () => pool.close() },
+    abort: { value: (reason?: unknown) => pool.abort(reason) },
+    stats: { get: () => pool.stats },
+    [Symbol.asyncDispose]: { value: () => pool.close() },
+  };
+  return Object.defineProperties(
+    (...args: Args) => run(args),
+    members,
+  ) as WorkerTask<Args, Awaited<Result>>;
+}
+
+/** A worker script that exposes a function. */
+function scriptOf(fn: unknown): string {
+  const source = `import { exposeTask } from ${
+    JSON.stringify(import.meta.resolve("./_task_worker.ts"))
+  };\nexposeTask(${sourceOf(fn)});\n`;
+  return `data:text/javascript,${encodeURIComponent(source)}`;
+}
+
+/** The text of a function, as an expression that gives it. */
+function sourceOf(fn: unknown): string {
+  if (typeof fn !== "function") {
+    throw new TypeError(
+      `${ACTION}: it must be a function: current value is ${fn}`,
+    );
+  }
+  const text = Function.prototype.toString.call(fn);
+  const name = JSON.stringify(fn.name);
+  // A method is a function only within an object.
+  const found = [`(${text})`, `({${text}})[${name}]`].find(isExpression);
+  const isClass = found?.startsWith("(class") && /^class\b/.test(text);
+  if (found !== undefined && !isClass) return found;
+  throw new TypeError(
+    `${ACTION} of ${
+      fn.name === "" ? "a function" : name
+    }: it has no text of its own that a worker could run, as a bound function, one of Deno's and a class have none; wrap it: (n) => …`,
+  );
+}
+
+/** Whether a text is an expression. Only looked at, not run. */
+function isExpression(text: string): boolean {
+  try {
+    new Function(`return ${text};`);
+    return true;
+  } catch {
+    return false;
+  }
+}

@@ -1,0 +1,116 @@
+// Copyright 2026 the Duplex authors. MIT license.
+
+/**
+ * Runs the tests and the examples of the documentation, as many groups of files at
+ * a time as there are cores: `deno task test`. What a group prints is shown when
+ * it is through, and the last line counts all of them, as Deno does.
+ *
+ * With arguments, which are those of `deno test`, it is one `deno test`:
+ * `deno task test tests/pool_test.ts --filter map`.
+ *
+ * @module
+ */
+
+const ROOT = new URL("../", import.meta.url);
+
+const FLAGS = [
+  "test",
+  "-A",
+  "--doc",
+  "--no-check",
+  "--sanitize-ops",
+  "--sanitize-resources",
+  "--trace-leaks",
+];
+
+/** Files that one `deno test` takes: few, so that the last ones end together. */
+const GROUP_SIZE = 8;
+
+/** How a group ended. */
+interface Outcome {
+  readonly success: boolean;
+  readonly passed: number;
+  readonly failed: number;
+}
+
+/** The files in a folder whose names end in one of these ways. */
+function filesIn(folder: string, ending: string): string[] {
+  return [...Deno.readDirSync(new URL(folder, ROOT))]
+    .filter(({ name, isFile }) => isFile && name.endsWith(ending))
+    .map(({ name }) => `${folder}${name}`)
+    .sort();
+}
+
+function hasExample(file: string): boolean {
+  return Deno.readTextFileSync(new URL(file, ROOT)).includes(" * ```ts");
+}
+
+/**
+ * The files in groups. Neighbours in the alphabet often take long alike, and come
+ * into different groups.
+ */
+function groups(): string[][] {
+  const files = [
+    ...filesIn("tests/", "_test.ts"),
+    ...filesIn("tools/", "_test.ts"),
+    // The others at the root have no example.
+    ...filesIn("./", ".ts").filter(hasExample),
+  ];
+  const count = Math.ceil(files.length / GROUP_SIZE);
+  return Array.from(
+    { length: count },
+    (_, group) => files.filter((_, index) => index % count === group),
+  );
+}
+
+/** Runs a group and shows what it printed. */
+async function run(files: readonly string[]): Promise<Outcome> {
+  const { success, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
+    args: [...FLAGS, ...files],
+    cwd: ROOT,
+    stdin: "null",
+  }).output();
+  Deno.stderr.writeSync(stderr);
+  Deno.stdout.writeSync(stdout);
+  const text = new TextDecoder().decode(stdout)
+    // deno-lint-ignore no-control-regex
+    .replaceAll(/\x1b\[[\d;]*m/g, "");
+  const [, passed, failed] =
+    /^(?:ok|FAILED) \| (\d+) passed.* \| (\d+) failed/m.exec(text) ?? [];
+  return { success, passed: Number(passed ?? 0), failed: Number(failed ?? 0) };
+}
+
+/** Runs all groups, and says whether all went well. */
+async function runAll(): Promise<boolean> {
+  const start = performance.now();
+  const waiting = groups();
+  const outcomes: Outcome[] = [];
+  await Promise.all(
+    Array.from({ length: navigator.hardwareConcurrency }, async () => {
+      let files: string[] | undefined;
+      while ((files = waiting.shift()) !== undefined) {
+        outcomes.push(await run(files));
+      }
+    }),
+  );
+  const sum = (of: (outcome: Outcome) => number) =>
+    outcomes.reduce((total, outcome) => total + of(outcome), 0);
+  const success = outcomes.every(({ success }) => success);
+  const seconds = Math.round((performance.now() - start) / 1000);
+  console.log(
+    `${success ? "ok" : "FAILED"} | ${sum(({ passed }) => passed)} passed | ${
+      sum(({ failed }) => failed)
+    } failed (${Math.floor(seconds / 60)}m ${seconds % 60}s)`,
+  );
+  return success;
+}
+
+if (import.meta.main) {
+  if (Deno.args.length > 0) {
+    const { code } = await new Deno.Command(Deno.execPath(), {
+      args: [...FLAGS, ...Deno.args],
+    }).spawn().status;
+    Deno.exit(code);
+  }
+  Deno.exit(await runAll() ? 0 : 1);
+}
