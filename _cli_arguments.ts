@@ -2,7 +2,7 @@
 
 /**
  * What the commands of the command line share: what a command is, how its
- * arguments are read, and how it prints.
+ * arguments are read, how it prints, and how signals end it.
  *
  * @module
  */
@@ -266,5 +266,48 @@ function write(stream: typeof Deno.stdout, line: string): void {
     }
   } catch {
     // Nobody reads it any more; the program goes on without.
+  }
+}
+
+/** A signal that ends the program. */
+export interface EndSignal {
+  readonly name: Deno.Signal;
+  /** The exit code of a program that it has ended. */
+  readonly code: number;
+}
+
+const END_SIGNALS: readonly EndSignal[] = Deno.build.os === "windows"
+  ? [{ name: "SIGINT", code: 130 }, { name: "SIGBREAK", code: 149 }]
+  : [{ name: "SIGINT", code: 130 }, { name: "SIGTERM", code: 143 }];
+
+/** Waits for a signal to end in good order; a second one ends the program. */
+export class EndSignals implements Disposable {
+  readonly #listeners: (readonly [Deno.Signal, () => void])[] = [];
+  readonly #first = Promise.withResolvers<EndSignal>();
+  #count = 0;
+
+  /** @param onSecond Called right before a second signal ends the program. */
+  constructor(onSecond: () => void = () => {}) {
+    for (const signal of END_SIGNALS) {
+      const onSignal = () => {
+        this.#first.resolve(signal);
+        if (++this.#count === 1) return;
+        onSecond();
+        Deno.exit(signal.code);
+      };
+      Deno.addSignalListener(signal.name, onSignal);
+      this.#listeners.push([signal.name, onSignal]);
+    }
+  }
+
+  /** Settles with the first signal. */
+  get first(): Promise<EndSignal> {
+    return this.#first.promise;
+  }
+
+  [Symbol.dispose](): void {
+    for (const [signal, onSignal] of this.#listeners) {
+      Deno.removeSignalListener(signal, onSignal);
+    }
   }
 }

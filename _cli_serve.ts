@@ -9,6 +9,7 @@
 
 import {
   type Command,
+  EndSignals,
   messageOf,
   printError,
   printLine,
@@ -59,41 +60,6 @@ export const serve: Command = {
     return 0;
   },
 };
-
-/** The signals that end the program, and its exit code where they end it at once. */
-const END_SIGNALS: readonly (readonly [Deno.Signal, number])[] =
-  Deno.build.os === "windows"
-    ? [["SIGINT", 130], ["SIGBREAK", 149]]
-    : [["SIGINT", 130], ["SIGTERM", 143]];
-
-/** Waits for a signal to end in good order; a second one ends the program. */
-class EndSignals implements Disposable {
-  readonly #listeners: (readonly [Deno.Signal, () => void])[] = [];
-  readonly #first = Promise.withResolvers<void>();
-  #count = 0;
-
-  constructor() {
-    for (const [signal, code] of END_SIGNALS) {
-      const onSignal = () => {
-        this.#first.resolve();
-        if (++this.#count > 1) Deno.exit(code);
-      };
-      Deno.addSignalListener(signal, onSignal);
-      this.#listeners.push([signal, onSignal]);
-    }
-  }
-
-  /** Settles with the first signal. */
-  get first(): Promise<void> {
-    return this.#first.promise;
-  }
-
-  [Symbol.dispose](): void {
-    for (const [signal, onSignal] of this.#listeners) {
-      Deno.removeSignalListener(signal, onSignal);
-    }
-  }
-}
 
 /** Listens, and has a worker for each peer. */
 class Server {

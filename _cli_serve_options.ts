@@ -14,6 +14,7 @@ import {
   readPermissions,
   UsageError,
 } from "./_cli_arguments.ts";
+import { readFile, readSecret, SECRET_VARIABLE } from "./_cli_secret.ts";
 import {
   readWorker,
   WORKER_USAGE,
@@ -31,9 +32,6 @@ const DEFAULT_MAX_WORKERS = 16;
 
 /** As `--grace`, in seconds: as long as `close` waits by default. */
 const DEFAULT_GRACE = 5;
-
-/** The variable that a secret may be in. */
-const SECRET_VARIABLE = "DUPLEX_SECRET";
 
 /** What `serve --help` prints. */
 export const SERVE_USAGE =
@@ -207,60 +205,4 @@ async function readTls(
     cert: decoder.decode(await readFile("cert", cert)),
     key: decoder.decode(await readFile("key", key)),
   };
-}
-
-/** Reads the secret from where it is, if there is one. */
-async function readSecret(
-  { values }: Arguments,
-): Promise<Uint8Array | undefined> {
-  const variable = takeVariable();
-  const file = values.get("secret-file");
-  if (file !== undefined && variable !== undefined) {
-    throw new UsageError(
-      `there are two secrets, in --secret-file and in ${SECRET_VARIABLE}: give one of them`,
-    );
-  }
-  if (file !== undefined) {
-    const bytes = withoutNewline(await readFile("secret-file", file));
-    if (bytes.length > 0) return bytes;
-    throw new UsageError(`--secret-file ${JSON.stringify(file)} is empty`);
-  }
-  if (variable === undefined) return undefined;
-  if (variable !== "") return new TextEncoder().encode(variable);
-  throw new UsageError(
-    `${SECRET_VARIABLE} is empty: set it to the secret, or not at all`,
-  );
-}
-
-/**
- * Takes the variable out of the environment, which workers inherit. Asks for no
- * permission: without it there is no variable.
- */
-function takeVariable(): string | undefined {
-  const { state } = Deno.permissions.querySync({
-    name: "env",
-    variable: SECRET_VARIABLE,
-  });
-  if (state !== "granted") return undefined;
-  const secret = Deno.env.get(SECRET_VARIABLE);
-  if (secret !== undefined) Deno.env.delete(SECRET_VARIABLE);
-  return secret;
-}
-
-function withoutNewline(bytes: Uint8Array): Uint8Array {
-  let end = bytes.length;
-  if (bytes[end - 1] === 0x0a) end--;
-  if (end < bytes.length && bytes[end - 1] === 0x0d) end--;
-  return bytes.subarray(0, end);
-}
-
-async function readFile(option: string, path: string): Promise<Uint8Array> {
-  try {
-    return await Deno.readFile(path);
-  } catch (error) {
-    throw new UsageError(
-      `--${option} ${JSON.stringify(path)} cannot be read: ${messageOf(error)}`,
-      { cause: error },
-    );
-  }
 }

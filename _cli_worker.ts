@@ -50,18 +50,24 @@ export interface WorkerOptions {
   readonly args: readonly string[];
 }
 
-/** Reads the options that say what a worker is. */
+/**
+ * Reads the options that say what a worker is.
+ *
+ * @param given The options.
+ * @param script The worker script.
+ * @param permissions What it may do.
+ * @param choices What `--over` takes, for the error.
+ */
 export function readWorker(
   given: Arguments,
   script: string,
   permissions: Permissions,
+  choices = "pipe, queue or shm",
 ): WorkerOptions {
   const over = given.values.get("over") ?? "pipe";
   if (over !== "pipe" && over !== "queue" && over !== "shm") {
     throw new UsageError(
-      `--over takes pipe, queue or shm: current value is ${
-        JSON.stringify(over)
-      }`,
+      `--over takes ${choices}: current value is ${JSON.stringify(over)}`,
     );
   }
   if (over !== "pipe" && given.rest.length > 0) {
@@ -122,5 +128,6 @@ export function openWorker(
   };
   if (over === "queue") return openQueue(script, limits);
   if (over === "shm") return openShm(script, limits);
-  return openPipe(script, { ...limits, args, stderr: onLine });
+  // Ctrl+C is for this program, which lets its workers finish.
+  return openPipe(script, { ...limits, args, stderr: onLine, detached: true });
 }

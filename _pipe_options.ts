@@ -52,6 +52,16 @@ export function checkStderr(stderr: unknown): void {
   );
 }
 
+/** Refuses what does not say whether the child is detached. */
+export function checkDetached(detached: unknown): void {
+  if (detached === undefined || typeof detached === "boolean") return;
+  throw new TypeError(
+    `${ACTION} as "detached" must be a boolean: current value is ${
+      Deno.inspect(detached)
+    }`,
+  );
+}
+
 /** A variable of Deno's that has somebody else decide on every permission. */
 const BROKER = "DENO_PERMISSION_BROKER_PATH";
 

@@ -28,6 +28,7 @@ import { ChildStream } from "./_pipe_child.ts";
 import { openWithin } from "./_opening.ts";
 import {
   ACTION,
+  checkDetached,
   checkStderr,
   checkTarget,
   denoArgs,
@@ -87,6 +88,16 @@ export interface PipeOptions extends DuplexOptions {
    * @default {Deno's own limit}
    */
   memory?: number;
+  /**
+   * Whether the child gets a session of its own, so that what a terminal sends,
+   * the SIGINT of Ctrl+C among it, reaches this process alone, which can let the
+   * child finish. A child whose parent dies still ends by the end of its standard
+   * input, as soon as it comes to its event loop; one that runs when this process
+   * exits by itself is killed, since nobody else could end it from a terminal.
+   *
+   * @default {false}
+   */
+  detached?: boolean;
 }
 
 /** Options for {@linkcode openPipe} that name a program other than Deno. */
@@ -223,6 +234,7 @@ export async function openPipe<In, Out>(
   };
   checkPositive(ACTION, "timeout", timeout);
   checkStderr(stderr);
+  checkDetached(chosen.detached);
   const [label, command, args] = isScript
     ? [nameOf(target), Deno.execPath(), denoArgs(target, options)]
     : [target.command, target.command, [...target.args ?? []]];
@@ -251,13 +263,29 @@ function spawn(
   args: string[],
   options: Omit<PipeOptions, "memory" | "permissions">,
 ): Deno.ChildProcess {
-  const { cwd, env = {} } = options;
-  return new Deno.Command(command, {
+  const { cwd, env = {}, detached = false } = options;
+  const child = new Deno.Command(command, {
     args,
     env: { ...env },
     ...(cwd === undefined ? {} : { cwd }),
+    detached,
     stdin: "piped",
     stdout: "piped",
     stderr: "piped",
   }).spawn();
+  if (detached) endWithProgram(child);
+  return child;
+}
+
+/** Kills a child that is still there when this program exits. */
+function endWithProgram(child: Deno.ChildProcess): void {
+  const onUnload = () => {
+    try {
+      child.kill("SIGKILL");
+    } catch {
+      // It has ended, and nobody has been told yet.
+    }
+  };
+  addEventListener("unload", onUnload);
+  child.status.then(() => removeEventListener("unload", onUnload));
 }

@@ -6,9 +6,10 @@
  * @module
  */
 
-import { assertEquals, assertStringIncludes } from "@std/assert";
+import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { main } from "../cli.ts";
 import { messageOf, readPermissions } from "../_cli_arguments.ts";
+import { readMapOptions } from "../_cli_map_options.ts";
 
 /** What the command line printed, and its exit code. */
 interface Printed {
@@ -40,10 +41,11 @@ async function run(...args: string[]): Promise<Printed> {
 const TCP = ["--listen", "tcp://127.0.0.1:0"];
 const PUBLIC = ["--listen", "tcp://0.0.0.0:0"];
 const TLS = ["--listen", "tls://localhost:0"];
+const SERVED = ["w.ts", "--over", "tcp://127.0.0.1:1"];
 const FILE = import.meta.filename!;
 
 const WRONG: [args: string[], text: string][] = [
-  [[], "there is no command: give one of serve, or --help"],
+  [[], "there is no command: give one of compare, map, serve, or --help"],
   [["server"], 'there is no command "server"'],
   [["toString"], 'there is no command "toString"'],
   [["serve"], "there is no WORKER to serve"],
@@ -110,6 +112,24 @@ const WRONG: [args: string[], text: string][] = [
     ["serve", "w.ts", ...TCP, "--secret-file", FILE, "--allow-unauthenticated"],
     "give one of them",
   ],
+  [["map"], "there is no WORKER to call"],
+  [["map", "w.ts", "a", "b"], 'one METHOD, and more is given: "b"'],
+  [["map", "w.ts", "--over", "fork"], "pipe, queue, shm, or an address (tcp:"],
+  [["map", "w.ts", "--over=queue", "--", "a"], "only a process has arguments"],
+  [["map", "w.ts", "--workers", "0"], "--workers takes a whole number from 1"],
+  [["map", "w.ts", "--retries", "0.5"], "--retries takes a whole number from"],
+  [["map", "w.ts", "--timeout", "0"], "--timeout takes a number from 0.001 up"],
+  [["map", "w.ts", "--secret-file", FILE], "--secret-file is for workers of a"],
+  [["map", "w.ts", "--ca-cert", FILE], "--ca-cert is for workers of a server"],
+  [["map", "--over", "tcp://host"], 'the address must be "tcp://host:port"'],
+  [["map", ...SERVED, "-A"], "leave out the permissions; see cli.ts map"],
+  [["map", ...SERVED, "--memory=9"], "leave out --memory"],
+  [["map", ...SERVED, "--", "a"], 'leave out what stands behind "--"'],
+  [["map", ...SERVED, "--ca-cert", FILE], "--ca-cert is for a tls: address"],
+  [
+    ["map", ...SERVED, "--secret-file", "/none"],
+    "cannot be read: No such file",
+  ],
 ];
 
 Deno.test("main() says in a line what is wrong with arguments", async (t) => {
@@ -155,11 +175,18 @@ Deno.test("main() prints its help", async () => {
     assertEquals(code, 0);
     assertStringIncludes(stdout, "serve    Listens and gives");
   }
-  for (const args of [["--help"], ["-h"], ["w.ts", "--help", "-A"]]) {
-    const { code, stdout, stderr } = await run("serve", ...args);
-    assertEquals({ code, stderr }, { code: 0, stderr: "" });
-    assertStringIncludes(stdout, "--max-workers N");
-    assertEquals(stdout.split("\n").filter((line) => line.length > 80), []);
+  for (
+    const [name, text] of [
+      ["map", "--unordered"],
+      ["serve", "--max-workers N"],
+    ] as const
+  ) {
+    for (const args of [["--help"], ["-h"], ["w.ts", "--help", "-A"]]) {
+      const { code, stdout, stderr } = await run(name, ...args);
+      assertEquals({ code, stderr }, { code: 0, stderr: "" });
+      assertStringIncludes(stdout, text);
+      assertEquals(stdout.split("\n").filter((line) => line.length > 80), []);
+    }
   }
 });
 
@@ -192,4 +219,52 @@ Deno.test("messageOf() keeps to a line whatever was thrown", () => {
   assertEquals(messageOf("grüße 世界"), "grüße 世界");
   assertEquals(messageOf("x".repeat(5000)).length, 1000);
   assertEquals(messageOf(Object.create(null)), "object");
+});
+
+Deno.test("readMapOptions() tells the worker from the method", async () => {
+  const cases: [string[], string | undefined, string | undefined][] = [
+    [["w.ts"], "w.ts", undefined],
+    [["worker"], "worker", undefined],
+    [["w.ts", "a.b"], "w.ts", "a.b"],
+  ];
+  for (const [args, script, method] of cases) {
+    const options = await readMapOptions(args);
+    assert(options !== "help" && "script" in options.source);
+    assertEquals([options.source.script, options.method], [script, method]);
+  }
+  const over = ["--over", "unix:/w.sock"];
+  const served: [string[], string | undefined][] = [
+    [[], undefined],
+    [["square"], "square"],
+    [["w.ts"], undefined],
+    [["data:,"], undefined],
+    [["../w"], undefined],
+    [["w.ts", "square"], "square"],
+  ];
+  for (const [args, method] of served) {
+    const options = await readMapOptions([...args, ...over]);
+    assert(options !== "help" && "address" in options.source);
+    const { source: { address } } = options;
+    assertEquals([address, options.method], ["unix:/w.sock", method]);
+  }
+});
+
+Deno.test("readMapOptions() has defaults, and takes seconds", async () => {
+  const options = await readMapOptions(["w.ts"]);
+  assert(options !== "help");
+  const { workers, ordered, retries, timeout, errors } = options;
+  assertEquals([workers, ordered, retries, timeout, errors], [
+    navigator.hardwareConcurrency,
+    true,
+    2,
+    Infinity,
+    undefined,
+  ]);
+  const given = await readMapOptions([
+    ...["w.ts", "--workers=3", "--unordered", "--retries=0"],
+    ...["--timeout=0.5", "--errors=no.jsonl"],
+  ]);
+  assert(given !== "help");
+  assertEquals([given.workers, given.ordered, given.retries], [3, false, 0]);
+  assertEquals([given.timeout, given.errors], [500, "no.jsonl"]);
 });

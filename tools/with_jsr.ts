@@ -242,8 +242,10 @@ async function run(command: string, args: string[]): Promise<number> {
     },
   ).spawn();
   // A terminal sends its interrupt to the command as well: one is enough.
+  const isInTerminal = [Deno.stdin, Deno.stdout, Deno.stderr]
+    .some((stream) => stream.isTerminal());
   Deno.addSignalListener("SIGINT", () => {
-    if (!Deno.stdin.isTerminal()) child.kill("SIGINT");
+    if (!isInTerminal) child.kill("SIGINT");
   });
   if (Deno.build.os !== "windows") {
     Deno.addSignalListener("SIGTERM", () => child.kill("SIGTERM"));

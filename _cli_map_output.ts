@@ -1,0 +1,201 @@
+// Copyright 2026 the Duplex authors. MIT license.
+
+/**
+ * The output of `map`: results as lines of JSON, and what failed.
+ *
+ * @module
+ */
+
+import { messageOf } from "./_cli_arguments.ts";
+import { ByteBuffer, json } from "./codec.ts";
+
+/** Bytes of results that wait for whoever reads them, before the next is taken. */
+const MAX_WAITING = 0x1_0000;
+
+/** A buffer that grew beyond this is let go. */
+const MAX_KEPT = 0x10_0000;
+
+const NEWLINE = 0x0a;
+
+/** Where bytes go, such as `Deno.stdout`. */
+export interface ByteSink {
+  /** Writes some of them; says how many. */
+  write(bytes: Uint8Array): Promise<number>;
+}
+
+/**
+ * Writes results. What comes while others are written goes together, so that small
+ * ones share the cost of a write.
+ */
+export class ResultWriter {
+  readonly #sink: ByteSink;
+  readonly #onFailure: (error: unknown) => void;
+  #waiting = new ByteBuffer(MAX_WAITING);
+  #spare = new ByteBuffer(MAX_WAITING);
+  #writing: Promise<void> | undefined;
+  #failure: { readonly error: unknown } | undefined;
+
+  /**
+   * @param sink Where they go.
+   * @param onFailure Told when nothing can be written any more.
+   */
+  constructor(sink: ByteSink, onFailure: (error: unknown) => void) {
+    this.#sink = sink;
+    this.#onFailure = onFailure;
+  }
+
+  /** Why nothing can be written any more, if it is so. */
+  get failure(): { readonly error: unknown } | undefined {
+    return this.#failure;
+  }
+
+  /**
+   * Adds a result.
+   *
+   * @returns A promise where the next one has to wait.
+   * @throws {TypeError} If JSON cannot carry it unchanged.
+   */
+  add(value: unknown): Promise<void> | undefined {
+    const waiting = this.#waiting;
+    try {
+      // JSON has no undefined, which is what a method gives that gives nothing.
+      json.encodeInto(value === undefined ? null : value, waiting);
+    } catch (error) {
+      throw resultError(error);
+    }
+    waiting.reserve(1);
+    waiting.bytes[waiting.length++] = NEWLINE;
+    this.#writing ??= this.#write();
+    return waiting.length < MAX_WAITING ? undefined : this.#writing;
+  }
+
+  /** Settles when all that was added is written, or nothing can be. */
+  async end(): Promise<void> {
+    await this.#writing;
+  }
+
+  /** Writes what waits, until nothing does. Never rejects. */
+  async #write(): Promise<void> {
+    // What comes at the same time goes with it.
+    await undefined;
+    try {
+      while (this.#waiting.length > 0) {
+        const full = this.#waiting;
+        this.#waiting = this.#spare;
+        await this.#writeAll(full.bytes.subarray(0, full.length));
+        full.length = 0;
+        this.#spare = full.bytes.length > MAX_KEPT
+          ? new ByteBuffer(MAX_WAITING)
+          : full;
+      }
+    } catch (error) {
+      this.#failure = { error };
+      this.#onFailure(error);
+    }
+    // After a failure there is none again.
+    if (this.#failure === undefined) this.#writing = undefined;
+  }
+
+  async #writeAll(bytes: Uint8Array): Promise<void> {
+    for (let start = 0; start < bytes.length;) {
+      start += await this.#sink.write(bytes.subarray(start));
+    }
+  }
+}
+
+/** What is told of a result that JSON cannot carry. */
+function resultError(error: unknown): TypeError {
+  const text = error instanceof Error ? error.message : String(error);
+  const reason = text.replace(/^Cannot encode a message: /, "");
+  return new TypeError(`Cannot write the result as JSON: ${reason}`, {
+    cause: error,
+  });
+}
+
+/** A line without a result. */
+export interface Failure {
+  readonly line: number;
+  /** What it said, or how it began, where it is no JSON. */
+  readonly text?: string;
+  /** What it says otherwise. */
+  readonly item?: unknown;
+  readonly error: unknown;
+  /** How often it was given to a worker that may have begun it. */
+  readonly runs: number;
+}
+
+/** A failure as a line of JSON. */
+export function failureJson(failure: Failure): string {
+  const { line, text, item, error, runs } = failure;
+  const what = text === undefined ? { item } : { text };
+  return JSON.stringify({ line, ...what, error: partsOf(error), runs });
+}
+
+/** A failure as a line for people. */
+export function failureLine({ line, error, runs }: Failure): string {
+  const { name, message } = partsOf(error);
+  const often = runs > 1 ? ` (run ${runs} times)` : "";
+  return messageOf(`line ${line}: ${name}: ${message}${often}`);
+}
+
+function partsOf(error: unknown): { name: string; message: string } {
+  if (error instanceof Error) {
+    return { name: String(error.name), message: String(error.message) };
+  }
+  return { name: typeof error, message: String(error) };
+}
+
+/** The file that failures are written to. */
+export class FailureFile implements Disposable {
+  readonly #path: string;
+  readonly #file: Deno.FsFile;
+  readonly #encoder = new TextEncoder();
+
+  private constructor(path: string, file: Deno.FsFile) {
+    this.#path = path;
+    this.#file = file;
+  }
+
+  /**
+   * Opens it; what was in it is gone.
+   *
+   * @throws {Error} If it cannot be written, or not without asking a person.
+   */
+  static async open(path: string): Promise<FailureFile> {
+    const { state } = Deno.permissions.querySync({ name: "write", path });
+    if (state !== "granted") {
+      throw new Deno.errors.NotCapable(
+        `${describe(path)}: run it again with --allow-write=${path}`,
+      );
+    }
+    try {
+      const options = { write: true, create: true, truncate: true };
+      return new FailureFile(path, await Deno.open(path, options));
+    } catch (cause) {
+      throw new Error(`${describe(path)}: ${messageOf(cause)}`, { cause });
+    }
+  }
+
+  /** Writes one, before anything else is done: nothing piles up. */
+  add(failure: Failure): void {
+    const bytes = this.#encoder.encode(`${failureJson(failure)}\n`);
+    try {
+      for (let start = 0; start < bytes.length;) {
+        start += this.#file.writeSync(bytes.subarray(start));
+      }
+    } catch (cause) {
+      throw new Error(`${describe(this.#path)}: ${messageOf(cause)}`, {
+        cause,
+      });
+    }
+  }
+
+  [Symbol.dispose](): void {
+    this.#file.close();
+  }
+}
+
+/** What is attempted, for errors. */
+function describe(path: string): string {
+  return `--errors ${JSON.stringify(path)} cannot be written`;
+}
