@@ -59,8 +59,9 @@ export class PoolWorker implements Pending {
   readonly #events: WorkerEvents;
   readonly #peer: Peer;
   #tasks: Task[] = [];
-  /** The first task that nothing is known of. */
+  /** The first task that nothing is known of, and the first that it has no more. */
   #next = 0;
+  #end = 0;
   /** The number of the batch; of a single call there is none. */
   #id: number | undefined;
   #since = 0;
@@ -88,7 +89,7 @@ export class PoolWorker implements Pending {
 
   /** Tasks in hand. */
   get inFlight(): number {
-    return this.#tasks.length - this.#next;
+    return this.#end - this.#next;
   }
 
   /** Whether it has nothing in hand. */
@@ -110,6 +111,7 @@ export class PoolWorker implements Pending {
   run(tasks: Task[]): void {
     this.#tasks = tasks;
     this.#next = 0;
+    this.#end = tasks.length;
     this.#id = undefined;
     this.#since = performance.now();
     this.given += tasks.length;
@@ -175,13 +177,11 @@ export class PoolWorker implements Pending {
     this.#onReport();
   }
 
-  onRecalled(): void {
-    const rest = this.#tasks.slice(this.#next);
-    for (const task of rest) task.runs--;
-    this.given -= rest.length;
-    this.#events.onReturned(rest);
-    this.#finish(this.#next);
-    this.#events.onReport();
+  onRecalled(begun: number): void {
+    if (begun < this.#next || begun >= this.#end) {
+      throw this.#outOfPlace();
+    }
+    this.#return(begun);
   }
 
   onValue(): void {
@@ -196,12 +196,12 @@ export class PoolWorker implements Pending {
   refuse(error: unknown): void {
     const tasks = this.#tasks;
     if (tasks.length === 1) this.onError(error);
-    else this.onRecalled();
+    else this.#return(0);
   }
 
   fail(error: unknown): void {
     this.#isEnded = true;
-    const rest = this.#tasks.slice(this.#next);
+    const rest = this.#tasks.slice(this.#next, this.#end);
     this.#settle();
     if (rest.length > 0) this.#events.onLost(rest, error);
   }
@@ -241,15 +241,27 @@ export class PoolWorker implements Pending {
     );
   }
 
+  /** Gives back the tasks from one on, which were not begun. */
+  #return(from: number): void {
+    const rest = this.#tasks.slice(from);
+    for (const task of rest) task.runs--;
+    this.given -= rest.length;
+    this.#events.onReturned(rest);
+    this.#end = from;
+    if (this.inFlight === 0) this.#finish();
+    this.#events.onReport();
+  }
+
   #onReport(): void {
     if (this.inFlight > 0) this.#watch();
-    else this.#finish(this.#tasks.length);
+    else this.#finish();
     this.#events.onReport();
   }
 
   /** The batch is through. */
-  #finish(count: number): void {
+  #finish(): void {
     const [{ job: { method } }] = this.#tasks as [Task];
+    const count = this.#end;
     this.#settle();
     const ms = performance.now() - this.#since;
     this.#events.onIdle(this, method, count, ms);
@@ -263,7 +275,7 @@ export class PoolWorker implements Pending {
     this.#id = undefined;
     this.#isCancelled = false;
     this.#tasks = [];
-    this.#next = 0;
+    this.#next = this.#end = 0;
   }
 
   /** The next task may run so long from now on. */

@@ -51,8 +51,8 @@ export interface Pending {
   onItems(values: unknown[]): void;
   /** The call gives many values. */
   onStream(): void;
-  /** What is left of a batch was not begun. */
-  onRecalled(): void;
+  /** Only so many calls of a batch were begun, and no others will be. */
+  onRecalled(begun: number): void;
   /** It could not be sent. */
   refuse(error: unknown): void;
   /** There will be no answer. */
@@ -113,20 +113,18 @@ class PendingCall implements Pending, StreamCall {
   }
 
   onItems(values: unknown[]): void {
-    if (this.#stream === undefined) return this.onRecalled();
+    if (this.#stream === undefined) throw this.#outOfPlace();
     this.#stream.onItems(values);
   }
 
   onStream(): void {
-    if (this.#stream !== undefined) return this.onRecalled();
+    if (this.#stream !== undefined) throw this.#outOfPlace();
     this.#stream = new RemoteStream(this, this.#limits.readAhead);
     this.#resolve(this.#stream);
   }
 
   onRecalled(): void {
-    throw new ProtocolError(
-      `Cannot take an answer to the call of ${this.label}: it is out of place`,
-    );
+    throw this.#outOfPlace();
   }
 
   refuse(error: unknown): void {
@@ -160,6 +158,12 @@ class PendingCall implements Pending, StreamCall {
         `The call of ${this.label} did not end within ${this.#limits.timeout} ms`,
         "TimeoutError",
       ),
+    );
+  }
+
+  #outOfPlace(): ProtocolError {
+    return new ProtocolError(
+      `Cannot take an answer to the call of ${this.label}: it is out of place`,
     );
   }
 }
@@ -274,7 +278,7 @@ export class Caller {
       case TAG.stream:
         return pending.onStream();
       case TAG.recalled:
-        return pending.onRecalled();
+        return pending.onRecalled(message[2]);
     }
   }
 

@@ -29,14 +29,15 @@ export class Batch {
   /** What takes it back, where a method asks for it. */
   #controller: AbortController | undefined;
   #cancelled: { readonly reason: unknown } | undefined;
-  isBegun = false;
-  /** Whether no more calls of it are begun. */
-  isRecalled = false;
+  /** Calls of it that were begun, and how many are to be. */
+  begun = 0;
+  end: number;
 
   constructor(id: number, list: readonly unknown[][], invoke: Invoke) {
     this.id = id;
     this.list = list;
     this.invoke = invoke;
+    this.end = list.length;
   }
 
   get signal(): AbortSignal {
@@ -51,7 +52,7 @@ export class Batch {
   }
 
   cancel(reason: unknown): void {
-    this.isRecalled = true;
+    this.end = this.begun;
     this.#cancelled ??= { reason };
     this.#controller?.abort(reason);
   }
@@ -97,18 +98,18 @@ export class Lane {
     if (!this.#isRunning) this.#run();
   }
 
-  /** Begins no more calls of a batch, and tells of those that are done. */
+  /**
+   * Begins no more calls of a batch, and tells so at once: the call at work may
+   * take long, and others could do the rest now.
+   */
   recall(id: number): void {
     const batch = this.#batches.get(id);
-    if (batch === undefined || batch.isRecalled) return;
-    batch.isRecalled = true;
-    if (batch.isBegun) {
-      this.#report(id);
-      return;
-    }
-    // Its turn may be long in coming, and others could do it now.
+    if (batch === undefined || batch.begun === batch.end) return;
+    batch.end = batch.begun;
+    if (batch.begun > 0) this.#report(id);
+    this.#send([TAG.recalled, id, batch.begun]);
+    if (batch.begun > 0) return;
     this.#batches.delete(id);
-    this.#send([TAG.recalled, id]);
     this.#events.onDone(batch.list.length, false);
   }
 
@@ -124,6 +125,7 @@ export class Lane {
   /** Nobody can be told of anything any more. */
   end(reason: unknown): void {
     this.#isEnded = true;
+    clearTimeout(this.#timer);
     for (const batch of this.#batches.values()) {
       if (batch.isCancelled) continue;
       batch.cancel(reason);
@@ -146,12 +148,10 @@ export class Lane {
 
   async #runBatch(batch: Batch): Promise<void> {
     const { id, list } = batch;
-    batch.isBegun = true;
     let reported = performance.now();
-    let index = 0;
-    for (; index < list.length && !batch.isRecalled; index++) {
+    while (batch.begun < batch.end) {
       try {
-        const result = batch.invoke(list[index]!, batch);
+        const result = batch.invoke(list[batch.begun++]!, batch);
         let value = result;
         if (isThenable(result)) {
           this.#reportLater(id);
@@ -164,13 +164,10 @@ export class Lane {
       }
       if (performance.now() - reported < REPORT_INTERVAL) continue;
       await this.#report(id);
-      if (index < list.length - 1) await turn();
+      if (batch.begun < batch.end) await turn();
       reported = performance.now();
     }
     await this.#report(id);
-    if (index < list.length && !this.#isEnded) {
-      await this.#send([TAG.recalled, id]);
-    }
   }
 
   /** Tells what was done since the last time. */
@@ -185,7 +182,7 @@ export class Lane {
 
   /** Tells it although the call at work may take long. */
   #reportLater(id: number): void {
-    if (this.#values.length === 0) return;
+    if (this.#values.length === 0 || this.#isEnded) return;
     this.#timer ??= setTimeout(() => this.#report(id), REPORT_INTERVAL);
   }
 

@@ -18,7 +18,7 @@ export const TAG = {
    * `[tag, id, method, list of arguments]`: calls it with each, one after the other.
    * Every call of it is answered, in this order, by a value among items or by an
    * error of its own, also where there is no such method; unless `recalled` says
-   * that the rest was not begun.
+   * that it was not begun.
    */
   batch: 2,
   /** `[tag, method, arguments]`: calls a method and wants no answer. */
@@ -38,9 +38,12 @@ export const TAG = {
    * answered or not; a batch ends as after `recall`.
    */
   cancel: 9,
-  /** `[tag, id]`: begins no more calls of a batch, which ends with `recalled`. */
+  /** `[tag, id]`: begins no more calls of a batch. */
   recall: 10,
-  /** `[tag, id]`: the rest of a batch was not begun, if there is a rest. */
+  /**
+   * `[tag, id, begun]`: said at once, if there is a rest: only so many calls of the
+   * batch were begun, and no others will be. The batch ends with their answers.
+   */
   recalled: 11,
 } as const;
 
@@ -85,7 +88,7 @@ export type Message =
   | [tag: typeof TAG.pull, id: number, count: number]
   | [tag: typeof TAG.cancel, id: number, failure: Failure]
   | [tag: typeof TAG.recall, id: number]
-  | [tag: typeof TAG.recalled, id: number];
+  | [tag: typeof TAG.recalled, id: number, begun: number];
 
 /** Calls in one batch at most: more would share the cost of a message no better. */
 export const MAX_BATCH = 1024;
@@ -144,9 +147,15 @@ export function readMessage(message: unknown): Message {
         throw refusal(message, `it pulls ${show(message[2])} values`);
       }
       break;
+    case TAG.recalled:
+      checkLength(message, 3);
+      checkId(message);
+      if (!isWhole(message[2])) {
+        throw refusal(message, `${show(message[2])} is no count of calls`);
+      }
+      break;
     case TAG.stream:
     case TAG.recall:
-    case TAG.recalled:
       checkLength(message, 2);
       checkId(message);
       break;

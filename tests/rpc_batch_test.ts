@@ -51,8 +51,8 @@ class Outcomes implements Pending {
       thrown instanceof Error ? `${thrown.name}: ${thrown.message}` : [thrown],
     );
   }
-  onRecalled(): void {
-    this.#add("recalled");
+  onRecalled(begun: number): void {
+    this.#add(`recalled after ${begun}`);
   }
   refuse(error: unknown): void {
     this.#add("refused", String(error));
@@ -208,13 +208,15 @@ test("Caller.post() recalls the rest of a batch", async () => {
   const { id, outcomes } = run("work", [[1], [2], [3], [4]]);
   const other = run("work", [[5], [6]]);
   caller.post([TAG.recall, id]);
-  // What is done is told at once, what is at work when it is done.
-  assertEquals(await outcomes.until(1), [1]);
+  // What is done is told at once, and what others can do; what is at work is told
+  // when it is done.
+  assertEquals(await outcomes.until(2), [1, "recalled after 2"]);
+  caller.post([TAG.recall, id]);
   caller.post([TAG.recall, other.id]);
   // Nothing of it was begun, so it need not wait for its turn.
-  assertEquals(await other.outcomes.until(1), ["recalled"]);
+  assertEquals(await other.outcomes.until(1), ["recalled after 0"]);
   await api.open(2);
-  assertEquals(await outcomes.until(3), [1, 2, "recalled"]);
+  assertEquals(await outcomes.until(3), [1, "recalled after 2", 2]);
   assertEquals(await api.begun(), [1, 2]);
   const whole = run("work", [[7]]);
   caller.post([TAG.recall, whole.id]);
@@ -253,8 +255,12 @@ test("Caller.cancel() takes a batch back", async () => {
   await outcomes.until(1);
   caller.cancel(other.id, new RangeError("Enough"));
   caller.cancel(id, new RangeError("Enough"));
-  assertEquals(await outcomes.until(3), [1, "RangeError: Enough", "recalled"]);
-  assertEquals(await other.outcomes.until(1), ["recalled"]);
+  assertEquals(await outcomes.until(3), [
+    1,
+    "recalled after 2",
+    "RangeError: Enough",
+  ]);
+  assertEquals(await other.outcomes.until(1), ["recalled after 0"]);
   assertEquals(begun, [1, 2]);
   assertInstanceOf(reasons[0], RangeError);
   // One that hangs is not waited for either.

@@ -113,7 +113,7 @@ const FAULTS: [string, unknown[], string][] = [
     "1 more have come than were asked",
   ],
   ["a long stream", [[6, 1, 1]], 'a message "stream": it has 3 items'],
-  ["a recall of a call", [[11, 1]], "it is out of place"],
+  ["a recall of a call", [[11, 1, 0]], "it is out of place"],
   ["a pull of nothing", [[8, 1, 0]], "it pulls 0 values"],
   ["a pull of too many", [[8, 1, MAX_PULL + 1]], `pulls ${MAX_PULL + 1}`],
   ["a pull of text", [[8, 1, "1"]], 'it pulls "1" values'],
@@ -126,7 +126,9 @@ const FAULTS: [string, unknown[], string][] = [
   ["a cancel of no kind", [[9, 1, []]], "an array is no failure"],
   ["a cancel of no error", [[9, 1, [true, 7]]], "are not those of an error"],
   ["a short recall", [[10]], "it has 1 items"],
-  ["a long end of a recall", [[11, 1, 1]], "it has 3 items"],
+  ["a short end of a recall", [[11, 1]], "it has 2 items"],
+  ["a long end of a recall", [[11, 1, 1, 1]], "it has 4 items"],
+  ["an end of a recall of text", [[11, 1, "1"]], '"1" is no count of calls'],
 ];
 
 /** An error with so many causes, one in the other. */
@@ -188,7 +190,7 @@ test("expose() takes no notice of what is over", async () => {
   await raw.send([4, 1, "answer"]);
   assertEquals(await first, "answer");
   const late: unknown[] = [
-    ...[[4, 1, "again"], [5, 1, [false]], [6, 1], [7, 1, [1]], [11, 1]],
+    ...[[4, 1, "again"], [5, 1, [false]], [6, 1], [7, 1, [1]], [11, 1, 0]],
     ...[[8, 1, 5], [9, 1, [false, "x"]], [10, 1], [8, 99, 1], [10, 99]],
   ];
   for (const message of late) await raw.send(message);
