@@ -47,20 +47,40 @@ const MAX_UINT32 = 0xffff_ffff;
 /** The encoder at work, so that a getter that encodes cannot disturb it. */
 let active: Encoder | undefined;
 
+/**
+ * Containers that are compared one by one: to make a set costs more than all else
+ * about a small message.
+ */
+const MAX_FEW = 8;
+
+/** The few containers of the message at work, unless another is inside of it. */
+const few: unknown[] = new Array(MAX_FEW).fill(undefined);
+
 /** One message on its way into a buffer. */
 class Encoder {
   readonly target: ByteBuffer;
   /** The encoder that this one interrupted. */
   readonly outer: Encoder | undefined;
   readonly #root: unknown;
-  /** The containers met so far; not needed until one holds another. */
+  /** The containers met so far within the root, as long as they are few. */
+  readonly #few: unknown[];
+  #fewCount = 0;
+  /** All of them, once they are more. */
   #seen: Set<unknown> | undefined;
 
   constructor(root: unknown, target: ByteBuffer, outer: Encoder | undefined) {
     this.#root = root;
     this.target = target;
     this.outer = outer;
+    this.#few = outer === undefined ? few : [];
     this.#seen = undefined;
+  }
+
+  /** Lets go of the containers. */
+  end(): void {
+    for (let index = 0; index < this.#fewCount; index++) {
+      this.#few[index] = undefined;
+    }
   }
 
   write(value: unknown, depth: number): void {
@@ -301,8 +321,19 @@ class Encoder {
   /** Counts a container in; refuses one too deep or met before. */
   #enter(value: object, depth: number): void {
     if (depth === 0) return;
-    if (depth >= MAX_DEPTH) this.#refuse();
-    this.#seen ??= new Set([this.#root]);
+    if (depth >= MAX_DEPTH || value === this.#root) this.#refuse();
+    if (this.#seen === undefined) {
+      const count = this.#fewCount;
+      for (let index = 0; index < count; index++) {
+        if (this.#few[index] === value) this.#refuse();
+      }
+      if (count < MAX_FEW) {
+        this.#few[count] = value;
+        this.#fewCount = count + 1;
+        return;
+      }
+      this.#seen = new Set(this.#few);
+    }
     const size = this.#seen.size;
     this.#seen.add(value);
     if (this.#seen.size === size) this.#refuse();
@@ -499,13 +530,14 @@ export function encodeMsgpackInto(value: unknown, target: ByteBuffer): void {
       );
     }
   }
-  active = new Encoder(value, target, outer);
+  const encoder = active = new Encoder(value, target, outer);
   try {
-    active.write(value, 0);
+    encoder.write(value, 0);
   } catch (error) {
     target.length = start;
     throw error;
   } finally {
+    encoder.end();
     active = outer;
   }
 }

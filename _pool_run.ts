@@ -11,29 +11,27 @@ import { dropSettled, type Job, type Source, Task } from "./_pool_task.ts";
 import { AbortGroups, Deque, MAX_TIMER } from "./_waiting.ts";
 
 class RunTask extends Task {
-  readonly #resolve: (value: unknown) => void;
-  readonly #reject: (error: unknown) => void;
+  readonly #settle: PromiseWithResolvers<unknown>;
   /** Lets go of the signal and the timer. */
   release: (() => void) | undefined;
 
   constructor(
     job: Job,
     args: unknown[],
-    { resolve, reject }: Omit<PromiseWithResolvers<unknown>, "promise">,
+    settle: PromiseWithResolvers<unknown>,
   ) {
     super(job, args, performance.now());
-    this.#resolve = resolve;
-    this.#reject = reject;
+    this.#settle = settle;
   }
 
   protected override onFulfilled(value: unknown): void {
     this.release?.();
-    this.#resolve(value);
+    this.#settle.resolve(value);
   }
 
   protected override onRejected(error: unknown): void {
     this.release?.();
-    this.#reject(error);
+    this.#settle.reject(error);
   }
 }
 
@@ -60,7 +58,7 @@ export class RunQueue implements Source {
     waitTimeout: number,
   ): Promise<unknown> {
     if (signal?.aborted) return Promise.reject(signal.reason);
-    const { promise, ...settle } = Promise.withResolvers<unknown>();
+    const settle = Promise.withResolvers<unknown>();
     const isShared = signal === undefined && job.retryOn === undefined;
     const task = new RunTask(isShared ? this.#share(job) : job, args, settle);
     this.#watch(task, signal, waitTimeout);
@@ -70,7 +68,7 @@ export class RunQueue implements Source {
       this.#isListed = true;
       this.#core.begin(this);
     }
-    return promise;
+    return settle.promise;
   }
 
   get waiting(): number {

@@ -74,8 +74,7 @@ class PendingCall implements Pending, StreamCall {
   readonly #caller: Caller;
   readonly #method: MethodKey;
   readonly #limits: CallLimits;
-  readonly #resolve: (value: unknown) => void;
-  readonly #reject: (error: unknown) => void;
+  readonly #settle: PromiseWithResolvers<unknown>;
   /** The numbers of the functions that can be called back meanwhile. */
   callbacks: number[] | undefined;
   /** What takes it back. */
@@ -88,14 +87,13 @@ class PendingCall implements Pending, StreamCall {
     id: number,
     method: MethodKey,
     limits: CallLimits,
-    { resolve, reject }: Omit<PromiseWithResolvers<unknown>, "promise">,
+    settle: PromiseWithResolvers<unknown>,
   ) {
     this.#caller = caller;
     this.id = id;
     this.#method = method;
     this.#limits = limits;
-    this.#resolve = resolve;
-    this.#reject = reject;
+    this.#settle = settle;
   }
 
   get label(): string {
@@ -104,7 +102,7 @@ class PendingCall implements Pending, StreamCall {
 
   onValue(value: unknown): void {
     this.#caller.release(this);
-    if (this.#stream === undefined) this.#resolve(value);
+    if (this.#stream === undefined) this.#settle.resolve(value);
     else this.#stream.onReturn(value);
   }
 
@@ -120,7 +118,7 @@ class PendingCall implements Pending, StreamCall {
   onStream(): void {
     if (this.#stream !== undefined) throw this.#outOfPlace();
     this.#stream = new RemoteStream(this, this.#limits.readAhead);
-    this.#resolve(this.#stream);
+    this.#settle.resolve(this.#stream);
   }
 
   onRecalled(): void {
@@ -133,7 +131,7 @@ class PendingCall implements Pending, StreamCall {
 
   fail(error: unknown): void {
     this.#caller.release(this);
-    if (this.#stream === undefined) this.#reject(error);
+    if (this.#stream === undefined) this.#settle.reject(error);
     else this.#stream.onThrow(error);
   }
 
@@ -209,7 +207,7 @@ export class Caller {
     if (this.#end !== undefined) {
       return Promise.reject(endError(this.#end.error, labelOf(method)));
     }
-    const { promise, ...settle } = Promise.withResolvers<unknown>();
+    const settle = Promise.withResolvers<unknown>();
     const call = new PendingCall(this, ++this.#lastId, method, limits, settle);
     this.#pending.set(call.id, call);
     this.#watch(call, signals, limits.timeout);
@@ -219,7 +217,7 @@ export class Caller {
       const places = this.#places(call, placed);
       this.post([TAG.call, call.id, method, rest, places]);
     }
-    return promise;
+    return settle.promise;
   }
 
   /**

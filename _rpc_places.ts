@@ -39,9 +39,11 @@ export function findPlaced(args: readonly unknown[]): Placed[] | undefined {
       (found ??= []).push({ index, property: null, value: arg });
     } else if (typeof arg === "object" && arg !== null) {
       if (isPlain(arg)) {
-        for (const property of Object.keys(arg)) {
+        // Every call comes by here, and a list of the keys would be garbage.
+        for (const property in arg) {
           const value = arg[property];
-          if (isPlaced(value)) (found ??= []).push({ index, property, value });
+          if (!isPlaced(value) || !Object.hasOwn(arg, property)) continue;
+          (found ??= []).push({ index, property, value });
         }
       } else if (arg instanceof AbortSignal) {
         (found ??= []).push({ index, property: null, value: arg });
