@@ -9,6 +9,8 @@
 
 import {
   type Command,
+  type EndSignal,
+  EndSignals,
   messageOf,
   printError,
   printLine,
@@ -123,7 +125,13 @@ function readCompareOptions(args: readonly string[]): CompareOptions | "help" {
 export async function compareTransports(
   { size, svg, effort }: CompareOptions,
 ): Promise<number> {
-  using stop = new StopSignals();
+  using signals = new EndSignals();
+  const abort = new AbortController();
+  let stopped: EndSignal | undefined;
+  signals.first.then((signal) => {
+    stopped = signal;
+    abort.abort(new DOMException(`Got ${signal.name}`, "AbortError"));
+  });
   let file: ChartFile | undefined;
   try {
     // Before all else: nobody waits for a chart that has nowhere to go.
@@ -131,12 +139,12 @@ export async function compareTransports(
     printError("measuring, which takes some seconds");
     const outcomes = await measureAll({
       size,
-      signal: stop.signal,
+      signal: abort.signal,
       ...(effort === undefined ? {} : { effort }),
     });
     return await report(size, outcomes, file);
   } catch (error) {
-    if (stop.code !== undefined) return stop.code;
+    if (stopped !== undefined) return stopped.code;
     printError(`error: ${messageOf(error)}`);
     return 1;
   } finally {
@@ -301,40 +309,6 @@ function doubtOf(best: Candidate, others: readonly Candidate[]): string {
   return isThread
     ? `${doubt}; ${other.transport} has a process, there and back ${time}.`
     : `${doubt}; ${other.transport} starts one, there and back ${time}.`;
-}
-
-/** Ends the measuring at a signal, in good order; a second one ends the program. */
-class StopSignals implements Disposable {
-  readonly #abort = new AbortController();
-  readonly #listeners: (readonly [Deno.Signal, () => void])[] = [];
-  /** The exit code, once there was a signal. */
-  code: number | undefined;
-
-  constructor() {
-    const signals: readonly (readonly [Deno.Signal, number])[] =
-      Deno.build.os === "windows"
-        ? [["SIGINT", 130]]
-        : [["SIGINT", 130], ["SIGTERM", 143]];
-    for (const [signal, code] of signals) {
-      const onSignal = () => {
-        if (this.code !== undefined) Deno.exit(code);
-        this.code = code;
-        this.#abort.abort(new DOMException(`Got ${signal}`, "AbortError"));
-      };
-      Deno.addSignalListener(signal, onSignal);
-      this.#listeners.push([signal, onSignal]);
-    }
-  }
-
-  get signal(): AbortSignal {
-    return this.#abort.signal;
-  }
-
-  [Symbol.dispose](): void {
-    for (const [signal, onSignal] of this.#listeners) {
-      Deno.removeSignalListener(signal, onSignal);
-    }
-  }
 }
 
 /**
