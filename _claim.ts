@@ -1,14 +1,20 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
+ * What calls ask of the duplex below them, without knowing which it is.
+ *
  * Where the far side of a duplex may change while it is open, as that of a queue
- * does whose worker is replaced, calls ask it not to: an answer could come from
- * one who never heard the question, and a call must not be made twice unasked.
+ * does whose worker is replaced, they ask it not to: an answer could come from one
+ * who never heard the question, and a call must not be made twice unasked. Where
+ * one says goodbye by itself, as a worker thread's end does, they ask it to leave
+ * that to them.
  *
  * @module
  */
 
 const claims = new WeakMap<object, () => void>();
+
+const servers = new WeakMap<object, () => void>();
 
 /**
  * Says how a duplex keeps to the far side that it has.
@@ -24,4 +30,20 @@ export function onClaim(duplex: object, claim: () => void): void {
 /** Has a duplex keep to the far side that it has. */
 export function claim(duplex: object): void {
   claims.get(duplex)?.();
+}
+
+/**
+ * Says how a duplex that says goodbye by itself leaves that to whoever answers
+ * calls, since some may be under way.
+ *
+ * @param duplex The duplex.
+ * @param leave Called when methods are exposed over it.
+ */
+export function onServe(duplex: object, leave: () => void): void {
+  servers.set(duplex, leave);
+}
+
+/** Says goodbye from now on, once there is nothing to answer any more. */
+export function serveCalls(duplex: object): void {
+  servers.get(duplex)?.();
 }

@@ -21,7 +21,7 @@ import { GONE, type ThreadScope } from "./_thread_scope.ts";
 export function parentEnd(
   { port, evaluated, memory }: ThreadScope,
   close: () => Promise<void>,
-): PortEnd {
+): PortEnd & { leaveGoodbye(): void } {
   watchMemory(memory);
   let asked = false;
   // What waited for the duplex gets a turn to hear of its end, since the parent
@@ -31,6 +31,10 @@ export function parentEnd(
     return Promise.resolve();
   };
   return {
+    /** Somebody else closes the duplex. */
+    leaveGoodbye(): void {
+      asked = true;
+    },
     /** The parent has said goodbye; what the script has to say still goes. */
     hold(held: boolean): void {
       if (!held || asked) return;

@@ -6,6 +6,7 @@
  * @module
  */
 
+import { onServe } from "./_claim.ts";
 import type { Accounts } from "./_credit.ts";
 import type { SessionOptions } from "./_hello.ts";
 import { parentEnd } from "./_parent_thread.ts";
@@ -104,6 +105,7 @@ export async function openParent(
   const { window, windowMessages } = own;
   const inbox = new LeasedInbox(window, windowMessages, deliveries, counts);
   const session = new QueueParent(wire, own, { inbox, outbox }, deliveries);
+  onServe(session, () => end.leaveGoodbye());
   // Message 0 is what the link itself has to say.
   port.postMessage([0, [counts.memory, []]], []);
   await session.open();

@@ -101,8 +101,8 @@ export class Callee {
   constructor(end: CalleeEnd) {
     this.#end = end;
     this.#lane = new Lane(end.postInTurn, {
-      onCancelled: (count) => this.#onCancelled(count),
-      onDone: (count, isCancelled) => this.#done(count, isCancelled),
+      onCancelled: () => this.#onCancelled(),
+      onDone: (isCancelled) => this.#done(isCancelled),
     });
   }
 
@@ -140,7 +140,7 @@ export class Callee {
         const reason = thrownFrom(message[2]);
         const running = this.#running.get(message[1]);
         if (running !== undefined) return this.#cancel(running, reason);
-        if (this.#promised.delete(message[1])) return this.#onCancelled(1);
+        if (this.#promised.delete(message[1])) return this.#onCancelled();
         return this.#lane.cancel(message[1], reason);
       }
       case TAG.recall:
@@ -190,7 +190,7 @@ export class Callee {
   ): void {
     this.#checkId(id);
     if (key === DESCRIBE) return void this.#describe(id);
-    const method = this.#find(key, 1);
+    const method = this.#find(key);
     if (method === undefined) return this.#postMissing(id, key, 1);
     this.#count++;
     let running: Running | undefined;
@@ -220,9 +220,10 @@ export class Callee {
 
   #onBatch(id: number, name: string, list: unknown[][]): void {
     this.#checkId(id);
-    const method = this.#find(name, list.length);
+    const method = this.#find(name);
     if (method === undefined) return this.#postMissing(id, name, list.length);
-    this.#count += list.length;
+    // One after the other, so that one is under way.
+    this.#count++;
     this.#lane.add(
       new Batch(id, list, (args, batch) => {
         const result = invoke(method, args, batch);
@@ -237,7 +238,7 @@ export class Callee {
     const exposed = this.#exposed;
     const method = exposed?.methods.get(name);
     if (method === undefined || this.#count >= exposed!.maxCalls) {
-      const error = this.#missing(name, 1);
+      const error = this.#missing(name);
       return exposed?.onError(error, name);
     }
     this.#count++;
@@ -252,7 +253,7 @@ export class Callee {
       exposed!.onError(error, name);
     } finally {
       this.#notices.delete(running);
-      this.#done(1, false);
+      this.#done(false);
     }
   }
 
@@ -270,9 +271,9 @@ export class Callee {
     return this.#exposed?.maxCalls ?? DEFAULT_MAX_CALLS;
   }
 
-  /** The method that a key stands for, if it can be called so many times. */
-  #find(key: MethodKey, count: number): Method | undefined {
-    if (this.#count + count > this.#maxCalls) return undefined;
+  /** The method that a key stands for, if it can be called now. */
+  #find(key: MethodKey): Method | undefined {
+    if (this.#count >= this.#maxCalls) return undefined;
     if (typeof key === "string") return this.#exposed?.methods.get(key);
     const run = this.#end.callback(key);
     return run && { run, self: undefined, takesSignal: false };
@@ -280,14 +281,14 @@ export class Callee {
 
   /** Answers calls for which there is nothing to call. */
   #postMissing(id: number, key: MethodKey, count: number): void {
-    const failure = failureOf(this.#missing(key, count));
+    const failure = failureOf(this.#missing(key));
     for (let index = 0; index < count; index++) {
       this.#end.post([TAG.error, id, failure]);
     }
   }
 
   /** Why there is nothing to call. */
-  #missing(key: MethodKey, count: number): Error {
+  #missing(key: MethodKey): Error {
     const label = labelOf(key);
     const methods = this.#exposed?.methods;
     const isThere = typeof key === "number"
@@ -295,7 +296,7 @@ export class Callee {
       : methods?.has(key);
     if (isThere) {
       return new RangeError(
-        `Cannot call ${label}: ${this.#count} calls are under way, and with ${count} more there would be more than ${this.#maxCalls}; wait for some, or give "expose" a larger "maxCalls"`,
+        `Cannot call ${label}: ${this.#count} calls are under way, and there may be no more; wait for some, or give "expose" a larger "maxCalls"`,
       );
     }
     if (typeof key === "number") return callbackEnded();
@@ -325,7 +326,7 @@ export class Callee {
     // A call that was taken back; of others that is known where they end.
     if (isPromise && !this.#promised.delete(id)) {
       leave(() => iteratorOf(value));
-      return this.#done(1, true);
+      return this.#done(true);
     }
     if (failure === undefined) return this.#answer(id, value);
     this.#finish(id, [TAG.error, id, failureOf(failure.error)]);
@@ -351,7 +352,7 @@ export class Callee {
     const running = this.#running.get(id);
     if (running !== undefined) this.#release(id, running);
     if (!running?.isCancelled) this.#end.post(answer);
-    this.#done(1, running?.isCancelled === true);
+    this.#done(running?.isCancelled === true);
   }
 
   #release(id: number, running: Running): void {
@@ -362,7 +363,7 @@ export class Callee {
   #cancel(running: Running, reason: unknown): void {
     if (running.isCancelled) return;
     running.cancel(reason);
-    this.#onCancelled(1);
+    this.#onCancelled();
   }
 
   /** Answers a call with many values. */
@@ -383,17 +384,22 @@ export class Callee {
     if (this.#isDrained) producer.drain();
     producer.run().then(() => {
       this.#release(id, running);
-      this.#done(1, running.isCancelled);
+      this.#done(running.isCancelled);
     });
   }
 
   #fill(running: Running, args: unknown[], places: Place[]): void {
     fillPlaces(args, places, (kind, id) => {
       if (kind === PLACE.signal) return running.signal;
-      return (...given: unknown[]) =>
-        running.isDone || running.isCancelled
+      return (...given: unknown[]) => {
+        const called = running.isDone || running.isCancelled
           ? Promise.reject(callbackEnded())
           : this.#end.callBack(id, given);
+        // Who only tells of progress does not wait for it, and must not end with
+        // the one who is told.
+        called.catch(() => {});
+        return called;
+      };
     });
   }
 
@@ -406,18 +412,18 @@ export class Callee {
       methods: [...this.#exposed?.methods.keys() ?? []],
       memory: used_heap_size + external_memory,
     }]);
-    this.#done(1, false);
+    this.#done(false);
   }
 
   /** Nobody waits any more for so many of the calls under way. */
-  #onCancelled(count: number): void {
+  #onCancelled(count = 1): void {
     this.#cancelled += count;
     this.#checkIdle();
   }
 
-  #done(count: number, isCancelled: boolean): void {
-    this.#count -= count;
-    if (isCancelled) this.#cancelled -= count;
+  #done(isCancelled: boolean): void {
+    this.#count--;
+    if (isCancelled) this.#cancelled--;
     this.#checkIdle();
   }
 
@@ -443,12 +449,21 @@ export class Callee {
   ): Promise<void> {
     const producer = this.#running.get(id)?.producer;
     producer?.stop();
+    if (
+      producer === undefined && values.length === 1 && values[0] === undefined
+    ) {
+      await this.#end.postInTurn([TAG.value, id]);
+      return;
+    }
     if (values.length === 1) {
       await this.#postError(id, resultError(error, 2));
       return;
     }
     for (const value of values) {
-      await this.#end.postInTurn([TAG.items, id, [value]]);
+      await this.#end.postInTurn(
+        // JSON has nothing to stand for it in an array.
+        value === undefined ? [TAG.value, id] : [TAG.items, id, [value]],
+      );
     }
   }
 }

@@ -11,6 +11,7 @@
 import { ClosedError, PeerExitError, ProtocolError } from "./_errors.ts";
 import { failureOf, lesserFailure, thrownFrom } from "./_rpc_errors.ts";
 import {
+  DESCRIBE,
   MAX_PLACES,
   type Message,
   type MethodKey,
@@ -43,7 +44,7 @@ export interface CallLimits {
 export interface Pending {
   /** Names it in errors. */
   readonly label: string;
-  /** The call gave a value, the last of a stream. */
+  /** The call gave a value, the last of a stream; or the next one of a batch did. */
   onValue(value: unknown): void;
   /** The call threw, or the next one of a batch. */
   onError(thrown: unknown): void;
@@ -64,6 +65,7 @@ const MAX_NAME = 100;
 
 /** How a method is called in errors. */
 export function labelOf(method: MethodKey): string {
+  if (method === DESCRIBE) return "the description of what is exposed";
   if (typeof method !== "string") return "a callback";
   return JSON.stringify(method.slice(0, MAX_NAME));
 }
@@ -81,6 +83,7 @@ class PendingCall implements Pending, StreamCall {
   signals: AbortSignal[] | undefined;
   timer: ReturnType<typeof setTimeout> | undefined;
   #stream: RemoteStream | undefined;
+  #isLate = false;
 
   constructor(
     caller: Caller,
@@ -151,6 +154,12 @@ class PendingCall implements Pending, StreamCall {
   }
 
   onTimeout(): void {
+    // Where this thread was busy the answer may be there, and is read first.
+    if (!this.#isLate) {
+      this.#isLate = true;
+      this.timer = setTimeout(() => this.onTimeout(), 0);
+      return;
+    }
     this.abort(
       new DOMException(
         `The call of ${this.label} did not end within ${this.#limits.timeout} ms`,

@@ -145,11 +145,15 @@ export function lesserFailure(failure: Failure): Failure | undefined {
   return lesser;
 }
 
-/** A failure without fields, and with text for what is no error. */
+/** A failure with those fields alone that every codec carries, and text for what is no error. */
 function plainFailure([isError, value]: Failure): Failure {
   if (!isError) return isPlainValue(value) ? [false, value] : bareValue(value);
-  const { fields: _fields, cause, errors, ...rest } = value as Told;
+  const { fields = {}, cause, errors, ...rest } = value as Told;
   const parts: Told = rest;
+  const plain = Object.entries(fields).filter(([, field]) =>
+    isPlainValue(field) && String(field).length <= MAX_BARE_MESSAGE
+  );
+  if (plain.length > 0) parts.fields = Object.fromEntries(plain);
   if (cause !== undefined) parts.cause = plainFailure(cause);
   if (errors !== undefined) parts.errors = errors.map(plainFailure);
   return [true, parts];

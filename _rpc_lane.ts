@@ -26,7 +26,7 @@ export class Batch {
   readonly id: number;
   readonly list: readonly unknown[][];
   readonly invoke: Invoke;
-  /** What takes it back, where a method asks for it. */
+  /** What takes the call at work back, where its method asks for it. */
   #controller: AbortController | undefined;
   #cancelled: { readonly reason: unknown } | undefined;
   /** Calls of it that were begun, and how many are to be. */
@@ -51,6 +51,12 @@ export class Batch {
     return this.#cancelled !== undefined;
   }
 
+  /** The arguments of the next call, which has a signal of its own. */
+  begin(): unknown[] {
+    this.#controller = undefined;
+    return this.list[this.begun++]!;
+  }
+
   cancel(reason: unknown): void {
     this.end = this.begun;
     this.#cancelled ??= { reason };
@@ -60,10 +66,10 @@ export class Batch {
 
 /** What becomes of the calls of batches. */
 export interface LaneEvents {
-  /** Nobody waits any more for so many calls, which go on. */
-  onCancelled(count: number): void;
-  /** So many calls are done with; whether somebody waited for them. */
-  onDone(count: number, isCancelled: boolean): void;
+  /** Nobody waits any more for a batch, which goes on. */
+  onCancelled(): void;
+  /** A batch is done with; whether nobody waited for it any more. */
+  onDone(isCancelled: boolean): void;
 }
 
 /** The batches of one end. */
@@ -110,7 +116,7 @@ export class Lane {
     this.#send([TAG.recalled, id, batch.begun]);
     if (batch.begun > 0) return;
     this.#batches.delete(id);
-    this.#events.onDone(batch.list.length, false);
+    this.#events.onDone(false);
   }
 
   /** Takes a batch back, the call at work among it. */
@@ -119,7 +125,7 @@ export class Lane {
     const batch = this.#batches.get(id);
     if (batch === undefined || batch.isCancelled) return;
     batch.cancel(reason);
-    this.#events.onCancelled(batch.list.length);
+    this.#events.onCancelled();
   }
 
   /** Nobody can be told of anything any more. */
@@ -129,7 +135,7 @@ export class Lane {
     for (const batch of this.#batches.values()) {
       if (batch.isCancelled) continue;
       batch.cancel(reason);
-      this.#events.onCancelled(batch.list.length);
+      this.#events.onCancelled();
     }
   }
 
@@ -141,17 +147,17 @@ export class Lane {
       if (!this.#batches.has(batch.id)) continue;
       await this.#runBatch(batch);
       this.#batches.delete(batch.id);
-      this.#events.onDone(batch.list.length, batch.isCancelled);
+      this.#events.onDone(batch.isCancelled);
     }
     this.#isRunning = false;
   }
 
   async #runBatch(batch: Batch): Promise<void> {
-    const { id, list } = batch;
+    const { id } = batch;
     let reported = performance.now();
     while (batch.begun < batch.end) {
       try {
-        const result = batch.invoke(list[batch.begun++]!, batch);
+        const result = batch.invoke(batch.begin(), batch);
         let value = result;
         if (isThenable(result)) {
           this.#reportLater(id);

@@ -23,7 +23,7 @@ export const TAG = {
   batch: 2,
   /** `[tag, method, arguments]`: calls a method and wants no answer. */
   notice: 3,
-  /** `[tag, id, value?]`: what a call gave. */
+  /** `[tag, id, value?]`: what a call gave, or the next one of a batch. */
   value: 4,
   /** `[tag, id, failure]`: what a call threw, or the next one of a batch. */
   error: 5,

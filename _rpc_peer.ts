@@ -12,6 +12,7 @@ import { claim } from "./_claim.ts";
 import { ClosedError, PeerExitError } from "./_errors.ts";
 import { Callee } from "./_rpc_callee.ts";
 import { Caller, labelOf, refusalOf } from "./_rpc_caller.ts";
+import { CallPromise } from "./_rpc_promise.ts";
 import { type Message, readMessage, TAG } from "./_rpc_messages.ts";
 import type { Duplex } from "./duplex.ts";
 
@@ -42,13 +43,15 @@ export class Peer {
       post,
       postInTurn: (message) => this.#post(message),
       callback: (id) => this.caller.callback(id),
-      callBack: (id, args) => this.caller.call(id, args, CALLBACK_LIMITS),
+      callBack: (id, args) =>
+        CallPromise.from(this.caller.call(id, args, CALLBACK_LIMITS)),
     });
     this.#read();
   }
 
   /** The peer of a duplex, whose messages it takes from now on. */
   static of(duplex: Duplex): Peer {
+    checkDuplex(duplex);
     let peer = peers.get(duplex);
     if (peer === undefined) {
       claim(duplex);
@@ -150,6 +153,20 @@ export class Peer {
       (reason) => this.callee.end(reason),
     );
   }
+}
+
+/** Refuses what is no duplex, which a program without types may well give. */
+function checkDuplex(duplex: Duplex): void {
+  if (
+    typeof duplex?.trySend === "function" &&
+    typeof duplex.tryReceive === "function"
+  ) return;
+  const what = duplex as unknown instanceof Promise
+    ? "a promise; await it first"
+    : String(duplex);
+  throw new TypeError(
+    `Cannot make calls as "duplex" must be a Duplex: current value is ${what}`,
+  );
 }
 
 function goodbye(): ClosedError {

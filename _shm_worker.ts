@@ -6,6 +6,7 @@
  * @module
  */
 
+import { onServe } from "./_claim.ts";
 import { PeerExitError, ProtocolError } from "./_errors.ts";
 import type { SessionOptions } from "./_hello.ts";
 import { parentEnd } from "./_parent_thread.ts";
@@ -46,6 +47,7 @@ export async function openParent(
       }),
   }, limits);
   const session: ShmSession = new ShmSession(wire, limits);
+  onServe(session, () => end.leaveGoodbye());
   await session.open();
   return session;
 }

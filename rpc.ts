@@ -31,6 +31,7 @@
  * @module
  */
 
+import { serveCalls } from "./_claim.ts";
 import { checkPositive } from "./_hello.ts";
 import { DEFAULT_MAX_CALLS, type Exposed, type Method } from "./_rpc_callee.ts";
 import type { CallLimits } from "./_rpc_caller.ts";
@@ -46,9 +47,9 @@ export { RemoteError, type RemoteErrorOptions } from "./_rpc_errors.ts";
 /** Options for {@linkcode expose}. */
 export interface ExposeOptions {
   /**
-   * Calls that may be under way at the same time, those of functions that go with
-   * calls among them. One more is answered with a `RangeError`. A peer cannot have more memory held, or more work begun, than
-   * that; a program rarely awaits so many at once.
+   * Calls that may be under way at the same time, calls of functions that came as
+   * arguments included. One more is answered with a `RangeError`. A peer cannot
+   * have more work begun than that; a program rarely awaits so many at once.
    *
    * @default {65536}
    */
@@ -58,7 +59,7 @@ export interface ExposeOptions {
    * {@linkcode notifier}), and of notifications that name no method. Without it
    * nobody learns of them.
    *
-   * @default {() => {}}
+   * @default {a function that does nothing}
    */
   onError?: (error: unknown, method: string) => void;
 }
@@ -71,8 +72,8 @@ export interface RemoteOptions {
    */
   signal?: AbortSignal;
   /**
-   * Milliseconds until a call has ended, the last value of a stream among it.
-   * After that it is taken back, with a "TimeoutError".
+   * Milliseconds that a call may take, a stream up to its last value. After that it
+   * is taken back, and rejects with a "TimeoutError".
    *
    * @default {Infinity}
    */
@@ -103,7 +104,7 @@ export type RemoteResult<Result> = 0 extends 1 & Awaited<Result>
     ? AsyncGenerator<Item, Last, void>
   : [Awaited<Result>] extends [AsyncIterable<infer Item>]
     ? AsyncGenerator<Item, void, void>
-  : [Awaited<Result>] extends [Generator<infer Item, infer Last>]
+  : [Awaited<Result>] extends [IteratorObject<infer Item, infer Last>]
     ? AsyncGenerator<Item, Last, void>
   : Promise<Awaited<Result>>;
 
@@ -195,7 +196,8 @@ export function withSignal<Args extends unknown[], Result>(
  * - A method that gives a generator, or anything that can be walked through with
  *   `for await`, is a stream: its caller takes the values as fast as it likes.
  * - A function among the arguments, or in an argument that is a plain object,
- *   calls back, until the call that brought it has ended. A signal there aborts
+ *   calls back, until the call that brought it has ended. It gives a promise,
+ *   which need not be awaited, nor its rejection be handled. A signal there aborts
  *   when the caller's does.
  * - What a method throws is thrown at the caller.
  * - Calls run at the same time; the duplex does not wait for one before it takes
@@ -310,6 +312,7 @@ function methodsOf(methods: object): Map<string, Method> {
 function serve(exposed: Exposed, duplex: Duplex): Promise<void> {
   const { callee, ended } = Peer.of(duplex);
   callee.expose(exposed);
+  serveCalls(duplex);
   return ended.then(() => callee.idle()).then(() => duplex.close())
     // A close after an abort of this side's does not tell of it.
     .then(() => duplex.closed);

@@ -350,17 +350,51 @@ test("remote() does not repeat a name of any length", async () => {
   await main.close();
 });
 
-test("Caller.batch() refuses more calls than maxCalls", async () => {
+test("Caller.batch() refuses a batch beyond maxCalls", async () => {
   const [main, worker] = duplexPair();
-  expose({ work: (n: number) => n }, worker, { maxCalls: 2 });
-  const outcomes = new Outcomes();
+  const gate = Promise.withResolvers<void>();
+  const methods = {
+    async work(n: number) {
+      await gate.promise;
+      return n;
+    },
+  };
+  expose(methods, worker, { maxCalls: 2 });
   const { caller } = Peer.of(main);
-  caller.batch("work", [[1], [2], [3]], outcomes);
-  for (const outcome of await outcomes.until(3)) {
+  // Of a batch one call is under way at a time, however many there are.
+  const fits = [new Outcomes(), new Outcomes()];
+  for (const outcomes of fits) {
+    caller.batch("work", [[1], [2], [3]], outcomes);
+  }
+  const refused = new Outcomes();
+  caller.batch("work", [[1], [2], [3]], refused);
+  for (const outcome of await refused.until(3)) {
     assertStringIncludes(outcome as string, 'a larger "maxCalls"');
   }
-  const fits = new Outcomes();
-  caller.batch("work", [[1], [2]], fits);
-  assertEquals(await fits.until(2), [1, 2]);
+  gate.resolve();
+  for (const outcomes of fits) {
+    assertEquals(await outcomes.until(3), [1, 2, 3]);
+  }
+  await main.close();
+});
+
+test("Caller.batch() gives each call a signal of its own", async () => {
+  const aborted: number[] = [];
+  const begun = Promise.withResolvers<void>();
+  const { main, run, caller } = batches({
+    work: withSignal((signal, n: number) => {
+      signal.addEventListener("abort", () => aborted.push(n));
+      if (n < 3) return n;
+      begun.resolve();
+      return new Promise<number>((_, reject) => {
+        signal.addEventListener("abort", () => reject(signal.reason));
+      });
+    }),
+  });
+  const { id, outcomes } = run("work", [[1], [2], [3]]);
+  await begun.promise;
+  caller.cancel(id, new RangeError("Enough"));
+  await outcomes.until(3);
+  assertEquals(aborted, [3]);
   await main.close();
 });

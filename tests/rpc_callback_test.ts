@@ -279,3 +279,48 @@ test("remote() takes back 10 000 calls with one listener", async () => {
   await main.close();
   await served;
 });
+
+test("expose() outlives callbacks that nobody awaits", async () => {
+  const ticked = Promise.withResolvers<void>();
+  let timer: ReturnType<typeof setInterval> | undefined;
+  const { main, api } = connect({
+    each(count: number, onItem: (n: number) => unknown) {
+      for (let n = 0; n < count; n++) onItem(n);
+      return count;
+    },
+    tick(onTick: (n: number) => unknown) {
+      let ticks = 0;
+      timer = setInterval(() => {
+        onTick(1);
+        if (++ticks === 3) ticked.resolve();
+      });
+      return "started";
+    },
+  });
+  // It throws here, and nobody there looks at what became of it.
+  const thrower = () => {
+    throw new RangeError("Enough");
+  };
+  assertEquals(await api.each(3, thrower), 3);
+  // The call that brought the function has ended.
+  assertEquals(await api.tick(() => {}), "started");
+  await ticked.promise;
+  clearInterval(timer);
+  await main.close();
+});
+
+test("expose() takes a stream that a callback gives", async () => {
+  const { main, api } = connect({
+    async sum(items: () => AsyncGenerator<number>) {
+      let sum = 0;
+      for await (const item of items()) sum += item;
+      return sum;
+    },
+  });
+  const sum = await api.sum(async function* () {
+    yield 1;
+    yield 2;
+  });
+  assertEquals(sum, 3);
+  await main.close();
+});

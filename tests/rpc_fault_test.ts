@@ -29,7 +29,7 @@ import { openShm } from "@duplex/ipc/shm";
 import { Peer } from "../_rpc_peer.ts";
 import { connect, test, withAbort } from "./_rpc_ends.ts";
 import type { Acts } from "./workers/_rpc_acts.ts";
-import { workerUrl } from "./workers/_processes.ts";
+import { RUN, workerUrl } from "./workers/_processes.ts";
 
 /** What a call rejects with whose method throws this. */
 async function crossed(
@@ -410,3 +410,33 @@ test("remote() rejects every call when a worker with shm ends", async () => {
   const main = await openShm(workerUrl("rpc_acts"));
   await dieWith(main, () => notifier<Acts>(main).exit(3));
 }, READ);
+
+test("remote() throws an error with the fields that can be sent", async () => {
+  const { main, api } = connect({
+    fail(): never {
+      throw Object.assign(new RangeError("Enough"), {
+        code: "E1",
+        status: 404,
+        response: () => 1,
+      });
+    },
+  });
+  const error = await assertRejects(() => api.fail(), RangeError, "Enough");
+  assertEquals({ ...error } as object, { code: "E1", status: 404 });
+  await main.close();
+});
+
+test(
+  "remote() takes an answer that came while this thread was busy",
+  async () => {
+    const main = await openPipe(workerUrl("rpc_acts"));
+    // The worker has been through it once, and answers at once.
+    await remote<Acts>(main).echo(6);
+    const answer = remote<Acts>(main, { timeout: 20 }).echo(7);
+    const end = performance.now() + 200;
+    while (performance.now() < end);
+    assertEquals(await answer, 7);
+    await main.close();
+  },
+  RUN,
+);

@@ -15,6 +15,7 @@ import { test } from "./workers/_processes.ts";
 interface Methods {
   square(n: number): number;
   divide(a: number, b: number): number;
+  thing(): unknown;
 }
 
 const PYTHON = "python3";
@@ -34,6 +35,8 @@ test("remote() calls methods in Python", async () => {
     "division by zero",
   );
   assertEquals(error.name, "ZeroDivisionError");
+  await assertRejects(() => api.thing(), RemoteError, "object");
+  assertEquals(await api.square(8), 64);
   const other = remote<{ cube(n: number): number }>(worker);
   await assertRejects(() => other.cube(1), TypeError, "no method 'cube'");
 }, { run: [PYTHON] });

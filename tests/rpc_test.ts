@@ -78,7 +78,13 @@ for (const [name, permissions, open] of OPENERS) {
       await assertRejects(() => waiting, RangeError, "Enough");
       assertEquals(await api.heard(), ["noted", "RangeError: Enough"]);
     });
-    await main.close();
+    await t.step("calls under way at the goodbye", async () => {
+      const begun = Promise.withResolvers<void>();
+      const late = api.late(() => begun.resolve());
+      await begun.promise;
+      await main.close();
+      assertEquals(await late, "late");
+    });
   }, permissions);
 }
 
@@ -98,6 +104,7 @@ test("remote() has the types of the methods", async () => {
     throw(): never {
       throw new RangeError("no");
     },
+    values: () => [1].values(),
     lines: () => new ReadableStream<string>({ start: (out) => out.close() }),
     visit: (_onItem: (item: Date) => unknown, _o?: { signal: AbortSignal }) =>
       true,
@@ -380,4 +387,24 @@ test("expose() finishes calls after a goodbye", async () => {
   await closing;
   await served;
   await assertRejects(() => api.wait(), ClosedError, 'the call of "wait"');
+});
+
+test("remote() refuses what is no duplex", async () => {
+  const [main] = duplexPair();
+  const wrong: [unknown, string][] = [
+    [Promise.resolve(main), "current value is a promise; await it first"],
+    [undefined, "current value is undefined"],
+    [5, "current value is 5"],
+  ];
+  for (const [value, text] of wrong) {
+    assertThrows(() => remote(value as Duplex), TypeError, text);
+    assertThrows(() => notifier(value as Duplex), TypeError, text);
+  }
+  const methods = { add: (a: number, b: number) => a + b };
+  await assertRejects(
+    () => expose(methods, Promise.resolve(5 as unknown as Duplex)),
+    TypeError,
+    "current value is 5",
+  );
+  main.abort();
 });

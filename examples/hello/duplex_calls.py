@@ -17,7 +17,8 @@ from __future__ import annotations
 
 import inspect
 import traceback
-from typing import Any, Callable, Mapping
+from typing import Any, Callable, Mapping, Tuple
+
 
 CALL, BATCH, NOTICE, VALUE, ERROR = 1, 2, 3, 4, 5
 ITEMS, PULL, CANCEL, RECALL = 7, 8, 9, 10
@@ -26,6 +27,9 @@ ITEMS, PULL, CANCEL, RECALL = 7, 8, 9, 10
 DESCRIBE = 0
 
 Methods = Mapping[str, Callable[..., Any]]
+
+#: Whether a call failed, and what it gave or the failure.
+Outcome = Tuple[bool, Any]
 
 
 def expose(methods: Methods, duplex: Any) -> None:
@@ -36,35 +40,47 @@ def expose(methods: Methods, duplex: Any) -> None:
             duplex.send([VALUE, rest[0], {"methods": list(methods)}])
         elif tag == CALL:
             number, name, args, *places = rest
-            answer, value = call(methods, name, args, *places)
-            duplex.send([answer, number, value])
+            answer(duplex, VALUE, number, call(methods, name, args, *places))
         elif tag == BATCH:
             number, name, calls = rest
             for args in calls:
-                answer, value = call(methods, name, args)
-                value = [value] if answer == VALUE else value
-                duplex.send([ITEMS if answer == VALUE else ERROR, number, value])
+                answer(duplex, ITEMS, number, call(methods, name, args))
         elif tag == NOTICE:
             call(methods, *rest)
         elif tag not in (PULL, CANCEL, RECALL):
             raise ValueError(f"There is no call to answer: {message!r}")
 
 
+def answer(duplex: Any, tag: int, number: int, outcome: Outcome) -> None:
+    """Sends what a call gave, or what it raised, or why that cannot be sent."""
+    failed, value = outcome
+    if failed:
+        duplex.send([ERROR, number, value])
+        return
+    try:
+        duplex.send([tag, number, [value] if tag == ITEMS else value])
+    except ValueError as error:
+        duplex.send([ERROR, number, failure(error)])
+
+
 def call(
     methods: Methods, name: Any, args: list[Any], places: Any = None
-) -> tuple[int, Any]:
-    """What to answer: a value, or a failure."""
+) -> Outcome:
+    """Whether it failed, and what it gave or the failure."""
     try:
         if places:
             raise TypeError("functions and signals are not called back here")
         if name not in methods:
             raise TypeError(f"there is no method {name!r} but {list(methods)}")
         result = methods[name](*args)
-        return VALUE, list(result) if inspect.isgenerator(result) else result
+        return False, list(result) if inspect.isgenerator(result) else result
     except Exception as error:
-        return ERROR, [True, {
-            "class": type(error).__name__,
-            "name": type(error).__name__,
-            "message": str(error),
-            "stack": traceback.format_exc(),
-        }]
+        return True, failure(error)
+
+
+def failure(error: Exception) -> list[Any]:
+    """What is sent for an error."""
+    name = type(error).__name__
+    stack = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    parts = {"class": name, "name": name, "message": str(error), "stack": stack}
+    return [True, parts]

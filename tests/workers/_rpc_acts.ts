@@ -44,6 +44,12 @@ export const ACTS = {
       });
     })
   ),
+  /** Answers only after it has called back, and other tasks have had their turn. */
+  async late(onBegin: () => unknown) {
+    onBegin();
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    return "late";
+  },
   note: (text: string) => heard.push(text),
   heard: () => heard,
   /** Says that it is there, and never ends. */
