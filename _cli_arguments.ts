@@ -231,6 +231,9 @@ function addItems(
 /** Characters of an error's text that are shown. */
 const MAX_SHOWN_LENGTH = 1000;
 
+/** What colours text in a terminal, as Deno's errors are even in a pipe. */
+const COLOR = new RegExp("\u001b\\[[\\d;]*m", "g");
+
 /**
  * The text of what was thrown, on one line: a peer may have chosen it, and must
  * neither begin a line nor colour a terminal.
@@ -242,10 +245,15 @@ export function messageOf(thrown: unknown): string {
   } catch {
     text = typeof thrown;
   }
-  return text.slice(0, MAX_SHOWN_LENGTH).replace(
+  return text.replace(COLOR, "").slice(0, MAX_SHOWN_LENGTH).replace(
     /\p{C}/gu,
     (char) => char === "\n" ? " " : `\\u{${char.codePointAt(0)!.toString(16)}}`,
   );
+}
+
+/** A number with a space between thousands, as in the README. */
+export function groupDigits(value: number): string {
+  return String(value).replace(/(?<!\.\d*)\B(?=(\d{3})+(?!\d))/g, " ");
 }
 
 /** Prints a line to standard output. */
@@ -261,11 +269,19 @@ export function printError(line: string): void {
 function write(stream: typeof Deno.stdout, line: string): void {
   const bytes = new TextEncoder().encode(`${line}\n`);
   try {
-    for (let start = 0; start < bytes.length;) {
-      start += stream.writeSync(bytes.subarray(start));
-    }
+    writeAllSync(stream, bytes);
   } catch {
     // Nobody reads it any more; the program goes on without.
+  }
+}
+
+/** Writes all bytes, in as many parts as it takes. */
+export function writeAllSync(
+  sink: { writeSync(bytes: Uint8Array): number },
+  bytes: Uint8Array,
+): void {
+  for (let start = 0; start < bytes.length;) {
+    start += sink.writeSync(bytes.subarray(start));
   }
 }
 

@@ -31,8 +31,10 @@ import {
   type Figures,
   measureAll,
   type Outcomes,
+  THREADS,
   type Transport,
 } from "./_cli_compare_measure.ts";
+import { OutputFile } from "./_cli_files.ts";
 
 /**
  * As `--size`: what a line of a log or a small object takes. With much less the
@@ -64,7 +66,8 @@ is with -A and --unstable-worker-options; otherwise Deno has to be given
   --unstable-worker-options
                         for queue and shm, which are Web Workers
   --allow-read          of this package, for them, unless it comes from JSR
-  --allow-run=deno      for pipe and the sockets, whose far side is a process
+  --allow-run=deno      (or Deno's path, which it tells) for pipe and the
+                        sockets, whose far side is a process
   --allow-net=127.0.0.1 for the tcp socket
   --allow-net, --allow-read=/tmp and --allow-write=/tmp
                         for the unix socket; in the place of /tmp the folder
@@ -144,7 +147,10 @@ export async function compareTransports(
     });
     return await report(size, outcomes, file);
   } catch (error) {
-    if (stopped !== undefined) return stopped.code;
+    if (stopped !== undefined) {
+      printError(`stopped by ${stopped.name}`);
+      return stopped.code;
+    }
     printError(`error: ${messageOf(error)}`);
     return 1;
   } finally {
@@ -192,9 +198,6 @@ const PREFERRED: readonly Transport[] = [
   "unix socket",
   "tcp socket",
 ];
-
-/** Transports whose workers are threads. */
-const THREADS: readonly Transport[] = ["queue", "shm"];
 
 /** Figures that differ by less differ from one run to the next as well. */
 const NOISE = 1.15;
@@ -316,72 +319,29 @@ function doubtOf(best: Candidate, others: readonly Candidate[]): string {
  * chart takes its place, and a new file goes if none does.
  */
 class ChartFile {
-  readonly #path: string;
-  readonly #file: Deno.FsFile;
+  readonly #file: OutputFile;
   #isUnused: boolean;
 
-  private constructor(path: string, file: Deno.FsFile, isNew: boolean) {
-    this.#path = path;
+  private constructor(file: OutputFile) {
     this.#file = file;
-    this.#isUnused = isNew;
+    this.#isUnused = file.isNew;
   }
 
   /** @throws {Error} If it cannot be written, or not without asking a person. */
   static async open(path: string): Promise<ChartFile> {
-    const { state } = Deno.permissions.querySync({ name: "write", path });
-    if (state !== "granted") {
-      throw new Deno.errors.NotCapable(
-        `${describe(path)}: run it again with --allow-write=${path}`,
-      );
-    }
-    try {
-      return await ChartFile.#open(path);
-    } catch (cause) {
-      throw new Error(`${describe(path)}: ${messageOf(cause)}`, { cause });
-    }
-  }
-
-  static async #open(path: string): Promise<ChartFile> {
-    const write = { write: true };
-    try {
-      const file = await Deno.open(path, { ...write, createNew: true });
-      return new ChartFile(path, file, true);
-    } catch (error) {
-      if (!(error instanceof Deno.errors.AlreadyExists)) throw error;
-      return new ChartFile(path, await Deno.open(path, write), false);
-    }
+    return new ChartFile(await OutputFile.open("svg", path));
   }
 
   /** Replaces what is in it. */
   async write(text: string): Promise<void> {
-    const bytes = new TextEncoder().encode(text);
-    try {
-      // What is no file cannot be made shorter.
-      if ((await this.#file.stat()).isFile) await this.#file.truncate();
-      for (let start = 0; start < bytes.length;) {
-        start += await this.#file.write(bytes.subarray(start));
-      }
-      this.#isUnused = false;
-    } catch (cause) {
-      throw new Error(`${describe(this.#path)}: ${messageOf(cause)}`, {
-        cause,
-      });
-    }
+    await this.#file.clear();
+    await this.#file.write(new TextEncoder().encode(text));
+    this.#isUnused = false;
   }
 
   /** Closes it, and removes it if it is new and nothing is in it. */
   async close(): Promise<void> {
-    this.#file.close();
-    if (!this.#isUnused) return;
-    try {
-      await Deno.remove(this.#path);
-    } catch {
-      // Somebody else has removed it.
-    }
+    this.#file[Symbol.dispose]();
+    if (this.#isUnused) await this.#file.remove();
   }
-}
-
-/** What is attempted, for errors. */
-function describe(path: string): string {
-  return `--svg ${JSON.stringify(path)} cannot be written`;
 }

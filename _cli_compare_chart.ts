@@ -7,7 +7,7 @@
  * @module
  */
 
-import { messageOf } from "./_cli_arguments.ts";
+import { groupDigits, messageOf } from "./_cli_arguments.ts";
 import {
   type Figures,
   type Outcome,
@@ -21,10 +21,9 @@ function round(value: number): number {
   return Number(value.toPrecision(2));
 }
 
-/** A number with a space between thousands, as in the README. */
+/** A number as people compare it. */
 export function formatNumber(value: number): string {
-  const [whole = "", ...rest] = String(round(value)).split(".");
-  return [whole.replace(/\B(?=(\d{3})+$)/g, " "), ...rest].join(".");
+  return groupDigits(round(value));
 }
 
 /** A time that is given in microseconds. */

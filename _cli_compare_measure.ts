@@ -30,6 +30,9 @@ export const TRANSPORTS = [
 /** A transport by its name. */
 export type Transport = typeof TRANSPORTS[number];
 
+/** Transports whose workers are threads. */
+export const THREADS: readonly Transport[] = ["queue", "shm"];
+
 /** What was measured of a transport. */
 export interface Figures {
   /** Microseconds that a message takes there and back. */
@@ -175,27 +178,31 @@ function temporaryFolder(): string {
 
 /** Why a transport cannot be measured here, if it cannot. */
 async function whyMissing(transport: Transport): Promise<string | undefined> {
-  if (transport === "queue" || transport === "shm") {
-    return whyNotHeld(...importPermissions()) ?? await whyNoFlag();
+  if (transport === "unix socket" && Deno.build.os === "windows") {
+    return "there is none on Windows";
   }
+  const missing = notHeld(neededFor(transport));
+  if (THREADS.includes(transport)) missing.push(...await missingFlags());
+  return missing.length > 0 ? `needs ${missing.join(" ")}` : undefined;
+}
+
+/** The permissions that a transport needs. */
+function neededFor(transport: Transport): Needed[] {
+  if (THREADS.includes(transport)) return importPermissions();
   const command = Deno.execPath();
   const run: Needed = [{ name: "run", command }, `--allow-run=${command}`];
-  if (transport === "pipe") return whyNotHeld(run);
+  if (transport === "pipe") return [run];
   if (transport === "tcp socket") {
-    return whyNotHeld(run, [
-      { name: "net", host: LOOPBACK },
-      `--allow-net=${LOOPBACK}`,
-    ]);
+    return [run, [{ name: "net", host: LOOPBACK }, `--allow-net=${LOOPBACK}`]];
   }
-  if (Deno.build.os === "windows") return "there is none on Windows";
   const path = temporaryFolder();
-  // The path of the socket is not known before it is there.
-  return whyNotHeld(
+  return [
     run,
+    // The path of the socket is not known before it is there.
     [{ name: "net" }, "--allow-net"],
     [{ name: "read", path }, `--allow-read=${path}`],
     [{ name: "write", path }, `--allow-write=${path}`],
-  );
+  ];
 }
 
 /** A permission and the flag that grants it. */
@@ -210,20 +217,19 @@ function importPermissions(): Needed[] {
 }
 
 /** Which flags are missing. Looked at before, since Deno asks a person otherwise. */
-function whyNotHeld(...all: Needed[]): string | undefined {
-  const missing = all.filter(([descriptor]) =>
+function notHeld(all: readonly Needed[]): string[] {
+  return all.filter(([descriptor]) =>
     Deno.permissions.querySync(descriptor).state !== "granted"
   ).map(([_, flag]) => flag);
-  return missing.length > 0 ? `needs ${missing.join(" ")}` : undefined;
 }
 
-/** Why no Web Worker can have permissions of its own, if none can. */
-async function whyNoFlag(): Promise<string | undefined> {
+/** What is missing for Web Workers that have permissions of their own. */
+async function missingFlags(): Promise<string[]> {
   try {
     await threadPermissions("Cannot start a worker", "none");
-    return undefined;
+    return [];
   } catch (error) {
-    if (error instanceof TypeError) return "needs --unstable-worker-options";
+    if (error instanceof TypeError) return ["--unstable-worker-options"];
     throw error;
   }
 }

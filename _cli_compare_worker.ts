@@ -76,5 +76,16 @@ async function serveAt(main: End, address: string): Promise<void> {
   await serve(peer);
 }
 
+/** Whether this is what the near side ends it with before it is done. */
+function isStop(error: unknown): boolean {
+  return error instanceof Error &&
+    (error.name === "AbortError" || error.name === "TimeoutError");
+}
+
 await using main = await parent<Told, Answer>();
-await serve(main);
+try {
+  await serve(main);
+} catch (error) {
+  // The near side knows; Deno would print it as an error of the worker.
+  if (!isStop(error)) throw error;
+}

@@ -11,10 +11,12 @@ import {
   type Command,
   type EndSignal,
   EndSignals,
+  groupDigits,
   messageOf,
   printLine,
   UsageError,
 } from "./_cli_arguments.ts";
+import { type ByteSink, type InputStat, statInput } from "./_cli_files.ts";
 import { type ByteSource, Items } from "./_cli_map_input.ts";
 import {
   MAP_USAGE,
@@ -22,15 +24,13 @@ import {
   readMapOptions,
 } from "./_cli_map_options.ts";
 import {
-  type ByteSink,
   type Failure,
   FailureFile,
   failureLine,
   ResultWriter,
 } from "./_cli_map_output.ts";
 import {
-  formatCount,
-  formatDuration,
+  formatTaken,
   renderProgress,
   StatusLine,
   stderrTerminal,
@@ -59,14 +59,15 @@ export const map: Command = {
     using status = new StatusLine(stderrTerminal());
     try {
       const { source } = options;
-      const why = "address" in source ? undefined : whyNotGranted(source);
+      const why = "address" in source ? undefined : await whyNotGranted(source);
       if (why !== undefined) throw new Error(`no worker will start: ${why}`);
       using signals = new EndSignals(() => status[Symbol.dispose]());
+      const isAsked = status.isShown || options.errors !== undefined;
       return await mapLines(options, {
         input: Deno.stdin,
+        stat: isAsked ? await statInput() : undefined,
         output: outputBeside(status),
         status,
-        size: status.isShown ? await inputSize() : undefined,
         stopped: signals.first,
         openOne: openerOf(options, (line) => status.print(line)),
       });
@@ -93,26 +94,14 @@ function outputBeside(status: StatusLine): ByteSink {
   };
 }
 
-/** Bytes of standard input, if it is a file. */
-async function inputSize(): Promise<number | undefined> {
-  const { fstatSync } = await import("node:fs");
-  try {
-    const stat = fstatSync(0);
-    return stat.isFile() ? stat.size : undefined;
-  } catch {
-    // It may be closed, which whoever reads it is told.
-    return undefined;
-  }
-}
-
 /** What a map reads and writes. */
 export interface MapEnds {
   readonly input: ByteSource;
   readonly output: ByteSink;
   /** Where people are told. */
   readonly status: StatusLine;
-  /** Bytes of the input, where that is known. */
-  readonly size?: number | undefined;
+  /** What is known of the input. */
+  readonly stat?: InputStat | undefined;
   /** Settles when no more is to be begun. */
   readonly stopped: Promise<EndSignal>;
   /** Opens a duplex to a new worker. */
@@ -143,7 +132,7 @@ export async function mapLines(
   // Before all else: nobody waits for failures that have nowhere to go.
   using file = errors === undefined
     ? undefined
-    : await FailureFile.open(errors);
+    : await FailureFile.open(errors, ends.stat);
   const workers = new MapWorkers(openOne, (line) => status.print(line));
   const started = workers.start(wanted);
   let first: string | EndSignal;
@@ -197,7 +186,11 @@ class LineMap {
     this.#workers = workers;
     this.#file = file;
     const { workers: size, timeout, retries } = limits;
-    this.#pool = new Pool(() => workers.open(), { size, timeout, retries });
+    this.#pool = new Pool(() => workers.open(), {
+      size,
+      timeout,
+      ...(retries === undefined ? {} : { retries }),
+    });
     this.#items = new Items(
       ends.input,
       ({ line, text, error }) => this.#fail({ line, text, error, runs: 0 }),
@@ -232,6 +225,7 @@ class LineMap {
     this.#isOver = true;
     await this.#end(failure !== undefined);
     status[Symbol.dispose]();
+    this.#workers.warnAgain();
     return this.#report(failure);
   }
 
@@ -286,11 +280,11 @@ class LineMap {
   }
 
   #progress(columns: number): string {
-    const { size } = this.#ends;
+    const { isFile = false, size = 0 } = this.#ends.stat ?? {};
     // A file may have grown, or been read in part by somebody else.
-    const share = size === undefined || size === 0
-      ? undefined
-      : Math.min(1, this.#items.settledBytes / size);
+    const share = isFile && size > 0
+      ? Math.min(1, this.#items.settledBytes / size)
+      : undefined;
     return renderProgress({
       done: this.#done,
       failed: this.#failed,
@@ -306,8 +300,8 @@ class LineMap {
   /** Says how it ended, where there is something to say; returns the exit code. */
   #report(failure: { readonly error: unknown } | undefined): number {
     const { status } = this.#ends;
-    const counts = `${formatCount(this.#done)} done, ${
-      formatCount(this.#failed)
+    const counts = `${groupDigits(this.#done)} done, ${
+      groupDigits(this.#failed)
     } failed`;
     if (this.#results.failure?.error instanceof Deno.errors.BrokenPipe) {
       return PIPE_CODE;
@@ -326,7 +320,7 @@ class LineMap {
       return code;
     }
     if (this.#failed > 0 || status.isShown) {
-      status.print(`lines: ${counts}, in ${formatDuration(this.#seconds)}`);
+      status.print(`lines: ${counts}, in ${formatTaken(this.#seconds)}`);
     }
     return this.#failed > 0 ? 1 : 0;
   }

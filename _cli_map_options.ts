@@ -25,9 +25,6 @@ import { parseAddress } from "./_socket_address.ts";
 import type { Permissions } from "./permissions.ts";
 import type { SocketOptions } from "./socket.ts";
 
-/** As `--retries`, and as a pool has it: once beside the one that ends workers, once by chance. */
-const DEFAULT_RETRIES = 2;
-
 /** What `map --help` prints. */
 export const MAP_USAGE =
   `Usage: cli.ts map WORKER [METHOD] [OPTION…] [-- ARGUMENT…] < ITEMS > RESULTS
@@ -36,14 +33,16 @@ Calls a method of a worker script with each line of standard input, which is
 JSON, in several workers at a time, and writes each result to standard output as
 a line of JSON. WORKER is a path or a URL, ARGUMENT… are its Deno.args; METHOD
 is one that it exposes with "expose" of @duplex/ipc/rpc, and may be left out
-where there is only one.
+where there is only one. A line is one argument: [1,2] arrives as one array.
+Integers beyond 2^53 are rounded, as JSON.parse does; a method that gives
+nothing writes null.
 
   --workers N           how many workers there are at a time; by default as many
                         as this machine has processors
   --unordered           write each result when it is there, and not in the order
                         of the lines
   --retries N           how often a line is tried again whose worker has ended;
-                        ${DEFAULT_RETRIES} by default; with 0 none is begun twice
+                        2 by default; with 0 none is begun twice
   --timeout SECONDS     how long a line may take; then its worker is ended and
                         replaced; by default as long as it likes
   --errors FILE         write each line that failed to a file, as JSON: its
@@ -52,9 +51,10 @@ where there is only one.
                         what was in the file is gone
 
 Lines that fail are told on standard error where there is no --errors; the exit
-code is 1 then, and where no worker can be had. At SIGINT or SIGTERM no more is
-begun, and what runs is finished; a second signal ends the program at once. What
-a Web Worker prints with console.log gets between the results; what goes to
+code is 1 then, and where no worker can be had: the first one has to start at
+the first attempt, later ones have three. At SIGINT or SIGTERM no more is begun,
+and what runs is finished; a second signal ends the program at once. What a Web
+Worker prints with console.log gets between the results; what goes to
 console.error does not.
 
 What a worker is:
@@ -62,7 +62,8 @@ What a worker is:
 ${WORKER_USAGE}
 
 Workers of a server that runs "serve", here or on another machine, which says
-what they are and may do; WORKER may be left out then:
+what they are and may do. WORKER is not looked at then and may be left out; a
+METHOD that has ".", "/" or ":" needs one before it:
 
   --over ADDRESS        where: tcp://host:port, tls://host:port or unix:/path
   --secret-file FILE    the secret that the server wants; the variable
@@ -78,7 +79,8 @@ export interface MapOptions {
   readonly method: string | undefined;
   readonly workers: number;
   readonly ordered: boolean;
-  readonly retries: number;
+  /** As a pool has it by default, where there are none. */
+  readonly retries: number | undefined;
   /** Milliseconds. */
   readonly timeout: number;
   /** The file for what failed. */
@@ -124,7 +126,7 @@ export async function readMapOptions(
     method,
     workers: readNumber(given, "workers", processors, count),
     ordered: !given.flags.has("unordered"),
-    retries: readNumber(given, "retries", DEFAULT_RETRIES, {
+    retries: readNumber(given, "retries", undefined, {
       least: 0,
       whole: true,
     }),
@@ -159,7 +161,8 @@ function readStarted(
   script: string | undefined,
   permissions: Permissions,
 ): WorkerOptions {
-  if (script === undefined) throw new UsageError("there is no WORKER to call");
+  // A shell gives an empty one for a variable that is not set.
+  if (!script) throw new UsageError("there is no WORKER to call");
   for (const name of ["secret-file", "ca-cert"]) {
     if (!given.values.has(name)) continue;
     throw new UsageError(

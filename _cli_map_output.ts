@@ -7,6 +7,12 @@
  */
 
 import { messageOf } from "./_cli_arguments.ts";
+import {
+  type ByteSink,
+  type InputStat,
+  OutputFile,
+  writeAll,
+} from "./_cli_files.ts";
 import { ByteBuffer, json } from "./codec.ts";
 
 /** Bytes of results that wait for whoever reads them, before the next is taken. */
@@ -16,12 +22,6 @@ const MAX_WAITING = 0x1_0000;
 const MAX_KEPT = 0x10_0000;
 
 const NEWLINE = 0x0a;
-
-/** Where bytes go, such as `Deno.stdout`. */
-export interface ByteSink {
-  /** Writes some of them; says how many. */
-  write(bytes: Uint8Array): Promise<number>;
-}
 
 /**
  * Writes results. What comes while others are written goes together, so that small
@@ -82,7 +82,7 @@ export class ResultWriter {
       while (this.#waiting.length > 0) {
         const full = this.#waiting;
         this.#waiting = this.#spare;
-        await this.#writeAll(full.bytes.subarray(0, full.length));
+        await writeAll(this.#sink, full.bytes.subarray(0, full.length));
         full.length = 0;
         this.#spare = full.bytes.length > MAX_KEPT
           ? new ByteBuffer(MAX_WAITING)
@@ -94,12 +94,6 @@ export class ResultWriter {
     }
     // After a failure there is none again.
     if (this.#failure === undefined) this.#writing = undefined;
-  }
-
-  async #writeAll(bytes: Uint8Array): Promise<void> {
-    for (let start = 0; start < bytes.length;) {
-      start += await this.#sink.write(bytes.subarray(start));
-    }
   }
 }
 
@@ -147,55 +141,39 @@ function partsOf(error: unknown): { name: string; message: string } {
 
 /** The file that failures are written to. */
 export class FailureFile implements Disposable {
-  readonly #path: string;
-  readonly #file: Deno.FsFile;
+  readonly #file: OutputFile;
   readonly #encoder = new TextEncoder();
 
-  private constructor(path: string, file: Deno.FsFile) {
-    this.#path = path;
+  private constructor(file: OutputFile) {
     this.#file = file;
   }
 
   /**
    * Opens it; what was in it is gone.
    *
+   * @param path The file.
+   * @param input What is known of the input, which must not be lost.
+   * @throws {UsageError} If it is the input.
    * @throws {Error} If it cannot be written, or not without asking a person.
    */
-  static async open(path: string): Promise<FailureFile> {
-    const { state } = Deno.permissions.querySync({ name: "write", path });
-    if (state !== "granted") {
-      throw new Deno.errors.NotCapable(
-        `${describe(path)}: run it again with --allow-write=${path}`,
-      );
-    }
+  static async open(path: string, input?: InputStat): Promise<FailureFile> {
+    const file = await OutputFile.open("errors", path);
     try {
-      const options = { write: true, create: true, truncate: true };
-      return new FailureFile(path, await Deno.open(path, options));
-    } catch (cause) {
-      throw new Error(`${describe(path)}: ${messageOf(cause)}`, { cause });
+      if (input !== undefined) await file.checkIsNot(input);
+      await file.clear();
+    } catch (error) {
+      file[Symbol.dispose]();
+      throw error;
     }
+    return new FailureFile(file);
   }
 
   /** Writes one, before anything else is done: nothing piles up. */
   add(failure: Failure): void {
-    const bytes = this.#encoder.encode(`${failureJson(failure)}\n`);
-    try {
-      for (let start = 0; start < bytes.length;) {
-        start += this.#file.writeSync(bytes.subarray(start));
-      }
-    } catch (cause) {
-      throw new Error(`${describe(this.#path)}: ${messageOf(cause)}`, {
-        cause,
-      });
-    }
+    this.#file.writeSync(this.#encoder.encode(`${failureJson(failure)}\n`));
   }
 
   [Symbol.dispose](): void {
-    this.#file.close();
+    this.#file[Symbol.dispose]();
   }
-}
-
-/** What is attempted, for errors. */
-function describe(path: string): string {
-  return `--errors ${JSON.stringify(path)} cannot be written`;
 }

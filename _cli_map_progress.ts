@@ -6,7 +6,7 @@
  * @module
  */
 
-import { printError } from "./_cli_arguments.ts";
+import { groupDigits, printError } from "./_cli_arguments.ts";
 
 /** Milliseconds between two looks: people read no faster. */
 const INTERVAL = 200;
@@ -41,7 +41,7 @@ export function renderProgress(state: ProgressState, columns: number): string {
   const { done, failed, seconds, share } = state;
   // In the last column many terminals go on to the next line.
   const room = Math.max(0, columns - 1);
-  const counts = `${formatCount(done)} done, ${formatCount(failed)} failed`;
+  const counts = `${groupDigits(done)} done, ${groupDigits(failed)} failed`;
   const rate = seconds > 0
     ? `, ${formatRate((done + failed) / seconds)}/s`
     : "";
@@ -70,13 +70,14 @@ function renderBar(share: number, room: number): string {
   return `[${"=".repeat(full)}${" ".repeat(width - 2 - full)}] `;
 }
 
-/** A whole number with a space between thousands, as in the README. */
-export function formatCount(count: number): string {
-  return String(count).replace(/\B(?=(\d{3})+$)/g, " ");
+function formatRate(rate: number): string {
+  return rate < 10 ? rate.toFixed(1) : groupDigits(Math.round(rate));
 }
 
-function formatRate(rate: number): string {
-  return rate < 10 ? rate.toFixed(1) : formatCount(Math.round(rate));
+/** A time that was taken; how short a short one was can be seen. */
+export function formatTaken(seconds: number): string {
+  const tenths = Math.max(0.1, seconds).toFixed(1);
+  return Number(tenths) < 10 ? `${tenths} s` : formatDuration(seconds);
 }
 
 /** A time of which nobody wants to know more than its two first parts. */
@@ -85,7 +86,7 @@ export function formatDuration(seconds: number): string {
   if (whole < 60) return `${whole} s`;
   const minutes = Math.floor(whole / 60);
   if (minutes < 60) return `${minutes} min ${pad(whole % 60)} s`;
-  return `${formatCount(Math.floor(minutes / 60))} h ${pad(minutes % 60)} min`;
+  return `${groupDigits(Math.floor(minutes / 60))} h ${pad(minutes % 60)} min`;
 }
 
 function pad(count: number): string {

@@ -28,10 +28,15 @@ const DESCRIBE_TIMEOUT = 10_000;
  */
 export const ABORT_GRACE = 200;
 
+/** Reasons why workers did not start that are told once each. */
+const MAX_REASONS = 100;
+
 /** What the workers of a map are. */
 export class MapWorkers {
   readonly #openOne: (number: number) => Promise<Duplex>;
   readonly #warn: (line: string) => void;
+  /** Why workers did not start, and how often. */
+  readonly #reasons = new Map<string, number>();
   #count = 0;
   #first: Duplex | undefined;
 
@@ -69,8 +74,28 @@ export class MapWorkers {
     try {
       return await this.#openOne(++this.#count);
     } catch (error) {
-      this.#warn(`warning: a worker did not start: ${messageOf(error)}`);
+      this.#onFailure(messageOf(error));
       throw error;
+    }
+  }
+
+  /** Tells it once, and how often it came at the end. */
+  #onFailure(reason: string): void {
+    const count = this.#reasons.get(reason) ?? 0;
+    if (count > 0 || this.#reasons.size < MAX_REASONS) {
+      this.#reasons.set(reason, count + 1);
+    }
+    if (count > 0) return;
+    this.#warn(`warning: a worker did not start: ${reason}`);
+  }
+
+  /** Says how often no worker started for reasons that came more than once. */
+  warnAgain(): void {
+    for (const [reason, count] of this.#reasons) {
+      if (count === 1) continue;
+      this.#warn(
+        `warning: ${count} times a worker did not start: ${reason}`,
+      );
     }
   }
 

@@ -36,7 +36,7 @@ export const serve: Command = {
       printLine(SERVE_USAGE);
       return 0;
     }
-    const why = whyNotGranted(options.worker);
+    const why = await whyNotGranted(options.worker);
     if (why !== undefined) {
       printError(`warning: no worker will start: ${why}`);
     }

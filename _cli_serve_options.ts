@@ -103,7 +103,8 @@ export async function readServeOptions(
   });
   if (given.flags.has("help")) return "help";
   const [script, extra] = given.operands;
-  if (script === undefined) throw new UsageError("there is no WORKER to serve");
+  // A shell gives an empty one for a variable that is not set.
+  if (!script) throw new UsageError("there is no WORKER to serve");
   if (extra !== undefined) {
     throw new UsageError(
       `there is one WORKER, and more is given: ${JSON.stringify(extra)}`,

@@ -14,6 +14,7 @@ import {
   readNumber,
   UsageError,
 } from "./_cli_arguments.ts";
+import { threadPermissions } from "./_permissions_thread.ts";
 import type { Duplex } from "./duplex.ts";
 import { grant, type Permissions } from "./permissions.ts";
 import { openPipe } from "./pipe.ts";
@@ -32,7 +33,8 @@ export const WORKER_VALUES: readonly string[] = ["over", "memory"];
 export const WORKER_USAGE = `\
   --over TRANSPORT      pipe, a process (the default), or queue or shm, a Web
                         Worker, for which Deno has to be started with
-                        --unstable-worker-options unless it gets --allow-all
+                        --unstable-worker-options, unless the workers get
+                        --allow-all (behind WORKER)
   --memory MIB          the most that a worker's JavaScript heap may hold
 
 What a worker may do, of what this program may do itself:
@@ -91,15 +93,28 @@ export function readWorker(
  *
  * @throws {UsageError} If they are none that Deno knows.
  */
-export function whyNotGranted(
+export async function whyNotGranted(
   { permissions, over }: WorkerOptions,
-): string | undefined {
+): Promise<string | undefined> {
   try {
     grant(permissions);
-    return over === "pipe" ? whyNoDeno() : undefined;
   } catch (error) {
     if (error instanceof Deno.errors.NotCapable) return messageOf(error);
     throw new UsageError(messageOf(error), { cause: error });
+  }
+  return over === "pipe" ? whyNoDeno() : await whyNoThread(permissions);
+}
+
+/** Why no Web Worker can have these permissions, which can be granted. */
+async function whyNoThread(
+  permissions: Permissions,
+): Promise<string | undefined> {
+  try {
+    await threadPermissions("Cannot start a worker", permissions);
+    return undefined;
+  } catch (error) {
+    if (!(error instanceof TypeError)) throw error;
+    return "Web Workers cannot have permissions of their own: start Deno with --unstable-worker-options, or give the workers --allow-all";
   }
 }
 
@@ -117,7 +132,7 @@ function whyNoDeno(): string | undefined {
  * @param options What the worker is.
  * @param onLine Takes each line that a process prints to its standard error.
  */
-export function openWorker(
+export async function openWorker(
   options: WorkerOptions,
   onLine: (line: string) => void,
 ): Promise<Duplex> {
@@ -126,8 +141,13 @@ export function openWorker(
     permissions,
     ...(memory === undefined ? {} : { memory }),
   };
-  if (over === "queue") return openQueue(script, limits);
-  if (over === "shm") return openShm(script, limits);
-  // Ctrl+C is for this program, which lets its workers finish.
-  return openPipe(script, { ...limits, args, stderr: onLine, detached: true });
+  if (over === "pipe") {
+    // Ctrl+C is for this program, which lets its workers finish.
+    const own = { args, stderr: onLine, detached: true };
+    return await openPipe(script, { ...limits, ...own });
+  }
+  const why = await whyNoThread(permissions);
+  if (why !== undefined) throw new Error(`Cannot start a worker: ${why}`);
+  const open = over === "queue" ? openQueue : openShm;
+  return await open(script, limits);
 }

@@ -37,7 +37,7 @@
  *   of Deno where another program of that name starts it.
  * - `--allow-read` for the worker script and what it imports, and
  *   `--unstable-worker-options`, for Web Workers (`--over queue`, `--over shm`);
- *   with `--allow-all` for the workers they do without the second.
+ *   if the workers get `--allow-all`, they do without that flag.
  * - every permission that the workers are given. Without these no worker starts;
  *   `serve` says that at the start, and to each peer, and `map` ends with it.
  *

@@ -8,7 +8,7 @@
 
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { main } from "../cli.ts";
-import { messageOf, readPermissions } from "../_cli_arguments.ts";
+import { groupDigits, messageOf, readPermissions } from "../_cli_arguments.ts";
 import { readMapOptions } from "../_cli_map_options.ts";
 
 /** What the command line printed, and its exit code. */
@@ -49,6 +49,7 @@ const WRONG: [args: string[], text: string][] = [
   [["server"], 'there is no command "server"'],
   [["toString"], 'there is no command "toString"'],
   [["serve"], "there is no WORKER to serve"],
+  [["serve", "", ...TCP], "there is no WORKER to serve"],
   [["serve", "w.ts"], "there is no address: give --listen ADDRESS"],
   [["serve", "w.ts", "x.ts", ...TCP], 'more is given: "x.ts"'],
   [["serve", "w.ts", "--listen"], "--listen takes a value"],
@@ -113,6 +114,8 @@ const WRONG: [args: string[], text: string][] = [
     "give one of them",
   ],
   [["map"], "there is no WORKER to call"],
+  [["map", ""], "there is no WORKER to call"],
+  [["map", "", "square"], "there is no WORKER to call"],
   [["map", "w.ts", "a", "b"], 'one METHOD, and more is given: "b"'],
   [["map", "w.ts", "--over", "fork"], "pipe, queue, shm, or an address (tcp:"],
   [["map", "w.ts", "--over=queue", "--", "a"], "only a process has arguments"],
@@ -178,6 +181,9 @@ Deno.test("main() prints its help", async () => {
   for (
     const [name, text] of [
       ["map", "--unordered"],
+      ["map", "unless the workers get"],
+      ["map", "A line is one argument: [1,2] arrives as one array."],
+      ["map", "WORKER is not looked at then and may be left out"],
       ["serve", "--max-workers N"],
     ] as const
   ) {
@@ -214,11 +220,27 @@ Deno.test("messageOf() keeps to a line whatever was thrown", () => {
   assertEquals(messageOf(new Error("one\ntwo")), "one two");
   assertEquals(
     messageOf("\u001b[31m\u009b\u202e"),
-    "\\u{1b}[31m\\u{9b}\\u{202e}",
+    "\\u{9b}\\u{202e}",
   );
+  assertEquals(
+    messageOf("\u001b[0m\u001b[1m\u001b[38;5;12merror\u001b[m: \u001b[2Kno"),
+    "error: \\u{1b}[2Kno",
+  );
+  assertEquals(messageOf("\u001b[1mx".repeat(5000)), "x".repeat(1000));
   assertEquals(messageOf("grüße 世界"), "grüße 世界");
   assertEquals(messageOf("x".repeat(5000)).length, 1000);
   assertEquals(messageOf(Object.create(null)), "object");
+});
+
+Deno.test("groupDigits() leaves decimals alone", () => {
+  assertEquals([0, 999, 1000, 12_345_678, 0.0049, 1234.5678].map(groupDigits), [
+    "0",
+    "999",
+    "1 000",
+    "12 345 678",
+    "0.0049",
+    "1 234.5678",
+  ]);
 });
 
 Deno.test("readMapOptions() tells the worker from the method", async () => {
@@ -256,7 +278,8 @@ Deno.test("readMapOptions() has defaults, and takes seconds", async () => {
   assertEquals([workers, ordered, retries, timeout, errors], [
     navigator.hardwareConcurrency,
     true,
-    2,
+    // The pool knows.
+    undefined,
     Infinity,
     undefined,
   ]);

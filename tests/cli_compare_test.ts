@@ -184,6 +184,7 @@ test("compare prints its help", "none", async () => {
   const { code, stdout, stderr } = await run(() => main(["compare", "-h"]));
   assertEquals({ code, stderr }, { code: 0, stderr: "" });
   assertStringIncludes(stdout, "--size BYTES");
+  assertStringIncludes(stdout, "--allow-run=deno      (or Deno's path, which");
   assertEquals(stdout.split("\n").filter((line) => line.length > 80), []);
 });
 
@@ -334,82 +335,6 @@ test("measureAll() ends what it has begun when it is told to", {
   await folders.assertGone();
   assertEquals(processes.running, 0);
 });
-
-/** The imports of `deno.json` alone, without what it switches on. */
-async function importMap(): Promise<string> {
-  const config = JSON.parse(await Deno.readTextFile(`${ROOT}deno.json`));
-  const imports: Record<string, string> = { ...config.imports };
-  for (const [name, path] of Object.entries<string>(config.imports)) {
-    if (path.startsWith("jsr:")) {
-      imports[`${name}/`] = `${path.replace(":", ":/")}/`;
-    }
-  }
-  return `data:application/json,${
-    encodeURIComponent(JSON.stringify({ imports }))
-  }`;
-}
-
-/** Starts Deno with what stands in the test's own configuration, or without. */
-async function spawn(
-  args: readonly string[],
-  { config = true } = {},
-): Promise<Deno.ChildProcess> {
-  const flags = config
-    ? []
-    : ["--no-config", `--import-map=${await importMap()}`];
-  return new Deno.Command(EXEC, {
-    args: ["run", "--quiet", "--no-prompt", ...flags, ...args],
-    env: { NO_COLOR: "1" },
-    stdin: "null",
-    stdout: "piped",
-    stderr: "piped",
-  }).spawn();
-}
-
-test("measureAll() leaves threads out where Deno gives them no permissions", {
-  run: [EXEC],
-  read: [ROOT],
-}, async () => {
-  const source = `
-    import { measureAll } from "file://${ROOT}_cli_compare_measure.ts";
-    const outcomes = await measureAll({ size: 1 });
-    console.log(JSON.stringify(Array.from(outcomes.values())));
-  `;
-  const script = `data:text/javascript,${encodeURIComponent(source)}`;
-  const child = await spawn([`--allow-read=${ROOT}`, script], {
-    config: false,
-  });
-  const { stdout, stderr } = await child.output();
-  const decoder = new TextDecoder();
-  const text = decoder.decode(stdout);
-  assertEquals(
-    text.match(/needs --unstable-worker-options/g)?.length,
-    2,
-    text + decoder.decode(stderr),
-  );
-});
-
-test(
-  "compare ends at a signal, and leaves no file behind",
-  "inherit",
-  async () => {
-    const svg = `${FOLDER}/interrupted.svg`;
-    const cli = `${ROOT}cli.ts`;
-    const child = await spawn(["-A", cli, "compare", "--svg", svg]);
-    const reader = child.stderr.getReader();
-    const { value } = await reader.read();
-    assertMatch(new TextDecoder().decode(value), /^measuring/);
-    child.kill("SIGINT");
-    const [{ code }, rest] = await Promise.all([
-      child.status,
-      reader.read(),
-      child.stdout.cancel(),
-    ]);
-    assertEquals(code, 130);
-    assertEquals(rest.done, true);
-    await assertRejects(() => Deno.stat(svg), Deno.errors.NotFound);
-  },
-);
 
 /** Figures that nobody has measured. */
 function measured(

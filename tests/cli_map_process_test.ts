@@ -197,6 +197,18 @@ test(
   },
 );
 
+test("map refuses to write failures to the file that it reads", async () => {
+  const file = `${FOLDER}/both.jsonl`;
+  await Deno.writeTextFile(file, "1\n");
+  const map = cliArgs([RUN, `--allow-write=${file}`], ["map", METHODS]);
+  const script = `exec "$0" "$@" --errors ${file} < ${file}`;
+  await using program = new Program("sh", ["-c", script, EXEC, ...map]);
+  const { code, out, err } = await program.ended();
+  assertEquals([code, out], [2, ""], err);
+  assertStringIncludes(err, "is standard input as well");
+  assertEquals(await Deno.readTextFile(file), "1\n");
+});
+
 test("map gives lines to the workers of a server", async () => {
   const secret = `${FOLDER}/secret`;
   await Deno.writeTextFile(secret, "correct horse\n");

@@ -18,7 +18,7 @@ import {
 } from "@std/assert";
 import { type Duplex, duplexPair } from "@duplex/ipc/duplex";
 import { expose } from "@duplex/ipc/rpc";
-import type { EndSignal } from "../_cli_arguments.ts";
+import { type EndSignal, UsageError } from "../_cli_arguments.ts";
 import { type MapEnds, type MapLimits, mapLines } from "../_cli_map.ts";
 import {
   type ByteSource,
@@ -28,11 +28,12 @@ import {
 } from "../_cli_map_input.ts";
 import {
   formatDuration,
+  formatTaken,
   type ProgressState,
   renderProgress,
   StatusLine,
 } from "../_cli_map_progress.ts";
-import { chooseMethod } from "../_cli_map_workers.ts";
+import { chooseMethod, MapWorkers } from "../_cli_map_workers.ts";
 import { within } from "./workers/_processes.ts";
 
 /** A folder of this run's own. */
@@ -214,7 +215,7 @@ test("map goes on after lines that fail, and tells of each", async () => {
   assertEquals({ code, out }, { code: 1, out: "1\n7\n" });
   assertEquals(err, [
     `line 3: SyntaxError: Cannot read the line as JSON: Unexpected token 'o', "no" is not valid JSON`,
-    "line 4: Odd: one two \\u{1b}[31m",
+    "line 4: Odd: one two ",
     "line 5: string: thrown",
     'line 6: TypeError: Cannot write the result as JSON: the value at "$.at" is of the class Date, which JSON cannot carry',
     "lines: 2 done, 4 failed",
@@ -268,6 +269,29 @@ test("map writes lines that failed to a file", async () => {
   );
 });
 
+test("map keeps what it reads, where that is the file for failures", async () => {
+  const [errors, link] = [`${FOLDER}/input.jsonl`, `${FOLDER}/link.jsonl`];
+  await Deno.writeTextFile(errors, "1\n");
+  await Deno.link(errors, link);
+  const { size, dev, ino } = await Deno.stat(errors);
+  const stat = { isFile: true, size, dev, ino: ino ?? 0 };
+  for (const path of [errors, link]) {
+    await assertRejects(
+      () => run("1\n", { errors: path, stat }),
+      UsageError,
+      `--errors ${JSON.stringify(path)} is standard input as well`,
+    );
+  }
+  assertEquals(await Deno.readTextFile(errors), "1\n");
+  // What is no file loses nothing, and neither does one with another number.
+  for (const other of [{ isFile: false }, { ino: stat.ino + 1 }]) {
+    await Deno.writeTextFile(errors, "1\n");
+    const given = { errors, stat: { ...stat, ...other } };
+    assertEquals((await run("1\n", given)).code, 0);
+    assertEquals(await Deno.readTextFile(errors), "");
+  }
+});
+
 test("map runs a line again whose worker ended, and gives it up then", async () => {
   const deaths = new Map<number, number>();
   const openOne = () => {
@@ -316,8 +340,9 @@ test("map ends when no worker can be had any more", async () => {
   const { code, out, err } = await run("1\n2\n3\n", { openOne });
   assertEquals({ code, out }, { code: 1, out: "1\n" });
   assertEquals(err, [
-    ...Array(3).fill("warning: a worker did not start: No more"),
+    "warning: a worker did not start: No more",
     "line 2: Error: Cannot start a worker: the last 3 attempts failed: No more",
+    "warning: 3 times a worker did not start: No more",
     "error: Cannot start a worker: the last 3 attempts failed: No more",
     "lines: 1 done, 1 failed; left: the lines from 3 on",
   ]);
@@ -326,6 +351,24 @@ test("map ends when no worker can be had any more", async () => {
     Error,
     "None",
   );
+});
+
+test("MapWorkers tells each reason once, and how often it came", async () => {
+  const told: string[] = [];
+  const reasons = ["full", "full", "slow", "full"];
+  const workers = new MapWorkers(
+    (number) => Promise.reject(new Error(reasons[number - 1])),
+    (line) => told.push(line),
+  );
+  for (const _ of reasons) await assertRejects(() => workers.open());
+  assertEquals(told, [
+    "warning: a worker did not start: full",
+    "warning: a worker did not start: slow",
+  ]);
+  workers.warnAgain();
+  assertEquals(told.slice(2), [
+    "warning: 3 times a worker did not start: full",
+  ]);
 });
 
 test("map says which lines are left when it is stopped", async () => {
@@ -486,6 +529,15 @@ test("renderProgress() fits a line into the terminal", () => {
     "1 min 00 s",
     "1 h 00 min",
     "1 200 h 00 min",
+  ]);
+  assertEquals([0, 0.12, 1.26, 9.94, 9.96, 59.5, 61].map(formatTaken), [
+    "0.1 s",
+    "0.1 s",
+    "1.3 s",
+    "9.9 s",
+    "10 s",
+    "1 min 00 s",
+    "1 min 01 s",
   ]);
 });
 
