@@ -73,7 +73,10 @@ export interface PoolStats {
   readonly inFlight: number;
   /** Tasks that gave a value. */
   readonly done: number;
-  /** Tasks that failed, or were taken back. */
+  /**
+   * Tasks that failed, or were taken back. What was at work for a map when it was
+   * stopped counts neither here nor in `latency`.
+   */
   readonly failed: number;
   /** Runs that were not the first one of their task. */
   readonly retried: number;
@@ -132,7 +135,8 @@ export class PoolCore implements WorkerEvents {
   }
 
   get stats(): PoolStats {
-    let [waiting, inFlight] = [this.#again.length, 0];
+    const again = this.#again.toArray().filter(({ isSettled }) => !isSettled);
+    let [waiting, inFlight] = [again.length, 0];
     for (const source of this.#sources) waiting += source.waiting;
     for (const worker of this.#workers) inFlight += worker.inFlight;
     return {
@@ -262,7 +266,10 @@ export class PoolCore implements WorkerEvents {
 
   onReturned(tasks: Task[]): void {
     for (const task of tasks) {
-      if (!task.isSettled) this.#again.push(task);
+      if (task.isSettled) continue;
+      const { waitError } = task;
+      if (waitError === undefined) this.#again.push(task);
+      else this.reject(task, waitError);
     }
   }
 

@@ -379,7 +379,9 @@ export class MapRun implements Source, AsyncIterableIterator<Outcome> {
   }
 }
 
-function totalOf(items: object): number | undefined {
+function totalOf(items: object | string): number | undefined {
+  // Its length is not that of what it gives.
+  if (typeof items === "string") return undefined;
   const { length, size } = items as { length?: unknown; size?: unknown };
   if (typeof length === "number") return length;
   return typeof size === "number" ? size : undefined;

@@ -11,27 +11,53 @@ import { dropSettled, type Job, type Source, Task } from "./_pool_task.ts";
 import { AbortGroups, Deque, MAX_TIMER } from "./_waiting.ts";
 
 class RunTask extends Task {
+  readonly #queue: RunQueue;
   readonly #settle: PromiseWithResolvers<unknown>;
+  readonly #waitTimeout: number;
   /** Lets go of the signal and the timer. */
   release: (() => void) | undefined;
+  /** Whether it was not taken yet. */
+  isWaiting = true;
+  /** Whether its time to wait is over. */
+  isLate = false;
 
   constructor(
+    queue: RunQueue,
     job: Job,
     args: unknown[],
     settle: PromiseWithResolvers<unknown>,
+    waitTimeout: number,
   ) {
     super(job, args, performance.now());
+    this.#queue = queue;
     this.#settle = settle;
+    this.#waitTimeout = waitTimeout;
+  }
+
+  override get waitError(): Error | undefined {
+    // One that was begun waits no more, even if it is to be run again.
+    if (!this.isLate || this.runs > 0) return undefined;
+    return new DOMException(
+      `Cannot run ${
+        JSON.stringify(this.job.method)
+      }: no worker was free within ${this.#waitTimeout} ms`,
+      "TimeoutError",
+    );
   }
 
   protected override onFulfilled(value: unknown): void {
-    this.release?.();
+    this.#onSettled();
     this.#settle.resolve(value);
   }
 
   protected override onRejected(error: unknown): void {
-    this.release?.();
+    this.#onSettled();
     this.#settle.reject(error);
+  }
+
+  #onSettled(): void {
+    this.release?.();
+    if (this.isWaiting) this.#queue.leave(this);
   }
 }
 
@@ -45,6 +71,8 @@ export class RunQueue implements Source {
   /** The job of the last task that can share a message with the next one. */
   #shared: Job | undefined;
   #isListed = false;
+  /** Tasks that wait and have no outcome. */
+  #waiting = 0;
 
   constructor(core: PoolCore) {
     this.#core = core;
@@ -60,9 +88,16 @@ export class RunQueue implements Source {
     if (signal?.aborted) return Promise.reject(signal.reason);
     const settle = Promise.withResolvers<unknown>();
     const isShared = signal === undefined && job.retryOn === undefined;
-    const task = new RunTask(isShared ? this.#share(job) : job, args, settle);
+    const task = new RunTask(
+      this,
+      isShared ? this.#share(job) : job,
+      args,
+      settle,
+      waitTimeout,
+    );
     this.#watch(task, signal, waitTimeout);
     this.#tasks.push(task);
+    this.#waiting++;
     if (this.#isListed) this.#core.wake();
     else {
       this.#isListed = true;
@@ -71,9 +106,15 @@ export class RunQueue implements Source {
     return settle.promise;
   }
 
+  /** A task waits no more. */
+  leave(task: RunTask): void {
+    task.isWaiting = false;
+    this.#waiting--;
+  }
+
   get waiting(): number {
     dropSettled(this.#tasks);
-    return this.#tasks.length;
+    return this.#waiting;
   }
 
   prepare(): number {
@@ -92,6 +133,7 @@ export class RunQueue implements Source {
       if (task.callsBack && tasks.length > 0) break;
       this.#tasks.shift();
       if (task.isSettled) continue;
+      this.leave(task);
       tasks.push(task);
       if (task.callsBack) break;
     }
@@ -118,7 +160,7 @@ export class RunQueue implements Source {
     waitTimeout: number,
   ): void {
     const timer = waitTimeout > MAX_TIMER ? undefined : setTimeout(
-      () => this.#onWaitTimeout(task, waitTimeout),
+      () => this.#onWaitTimeout(task),
       waitTimeout,
     );
     if (timer === undefined && signal === undefined) return;
@@ -129,19 +171,11 @@ export class RunQueue implements Source {
     };
   }
 
-  #onWaitTimeout(task: RunTask, waitTimeout: number): void {
-    // One that was begun waits no more, even if it is to be run again.
-    if (task.runs > 0) return;
-    const { method } = task.job;
-    this.#core.reject(
-      task,
-      new DOMException(
-        `Cannot run ${
-          JSON.stringify(method)
-        }: no worker was free within ${waitTimeout} ms`,
-        "TimeoutError",
-      ),
-    );
+  #onWaitTimeout(task: RunTask): void {
+    task.isLate = true;
+    const { waitError } = task;
+    if (waitError === undefined) return;
+    this.#core.reject(task, waitError);
     this.#core.wake();
   }
 }

@@ -41,6 +41,11 @@ export abstract class Task {
     this.callsBack = isPlacedIn(args);
   }
 
+  /** What it is rejected with if it is given back now, as it has waited too long. */
+  get waitError(): Error | undefined {
+    return undefined;
+  }
+
   /** Whether it has its outcome; it is then not run any more. */
   get isSettled(): boolean {
     return this.#isSettled || this.isUnwanted;
@@ -107,11 +112,11 @@ export function dropSettled(tasks: Deque<Task>): void {
 
 /** What a task is rejected with whose workers ended. */
 export function endedError({ job, runs }: Task, cause: unknown): Error {
-  const times = runs === 1 ? "once" : `${runs} times`;
+  const what = runs === 1
+    ? "the task was begun and its worker ended"
+    : `the task was begun ${runs} times and its worker ended each time`;
   const text = cause instanceof Error ? cause.message : String(cause);
-  const message = `Cannot run ${
-    JSON.stringify(job.method)
-  }: the task was begun ${times} and its worker ended each time: ${text}`;
+  const message = `Cannot run ${JSON.stringify(job.method)}: ${what}: ${text}`;
   if (!(cause instanceof PeerExitError)) {
     return new ClosedError(message, { cause });
   }

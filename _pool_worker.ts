@@ -9,7 +9,7 @@
  */
 
 import { ProtocolError } from "./_errors.ts";
-import type { CallLimits, Pending } from "./_rpc_caller.ts";
+import { type CallLimits, type Pending, unsendable } from "./_rpc_caller.ts";
 import { DESCRIBE, TAG } from "./_rpc_messages.ts";
 import { DEFAULT_READ_AHEAD, Peer } from "./_rpc_peer.ts";
 import { findPlaced } from "./_rpc_places.ts";
@@ -26,6 +26,9 @@ const RECALL_AFTER = 20;
 
 /** Milliseconds that tasks which were taken back have to end by themselves. */
 const CANCEL_GRACE = 1_000;
+
+/** Milliseconds that a worker with nothing in hand has to tell its memory. */
+const MEMORY_LIMIT = 5_000;
 
 const LIMITS: CallLimits = {
   signal: undefined,
@@ -68,6 +71,8 @@ export class PoolWorker implements Pending {
   #recall: ReturnType<typeof setTimeout> | undefined;
   #limit: ReturnType<typeof setTimeout> | undefined;
   #isCancelled = false;
+  /** Whether it was asked to begin no more of the batch. */
+  #isRecalled = false;
   /** Whether it is being asked for its memory, and when it was last. */
   #isAsked = false;
   #askedAt = -Infinity;
@@ -133,10 +138,9 @@ export class PoolWorker implements Pending {
     if (this.isIdle || this.#isCancelled) return;
     // Nothing tells when a single call that was taken back has ended.
     if (this.#id === undefined) return this.kill(reason);
-    this.#isCancelled = true;
+    this.#isCancelled = this.#isRecalled = true;
     this.#peer.caller.cancel(this.#id, reason);
-    clearTimeout(this.#limit);
-    this.#limit = setTimeout(() => this.kill(reason), CANCEL_GRACE);
+    this.#after(CANCEL_GRACE, () => this.kill(reason));
   }
 
   /** Ends the worker now. */
@@ -146,13 +150,14 @@ export class PoolWorker implements Pending {
 
   /**
    * Bytes that the worker's heap holds; 0 if it does not tell, or was asked less
-   * than `interval` milliseconds ago.
+   * than `interval` milliseconds ago. One that does not answer is ended.
    */
   async memory(interval: number): Promise<number> {
     const now = performance.now();
     if (now - this.#askedAt < interval) return 0;
     this.#askedAt = now;
     this.#isAsked = true;
+    this.#after(MEMORY_LIMIT, () => this.kill(memoryError()));
     try {
       const found = await this.#peer.caller.call(DESCRIBE, [], LIMITS);
       const { memory } = found as { memory?: unknown };
@@ -160,12 +165,15 @@ export class PoolWorker implements Pending {
     } catch {
       return 0;
     } finally {
+      clearTimeout(this.#limit);
       this.#isAsked = false;
     }
   }
 
   onItems(values: unknown[]): void {
-    if (values.length > this.inFlight) throw this.#outOfPlace();
+    if (values.length === 0 || values.length > this.inFlight) {
+      throw this.#outOfPlace();
+    }
     for (const value of values) {
       this.#events.onFulfilled(this.#tasks[this.#next++]!, value);
     }
@@ -178,14 +186,15 @@ export class PoolWorker implements Pending {
   }
 
   onRecalled(begun: number): void {
-    if (begun < this.#next || begun >= this.#end) {
+    if (!this.#isRecalled || begun < this.#next || begun >= this.#end) {
       throw this.#outOfPlace();
     }
     this.#return(begun);
   }
 
-  onValue(): void {
-    throw this.#outOfPlace();
+  /** What the next task gave, where it does not come among others. */
+  onValue(value: unknown): void {
+    this.onItems([value]);
   }
 
   onStream(): void {
@@ -194,8 +203,8 @@ export class PoolWorker implements Pending {
 
   /** The tasks could not be sent: one of them cannot, or they are too large together. */
   refuse(error: unknown): void {
-    const tasks = this.#tasks;
-    if (tasks.length === 1) this.onError(error);
+    const isAlone = this.#tasks.length === 1;
+    if (isAlone) this.onError(refusalOfOne(error, this.label));
     else this.#return(0);
   }
 
@@ -273,7 +282,7 @@ export class PoolWorker implements Pending {
     this.#recall = this.#limit = undefined;
     if (this.#id !== undefined) this.#peer.caller.forget(this.#id);
     this.#id = undefined;
-    this.#isCancelled = false;
+    this.#isCancelled = this.#isRecalled = false;
     this.#tasks = [];
     this.#next = this.#end = 0;
   }
@@ -282,8 +291,20 @@ export class PoolWorker implements Pending {
   #watch(): void {
     const { timeout } = this.#tasks[this.#next]!.job;
     if (timeout > MAX_TIMER || this.#isCancelled) return;
+    this.#after(timeout, () => this.#onTimeout());
+  }
+
+  /**
+   * Sets the time until something is done, unless an answer comes. While this side
+   * was busy some may have come that were not read: these are read before.
+   */
+  #after(ms: number, act: () => void): void {
     clearTimeout(this.#limit);
-    this.#limit = setTimeout(() => this.#onTimeout(), timeout);
+    this.#limit = setTimeout(() => {
+      this.#limit = setTimeout(() => {
+        this.#limit = setTimeout(act, 0);
+      }, 0);
+    }, ms);
   }
 
   #onTimeout(): void {
@@ -296,6 +317,7 @@ export class PoolWorker implements Pending {
   #recallLater(): void {
     this.#recall = setTimeout(() => {
       if (this.#id === undefined) return;
+      this.#isRecalled = true;
       this.#peer.caller.post([TAG.recall, this.#id]);
     }, RECALL_AFTER);
   }
@@ -305,6 +327,22 @@ export class PoolWorker implements Pending {
       `Cannot take an answer to the batch of ${this.label}: it is out of place`,
     );
   }
+}
+
+function memoryError(): DOMException {
+  return new DOMException(
+    `The worker did not tell its memory within ${MEMORY_LIMIT} ms`,
+    "TimeoutError",
+  );
+}
+
+/** The refusal of a batch of one: "$" is its arguments, not the list of those. */
+function refusalOfOne(error: unknown, label: string): unknown {
+  if (unsendable(error) === undefined) return error;
+  const { cause } = error as Error;
+  const [Kind, text] = unsendable(cause, 2) ?? [];
+  if (Kind === undefined) return error;
+  return new Kind(`Cannot call ${label}: ${text}`, { cause });
 }
 
 /** Whether a signal among arguments has aborted. */

@@ -23,6 +23,7 @@
 
 import { ClosedError } from "./_errors.ts";
 import { checkPositive } from "./_hello.ts";
+import { checkItems, checkKind, checkRetries } from "./_pool_checks.ts";
 import { PoolCore, type PoolStats } from "./_pool_core.ts";
 import {
   type MapOutcome,
@@ -51,7 +52,8 @@ export interface TaskOptions {
    * "TimeoutError" and its worker is ended and replaced: a process is killed; a
    * Web Worker is terminated, which Deno can do only when the worker comes to its
    * event loop. One that never does goes on computing, with nobody to talk to,
-   * until the program ends.
+   * and keeps the program from ending by itself: call `Deno.exit` then, or take
+   * processes for what may never end.
    *
    * @default {the pool's}
    */
@@ -76,7 +78,9 @@ export interface TaskOptions {
 export interface RunOptions extends TaskOptions {
   /**
    * Milliseconds that the task may wait for a worker. After that it rejects with a
-   * "TimeoutError" and is not run.
+   * "TimeoutError" and is not run. What shares a message with a task that computes
+   * without a pause waits for that one, however long: its worker hears nothing
+   * meanwhile.
    *
    * @default {the pool's}
    */
@@ -123,8 +127,9 @@ export interface PoolOptions {
   maxTasks?: number;
   /**
    * Bytes that a worker's JavaScript heap may hold before it is replaced, between
-   * two tasks. It is asked at most ten times a second. The `memory` of the opening
-   * function ends a worker in the middle of a task.
+   * two tasks. It is asked at most ten times a second, and ended if it has not
+   * answered five seconds later. The `memory` of the opening function ends a worker
+   * in the middle of a task.
    *
    * @default {Infinity}
    */
@@ -211,7 +216,9 @@ const DEFAULT_RETRIES = 2;
  *   back; a method that gives many values cannot be run in a pool.
  * - **Batches:** tasks that turn out to be quick go many to a message, so that
  *   the cost of a message is shared: as many as take 2 ms, up to 256. Those of a
- *   batch that takes far longer are given to others.
+ *   batch that takes far longer are given to others, once their worker hears of
+ *   it. While a task computes without a pause it does not, and those behind it in
+ *   the message wait: at most what was expected to take 2 ms together.
  * - **Workers** are started as there is work for them, and replaced when they
  *   end. A task whose worker ended is run again, alone; after `retries` it rejects
  *   with the reason ({@linkcode PeerExitError}). So it may be begun more than
@@ -280,7 +287,8 @@ export class Pool<Methods extends object = AnyMethods>
     checkPositive(ACTION, "maxMemory", maxMemory);
     checkPositive(ACTION, "startAttempts", startAttempts, { whole: true });
     checkPositive(ACTION, "waitTimeout", waitTimeout);
-    checkTask(ACTION, { timeout, retries });
+    checkPositive(ACTION, "timeout", timeout);
+    checkRetries(ACTION, retries);
     this.#defaults = { timeout, waitTimeout, retries };
     this.#core = new PoolCore({
       open,
@@ -303,7 +311,8 @@ export class Pool<Methods extends object = AnyMethods>
    * @returns A promise for what it gives.
    * @throws What the method throws, as `remote` does.
    * @throws The signal's reason, if it aborts.
-   * @throws {PeerExitError} If the task's workers ended, more than `retries` times.
+   * @throws {ClosedError} If the task's workers ended, more than `retries` times: a
+   *   {@linkcode PeerExitError} where it is known how, as of all but a socket's.
    * @throws {DOMException} If it waited or ran too long ("TimeoutError").
    * @throws {ClosedError} If the pool was closed.
    * @throws {Error} If no worker can be started; the reason is its `cause`.
@@ -385,7 +394,9 @@ export class Pool<Methods extends object = AnyMethods>
   /**
    * Calls a method with each of many items, and gives the outcome of each: a value
    * or the reason why there is none, and how often the item was given to a worker
-   * that may have begun it. No failure of an item ends it.
+   * that may have begun it. No failure of an item ends it. An iterable or an
+   * `onProgress` that throws does, and the signal, `close`, `abort`, and workers
+   * that cannot be started.
    *
    * @typeParam Name The method's name.
    *
@@ -493,8 +504,9 @@ export class Pool<Methods extends object = AnyMethods>
    */
   async abort(reason?: unknown): Promise<void> {
     reason ??= new DOMException("The pool was aborted", "AbortError");
-    this.#closing ??= Promise.resolve();
-    await this.#core.fail(reason);
+    const failing = this.#core.fail(reason);
+    this.#closing ??= failing;
+    await failing;
   }
 
   /**
@@ -533,6 +545,8 @@ export class Pool<Methods extends object = AnyMethods>
     this.#check(action);
     checkItems(action, items);
     const { ordered = true, readAhead, onProgress, signal } = options;
+    checkKind(action, "ordered", ordered, "boolean");
+    checkKind(action, "onProgress", onProgress, "function");
     if (readAhead !== undefined) {
       checkPositive(action, "readAhead", readAhead, { whole: true });
     }
@@ -564,7 +578,9 @@ export class Pool<Methods extends object = AnyMethods>
   #job(action: string, method: string, options: TaskOptions): Job {
     const { timeout = this.#defaults.timeout, retryOn, signal } = options;
     const { retries = this.#defaults.retries } = options;
-    checkTask(action, { timeout, retries });
+    checkPositive(action, "timeout", timeout);
+    checkRetries(action, retries);
+    checkKind(action, "retryOn", retryOn, "function");
     if (signal !== undefined && !(signal instanceof AbortSignal)) {
       throw new TypeError(
         `${action} as "signal" must be an AbortSignal: current value is ${signal}`,
@@ -576,22 +592,4 @@ export class Pool<Methods extends object = AnyMethods>
 
 function mapClosed(): ClosedError {
   return new ClosedError("Cannot finish the map: the pool was closed");
-}
-
-function checkTask(
-  action: string,
-  { timeout, retries }: { timeout: number; retries: number },
-): void {
-  checkPositive(action, "timeout", timeout);
-  if (retries !== 0) checkPositive(action, "retries", retries, { whole: true });
-}
-
-function checkItems(action: string, items: unknown): void {
-  if (
-    typeof items === "string" || typeof items === "object" && items !== null &&
-      (Symbol.iterator in items || Symbol.asyncIterator in items)
-  ) return;
-  throw new TypeError(
-    `${action} as its items must be iterable: current value is ${items}`,
-  );
 }

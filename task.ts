@@ -16,7 +16,8 @@
  * @module
  */
 
-import type { Permissions } from "./permissions.ts";
+import { checkPositive } from "./_hello.ts";
+import { grant, type Permissions } from "./permissions.ts";
 import {
   type MapOptions,
   type MapOutcome,
@@ -83,7 +84,8 @@ const ACTION = "Cannot make a task";
  * self-contained: it sees its arguments, what it imports inside with `import()`
  * and full addresses, and the globals that every worker has, but no variable
  * around it. It may be asynchronous. A function that gives many values cannot be
- * a task.
+ * a task. One that never comes to an end can be given up with `timeout`, but not
+ * ended: it keeps the program from ending by itself.
  *
  * Requires `--unstable-worker-options` unless `permissions` is `"inherit"`,
  * `--allow-read` for this package where it is a local folder, and every permission
@@ -99,6 +101,8 @@ const ACTION = "Cannot make a task";
  * @throws {TypeError} If it is no function, or one without a text of its own, or
  *   an option is of the wrong kind.
  * @throws {RangeError} If an option is out of range.
+ * @throws {Deno.errors.NotCapable} If the program passes on what it may not do
+ *   itself, or may not read the folder that this package is in.
  *
  * @example Usage
  * ```ts
@@ -120,6 +124,9 @@ export function task<Args extends unknown[], Result>(
 ): WorkerTask<Args, Awaited<Result>> {
   const { permissions = "none", memory, ...limits } = options;
   const script = scriptOf(fn);
+  if (memory !== undefined) checkPositive(ACTION, "memory", memory);
+  grant(permissions);
+  checkReadable();
   const own = memory === undefined ? {} : { memory };
   const pool = new Pool<{ run: (...args: Args) => Result }>(
     () => openShm(script, { permissions, ...own }),
@@ -148,6 +155,15 @@ export function task<Args extends unknown[], Result>(
   ) as WorkerTask<Args, Awaited<Result>>;
 }
 
+/**
+ * A Web Worker may load only what its parent may read. Without this look Deno would
+ * say so in the middle of an uncaught error of the worker's.
+ */
+function checkReadable(): void {
+  const folder = new URL(import.meta.resolve("./"));
+  if (folder.protocol === "file:") grant({ read: [folder] });
+}
+
 /** A worker script that exposes a function. */
 function scriptOf(fn: unknown): string {
   const source = `import { exposeTask } from ${
@@ -155,6 +171,9 @@ function scriptOf(fn: unknown): string {
   };\nexposeTask(${sourceOf(fn)});\n`;
   return `data:text/javascript,${encodeURIComponent(source)}`;
 }
+
+/** A getter, a setter, or a method whose name is computed by what is around it. */
+const NAMELESS = /^((async|get|set)\b\s*)?\*?\s*\[|^(get|set)\s+[^\s(]/;
 
 /** The text of a function, as an expression that gives it. */
 function sourceOf(fn: unknown): string {
@@ -168,11 +187,14 @@ function sourceOf(fn: unknown): string {
   // A method is a function only within an object.
   const found = [`(${text})`, `({${text}})[${name}]`].find(isExpression);
   const isClass = found?.startsWith("(class") && /^class\b/.test(text);
-  if (found !== undefined && !isClass) return found;
+  const isMethod = found?.startsWith("({");
+  if (found !== undefined && !isClass && !(isMethod && NAMELESS.test(text))) {
+    return found;
+  }
   throw new TypeError(
     `${ACTION} of ${
       fn.name === "" ? "a function" : name
-    }: it has no text of its own that a worker could run, as a bound function, one of Deno's and a class have none; wrap it: (n) => …`,
+    }: it has no text of its own that a worker could run, as a bound function, one of Deno's, a class, a getter and a method with a computed name have none; wrap it: (n) => …`,
   );
 }
 

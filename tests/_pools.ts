@@ -53,6 +53,32 @@ export function poolOf<T extends object>(
   return [new Pool<T>(opener.open, { size: 1, ...options }), opener];
 }
 
+/** A message to a far side, or from it. */
+export type Raw = [tag: number, id: number, ...unknown[]];
+
+/** A pool of one worker at a time, whose far sides answer message by message. */
+export function rawPool(
+  onMessage: (message: Raw, far: Duplex, worker: number) => void,
+  options: PoolOptions = {},
+): Pool {
+  let workers = 0;
+  const serve = async (far: Duplex) => {
+    const worker = workers++;
+    for (;;) onMessage(await far.receive() as Raw, far, worker);
+  };
+  return new Pool(() => {
+    const [near, far] = duplexPair();
+    serve(far).catch(() => far.close()).catch(() => {});
+    return Promise.resolve(near);
+  }, { size: 1, ...options });
+}
+
+/** Computes without a pause. */
+export function compute(ms: number): void {
+  const end = performance.now() + ms;
+  while (performance.now() < end);
+}
+
 /** Something that happens once, and can be waited for. */
 export class Gate {
   readonly #opened = Promise.withResolvers<void>();

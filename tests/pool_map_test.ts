@@ -387,8 +387,8 @@ test("Pool.map() does not return an iterable that ended or threw", async () => {
 
 test("Pool.map() tells how far it has come", async () => {
   const methods = {
-    work(n: number) {
-      if (n % 2 === 1) throw new RangeError();
+    work(n: number | string) {
+      if (Number(n) % 2 === 1) throw new RangeError();
       return n;
     },
   };
@@ -397,6 +397,8 @@ test("Pool.map() tells how far it has come", async () => {
     [numbers(100), 100],
     [new Set(numbers(100)), 100],
     [new Source(100).sync, undefined],
+    // It gives fewer than its length: some are two units long.
+    ["1😀".repeat(50), undefined],
   ] as const;
   for (const [items, total] of cases) {
     const told: MapProgress[] = [];

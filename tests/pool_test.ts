@@ -311,6 +311,7 @@ test("Pool refuses options that make no sense", async (t) => {
     [{ waitTimeout: NaN }, RangeError],
     [{ retries: -1 }, RangeError],
     [{ retries: 0.5 }, RangeError],
+    [{ retries: "2" as never }, TypeError],
   ];
   await t.step("of the pool", () => {
     assertThrows(() => new Pool(undefined as never), TypeError, '"open"');
@@ -325,6 +326,7 @@ test("Pool refuses options that make no sense", async (t) => {
       [{ timeout: -1 }, RangeError],
       [{ retries: 1.5 }, RangeError],
       [{ signal: {} }, TypeError],
+      [{ retryOn: "always" }, TypeError],
     ];
     for (const [options, Kind] of tasks) {
       const [name] = Object.keys(options);
@@ -339,6 +341,10 @@ test("Pool refuses options that make no sense", async (t) => {
     );
     await assertRejects(() => pool.run("f", 1 as never), TypeError, "array");
     assertThrows(() => pool.map([], "f", { readAhead: 0 }), RangeError);
+    for (const options of [{ ordered: 0 }, { onProgress: {} }] as object[]) {
+      const [name] = Object.keys(options);
+      assertThrows(() => pool.map([], "f", options), TypeError, `"${name}"`);
+    }
     assertThrows(() => pool.map(7 as never, "f"), TypeError, "iterable");
     assertEquals(pool.stats.workers + pool.stats.starting, 0);
   });
@@ -368,7 +374,7 @@ test("Pool.run() runs a task again whose worker ended", async () => {
   await assertRejects(
     () => pool.run("dies", [Infinity], { retries: 0 }),
     ClosedError,
-    "the task was begun once and",
+    "the task was begun and its worker ended: Lights out",
   );
   assertEquals(runs, 1);
   await pool.close();

@@ -14,6 +14,7 @@ import {
   assertRejects,
   assertStringIncludes,
 } from "@std/assert";
+import { json } from "@duplex/ipc/codec";
 import { type Duplex, duplexPair, ProtocolError } from "@duplex/ipc/duplex";
 import { expose, remote, withSignal } from "@duplex/ipc/rpc";
 import type { Pending } from "../_rpc_caller.ts";
@@ -60,8 +61,8 @@ class Outcomes implements Pending {
   fail(error: unknown): void {
     this.#add("failed", String(error));
   }
-  onValue(): void {
-    throw new ProtocolError("A batch has no value");
+  onValue(value: unknown): void {
+    this.#add(value);
   }
   onStream(): void {
     throw new ProtocolError("A batch has no stream");
@@ -396,5 +397,14 @@ test("Caller.batch() gives each call a signal of its own", async () => {
   caller.cancel(id, new RangeError("Enough"));
   await outcomes.until(3);
   assertEquals(aborted, [3]);
+  await main.close();
+});
+
+test("Caller.batch() gives what JSON cannot carry in an array", async () => {
+  const [main, worker] = duplexPair({ codec: json });
+  expose({ work: (n: number) => n === 2 ? undefined : n }, worker);
+  const outcomes = new Outcomes();
+  Peer.of(main).caller.batch("work", [[1], [2], [3], [2]], outcomes);
+  assertEquals(await outcomes.until(4), [1, undefined, 3, undefined]);
   await main.close();
 });

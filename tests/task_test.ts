@@ -122,6 +122,19 @@ test("task() refuses what has no text that a worker could run", async () => {
       return this.#secret;
     }
   }
+  const [word, other] = ["two words", "later"] as const;
+  const named = {
+    [word](n: number) {
+      return 2 * n;
+    },
+    async [other](n: number) {
+      return await 2 * n;
+    },
+    get size() {
+      return 1;
+    },
+  };
+  const getter = Object.getOwnPropertyDescriptor(named, "size")!.get;
   const wrong: [unknown, string][] = [
     [undefined, "must be a function: current value is undefined"],
     ["n => n", "must be a function: current value is n => n"],
@@ -130,6 +143,9 @@ test("task() refuses what has no text that a worker could run", async () => {
     [Math.max, 'Cannot make a task of "max"'],
     [((n: number) => n).bind(null), "it has no text of its own"],
     [new Doubler().secret, 'Cannot make a task of "#secret"'],
+    [named["two words"], 'Cannot make a task of "two words"'],
+    [named.later, 'Cannot make a task of "later"'],
+    [getter, 'Cannot make a task of "get size"'],
   ];
   for (const [fn, text] of wrong) {
     assertThrows(() => task(fn as () => void), TypeError, text);
@@ -206,7 +222,11 @@ test("task() passes on the options of a pool", async () => {
     size: 1,
     retries: 0,
   });
-  await assertRejects(() => exits(1), PeerExitError, "was begun once");
+  await assertRejects(
+    () => exits(1),
+    PeerExitError,
+    "was begun and its worker ended",
+  );
 });
 
 test("task() maps", async () => {
@@ -247,4 +267,28 @@ test("task() starts no thread until it is called, and ends all", async () => {
   await aborted.abort(reason);
   await never;
   assertStrictEquals(await assertRejects(() => aborted(1)), reason);
+});
+
+Deno.test({
+  name: "task() says what it may not read",
+  permissions: "none",
+  fn() {
+    assertThrows(
+      () => task((n: number) => n),
+      Deno.errors.NotCapable,
+      "run it again with --allow-read=",
+    );
+  },
+});
+
+test("task() refuses at once what workers cannot be given", () => {
+  const fn = (n: number) => n;
+  assertThrows(() => task(fn, { memory: 0 }), RangeError, '"memory"');
+  assertThrows(
+    () => task(fn, { permissions: { net: true } }),
+    Deno.errors.NotCapable,
+    "--allow-net",
+  );
+  assertThrows(() => task(fn, { permissions: 7 as never }), TypeError);
+  return Promise.resolve();
 });
