@@ -387,8 +387,9 @@ export class Pool<Methods extends object = AnyMethods>
     method: Name,
     options: MapOptions = {},
   ): AsyncIterableIterator<MethodResult<Methods, Name>> {
-    return new ValueIterator(this.#map(items, method, options)) as // deno-lint-ignore no-explicit-any
-    AsyncIterableIterator<any>;
+    return new ValueIterator(
+      this.#map(items, method, options),
+    ) as AsyncIterableIterator<MethodResult<Methods, Name>>;
   }
 
   /**
@@ -430,8 +431,9 @@ export class Pool<Methods extends object = AnyMethods>
   ): AsyncIterableIterator<
     MapOutcome<MethodArgs<Methods, Name>[0], MethodResult<Methods, Name>>
   > {
-    return this.#map(items, method, options) as // deno-lint-ignore no-explicit-any
-    AsyncIterableIterator<any>;
+    return this.#map(items, method, options) as AsyncIterableIterator<
+      MapOutcome<MethodArgs<Methods, Name>[0], MethodResult<Methods, Name>>
+    >;
   }
 
   /**
