@@ -170,7 +170,8 @@ export class PoolCore implements WorkerEvents {
 
   end(source: Source, job: Job, reason: unknown): void {
     this.#sources.delete(source);
-    if (reason !== undefined) this.#cancel(job, reason);
+    // Of a map that came to its end nothing is at work any more.
+    this.#cancel(job, reason);
     this.#checkIdle();
   }
 

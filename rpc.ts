@@ -57,7 +57,7 @@ export interface ExposeOptions {
   /**
    * Told of what a method throws whose caller wanted no answer (see
    * {@linkcode notifier}), and of notifications that name no method. Without it
-   * nobody learns of them.
+   * nobody learns of them. It must not throw itself.
    *
    * @default {a function that does nothing}
    */
@@ -204,7 +204,8 @@ export function withSignal<Args extends unknown[], Result>(
  *   the next.
  *
  * From now on the messages of the duplex are calls and answers; do not receive
- * them, nor send others. When the far side has said goodbye, calls under way are
+ * them, nor send others. Where this end calls too, expose before anything is
+ * awaited: calls that come before find nothing. When the far side has said goodbye, calls under way are
  * finished and answered, except those that it took back; then the duplex is
  * closed. When it ended otherwise, the signals of calls under way abort.
  *

@@ -397,3 +397,28 @@ test("Pool.map() is not hurt by an iterable that meddles", async () => {
     await pool.close();
   }
 });
+
+test("Pool.map() takes back what is at work whatever is thrown", async () => {
+  const aborted = Promise.withResolvers<void>();
+  const opener = new Opener(() => ({
+    work: withSignal((signal, n: number) => {
+      if (n === 1) return n;
+      return new Promise<number>((_, reject) => {
+        signal.addEventListener("abort", () => {
+          aborted.resolve();
+          reject(signal.reason);
+        });
+      });
+    }),
+  }));
+  const pool = new Pool(opener.open, { size: 2 });
+  const map = pool.map([2, 1], "work", {
+    onProgress() {
+      throw undefined;
+    },
+  });
+  const thrown = await map.next().then(() => "nothing", (error) => [error]);
+  assertEquals(thrown, [undefined]);
+  await aborted.promise;
+  await pool.close();
+});
