@@ -205,9 +205,11 @@ export function withSignal<Args extends unknown[], Result>(
  *
  * From now on the messages of the duplex are calls and answers; do not receive
  * them, nor send others. Where this end calls too, expose before anything is
- * awaited: calls that come before find nothing. When the far side has said goodbye, calls under way are
- * finished and answered, except those that it took back; then the duplex is
- * closed. When it ended otherwise, the signals of calls under way abort.
+ * awaited: calls that come before find nothing.
+ *
+ * When the far side has said goodbye, calls under way are finished and answered,
+ * except those that it took back; then the duplex is closed. When it ended
+ * otherwise, the signals of calls under way abort.
  *
  * Requires no permission.
  *
