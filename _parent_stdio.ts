@@ -94,6 +94,11 @@ class StdioStream implements ByteStream {
 
   destroy(): Promise<void> {
     this.#watchParent();
+    if (!this.#closed) {
+      this.#closed = true;
+      // Ends the read that is under way, which would keep the process alive.
+      Deno.stdin.close();
+    }
     return Promise.resolve();
   }
 

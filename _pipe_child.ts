@@ -71,9 +71,9 @@ export class ChildStream implements ByteStream {
     return this.#exitError(await this.#end(GRACE), { cause, unsent });
   }
 
-  async close(timeout: number): Promise<void> {
+  async close(timeout: number, unsent: readonly unknown[]): Promise<void> {
     const status = await this.#end(timeout);
-    if (!status.success) throw this.#exitError(status, {});
+    if (!status.success) throw this.#exitError(status, { unsent });
   }
 
   async destroy(): Promise<void> {

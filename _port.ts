@@ -18,7 +18,7 @@ import { Deque } from "./_waiting.ts";
 /** What there is to do about the far side when the stream ends. */
 export interface PortEnd {
   diagnose(cause: unknown, unsent: readonly unknown[]): Promise<Error>;
-  close(timeout: number): Promise<void>;
+  close(timeout: number, unsent: readonly unknown[]): Promise<void>;
   destroy(): Promise<void>;
   hold?(held: boolean): void;
 }
@@ -169,9 +169,9 @@ export class PortStream implements ByteStream {
     return this.#end.diagnose(cause, unsent);
   }
 
-  close(timeout: number): Promise<void> {
+  close(timeout: number, unsent: readonly unknown[]): Promise<void> {
     this.end();
-    return this.#end.close(timeout);
+    return this.#end.close(timeout, unsent);
   }
 
   destroy(): Promise<void> {

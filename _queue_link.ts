@@ -157,6 +157,8 @@ export class Link {
   #since = 0;
   /** Whether the worker waits for this side to receive. */
   isStalled = false;
+  /** Whether it was notified, since it last did anything, that this side waits for it. */
+  #isNotified = false;
   /** Whether the worker has said goodbye. */
   hasEnded = false;
   /**
@@ -184,10 +186,10 @@ export class Link {
     this.#stream = new PortStream(thread.port, {
       diagnose: (cause, unsent) =>
         Promise.resolve(thread.exitError(cause, unsent)),
-      close: (timeout) => thread.close(timeout),
+      close: (timeout, unsent) => thread.close(timeout, unsent),
       destroy: () => thread.destroy(),
     });
-    thread.ended.then(() => this.#stream.end());
+    thread.left.then(() => this.#stream.end());
     const outbox = new LinkOutbox();
     outbox.onHandled = (count) => this.#onHandled(count);
     const wire = new LinkWire(this.#stream, own);
@@ -340,9 +342,18 @@ export class Link {
     if (this.isHolding) this.close().catch(() => {});
   }
 
-  /** Tells the worker that this side waits for it to receive. */
+  /** Notifies the worker, once, that this side waits for it to receive. */
   notifyStall(): void {
+    if (this.#isNotified) return;
+    this.#isNotified = true;
     this.#session.notifyStall();
+  }
+
+  /** Notifies the worker that this side does not wait any more. */
+  endStall(): void {
+    if (!this.#isNotified) return;
+    this.#isNotified = false;
+    this.#session.giveCredit();
   }
 
   /** Says goodbye and waits for the worker's. */
@@ -387,6 +398,7 @@ export class Link {
       this.#answers.clear();
     }
     this.isStalled = kind === KIND.stall;
+    if (!this.isStalled) this.#isNotified = false;
     if (this.isStalled) this.#events.onStall(this);
     else if (kind !== KIND.hello) this.#events.onProgress(this);
   }

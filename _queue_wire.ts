@@ -103,7 +103,11 @@ class StoreOutbox extends Outbox {
     return true;
   }
 
-  override unsent(): unknown[] {
+  protected override get kept(): number {
+    return this.#store.count;
+  }
+
+  protected override listUnsent(): readonly unknown[] {
     return this.#store.all().map(this.#decode);
   }
 }
@@ -127,7 +131,10 @@ export class QueueWire implements Wire, LinkEvents {
   #closing = false;
   #saidGoodbye = false;
   #destroyed = false;
+  /** Whether the session waits for the workers to receive. */
   #isStalled = false;
+  /** Whether it was notified that the workers wait for it to receive. */
+  #areWorkersStalled = false;
   /** Whether a worker that died is not replaced yet. */
   #isReplacing = false;
   /** Whether calls are made, which only the worker that has them can answer. */
@@ -177,20 +184,22 @@ export class QueueWire implements Wire, LinkEvents {
     this.#answers.onTaken(taken);
     this.#store.append({ number, payload, size, attempts: 0 });
     this.#answers.onSent(number);
-    this.#isStalled = false;
+    this.#endStall();
     this.#dispatch();
     return size;
   }
 
   control(kind: ControlKind, fields: ControlFields): void {
     if (kind === KIND.credit || kind === KIND.goodbye) {
-      this.#isStalled = false;
+      this.#endStall();
       this.#answers.onTaken(fields.taken as number);
       if (kind === KIND.goodbye) this.#closing = true;
       this.#advance();
     } else if (kind === KIND.stall) {
       this.#isStalled = true;
-      this.#checkStall();
+      // The session answers a notice of this wire's, and an answer is not answered.
+      if (fields.answer === true) this.#notifyStalled();
+      else this.#checkStall();
     } else if (kind === KIND.abort) {
       const reason = reasonFrom(fields, this.#peer?.codec);
       this.#destroyed = true;
@@ -247,6 +256,14 @@ export class QueueWire implements Wire, LinkEvents {
     if (this.#peer === undefined || this.#destroyed) return;
     this.#finish(link);
     this.#advance();
+    if (this.#areWorkersStalled) {
+      this.#areWorkersStalled = false;
+      this.#tellRoom();
+    }
+    // The others may now be all that have messages.
+    if (link.leased === 0 && this.#links.some((other) => other.isStalled)) {
+      this.#checkStall();
+    }
   }
 
   onStall(): void {
@@ -416,20 +433,39 @@ export class QueueWire implements Wire, LinkEvents {
 
   // Deadlock
 
-  /** Tells both sides where each waits for the other to receive. */
+  /**
+   * Notifies the session if every worker that has messages waits for it to
+   * receive, and these workers if the session waits for them.
+   */
   #checkStall(): void {
-    if (!this.#isStalled || this.#restarting > 0) return;
+    if (this.#peer === undefined || this.#destroyed) return;
+    if (this.#restarting > 0) return;
     const busy = this.#links.filter((link) => link.leased > 0);
     for (const link of busy) {
-      // One that closes takes nothing more, and says so when it is asked.
-      if (link.hasEnded && !link.isStalled) link.notifyStall();
+      // A worker that is closing receives nothing more, and answers with a notice.
+      if (this.#isStalled && link.hasEnded && !link.isStalled) {
+        link.notifyStall();
+      }
     }
     if (!busy.every((link) => link.isStalled)) return;
-    // Where none has anything to do, the answers must be what is in the way.
+    // If no worker has a message, only answers that wait can block the session.
     const isIdle = busy.length === 0 && this.#links.length > 0;
     if (isIdle && !this.#answers.isFull) return;
-    for (const link of busy) link.notifyStall();
+    if (this.#isStalled) this.#notifyStalled();
+    this.#areWorkersStalled = true;
     this.#events!.onControl(KIND.stall, { taken: this.#answers.taken });
+  }
+
+  /** The session does not wait any more. */
+  #endStall(): void {
+    if (!this.#isStalled) return;
+    this.#isStalled = false;
+    for (const link of this.#links) link.endStall();
+  }
+
+  /** Notifies the workers that wait for this side that it waits for them. */
+  #notifyStalled(): void {
+    for (const link of this.#links) if (link.isStalled) link.notifyStall();
   }
 
   // End

@@ -13,7 +13,7 @@
  */
 
 import { makeParcel } from "./_clone.ts";
-import { ClosedError, ProtocolError } from "./_errors.ts";
+import { ClosedError, ProtocolError, toFault } from "./_errors.ts";
 import { encodeControl, type FrameWireOptions } from "./_frame_layout.ts";
 import { FrameParser } from "./_frame_parser.ts";
 import { checkSize, FrameQueue, LEAD } from "./_frame_queue.ts";
@@ -183,14 +183,15 @@ export class ShmWire implements Wire {
     return this.#peer.end.diagnose(cause, unsent);
   }
 
-  async close(timeout: number): Promise<void> {
+  async close(timeout: number, unsent: readonly unknown[]): Promise<void> {
     const flushed = this.#piece === undefined ||
       await settlesWithin(this.flushed(), timeout);
     this.#end();
-    if (flushed) return await this.#peer.end.close(timeout);
+    if (flushed) return await this.#peer.end.close(timeout, unsent);
     await this.#peer.end.destroy();
     throw new ClosedError(
       `Cannot close a link in good order: the far side did not read what was sent within ${timeout} ms`,
+      { unsent },
     );
   }
 
@@ -234,7 +235,7 @@ export class ShmWire implements Wire {
       }
       if (this.#ring.hasEnded()) this.#onLost(parser.endOfStream());
     } catch (error) {
-      this.#onError(error);
+      this.#onError(toFault(error));
     }
     return this.#writes !== before;
   }

@@ -118,6 +118,8 @@ export class Thread {
   readonly #ended = Promise.withResolvers<void>();
   #watch: AbortController | undefined;
   #isEnded = false;
+  /** Whether the worker's end of the duplex has ended. */
+  #isGone = false;
   /** What was posted before the worker listens, which would be lost. */
   #unposted: [unknown, Transferable[]][] | undefined = [];
   /** What came before anybody asked for it. */
@@ -167,6 +169,14 @@ export class Thread {
     return this.#ended.promise;
   }
 
+  /**
+   * Settles when the worker will post nothing more, because it has ended or its
+   * end of the duplex has. What it posted before has arrived. Never rejects.
+   */
+  get left(): Promise<void> {
+    return Promise.race([this.#gone.promise, this.#ended.promise]);
+  }
+
   /** The way to talk to the worker. */
   get port(): Port {
     return {
@@ -185,8 +195,11 @@ export class Thread {
   /** The error of a worker that ended without a goodbye. */
   exitError(cause: unknown, unsent: readonly unknown[]): PeerExitError {
     const why = this.#error === "" ? "" : `: ${this.#error}`;
+    const how = this.#isGone
+      ? "closed its end before this side did"
+      : "ended without a goodbye";
     return new PeerExitError(
-      `The worker "${this.label}" ended without a goodbye${why}`,
+      `The worker "${this.label}" ${how}${why}`,
       { cause, unsent, stderr: this.#error },
     );
   }
@@ -194,23 +207,23 @@ export class Thread {
   /**
    * Ends the worker after both goodbyes, within `timeout` milliseconds.
    *
+   * @param unsent Messages that the worker is not known to have received.
    * @throws {PeerExitError} If its script ended with an error: what leaves an
    *   `await using` block says goodbye first.
    */
-  async close(timeout: number): Promise<void> {
+  async close(timeout: number, unsent: readonly unknown[]): Promise<void> {
     await this.#leave(timeout);
     if (this.#error === "") return;
     throw new PeerExitError(
       `The worker "${this.label}" ended with an error: ${this.#error}`,
-      { stderr: this.#error },
+      { unsent, stderr: this.#error },
     );
   }
 
   async #leave(timeout: number): Promise<void> {
     // One that never listened has nothing to say.
     if (this.#unposted === undefined) {
-      const gone = Promise.race([this.#gone.promise, this.#ended.promise]);
-      await settlesWithin(gone, Math.min(timeout, GRACE));
+      await settlesWithin(this.left, Math.min(timeout, GRACE));
     }
     await this.#terminate();
   }
@@ -241,6 +254,7 @@ export class Thread {
       this.#unposted = undefined;
       this.#watchLock();
     } else if (message === GONE) {
+      this.#isGone = true;
       this.#gone.resolve();
     } else {
       this.#onMessage(message);

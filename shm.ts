@@ -138,7 +138,7 @@ export async function openShm<In = unknown, Out = In>(
         await new Promise((resolve) => setImmediate(resolve));
         return exitError(cause, unsent);
       },
-      close: (timeout) => thread.close(timeout),
+      close: (timeout, unsent) => thread.close(timeout, unsent),
       destroy: () => thread.destroy(),
     },
     exitError,
