@@ -19,6 +19,12 @@ interface Parcel {
 /** Messages that were sent, kept until the far side has taken them. */
 export class Outbox {
   readonly #parcels = new Deque<Parcel>();
+  /** The last list of unsent messages, and the counts that it is true for. */
+  #lastUnsent: {
+    readonly sent: number;
+    readonly kept: number;
+    readonly messages: readonly unknown[];
+  } | undefined;
   /** Messages sent since the beginning, and their bytes. */
   sent = 0;
   bytesSent = 0;
@@ -54,8 +60,26 @@ export class Outbox {
     return true;
   }
 
-  /** The messages that were sent and not taken. */
-  unsent(): unknown[] {
+  /**
+   * The messages that were sent and not taken. Every error that has them shares
+   * one list, unless something was sent or taken meanwhile.
+   */
+  unsent(): readonly unknown[] {
+    const { sent, kept } = this;
+    const last = this.#lastUnsent;
+    if (last?.sent === sent && last.kept === kept) return last.messages;
+    const messages = this.listUnsent();
+    this.#lastUnsent = { sent, kept, messages };
+    return messages;
+  }
+
+  /** How many messages are kept. */
+  protected get kept(): number {
+    return this.#parcels.length;
+  }
+
+  /** As {@linkcode Outbox.unsent}, a new list each time. */
+  protected listUnsent(): readonly unknown[] {
     return this.#parcels.toArray().map((parcel) => parcel.message);
   }
 }

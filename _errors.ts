@@ -7,6 +7,8 @@
  * @module
  */
 
+import { messageOf } from "./_text.ts";
+
 /** Options for {@linkcode ClosedError}. */
 export interface ClosedErrorOptions extends ErrorOptions {
   /**
@@ -176,6 +178,17 @@ export class ProtocolError extends Error {
     super(message, options);
     this.name = "ProtocolError";
   }
+}
+
+/**
+ * What was thrown while something that a peer sent was handled, as a fault of the
+ * peer: whatever it sends, it is answered with an abort that says why.
+ */
+export function toFault(thrown: unknown): ProtocolError {
+  return thrown instanceof ProtocolError ? thrown : new ProtocolError(
+    `Cannot handle what the peer sent: ${messageOf(thrown)}`,
+    { cause: thrown },
+  );
 }
 
 /**

@@ -71,7 +71,11 @@ export class FrameQueue {
   #batch = emptyBatch();
   #spares: ByteBuffer[] = [];
   #sparesSize = 0;
-  /** Control frames that go before everything else. */
+  /**
+   * Control frames that go before everything else, at most one of each kind: a
+   * newer credit or stall says all that an older one did. So a peer that sends
+   * and does not read cannot make them pile up.
+   */
   #urgent: Uint8Array<ArrayBuffer>[] = [];
   /** Full batches and parted messages that go before the batch that fills. */
   #queue: (ByteBuffer | Parted)[] = [];
@@ -162,6 +166,11 @@ export class FrameQueue {
    */
   control(frame: Uint8Array<ArrayBuffer>, urgent: boolean): boolean {
     if (urgent || this.#encoding) {
+      const kind = frame[LENGTH_SIZE];
+      const older = this.#urgent.findIndex((other) =>
+        other[LENGTH_SIZE] === kind
+      );
+      if (older >= 0) this.#urgent.splice(older, 1);
       this.#urgent.push(frame);
       return !this.#encoding;
     }

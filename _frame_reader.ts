@@ -8,7 +8,7 @@
 
 import type { ByteStream } from "./_byte_stream.ts";
 import type { Codec } from "./codec.ts";
-import { ProtocolError } from "./_errors.ts";
+import { ProtocolError, toFault } from "./_errors.ts";
 import type { FrameWireOptions } from "./_frame_layout.ts";
 import { FrameParser } from "./_frame_parser.ts";
 import type { WireEvents } from "./_wire.ts";
@@ -32,6 +32,8 @@ export class FrameReader {
   /** How much has come since the last message, and its own frames. */
   #babble = 0;
   #endPause: (() => void) | undefined;
+  /** Whether what was read is being handled, so that an error is the peer's fault. */
+  #isParsing = false;
 
   constructor(
     stream: ByteStream,
@@ -63,7 +65,9 @@ export class FrameReader {
           const came = await this.#stream.posts!.arrival();
           if (parser.isStopped) return;
           if (!came) return this.#events.onLost(undefined);
+          this.#isParsing = true;
           parser.resume();
+          this.#isParsing = false;
           continue;
         }
         parser.prepare();
@@ -71,14 +75,19 @@ export class FrameReader {
         const read = await this.#stream.read(into.subarray(from, to));
         if (parser.isStopped) return;
         if (read === null) return this.#events.onLost(parser.endOfStream());
+        this.#isParsing = true;
         parser.advance(read.length, read.buffer);
+        this.#isParsing = false;
         if (this.#isBabble(read.length)) await this.#pause();
       }
     } catch (error) {
       if (parser.isStopped) return;
       parser.stop();
-      if (error instanceof ProtocolError) this.#events.onFault(error);
-      else this.#events.onLost(error);
+      if (this.#isParsing || error instanceof ProtocolError) {
+        this.#events.onFault(toFault(error));
+      } else {
+        this.#events.onLost(error);
+      }
     }
   }
 

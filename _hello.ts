@@ -12,6 +12,7 @@ import { type Codec, json, msgpack } from "./codec.ts";
 import { ProtocolError } from "./_errors.ts";
 import type { ControlFields } from "./_wire.ts";
 import type { DuplexOptions } from "./duplex.ts";
+import { excerpt, messageOf, quoted, show } from "./_text.ts";
 
 /** The version of the wire that this package speaks. */
 export const VERSION = 1;
@@ -21,6 +22,9 @@ const MAX_REASON_SIZE = 3 * 1024;
 
 /** Characters of an abort's text, and of a peer's name. */
 const MAX_TEXT_LENGTH = 200;
+
+/** Names of a peer's codecs that an error lists. */
+const MAX_NAMES_SHOWN = 8;
 
 /** Everything that a session can be told. */
 export interface SessionOptions {
@@ -68,7 +72,7 @@ export function sessionOptions(
   if (codec !== undefined) {
     if (typeof codec?.encode !== "function") {
       throw new TypeError(
-        `${action} as "codec" must be a Codec: current value is ${codec}`,
+        `${action} as "codec" must be a Codec: current value is ${show(codec)}`,
       );
     }
     complete.codecs = [codec];
@@ -98,7 +102,7 @@ export function checkPositive(
 ): void {
   if (typeof value !== "number") {
     throw new TypeError(
-      `${action} as "${name}" must be a number: current value is ${value}`,
+      `${action} as "${name}" must be a number: current value is ${show(value)}`,
     );
   }
   if (value > 0 && value <= most && (!whole || Number.isInteger(value))) return;
@@ -174,7 +178,7 @@ export function readHello(
   }
   const { name } = fields;
   return {
-    name: typeof name === "string" ? name.slice(0, MAX_TEXT_LENGTH) : "peer",
+    name: typeof name === "string" ? excerpt(name, MAX_TEXT_LENGTH) : "peer",
     codec: agreeOnCodec(fields.codecs, options),
     window: Math.min(positive(fields, "window"), MAX_IN_FLIGHT_SIZE),
     windowMessages: Math.min(positive(fields, "messages"), MAX_IN_FLIGHT),
@@ -196,10 +200,11 @@ function agreeOnCodec(theirs: unknown, options: SessionOptions): Codec {
     : theirs.map((name) => ours.find((codec) => codec.name === name))
       .find((codec) => codec !== undefined);
   if (shared !== undefined) return shared;
+  const names = theirs.slice(0, MAX_NAMES_SHOWN).map((name) => show(name, 40));
   throw new ProtocolError(
-    `Cannot agree on a codec: the far side has ${
-      JSON.stringify(theirs)
-    } and this side ${JSON.stringify(ours.map((codec) => codec.name))}`,
+    `Cannot agree on a codec: the peer has ${names.join(", ") || "none"}${
+      theirs.length > names.length ? ", …" : ""
+    } and this side ${ours.map(({ name }) => quoted(name)).join(", ")}`,
   );
 }
 
@@ -229,18 +234,13 @@ function cut(text: string): string {
   return text.slice(0, MAX_TEXT_LENGTH).toWellFormed();
 }
 
-/** A value of the far side's in an error's text. */
-function show(value: unknown): string {
-  return String(value).slice(0, MAX_TEXT_LENGTH);
-}
-
 /** The fields of an abort: the reason in the agreed codec, and as text. */
 export function reasonFields(
   reason: unknown,
   codec: Codec | undefined,
 ): ControlFields {
   const fault = reason instanceof ProtocolError;
-  const text = cut(describe(reason));
+  const text = cut(messageOf(reason));
   try {
     const bytes = codec?.encode(reason);
     if (bytes !== undefined && bytes.length <= MAX_REASON_SIZE) {
@@ -257,7 +257,9 @@ export function reasonFrom(
   fields: ControlFields,
   codec: Codec | undefined,
 ): unknown {
-  const text = typeof fields.text === "string" ? fields.text : "no reason";
+  const text = typeof fields.text === "string"
+    ? excerpt(fields.text, MAX_TEXT_LENGTH)
+    : "no reason";
   if (fields.fault === true) {
     return new ProtocolError(`The far side broke off: ${text}`);
   }
@@ -269,12 +271,4 @@ export function reasonFrom(
     }
   }
   return new Error(`The far side aborted: ${text}`);
-}
-
-function describe(reason: unknown): string {
-  try {
-    return String(reason instanceof Error ? reason.message : reason);
-  } catch {
-    return typeof reason;
-  }
 }

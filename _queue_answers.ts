@@ -50,7 +50,7 @@ export class AnswerMerge {
   /** The message of each link that was handled last, and may have more. */
   readonly #open = new Map<Link, number>();
   /** Answers that were taken from a link before their turn. */
-  readonly #early = new Map<number, Answer[]>();
+  readonly #early = new Map<number, Deque<Answer>>();
   /** Answers of links that have ended, which go first. */
   readonly #left = new Deque<Answer>();
 
@@ -129,7 +129,7 @@ export class AnswerMerge {
     for (
       const answer of [
         ...left,
-        ...early.flatMap(([, answers]) => answers),
+        ...early.flatMap(([, answers]) => answers.toArray()),
       ]
     ) {
       this.#deliver(answer);
@@ -178,7 +178,7 @@ export class AnswerMerge {
       const ready = this.#early.get(this.head);
       while (ready !== undefined && ready.length > 0) {
         if (this.isFull) return;
-        this.#deliver(ready.shift()!);
+        this.#deliver(ready.shift());
       }
       this.#early.delete(this.head);
       if (this.head > this.#sent) return;
@@ -212,9 +212,12 @@ export class AnswerMerge {
   #keep(answer: Answer): void {
     // What answers a message that had its turn goes now.
     const turn = Math.max(answer.number, this.head);
-    const kept = this.#early.get(turn);
-    if (kept === undefined) this.#early.set(turn, [answer]);
-    else kept.push(answer);
+    let kept = this.#early.get(turn);
+    if (kept === undefined) {
+      kept = new Deque();
+      this.#early.set(turn, kept);
+    }
+    kept.push(answer);
   }
 
   #deliver({ message, size }: Answer): void {

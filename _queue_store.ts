@@ -57,7 +57,10 @@ export interface MessageStore {
 export class MemoryStore implements MessageStore {
   /** Messages that were never taken. */
   readonly #fresh = new Deque<StoredMessage>();
-  /** Messages that were handed back: older than all that are fresh, in order. */
+  /**
+   * Messages that were handed back: older than all that are fresh. The first is
+   * at the end of the array, where it can be taken in constant time.
+   */
   #returned: StoredMessage[] = [];
   readonly #leased = new Set<StoredMessage>();
   bytes = 0;
@@ -71,7 +74,7 @@ export class MemoryStore implements MessageStore {
   }
 
   get next(): StoredMessage | undefined {
-    if (this.#returned.length > 0) return this.#returned[0];
+    if (this.#returned.length > 0) return this.#returned.at(-1);
     return this.#fresh.length > 0 ? this.#fresh.first : undefined;
   }
 
@@ -81,7 +84,7 @@ export class MemoryStore implements MessageStore {
   }
 
   take(): StoredMessage {
-    const message = this.#returned.shift() ?? this.#fresh.shift();
+    const message = this.#returned.pop() ?? this.#fresh.shift();
     this.#leased.add(message);
     return message;
   }
@@ -93,7 +96,7 @@ export class MemoryStore implements MessageStore {
   handBack(messages: readonly StoredMessage[]): void {
     if (messages.length === 0) return;
     for (const message of messages) this.#leased.delete(message);
-    this.#returned = [...this.#returned, ...messages].sort(byNumber);
+    this.#returned = [...this.#returned, ...messages].sort(byNumber).reverse();
   }
 
   all(): StoredMessage[] {

@@ -113,7 +113,7 @@ export class Session<In = unknown, Out = In>
     this.#stall = new StallWatch(this.#options.deadlockTimeout, {
       isBlocked: () => this.#senders.length > 0 && this.#receivers.length === 0,
       notify: () => this.notifyStall(),
-      resume: () => this.#giveCredit(),
+      resume: () => this.giveCredit(),
       onDeadlock: () => this.#onDeadlock(),
     });
     this.#senders = new WaitQueue(() => this.#onSendersGone());
@@ -213,7 +213,7 @@ export class Session<In = unknown, Out = In>
     this.#inbox.onAsk();
     if (this.#inbox.length > 0) return Promise.resolve(this.#take());
     if (this.#isReceiveClosed()) return Promise.reject(this.receiveError());
-    if (this.#inbox.isCreditDue) this.#giveCredit();
+    if (this.#inbox.isCreditDue) this.giveCredit();
     return this.#receivers.wait(undefined, options?.signal);
   }
 
@@ -221,7 +221,7 @@ export class Session<In = unknown, Out = In>
     this.#inbox.onAsk();
     if (this.#inbox.length > 0) return { state: "ok", value: this.#take() };
     if (this.#isReceiveClosed()) return CLOSED;
-    if (this.#inbox.isCreditDue) this.#giveCredit();
+    if (this.#inbox.isCreditDue) this.giveCredit();
     return EMPTY;
   }
 
@@ -452,7 +452,9 @@ export class Session<In = unknown, Out = In>
   /** Why nothing more can be received. */
   protected receiveError(): unknown {
     if (this.#heardGoodbye && !this.#dropped) {
-      return new ClosedError("Cannot receive from a closed duplex");
+      return new ClosedError("Cannot receive from a closed duplex", {
+        unsent: this.#outbox.unsent(),
+      });
     }
     this.#reported = true;
     return this.#failure!.error;
@@ -468,10 +470,11 @@ export class Session<In = unknown, Out = In>
   #creditIfDue(): void {
     const isAwaited = this.#stall.onTake();
     const isLast = this.#heardGoodbye && this.#inbox.length === 0;
-    if (isAwaited || isLast || this.#inbox.isCreditDue) this.#giveCredit();
+    if (isAwaited || isLast || this.#inbox.isCreditDue) this.giveCredit();
   }
 
-  #giveCredit(): void {
+  /** Acknowledges what was received, with news or without. */
+  giveCredit(): void {
     if (this.#failure !== undefined || this.#finished) return;
     this.#inbox.onCredited();
     this.#control(KIND.credit, { taken: this.#inbox.credited });

@@ -9,6 +9,9 @@
 
 const INITIAL_CAPACITY = 16;
 
+/** Places up to which an empty queue keeps its memory: twice the default window. */
+const MAX_IDLE_CAPACITY = 8192;
+
 /** A first-in, first-out queue over a circular array. */
 export class Deque<T> {
   #items: (T | undefined)[] = new Array(INITIAL_CAPACITY);
@@ -38,6 +41,9 @@ export class Deque<T> {
     this.#items[this.#head] = undefined;
     this.#head = (this.#head + 1) & (this.#items.length - 1);
     this.#length--;
+    if (this.#length === 0 && this.#items.length > MAX_IDLE_CAPACITY) {
+      this.clear();
+    }
     return item;
   }
 
@@ -48,6 +54,13 @@ export class Deque<T> {
       { length: this.#length },
       (_, index) => this.#items[(this.#head + index) & mask] as T,
     );
+  }
+
+  /** Drops every item that is not to be kept; the others stay in order. */
+  retain(isKept: (item: T) => boolean): void {
+    const kept = this.toArray().filter(isKept);
+    this.clear();
+    for (const item of kept) this.push(item);
   }
 
   /** Drops every item. */
@@ -116,23 +129,53 @@ export class AbortGroups<T> {
 }
 
 /** One promise that waits, with what it waits to hand over. */
-export interface Waiter<Payload, Result> {
+export class Waiter<Payload, Result> {
   /** What the waiting call was made with. */
   readonly payload: Payload;
-  /** What takes the wait back. */
+  /** What cancels the wait. */
   readonly signal: AbortSignal | undefined;
   /** Fulfils the waiting promise. */
-  resolve(result: Result): void;
+  readonly resolve: (result: Result) => void;
   /** Rejects the waiting promise. */
-  reject(reason: unknown): void;
+  readonly reject: (reason: unknown) => void;
+  #isCancelled = false;
+
+  constructor(
+    payload: Payload,
+    signal: AbortSignal | undefined,
+    resolve: (result: Result) => void,
+    reject: (reason: unknown) => void,
+  ) {
+    this.payload = payload;
+    this.signal = signal;
+    this.resolve = resolve;
+    this.reject = reject;
+  }
+
+  /** Whether the wait was cancelled, and its place in the queue is void. */
+  get isCancelled(): boolean {
+    return this.#isCancelled;
+  }
+
+  /** Rejects the waiting promise; the place in the queue is left for later. */
+  cancel(reason: unknown): void {
+    this.#isCancelled = true;
+    this.reject(reason);
+  }
 }
 
 function nothing(): void {}
 
-/** A first-in, first-out queue of promises that wait. */
+/**
+ * A first-in, first-out queue of promises that wait. Every operation takes
+ * constant time on average, however many wait and whichever are cancelled: a
+ * cancelled wait keeps its place until it is the first, or until half of the
+ * places are void and the queue is compacted.
+ */
 export class WaitQueue<Payload, Result> {
-  /** In the order that they came; a set, since any one may leave. */
-  readonly #waiters = new Set<Waiter<Payload, Result>>();
+  readonly #waiters = new Deque<Waiter<Payload, Result>>();
+  /** Cancelled waits that have their places still. */
+  #void = 0;
   readonly #aborts: AbortGroups<Waiter<Payload, Result>>;
 
   /**
@@ -140,33 +183,33 @@ export class WaitQueue<Payload, Result> {
    */
   constructor(onEmpty: () => void = nothing) {
     this.#aborts = new AbortGroups((waiters, reason) => {
-      for (const waiter of waiters) {
-        this.#waiters.delete(waiter);
-        waiter.reject(reason);
-      }
+      this.#cancel(waiters, reason);
       if (this.length === 0) onEmpty();
     });
   }
 
   /** How many wait. */
   get length(): number {
-    return this.#waiters.size;
+    return this.#waiters.length - this.#void;
   }
 
   /** Waits at the end of the queue; rejects with the signal's reason. */
   wait(payload: Payload, signal: AbortSignal | undefined): Promise<Result> {
     if (signal?.aborted) return Promise.reject(signal.reason);
     return new Promise((resolve, reject) => {
-      const waiter = { payload, signal, resolve, reject };
-      this.#waiters.add(waiter);
+      const waiter = new Waiter(payload, signal, resolve, reject);
+      this.#waiters.push(waiter);
       if (signal !== undefined) this.#aborts.add(waiter, signal);
     });
   }
 
   /** Takes the first that waits. The queue must not be empty. */
   shift(): Waiter<Payload, Result> {
-    const waiter = this.#waiters.values().next().value!;
-    this.#waiters.delete(waiter);
+    let waiter = this.#waiters.shift();
+    while (waiter.isCancelled) {
+      this.#void--;
+      waiter = this.#waiters.shift();
+    }
     if (waiter.signal !== undefined) this.#aborts.delete(waiter, waiter.signal);
     return waiter;
   }
@@ -176,6 +219,16 @@ export class WaitQueue<Payload, Result> {
     const any = this.length > 0;
     while (this.length > 0) this.shift().reject(reason);
     return any;
+  }
+
+  #cancel(waiters: Iterable<Waiter<Payload, Result>>, reason: unknown): void {
+    for (const waiter of waiters) {
+      waiter.cancel(reason);
+      this.#void++;
+    }
+    if (this.#void * 2 <= this.#waiters.length) return;
+    this.#waiters.retain((waiter) => !waiter.isCancelled);
+    this.#void = 0;
   }
 }
 

@@ -92,7 +92,7 @@ const FAULTS: [string, Uint8Array[], string][] = [
   [
     "no codec in common",
     [control(KIND.hello, { ...helloFields(DEFAULT_OPTIONS), codecs: ["xml"] })],
-    '["xml"]',
+    'the peer has "xml" and this side',
   ],
   [
     "a window of nothing",
