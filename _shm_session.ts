@@ -99,9 +99,10 @@ export class ShmSession<In = unknown, Out = In> extends Session<In, Out>
     this.#blocked = undefined;
     // It is sent; what of it is not in the ring yet goes there now, since the
     // event loop may not come to do it.
-    while (this.#wire.isPending && this.#wire.loss === undefined) {
+    while (this.#wire.isPending && !this.#wire.hasEnded) {
+      if (this.#wire.poll()) continue;
       const left = deadline - performance.now();
-      if (!this.#wire.poll() && !this.#wire.waitSync(left)) return;
+      if (left <= 0 || !this.#wire.waitSync(left)) return;
     }
   }
 

@@ -110,6 +110,11 @@ export class ShmWire implements Wire {
     return this.#loss;
   }
 
+  /** Whether nothing is read any more: the link was lost, or the session has ended. */
+  get hasEnded(): boolean {
+    return this.#parser?.isStopped ?? false;
+  }
+
   /** Whether the next message was posted and has not come. */
   get awaitsPost(): boolean {
     return this.#parser?.awaitsPost ?? false;

@@ -138,3 +138,33 @@ test("openShm() holds no more than the window for a worker that never reads", as
   await assertRejects(() => duplex.closed, Error, "Enough");
   assertLess(performance.now() - start, 5_000);
 });
+
+test("sendSync() of more than the ring holds returns when the worker aborts", async () => {
+  const source = `
+    import { parent } from "${import.meta.resolve("../parent.ts")}";
+    const main = await parent();
+    const [word] = await main.receive();
+    // Nothing is read while the thread sleeps, so the parent's ring stays full.
+    Atomics.wait(word, 0, 0);
+    main.abort(new RangeError("The worker has had enough"));
+  `;
+  const worker = await openShm<unknown>(
+    `data:text/javascript,${encodeURIComponent(source)}`,
+    { capacity: CAPACITY },
+  );
+  const word = new Int32Array(new SharedArrayBuffer(4));
+  await worker.send([word]);
+  // Wakes the worker once this thread blocks.
+  const waker = new Worker(
+    `data:text/javascript,onmessage = ({ data }) => {
+      while (Atomics.notify(data, 0) === 0);
+      Atomics.store(data, 0, 1);
+    }; postMessage("ready");`,
+    { type: "module" },
+  );
+  await new Promise((resolve) => waker.onmessage = resolve);
+  waker.postMessage(word);
+  worker.sendSync("x".repeat(10 * CAPACITY));
+  waker.terminate();
+  await assertRejects(() => worker.closed, RangeError, "had enough");
+});
