@@ -10,6 +10,7 @@
 
 import { type Codec, json, msgpack } from "./codec.ts";
 import { ProtocolError } from "./_errors.ts";
+import { show } from "./_text.ts";
 import type { ControlFields } from "./_wire.ts";
 import type { DuplexOptions } from "./duplex.ts";
 
@@ -68,7 +69,7 @@ export function sessionOptions(
   if (codec !== undefined) {
     if (typeof codec?.encode !== "function") {
       throw new TypeError(
-        `${action} as "codec" must be a Codec: current value is ${codec}`,
+        `${action} as "codec" must be a Codec: current value is ${show(codec)}`,
       );
     }
     complete.codecs = [codec];
@@ -98,7 +99,9 @@ export function checkPositive(
 ): void {
   if (typeof value !== "number") {
     throw new TypeError(
-      `${action} as "${name}" must be a number: current value is ${value}`,
+      `${action} as "${name}" must be a number: current value is ${
+        show(value)
+      }`,
     );
   }
   if (value > 0 && value <= most && (!whole || Number.isInteger(value))) return;
@@ -227,11 +230,6 @@ function positive(fields: ControlFields, name: string): number {
 /** A text that fits a control frame, whole characters only. */
 function cut(text: string): string {
   return text.slice(0, MAX_TEXT_LENGTH).toWellFormed();
-}
-
-/** A value of the far side's in an error's text. */
-function show(value: unknown): string {
-  return String(value).slice(0, MAX_TEXT_LENGTH);
 }
 
 /** The fields of an abort: the reason in the agreed codec, and as text. */

@@ -53,7 +53,7 @@ test("openPipe() rejects a hello that it cannot take", async (t) => {
     ["messages", '"messages" must be a whole number: current value is -1'],
     [
       "maxMessage",
-      '"maxMessage" must be a whole number: current value is many',
+      '"maxMessage" must be a whole number: current value is "many"',
     ],
     ["magicOnly", "it holds no MessagePack"],
     ["list", "it holds no map"],
@@ -98,7 +98,7 @@ const FAULTS: [string, string][] = [
   ["dataTakenTooHigh", "acknowledgement of message 5: the last one sent is 0"],
   ["creditNegative", '"taken" must be a whole number: current value is -1'],
   ["creditHuge", '"taken" must be a whole number: current value is 11529215'],
-  ["creditText", '"taken" must be a whole number: current value is all'],
+  ["creditText", '"taken" must be a whole number: current value is "all"'],
   ["creditEmpty", '"taken" must be a whole number: current value is undefined'],
   ["goodbyeEarly", "goodbye after 3 messages: 0 have come"],
   ["goodbyeTaken", "acknowledgement of message 3: the last one sent is 0"],
@@ -109,6 +109,7 @@ const FAULTS: [string, string][] = [
   ["noMap", "kind 5: it holds no map"],
   ["payload", "Cannot decode"],
   ["payloadTooShort", "Cannot decode"],
+  ["printedEscapes", 'the bytes are "\\u{9b}2J\\u{202e} and more"'],
   ["printed", "must not go to the stream that carries its messages"],
 ];
 

@@ -304,6 +304,20 @@ test("openPipe() says what a worker said that cannot start", async () => {
   assertStringIncludes(error.message, '"there_is_none.ts" exited with code 1');
 });
 
+test("openPipe() tells all that a program printed that is not a worker", async (t) => {
+  // As long as the beginning of a hello, which text may turn out to be, and more.
+  for (const text of ["x", "eleven char", "a text of more than that"]) {
+    await t.step(text, async () => {
+      const script = `data:text/javascript,console.log("${text}")`;
+      const error = await assertRejects(
+        () => openPipe(script, { stderr: "ignore" }),
+        PeerExitError,
+      );
+      assertEquals([error.stderr, error.cause], [text, undefined]);
+    });
+  }
+});
+
 test("openPipe() opens a program that is no worker script", async () => {
   await using worker = await openPipe({
     command: Deno.execPath(),
