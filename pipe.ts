@@ -94,11 +94,11 @@ export interface PipeOptions extends DuplexOptions {
    */
   memory?: number;
   /**
-   * Whether the child gets a session of its own, so that what a terminal sends,
-   * the SIGINT of Ctrl+C among it, reaches this process alone, which can let the
-   * child finish. A child whose parent dies still ends by the end of its standard
-   * input, as soon as it comes to its event loop; one that runs when this process
-   * exits by itself is killed, since nobody else could end it from a terminal.
+   * Starts the child in a session of its own, so that Ctrl+C in a terminal sends
+   * SIGINT to this process alone, which can let the child finish. A child that
+   * runs when this process exits is killed, since a terminal cannot end it any
+   * more. When this process is killed, the child ends as it does without this
+   * option.
    *
    * @default {false}
    */
@@ -150,6 +150,9 @@ class PipeSession<In, Out> extends Session<In, Out>
  * The {@linkcode PeerExitError} of a worker that this side ended says why, and has
  * the `signal` if one ended it.
  *
+ * A worker that has called {@linkcode parent} ends within about a second of its
+ * parent, even when that is killed, as soon as it comes to its event loop.
+ *
  * The worker's Deno finds its own configuration, beside the script. Flags that
  * this process was started with are not passed on.
  *
@@ -195,6 +198,11 @@ export function openPipe<In = unknown, Out = In>(
  * Starts a program and opens a duplex to it. It must speak the wire that
  * PROTOCOL.md describes on its standard input and output;
  * `examples/hello/duplex.py` does so in Python.
+ *
+ * A program that must not outlive this process, even when this process is killed,
+ * has to exit at the end of its standard input, as `duplex.py` does. One that does
+ * not read it goes on. Linux ends it if the program is started by
+ * `setpriv --pdeathsig KILL`, which becomes the program and takes a millisecond.
  *
  * Requires `--allow-run` for the program. Deno's permissions do not hold it in.
  *

@@ -8,17 +8,28 @@
  */
 
 import { parent } from "@duplex/ipc/parent";
-import { control, data, frames, hello, KIND, put, say } from "./_wire.ts";
+import {
+  control,
+  data,
+  type Frame,
+  frames,
+  hello,
+  KIND,
+  put,
+  say,
+} from "./_wire.ts";
 
 /** Keeps the process alive, though not when a test has failed. */
 function stay(): void {
   setTimeout(() => Deno.exit(1), 60_000);
 }
 
-/** Says hello by hand and waits for the parent's. */
-async function greet(): Promise<void> {
+/** Says hello by hand and waits for the parent's; gives what comes after it. */
+async function greet(): Promise<AsyncGenerator<Frame>> {
   put(hello());
-  await frames().next();
+  const parent = frames();
+  await parent.next();
+  return parent;
 }
 
 const ENDS: Record<string, () => Promise<void>> = {
@@ -53,7 +64,9 @@ const ENDS: Record<string, () => Promise<void>> = {
   },
 
   /** Says hello and exits. */
-  greets: greet,
+  async greets() {
+    await greet();
+  },
 
   /** Takes one message and never comes to its event loop again. */
   async computes() {
@@ -81,6 +94,32 @@ const ENDS: Record<string, () => Promise<void>> = {
     await greet();
     stay();
     put(control(KIND.abort, { text: "enough", fault: false }));
+  },
+
+  /** Reads to the end of its input, which is that of its parent, and exits. */
+  async reads() {
+    const frames = await greet();
+    say(`ready ${Deno.pid}`);
+    for await (const _ of frames);
+  },
+
+  /** Reads nothing after the hello. */
+  async neverReads() {
+    await greet();
+    stay();
+    say(`ready ${Deno.pid}`);
+  },
+
+  /** Calls `parent` when its parent has ended. */
+  async late() {
+    await greet();
+    say(`ready ${Deno.pid}`);
+    const id = Deno.ppid;
+    while (Deno.ppid === id) {
+      await new Promise((resolve) => setTimeout(resolve, 10));
+    }
+    stay();
+    await parent();
   },
 
   /** Prints a line once it is open, and does not exit. */
