@@ -420,3 +420,27 @@ test(
   },
   Deno.build.os === "windows" || !hasPython(),
 );
+
+test(
+  "map writes results to a terminal without what it would act on",
+  async () => {
+    const input = `${FOLDER}/escapes`;
+    const value = "\u009b2J\u202e\u2028\u{e0001}\x7f é 😀";
+    const lines = `${JSON.stringify(value)}\n1\n`;
+    await Deno.writeTextFile(input, lines);
+    const deno = cliArgs(["-A"], ["map", ACTS, "echo"]);
+    const script = `exec "$0" "$@" < ${input}`;
+    await using terminal = new Program("python3", [
+      ...["-c", PTY, "sh", "-c", script, EXEC, ...deno],
+    ]);
+    const { code, out } = await terminal.result();
+    assertEquals(code, 0, out);
+    const [, line] = /^("[^"]*")\r\n1\r\n/m.exec(out) ?? [];
+    assertEquals(
+      line,
+      String.raw`"\u009b2J\u202e\u2028\udb40\udc01\u007f é 😀"`,
+    );
+    assertEquals(JSON.parse(line!), value);
+  },
+  Deno.build.os === "windows" || !hasPython(),
+);
