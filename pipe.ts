@@ -75,7 +75,8 @@ export interface PipeOptions extends DuplexOptions {
    * standard output before its hello: passed on to this process's standard
    * error, dropped, or given line by line to a function. A line is cut after
    * 65536 characters. The last 4 KiB go into {@linkcode PeerExitError} in any
-   * case. An error that the function throws aborts the duplex.
+   * case. An error that the function throws ends the duplex: everything pending
+   * and `close` reject with it, and the worker gets it as the reason of an abort.
    *
    * @default {"inherit"}
    */
@@ -256,7 +257,12 @@ export async function openPipe<In, Out>(
     ? [nameOf(target), Deno.execPath(), denoArgs(target, options ?? {})]
     : [target.command, target.command, readArgs(target.args)];
   const child = spawn(label, command, args, chosen);
-  const onPrintError = (error: unknown) => session.abort(error);
+  const onPrintError = (error: unknown) => {
+    // Not an abort of the caller's, which close would not report.
+    session.onFault(error as Error);
+    // After both goodbyes the worker needs no reason.
+    session.fail(error);
+  };
   const stderrReader = new StderrReader(child.stderr, stderr, onPrintError);
   const wire = new FrameWire(new ChildStream(label, child, stderrReader), {
     ...limits,

@@ -444,3 +444,26 @@ test(
   },
   Deno.build.os === "windows" || !hasPython(),
 );
+
+test(
+  "map removes the line that it draws before it writes results to the same terminal",
+  async () => {
+    const [input, file] = [`${FOLDER}/same_in`, `${FOLDER}/same_go`];
+    await Deno.writeTextFile(input, `"${file}"\n`);
+    const deno = cliArgs(["-A"], ["map", ACTS, "wait", "-A"]);
+    const script = `exec "$0" "$@" < ${input}`;
+    await using terminal = new Program("python3", [
+      ...["-c", PTY, "sh", "-c", script, EXEC, ...deno],
+    ]);
+    await terminal.stdout.until(/0 % 0 done, 0 failed[^\n]*\u001b\[K$/);
+    await Deno.writeTextFile(file, "1234");
+    const { code, out } = await terminal.result();
+    assertEquals(code, 0, out);
+    // Nothing of the line that is drawn is before the result or behind it.
+    assertMatch(
+      out,
+      new RegExp(`${CLEARED}4\r\n(?:\r[^\n]*${CLEARED})?lines: 1`),
+    );
+  },
+  Deno.build.os === "windows" || !hasPython(),
+);

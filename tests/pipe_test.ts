@@ -159,6 +159,32 @@ test("openPipe() ends the worker when the function for stderr throws", async () 
   assertEquals(processes.running, 0);
 });
 
+test("PipeDuplex.close() rejects with what the function for stderr threw", async (t) => {
+  // Before the hello, between, and after both goodbyes; by a promise as well.
+  const cases: [act: string, line: string, isAsync: boolean][] = [
+    ["prints", "before, and 1/2 of a line", false],
+    ["console", "a log", false],
+    ["console", "a log", true],
+    ["partsWithALine", "the last line", false],
+  ];
+  for (const [act, line, isAsync] of cases) {
+    await t.step(`${act}${isAsync ? " later" : ""}`, async () => {
+      using processes = new Processes();
+      const thrown = new TypeError("I cannot read");
+      const fail = (text: string) => {
+        if (text === line) throw thrown;
+      };
+      const error = await assertRejects(async () => {
+        await using _worker = await open(act, {
+          stderr: isAsync ? async (text) => await fail(text) : fail,
+        });
+      }, TypeError);
+      assertEquals(error, thrown);
+      assertEquals([processes.started, processes.running], [1, 0]);
+    });
+  }
+});
+
 /** Runs a program that opens a pipe, and gives what it printed. */
 async function runOpener(...args: string[]): Promise<[string, string]> {
   const script = workerUrl("opener").pathname;
