@@ -13,6 +13,7 @@
 import type { PostBox } from "./_port.ts";
 import type { Codec } from "./codec.ts";
 import { ProtocolError } from "./_errors.ts";
+import { quoted } from "./_text.ts";
 import {
   DATA_HEADER_SIZE,
   decodeControl,
@@ -25,7 +26,6 @@ import {
   NEXT_HEADER_SIZE,
   POSTED_SIZE,
 } from "./_frame_layout.ts";
-import { quoted } from "./_text.ts";
 import { type ControlKind, KIND, type WireEvents } from "./_wire.ts";
 
 /** Bytes of the read buffer once much comes: what a pipe gives in one read. */

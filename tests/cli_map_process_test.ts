@@ -455,7 +455,9 @@ test(
     await using terminal = new Program("python3", [
       ...["-c", PTY, "sh", "-c", script, EXEC, ...deno],
     ]);
-    await terminal.stdout.until(/0 % 0 done, 0 failed[^\n]*\u001b\[K$/);
+    await terminal.stdout.until(
+      new RegExp("0 % 0 done, 0 failed[^\n]*\u001b\\[K$"),
+    );
     await Deno.writeTextFile(file, "1234");
     const { code, out } = await terminal.result();
     assertEquals(code, 0, out);

@@ -295,7 +295,7 @@ test("map keeps what a standard stream reads or writes, where that is the file f
   // What is no file loses nothing, and neither does one with another number.
   for (const other of [{ isFile: false }, { ino: stat.ino + 1 }]) {
     await Deno.writeTextFile(errors, "1\n");
-    const name = "standard input";
+    const name = "standard input" as const;
     const streams = () => Promise.resolve([{ ...stat, name, ...other }]);
     assertEquals((await run("1\n", { errors, streams })).code, 0);
     assertEquals(await Deno.readTextFile(errors), "");

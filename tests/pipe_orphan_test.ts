@@ -139,11 +139,6 @@ const PYTHONS: [string, string][] = [
   ["wait", "main = Duplex()\n# ready\nmain.receive()\ntime.sleep(60)"],
   ["wait", "main = Duplex()\n# ready\nwhile True: pass"],
   ["wait", "main = Duplex()\n# ready\ntime.sleep(60)"],
-  ["wait", "main = Duplex()\nmain.abort('enough')\n# ready\ntime.sleep(60)"],
-  [
-    "abort",
-    "main = Duplex()\ntry: main.receive()\nexcept Exception: pass\n# ready\ntime.sleep(60)",
-  ],
   ["close", "main = Duplex()\nfor _ in main: pass\n# ready\ntime.sleep(60)"],
   ["close", "main = Duplex()\nmain.close()\n# ready\ntime.sleep(60)"],
 ];
