@@ -34,7 +34,7 @@ import {
   THREADS,
   type Transport,
 } from "./_cli_compare_measure.ts";
-import { OutputFile } from "./_cli_files.ts";
+import { OutputFile, statStreams } from "./_cli_files.ts";
 
 /**
  * As `--size`: what a line of a log or a small object takes. With much less the
@@ -124,6 +124,7 @@ function readCompareOptions(args: readonly string[]): CompareOptions | "help" {
  * Measures, prints a table and what is recommended, and writes the chart.
  *
  * @returns The exit code.
+ * @throws {UsageError} If the chart would be written where something else is.
  */
 export async function compareTransports(
   { size, svg, effort }: CompareOptions,
@@ -147,6 +148,7 @@ export async function compareTransports(
     });
     return await report(size, outcomes, file);
   } catch (error) {
+    if (error instanceof UsageError) throw error;
     if (stopped !== undefined) {
       printError(`stopped by ${stopped.name}`);
       return stopped.code;
@@ -327,9 +329,19 @@ class ChartFile {
     this.#isUnused = file.isNew;
   }
 
-  /** @throws {Error} If it cannot be written, or not without asking a person. */
+  /**
+   * @throws {UsageError} If a standard stream is the same file.
+   * @throws {Error} If it cannot be written, or not without asking a person.
+   */
   static async open(path: string): Promise<ChartFile> {
-    return new ChartFile(await OutputFile.open("svg", path));
+    const file = await OutputFile.open("svg", path);
+    try {
+      await file.checkIsNoneOf(await statStreams());
+    } catch (error) {
+      file[Symbol.dispose]();
+      throw error;
+    }
+    return new ChartFile(file);
   }
 
   /** Replaces what is in it. */

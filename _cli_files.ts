@@ -7,6 +7,7 @@
  */
 
 import { messageOf, UsageError, writeAllSync } from "./_cli_arguments.ts";
+import { quoted } from "./_text.ts";
 
 /** Where bytes go, such as `Deno.stdout`. */
 export interface ByteSink {
@@ -24,8 +25,16 @@ export async function writeAll(
   }
 }
 
-/** What is known of standard input. */
-export interface InputStat {
+/** The standard streams, each at the place of its descriptor. */
+const STREAMS = [
+  "standard input",
+  "standard output",
+  "standard error",
+] as const;
+
+/** What is known of a standard stream of this program. */
+export interface StreamStat {
+  readonly name: typeof STREAMS[number];
   /** Whether it is a file, which has a length. */
   readonly isFile: boolean;
   /** Bytes. */
@@ -35,17 +44,28 @@ export interface InputStat {
   readonly ino: number;
 }
 
-/** What is known of standard input, if it is open. */
-export async function statInput(): Promise<InputStat | undefined> {
+/** What is known of the standard streams that are open. */
+export async function statStreams(): Promise<StreamStat[]> {
+  // Loading it takes some milliseconds, and not every command needs it.
   const { fstatSync } = await import("node:fs");
-  try {
-    const stat = fstatSync(0);
-    const { size, dev, ino } = stat;
-    return { isFile: stat.isFile(), size, dev, ino };
-  } catch {
-    // It may be closed, which whoever reads it is told.
-    return undefined;
-  }
+  return STREAMS.flatMap((name, descriptor): StreamStat[] => {
+    try {
+      const stat = fstatSync(descriptor);
+      const { size, dev, ino } = stat;
+      return [{ name, isFile: stat.isFile(), size, dev, ino }];
+    } catch {
+      // Closed: reading or writing it will report that.
+      return [];
+    }
+  });
+}
+
+/** What says which file it is. */
+type FileIdentity = Pick<StreamStat, "dev" | "ino">;
+
+/** Whether two files are one. Some systems have no numbers that tell. */
+export function isSameFile(a: FileIdentity, b: FileIdentity): boolean {
+  return a.ino !== 0 && a.ino === b.ino && a.dev === b.dev;
 }
 
 /** A file that is open, with what was in it until it is cleared. */
@@ -99,19 +119,22 @@ export class OutputFile implements Disposable {
   }
 
   /**
-   * Makes sure that it is not the file that standard input is read from.
+   * Makes sure that no standard stream reads or writes the same file, by whatever
+   * path. A pipe, a terminal or `/dev/null` may be in several places.
    *
-   * @throws {UsageError} If it is.
+   * @throws {UsageError} If one does.
    */
-  async checkIsNot(input: InputStat): Promise<void> {
-    // Only a file loses what is in it, and one that was read was there.
-    if (!input.isFile || this.isNew) return;
-    const { dev, ino } = await this.#try(() => identify(this.#path));
-    // Some systems have no such numbers.
-    if (!ino || dev !== input.dev || ino !== input.ino) return;
-    const name = `--${this.#option} ${JSON.stringify(this.#path)}`;
+  async checkIsNoneOf(streams: readonly StreamStat[]): Promise<void> {
+    const files = streams.filter(({ isFile }) => isFile);
+    // One that a stream reads or writes was there before.
+    if (files.length === 0 || this.isNew) return;
+    const own = await this.#try(() => identify(this.#path));
+    const same = files.find((file) => isSameFile(file, own));
+    if (same === undefined) return;
     throw new UsageError(
-      `${name} is standard input as well, which would be lost: give another file`,
+      `--${this.#option} ${
+        quoted(this.#path)
+      } is ${same.name} as well, and what is in it would be lost: give another file`,
     );
   }
 
@@ -165,9 +188,7 @@ export class OutputFile implements Disposable {
 }
 
 /** The numbers of a file; unlike `Deno.stat` it only has to be one to write. */
-async function identify(
-  path: string,
-): Promise<Pick<InputStat, "dev" | "ino">> {
+async function identify(path: string): Promise<FileIdentity> {
   const { closeSync, constants, fstatSync, openSync } = await import("node:fs");
   // A pipe that nobody reads is not waited for.
   const flags = constants.O_WRONLY | (constants.O_NONBLOCK ?? 0);
@@ -182,7 +203,7 @@ async function identify(
 
 /** What is attempted, for errors. */
 function describe(option: string, path: string): string {
-  return `--${option} ${JSON.stringify(path)} cannot be written`;
+  return `--${option} ${quoted(path)} cannot be written`;
 }
 
 function writeError(option: string, path: string, cause: unknown): Error {

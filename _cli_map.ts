@@ -16,7 +16,13 @@ import {
   printLine,
   UsageError,
 } from "./_cli_arguments.ts";
-import { type ByteSink, type InputStat, statInput } from "./_cli_files.ts";
+import {
+  type ByteSink,
+  isSameFile,
+  statStreams,
+  type StreamStat,
+  writeAll,
+} from "./_cli_files.ts";
 import { type ByteSource, Items } from "./_cli_map_input.ts";
 import {
   MAP_USAGE,
@@ -27,6 +33,7 @@ import {
   type Failure,
   FailureFile,
   failureLine,
+  printableJson,
   ResultWriter,
 } from "./_cli_map_output.ts";
 import {
@@ -62,10 +69,12 @@ export const map: Command = {
       const why = "address" in source ? undefined : await whyNotGranted(source);
       if (why !== undefined) throw new Error(`no worker will start: ${why}`);
       using signals = new EndSignals(() => status[Symbol.dispose]());
-      const isAsked = status.isShown || options.errors !== undefined;
+      // Two terminals cannot be one file.
+      const isAsked = status.isShown || options.errors !== undefined ||
+        !Deno.stdin.isTerminal() && !Deno.stdout.isTerminal();
       return await mapLines(options, {
         input: Deno.stdin,
-        stat: isAsked ? await statInput() : undefined,
+        ...(isAsked ? { streams: statStreams } : {}),
         output: outputBeside(status),
         status,
         stopped: signals.first,
@@ -81,12 +90,13 @@ export const map: Command = {
 
 /** Standard output, which may be the terminal that the status is drawn on. */
 function outputBeside(status: StatusLine): ByteSink {
-  if (!status.isShown || !Deno.stdout.isTerminal()) return Deno.stdout;
+  if (!Deno.stdout.isTerminal()) return Deno.stdout;
   return {
     async write(bytes) {
       status.pause();
       try {
-        return await Deno.stdout.write(bytes);
+        await writeAll(Deno.stdout, printableJson(bytes));
+        return bytes.length;
       } finally {
         status.resume();
       }
@@ -100,8 +110,12 @@ export interface MapEnds {
   readonly output: ByteSink;
   /** Where people are told. */
   readonly status: StatusLine;
-  /** What is known of the input. */
-  readonly stat?: InputStat | undefined;
+  /**
+   * Gives what is known of the standard streams, where it matters.
+   *
+   * @default {() => []}
+   */
+  readonly streams?: () => Promise<readonly StreamStat[]>;
   /** Settles when no more is to be begun. */
   readonly stopped: Promise<EndSignal>;
   /** Opens a duplex to a new worker. */
@@ -120,7 +134,8 @@ export type MapLimits = Pick<
  * @param limits What is called, and how.
  * @param ends What it reads and writes.
  * @returns The exit code.
- * @throws {UsageError} If the workers have no such method.
+ * @throws {UsageError} If the workers have no such method, or one file would be
+ *   read or written in two places.
  * @throws {Error} If no worker can be had, or the file for failures.
  */
 export async function mapLines(
@@ -128,24 +143,27 @@ export async function mapLines(
   ends: MapEnds,
 ): Promise<number> {
   const { errors, method: wanted } = limits;
-  const { status, openOne } = ends;
-  // Before all else: nobody waits for failures that have nowhere to go.
+  const { status, openOne, streams = noStreams } = ends;
+  // Open the file first, to fail early.
   using file = errors === undefined
     ? undefined
-    : await FailureFile.open(errors, ends.stat);
+    : await FailureFile.open(errors, await streams());
   const workers = new MapWorkers(openOne, (line) => status.print(line));
   const started = workers.start(wanted);
-  let first: string | EndSignal;
+  // While the worker starts, which takes longer.
+  const ready = Promise.all([started, streams().then(findInput)]);
+  let first: Ready | EndSignal;
   try {
-    first = await Promise.race([started, ends.stopped]);
+    first = await Promise.race([ready, ends.stopped]);
   } catch (error) {
     // One that exposes something else can say goodbye.
     const isSound = error instanceof UsageError;
+    await started.catch(() => {});
     await (isSound ? workers.close().catch(() => {}) : workers.abort());
     throw error;
   }
-  if (typeof first === "string") {
-    return await new LineMap(first, limits, ends, workers, file).run();
+  if (!("code" in first)) {
+    return await new LineMap(...first, limits, ends, workers, file).run();
   }
   started.then(() => workers.abort(), () => {});
   await workers.abort();
@@ -155,11 +173,38 @@ export async function mapLines(
   return first.code;
 }
 
+/** The method that is called, and what is known of standard input. */
+type Ready = readonly [method: string, input: StreamStat | undefined];
+
+function noStreams(): Promise<readonly StreamStat[]> {
+  return Promise.resolve([]);
+}
+
+/**
+ * Finds what is known of standard input.
+ *
+ * @throws {UsageError} If standard output is the same file. What is written would
+ *   be read, and written again.
+ */
+function findInput(streams: readonly StreamStat[]): StreamStat | undefined {
+  const input = streams.find(({ name }) => name === "standard input");
+  const output = streams.find(({ name }) => name === "standard output");
+  if (
+    input?.isFile && output?.isFile && isSameFile(input, output)
+  ) {
+    throw new UsageError(
+      "standard input and standard output are the same file: write to another file",
+    );
+  }
+  return input;
+}
+
 type Outcome = MapOutcome<unknown, unknown>;
 
 /** One map, from its first line to its exit code. */
 class LineMap {
   readonly #method: string;
+  readonly #input: StreamStat | undefined;
   readonly #limits: MapLimits;
   readonly #ends: MapEnds;
   readonly #workers: MapWorkers;
@@ -175,12 +220,14 @@ class LineMap {
 
   constructor(
     method: string,
+    input: StreamStat | undefined,
     limits: MapLimits,
     ends: MapEnds,
     workers: MapWorkers,
     file: FailureFile | undefined,
   ) {
     this.#method = method;
+    this.#input = input;
     this.#limits = limits;
     this.#ends = ends;
     this.#workers = workers;
@@ -280,7 +327,7 @@ class LineMap {
   }
 
   #progress(columns: number): string {
-    const { isFile = false, size = 0 } = this.#ends.stat ?? {};
+    const { isFile = false, size = 0 } = this.#input ?? {};
     // A file may have grown, or been read in part by somebody else.
     const share = isFile && size > 0
       ? Math.min(1, this.#items.settledBytes / size)

@@ -9,8 +9,8 @@
 import { messageOf } from "./_cli_arguments.ts";
 import {
   type ByteSink,
-  type InputStat,
   OutputFile,
+  type StreamStat,
   writeAll,
 } from "./_cli_files.ts";
 import { ByteBuffer, json } from "./codec.ts";
@@ -97,6 +97,29 @@ export class ResultWriter {
   }
 }
 
+/**
+ * Lines of JSON with the same values, in which every character is escaped that a
+ * terminal would act on or not show. A worker may have chosen them.
+ *
+ * @param bytes Whole lines.
+ */
+export function printableJson(bytes: Uint8Array): Uint8Array<ArrayBuffer> {
+  const text = new TextDecoder().decode(bytes);
+  // What is left unescaped in JSON is inside of a string, or ends a line.
+  const safe = text.replace(
+    /[\p{C}\p{Zl}\p{Zp}]/gu,
+    (char) => char === "\n" ? char : escapeJson(char),
+  );
+  return new TextEncoder().encode(safe);
+}
+
+function escapeJson(char: string): string {
+  return Array.from(
+    { length: char.length },
+    (_, index) => `\\u${char.charCodeAt(index).toString(16).padStart(4, "0")}`,
+  ).join("");
+}
+
 /** What is told of a result that JSON cannot carry. */
 function resultError(error: unknown): TypeError {
   const text = error instanceof Error ? error.message : String(error);
@@ -152,14 +175,17 @@ export class FailureFile implements Disposable {
    * Opens it; what was in it is gone.
    *
    * @param path The file.
-   * @param input What is known of the input, which must not be lost.
-   * @throws {UsageError} If it is the input.
+   * @param streams The standard streams, none of which may be the same file.
+   * @throws {UsageError} If one is.
    * @throws {Error} If it cannot be written, or not without asking a person.
    */
-  static async open(path: string, input?: InputStat): Promise<FailureFile> {
+  static async open(
+    path: string,
+    streams: readonly StreamStat[],
+  ): Promise<FailureFile> {
     const file = await OutputFile.open("errors", path);
     try {
-      if (input !== undefined) await file.checkIsNot(input);
+      await file.checkIsNoneOf(streams);
       await file.clear();
     } catch (error) {
       file[Symbol.dispose]();

@@ -13,6 +13,7 @@
 import type { PostBox } from "./_port.ts";
 import type { Codec } from "./codec.ts";
 import { ProtocolError } from "./_errors.ts";
+import { quoted } from "./_text.ts";
 import {
   DATA_HEADER_SIZE,
   decodeControl,
@@ -60,6 +61,11 @@ export class FrameParser {
   readonly #options: FrameWireOptions;
   #codec: Codec | undefined;
   #stopped = false;
+  /**
+   * A copy of the bytes that may begin a hello. The read that finds the end of the
+   * stream may leave this without the memory that they were read into.
+   */
+  #held = new Uint8Array();
   /** Whether the hello may still stand behind text. */
   #scanning: boolean;
   /** The read buffer, and what of it is not parsed yet. */
@@ -185,9 +191,8 @@ export class FrameParser {
 
   /** What is wrong with the end of the stream here, if something is. */
   endOfStream(): Error | undefined {
-    const text = this.#scanning && this.#end > this.#start;
-    if (text) {
-      this.#options.onText?.(this.#bytes.slice(this.#start, this.#end));
+    if (this.#scanning && this.#held.length > 0) {
+      this.#options.onText?.(this.#held);
     } else if (this.#assembly !== undefined || this.#end > this.#start) {
       return new ProtocolError("The stream ended in the middle of a message");
     }
@@ -399,6 +404,7 @@ export class FrameParser {
       ? at
       : Math.max(0, bytes.length - NEXT_HEADER_SIZE - MAGIC.length + 1);
     if (text > 0) this.#options.onText?.(bytes.slice(0, text));
+    if (at < 0) this.#held = bytes.slice(text);
     this.#start += text;
     return at >= 0;
   }
@@ -412,7 +418,7 @@ export class FrameParser {
       ? "does the far side speak this protocol?"
       : "what a worker prints must not go to the stream that carries its messages";
     return `Cannot read a frame of kind ${kind} and ${length} bytes: the bytes are ${
-      JSON.stringify(text)
+      quoted(text)
     }; ${hint}`;
   }
 }

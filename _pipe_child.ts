@@ -9,8 +9,9 @@
 
 import { PeerExitError, type PeerExitErrorOptions } from "./_errors.ts";
 import type { ByteStream } from "./_byte_stream.ts";
-import { settlesWithin } from "./_waiting.ts";
 import type { StderrReader } from "./_pipe_stderr.ts";
+import { quoted } from "./_text.ts";
+import { settlesWithin } from "./_waiting.ts";
 
 /** Milliseconds that a child has to end by itself, and again after SIGTERM. */
 const GRACE = 1_000;
@@ -20,6 +21,12 @@ const GRACE = 1_000;
  * is gone. A grandchild may hold them open for as long as it likes.
  */
 const GRANDCHILD_GRACE = 250;
+
+/** A signal that this side sent to a child, and why. */
+interface SentSignal {
+  readonly name: "SIGTERM" | "SIGKILL";
+  readonly reason: string;
+}
 
 /** A child process as a {@linkcode ByteStream}. */
 export class ChildStream implements ByteStream {
@@ -33,6 +40,9 @@ export class ChildStream implements ByteStream {
   /** Settles when the child's output has come to its end. */
   readonly #ended = Promise.withResolvers<void>();
   #ending: Promise<Deno.CommandStatus> | undefined;
+  /** Settles when the child is to end within {@linkcode GRACE}. */
+  readonly #destroyed = Promise.withResolvers<void>();
+  #sent: SentSignal | undefined;
 
   /**
    * @param label What the child is called in errors.
@@ -68,31 +78,44 @@ export class ChildStream implements ByteStream {
     cause: unknown,
     unsent: readonly unknown[],
   ): Promise<PeerExitError> {
-    return this.#exitError(await this.#end(GRACE), { cause, unsent });
+    const reason =
+      `closed its standard input or output without a goodbye, did not exit within ${GRACE} ms`;
+    return this.#exitError(await this.#end(GRACE, reason), { cause, unsent });
   }
 
   async close(timeout: number, unsent: readonly unknown[]): Promise<void> {
-    const status = await this.#end(timeout);
+    const ms = Math.ceil(timeout);
+    const reason = `did not exit within ${ms} ms after the last goodbye`;
+    const status = await this.#end(timeout, reason);
     if (!status.success) throw this.#exitError(status, { unsent });
   }
 
   async destroy(): Promise<void> {
-    await this.#end(GRACE);
+    // One that is being closed may have been given more time.
+    this.#destroyed.resolve();
+    await this.#end(GRACE, `did not exit within ${GRACE} ms`);
   }
 
-  /** Ends the child, in good order within `grace` milliseconds. */
-  #end(grace: number): Promise<Deno.CommandStatus> {
-    return this.#ending ??= this.#stop(grace);
+  /**
+   * Ends the child, in good order within `grace` milliseconds.
+   *
+   * @param reason What the child did otherwise, for its error.
+   */
+  #end(grace: number, reason: string): Promise<Deno.CommandStatus> {
+    return this.#ending ??= this.#stop(grace, reason);
   }
 
-  async #stop(grace: number): Promise<Deno.CommandStatus> {
+  async #stop(grace: number, reason: string): Promise<Deno.CommandStatus> {
     // The end of its input tells the child that it may go. Closing fails when
     // the child has gone, and waits while the child does not read.
     const closed = this.#writer.close().catch(() => {});
-    if (!await settlesWithin(this.#child.status, grace)) {
-      this.#kill("SIGTERM");
+    if (!await this.#exitsWithin(grace)) {
+      this.#kill({ name: "SIGTERM", reason });
       if (!await settlesWithin(this.#child.status, GRACE)) {
-        this.#kill("SIGKILL");
+        this.#kill({
+          name: "SIGKILL",
+          reason: `${reason}, nor within ${GRACE} ms after SIGTERM,`,
+        });
       }
     }
     const status = await this.#child.status;
@@ -108,6 +131,14 @@ export class ChildStream implements ByteStream {
     return status;
   }
 
+  /** Whether the child exits in time; an abort leaves it no more than the usual. */
+  async #exitsWithin(grace: number): Promise<boolean> {
+    const { status } = this.#child;
+    const ended = Promise.race([status, this.#destroyed.promise]);
+    if (!await settlesWithin(ended, grace)) return false;
+    return this.#status !== undefined || await settlesWithin(status, GRACE);
+  }
+
   /** Ends the reading soon after the child, whoever else holds its output. */
   async #onExit(status: Deno.CommandStatus): Promise<void> {
     this.#status = status;
@@ -119,10 +150,11 @@ export class ChildStream implements ByteStream {
     await this.#reader.cancel().catch(() => {});
   }
 
-  #kill(signal: Deno.Signal): void {
+  #kill(signal: SentSignal): void {
     if (this.#status !== undefined) return;
     try {
-      this.#child.kill(signal);
+      this.#child.kill(signal.name);
+      this.#sent = signal;
     } catch {
       // It ended between the look and the signal, which is what was wanted.
     }
@@ -132,11 +164,10 @@ export class ChildStream implements ByteStream {
     { code, signal }: Deno.CommandStatus,
     options: PeerExitErrorOptions,
   ): PeerExitError {
-    const how = signal === null
-      ? `exited with code ${code}`
-      : `was ended by ${signal}`;
     return new PeerExitError(
-      `The worker "${this.#label}" ${how}${this.#stderr.lastWords}`,
+      `The worker ${quoted(this.#label)} ${
+        this.#howItEnded(code, signal)
+      }${this.#stderr.lastWords}`,
       {
         ...options,
         code: signal === null ? code : null,
@@ -144,5 +175,16 @@ export class ChildStream implements ByteStream {
         stderr: this.#stderr.tail,
       },
     );
+  }
+
+  #howItEnded(code: number, signal: Deno.Signal | null): string {
+    const end = signal === null
+      ? `exited with code ${code}`
+      : `was ended by ${signal}`;
+    if (this.#sent === undefined) return end;
+    const { name, reason } = this.#sent;
+    return name === signal
+      ? `${reason} and was ended by this side with ${name}`
+      : `${reason}, got ${name} from this side and ${end}`;
   }
 }

@@ -9,6 +9,7 @@
 
 import { checkPositive } from "./_hello.ts";
 import { absolutePath } from "./_permissions_path.ts";
+import { excerpt, messageOf, quoted, show } from "./_text.ts";
 import { grant, type Permissions } from "./permissions.ts";
 import type { PipeCommandOptions, PipeOptions } from "./pipe.ts";
 
@@ -17,10 +18,13 @@ export const ACTION = "Cannot open a pipe";
 
 const MIB = 2 ** 20;
 
+/** Characters of the system's reason that are shown: it may hold a path, of up to 4096. */
+const MAX_REASON_LENGTH = 5_000;
+
 /** The arguments that make Deno run a worker script, and no more than that. */
 export function denoArgs(script: string | URL, options: PipeOptions): string[] {
-  const { permissions = "none", memory, args = [], env = {} } = options;
-  checkEnv(permissions, env);
+  const { permissions = "none", memory } = options;
+  checkEnv(permissions, readEnv(options.env));
   const { flags } = grant(permissions);
   if (memory !== undefined) {
     checkPositive(ACTION, "memory", memory, { most: Number.MAX_SAFE_INTEGER });
@@ -31,7 +35,7 @@ export function denoArgs(script: string | URL, options: PipeOptions): string[] {
   const target = typeof script === "string" && !URL.canParse(script)
     ? absolutePath(script)
     : String(script);
-  return ["run", "--quiet", ...flags, target, ...args];
+  return ["run", "--quiet", ...flags, target, ...readArgs(options.args)];
 }
 
 /** What a script is called in errors. */
@@ -40,26 +44,103 @@ export function nameOf(script: string | URL): string {
   return text.startsWith("data:") ? "data:" : text.split("/").at(-1)!;
 }
 
-/** Refuses a target of standard error that is none. */
-export function checkStderr(stderr: unknown): void {
+/** What the options of a script and of a command have in common. */
+export type ChildOptions = Omit<PipeOptions, "memory" | "permissions">;
+
+/** Checks the options that decide how a child starts, without starting it. */
+export function checkChild(options: ChildOptions): void {
+  checkStderr(options.stderr);
+  checkDetached(options.detached);
+  checkCwd(options.cwd);
+}
+
+function checkStderr(stderr: unknown): void {
   if (
-    stderr === "inherit" || stderr === "ignore" || typeof stderr === "function"
+    stderr === undefined || stderr === "inherit" || stderr === "ignore" ||
+    typeof stderr === "function"
   ) return;
   throw new TypeError(
-    `Cannot open a pipe as "stderr" must be "inherit", "ignore" or a function: current value is ${
-      Deno.inspect(stderr)
+    `${ACTION} as "stderr" must be "inherit", "ignore" or a function: current value is ${
+      show(stderr)
     }`,
   );
 }
 
-/** Refuses what does not say whether the child is detached. */
-export function checkDetached(detached: unknown): void {
+function checkDetached(detached: unknown): void {
   if (detached === undefined || typeof detached === "boolean") return;
   throw new TypeError(
     `${ACTION} as "detached" must be a boolean: current value is ${
-      Deno.inspect(detached)
+      show(detached)
     }`,
   );
+}
+
+function checkCwd(cwd: unknown): void {
+  if (cwd === undefined || (isText(cwd) && cwd !== "")) return;
+  if (cwd instanceof URL && cwd.protocol === "file:") return;
+  const value = cwd instanceof URL ? quoted(cwd.href) : show(cwd);
+  throw new TypeError(
+    `${ACTION} as "cwd" must be a path or a file URL: current value is ${value}`,
+  );
+}
+
+/** Whether a value is a string that the system can take, which ends at a NUL. */
+function isText(value: unknown): value is string {
+  return typeof value === "string" && !value.includes("\0");
+}
+
+/** The arguments, checked and copied. */
+export function readArgs(args: readonly string[] = []): string[] {
+  if (!Array.isArray(args)) {
+    throw new TypeError(
+      `${ACTION} as "args" must be an array of strings: current value is ${
+        show(args)
+      }`,
+    );
+  }
+  // An index without an item is `undefined` here.
+  const copy: unknown[] = Array.from(args);
+  for (const [index, item] of copy.entries()) {
+    if (isText(item)) continue;
+    throw new TypeError(
+      `${ACTION} as "args[${index}]" must be a string without a NUL character: current value is ${
+        show(item)
+      }`,
+    );
+  }
+  return copy as string[];
+}
+
+/** The variables, checked and copied. */
+export function readEnv(
+  env: Readonly<Record<string, string>> = {},
+): Record<string, string> {
+  if (typeof env !== "object" || env === null || Symbol.iterator in env) {
+    throw new TypeError(
+      `${ACTION} as "env" must be an object of strings: current value is ${
+        show(env)
+      }`,
+    );
+  }
+  const copy: Record<string, unknown> = { ...env };
+  for (const [name, value] of Object.entries(copy)) {
+    if (name === "" || name.includes("=") || !isText(name)) {
+      throw new TypeError(
+        `${ACTION} as a name in "env" must not be empty nor hold "=" or a NUL character: current value is ${
+          quoted(name)
+        }`,
+      );
+    }
+    if (isText(value)) continue;
+    throw new TypeError(
+      `${ACTION} as the variable ${
+        quoted(name)
+      } in "env" must be a string without a NUL character: current value is ${
+        show(value)
+      }`,
+    );
+  }
+  return copy as Record<string, string>;
 }
 
 /** A variable of Deno's that has somebody else decide on every permission. */
@@ -86,27 +167,77 @@ function checkEnv(
   );
 }
 
-/** Refuses a target that cannot be opened, or not with these options. */
+/** Throws unless this is a target that can be opened with these options. */
 export function checkTarget(
   target: string | URL | PipeCommandOptions,
+  options: PipeOptions | undefined,
 ): void {
   if (typeof target === "string" || target instanceof URL) {
-    if (!Deno.build.standalone) return;
+    checkScript(target);
+    if (
+      options === undefined ||
+      (typeof options === "object" && options !== null &&
+        !Array.isArray(options))
+    ) return;
     throw new TypeError(
-      `${ACTION} to a script from a compiled program: Deno is not there to run it; use "command"`,
+      `${ACTION} as "options" must be an object: current value is ${
+        show(options)
+      }`,
     );
   }
-  if (typeof target?.command !== "string") {
+  if (!isText(target?.command) || target.command === "") {
     throw new TypeError(
       `${ACTION} as there must be a script or a "command": current value is ${
-        Deno.inspect(target)
+        show(target?.command ?? target)
       }`,
+    );
+  }
+  if (options !== undefined) {
+    throw new TypeError(
+      `${ACTION} to the command ${
+        quoted(target.command)
+      } with a second argument: its options stand beside "command"`,
     );
   }
   for (const name of ["permissions", "memory"]) {
     if (!(name in target)) continue;
     throw new TypeError(
-      `${ACTION} as "${name}" cannot be applied to "${target.command}": only a worker script runs under Deno's`,
+      `${ACTION} as "${name}" cannot be applied to ${
+        quoted(target.command)
+      }: only a worker script runs under Deno's`,
     );
   }
+}
+
+function checkScript(script: string | URL): void {
+  if (Deno.build.standalone) {
+    throw new TypeError(
+      `${ACTION} to a script from a compiled program: Deno is not there to run it; use "command"`,
+    );
+  }
+  if (script instanceof URL || (isText(script) && script !== "")) return;
+  throw new TypeError(
+    `${ACTION} as the script must be a path or a URL: current value is ${
+      show(script)
+    }`,
+  );
+}
+
+/**
+ * The error of a child that the system did not start: of the same class, and it
+ * names the program.
+ */
+export function startError(label: string, cause: unknown): unknown {
+  if (!(cause instanceof Error)) return cause;
+  const text = messageOf(cause).replace(/^Failed to spawn '.*?': /s, "");
+  const hint = cause instanceof Deno.errors.NotFound && !/\bcwd\b/.test(text)
+    ? '; "command" must be the name of a program in PATH, or a path'
+    : "";
+  const Kind = cause.constructor as ErrorConstructor;
+  return new Kind(
+    `${ACTION} to ${quoted(label)}: it cannot be started: ${
+      excerpt(text, MAX_REASON_LENGTH)
+    }${hint}`,
+    { cause },
+  );
 }

@@ -8,6 +8,7 @@
  */
 
 import { TextLineStream } from "@std/streams";
+import { quoted } from "./_text.ts";
 
 /** Bytes that are kept. */
 const TAIL_SIZE = 4096;
@@ -82,9 +83,7 @@ export class StderrReader {
     const lines = this.tail.replaceAll(ANSI_COLOR, "").split("\n");
     const line = lines.findLast((line) => /^\w*error\b/i.test(line)) ??
       lines.at(-1)!;
-    return line === ""
-      ? ""
-      : `; it said ${JSON.stringify(line.slice(0, MAX_SHOWN_LENGTH))}`;
+    return line === "" ? "" : `; it said ${quoted(line, MAX_SHOWN_LENGTH)}`;
   }
 
   /** Stops reading. */

@@ -64,7 +64,9 @@ let opened: Promise<Duplex<unknown, unknown>> | undefined;
  * the same duplex.
  *
  * In a process `console` writes to standard error from here on, since standard
- * output carries the messages, and the process ends soon after its parent does.
+ * output carries the messages. From here on the process also ends within about a
+ * second of its parent, even when the parent is killed, as soon as it comes to its
+ * event loop.
  * `Deno.stdout` and `process.stdout` are not redirected: what a worker writes
  * there breaks the protocol.
  *

@@ -28,14 +28,18 @@ import { ChildStream } from "./_pipe_child.ts";
 import { openWithin } from "./_opening.ts";
 import {
   ACTION,
-  checkDetached,
-  checkStderr,
+  checkChild,
   checkTarget,
+  type ChildOptions,
   denoArgs,
   nameOf,
+  readArgs,
+  readEnv,
+  startError,
 } from "./_pipe_options.ts";
 import { StderrReader } from "./_pipe_stderr.ts";
 import { Session } from "./_session.ts";
+import { quoted } from "./_text.ts";
 import type { Duplex, DuplexOptions } from "./duplex.ts";
 import type { Permissions } from "./permissions.ts";
 
@@ -54,7 +58,8 @@ export interface PipeOptions extends DuplexOptions {
    */
   args?: readonly string[];
   /**
-   * Variables that the child gets in addition to those of this process.
+   * Variables that the child gets in addition to those of this process. A name
+   * must not be empty nor hold "=", and neither it nor its value a NUL character.
    *
    * @default {{}}
    */
@@ -70,7 +75,8 @@ export interface PipeOptions extends DuplexOptions {
    * standard output before its hello: passed on to this process's standard
    * error, dropped, or given line by line to a function. A line is cut after
    * 65536 characters. The last 4 KiB go into {@linkcode PeerExitError} in any
-   * case. An error that the function throws aborts the duplex.
+   * case. An error that the function throws ends the duplex: everything pending
+   * and `close` reject with it, and the worker gets it as the reason of an abort.
    *
    * @default {"inherit"}
    */
@@ -89,11 +95,11 @@ export interface PipeOptions extends DuplexOptions {
    */
   memory?: number;
   /**
-   * Whether the child gets a session of its own, so that what a terminal sends,
-   * the SIGINT of Ctrl+C among it, reaches this process alone, which can let the
-   * child finish. A child whose parent dies still ends by the end of its standard
-   * input, as soon as it comes to its event loop; one that runs when this process
-   * exits by itself is killed, since nobody else could end it from a terminal.
+   * Starts the child in a session of its own, so that Ctrl+C in a terminal sends
+   * SIGINT to this process alone, which can let the child finish. A child that
+   * runs when this process exits is killed, since a terminal cannot end it any
+   * more. When this process is killed, the child ends as it does without this
+   * option.
    *
    * @default {false}
    */
@@ -140,8 +146,13 @@ class PipeSession<In, Out> extends Session<In, Out>
  *
  * `close` says goodbye and waits for the worker to do the same and to exit. When
  * its time is up, and after `abort`, the worker's standard input is closed; a
- * second later it gets SIGTERM, and another second later SIGKILL. A worker whose
- * parent dies ends by itself, as soon as it comes to its event loop.
+ * second later it gets SIGTERM, and another second later SIGKILL. A worker that
+ * does not exit in the time of `close` after both goodbyes gets SIGTERM at once.
+ * The {@linkcode PeerExitError} of a worker that this side ended says why, and has
+ * the `signal` if one ended it.
+ *
+ * A worker that has called {@linkcode parent} ends within about a second of its
+ * parent, even when that is killed, as soon as it comes to its event loop.
  *
  * The worker's Deno finds its own configuration, beside the script. Flags that
  * this process was started with are not passed on.
@@ -157,6 +168,7 @@ class PipeSession<In, Out> extends Session<In, Out>
  * @returns The duplex, when both sides have said hello.
  * @throws {Deno.errors.NotCapable} If the caller does not hold a permission that
  *   it grants, or may not run Deno. Nothing has been started then.
+ * @throws {Deno.errors.NotFound} If `cwd` is not a folder.
  * @throws {PeerExitError} If the worker ended before its hello; it says what the
  *   worker wrote to its standard error.
  * @throws {ProtocolError} If the worker speaks another version or no codec of
@@ -188,6 +200,11 @@ export function openPipe<In = unknown, Out = In>(
  * PROTOCOL.md describes on its standard input and output;
  * `examples/hello/duplex.py` does so in Python.
  *
+ * A program that must not outlive this process, even when this process is killed,
+ * has to exit at the end of its standard input, as `duplex.py` does. One that does
+ * not read it goes on. Linux ends it if the program is started by
+ * `setpriv --pdeathsig KILL`, which becomes the program and takes a millisecond.
+ *
  * Requires `--allow-run` for the program. Deno's permissions do not hold it in.
  *
  * @typeParam In The type of the messages received.
@@ -196,7 +213,9 @@ export function openPipe<In = unknown, Out = In>(
  * @param options The program and what it gets, and limits.
  * @returns The duplex, when both sides have said hello.
  * @throws {Deno.errors.NotCapable} If the caller may not run the program.
- * @throws {Deno.errors.NotFound} If there is no such program.
+ * @throws {Deno.errors.NotFound} If there is no such program, or `cwd` is not a
+ *   folder.
+ * @throws {Deno.errors.PermissionDenied} If the program cannot be executed.
  * @throws {PeerExitError} If the program ended before its hello.
  * @throws {ProtocolError} If what it sends is no hello that fits this side's.
  * @throws {DOMException} If it did not say hello in time ("TimeoutError").
@@ -221,11 +240,11 @@ export function openPipe<In = unknown, Out = In>(
 ): Promise<PipeDuplex<In, Out>>;
 export async function openPipe<In, Out>(
   target: string | URL | PipeCommandOptions,
-  options: PipeOptions = {},
+  options?: PipeOptions,
 ): Promise<PipeDuplex<In, Out>> {
   const isScript = typeof target === "string" || target instanceof URL;
-  checkTarget(target);
-  const chosen = isScript ? options : target;
+  checkTarget(target, options);
+  const chosen = isScript ? options ?? {} : target;
   const { stderr = "inherit", timeout = DEFAULT_TIMEOUT } = chosen;
   const limits: SessionOptions = {
     ...sessionOptions(ACTION, chosen),
@@ -233,13 +252,17 @@ export async function openPipe<In, Out>(
     name: "main",
   };
   checkPositive(ACTION, "timeout", timeout);
-  checkStderr(stderr);
-  checkDetached(chosen.detached);
+  checkChild(chosen);
   const [label, command, args] = isScript
-    ? [nameOf(target), Deno.execPath(), denoArgs(target, options)]
-    : [target.command, target.command, [...target.args ?? []]];
-  const child = spawn(command, args, chosen);
-  const onPrintError = (error: unknown) => session.abort(error);
+    ? [nameOf(target), Deno.execPath(), denoArgs(target, options ?? {})]
+    : [target.command, target.command, readArgs(target.args)];
+  const child = spawn(label, command, args, chosen);
+  const onPrintError = (error: unknown) => {
+    // Not an abort of the caller's, which close would not report.
+    session.onFault(error as Error);
+    // After both goodbyes the worker needs no reason.
+    session.fail(error);
+  };
   const stderrReader = new StderrReader(child.stderr, stderr, onPrintError);
   const wire = new FrameWire(new ChildStream(label, child, stderrReader), {
     ...limits,
@@ -248,7 +271,7 @@ export async function openPipe<In, Out>(
   const session = new PipeSession<In, Out>(wire, limits, child.pid);
   try {
     await openWithin(session, timeout, () => ({
-      attempt: `Cannot open a pipe to "${label}"`,
+      attempt: `Cannot open a pipe to ${quoted(label)}`,
       known: stderrReader.lastWords,
     }));
     return session;
@@ -259,20 +282,27 @@ export async function openPipe<In, Out>(
 }
 
 function spawn(
+  label: string,
   command: string,
   args: string[],
-  options: Omit<PipeOptions, "memory" | "permissions">,
+  options: ChildOptions,
 ): Deno.ChildProcess {
-  const { cwd, env = {}, detached = false } = options;
-  const child = new Deno.Command(command, {
-    args,
-    env: { ...env },
-    ...(cwd === undefined ? {} : { cwd }),
-    detached,
-    stdin: "piped",
-    stdout: "piped",
-    stderr: "piped",
-  }).spawn();
+  const { cwd, detached = false } = options;
+  const env = readEnv(options.env);
+  let child: Deno.ChildProcess;
+  try {
+    child = new Deno.Command(command, {
+      args,
+      env,
+      ...(cwd === undefined ? {} : { cwd }),
+      detached,
+      stdin: "piped",
+      stdout: "piped",
+      stderr: "piped",
+    }).spawn();
+  } catch (error) {
+    throw startError(label, error);
+  }
   if (detached) endWithProgram(child);
   return child;
 }

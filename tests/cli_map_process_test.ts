@@ -420,3 +420,52 @@ test(
   },
   Deno.build.os === "windows" || !hasPython(),
 );
+
+test(
+  "map writes results to a terminal without what it would act on",
+  async () => {
+    const input = `${FOLDER}/escapes`;
+    const value = "\u009b2J\u202e\u2028\u{e0001}\x7f é 😀";
+    const lines = `${JSON.stringify(value)}\n1\n`;
+    await Deno.writeTextFile(input, lines);
+    const deno = cliArgs(["-A"], ["map", ACTS, "echo"]);
+    const script = `exec "$0" "$@" < ${input}`;
+    await using terminal = new Program("python3", [
+      ...["-c", PTY, "sh", "-c", script, EXEC, ...deno],
+    ]);
+    const { code, out } = await terminal.result();
+    assertEquals(code, 0, out);
+    const [, line] = /^("[^"]*")\r\n1\r\n/m.exec(out) ?? [];
+    assertEquals(
+      line,
+      String.raw`"\u009b2J\u202e\u2028\udb40\udc01\u007f é 😀"`,
+    );
+    assertEquals(JSON.parse(line!), value);
+  },
+  Deno.build.os === "windows" || !hasPython(),
+);
+
+test(
+  "map removes the line that it draws before it writes results to the same terminal",
+  async () => {
+    const [input, file] = [`${FOLDER}/same_in`, `${FOLDER}/same_go`];
+    await Deno.writeTextFile(input, `"${file}"\n`);
+    const deno = cliArgs(["-A"], ["map", ACTS, "wait", "-A"]);
+    const script = `exec "$0" "$@" < ${input}`;
+    await using terminal = new Program("python3", [
+      ...["-c", PTY, "sh", "-c", script, EXEC, ...deno],
+    ]);
+    await terminal.stdout.until(
+      new RegExp("0 % 0 done, 0 failed[^\n]*\u001b\\[K$"),
+    );
+    await Deno.writeTextFile(file, "1234");
+    const { code, out } = await terminal.result();
+    assertEquals(code, 0, out);
+    // Nothing of the line that is drawn is before the result or behind it.
+    assertMatch(
+      out,
+      new RegExp(`${CLEARED}4\r\n(?:\r[^\n]*${CLEARED})?lines: 1`),
+    );
+  },
+  Deno.build.os === "windows" || !hasPython(),
+);

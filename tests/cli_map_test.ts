@@ -269,25 +269,35 @@ test("map writes lines that failed to a file", async () => {
   );
 });
 
-test("map keeps what it reads, where that is the file for failures", async () => {
+test("map keeps what a standard stream reads or writes, where that is the file for failures", async () => {
   const [errors, link] = [`${FOLDER}/input.jsonl`, `${FOLDER}/link.jsonl`];
   await Deno.writeTextFile(errors, "1\n");
   await Deno.link(errors, link);
   const { size, dev, ino } = await Deno.stat(errors);
   const stat = { isFile: true, size, dev, ino: ino ?? 0 };
-  for (const path of [errors, link]) {
-    await assertRejects(
-      () => run("1\n", { errors: path, stat }),
-      UsageError,
-      `--errors ${JSON.stringify(path)} is standard input as well`,
-    );
+  for (
+    const name of [
+      "standard input",
+      "standard output",
+      "standard error",
+    ] as const
+  ) {
+    const streams = () => Promise.resolve([{ ...stat, name }]);
+    for (const path of [errors, link]) {
+      await assertRejects(
+        () => run("1\n", { errors: path, streams }),
+        UsageError,
+        `--errors ${JSON.stringify(path)} is ${name} as well`,
+      );
+    }
   }
   assertEquals(await Deno.readTextFile(errors), "1\n");
   // What is no file loses nothing, and neither does one with another number.
   for (const other of [{ isFile: false }, { ino: stat.ino + 1 }]) {
     await Deno.writeTextFile(errors, "1\n");
-    const given = { errors, stat: { ...stat, ...other } };
-    assertEquals((await run("1\n", given)).code, 0);
+    const name = "standard input" as const;
+    const streams = () => Promise.resolve([{ ...stat, name, ...other }]);
+    assertEquals((await run("1\n", { errors, streams })).code, 0);
     assertEquals(await Deno.readTextFile(errors), "");
   }
 });

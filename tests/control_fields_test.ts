@@ -72,7 +72,7 @@ const FIELDS: [
 function control(
   kind: keyof typeof KIND,
   fields: Record<string, unknown>,
-): Uint8Array<ArrayBuffer> {
+): Uint8Array {
   const map = msgpack.encode(fields);
   return kind === "hello"
     ? frame(KIND.hello, MAGIC, map)
@@ -142,7 +142,7 @@ Deno.test({
   permissions: "none",
   async fn() {
     const evil = "\u001b[2J\u202e\r\nroot# \u0007";
-    const hello = control("hello", { ...HELLO, name: evil });
+    const hello = concat(control("hello", { ...HELLO, name: evil }));
     const abort = control("abort", { text: evil, fault: false });
     const { failure } = await answerTo(concat(hello, abort));
     assertInstanceOf(failure, Error);

@@ -17,7 +17,8 @@ function takeAll(queue: FrameQueue): Uint8Array[] {
 }
 
 Deno.test({
-  name: "FrameQueue keeps the latest control frame of each kind, while writes wait",
+  name:
+    "FrameQueue keeps the latest control frame of each kind, while writes wait",
   permissions: "none",
   fn() {
     const queue = new FrameQueue();

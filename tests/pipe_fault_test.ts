@@ -11,7 +11,6 @@ import {
   assert,
   assertEquals,
   assertInstanceOf,
-  assertLess,
   assertRejects,
   assertStringIncludes,
 } from "@std/assert";
@@ -23,7 +22,6 @@ import {
 } from "../duplex.ts";
 import { openPipe, type PipeDuplex, type PipeOptions } from "../pipe.ts";
 import {
-  isRunning,
   Lines,
   Processes,
   test,
@@ -53,7 +51,7 @@ test("openPipe() rejects a hello that it cannot take", async (t) => {
     ["messages", '"messages" must be a whole number: current value is -1'],
     [
       "maxMessage",
-      '"maxMessage" must be a whole number: current value is many',
+      '"maxMessage" must be a whole number: current value is "many"',
     ],
     ["magicOnly", "it holds no MessagePack"],
     ["list", "it holds no map"],
@@ -98,7 +96,7 @@ const FAULTS: [string, string][] = [
   ["dataTakenTooHigh", "acknowledgement of message 5: the last one sent is 0"],
   ["creditNegative", '"taken" must be a whole number: current value is -1'],
   ["creditHuge", '"taken" must be a whole number: current value is 11529215'],
-  ["creditText", '"taken" must be a whole number: current value is all'],
+  ["creditText", '"taken" must be a whole number: current value is "all"'],
   ["creditEmpty", '"taken" must be a whole number: current value is undefined'],
   ["goodbyeEarly", "goodbye after 3 messages: 0 have come"],
   ["goodbyeTaken", "acknowledgement of message 3: the last one sent is 0"],
@@ -109,6 +107,7 @@ const FAULTS: [string, string][] = [
   ["noMap", "kind 5: it holds no map"],
   ["payload", "Cannot decode"],
   ["payloadTooShort", "Cannot decode"],
+  ["printedEscapes", 'the bytes are "\\u{9b}2J\\u{202e} and more"'],
   ["printed", "must not go to the stream that carries its messages"],
 ];
 
@@ -267,54 +266,6 @@ test("openPipe() tells the code, the last words and what was not sent", async ()
   assertEquals(await assertRejects(() => worker.send("five")), error);
   assertInstanceOf(error, ClosedError);
 });
-
-/** Milliseconds that a child may live on when its parent was killed. */
-const ORPHAN_LIMIT = 2_000;
-
-/** Waits for a process to end, and gives the time that it took. */
-async function untilGone(pid: number): Promise<number> {
-  const start = performance.now();
-  for (;;) {
-    const elapsed = performance.now() - start;
-    if (!isRunning(pid)) return elapsed;
-    if (elapsed > 3 * ORPHAN_LIMIT) {
-      Deno.kill(pid, "SIGKILL");
-      return elapsed;
-    }
-    await new Promise((resolve) => setTimeout(resolve, 10));
-  }
-}
-
-/** The states in which `workers/orphan.ts` leaves its child behind. */
-const ORPHANS = [
-  "idle",
-  "sending",
-  "heardGoodbye",
-  "saidGoodbye",
-  "bothGoodbyes",
-  "aborted",
-  "heardAbort",
-];
-
-/** Kills the parent of a child in this state, and waits for the child's end. */
-async function killParentOf(state: string): Promise<void> {
-  const program = new Deno.Command(Deno.execPath(), {
-    args: ["run", "-A", "--quiet", workerUrl("orphan").pathname, state],
-    stdout: "piped",
-  }).spawn();
-  const reader = program.stdout.getReader();
-  const { value } = await reader.read();
-  const pid = Number(new TextDecoder().decode(value));
-  assert(pid > 0 && isRunning(pid), `${state}: no child: ${pid}`);
-  program.kill("SIGKILL");
-  await program.status;
-  await reader.cancel();
-  assertLess(await untilGone(pid), ORPHAN_LIMIT, state);
-}
-
-test("openPipe() leaves no child behind when it is killed", async () => {
-  await Promise.all(ORPHANS.map(killParentOf));
-}, "inherit");
 
 test("openPipe() keeps the order when both sides flood each other", async () => {
   const count = 20_000;

@@ -159,6 +159,32 @@ test("openPipe() ends the worker when the function for stderr throws", async () 
   assertEquals(processes.running, 0);
 });
 
+test("PipeDuplex.close() rejects with what the function for stderr threw", async (t) => {
+  // Before the hello, between, and after both goodbyes; by a promise as well.
+  const cases: [act: string, line: string, isAsync: boolean][] = [
+    ["prints", "before, and 1/2 of a line", false],
+    ["console", "a log", false],
+    ["console", "a log", true],
+    ["partsWithALine", "the last line", false],
+  ];
+  for (const [act, line, isAsync] of cases) {
+    await t.step(`${act}${isAsync ? " later" : ""}`, async () => {
+      using processes = new Processes();
+      const thrown = new TypeError("I cannot read");
+      const fail = (text: string) => {
+        if (text === line) throw thrown;
+      };
+      const error = await assertRejects(async () => {
+        await using _worker = await open(act, {
+          stderr: isAsync ? async (text) => await fail(text) : fail,
+        });
+      }, TypeError);
+      assertEquals(error, thrown);
+      assertEquals([processes.started, processes.running], [1, 0]);
+    });
+  }
+});
+
 /** Runs a program that opens a pipe, and gives what it printed. */
 async function runOpener(...args: string[]): Promise<[string, string]> {
   const script = workerUrl("opener").pathname;
@@ -302,6 +328,20 @@ test("openPipe() says what a worker said that cannot start", async () => {
   assertEquals([error.code, error.signal], [1, null]);
   assertStringIncludes(error.stderr, "Module not found");
   assertStringIncludes(error.message, '"there_is_none.ts" exited with code 1');
+});
+
+test("openPipe() tells all that a program printed that is not a worker", async (t) => {
+  // As long as the beginning of a hello, which text may turn out to be, and more.
+  for (const text of ["x", "eleven char", "a text of more than that"]) {
+    await t.step(text, async () => {
+      const script = `data:text/javascript,console.log("${text}")`;
+      const error = await assertRejects(
+        () => openPipe(script, { stderr: "ignore" }),
+        PeerExitError,
+      );
+      assertEquals([error.stderr, error.cause], [text, undefined]);
+    });
+  }
 });
 
 test("openPipe() opens a program that is no worker script", async () => {

@@ -146,10 +146,9 @@ Deno.test({
         assertEquals(deque.shift(), items.shift());
       } else if (waiting.length > 0) {
         const index = Math.floor(next() * waiting.length);
-        const [{ controller }] = waiting.splice(index, 1) as [
-          { controller: AbortController },
-        ];
-        controller.abort();
+        for (const { controller } of waiting.splice(index, 1)) {
+          controller.abort();
+        }
         const [dropped] = items.splice(index, 1);
         deque.retain((item) => item !== dropped);
       }

@@ -7,6 +7,8 @@
  * @module
  */
 
+import { runCommand } from "./_run.ts";
+
 const BENCH = new URL("../bench/", import.meta.url);
 
 /** The measurements there are: the public files in `bench/`. */
@@ -28,11 +30,6 @@ if (import.meta.main) {
     console.error(`NAME is one of: ${names.join(", ")}`);
     Deno.exit(2);
   }
-  const { code } = await new Deno.Command(Deno.execPath(), {
-    args: ["run", "-A", new URL(`${name}.ts`, BENCH).href, ...args],
-    stdin: "inherit",
-    stdout: "inherit",
-    stderr: "inherit",
-  }).spawn().status;
-  Deno.exit(code);
+  const script = new URL(`${name}.ts`, BENCH).href;
+  Deno.exit(await runCommand("deno", ["run", "-A", script, ...args]));
 }

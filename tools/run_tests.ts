@@ -11,6 +11,8 @@
  * @module
  */
 
+import { passSignals, runCommand } from "./_run.ts";
+
 const ROOT = new URL("../", import.meta.url);
 
 const FLAGS = [
@@ -63,13 +65,21 @@ function groups(): string[][] {
   );
 }
 
+/** The groups that run. */
+const RUNNING = new Set<Deno.ChildProcess>();
+
 /** Runs a group and shows what it printed. */
 async function run(files: readonly string[]): Promise<Outcome> {
-  const { success, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
+  const child = new Deno.Command(Deno.execPath(), {
     args: [...FLAGS, ...files],
     cwd: ROOT,
     stdin: "null",
-  }).output();
+    stdout: "piped",
+    stderr: "piped",
+  }).spawn();
+  RUNNING.add(child);
+  const { success, stdout, stderr } = await child.output();
+  RUNNING.delete(child);
   write(Deno.stderr, stderr);
   write(Deno.stdout, stdout);
   const text = new TextDecoder().decode(stdout)
@@ -100,6 +110,8 @@ async function runAll(): Promise<boolean> {
   const start = performance.now();
   const waiting = groups();
   const outcomes: Outcome[] = [];
+  // A group that a signal ends has failed, and no other begins.
+  passSignals(RUNNING, () => waiting.length = 0);
   await Promise.all(
     Array.from({ length: navigator.hardwareConcurrency }, async () => {
       let files: string[] | undefined;
@@ -122,10 +134,7 @@ async function runAll(): Promise<boolean> {
 
 if (import.meta.main) {
   if (Deno.args.length > 0) {
-    const { code } = await new Deno.Command(Deno.execPath(), {
-      args: [...FLAGS, ...Deno.args],
-    }).spawn().status;
-    Deno.exit(code);
+    Deno.exit(await runCommand("deno", [...FLAGS, ...Deno.args]));
   }
   Deno.exit(await runAll() ? 0 : 1);
 }

@@ -20,6 +20,7 @@
  */
 
 import { fileURLToPath, pathToFileURL } from "node:url";
+import { runCommand } from "./_run.ts";
 
 /** The `@std` code as an npm package: one folder for each `@std` package. */
 const SOURCE = "npm:deno-std@1.4.0";
@@ -228,36 +229,13 @@ async function jsrUrl(): Promise<string | undefined> {
   }
 }
 
-/** Runs the command and returns its exit code. Signals are passed on to it. */
-async function run(command: string, args: string[]): Promise<number> {
-  const url = await jsrUrl();
-  const child = new Deno.Command(
-    command === "deno" ? Deno.execPath() : command,
-    {
-      args,
-      env: url === undefined ? {} : { JSR_URL: url },
-      stdin: "inherit",
-      stdout: "inherit",
-      stderr: "inherit",
-    },
-  ).spawn();
-  // A terminal sends its interrupt to the command as well: one is enough.
-  const isInTerminal = [Deno.stdin, Deno.stdout, Deno.stderr]
-    .some((stream) => stream.isTerminal());
-  Deno.addSignalListener("SIGINT", () => {
-    if (!isInTerminal) child.kill("SIGINT");
-  });
-  if (Deno.build.os !== "windows") {
-    Deno.addSignalListener("SIGTERM", () => child.kill("SIGTERM"));
-  }
-  return (await child.status).code;
-}
-
 if (import.meta.main) {
   const [command, ...args] = Deno.args;
   if (command === undefined) {
     console.error("Usage: deno run -A tools/with_jsr.ts COMMAND [ARGUMENT…]");
     Deno.exit(2);
   }
-  Deno.exit(await run(command, args));
+  const url = await jsrUrl();
+  const env = url === undefined ? {} : { JSR_URL: url };
+  Deno.exit(await runCommand(command, args, env));
 }

@@ -87,6 +87,7 @@ MAX_TEXT_LENGTH = 200
 HELLO_TIMEOUT = 10
 STALL_TIMEOUT = 5
 ORPHAN_GRACE = 1
+ORPHAN_CHECK = 0.25
 
 
 def connect(address: str, secret: str | bytes | None = None, *,
@@ -117,6 +118,8 @@ class Duplex:
                  max_message: int = 256 << 20, link: Link | None = None):
         self._max_message = max_message
         self._link = link or Pipe()
+        # Read before the hello, so that the parent is there.
+        self._parent_id = os.getppid()
 
         # Held while one frame is written, and while one message is.
         self._writing = threading.Lock()
@@ -362,8 +365,12 @@ class Duplex:
         if not over:
             self._fail(PeerEnded(
                 "%s ended without a goodbye" % self._link.peer))
-        if self._link.is_parent and not over:
-            # The program has a moment to put its house in order.
+        if self._link.is_parent:
+            # After both goodbyes the parent closes the pipe and waits for the
+            # program, which may go on without its duplex.
+            while over and os.getppid() == self._parent_id:
+                time.sleep(ORPHAN_CHECK)
+            # The parent has ended. The program has a moment to clean up.
             time.sleep(ORPHAN_GRACE)
             os._exit(1)
         self._link.finish()

@@ -194,6 +194,13 @@ const ACTS: Record<string, () => Promise<void>> = {
     await main.send("last");
   },
 
+  /** Prints a line after both goodbyes. */
+  async partsWithALine() {
+    const main = await parent();
+    await main.close();
+    console.error("the last line");
+  },
+
   async exits() {
     const main = await parent();
     await main.send("before the exit");

@@ -12,6 +12,7 @@ expose({
   square: (n: number) => n * n,
   args: () => Deno.args,
   pid: () => Deno.pid,
+  echo: (value: unknown) => value,
   size: (path: string) => Deno.statSync(path).size,
   die: (n: number) => n === 2 ? Deno.exit(3) : n,
   /** Says that it is at work, and is until there is a file. */

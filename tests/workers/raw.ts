@@ -131,6 +131,7 @@ const FAULTS: Record<string, () => void> = {
     const bytes = [0xdb, 0xff, 0xff, 0xff, 0xff, 1, 2, 3];
     put(data(1, new RawPayload(new Uint8Array(bytes))));
   },
+  printedEscapes: () => put(text.encode("\u009b2J\u202e and more")),
   printed: () => put(text.encode("Listening on http://localhost:8000/\n")),
 };
 

@@ -26,6 +26,10 @@ export const ACTS = {
     kept.push(new Array(100_000).fill(1.5));
     setTimeout(ACTS.grow);
   },
+  /** Never comes to its event loop again. */
+  spin: () => {
+    for (;;);
+  },
   /** Waits to be ended. */
   wait: () => {},
 };

@@ -1,0 +1,251 @@
+// Copyright 2026 the Duplex authors. MIT license.
+
+/**
+ * Opens the link of a plan: both ends in this program, or one of them in a
+ * worker, with a handle on what can go wrong with it.
+ *
+ * @module
+ */
+
+import { json, msgpack } from "@duplex/ipc/codec";
+import { type DuplexOptions, duplexPair } from "@duplex/ipc/duplex";
+import { openPipe } from "@duplex/ipc/pipe";
+import { openQueue } from "@duplex/ipc/queue";
+import { openShm } from "@duplex/ipc/shm";
+import {
+  listen,
+  type ListenOptions,
+  openSocket,
+  type SocketOptions,
+} from "@duplex/ipc/socket";
+import { Proxy } from "../_proxy.ts";
+import { CA, CERT, KEY, openEnds } from "../_sockets.ts";
+import { duplexOptions } from "./options.ts";
+import type { AnyDuplex } from "./side.ts";
+import type { Fault, PlanOptions, SessionPlan } from "./plan.ts";
+
+/** An open link. */
+export interface OpenLink {
+  readonly main: AnyDuplex;
+  /** The other end, if it is in this program. */
+  readonly peer?: AnyDuplex;
+  /** Brings a fault about. */
+  fault(kind: Fault["do"]): Promise<void>;
+  /** Ends what is not a duplex. */
+  dispose(): Promise<void>;
+}
+
+const SECRET = "a secret of these tests";
+
+/** Milliseconds for which a stopped process or a slow network stands still. */
+const STANDSTILL = 30;
+
+function sleep(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms));
+}
+
+/** The options that every opening function takes. */
+function commonOptions(options: PlanOptions): DuplexOptions {
+  return duplexOptions(options, { json, msgpack });
+}
+
+/** The worker script of a plan, which finds its part of it in the query. */
+function scriptOf(plan: SessionPlan, folder: string): URL {
+  const url = new URL("./worker.ts", import.meta.url);
+  const { seed, link, options, peer } = plan;
+  const part = JSON.stringify({ seed, link, options, peer, folder });
+  url.search = new URLSearchParams({ part }).toString();
+  return url;
+}
+
+const nothing = { fault: async () => {}, dispose: async () => {} };
+
+function openPair({ options }: SessionPlan): OpenLink {
+  const [main, peer] = duplexPair(commonOptions(options));
+  return { main, peer, ...nothing };
+}
+
+async function openProcess(
+  plan: SessionPlan,
+  folder: string,
+): Promise<OpenLink> {
+  const main = await openPipe(scriptOf(plan, folder), {
+    ...commonOptions(plan.options),
+    permissions: { read: true, write: [folder] },
+    stderr: "ignore",
+  });
+  const signal = (name: Deno.Signal) => {
+    try {
+      Deno.kill(main.pid, name);
+    } catch {
+      // The process has ended.
+    }
+  };
+  return {
+    main,
+    async fault(kind) {
+      if (kind === "kill") return signal("SIGKILL");
+      signal("SIGSTOP");
+      await sleep(STANDSTILL);
+      signal("SIGCONT");
+    },
+    dispose: async () => {},
+  };
+}
+
+/** Keeps the Web Workers that are started meanwhile, to terminate one. */
+function watchWorkers(): { workers: Worker[] } & Disposable {
+  const workers: Worker[] = [];
+  const { Worker: Original } = globalThis;
+  globalThis.Worker = class extends Original {
+    constructor(url: string | URL, options?: WorkerOptions) {
+      super(url, options);
+      workers.push(this);
+    }
+  };
+  return {
+    workers,
+    [Symbol.dispose]: () => void (globalThis.Worker = Original),
+  };
+}
+
+async function openThreads(
+  plan: SessionPlan,
+  folder: string,
+): Promise<OpenLink> {
+  const { options, link } = plan;
+  const script = scriptOf(plan, folder);
+  const permissions = { read: true as const, write: [folder] };
+  const watch = watchWorkers();
+  const common = { ...commonOptions(options), permissions };
+  const { workers, ordered, capacity, attempts, isRestarted, ringBytes } =
+    options;
+  try {
+    const main = link === "shm"
+      ? await openShm(script, {
+        ...common,
+        ...ringBytes !== undefined && { capacity: ringBytes },
+      })
+      : await openQueue(script, {
+        ...common,
+        ...workers !== undefined && { workers },
+        ...ordered !== undefined && { ordered },
+        ...capacity !== undefined && { capacity },
+        ...attempts !== undefined && { attempts },
+        ...isRestarted === false && { restart: 0 },
+      });
+    return {
+      main,
+      fault: async () => watch.workers.at(-1)?.terminate(),
+      dispose: async () => watch[Symbol.dispose](),
+    };
+  } catch (error) {
+    watch[Symbol.dispose]();
+    throw error;
+  }
+}
+
+/** The options of both sides of a socket. */
+function socketOptions(
+  { link, options }: SessionPlan,
+): { near: SocketOptions; far: ListenOptions } {
+  const { secret, resume, checksum, compression } = options;
+  const both = {
+    ...commonOptions(options),
+    ...secret && { secret: SECRET },
+    ...checksum !== undefined && { checksum },
+    ...compression !== undefined && { compression },
+    heartbeat: 1_000,
+  };
+  const isTls = link === "tls";
+  return {
+    near: {
+      ...both,
+      ...resume &&
+        { resume: { minTimeout: 1, maxTimeout: 20, timeout: 2_000 } },
+      ...isTls && { caCerts: [CA] },
+    },
+    far: {
+      ...both,
+      resume: { timeout: 2_000 },
+      ...isTls && { cert: CERT, key: KEY },
+    },
+  };
+}
+
+async function openDirectly(
+  plan: SessionPlan,
+  folder: string,
+): Promise<OpenLink> {
+  const { near, far } = socketOptions(plan);
+  const address = {
+    tcp: "tcp://127.0.0.1:0",
+    tls: "tls://127.0.0.1:0",
+    unix: `unix:${folder}/socket`,
+  }[plan.link as "tcp" | "tls" | "unix"];
+  const { main, worker, listener } = await openEnds(address, near, far);
+  return {
+    main,
+    peer: worker,
+    fault: async () => {},
+    dispose: () => listener.close(),
+  };
+}
+
+async function openThroughProxy(plan: SessionPlan): Promise<OpenLink> {
+  const { near, far } = socketOptions(plan);
+  const listener = listen("tcp://127.0.0.1:0", far);
+  let obstacle = Promise.resolve();
+  const faults = { delay: () => obstacle };
+  const proxy = new Proxy(listener.address, () => ({
+    up: faults,
+    down: faults,
+  }));
+  const dispose = async () => {
+    await listener.close();
+    await proxy[Symbol.asyncDispose]();
+  };
+  try {
+    const [main, peer] = await Promise.all([
+      openSocket(proxy.address, near),
+      listener.accept(),
+    ]);
+    return {
+      main,
+      peer,
+      async fault(kind) {
+        if (kind === "cut") return proxy.passages.at(-1)?.cut();
+        obstacle = sleep(STANDSTILL);
+        await obstacle;
+      },
+      dispose,
+    };
+  } catch (error) {
+    await dispose();
+    throw error;
+  }
+}
+
+/**
+ * Opens the link of a plan.
+ *
+ * @param folder Where workers write their journals.
+ */
+export async function openLink(
+  plan: SessionPlan,
+  folder: string,
+): Promise<OpenLink> {
+  switch (plan.link) {
+    case "pair":
+      return openPair(plan);
+    case "pipe":
+      return await openProcess(plan, folder);
+    case "queue":
+    case "shm":
+      return await openThreads(plan, folder);
+    case "proxy":
+      return await openThroughProxy(plan);
+    default:
+      return await openDirectly(plan, folder);
+  }
+}
