@@ -10,6 +10,11 @@
 /** Milliseconds within which what a run used must be gone. */
 const LIMIT = 5_000;
 
+/** A run that has left something behind. */
+export class ResidueError extends Error {
+  override name = "ResidueError";
+}
+
 /** What a process holds. */
 interface Holdings {
   readonly files: number;
@@ -44,7 +49,7 @@ export function holdings(): Holdings {
 /**
  * Waits until a process holds no more than it did.
  *
- * @throws {Error} If it still does after five seconds; the error names what.
+ * @throws {ResidueError} If it still does after five seconds; the error names what.
  */
 export async function checkHoldings(before: Holdings): Promise<void> {
   const end = performance.now() + LIMIT;
@@ -57,7 +62,9 @@ export async function checkHoldings(before: Holdings): Promise<void> {
       const list = more.map((what) =>
         `${before[what]} ${what}, then ${now[what]}`
       );
-      throw new Error(`The run has left something behind: ${list.join("; ")}`);
+      throw new ResidueError(
+        `The run has left something behind: ${list.join("; ")}`,
+      );
     }
     await new Promise((resolve) => setTimeout(resolve, 10));
   }

@@ -1,0 +1,46 @@
+// Copyright 2026 the Duplex authors. MIT license.
+
+/**
+ * What the campaign of faults runs, by name.
+ *
+ * @module
+ */
+
+import {
+  LINKS,
+  makeSessionPlan,
+  type SessionPlan,
+  smallerPlans,
+} from "./plan.ts";
+import { runSessionPlan } from "./session.ts";
+
+/**
+ * A kind of plan.
+ *
+ * @typeParam Plan What a plan is: plain JSON.
+ */
+export interface Scenario<Plan = unknown> {
+  /** The plan that follows from a seed. */
+  make(seed: number): Plan;
+  /** Carries a plan out. Rejects if the package breaks a promise. */
+  run(plan: Plan): Promise<void>;
+  /** Plans that leave out a part of another one, large parts first. */
+  smaller(plan: Plan): Iterable<Plan>;
+}
+
+/** A session over each link. */
+function sessionScenarios(): Record<string, Scenario> {
+  return Object.fromEntries(LINKS.map((link): [string, Scenario] => {
+    const scenario: Scenario<SessionPlan> = {
+      make: (seed) => makeSessionPlan(seed, link),
+      run: runSessionPlan,
+      smaller: smallerPlans,
+    };
+    return [link, scenario as Scenario];
+  }));
+}
+
+/** All scenarios. */
+export const SCENARIOS: Readonly<Record<string, Scenario>> = {
+  ...sessionScenarios(),
+};
