@@ -8,6 +8,7 @@
  */
 
 import { parseArgs } from "@std/cli/parse-args";
+import { quoted } from "./_text.ts";
 import type { Permissions } from "./permissions.ts";
 
 /** A command of the command line. */
@@ -220,7 +221,7 @@ function addItems(
   if (list.includes("")) {
     throw new UsageError(
       `--allow-${kind} takes items with commas between them, or no "=" for all of them: current value is ${
-        JSON.stringify(arg)
+        quoted(arg)
       }`,
     );
   }

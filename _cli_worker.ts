@@ -14,7 +14,7 @@ import {
   readNumber,
   UsageError,
 } from "./_cli_arguments.ts";
-import { threadPermissions } from "./_permissions_thread.ts";
+import { grantThread, threadPermissions } from "./_permissions_thread.ts";
 import type { Duplex } from "./duplex.ts";
 import { grant, type Permissions } from "./permissions.ts";
 import { openPipe } from "./pipe.ts";
@@ -97,7 +97,8 @@ export async function whyNotGranted(
   { permissions, over }: WorkerOptions,
 ): Promise<string | undefined> {
   try {
-    grant(permissions);
+    if (over === "pipe") grant(permissions);
+    else grantThread(permissions);
   } catch (error) {
     if (error instanceof Deno.errors.NotCapable) return messageOf(error);
     throw new UsageError(messageOf(error), { cause: error });

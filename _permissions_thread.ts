@@ -8,7 +8,12 @@
  * @module
  */
 
-import { grant, type Permissions } from "./permissions.ts";
+import {
+  checkRequest,
+  readRequest,
+  workerOfScopes,
+} from "./_permissions_scopes.ts";
+import type { Permissions } from "./permissions.ts";
 
 const FLAG = "--unstable-worker-options";
 
@@ -18,6 +23,21 @@ export interface ThreadPermissions {
 }
 
 let enabled: Promise<boolean> | undefined;
+
+/**
+ * The permissions for a Web Worker, none if it inherits. Deno denies it what is
+ * denied to this thread.
+ *
+ * @throws {Deno.errors.NotCapable} If this thread does not hold what it grants.
+ * @throws {TypeError} If Deno has no such permission.
+ */
+export function grantThread(
+  permissions: Permissions,
+): Deno.PermissionOptions | undefined {
+  // Deno then gives the worker what this thread has, exactly.
+  if (permissions === "inherit") return undefined;
+  return workerOfScopes(checkRequest(readRequest(permissions), "thread"));
+}
 
 /**
  * The options that give a Web Worker its permissions.
@@ -32,9 +52,8 @@ export async function threadPermissions(
   action: string,
   permissions: Permissions,
 ): Promise<ThreadPermissions> {
-  // Deno then gives the worker what this thread has, exactly, and asks no flag.
-  if (permissions === "inherit") return {};
-  const { worker } = grant(permissions);
+  const worker = grantThread(permissions);
+  if (worker === undefined) return {};
   enabled ??= hasWorkerOptions();
   if (await enabled) return { deno: { permissions: worker } };
   throw new TypeError(

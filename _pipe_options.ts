@@ -8,9 +8,9 @@
  */
 
 import { checkPositive } from "./_hello.ts";
-import { absolutePath } from "./_permissions_path.ts";
+import { absolutePath, isUrl } from "./_permissions_path.ts";
+import { processFlags } from "./_permissions_process.ts";
 import { excerpt, messageOf, quoted, show } from "./_text.ts";
-import { grant, type Permissions } from "./permissions.ts";
 import type { PipeCommandOptions, PipeOptions } from "./pipe.ts";
 
 /** How the errors of `openPipe` begin. */
@@ -23,18 +23,23 @@ const MAX_REASON_LENGTH = 5_000;
 
 /** The arguments that make Deno run a worker script, and no more than that. */
 export function denoArgs(script: string | URL, options: PipeOptions): string[] {
-  const { permissions = "none", memory } = options;
-  checkEnv(permissions, readEnv(options.env));
-  const { flags } = grant(permissions);
+  const { permissions = "none", memory, cwd } = options;
+  const env = readEnv(options.env);
+  // From the root, a path is the caller's wherever the child works, and neither a
+  // flag nor the name of a task, which Deno would run in a shell.
+  const target = typeof script === "string" && !isUrl(script)
+    ? absolutePath(script)
+    : String(script);
+  const flags = processFlags(permissions, {
+    action: ACTION,
+    script: target,
+    env,
+    hasCwd: cwd !== undefined,
+  });
   if (memory !== undefined) {
     checkPositive(ACTION, "memory", memory, { most: Number.MAX_SAFE_INTEGER });
     flags.push(`--v8-flags=--max-old-space-size=${Math.ceil(memory / MIB)}`);
   }
-  // From the root, a path is the caller's wherever the child works, and neither a
-  // flag nor the name of a task, which Deno would run in a shell.
-  const target = typeof script === "string" && !URL.canParse(script)
-    ? absolutePath(script)
-    : String(script);
   return ["run", "--quiet", ...flags, target, ...readArgs(options.args)];
 }
 
@@ -141,30 +146,6 @@ export function readEnv(
     );
   }
   return copy as Record<string, string>;
-}
-
-/** A variable of Deno's that has somebody else decide on every permission. */
-const BROKER = "DENO_PERMISSION_BROKER_PATH";
-
-/** Refuses variables that would change what the permissions mean. */
-function checkEnv(
-  permissions: Permissions,
-  env: Readonly<Record<string, string>>,
-): void {
-  const names = Object.keys(env);
-  if (names.some((name) => name.toUpperCase() === BROKER)) {
-    throw new TypeError(
-      `${ACTION} as "env" must not hold ${BROKER}, which overrides "permissions"`,
-    );
-  }
-  const run = typeof permissions === "object" ? permissions.run : undefined;
-  if (!Array.isArray(run)) return;
-  const command = run.find((item) => !/[\\/]/.test(String(item)));
-  const changesPath = names.some((name) => /^path$/i.test(name));
-  if (command === undefined || !changesPath) return;
-  throw new TypeError(
-    `${ACTION} as "env" changes the PATH in which "${command}" would be looked for: grant "run" of its path`,
-  );
 }
 
 /** Throws unless this is a target that can be opened with these options. */

@@ -15,7 +15,7 @@
 
 import { PeerExitError } from "./_errors.ts";
 import { checkPositive } from "./_hello.ts";
-import { absolutePath } from "./_permissions_path.ts";
+import { absolutePath, isUrl } from "./_permissions_path.ts";
 import { threadPermissions } from "./_permissions_thread.ts";
 import {
   GONE,
@@ -298,7 +298,7 @@ function scriptUrl(action: string, script: string | URL): URL {
       `${action} as the script must be a URL or a path: current value is ${script}`,
     );
   }
-  if (script instanceof URL || URL.canParse(script)) return new URL(script);
+  if (script instanceof URL || isUrl(script)) return new URL(script);
   const url = new URL("file:///");
   url.pathname = absolutePath(script).replaceAll("%", "%25");
   return url;

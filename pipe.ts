@@ -157,8 +157,9 @@ class PipeSession<In, Out> extends Session<In, Out>
  * The worker's Deno finds its own configuration, beside the script. Flags that
  * this process was started with are not passed on.
  *
- * Requires `--allow-run` for Deno's own executable, and every permission that is
- * passed on.
+ * Requires `--allow-run` for Deno's own executable, every permission that is
+ * passed on, and for a script from another host `--allow-import` of that host,
+ * unless Deno allows it by default.
  *
  * @typeParam In The type of the messages received.
  * @typeParam Out The type of the messages sent.
@@ -175,8 +176,8 @@ class PipeSession<In, Out> extends Session<In, Out>
  *   this side's, or what it sends is no hello.
  * @throws {DOMException} If the worker did not say hello in time ("TimeoutError").
  * @throws {RangeError} If an option is out of range.
- * @throws {TypeError} If an option is of the wrong kind, or `env` changes the
- *   `PATH` in which a granted command would be looked for.
+ * @throws {TypeError} If an option is of the wrong kind, or `env` or `cwd` changes
+ *   where a granted command would be looked for: grant its path then.
  *
  * @example A worker that may read one file
  * ```ts

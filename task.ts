@@ -17,6 +17,7 @@
  */
 
 import { checkPositive } from "./_hello.ts";
+import { grantThread } from "./_permissions_thread.ts";
 import { grant, type Permissions } from "./permissions.ts";
 import {
   type MapOptions,
@@ -125,7 +126,7 @@ export function task<Args extends unknown[], Result>(
   const { permissions = "none", memory, ...limits } = options;
   const script = scriptOf(fn);
   if (memory !== undefined) checkPositive(ACTION, "memory", memory);
-  grant(permissions);
+  grantThread(permissions);
   checkReadable();
   const own = memory === undefined ? {} : { memory };
   const pool = new Pool<{ run: (...args: Args) => Result }>(

@@ -163,13 +163,20 @@ test("grant() refuses what is no permission", "inherit", async (t) => {
     ['"read" must be true, false, "inherit" or an array, got "x"', {
       read: "x",
     }],
-    ['or an array, got {"0":"x"}', { read: { 0: "x" } }],
+    ["or an array, got an object", { read: { 0: "x" } }],
+    ["or an array, got an object", { read: { toJSON: () => "\u001b[2J" } }],
     ['"read" must be a text without a comma, got "/a,/b"', { read: ["/a,/b"] }],
     ['"net" must be a text without a comma, got "a,b"', { net: ["a,b"] }],
     ['"env" must be a text without a comma, got ""', { env: [""] }],
     ['"read" must be a text without a comma, got ""', { read: [""] }],
     ['"run" must be a text without a comma, got 5', { run: [5] }],
     ['got "/a,b"', { read: [new URL("file:///a%2Cb")] }],
+    ['"run" must be a text without a comma, got "a\\u0000b"', {
+      run: ["a\0b"],
+    }],
+    ['"net" must be a text without a comma, got an instance of URL', {
+      net: [new URL("http://example.com")],
+    }],
   ];
   for (const [text, permissions] of cases) {
     await t.step(text, () => {
@@ -178,6 +185,66 @@ test("grant() refuses what is no permission", "inherit", async (t) => {
       assertStringIncludes(error.message, text);
     });
   }
+});
+
+test("grant() refuses hosts that Deno does not know", "inherit", async (t) => {
+  const cases: [item: string, hint: string][] = [
+    ["::1", '; write "[::1]"'],
+    ["[::1", ""],
+    ["[1.2.3.4]", ""],
+    ["fc00::/7", ""],
+    ["10.0.0.0/33", ""],
+    ["http://example.com/a", "; leave the scheme and the path out"],
+    ["b\u00fccher.example", '; write "xn--bcher-kva.example"'],
+    ["*", ""],
+    ["a.*", ""],
+    ["a..b", ""],
+    ["a:65536", ""],
+    ["a:", ""],
+    ["a:b", ""],
+    ["a b", ""],
+  ];
+  for (const kind of ["net", "import"]) {
+    for (const [item, hint] of cases) {
+      await t.step(`${kind} of ${JSON.stringify(item)}`, () => {
+        const error = assertThrows(
+          () => grant(untyped({ [kind]: [item] })),
+          TypeError,
+        );
+        const text = `an item of "${kind}" must be a host, as "example.com"`;
+        assertStringIncludes(error.message, text);
+        const end = `current value is ${JSON.stringify(item)}${hint}`;
+        assertEquals(error.message.slice(-end.length), end);
+      });
+    }
+  }
+  const sockets = ["unix:", "unix:a", "vsock:1", "vsock:a:1", "vsock:1:2:3"];
+  for (const item of sockets) {
+    await t.step(item, () => {
+      const error = assertThrows(() => grant({ net: [item] }), TypeError);
+      assertStringIncludes(error.message, `current value is "${item}"`);
+    });
+  }
+});
+
+test("grant() refuses URLs that are no paths here", "inherit", () => {
+  for (const href of ["https://x/y", "data:a", "x:../../etc", "file:///%FF"]) {
+    const error = assertThrows(
+      () => grant({ read: [new URL(href)] }),
+      TypeError,
+    );
+    assertStringIncludes(error.message, `Cannot use the URL "${href}"`);
+  }
+});
+
+test("grant() leaves the hosts out that Deno allows to import from", {
+  import: ["jsr.io:443"],
+}, () => {
+  const nothing = ["--allow-import=jsr.io:443", "--deny-import=jsr.io:443"];
+  assertEquals(flagsOf({ import: false }), nothing);
+  assertEquals(flagsOf({ import: [] }), nothing);
+  assertEquals(grant({ import: false }).worker, "none");
+  assertEquals(flagsOf({ import: ["jsr.io:443"] }), nothing.slice(0, 1));
 });
 
 /** What a program with these flags prints of what it may grant. */
@@ -226,7 +293,12 @@ test(
       [
         ["--allow-net", "--deny-net=a.b:80"],
         { net: ["a.b:81"] },
-        "--no-prompt --allow-net=a.b:81",
+        refused,
+      ],
+      [
+        ["--allow-net", "--deny-net=a.b:80"],
+        { net: ["10.0.0.1:81"] },
+        "--no-prompt --allow-net=10.0.0.1:81",
       ],
       [["--allow-net=a.b"], { net: ["a.b"] }, "--no-prompt --allow-net=a.b"],
       [["--allow-run", "--deny-run=ls"], { run: ["/bin/ls"] }, refused],

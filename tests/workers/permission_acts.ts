@@ -1,0 +1,14 @@
+// Copyright 2026 the Duplex authors. MIT license.
+
+/**
+ * A worker that tries the acts that its parent sends, and answers with what came of
+ * each.
+ *
+ * @module
+ */
+
+import { parent } from "@duplex/ipc/parent";
+import { attemptAll, type Verdict } from "./_permission_acts.ts";
+
+await using main = await parent<string[], Verdict[]>();
+for await (const acts of main) await main.send(await attemptAll(acts));
