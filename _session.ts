@@ -543,9 +543,11 @@ export class Session<In = unknown, Out = In>
 
   async #close(timeout: number): Promise<void> {
     this.#closeDeadline = performance.now() + timeout;
-    const timer = timeout > MAX_TIMER
-      ? undefined
-      : setTimeout(() => this.#onCloseTimeout(timeout), timeout);
+    // The wire keeps to the deadline itself, unless it is being closed already.
+    const isLate = this.#finished;
+    const timer = timeout > MAX_TIMER ? undefined : setTimeout(() => {
+      if (isLate || !this.#finished) this.#onCloseTimeout(timeout);
+    }, timeout);
     try {
       // What goes wrong here goes wrong with the duplex, and is told below
       // once nothing is left of it.
@@ -559,11 +561,12 @@ export class Session<In = unknown, Out = In>
   }
 
   #onCloseTimeout(timeout: number): void {
-    // The wire is being closed, and knows the time itself.
-    if (this.#finished) return;
+    const what = this.#finished
+      ? `the link to "${this.#peer?.name}" did not end`
+      : `"${this.#peer?.name}" did not say goodbye`;
     this.fail(
       new ClosedError(
-        `Cannot close the duplex in good order: "${this.#peer?.name}" did not say goodbye within ${timeout} ms; have it close its end, or give a longer "timeout"`,
+        `Cannot close the duplex in good order: ${what} within ${timeout} ms; have it close its end, or give a longer "timeout"`,
         { unsent: this.#outbox.unsent() },
       ),
     );

@@ -221,3 +221,15 @@ test("PipeDuplex.abort() ends a worker that is being closed after its goodbye", 
   await assertRejects(() => worker.closed, Error, "Enough");
   assertEquals(processes.running, 0);
 });
+
+test("PipeDuplex.close() keeps to its time when the goodbyes were said before", async () => {
+  const worker = await openEnd("stays", { closeTimeout: Infinity });
+  await worker.writable.close();
+  await assertRejects(() => worker.receive(), ClosedError);
+  const error = await assertRejects(
+    () => worker.close({ timeout: 50 }),
+    ClosedError,
+    "within 50 ms",
+  );
+  assertStringIncludes(error.message, 'the link to "worker" did not end');
+});

@@ -64,6 +64,9 @@ export async function runCommand(
   args: readonly string[],
   env: Readonly<Record<string, string>> = {},
 ): Promise<number> {
+  // Before the command starts, since it may be sent a signal at once.
+  const children: Deno.ChildProcess[] = [];
+  passSignals(children);
   let child: Deno.ChildProcess;
   try {
     child = new Deno.Command(command === "deno" ? Deno.execPath() : command, {
@@ -85,6 +88,6 @@ export async function runCommand(
     console.error(`Cannot run ${JSON.stringify(command)}: ${reason}`);
     return isMissing ? NOT_FOUND_CODE : NOT_EXECUTABLE_CODE;
   }
-  passSignals([child]);
+  children.push(child);
   return (await child.status).code;
 }

@@ -22,7 +22,7 @@
 import ts from "npm:typescript@5.9.3";
 
 const COPYRIGHT = "// Copyright 2026 the Duplex authors. MIT license.\n";
-const MAX_FILE_LINES = 600;
+const MAX_FILE_LINES = 800;
 const MAX_FUNCTION_LINES = 60;
 
 const TRANSPORTS = ["pipe.ts", "queue.ts", "shm.ts", "socket.ts"];

@@ -34,6 +34,9 @@ export interface Report {
 /** Plans after which memory must not grow any more. */
 const WARM_UP = 20;
 
+/** Times that all plans are run again if memory has grown. */
+const MEMORY_PASSES = 2;
+
 /** Plans that are needed to tell that memory grows. */
 const MIN_MEASURED = 30;
 
@@ -80,14 +83,33 @@ function median(values: number[]): number {
   return values.sort((one, other) => one - other)[values.length >> 1]!;
 }
 
-/** What is wrong with memory after each plan, if it grows. */
-function checkMemory(used: readonly number[]): string | undefined {
-  const measured = used.slice(WARM_UP);
-  if (measured.length < MIN_MEASURED) return undefined;
-  const third = Math.floor(measured.length / 3);
-  const early = median(measured.slice(0, third));
-  const late = median(measured.slice(-third));
-  const growth = (late - early) / (measured.length - third);
+/** Bytes by which memory grew with each plan. */
+function growthOf(used: readonly number[]): number {
+  const third = Math.floor(used.length / 3);
+  const early = median(used.slice(0, third));
+  const late = median(used.slice(-third));
+  return (late - early) / (used.length - third);
+}
+
+/**
+ * What is wrong with memory after each plan, if it grows. The first time, it grows
+ * by the code that is compiled; so the plans are run again.
+ */
+async function checkMemory(
+  scenario: string,
+  plans: readonly unknown[],
+  used: readonly number[],
+): Promise<string | undefined> {
+  if (plans.length < MIN_MEASURED) return undefined;
+  let growth = growthOf(used.slice(WARM_UP));
+  for (let pass = 0; pass < MEMORY_PASSES && growth > MAX_GROWTH; pass++) {
+    const again: number[] = [];
+    for (const plan of plans) {
+      await attempt(scenario, plan);
+      again.push(memoryInUse());
+    }
+    growth = growthOf(again);
+  }
   return growth > MAX_GROWTH
     ? `Memory grows by ${Math.round(growth)} bytes a plan`
     : undefined;
@@ -102,7 +124,9 @@ async function main(): Promise<void> {
     const start = performance.now();
     let error = await attempt(order.scenario, plan);
     used.push(memoryInUse());
-    if (index === plans.length - 1) error ??= checkMemory(used);
+    if (index === plans.length - 1) {
+      error ??= await checkMemory(order.scenario, plans, used);
+    }
     const ms = Math.round(performance.now() - start);
     const report: Report = { index, ms, ...error !== undefined && { error } };
     console.log(JSON.stringify(report));
