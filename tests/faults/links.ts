@@ -21,8 +21,8 @@ import {
 import { Proxy } from "../_proxy.ts";
 import { CA, CERT, KEY, openEnds } from "../_sockets.ts";
 import { duplexOptions } from "./options.ts";
-import type { AnyDuplex } from "./side.ts";
-import type { Fault, PlanOptions, SessionPlan } from "./plan.ts";
+import { type AnyDuplex, sleep } from "./side.ts";
+import type { Fault, LinkName, PlanOptions } from "./plan.ts";
 
 /** An open link. */
 export interface OpenLink {
@@ -40,38 +40,43 @@ const SECRET = "a secret of these tests";
 /** Milliseconds for which a stopped process or a slow network stands still. */
 const STANDSTILL = 30;
 
-function sleep(ms: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, ms));
-}
-
 /** The options that every opening function takes. */
 function commonOptions(options: PlanOptions): DuplexOptions {
   return duplexOptions(options, { json, msgpack });
 }
 
-/** The worker script of a plan, which finds its part of it in the query. */
-function scriptOf(plan: SessionPlan, folder: string): URL {
-  const url = new URL("./worker.ts", import.meta.url);
-  const { seed, link, options, peer } = plan;
-  const part = JSON.stringify({ seed, link, options, peer, folder });
-  url.search = new URLSearchParams({ part }).toString();
+/** The link of a plan, and where its worker is. */
+export interface LinkPlan {
+  readonly link: LinkName;
+  readonly options: PlanOptions;
+  /** The worker's script, if the other end is a worker. */
+  readonly script: URL;
+  /** Where workers write their journals. */
+  readonly folder: string;
+}
+
+/**
+ * A worker script that finds its part of a plan in the query of its address.
+ *
+ * @param name The script's file in this folder.
+ */
+export function scriptOf(name: string, part: unknown): URL {
+  const url = new URL(name, import.meta.url);
+  url.search = new URLSearchParams({ part: JSON.stringify(part) }).toString();
   return url;
 }
 
 const nothing = { fault: async () => {}, dispose: async () => {} };
 
-function openPair({ options }: SessionPlan): OpenLink {
+function openPair({ options }: LinkPlan): OpenLink {
   const [main, peer] = duplexPair(commonOptions(options));
   return { main, peer, ...nothing };
 }
 
-async function openProcess(
-  plan: SessionPlan,
-  folder: string,
-): Promise<OpenLink> {
-  const main = await openPipe(scriptOf(plan, folder), {
+async function openProcess(plan: LinkPlan): Promise<OpenLink> {
+  const main = await openPipe(plan.script, {
     ...commonOptions(plan.options),
-    permissions: { read: true, write: [folder] },
+    permissions: { read: true, write: [plan.folder] },
     stderr: "ignore",
   });
   const signal = (name: Deno.Signal) => {
@@ -109,12 +114,8 @@ function watchWorkers(): { workers: Worker[] } & Disposable {
   };
 }
 
-async function openThreads(
-  plan: SessionPlan,
-  folder: string,
-): Promise<OpenLink> {
-  const { options, link } = plan;
-  const script = scriptOf(plan, folder);
+async function openThreads(plan: LinkPlan): Promise<OpenLink> {
+  const { options, link, script, folder } = plan;
   const permissions = { read: true as const, write: [folder] };
   const watch = watchWorkers();
   const common = { ...commonOptions(options), permissions };
@@ -147,7 +148,7 @@ async function openThreads(
 
 /** The options of both sides of a socket. */
 function socketOptions(
-  { link, options }: SessionPlan,
+  { link, options }: LinkPlan,
 ): { near: SocketOptions; far: ListenOptions } {
   const { secret, resume, checksum, compression } = options;
   const both = {
@@ -173,15 +174,12 @@ function socketOptions(
   };
 }
 
-async function openDirectly(
-  plan: SessionPlan,
-  folder: string,
-): Promise<OpenLink> {
+async function openDirectly(plan: LinkPlan): Promise<OpenLink> {
   const { near, far } = socketOptions(plan);
   const address = {
     tcp: "tcp://127.0.0.1:0",
     tls: "tls://127.0.0.1:0",
-    unix: `unix:${folder}/socket`,
+    unix: `unix:${plan.folder}/socket`,
   }[plan.link as "tcp" | "tls" | "unix"];
   const { main, worker, listener } = await openEnds(address, near, far);
   return {
@@ -192,7 +190,7 @@ async function openDirectly(
   };
 }
 
-async function openThroughProxy(plan: SessionPlan): Promise<OpenLink> {
+async function openThroughProxy(plan: LinkPlan): Promise<OpenLink> {
   const { near, far } = socketOptions(plan);
   const listener = listen("tcp://127.0.0.1:0", far);
   let obstacle = Promise.resolve();
@@ -226,26 +224,19 @@ async function openThroughProxy(plan: SessionPlan): Promise<OpenLink> {
   }
 }
 
-/**
- * Opens the link of a plan.
- *
- * @param folder Where workers write their journals.
- */
-export async function openLink(
-  plan: SessionPlan,
-  folder: string,
-): Promise<OpenLink> {
+/** Opens the link of a plan. */
+export async function openLink(plan: LinkPlan): Promise<OpenLink> {
   switch (plan.link) {
     case "pair":
       return openPair(plan);
     case "pipe":
-      return await openProcess(plan, folder);
+      return await openProcess(plan);
     case "queue":
     case "shm":
-      return await openThreads(plan, folder);
+      return await openThreads(plan);
     case "proxy":
       return await openThroughProxy(plan);
     default:
-      return await openDirectly(plan, folder);
+      return await openDirectly(plan);
   }
 }

@@ -139,7 +139,7 @@ export class Lots {
 /** Sizes of payloads: in one frame, around the bounds of batches, in parts. */
 const SIZES = [0, 1, 30, 100, 100, 1000, 1000, 9_000, 70_000, 300_000];
 
-function makeOptions(lots: Lots, link: LinkName): PlanOptions {
+export function makeOptions(lots: Lots, link: LinkName): PlanOptions {
   const common = {
     // Short, since many plans wait for them.
     deadlockTimeout: lots.pick([10, 50, 200, 1_000]),
@@ -227,7 +227,7 @@ function makeSide(lots: Lots, link: LinkName, isWorker: boolean): SidePlan {
   };
 }
 
-function makeFaults(lots: Lots, link: LinkName): Fault[] {
+export function makeFaults(lots: Lots, link: LinkName): Fault[] {
   const kinds: Fault["do"][] = link === "pipe"
     ? ["kill", "stop"]
     : link === "queue" || link === "shm"

@@ -6,6 +6,8 @@
  * @module
  */
 
+import { type CallPlan, makeCallPlan, smallerCallPlans } from "./call_plan.ts";
+import { runCallPlan } from "./calls.ts";
 import {
   LINKS,
   makeSessionPlan,
@@ -43,4 +45,9 @@ function sessionScenarios(): Record<string, Scenario> {
 /** All scenarios. */
 export const SCENARIOS: Readonly<Record<string, Scenario>> = {
   ...sessionScenarios(),
+  calls: {
+    make: makeCallPlan,
+    run: runCallPlan,
+    smaller: smallerCallPlans,
+  } as Scenario<CallPlan> as Scenario,
 };

@@ -10,13 +10,19 @@
  */
 
 import { ClosedError } from "@duplex/ipc/duplex";
-import { type Entry, isExpected, type Journal, Side } from "./side.ts";
-import { type OpenLink, openLink } from "./links.ts";
-import { hasWorker, type SessionPlan } from "./plan.ts";
+import {
+  type Account,
+  checkUnbroken,
+  type Line,
+  memoryJournal,
+  readJournals,
+  settleWithin,
+  Violation,
+} from "./accounts.ts";
+import { isExpected, Side } from "./side.ts";
+import { type OpenLink, openLink, scriptOf } from "./links.ts";
+import { type Fault, hasWorker, type SessionPlan } from "./plan.ts";
 import { checkHoldings, holdings } from "./residue.ts";
-
-/** Milliseconds that everything has to end once both ends were closed. */
-const LIMIT = 15_000;
 
 /** Milliseconds that an end that is left open waits for the other one. */
 const LAST_CLOSE = 300;
@@ -24,45 +30,10 @@ const LAST_CLOSE = 300;
 /** Messages that a worker may have taken and not written down when it was killed. */
 const MAX_IN_HAND = 200;
 
-/** A line of a journal. */
-interface Line {
-  readonly entry: Entry;
-  readonly message: string;
-  readonly text: string;
-}
-
-/** What one end wrote down. */
-interface Account {
-  readonly name: string;
-  readonly lines: readonly Line[];
-  /** Messages that its duplex gives back, if it can tell. */
+/** What one end wrote down, and the messages that its duplex gives back. */
+interface SessionAccount extends Account {
+  /** Absent if its duplex cannot tell. */
   readonly unsent?: ReadonlySet<string>;
-}
-
-/** A promise that was not kept. */
-class Violation extends Error {
-  override name = "Violation";
-}
-
-function memoryJournal(lines: Line[]): Journal {
-  return {
-    add: (entry, message, text = "") =>
-      void lines.push({ entry, message, text }),
-  };
-}
-
-/** The journals that workers have written, which may end in the middle of a line. */
-async function readJournals(folder: string): Promise<Account[]> {
-  const accounts: Account[] = [];
-  for await (const { name } of Deno.readDir(folder)) {
-    if (!name.endsWith(".log")) continue;
-    const text = await Deno.readTextFile(`${folder}/${name}`);
-    const lines = text.split("\n").slice(0, -1).map((line): Line =>
-      JSON.parse(line)
-    );
-    accounts.push({ name: name.slice(0, -".log".length), lines });
-  }
-  return accounts;
 }
 
 /** The messages that an end's duplex gives back, once it has ended. */
@@ -79,30 +50,12 @@ async function unsentOf(
   throw new Violation("A duplex that has ended accepts a message");
 }
 
-/** Lets a promise settle in good time. */
-async function settleWithin(
-  what: string,
-  promise: Promise<unknown>,
-  pending: () => string[] = () => [],
+/** Brings faults about, one after the other. */
+export async function bringAbout(
+  faults: readonly Fault[],
+  link: OpenLink,
 ): Promise<void> {
-  let timer: ReturnType<typeof setTimeout> | undefined;
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => {
-      const rest = pending();
-      const list = rest.slice(0, 5).join(", ");
-      const more = rest.length > 5 ? ` and ${rest.length - 5} more` : "";
-      reject(new Violation(`${what} has not settled: ${list}${more}`));
-    }, LIMIT);
-  });
-  try {
-    await Promise.race([promise, late]);
-  } finally {
-    clearTimeout(timer);
-  }
-}
-
-async function bringAbout(plan: SessionPlan, link: OpenLink): Promise<void> {
-  for (const { after, do: kind } of plan.faults) {
+  for (const { after, do: kind } of faults) {
     await new Promise((resolve) => setTimeout(resolve, after));
     await link.fault(kind);
   }
@@ -114,7 +67,9 @@ async function openOrExplain(
   folder: string,
 ): Promise<OpenLink | undefined> {
   try {
-    return await openLink(plan, folder);
+    const { seed, link, options, peer } = plan;
+    const script = scriptOf("./worker.ts", { seed, options, peer, folder });
+    return await openLink({ link, options, script, folder });
   } catch (error) {
     if (isExpected(error)) return undefined;
     throw error;
@@ -142,7 +97,7 @@ async function runEnds(
     await side.run({ finale, ...part });
     await side.finish(finale);
   });
-  const faults = bringAbout(plan, link);
+  const faults = bringAbout(plan.faults, link);
   const pending = () => accounts.flatMap(({ side }) => side.pending);
   await settleWithin("An end", Promise.all(running), pending);
   await faults;
@@ -164,16 +119,13 @@ async function runEnds(
 
 function check(
   plan: SessionPlan,
-  own: readonly Account[],
+  own: readonly SessionAccount[],
   workers: readonly Account[],
   isAborted: boolean,
 ): void {
-  const all = [...own, ...workers];
-  for (const { name, lines } of all) {
-    const broken = lines.find(({ entry }) => entry === "broken");
-    if (broken) throw new Violation(`"${name}": ${broken.text}`);
-  }
-  const [main] = own as [Account];
+  const all: SessionAccount[] = [...own, ...workers];
+  checkUnbroken(all);
+  const [main] = own as [SessionAccount];
   const others = all.filter((account) => account !== main);
   checkWay([main], others, plan, isAborted);
   checkWay(others, [main], plan, isAborted);
@@ -181,7 +133,7 @@ function check(
 
 /** Checks all that went one way. */
 function checkWay(
-  senders: readonly Account[],
+  senders: readonly SessionAccount[],
   receivers: readonly Account[],
   plan: SessionPlan,
   isAborted: boolean,

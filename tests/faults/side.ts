@@ -59,7 +59,7 @@ const EXPECTED = new Set([
 ]);
 
 /** What the reason of every planned abort says. */
-const ABORTS = "aborts as planned";
+export const ABORTS = "aborts as planned";
 
 /** What an abort's reason says that crossed as its text, as it does over JSON. */
 const ABORTED = /^The \w+ \w+ aborted: /;
@@ -433,7 +433,7 @@ export class Side {
 }
 
 /** Waits for a promise until the time is up; ignores what it rejects with. */
-async function settlesOrNot<T>(
+export async function settlesOrNot<T>(
   promise: Promise<T>,
   ms: number,
 ): Promise<T | undefined> {
@@ -448,6 +448,7 @@ async function settlesOrNot<T>(
   }
 }
 
-function sleep(ms: number): Promise<void> {
+/** Waits. */
+export function sleep(ms: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, ms));
 }
