@@ -13,6 +13,7 @@
 import type { PostBox } from "./_port.ts";
 import type { Codec } from "./codec.ts";
 import { ProtocolError } from "./_errors.ts";
+import { quoted } from "./_text.ts";
 import {
   DATA_HEADER_SIZE,
   decodeControl,
@@ -412,7 +413,7 @@ export class FrameParser {
       ? "does the far side speak this protocol?"
       : "what a worker prints must not go to the stream that carries its messages";
     return `Cannot read a frame of kind ${kind} and ${length} bytes: the bytes are ${
-      JSON.stringify(text)
+      quoted(text)
     }; ${hint}`;
   }
 }
