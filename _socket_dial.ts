@@ -8,20 +8,17 @@
  */
 
 import { formatAddress, type SocketAddress } from "./_socket_address.ts";
-import {
-  type Connection,
-  setNoDelay,
-  SystemConnection,
-} from "./_socket_connection.ts";
+import { setNoDelay, SystemConnection } from "./_socket_connection.ts";
 import { RefusedError } from "./_socket_errors.ts";
 import {
+  type Established,
   type HandshakeOffer,
+  isVerdict,
   openHandshake,
   type OwnSession,
-  type Terms,
 } from "./_socket_handshake.ts";
 import type { Resumption, SocketLink } from "./_socket_link.ts";
-import { withRecords } from "./_socket_records.ts";
+import { messageOf } from "./_text.ts";
 import { MAX_TIMER } from "./_waiting.ts";
 
 /** Where to connect to, and what is wanted there. */
@@ -44,12 +41,6 @@ export interface Backoff {
   readonly jitter: number;
 }
 
-/** A connection that both sides have greeted each other on. */
-export interface Established {
-  readonly connection: Connection;
-  readonly terms: Terms;
-}
-
 /** Connects and greets; an abort ends the attempt with the signal's reason. */
 export async function dial(
   target: Target,
@@ -62,11 +53,11 @@ export async function dial(
   signal.addEventListener("abort", onAbort, { once: true });
   try {
     signal.throwIfAborted();
-    const terms = await openHandshake(connection, target.offer, own);
-    return { connection: await withRecords(connection, terms), terms };
+    return await openHandshake(connection, target.offer, own);
   } catch (error) {
     connection.close();
-    signal.throwIfAborted();
+    // It stands, although the time ran out while the peer was told of it.
+    if (!isVerdict(error)) signal.throwIfAborted();
     throw error;
   } finally {
     signal.removeEventListener("abort", onAbort);
@@ -151,7 +142,7 @@ export class Reconnector implements Resumption {
       }
     }
     const address = formatAddress(this.#target.address);
-    const reason = cause instanceof Error ? `: ${cause.message}` : "";
+    const reason = cause === undefined ? "" : `: ${messageOf(cause)}`;
     const text = `Cannot resume the session with "${address}"${when}${reason}`;
     link.giveUp(new Error(text, { cause }));
   }

@@ -28,7 +28,7 @@ import {
 import {
   acceptHandshake,
   type HandshakeOffer,
-  refusalFrame,
+  sendRefusal,
   type Terms,
 } from "./_socket_handshake.ts";
 import { SocketLink } from "./_socket_link.ts";
@@ -48,9 +48,6 @@ const ACCEPT_PAUSE = 100;
  * meanwhile in the system's own queue.
  */
 const MIN_PENDING_TIME = 250;
-
-/** Milliseconds that a refusal has to leave. */
-const REFUSAL_TIMEOUT = 500;
 
 /** What a listener was told, checked and complete. */
 export interface ListenerOptions {
@@ -328,7 +325,8 @@ export class SocketListener<In, Out> implements DuplexListener<In, Out> {
       return { terms, connection: wrapped, attempt };
     } catch (error) {
       if (attempt.leave()) this.#peers--;
-      await refuse(connection, error);
+      await sendRefusal(connection, error);
+      connection.close();
       throw error;
     }
   }
@@ -422,11 +420,4 @@ export class SocketListener<In, Out> implements DuplexListener<In, Out> {
       if (link.isDetached) link.giveUp(closed);
     }
   }
-}
-
-/** Tells a peer why it is let go, and lets it go. */
-async function refuse(connection: Connection, error: unknown): Promise<void> {
-  const told = connection.write(refusalFrame(error)).catch(() => {});
-  await settlesWithin(told, REFUSAL_TIMEOUT);
-  connection.close();
 }

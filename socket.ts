@@ -24,8 +24,9 @@
 import { FrameWire } from "./_frame.ts";
 import { openWithin } from "./_opening.ts";
 import { formatAddress, parseAddress } from "./_socket_address.ts";
-import { dial, type Established, Reconnector } from "./_socket_dial.ts";
+import { dial, Reconnector } from "./_socket_dial.ts";
 import { inContext } from "./_socket_errors.ts";
+import type { Established } from "./_socket_handshake.ts";
 import { SocketLink } from "./_socket_link.ts";
 import { SocketListener } from "./_socket_listener.ts";
 import {
@@ -379,7 +380,7 @@ class SocketOpening<In, Out> {
     try {
       return await dial(this.#options.target, signal);
     } catch (error) {
-      signal.throwIfAborted();
+      if (error === signal.reason) throw error;
       throw inContext(this.attempt, error);
     }
   }
