@@ -8,7 +8,7 @@
  */
 
 import { formatAddress, type SocketAddress } from "./_socket_address.ts";
-import { setNoDelay, SystemConnection } from "./_socket_connection.ts";
+import { SystemConnection } from "./_socket_connection.ts";
 import { RefusedError } from "./_socket_errors.ts";
 import {
   type Established,
@@ -18,6 +18,7 @@ import {
   type OwnSession,
 } from "./_socket_handshake.ts";
 import type { Resumption, SocketLink } from "./_socket_link.ts";
+import { connectTcp, connectTls, sleep } from "./_socket_secure.ts";
 import { messageOf } from "./_text.ts";
 import { MAX_TIMER } from "./_waiting.ts";
 
@@ -73,21 +74,9 @@ async function connect(
     return await Deno.connect({ transport: "unix", path: address.path });
   }
   const { kind, hostname, port } = address;
-  let conn: Deno.TcpConn;
-  try {
-    conn = await Deno.connect({ hostname, port, signal });
-  } catch (error) {
-    signal.throwIfAborted();
-    throw error;
-  }
-  if (kind === "tcp") return conn;
-  setNoDelay(conn);
-  try {
-    return await Deno.startTls(conn, { hostname, caCerts: [...caCerts] });
-  } catch (error) {
-    conn.close();
-    throw error;
-  }
+  return kind === "tcp"
+    ? await connectTcp({ hostname, port }, signal)
+    : await connectTls({ hostname, port, caCerts }, signal);
 }
 
 /** Connects again whenever a link has lost its connection. */
@@ -180,18 +169,4 @@ function backoffOf(
 ): number {
   const most = Math.min(maxTimeout, minTimeout * multiplier ** attempt);
   return (1 - jitter * Math.random()) * most;
-}
-
-/** Waits, or until the signal aborts. */
-function sleep(delay: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    if (signal.aborted) return resolve();
-    const done = () => {
-      clearTimeout(timer);
-      signal.removeEventListener("abort", done);
-      resolve();
-    };
-    const timer = setTimeout(done, Math.min(delay, MAX_TIMER));
-    signal.addEventListener("abort", done, { once: true });
-  });
 }
