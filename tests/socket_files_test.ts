@@ -380,9 +380,13 @@ for (const form of FORMS) {
   );
 }
 
+/** Whether Deno ends a write that is under way when its connection is closed. */
+const ENDS_WRITES = /^2\.9\.[0-4]$/.test(Deno.version.deno) === false;
+
 filesTest(
   "listen() gives its files back when a tls peer reads nothing",
   async () => {
+    if (!ENDS_WRITES) return;
     await using listener = listen("tls://localhost:0", FAR.tls);
     using peer = new RawPeer(await connectSecured(listener.address));
     await peer.greet();
