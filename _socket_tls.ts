@@ -180,13 +180,17 @@ export class TlsConnection implements Connection {
   /** Whether the peer has sent its close_notify. */
   #hasEnded = false;
   #failure: { readonly error: unknown } | undefined;
+  /** Why nothing can be written any more; what has arrived can be read. */
+  #writeFailure: { readonly error: unknown } | undefined;
   /** Reads records for the engine. Never rejects. */
   #feeding: Promise<void> | undefined;
   /** Settles when the engine has given something to a read that waits. */
   #progress: PromiseWithResolvers<void> | undefined;
   #writing: PromiseWithResolvers<void> | undefined;
-  /** Writes the engine's records to the connection. Never rejects. */
-  #sending: Promise<void> = Promise.resolve();
+  /** Records of the engine that are to be written. */
+  readonly #records: Uint8Array<ArrayBuffer>[] = [];
+  /** Writes them. Never rejects. */
+  #sending: Promise<void> | undefined;
 
   constructor(conn: Deno.Conn, node: Node, makeEngine: MakeEngine) {
     this.#conn = new SystemConnection(conn);
@@ -197,14 +201,14 @@ export class TlsConnection implements Connection {
   async read(into: Uint8Array<ArrayBuffer>): Promise<number | null> {
     for (;;) {
       if (this.#plain.length > 0) return this.#take(into);
-      if (this.#failure !== undefined) throw this.#failure.error;
+      this.#checkFailure();
       if (this.#hasEnded) return null;
       await this.#awaitProgress();
     }
   }
 
   async write(bytes: Uint8Array<ArrayBuffer>): Promise<void> {
-    if (this.#failure !== undefined) throw this.#failure.error;
+    this.#checkWritable();
     if (!this.#isSecured) {
       // The engine would keep it until then, for as long as the peer likes.
       throw new Deno.errors.NotConnected("The TLS handshake is not done");
@@ -212,6 +216,8 @@ export class TlsConnection implements Connection {
     this.#writing = Promise.withResolvers();
     this.#engine!.write(bytes, this.#onWritten);
     await this.#writing.promise;
+    await this.#sending;
+    this.#checkWritable();
   }
 
   async shutdown(timeout: number): Promise<boolean> {
@@ -311,17 +317,32 @@ export class TlsConnection implements Connection {
     this.#engine = engine;
   }
 
-  /** Writes records of the engine, which then waits for the callback. */
+  /** Takes records from the engine, in the place of a stream's `write`. */
   readonly #send = (
     records: Uint8Array<ArrayBuffer>,
     onSent: () => void,
   ): boolean => {
-    this.#sending = this.#conn.write(records).then(
-      onSent,
-      (error) => this.#fail(error),
-    );
+    if (this.#writeFailure === undefined) {
+      this.#records.push(records);
+      this.#sending ??= this.#flush();
+    }
+    // It makes the next ones while these are written. All that is written at a
+    // time was bounded by its sender.
+    onSent();
     return true;
   };
+
+  async #flush(): Promise<void> {
+    try {
+      for (let records; (records = this.#records.shift()) !== undefined;) {
+        await this.#conn.write(records);
+      }
+    } catch (error) {
+      this.#writeFailure = { error };
+      this.#records.length = 0;
+    }
+    this.#sending = undefined;
+  }
 
   readonly #onWritten = (error?: Error | null) => {
     if (error) this.#fail(error);
@@ -341,6 +362,7 @@ export class TlsConnection implements Connection {
     // The engine hands its records on in the next microtask.
     await Promise.resolve();
     await this.#sending;
+    this.#checkWritable();
     await this.#conn.closeWrite();
   }
 
@@ -352,6 +374,15 @@ export class TlsConnection implements Connection {
   #onProgress(): void {
     this.#progress?.resolve();
     this.#progress = undefined;
+  }
+
+  #checkFailure(): void {
+    if (this.#failure !== undefined) throw this.#failure.error;
+  }
+
+  #checkWritable(): void {
+    this.#checkFailure();
+    if (this.#writeFailure !== undefined) throw this.#writeFailure.error;
   }
 
   #fail(error: unknown): void {
