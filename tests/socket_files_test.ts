@@ -260,7 +260,7 @@ filesTest(
     });
     await failToOpen(server.address, OPTIONS.tls, 1);
     const before = openFiles() - server.held;
-    for (let attempt = 0; attempt < 20; attempt++) {
+    for (let attempt = 0; attempt < 12; attempt++) {
       await failToOpen(server.address, OPTIONS.tls, 1);
     }
     // With the one before, as many as may be abandoned one after the other.
@@ -290,12 +290,12 @@ const STRANGERS: [string, Form[], (address: string) => Promise<Deno.Conn>][] = [
   ["is silent in TLS", ["tls"], connectSecured],
   ["greets in TLS and no more", ["tls"], async (address) => {
     const conn = await connectSecured(address);
-    await writeAll(conn, greeting({ secret: true }));
+    await send(conn, greeting({ secret: true }));
     return conn;
   }],
   ["sends garbage in TLS", ["tls"], async (address) => {
     const conn = await connectSecured(address);
-    await writeAll(conn, HTTP);
+    await send(conn, HTTP);
     return conn;
   }],
 ];
@@ -311,8 +311,17 @@ async function connectRaw(
       path: address.slice("unix:".length),
     })
     : await Deno.connect({ hostname, port: Number(port) });
-  for (const frame of frames) await writeAll(conn, frame);
+  await send(conn, ...frames);
   return conn;
+}
+
+/** Sends frames to a listener that may have closed the connection by now. */
+async function send(conn: Deno.Conn, ...frames: Uint8Array[]): Promise<void> {
+  try {
+    for (const frame of frames) await writeAll(conn, frame);
+  } catch {
+    // It took too long.
+  }
 }
 
 async function connectSecured(address: string): Promise<Deno.Conn> {
@@ -321,7 +330,8 @@ async function connectSecured(address: string): Promise<Deno.Conn> {
     port: Number(new URL(address).port),
     caCerts: [CA],
   });
-  await conn.handshake();
+  // The listener may close the connection before it is done.
+  await conn.handshake().catch(() => {});
   return conn;
 }
 
