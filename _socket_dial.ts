@@ -57,7 +57,7 @@ export async function dial(
     return await openHandshake(connection, target.offer, own);
   } catch (error) {
     connection.close();
-    // It stands, although the time ran out while the peer was told of it.
+    // Kept if the timeout passed while the abort was sent to the peer.
     if (!isVerdict(error)) signal.throwIfAborted();
     throw error;
   } finally {

@@ -176,28 +176,28 @@ export async function acceptHandshake(
   };
 }
 
-/** Errors that a peer has sent: it need not be told of them. */
+/** Errors made of an abort that the peer has sent. None is sent in return. */
 const fromPeer = new WeakSet<Error>();
 
-/** Whether an error is of this side about the peer, which is told of it. */
+/** Whether an error is a fault or a refusal that this side has found. */
 export function isVerdict(error: unknown): boolean {
   const isFault = error instanceof ProtocolError ||
     error instanceof RefusedError;
   return isFault && !fromPeer.has(error);
 }
 
-/** Tells a peer why its connection ends, unless it has said so itself. */
+/** Sends an abort that gives the reason, unless the peer has sent one. */
 export async function sendRefusal(
   connection: Connection,
   error: unknown,
 ): Promise<void> {
   if (error instanceof Error && fromPeer.has(error)) return;
-  // Where it fails, the peer has gone.
+  // If it fails, the peer has ended the connection.
   const sent = connection.write(refusalFrame(error)).catch(() => {});
   await settlesWithin(sent, REFUSAL_TIMEOUT);
 }
 
-/** The frame that tells a peer why it was let go. */
+/** The abort that gives the reason for the end of a connection. */
 function refusalFrame(error: unknown): Uint8Array<ArrayBuffer> {
   return encodeControl(KIND.abort, {
     text: messageOf(error).slice(0, MAX_TEXT_LENGTH).toWellFormed(),

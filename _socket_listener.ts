@@ -236,7 +236,8 @@ export class SocketListener<In, Out> implements DuplexListener<In, Out> {
         isFailing = false;
       } catch (error) {
         if (this.#closed !== undefined) return;
-        // Once until a connection is accepted: it is tried ten times a second.
+        // Reported once until a connection is accepted. It is tried ten times a
+        // second.
         if (!isFailing) this.#reportAccept(error);
         isFailing = true;
         await this.#awaitResources(error);
@@ -250,9 +251,9 @@ export class SocketListener<In, Out> implements DuplexListener<In, Out> {
   }
 
   /**
-   * Waits until another connection may be accepted, after the system has refused
-   * one. Where it has no file left, the one that has not proven itself the longest
-   * is closed, so that silent ones do not keep the others out.
+   * Waits until another connection can be accepted, after an accept has failed. If
+   * there is no file left, the oldest connection that has not authenticated is
+   * closed, so that idle connections cannot lock others out.
    */
   async #awaitResources(error: unknown): Promise<void> {
     const [oldest] = this.#pending;
@@ -461,7 +462,7 @@ export class SocketListener<In, Out> implements DuplexListener<In, Out> {
   }
 }
 
-/** Whether the system could not accept a connection for want of resources. */
+/** Whether an accept failed because the system lacks resources. */
 function isShortage(error: unknown): boolean {
   const { code } = error as { code?: unknown };
   return code === "EMFILE" || code === "ENFILE" || code === "ENOBUFS" ||
