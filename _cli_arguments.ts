@@ -8,7 +8,7 @@
  */
 
 import { parseArgs } from "@std/cli/parse-args";
-import { quoted } from "./_text.ts";
+import { messageOf as textOf, printable, quoted } from "./_text.ts";
 import type { Permissions } from "./permissions.ts";
 
 /** A command of the command line. */
@@ -240,16 +240,8 @@ const COLOR = new RegExp("\u001b\\[[\\d;]*m", "g");
  * neither begin a line nor colour a terminal.
  */
 export function messageOf(thrown: unknown): string {
-  let text: string;
-  try {
-    text = String(thrown instanceof Error ? thrown.message : thrown);
-  } catch {
-    text = typeof thrown;
-  }
-  return text.replace(COLOR, "").slice(0, MAX_SHOWN_LENGTH).replace(
-    /\p{C}/gu,
-    (char) => char === "\n" ? " " : `\\u{${char.codePointAt(0)!.toString(16)}}`,
-  );
+  const text = textOf(thrown).replace(COLOR, "").slice(0, MAX_SHOWN_LENGTH);
+  return printable(text.replaceAll("\n", " "));
 }
 
 /** A number with a space between thousands, as in the README. */

@@ -9,6 +9,7 @@
  */
 
 import { withoutStack } from "./_socket_errors.ts";
+import { messageOf } from "./_text.ts";
 import { settlesWithin } from "./_waiting.ts";
 import {
   ClosedError,
@@ -199,8 +200,8 @@ export function reasonOf(side: Side, error: unknown): unknown {
   const isOwn = error instanceof ClosedError || error instanceof ProtocolError;
   if (!isOwn) return error;
   const message = error instanceof ProtocolError
-    ? `The ${side} broke the protocol: ${error.message}`
-    : error.message;
+    ? `The ${side} broke the protocol: ${messageOf(error)}`
+    : messageOf(error);
   const exit = error instanceof PeerExitError ? error : undefined;
   const reason = new PeerExitError(message, {
     code: exit?.code ?? null,

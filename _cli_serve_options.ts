@@ -22,6 +22,7 @@ import {
   type WorkerOptions,
 } from "./_cli_worker.ts";
 import { isLoopback, parseAddress } from "./_socket_address.ts";
+import { printable, quoted } from "./_text.ts";
 import type { ListenOptions } from "./socket.ts";
 
 /**
@@ -107,7 +108,7 @@ export async function readServeOptions(
   if (!script) throw new UsageError("there is no WORKER to serve");
   if (extra !== undefined) {
     throw new UsageError(
-      `there is one WORKER, and more is given: ${JSON.stringify(extra)}`,
+      `there is one WORKER, and more is given: ${quoted(extra)}`,
     );
   }
   const worker = readWorker(given, script, permissions);
@@ -155,7 +156,7 @@ async function readListening(
   if (reachable >= 0 && secret === undefined && !isUnauthenticated) {
     throw new UsageError(
       `without a secret everybody could speak who reaches ${
-        listed[reachable]
+        printable(listed[reachable]!)
       }: give --secret-file or ${SECRET_VARIABLE}, or --allow-unauthenticated`,
     );
   }

@@ -6,6 +6,8 @@
  * @module
  */
 
+import { quoted, show } from "./_text.ts";
+
 /** Where a socket is, read from its text. */
 export type SocketAddress =
   | {
@@ -27,7 +29,14 @@ const FORMS = '"tcp://host:port", "tls://host:port" or "unix:/path"';
  * @param address The address as text.
  */
 export function parseAddress(action: string, address: unknown): SocketAddress {
-  const text = String(address);
+  const text = address instanceof URL ? address.href : address;
+  if (typeof text !== "string") {
+    throw new TypeError(
+      `${action} as the address must be a string or a URL: current value is ${
+        show(text)
+      }`,
+    );
+  }
   if (text.startsWith("unix:")) {
     const rest = text.slice("unix:".length).replace(/^\/\/(?=\/)/, "");
     // What a URL has escaped; a text is a path as it is.
@@ -47,7 +56,7 @@ export function parseAddress(action: string, address: unknown): SocketAddress {
   if (kind === undefined || !isBare || url.hostname === "" || url.port === "") {
     throw new TypeError(
       `${action} as the address must be ${FORMS}: current value is ${
-        JSON.stringify(text)
+        quoted(text)
       }`,
     );
   }
@@ -60,7 +69,7 @@ function checkPath(action: string, path: string): void {
   if (path === "" || path.includes("\0")) {
     throw new TypeError(
       `${action} as the address must name a path behind "unix:": current value is ${
-        JSON.stringify(path)
+        quoted(path)
       }`,
     );
   }
@@ -69,7 +78,7 @@ function checkPath(action: string, path: string): void {
   throw new RangeError(
     `${action} as the path of a Unix socket may have at most ${
       MAX_PATH_SIZE - 1
-    } bytes: current value is ${JSON.stringify(path)} with ${size}`,
+    } bytes: current value is ${quoted(path)} with ${size}`,
   );
 }
 

@@ -54,12 +54,14 @@ export class SystemConnection implements Connection {
   }
 
   async shutdown(timeout: number): Promise<boolean> {
-    // To close with bytes unread would have the system drop what was written.
-    let isDrained = false;
-    const drained = this.#drain().then(() => isDrained = true, () => {});
-    await settlesWithin(drained, timeout);
+    const isDrained = await drain(this, () => this.closeWrite(), timeout);
     this.close();
     return isDrained;
+  }
+
+  /** Says that nothing more comes. */
+  closeWrite(): Promise<void> {
+    return this.#conn.closeWrite();
   }
 
   close(): void {
@@ -71,12 +73,32 @@ export class SystemConnection implements Connection {
       // The system has closed it already.
     }
   }
+}
 
-  async #drain(): Promise<void> {
-    await this.#conn.closeWrite();
+/**
+ * Ends this side of a connection and reads until the peer has ended its own: to
+ * close with bytes unread would have the system drop what was written.
+ *
+ * @param connection The connection.
+ * @param closeWrite Ends this side.
+ * @param timeout Milliseconds that the peer has.
+ * @returns Whether the peer has ended its side.
+ */
+export async function drain(
+  connection: Connection,
+  closeWrite: () => Promise<void>,
+  timeout: number,
+): Promise<boolean> {
+  let isDrained = false;
+  const drained = (async () => {
+    await closeWrite();
     const bytes = new Uint8Array(DRAIN_SIZE);
-    while (await this.#conn.read(bytes) !== null);
-  }
+    while (await connection.read(bytes) !== null);
+    isDrained = true;
+  })();
+  // A connection that breaks meanwhile has not been drained.
+  await settlesWithin(drained.catch(() => {}), timeout);
+  return isDrained;
 }
 
 /** Has small writes leave at once; a connection that is gone tells so later. */

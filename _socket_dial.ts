@@ -8,20 +8,18 @@
  */
 
 import { formatAddress, type SocketAddress } from "./_socket_address.ts";
-import {
-  type Connection,
-  setNoDelay,
-  SystemConnection,
-} from "./_socket_connection.ts";
+import { SystemConnection } from "./_socket_connection.ts";
 import { RefusedError } from "./_socket_errors.ts";
 import {
+  type Established,
   type HandshakeOffer,
+  isVerdict,
   openHandshake,
   type OwnSession,
-  type Terms,
 } from "./_socket_handshake.ts";
 import type { Resumption, SocketLink } from "./_socket_link.ts";
-import { withRecords } from "./_socket_records.ts";
+import { connectTcp, connectTls, sleep } from "./_socket_secure.ts";
+import { messageOf } from "./_text.ts";
 import { MAX_TIMER } from "./_waiting.ts";
 
 /** Where to connect to, and what is wanted there. */
@@ -44,12 +42,6 @@ export interface Backoff {
   readonly jitter: number;
 }
 
-/** A connection that both sides have greeted each other on. */
-export interface Established {
-  readonly connection: Connection;
-  readonly terms: Terms;
-}
-
 /** Connects and greets; an abort ends the attempt with the signal's reason. */
 export async function dial(
   target: Target,
@@ -62,11 +54,11 @@ export async function dial(
   signal.addEventListener("abort", onAbort, { once: true });
   try {
     signal.throwIfAborted();
-    const terms = await openHandshake(connection, target.offer, own);
-    return { connection: await withRecords(connection, terms), terms };
+    return await openHandshake(connection, target.offer, own);
   } catch (error) {
     connection.close();
-    signal.throwIfAborted();
+    // Kept if the timeout passed while the abort was sent to the peer.
+    if (!isVerdict(error)) signal.throwIfAborted();
     throw error;
   } finally {
     signal.removeEventListener("abort", onAbort);
@@ -82,21 +74,9 @@ async function connect(
     return await Deno.connect({ transport: "unix", path: address.path });
   }
   const { kind, hostname, port } = address;
-  let conn: Deno.TcpConn;
-  try {
-    conn = await Deno.connect({ hostname, port, signal });
-  } catch (error) {
-    signal.throwIfAborted();
-    throw error;
-  }
-  if (kind === "tcp") return conn;
-  setNoDelay(conn);
-  try {
-    return await Deno.startTls(conn, { hostname, caCerts: [...caCerts] });
-  } catch (error) {
-    conn.close();
-    throw error;
-  }
+  return kind === "tcp"
+    ? await connectTcp({ hostname, port }, signal)
+    : await connectTls({ hostname, port, caCerts }, signal);
 }
 
 /** Connects again whenever a link has lost its connection. */
@@ -151,7 +131,7 @@ export class Reconnector implements Resumption {
       }
     }
     const address = formatAddress(this.#target.address);
-    const reason = cause instanceof Error ? `: ${cause.message}` : "";
+    const reason = cause === undefined ? "" : `: ${messageOf(cause)}`;
     const text = `Cannot resume the session with "${address}"${when}${reason}`;
     link.giveUp(new Error(text, { cause }));
   }
@@ -189,18 +169,4 @@ function backoffOf(
 ): number {
   const most = Math.min(maxTimeout, minTimeout * multiplier ** attempt);
   return (1 - jitter * Math.random()) * most;
-}
-
-/** Waits, or until the signal aborts. */
-function sleep(delay: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    if (signal.aborted) return resolve();
-    const done = () => {
-      clearTimeout(timer);
-      signal.removeEventListener("abort", done);
-      resolve();
-    };
-    const timer = setTimeout(done, Math.min(delay, MAX_TIMER));
-    signal.addEventListener("abort", done, { once: true });
-  });
 }

@@ -7,6 +7,8 @@
  * @module
  */
 
+import { excerpt, messageOf } from "./_text.ts";
+
 /** Why a connection was let go, as an abort's `refusal` says it. */
 export type Refusal = "secret" | "full" | "session" | "closed";
 
@@ -23,7 +25,7 @@ export class RefusedError extends Error {
 /** The same error, saying what was attempted, with the original as its cause. */
 export function inContext(attempt: string, error: unknown): Error {
   if (!(error instanceof Error)) return new Error(attempt, { cause: error });
-  const message = `${attempt}: ${error.message}`;
+  const message = `${attempt}: ${messageOf(error)}`;
   if (error instanceof RefusedError) {
     return error.refusal === "secret"
       ? new Deno.errors.PermissionDenied(message, { cause: error })
@@ -51,7 +53,9 @@ export function unauthenticated(): TypeError {
 
 /** The same error, but for where in this program it happened. */
 export function withoutStack(error: Error): Error {
-  const value = `${error.name}: ${error.message}`;
+  const { name } = error as { name: unknown };
+  const kind = typeof name === "string" ? excerpt(name) : "Error";
+  const value = `${kind}: ${messageOf(error)}`;
   Object.defineProperty(error, "stack", { value, configurable: true });
   return error;
 }

@@ -15,11 +15,14 @@
  */
 
 import { ProtocolError } from "./_errors.ts";
-import { RefusedError } from "./_socket_errors.ts";
+import { type Refusal, RefusedError } from "./_socket_errors.ts";
 import { decodeControl, encodeControl, LENGTH_SIZE } from "./_frame_layout.ts";
-import { unsigned, VERSION } from "./_hello.ts";
+import { VERSION } from "./_hello.ts";
 import type { Connection } from "./_socket_connection.ts";
-import { MAX_TIMER } from "./_waiting.ts";
+import { binary, boolean, integer } from "./_socket_fields.ts";
+import { withRecords } from "./_socket_records.ts";
+import { excerpt, messageOf, quoted, show } from "./_text.ts";
+import { MAX_TIMER, settlesWithin } from "./_waiting.ts";
 import { type ControlFields, KIND } from "./_wire.ts";
 
 /** Bytes of the longest greeting and of the longest ready; ours have about 150. */
@@ -28,6 +31,12 @@ const MAX_SIZE = 1024;
 const NONCE_SIZE = 32;
 /** Bytes of a session's name: as many as a UUID has. */
 const SESSION_SIZE = 16;
+/** Bytes of a proof: as many as SHA-256 has. */
+const PROOF_SIZE = 32;
+/** Characters of the text of an abort that this side sends. */
+const MAX_TEXT_LENGTH = 200;
+/** Milliseconds that a refusal has to leave. */
+const REFUSAL_TIMEOUT = 500;
 /** Milliseconds of the shortest heartbeat. A peer could keep us busy otherwise. */
 const MIN_HEARTBEAT = 50;
 
@@ -80,32 +89,53 @@ export interface OwnSession {
 
 const WRONG_SECRET = "the two sides do not hold the same secret";
 
-/** Greets as the one who has connected. */
+/** A connection that both sides have greeted each other on. */
+export interface Established {
+  /** As it is, or in records. */
+  readonly connection: Connection;
+  readonly terms: Terms;
+}
+
+/**
+ * Greets as the one who has connected. A peer that breaks the protocol, or does
+ * not hold the same secret, receives an abort that says so, where one can be sent.
+ */
 export async function openHandshake(
   connection: Connection,
   offer: HandshakeOffer,
   own?: OwnSession,
-): Promise<Terms> {
-  const ours = encodeControl(KIND.greeting, greetingFields(offer, own));
-  await connection.write(ours);
-  const theirs = await readFrame(connection, KIND.greeting);
-  const fields = checkGreeting(
-    theirs.fields,
-    offer,
-    "opener",
-    "acceptor",
-  );
-  const session = readSession(fields);
-  // Who comes back is refused once it has proven itself.
-  if (offer.resume && session === undefined && own === undefined) {
-    throw new ProtocolError(
-      'The far side resumes no sessions; leave out "resume" here or allow it there',
-    );
+): Promise<Established> {
+  /** Where an abort can be sent. */
+  let out: Connection | undefined = connection;
+  try {
+    const ours = encodeControl(KIND.greeting, greetingFields(offer, own));
+    await connection.write(ours);
+    const theirs = await readFrame(connection, KIND.greeting);
+    const fields = checkGreeting(theirs.fields, offer, "opener", "acceptor");
+    // Who comes back is refused once it has proven itself.
+    if (offer.resume && fields.session === undefined && own === undefined) {
+      throw new ProtocolError(
+        'The far side resumes no sessions; leave out "resume" here or allow it there',
+      );
+    }
+    const transcript = concat(ours, theirs.bytes);
+    await sayReady(connection, offer, "opener", transcript, own?.received ?? 0);
+    const agreed = agree(offer, fields, offer.compression);
+    const records = await withRecords(connection, agreed);
+    // Behind its ready its stream begins. One that goes on does so in the middle
+    // of a frame, where an abort would become part of a message.
+    out = own === undefined ? records : undefined;
+    const received = await hearReady(connection, offer, "acceptor", transcript);
+    const { session } = fields;
+    return { connection: records, terms: { ...agreed, session, received } };
+  } catch (error) {
+    if (out !== undefined && isVerdict(error)) {
+      await sendRefusal(out, error);
+      // To close with bytes unread could have the system drop it.
+      await out.shutdown(REFUSAL_TIMEOUT);
+    }
+    throw error;
   }
-  const transcript = concat(ours, theirs.bytes);
-  await sayReady(connection, offer, "opener", transcript, own?.received ?? 0);
-  const received = await hearReady(connection, offer, "acceptor", transcript);
-  return { ...agree(offer, fields, offer.compression), session, received };
 }
 
 /** Greets as the one who was connected to. */
@@ -115,19 +145,14 @@ export async function acceptHandshake(
   admission: Admission,
 ): Promise<Terms & { readonly resumed: boolean }> {
   const theirs = await readFrame(connection, KIND.greeting);
-  const fields = checkGreeting(
-    theirs.fields,
-    offer,
-    "acceptor",
-    "opener",
-  );
-  const resumed = readSession(fields);
-  const isResumable = offer.resume && fields.resume === true;
+  const fields = checkGreeting(theirs.fields, offer, "acceptor", "opener");
+  const resumed = fields.session;
+  const isResumable = offer.resume && fields.resume;
   const session = isResumable
     ? resumed ?? randomBytes(SESSION_SIZE).toHex()
     : undefined;
   const own = session === undefined ? undefined : { session, received: 0 };
-  const compression = offer.compression && fields.compression === true;
+  const compression = offer.compression && fields.compression;
   const ours = encodeControl(
     KIND.greeting,
     greetingFields({ ...offer, compression }, own),
@@ -151,11 +176,31 @@ export async function acceptHandshake(
   };
 }
 
-/** The frame that tells a peer why it was let go. */
-export function refusalFrame(error: unknown): Uint8Array<ArrayBuffer> {
-  const text = error instanceof Error ? error.message : String(error);
+/** Errors made of an abort that the peer has sent. None is sent in return. */
+const fromPeer = new WeakSet<Error>();
+
+/** Whether an error is a fault or a refusal that this side has found. */
+export function isVerdict(error: unknown): boolean {
+  const isFault = error instanceof ProtocolError ||
+    error instanceof RefusedError;
+  return isFault && !fromPeer.has(error);
+}
+
+/** Sends an abort that gives the reason, unless the peer has sent one. */
+export async function sendRefusal(
+  connection: Connection,
+  error: unknown,
+): Promise<void> {
+  if (error instanceof Error && fromPeer.has(error)) return;
+  // If it fails, the peer has ended the connection.
+  const sent = connection.write(refusalFrame(error)).catch(() => {});
+  await settlesWithin(sent, REFUSAL_TIMEOUT);
+}
+
+/** The abort that gives the reason for the end of a connection. */
+function refusalFrame(error: unknown): Uint8Array<ArrayBuffer> {
   return encodeControl(KIND.abort, {
-    text: text.slice(0, 200).toWellFormed(),
+    text: messageOf(error).slice(0, MAX_TEXT_LENGTH).toWellFormed(),
     fault: error instanceof ProtocolError,
     ...(error instanceof RefusedError ? { refusal: error.refusal } : {}),
   });
@@ -177,27 +222,41 @@ function greetingFields(
   };
 }
 
+/** What a greeting says, checked. */
+interface Greeting {
+  readonly heartbeat: number;
+  readonly checksum: boolean;
+  readonly compression: boolean;
+  readonly resume: boolean;
+  /** The name of a session, in hexadecimal. */
+  readonly session: string | undefined;
+}
+
 function checkGreeting(
   fields: ControlFields,
   offer: HandshakeOffer,
   own: Role,
   their: Role,
-): ControlFields {
-  const version = unsigned(fields, "version");
+): Greeting {
+  const frame = "a greeting";
+  const version = integer(frame, fields, "version");
   if (version !== VERSION) {
     throw new ProtocolError(
       `Cannot talk to the far side: it speaks version ${version} of the protocol and this side version ${VERSION}`,
     );
   }
-  unsigned(fields, "heartbeat");
-  const { nonce } = fields;
-  if (!(nonce instanceof Uint8Array) || nonce.length !== NONCE_SIZE) {
-    throw new ProtocolError(
-      `Cannot read a greeting as "nonce" must have ${NONCE_SIZE} bytes`,
-    );
-  }
-  const asks = fields.secret === true;
-  if (asks === (offer.secret !== undefined)) return fields;
+  binary(frame, fields, "nonce", NONCE_SIZE);
+  const greeting: Greeting = {
+    heartbeat: integer(frame, fields, "heartbeat"),
+    checksum: boolean(frame, fields, "checksum"),
+    compression: boolean(frame, fields, "compression"),
+    resume: boolean(frame, fields, "resume"),
+    session: fields.session === undefined
+      ? undefined
+      : binary(frame, fields, "session", SESSION_SIZE).toHex(),
+  };
+  const asks = boolean(frame, fields, "secret");
+  if (asks === (offer.secret !== undefined)) return greeting;
   const [one, other] = asks ? [their, own] : [own, their];
   throw new RefusedError(
     "secret",
@@ -205,27 +264,16 @@ function checkGreeting(
   );
 }
 
-function readSession({ session }: ControlFields): string | undefined {
-  if (session === undefined) return undefined;
-  if (session instanceof Uint8Array && session.length === SESSION_SIZE) {
-    return session.toHex();
-  }
-  throw new ProtocolError(
-    `Cannot read a greeting as "session" must have ${SESSION_SIZE} bytes`,
-  );
-}
-
 function agree(
   offer: HandshakeOffer,
-  theirs: ControlFields,
+  theirs: Greeting,
   compression: boolean,
 ) {
-  const asked = unsigned(theirs, "heartbeat");
-  const heartbeat = Math.min(offer.heartbeat, asked === 0 ? Infinity : asked);
+  const asked = theirs.heartbeat === 0 ? Infinity : theirs.heartbeat;
   return {
-    heartbeat: Math.max(heartbeat, MIN_HEARTBEAT),
-    checksum: offer.checksum || theirs.checksum === true,
-    compression: compression && theirs.compression === true,
+    heartbeat: Math.max(Math.min(offer.heartbeat, asked), MIN_HEARTBEAT),
+    checksum: offer.checksum || theirs.checksum,
+    compression: compression && theirs.compression,
   };
 }
 
@@ -252,14 +300,12 @@ async function hearReady(
   transcript: Uint8Array,
 ): Promise<number> {
   const { fields } = await readFrame(connection, KIND.ready);
-  const received = unsigned(fields, "received");
-  const { proof } = fields;
+  const position = integer("a ready", fields, "received");
+  const proof = binary("a ready", fields, "proof", PROOF_SIZE);
   const key = await importKey(secret, "verify");
-  const data = proven(role, received, transcript);
+  const data = proven(role, position, transcript);
   // Web Crypto compares in constant time.
-  const holds = proof instanceof Uint8Array &&
-    await crypto.subtle.verify("HMAC", key, proof.slice(), data);
-  if (holds) return received;
+  if (await crypto.subtle.verify("HMAC", key, proof, data)) return position;
   if (secret !== undefined) throw new RefusedError("secret", WRONG_SECRET);
   throw new ProtocolError(
     "Cannot take a ready: its proof is not over what both sides have said, which something has changed on the way",
@@ -306,7 +352,7 @@ async function readFrame(
   if (
     length > MAX_SIZE || length < 2 || (found !== kind && found !== KIND.abort)
   ) {
-    const text = JSON.stringify(new TextDecoder().decode(head));
+    const text = quoted(new TextDecoder().decode(head));
     throw new ProtocolError(
       `Cannot read a frame of kind ${found} and ${length} bytes before the far side has proven itself: the bytes are ${text}; does it speak this protocol?`,
     );
@@ -318,14 +364,18 @@ async function readFrame(
   return { bytes, fields };
 }
 
-function refusalFrom(fields: ControlFields): Error {
-  const text = String(fields.text).slice(0, 200);
-  const { refusal } = fields;
-  if (
-    refusal === "secret" || refusal === "full" || refusal === "session" ||
-    refusal === "closed"
-  ) return new RefusedError(refusal, `the far side refused it: ${text}`);
-  return new ProtocolError(`the far side broke off: ${text}`);
+function refusalFrom({ text, refusal }: ControlFields): Error {
+  const why = typeof text === "string" ? excerpt(text) : show(text);
+  const error = isRefusal(refusal)
+    ? new RefusedError(refusal, `the far side refused it: ${why}`)
+    : new ProtocolError(`the far side broke off: ${why}`);
+  fromPeer.add(error);
+  return error;
+}
+
+function isRefusal(value: unknown): value is Refusal {
+  return value === "secret" || value === "full" || value === "session" ||
+    value === "closed";
 }
 
 async function readExactly(

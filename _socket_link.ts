@@ -13,9 +13,10 @@
 import type { ByteStream } from "./_byte_stream.ts";
 import { ClosedError, PeerExitError, ProtocolError } from "./_errors.ts";
 import { encodeControl } from "./_frame_layout.ts";
-import { unsigned } from "./_hello.ts";
 import type { Connection } from "./_socket_connection.ts";
+import { integer } from "./_socket_fields.ts";
 import { ReplayLog } from "./_socket_replay.ts";
+import { messageOf } from "./_text.ts";
 import { MAX_TIMER, settlesWithin } from "./_waiting.ts";
 import { type ControlFields, KIND } from "./_wire.ts";
 
@@ -207,7 +208,7 @@ export class SocketLink implements ByteStream {
 
   /** Takes the far side's ping. */
   onPing(fields: ControlFields): void {
-    const received = unsigned(fields, "received");
+    const received = integer("a ping", fields, "received");
     this.#log?.release(received);
     this.#onReleased();
   }
@@ -229,7 +230,7 @@ export class SocketLink implements ByteStream {
   }
 
   diagnose(cause: unknown, unsent: readonly unknown[]): Promise<Error> {
-    const reason = cause instanceof Error ? `: ${cause.message}` : "";
+    const reason = cause instanceof Error ? `: ${messageOf(cause)}` : "";
     return Promise.resolve(
       new PeerExitError(
         `The connection to "${this.#label}" ended without a goodbye${reason}`,

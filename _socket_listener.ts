@@ -28,7 +28,7 @@ import {
 import {
   acceptHandshake,
   type HandshakeOffer,
-  refusalFrame,
+  sendRefusal,
   type Terms,
 } from "./_socket_handshake.ts";
 import { SocketLink } from "./_socket_link.ts";
@@ -36,6 +36,7 @@ import { withRecords } from "./_socket_records.ts";
 import { SocketSession } from "./_socket_session.ts";
 import { listenUnix, removeAtExit, takeOverUnix } from "./_socket_unix.ts";
 import { Deque, MAX_TIMER, settlesWithin, WaitQueue } from "./_waiting.ts";
+import type { TlsAcceptor } from "./_socket_tls.ts";
 import type { ReceiveOptions } from "./duplex.ts";
 import type { DuplexListener, ListenerStats, SocketDuplex } from "./socket.ts";
 
@@ -49,15 +50,12 @@ const ACCEPT_PAUSE = 100;
  */
 const MIN_PENDING_TIME = 250;
 
-/** Milliseconds that a refusal has to leave. */
-const REFUSAL_TIMEOUT = 500;
-
 /** What a listener was told, checked and complete. */
 export interface ListenerOptions {
   readonly offer: HandshakeOffer;
   readonly limits: SessionOptions;
-  readonly cert: string;
-  readonly key: string;
+  /** The TLS of a `tls` address. */
+  readonly tls: TlsAcceptor | undefined;
   /** Milliseconds for a peer to prove itself and to say hello. */
   readonly timeout: number;
   readonly maxPeers: number;
@@ -73,8 +71,10 @@ export interface ListenerOptions {
 interface Pending {
   /** When it came, in milliseconds of `performance.now`. */
   readonly since: number;
-  /** Lets it go. */
+  /** Closes it. */
   fail(error: Error): void;
+  /** Settles when it is closed, or has become a peer. */
+  readonly ended: Promise<void>;
 }
 
 /** A connection whose peer has proven itself. */
@@ -199,11 +199,8 @@ export class SocketListener<In, Out> implements DuplexListener<In, Out> {
 
   #bind(address: SocketAddress): Deno.Listener {
     if (address.kind === "unix") return listenUnix(address.path);
-    const { kind, hostname, port } = address;
-    const { cert, key } = this.#options;
-    return kind === "tls"
-      ? Deno.listenTls({ hostname, port, cert, key })
-      : Deno.listen({ hostname, port });
+    const { hostname, port } = address;
+    return Deno.listen({ hostname, port });
   }
 
   #begin(address: SocketAddress, listener: Deno.Listener): void {
@@ -231,16 +228,44 @@ export class SocketListener<In, Out> implements DuplexListener<In, Out> {
   }
 
   async #acceptAll(listener: Deno.Listener): Promise<void> {
+    let isFailing = false;
     while (this.#closed === undefined) {
       try {
         await this.#awaitVacancy();
         this.#admit(await listener.accept());
+        isFailing = false;
       } catch (error) {
         if (this.#closed !== undefined) return;
-        this.#report(error, this.#address);
-        await new Promise((resolve) => setTimeout(resolve, ACCEPT_PAUSE));
+        // Reported once until a connection is accepted. It is tried ten times a
+        // second.
+        if (!isFailing) this.#reportAccept(error);
+        isFailing = true;
+        await this.#awaitResources(error);
       }
     }
+  }
+
+  #reportAccept(error: unknown): void {
+    const attempt = `Cannot accept a connection on "${this.#address}"`;
+    this.#report(inContext(attempt, error), this.#address);
+  }
+
+  /**
+   * Waits until another connection can be accepted, after an accept has failed. If
+   * there is no file left, the oldest connection that has not authenticated is
+   * closed, so that idle connections cannot lock others out.
+   */
+  async #awaitResources(error: unknown): Promise<void> {
+    const [oldest] = this.#pending;
+    const isEvictable = isShortage(error) && oldest !== undefined &&
+      performance.now() - oldest.since >= MIN_PENDING_TIME;
+    if (!isEvictable) {
+      return await new Promise((resolve) => setTimeout(resolve, ACCEPT_PAUSE));
+    }
+    const text =
+      "the system has no file left, and this connection waited the longest to prove itself";
+    this.#evict(oldest, text);
+    await settlesWithin(oldest.ended, ACCEPT_PAUSE);
   }
 
   /**
@@ -253,14 +278,19 @@ export class SocketListener<In, Out> implements DuplexListener<In, Out> {
       const [oldest] = this.#pending;
       const age = performance.now() - oldest!.since;
       if (age >= MIN_PENDING_TIME) {
-        this.#leave(oldest!);
         const text =
           `more than ${maxPending} connections wait to prove themselves, and this one waited the longest`;
-        return oldest!.fail(new RefusedError("full", text));
+        return this.#evict(oldest!, text);
       }
       this.#vacancy = Promise.withResolvers();
       await settlesWithin(this.#vacancy.promise, MIN_PENDING_TIME - age);
     }
+  }
+
+  /** Closes a connection that has not proven itself. */
+  #evict(pending: Pending, text: string): void {
+    this.#leave(pending);
+    pending.fail(new RefusedError("full", text));
   }
 
   /** Tells of trouble. What its hearer throws must not end the listener. */
@@ -285,14 +315,20 @@ export class SocketListener<In, Out> implements DuplexListener<In, Out> {
       : peerAddress(this.#kind, conn.remoteAddr as Deno.NetAddr);
     const failed = Promise.withResolvers<never>();
     failed.promise.catch(() => {});
-    const pending = { since: performance.now(), fail: failed.reject };
+    const ended = Promise.withResolvers<void>();
+    const pending: Pending = {
+      since: performance.now(),
+      fail: failed.reject,
+      ended: ended.promise,
+    };
     this.#pending.add(pending);
     const timer = timeout > MAX_TIMER ? undefined : setTimeout(() => {
       const text = `it did not say hello within ${timeout} ms`;
       failed.reject(new DOMException(text, "TimeoutError"));
     }, timeout);
     try {
-      const connection = new SystemConnection(conn);
+      const connection = this.#options.tls?.wrap(conn) ??
+        new SystemConnection(conn);
       const greeted = await this.#greet(connection, failed.promise);
       // One that has proven itself is a peer, and makes room for strangers.
       this.#leave(pending);
@@ -305,12 +341,13 @@ export class SocketListener<In, Out> implements DuplexListener<In, Out> {
       clearTimeout(timer);
       this.#leave(pending);
       this.#opening.delete(pending);
+      ended.resolve();
     }
   }
 
   /** Has a peer prove itself. */
   async #greet(
-    connection: SystemConnection,
+    connection: Connection,
     failed: Promise<never>,
   ): Promise<Greeted> {
     const attempt: Attempt = new Attempt({
@@ -328,7 +365,8 @@ export class SocketListener<In, Out> implements DuplexListener<In, Out> {
       return { terms, connection: wrapped, attempt };
     } catch (error) {
       if (attempt.leave()) this.#peers--;
-      await refuse(connection, error);
+      await sendRefusal(connection, error);
+      connection.close();
       throw error;
     }
   }
@@ -424,9 +462,9 @@ export class SocketListener<In, Out> implements DuplexListener<In, Out> {
   }
 }
 
-/** Tells a peer why it is let go, and lets it go. */
-async function refuse(connection: Connection, error: unknown): Promise<void> {
-  const told = connection.write(refusalFrame(error)).catch(() => {});
-  await settlesWithin(told, REFUSAL_TIMEOUT);
-  connection.close();
+/** Whether an accept failed because the system lacks resources. */
+function isShortage(error: unknown): boolean {
+  const { code } = error as { code?: unknown };
+  return code === "EMFILE" || code === "ENFILE" || code === "ENOBUFS" ||
+    code === "ENOMEM";
 }

@@ -20,6 +20,9 @@ import type { Backoff, Target } from "./_socket_dial.ts";
 import type { HandshakeOffer } from "./_socket_handshake.ts";
 import { inContext, unauthenticated } from "./_socket_errors.ts";
 import { MIN_REPLAY_SIZE } from "./_socket_link.ts";
+import { readCaCerts } from "./_socket_pem.ts";
+import { TlsAcceptor } from "./_socket_tls.ts";
+import { show } from "./_text.ts";
 import type { ListenerOptions } from "./_socket_listener.ts";
 import type { ListenOptions, ResumeOptions, SocketOptions } from "./socket.ts";
 
@@ -67,10 +70,12 @@ export function openerOptions(
   const offer = readOffer(action, options, false, chosen !== undefined);
   checkPositive(action, "timeout", timeout);
   checkOnlyTls(action, address, { caCerts: options.caCerts });
-  if (!Array.isArray(caCerts) || !caCerts.every((cert) => isText(cert))) {
-    throw new TypeError(`${action} as "caCerts" must be an array of strings`);
-  }
-  const target: Target = { address, offer, caCerts, timeout };
+  const target: Target = {
+    address,
+    offer,
+    caCerts: readCaCerts(action, caCerts),
+    timeout,
+  };
   return {
     limits,
     target,
@@ -109,7 +114,7 @@ export function listenerOptions(
   if (typeof onError !== "function") {
     throw new TypeError(`${action} as "onError" must be a function`);
   }
-  const { cert, key } = readCertificate(action, address, options);
+  const tls = readTls(action, address, options);
   const isReachable = address.kind !== "unix" && !isLoopback(address.hostname);
   if (isReachable && offer.secret === undefined && !allowUnauthenticated) {
     const attempt = `${action} on "${formatAddress(address)}"`;
@@ -118,8 +123,7 @@ export function listenerOptions(
   return {
     offer,
     limits,
-    cert,
-    key,
+    tls,
     timeout,
     maxPeers,
     maxPending,
@@ -157,32 +161,35 @@ function readResume(
   if (resume === true) return {};
   if (typeof resume === "object" && resume !== null) return resume;
   throw new TypeError(
-    `${action} as "resume" must be true, false or an object: current value is ${resume}`,
+    `${action} as "resume" must be true, false or an object: current value is ${
+      show(resume)
+    }`,
   );
 }
 
-function readCertificate(
+/** The TLS of a listener on a `tls` address. */
+function readTls(
   action: string,
   address: SocketAddress,
   { cert, key }: ListenOptions,
-): { cert: string; key: string } {
+): TlsAcceptor | undefined {
   checkOnlyTls(action, address, { cert, key });
-  if (address.kind !== "tls") return { cert: "", key: "" };
-  if (isText(cert) && isText(key)) return { cert, key };
-  throw new TypeError(
-    `${action} as a "tls" address needs "cert" and "key", both in PEM`,
-  );
-}
-
-function isText(value: unknown): value is string {
-  return typeof value === "string" && value !== "";
+  if (address.kind !== "tls") return undefined;
+  if (cert === undefined || key === undefined) {
+    throw new TypeError(
+      `${action} as a "tls" address needs "cert" and "key", both in PEM`,
+    );
+  }
+  return new TlsAcceptor(action, cert, key);
 }
 
 function checkBooleans(action: string, values: Record<string, unknown>): void {
   for (const [name, value] of Object.entries(values)) {
     if (typeof value === "boolean") continue;
     throw new TypeError(
-      `${action} as "${name}" must be true or false: current value is ${value}`,
+      `${action} as "${name}" must be true or false: current value is ${
+        show(value)
+      }`,
     );
   }
 }
@@ -226,9 +233,17 @@ function readBackoff(action: string, options: ResumeOptions): Backoff {
       `${action} as "resume.minTimeout" must be at most "resume.maxTimeout": current values are ${minTimeout} and ${maxTimeout}`,
     );
   }
+  checkPositive(action, "resume.multiplier", multiplier);
   if (!(multiplier >= 1 && multiplier < Infinity)) {
     throw new RangeError(
       `${action} as "resume.multiplier" must be a number from 1 up: current value is ${multiplier}`,
+    );
+  }
+  if (typeof jitter !== "number") {
+    throw new TypeError(
+      `${action} as "resume.jitter" must be a number: current value is ${
+        show(jitter)
+      }`,
     );
   }
   if (!(jitter >= 0 && jitter <= 1)) {

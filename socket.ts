@@ -24,8 +24,9 @@
 import { FrameWire } from "./_frame.ts";
 import { openWithin } from "./_opening.ts";
 import { formatAddress, parseAddress } from "./_socket_address.ts";
-import { dial, type Established, Reconnector } from "./_socket_dial.ts";
+import { dial, Reconnector } from "./_socket_dial.ts";
 import { inContext } from "./_socket_errors.ts";
+import type { Established } from "./_socket_handshake.ts";
 import { SocketLink } from "./_socket_link.ts";
 import { SocketListener } from "./_socket_listener.ts";
 import {
@@ -138,7 +139,8 @@ export interface SocketOptions extends SocketPeerOptions {
    */
   compression?: boolean;
   /**
-   * Certificates in PEM that are trusted beside the system's, for `tls:`.
+   * Certificates in PEM that are trusted in addition to the system's, for `tls:`.
+   * Each text may hold several, and must hold one.
    *
    * @default {[]}
    */
@@ -171,10 +173,11 @@ export interface ListenOptions extends SocketPeerOptions {
    */
   maxPeers?: number;
   /**
-   * How many connections may not have proven themselves yet. One more waits until
-   * the oldest of them has had a quarter of a second, and takes its place then. So
-   * silent ones keep nobody out; strangers who come faster than four times as many
-   * in a second do.
+   * Limit on connections that have not authenticated, over TLS also those whose
+   * handshake is not done. When it is reached, the oldest one older than 250 ms is
+   * closed, so that idle connections cannot lock others out; more than 4 ×
+   * `maxPending` new ones per second can. The same happens when the process has no
+   * open file left for another connection.
    *
    * @default {256}
    */
@@ -188,13 +191,14 @@ export interface ListenOptions extends SocketPeerOptions {
   allowUnauthenticated?: boolean;
   /** The certificate in PEM, with those that it stands on, for `tls:`. */
   cert?: string;
-  /** The certificate's private key in PEM, for `tls:`. */
+  /** The certificate's private key in PEM, not encrypted, for `tls:`. */
   key?: string;
   /**
-   * Hears why a connection was let go before its hello, and of trouble in
-   * accepting one. The listener goes on in any case; what this throws is lost.
+   * Called with the error of a connection that was closed before its hello, and
+   * with an error in accepting one: the first of a row, until one is accepted. The
+   * listener goes on in any case. Exceptions are ignored.
    *
-   * @default {nobody hears}
+   * @default {no callback}
    */
   onError?: (error: unknown, remoteAddress: string) => void;
 }
@@ -266,6 +270,10 @@ export interface DuplexListener<In = unknown, Out = In>
  * addresses; for `unix:/path` it requires `--allow-net=unix:/path`,
  * `--allow-read=/path` and `--allow-write=/path`, the path from the root.
  *
+ * Deno keeps the file of a TLS connection open until its handshake has ended, also
+ * when the attempt has timed out. After one, an address is tried only once it
+ * answers over another connection, and after eight without success once a minute.
+ *
  * @typeParam In The type of the messages received.
  * @typeParam Out The type of the messages sent.
  *
@@ -280,8 +288,8 @@ export interface DuplexListener<In = unknown, Out = In>
  * @throws {Deno.errors.PermissionDenied} If the two sides do not hold the same
  *   secret, or the system does not let this user use the Unix socket.
  * @throws {Deno.errors.NotFound} If there is no such Unix socket.
- * @throws {Deno.errors.InvalidData} If the far side's certificate is not trusted,
- *   or it speaks no TLS.
+ * @throws {Deno.errors.InvalidData} If the peer's certificate is not trusted, the
+ *   peer does not speak TLS, or `caCerts` does not hold certificates in PEM.
  * @throws {PeerExitError} If the far side ended before its hello.
  * @throws {ProtocolError} If what listens there speaks something else, or another
  *   version, or does not resume sessions.
@@ -379,7 +387,7 @@ class SocketOpening<In, Out> {
     try {
       return await dial(this.#options.target, signal);
     } catch (error) {
-      signal.throwIfAborted();
+      if (error === signal.reason) throw error;
       throw inContext(this.attempt, error);
     }
   }
@@ -397,7 +405,8 @@ class SocketOpening<In, Out> {
  * living process listens on is not.
  *
  * What a stranger can do is bounded before it has proven itself: some 2 KiB are
- * read from it, within `timeout`, from `maxPending` connections at most.
+ * read from it, within `timeout`, from `maxPending` connections at most. Over TLS
+ * the handshake is read as well, and one record of up to 16 KiB.
  *
  * Requires `--allow-net` for the host and the port of `tcp:` and `tls:`
  * addresses; for `unix:/path` it requires `--allow-net=unix:/path`,
@@ -417,7 +426,8 @@ class SocketOpening<In, Out> {
  * @throws {Deno.errors.PermissionDenied} If the system does not allow the port or
  *   the path.
  * @throws {Deno.errors.NotFound} If the folder of a Unix socket is not there.
- * @throws {Deno.errors.InvalidData} If `cert` or `key` is no PEM.
+ * @throws {Deno.errors.InvalidData} If `cert` or `key` cannot be read as PEM, `key`
+ *   is not the key of `cert`, or it is of a kind that TLS does not use.
  * @throws {RangeError} If an option is out of range, or the path of a Unix socket
  *   is too long.
  * @throws {TypeError} If the address or an option is of the wrong kind, or

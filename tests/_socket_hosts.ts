@@ -17,6 +17,8 @@ export interface HostOptions {
   permissions?: string[];
   /** The network namespace that it runs in. */
   namespace?: string;
+  /** How many files it may have open. */
+  maxFiles?: number;
 }
 
 /** A process, what it is told, and what it says. */
@@ -28,10 +30,9 @@ export class Host implements AsyncDisposable {
   #onLine = Promise.withResolvers<void>();
   #hasEnded = false;
 
-  constructor(
-    { role, address, options = {}, permissions = ["--allow-net"], namespace }:
-      HostOptions,
-  ) {
+  constructor(hostOptions: HostOptions) {
+    const { role, address, options = {}, namespace, maxFiles } = hostOptions;
+    const { permissions = ["--allow-net"] } = hostOptions;
     const command = [
       Deno.execPath(),
       ...["run", "--quiet", "--no-prompt", ...permissions],
@@ -40,6 +41,9 @@ export class Host implements AsyncDisposable {
     ];
     if (namespace !== undefined) {
       command.unshift("ip", "netns", "exec", namespace);
+    }
+    if (maxFiles !== undefined) {
+      command.unshift("sh", "-c", `ulimit -n ${maxFiles}; exec "$@"`, "sh");
     }
     const [program, ...args] = command;
     this.#child = new Deno.Command(program!, {

@@ -14,7 +14,10 @@ import { concat, control, frame, uint32 } from "./workers/_wire.ts";
 /** The kinds of frame that only sockets have. */
 export const LINK = { ping: 8, greeting: 12, ready: 13 } as const;
 
-const MAGIC = new Uint8Array([0x89, ...new TextEncoder().encode("DUPLEX")]);
+export const MAGIC: Uint8Array = new Uint8Array([
+  0x89,
+  ...new TextEncoder().encode("DUPLEX"),
+]);
 
 /** A greeting in good order, but for what is given. */
 export function greeting(fields: ValueMap = {}): Uint8Array<ArrayBuffer> {

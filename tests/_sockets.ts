@@ -31,6 +31,14 @@ export const KEY: string = Deno.readTextFileSync(
   new URL("localhost.key", CERTS),
 );
 
+/** A certificate of its own authority, and a key that is too short for TLS. */
+export const WEAK_CERT: string = Deno.readTextFileSync(
+  new URL("weak.pem", CERTS),
+);
+export const WEAK_KEY: string = Deno.readTextFileSync(
+  new URL("weak.key", CERTS),
+);
+
 /** A folder of this run's own for the files of sockets. */
 const FOLDER = Deno.makeTempDirSync({ prefix: "duplex_" });
 addEventListener("unload", () => {
@@ -77,6 +85,22 @@ export async function openEnds<In = unknown, Out = In>(
     await listener.close();
     throw error;
   }
+}
+
+/** The first bytes that a TLS client sends. */
+export async function clientHello(): Promise<Uint8Array<ArrayBuffer>> {
+  using listener = Deno.listen({ hostname: "localhost", port: 0 });
+  const [client, server] = await Promise.all([
+    Deno.connect({ hostname: "localhost", port: listener.addr.port }),
+    listener.accept(),
+  ]);
+  using secured = await Deno.startTls(client, { hostname: "localhost" });
+  const handshake = secured.handshake().catch(() => {});
+  const bytes = new Uint8Array(4096);
+  const size = await server.read(bytes);
+  server.close();
+  await handshake;
+  return bytes.slice(0, size!);
 }
 
 /** The connections that listeners have accepted since. */

@@ -229,7 +229,7 @@ Deno.test("messageOf() keeps to a line whatever was thrown", () => {
   assertEquals(messageOf("\u001b[1mx".repeat(5000)), "x".repeat(1000));
   assertEquals(messageOf("grüße 世界"), "grüße 世界");
   assertEquals(messageOf("x".repeat(5000)).length, 1000);
-  assertEquals(messageOf(Object.create(null)), "object");
+  assertEquals(messageOf(Object.create(null)), "an object");
 });
 
 Deno.test("groupDigits() leaves decimals alone", () => {

@@ -10,6 +10,7 @@ import {
   assert,
   assertEquals,
   assertNotEquals,
+  assertNotMatch,
   assertRejects,
   assertStringIncludes,
 } from "@std/assert";
@@ -20,8 +21,10 @@ import {
 } from "@duplex/ipc/socket";
 import { describeFile } from "../examples/_demo_files.ts";
 import { ACTS, CliServer, ROOT } from "./_cli_server.ts";
+import { greeting, RawPeer } from "./_socket_raw.ts";
 import { CA, socketPath } from "./_sockets.ts";
 import { isRunning, within } from "./workers/_processes.ts";
+import { control, KIND } from "./workers/_wire.ts";
 
 const TCP = "tcp://127.0.0.1:0";
 const OVER = ["pipe", "queue", "shm"] as const;
@@ -405,6 +408,19 @@ test("serve takes a secret from a file or a variable, and workers have it not", 
   } finally {
     await Deno.remove(file);
   }
+});
+
+test("serve logs what a stranger says as a terminal can show it", async () => {
+  await using server = new CliServer([ACTS, "--listen", TCP]);
+  using peer = await RawPeer.connect(await server.address());
+  await peer.write(greeting());
+  await peer.frame();
+  const text = "\u001b[31m\u009b2K\u202e\u2028\rnasty";
+  await peer.write(control(KIND.abort, { text, fault: false }));
+  const line = await server.stderr.until(/nasty/);
+  assertStringIncludes(line, "\\u{2028}");
+  assertNotMatch(line, /[\p{C}\p{Zl}\p{Zp}]/u);
+  await stop(server);
 });
 
 /** Forwards the bytes of connections to an address until they are cut. */

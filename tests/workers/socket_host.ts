@@ -34,7 +34,10 @@ async function echo(duplex: SocketDuplex): Promise<void> {
 
 /** Listens until it is told otherwise. */
 async function beListener(): Promise<void> {
-  const listener = listen(address, JSON.parse(options));
+  const onError = (error: unknown) => {
+    if (error instanceof Error) console.log(`error ${error.message}`);
+  };
+  const listener = listen(address, { ...JSON.parse(options), onError });
   await listener.ready;
   console.log(`listening ${listener.address}`);
   let detached = 0;
