@@ -99,7 +99,7 @@ async function openProcess(plan: LinkPlan): Promise<OpenLink> {
 }
 
 /** Keeps the Web Workers that are started meanwhile, to terminate one. */
-function watchWorkers(): { workers: Worker[] } & Disposable {
+export function watchWorkers(): { workers: Worker[] } & Disposable {
   const workers: Worker[] = [];
   const { Worker: Original } = globalThis;
   globalThis.Worker = class extends Original {

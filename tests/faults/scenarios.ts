@@ -8,6 +8,8 @@
 
 import { type CallPlan, makeCallPlan, smallerCallPlans } from "./call_plan.ts";
 import { runCallPlan } from "./calls.ts";
+import { makePoolPlan, type PoolPlan, smallerPoolPlans } from "./pool_plan.ts";
+import { runPoolPlan } from "./pools.ts";
 import {
   LINKS,
   makeSessionPlan,
@@ -42,12 +44,21 @@ function sessionScenarios(): Record<string, Scenario> {
   }));
 }
 
+const calls: Scenario<CallPlan> = {
+  make: makeCallPlan,
+  run: runCallPlan,
+  smaller: smallerCallPlans,
+};
+
+const pools: Scenario<PoolPlan> = {
+  make: makePoolPlan,
+  run: runPoolPlan,
+  smaller: smallerPoolPlans,
+};
+
 /** All scenarios. */
 export const SCENARIOS: Readonly<Record<string, Scenario>> = {
   ...sessionScenarios(),
-  calls: {
-    make: makeCallPlan,
-    run: runCallPlan,
-    smaller: smallerCallPlans,
-  } as Scenario<CallPlan> as Scenario,
+  calls: calls as Scenario,
+  pools: pools as Scenario,
 };
