@@ -269,11 +269,17 @@ class PoolRun {
   #checkError([name, id]: Task, error: unknown): void {
     const isOwn = error instanceof Error && error.message.startsWith("fail ");
     if (!isOwn) {
-      if (isExpected(error)) return;
+      if (isExpected(error) || this.#isStartError(error)) return;
       return this.#break(`${name} ${id}: ${Deno.inspect(error)}`);
     }
     if (name === "fails" && error.message === `fail ${id}`) return;
     this.#break(`${name} ${id} failed with "${error.message}"`);
+  }
+
+  /** Whether workers were killed before they could start, as the plan may do. */
+  #isStartError(error: unknown): boolean {
+    return this.#plan.killEvery !== undefined && error instanceof Error &&
+      error.message.startsWith("Cannot start a worker");
   }
 
   #break(text: string): void {
@@ -297,7 +303,7 @@ class PoolRun {
     const settle = () => void this.#pending.delete(key);
     const settled = promise.then(settle, (error) => {
       settle();
-      if (isExpected(error)) return;
+      if (isExpected(error) || this.#isStartError(error)) return;
       this.#break(`${what}: ${Deno.inspect(error)}`);
     });
     this.#settled.push(settled);
