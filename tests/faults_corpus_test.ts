@@ -6,7 +6,7 @@
  * @module
  */
 
-import { SCENARIOS } from "./faults/scenarios.ts";
+import { runPlan } from "./faults/scenarios.ts";
 
 const FOLDER = new URL("./corpus/faults/", import.meta.url);
 
@@ -20,6 +20,6 @@ for (const file of files) {
     Deno.readTextFileSync(new URL(file, FOLDER)),
   );
   Deno.test(`The plan ${file} passes: ${error}`, async () => {
-    await SCENARIOS[scenario]!.run(plan);
+    await runPlan(scenario, plan);
   });
 }

@@ -10,8 +10,8 @@
  * @module
  */
 
-import { memoryInUse, ResidueError } from "./residue.ts";
-import { SCENARIOS } from "./scenarios.ts";
+import { memoryInUse } from "./residue.ts";
+import { runPlan, SCENARIOS } from "./scenarios.ts";
 
 /** What to run. */
 export interface Order {
@@ -43,9 +43,6 @@ const MIN_MEASURED = 30;
 /** Bytes for each plan that are not counted as growing: measuring is not exact. */
 const MAX_GROWTH = 20_000;
 
-/** Times that a plan which left something behind is run again. */
-const RETRIES = 2;
-
 let unhandled: unknown;
 
 globalThis.addEventListener("unhandledrejection", (event) => {
@@ -64,19 +61,15 @@ async function attempt(
   scenario: string,
   plan: unknown,
 ): Promise<string | undefined> {
-  for (let tries = 0;; tries++) {
-    unhandled = undefined;
-    try {
-      await SCENARIOS[scenario]!.run(plan);
-    } catch (error) {
-      // What the process makes once and keeps is not left behind again.
-      if (error instanceof ResidueError && tries < RETRIES) continue;
-      return textOf(error);
-    }
-    return unhandled === undefined
-      ? undefined
-      : `Unhandled rejection: ${Deno.inspect(unhandled)}`;
+  unhandled = undefined;
+  try {
+    await runPlan(scenario, plan);
+  } catch (error) {
+    return textOf(error);
   }
+  return unhandled === undefined
+    ? undefined
+    : `Unhandled rejection: ${Deno.inspect(unhandled)}`;
 }
 
 function median(values: number[]): number {

@@ -16,6 +16,7 @@ import {
   type SessionPlan,
   smallerPlans,
 } from "./plan.ts";
+import { ResidueError } from "./residue.ts";
 import { runSessionPlan } from "./session.ts";
 
 /**
@@ -62,3 +63,18 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
   calls: calls as Scenario,
   pools: pools as Scenario,
 };
+
+/** Times that a plan which left something behind is run again. */
+const RETRIES = 2;
+
+/** Runs a plan of a scenario. Rejects if the package breaks a promise. */
+export async function runPlan(name: string, plan: unknown): Promise<void> {
+  for (let tries = 0;; tries++) {
+    try {
+      return await SCENARIOS[name]!.run(plan);
+    } catch (error) {
+      // What the process makes once and keeps is not left behind again.
+      if (!(error instanceof ResidueError) || tries === RETRIES) throw error;
+    }
+  }
+}
