@@ -26,6 +26,7 @@ import {
   withoutPlaced,
 } from "./_rpc_places.ts";
 import { RemoteStream, type StreamCall } from "./_rpc_stream.ts";
+import { messageOf, quoted } from "./_text.ts";
 import { AbortGroups, MAX_TIMER } from "./_waiting.ts";
 
 /** What goes out. Never throws: what cannot be sent comes back to `refuse`. */
@@ -67,7 +68,7 @@ const MAX_NAME = 100;
 export function labelOf(method: MethodKey): string {
   if (method === DESCRIBE) return "the description of what is exposed";
   if (typeof method !== "string") return "a callback";
-  return JSON.stringify(method.slice(0, MAX_NAME));
+  return quoted(method, MAX_NAME);
 }
 
 /** One call. */
@@ -259,6 +260,11 @@ export class Caller {
     this.post([TAG.cancel, id, failureOf(reason)]);
   }
 
+  /** Whether answers to a number are awaited. */
+  isAwaited(id: number): boolean {
+    return this.#pending.has(id);
+  }
+
   /** The function that a number stands for, as long as its call is under way. */
   callback(id: number): Callback | undefined {
     return this.#callbacks.get(id);
@@ -389,7 +395,7 @@ function endError(error: unknown, label: string): unknown {
     return error;
   }
   return new ClosedError(
-    `Cannot finish the call of ${label}: ${lowered(error.message)}`,
+    `Cannot finish the call of ${label}: ${lowered(messageOf(error))}`,
     { cause: error },
   );
 }
@@ -421,7 +427,7 @@ export function unsendable(
 ): [kind: ErrorConstructor, text: string] | undefined {
   const Kind = [TypeError, RangeError].find((kind) => error instanceof kind);
   if (Kind === undefined) return undefined;
-  const text = (error as Error).message
+  const text = messageOf(error)
     .replace(/^Cannot (encode|send) a message: /, "")
     .replace(new RegExp(`"\\$(\\[\\d+\\]){${depth}}`), '"$');
   return [Kind as ErrorConstructor, lowered(text)];

@@ -47,9 +47,12 @@ export { RemoteError, type RemoteErrorOptions } from "./_rpc_errors.ts";
 /** Options for {@linkcode expose}. */
 export interface ExposeOptions {
   /**
-   * Calls that may be under way at the same time, calls of functions that came as
-   * arguments included. One more is answered with a `RangeError`. A peer cannot
-   * have more work begun than that; a program rarely awaits so many at once.
+   * Maximum number of calls of the peer that run at the same time, calls of
+   * functions that came as arguments included. One more is answered with a
+   * `RangeError`. Each call of a batch counts, and each function or signal among
+   * the arguments counts as one call more. It also limits the answers that this
+   * end holds, so set it lower if methods wait and give large values. The default
+   * holds a quarter of a gigabyte with 4 KiB for each call.
    *
    * @default {65536}
    */
@@ -202,6 +205,10 @@ export function withSignal<Args extends unknown[], Result>(
  * - What a method throws is thrown at the caller.
  * - Calls run at the same time; the duplex does not wait for one before it takes
  *   the next.
+ * - A caller that does not read its answers has to wait: no further call is begun
+ *   while 16 answers wait for room. The duplex is then read no further, or, if this
+ *   end makes calls itself, until one window of calls is held. Two ends that both
+ *   call and read their answers do not block each other.
  *
  * From now on the messages of the duplex are calls and answers; do not receive
  * them, nor send others. Where this end calls too, expose before anything is
