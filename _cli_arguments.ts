@@ -7,6 +7,7 @@
  * @module
  */
 
+import { excerpt, messageOf as textOf, quoted } from "./_text.ts";
 import { parseArgs } from "@std/cli/parse-args";
 import type { Permissions } from "./permissions.ts";
 
@@ -76,7 +77,7 @@ export function readArguments(
     collect: valued,
     unknown(arg, key) {
       if (key === undefined) return true;
-      throw new UsageError(`there is no option ${JSON.stringify(arg)}`);
+      throw new UsageError(`there is no option ${quoted(arg)}`);
     },
   });
   const values = new Map<string, string>();
@@ -115,7 +116,7 @@ function checkFlags(
     if (name === undefined) continue;
     throw new UsageError(
       `${name} takes no value: current value is ${
-        JSON.stringify(arg.slice(name.length + 1))
+        quoted(arg.slice(name.length + 1))
       }`,
     );
   }
@@ -146,9 +147,7 @@ export function readNumber<T>(
     ? `from ${least} up`
     : `from ${least} to ${most}`;
   throw new UsageError(
-    `--${name} takes a ${kind} ${range}: current value is ${
-      JSON.stringify(text)
-    }`,
+    `--${name} takes a ${kind} ${range}: current value is ${quoted(text)}`,
   );
 }
 
@@ -220,7 +219,7 @@ function addItems(
   if (list.includes("")) {
     throw new UsageError(
       `--allow-${kind} takes items with commas between them, or no "=" for all of them: current value is ${
-        JSON.stringify(arg)
+        quoted(arg)
       }`,
     );
   }
@@ -239,16 +238,8 @@ const COLOR = new RegExp("\u001b\\[[\\d;]*m", "g");
  * neither begin a line nor colour a terminal.
  */
 export function messageOf(thrown: unknown): string {
-  let text: string;
-  try {
-    text = String(thrown instanceof Error ? thrown.message : thrown);
-  } catch {
-    text = typeof thrown;
-  }
-  return text.replace(COLOR, "").slice(0, MAX_SHOWN_LENGTH).replace(
-    /\p{C}/gu,
-    (char) => char === "\n" ? " " : `\\u{${char.codePointAt(0)!.toString(16)}}`,
-  );
+  const text = textOf(thrown).replace(COLOR, "").replaceAll("\n", " ");
+  return excerpt(text, MAX_SHOWN_LENGTH);
 }
 
 /** A number with a space between thousands, as in the README. */

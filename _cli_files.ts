@@ -7,6 +7,7 @@
  */
 
 import { messageOf, UsageError, writeAllSync } from "./_cli_arguments.ts";
+import { quoted } from "./_text.ts";
 
 /** Where bytes go, such as `Deno.stdout`. */
 export interface ByteSink {
@@ -109,7 +110,7 @@ export class OutputFile implements Disposable {
     const { dev, ino } = await this.#try(() => identify(this.#path));
     // Some systems have no such numbers.
     if (!ino || dev !== input.dev || ino !== input.ino) return;
-    const name = `--${this.#option} ${JSON.stringify(this.#path)}`;
+    const name = `--${this.#option} ${quoted(this.#path)}`;
     throw new UsageError(
       `${name} is standard input as well, which would be lost: give another file`,
     );
@@ -182,7 +183,7 @@ async function identify(
 
 /** What is attempted, for errors. */
 function describe(option: string, path: string): string {
-  return `--${option} ${JSON.stringify(path)} cannot be written`;
+  return `--${option} ${quoted(path)} cannot be written`;
 }
 
 function writeError(option: string, path: string, cause: unknown): Error {

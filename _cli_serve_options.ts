@@ -22,6 +22,7 @@ import {
   type WorkerOptions,
 } from "./_cli_worker.ts";
 import { isLoopback, parseAddress } from "./_socket_address.ts";
+import { show } from "./_text.ts";
 import type { ListenOptions } from "./socket.ts";
 
 /**
@@ -107,7 +108,7 @@ export async function readServeOptions(
   if (!script) throw new UsageError("there is no WORKER to serve");
   if (extra !== undefined) {
     throw new UsageError(
-      `there is one WORKER, and more is given: ${JSON.stringify(extra)}`,
+      `there is one WORKER, and more is given: ${show(extra)}`,
     );
   }
   const worker = readWorker(given, script, permissions);

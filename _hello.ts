@@ -98,7 +98,9 @@ export function checkPositive(
 ): void {
   if (typeof value !== "number") {
     throw new TypeError(
-      `${action} as "${name}" must be a number: current value is ${value}`,
+      `${action} as "${name}" must be a number: current value is ${
+        show(value)
+      }`,
     );
   }
   if (value > 0 && value <= most && (!whole || Number.isInteger(value))) return;

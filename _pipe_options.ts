@@ -9,6 +9,7 @@
 
 import { checkPositive } from "./_hello.ts";
 import { absolutePath } from "./_permissions_path.ts";
+import { show } from "./_text.ts";
 import { grant, type Permissions } from "./permissions.ts";
 import type { PipeCommandOptions, PipeOptions } from "./pipe.ts";
 
@@ -47,7 +48,7 @@ export function checkStderr(stderr: unknown): void {
   ) return;
   throw new TypeError(
     `Cannot open a pipe as "stderr" must be "inherit", "ignore" or a function: current value is ${
-      Deno.inspect(stderr)
+      show(stderr)
     }`,
   );
 }
@@ -57,7 +58,7 @@ export function checkDetached(detached: unknown): void {
   if (detached === undefined || typeof detached === "boolean") return;
   throw new TypeError(
     `${ACTION} as "detached" must be a boolean: current value is ${
-      Deno.inspect(detached)
+      show(detached)
     }`,
   );
 }
@@ -78,7 +79,9 @@ function checkEnv(
   }
   const run = typeof permissions === "object" ? permissions.run : undefined;
   if (!Array.isArray(run)) return;
-  const command = run.find((item) => !/[\\/]/.test(String(item)));
+  const command = run.find((item) =>
+    typeof item === "string" && !/[\\/]/.test(item)
+  );
   const changesPath = names.some((name) => /^path$/i.test(name));
   if (command === undefined || !changesPath) return;
   throw new TypeError(
@@ -99,7 +102,7 @@ export function checkTarget(
   if (typeof target?.command !== "string") {
     throw new TypeError(
       `${ACTION} as there must be a script or a "command": current value is ${
-        Deno.inspect(target)
+        show(target)
       }`,
     );
   }

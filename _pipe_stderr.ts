@@ -7,6 +7,7 @@
  * @module
  */
 
+import { quoted } from "./_text.ts";
 import { TextLineStream } from "@std/streams";
 
 /** Bytes that are kept. */
@@ -82,9 +83,7 @@ export class StderrReader {
     const lines = this.tail.replaceAll(ANSI_COLOR, "").split("\n");
     const line = lines.findLast((line) => /^\w*error\b/i.test(line)) ??
       lines.at(-1)!;
-    return line === ""
-      ? ""
-      : `; it said ${JSON.stringify(line.slice(0, MAX_SHOWN_LENGTH))}`;
+    return line === "" ? "" : `; it said ${quoted(line, MAX_SHOWN_LENGTH)}`;
   }
 
   /** Stops reading. */

@@ -17,7 +17,8 @@ import {
   type Source,
   type Task,
 } from "./_pool_task.ts";
-import { PoolWorker, type WorkerEvents } from "./_pool_worker.ts";
+import { abort, PoolWorker, type WorkerEvents } from "./_pool_worker.ts";
+import { messageOf, show } from "./_text.ts";
 import { Deque, settlesWithin } from "./_waiting.ts";
 import type { Duplex } from "./duplex.ts";
 
@@ -188,12 +189,18 @@ export class PoolCore implements WorkerEvents {
     this.#isWoken = true;
     if (this.#isPumping) return;
     this.#isPumping = true;
-    while (this.#isWoken) {
-      this.#isWoken = false;
-      this.#giveTasks();
-      this.#startWorkers();
+    try {
+      while (this.#isWoken) {
+        this.#isWoken = false;
+        this.#giveTasks();
+        this.#startWorkers();
+      }
+    } catch (error) {
+      // Without an end here every task would wait for ever.
+      this.fail(error);
+    } finally {
+      this.#isPumping = false;
     }
-    this.#isPumping = false;
     this.#checkIdle();
   }
 
@@ -213,7 +220,7 @@ export class PoolCore implements WorkerEvents {
     };
     clearTimeout(this.#delay);
     const results = await Promise.allSettled([
-      ...[...this.#workers].map(({ duplex }) => duplex.close()),
+      ...[...this.#workers].map(async ({ duplex }) => await duplex.close()),
       ...this.#leaving.values(),
       this.#started(),
     ]);
@@ -228,17 +235,17 @@ export class PoolCore implements WorkerEvents {
     }
   }
 
-  /** Fails everything, and ends all workers. */
+  /** Fails everything, and ends all workers. Never rejects. */
   async fail(error: unknown): Promise<void> {
     this.#failure ??= { error };
     clearTimeout(this.#delay);
     while (this.#again.length > 0) this.reject(this.#again.shift(), error);
     for (const source of [...this.#sources]) source.fail(error);
-    for (const duplex of this.#leaving.keys()) duplex.abort(error);
+    for (const duplex of this.#leaving.keys()) abort(duplex, error);
     const workers = [...this.#workers];
     for (const worker of workers) worker.kill(error);
     await Promise.allSettled([
-      ...workers.map(({ duplex }) => duplex.closed),
+      ...workers.map(async ({ duplex }) => await duplex.closed),
       ...this.#leaving.values(),
       this.#started(),
     ]);
@@ -277,8 +284,9 @@ export class PoolCore implements WorkerEvents {
   onLost(tasks: Task[], error: unknown): void {
     for (const task of tasks) {
       if (task.isSettled) continue;
-      if (this.#failure === undefined && task.mayRetry) this.#again.push(task);
-      else this.reject(task, this.#failure?.error ?? endedError(task, error));
+      if (this.#failure !== undefined) this.reject(task, this.#failure.error);
+      else if (task.mayRetry) this.#again.push(task);
+      else this.reject(task, endedError(task, error));
     }
     this.onReport();
   }
@@ -402,7 +410,7 @@ export class PoolCore implements WorkerEvents {
         this.check();
         this.#workers.add(new PoolWorker(duplex, this));
       } catch (error) {
-        duplex.abort(error);
+        abort(duplex, error);
         await duplex.closed.catch(() => {});
         throw error;
       }
@@ -436,11 +444,19 @@ export class PoolCore implements WorkerEvents {
     if (!this.#workers.delete(worker)) return;
     this.#ended++;
     const { duplex } = worker;
-    // What goes wrong with its goodbye goes wrong with none of its tasks.
-    const left = duplex.close().catch(() => {}).then(() => {
-      this.#leaving.delete(duplex);
-    });
-    this.#leaving.set(duplex, left);
+    this.#leaving.set(duplex, this.#leave(duplex));
+  }
+
+  /** Closes the duplex of a worker. Never rejects. */
+  async #leave(duplex: Duplex): Promise<void> {
+    try {
+      await duplex.close();
+    } catch {
+      // All tasks of the worker have their outcome, or are run again.
+    }
+    // Not before it was added.
+    await undefined;
+    this.#leaving.delete(duplex);
   }
 
   /** Replaces a worker whose memory has grown too large. */
@@ -473,14 +489,17 @@ function checkDuplex(duplex: Duplex): void {
     names.every((name) => typeof duplex[name as "send"] === "function");
   if (isDuplex) return;
   throw new TypeError(
-    `Cannot start a worker as "open" must give a duplex: current value is ${duplex}`,
+    `Cannot start a worker as "open" must give a duplex: current value is ${
+      show(duplex)
+    }`,
   );
 }
 
 function startError(attempts: number, cause: unknown): Error {
-  const text = cause instanceof Error ? cause.message : String(cause);
   return new Error(
-    `Cannot start a worker: the last ${attempts} attempts failed: ${text}`,
+    `Cannot start a worker: the last ${attempts} attempts failed: ${
+      messageOf(cause)
+    }`,
     { cause },
   );
 }

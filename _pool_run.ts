@@ -8,6 +8,7 @@
 
 import type { PoolCore } from "./_pool_core.ts";
 import { dropSettled, type Job, type Source, Task } from "./_pool_task.ts";
+import { quoted } from "./_text.ts";
 import { AbortGroups, Deque, MAX_TIMER } from "./_waiting.ts";
 
 class RunTask extends Task {
@@ -39,20 +40,20 @@ class RunTask extends Task {
     if (!this.isLate || this.runs > 0) return undefined;
     return new DOMException(
       `Cannot run ${
-        JSON.stringify(this.job.method)
+        quoted(this.job.method)
       }: no worker was free within ${this.#waitTimeout} ms`,
       "TimeoutError",
     );
   }
 
   protected override onFulfilled(value: unknown): void {
-    this.#onSettled();
     this.#settle.resolve(value);
+    this.#onSettled();
   }
 
   protected override onRejected(error: unknown): void {
-    this.#onSettled();
     this.#settle.reject(error);
+    this.#onSettled();
   }
 
   #onSettled(): void {

@@ -7,8 +7,9 @@
  * @module
  */
 
-import { ClosedError, PeerExitError } from "./_errors.ts";
+import { ClosedError, isInstance, PeerExitError } from "./_errors.ts";
 import { findPlaced } from "./_rpc_places.ts";
+import { messageOf, quoted } from "./_text.ts";
 import type { Deque } from "./_waiting.ts";
 
 /** What tasks that came together have in common; only these share a message. */
@@ -115,9 +116,10 @@ export function endedError({ job, runs }: Task, cause: unknown): Error {
   const what = runs === 1
     ? "the task was begun and its worker ended"
     : `the task was begun ${runs} times and its worker ended each time`;
-  const text = cause instanceof Error ? cause.message : String(cause);
-  const message = `Cannot run ${JSON.stringify(job.method)}: ${what}: ${text}`;
-  if (!(cause instanceof PeerExitError)) {
+  const message = `Cannot run ${quoted(job.method)}: ${what}: ${
+    messageOf(cause)
+  }`;
+  if (!isInstance(cause, PeerExitError)) {
     return new ClosedError(message, { cause });
   }
   const { code, signal, stderr } = cause;
@@ -128,7 +130,7 @@ export function endedError({ job, runs }: Task, cause: unknown): Error {
 export function timeoutError({ method, timeout }: Job): DOMException {
   return new DOMException(
     `Cannot run ${
-      JSON.stringify(method)
+      quoted(method)
     }: it took longer than ${timeout} ms and was ended with its worker`,
     "TimeoutError",
   );

@@ -7,7 +7,7 @@
  * @module
  */
 
-import { ClosedError } from "./_errors.ts";
+import { ClosedError, isInstance } from "./_errors.ts";
 import { labelOf, type Post, unsendable } from "./_rpc_caller.ts";
 import { failureOf, lesserFailure, thrownFrom } from "./_rpc_errors.ts";
 import { Batch, isThenable, Lane } from "./_rpc_lane.ts";
@@ -170,7 +170,7 @@ export class Callee {
   /** An answer could not be sent; settles when what takes its place was. */
   refuse(message: Message, error: unknown): Promise<void> | undefined {
     // Nothing can be sent any more.
-    if (error instanceof ClosedError) return undefined;
+    if (isInstance(error, ClosedError)) return undefined;
     switch (message[0]) {
       case TAG.value:
         return this.#postError(message[1], resultError(error));

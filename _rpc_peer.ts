@@ -9,7 +9,7 @@
  */
 
 import { claim, onClosing, receiptsOf } from "./_claim.ts";
-import { ClosedError, PeerExitError } from "./_errors.ts";
+import { ClosedError, isGoodbye, isInstance } from "./_errors.ts";
 import { Backlog, MESSAGES_PER_TURN } from "./_rpc_backlog.ts";
 import { Callee } from "./_rpc_callee.ts";
 import { Caller, labelOf, refusalOf } from "./_rpc_caller.ts";
@@ -101,7 +101,7 @@ export class Peer {
   /** What cannot be sent must not leave anybody waiting. */
   #refuse(message: Message, error: unknown): Promise<void> | undefined {
     // No answer can be sent any more, so none is waited for.
-    if (error instanceof ClosedError) this.#backlog.flush();
+    if (isInstance(error, ClosedError)) this.#backlog.flush();
     this.caller.refuse(message, error);
     return this.callee.refuse(message, error);
   }
@@ -151,11 +151,10 @@ export class Peer {
   }
 
   #onEnd(error: unknown): void {
-    const isGoodbye = error instanceof ClosedError &&
-      !(error instanceof PeerExitError);
+    const isClosed = isGoodbye(error);
     try {
-      this.caller.end(isGoodbye ? goodbye() : error);
-      if (isGoodbye) this.callee.drain();
+      this.caller.end(isClosed ? goodbye() : error);
+      if (isClosed) this.callee.drain();
       else this.#onGone(error);
     } finally {
       this.#ended.resolve();

@@ -33,12 +33,14 @@
 
 import { serveCalls } from "./_claim.ts";
 import { checkPositive } from "./_hello.ts";
+import { checkKind, checkOptions, checkSignal } from "./_checks.ts";
 import { DEFAULT_MAX_CALLS, type Exposed, type Method } from "./_rpc_callee.ts";
 import type { CallLimits } from "./_rpc_caller.ts";
 import { CallPromise } from "./_rpc_promise.ts";
 import { DEFAULT_READ_AHEAD, Peer } from "./_rpc_peer.ts";
 import { MAX_PULL } from "./_rpc_messages.ts";
 import type { Callback } from "./_rpc_places.ts";
+import { show } from "./_text.ts";
 import type { Duplex } from "./duplex.ts";
 import { parent } from "./parent.ts";
 
@@ -156,6 +158,7 @@ const withSignals = new WeakMap<Callback, Callback>();
  *
  * @param method The method, with the signal before its arguments.
  * @returns The method as its caller sees it.
+ * @throws {TypeError} If it is not a function.
  *
  * @example Usage
  * ```ts
@@ -182,6 +185,13 @@ const withSignals = new WeakMap<Callback, Callback>();
 export function withSignal<Args extends unknown[], Result>(
   method: (signal: AbortSignal, ...args: Args) => Result,
 ): (...args: Args) => Result {
+  if (typeof method !== "function") {
+    throw new TypeError(
+      `Cannot make a method with a signal: it must be a function: current value is ${
+        show(method)
+      }`,
+    );
+  }
   function withoutSignal(this: unknown, ...args: Args): Result {
     return method.call(this, new AbortController().signal, ...args);
   }
@@ -265,13 +275,10 @@ export function expose(
   options: ExposeOptions = {},
 ): Promise<void> {
   const action = "Cannot expose methods";
+  checkOptions(action, options);
   const { maxCalls = DEFAULT_MAX_CALLS, onError = ignore } = options;
   checkPositive(action, "maxCalls", maxCalls, { whole: true });
-  if (typeof onError !== "function") {
-    throw new TypeError(
-      `${action} as "onError" must be a function: current value is ${onError}`,
-    );
-  }
+  checkKind(action, "onError", onError, "function");
   const exposed = { methods: methodsOf(methods), maxCalls, onError };
   const served = duplex instanceof Promise
     ? duplex.then((duplex) => serve(exposed, duplex))
@@ -286,7 +293,9 @@ function ignore(): void {}
 function methodsOf(methods: object): Map<string, Method> {
   if (typeof methods !== "object" || methods === null) {
     throw new TypeError(
-      `Cannot expose methods: they must be an object with functions: current value is ${methods}`,
+      `Cannot expose methods: they must be an object with functions: current value is ${
+        show(methods)
+      }`,
     );
   }
   const found = new Map<string, Method>();
@@ -392,13 +401,10 @@ export function remote<Methods extends object>(
 
 /** The options of a remote, checked and completed. */
 function callLimits(action: string, options: RemoteOptions): CallLimits {
+  checkOptions(action, options);
   const { signal, timeout = Infinity, readAhead = DEFAULT_READ_AHEAD } =
     options;
-  if (signal !== undefined && !(signal instanceof AbortSignal)) {
-    throw new TypeError(
-      `${action} as "signal" must be an AbortSignal: current value is ${signal}`,
-    );
-  }
+  checkSignal(action, signal);
   checkPositive(action, "timeout", timeout);
   checkPositive(action, "readAhead", readAhead, {
     whole: true,
