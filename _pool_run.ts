@@ -11,6 +11,9 @@ import { dropSettled, type Job, type Source, Task } from "./_pool_task.ts";
 import { quoted } from "./_text.ts";
 import { AbortGroups, Deque, MAX_TIMER } from "./_waiting.ts";
 
+/** Tasks in a queue above which those that have their outcome are dropped. */
+const MIN_SWEEP = 64;
+
 class RunTask extends Task {
   readonly #queue: RunQueue;
   readonly #settle: PromiseWithResolvers<unknown>;
@@ -58,7 +61,7 @@ class RunTask extends Task {
 
   #onSettled(): void {
     this.release?.();
-    if (this.isWaiting) this.#queue.leave(this);
+    if (this.isWaiting) this.#queue.drop(this);
   }
 }
 
@@ -99,7 +102,7 @@ export class RunQueue implements Source {
     this.#watch(task, signal, waitTimeout);
     this.#tasks.push(task);
     this.#waiting++;
-    if (this.#isListed) this.#core.wake();
+    if (this.#isListed) this.#core.wake(this);
     else {
       this.#isListed = true;
       this.#core.begin(this);
@@ -111,6 +114,16 @@ export class RunQueue implements Source {
   leave(task: RunTask): void {
     task.isWaiting = false;
     this.#waiting--;
+  }
+
+  /** A task that waited has its outcome: it is dropped, together with others. */
+  drop(task: RunTask): void {
+    this.leave(task);
+    const { length } = this.#tasks;
+    if (length < MIN_SWEEP || this.#waiting * 2 > length) return;
+    const rest = this.#tasks.toArray().filter((task) => !task.isSettled);
+    this.#tasks.clear();
+    for (const task of rest) this.#tasks.push(task);
   }
 
   get waiting(): number {

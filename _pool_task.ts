@@ -92,6 +92,8 @@ export interface Source {
   take(most: (job: Job) => number): Task[];
   /** Several outcomes have come. */
   onReport?(): void;
+  /** No more tasks are read; what was read gets its outcome. */
+  finish?(error: unknown): void;
   /** No more workers can be had. */
   fail(error: unknown): void;
 }

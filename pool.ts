@@ -263,7 +263,6 @@ export class Pool<Methods extends object = AnyMethods>
   readonly #defaults: Required<
     Pick<RunOptions, "timeout" | "waitTimeout" | "retries">
   >;
-  readonly #maps = new Set<MapRun>();
   #closing: Promise<void> | undefined;
 
   /**
@@ -530,7 +529,9 @@ export class Pool<Methods extends object = AnyMethods>
   }
 
   async #close(): Promise<void> {
-    for (const map of [...this.#maps]) map.finish(mapClosed());
+    this.#core.finish(
+      new ClosedError("Cannot finish the map: the pool was closed"),
+    );
     await this.#core.idle();
     await this.#core.close();
   }
@@ -558,28 +559,8 @@ export class Pool<Methods extends object = AnyMethods>
       checkPositive(action, "readAhead", readAhead, { whole: true });
     }
     const job = this.#job(action, method, options);
-    const core = this.#core;
-    const maps = this.#maps;
-    const map = new MapRun(
-      {
-        begin: (source) => {
-          maps.add(map);
-          if (this.#closing === undefined || core.isOver) core.begin(source);
-          else map.finish(mapClosed());
-        },
-        end(source, job, reason) {
-          maps.delete(map);
-          core.end(source, job, reason);
-        },
-        wake: () => core.wake(),
-        get readAhead() {
-          return core.readAhead;
-        },
-      },
-      items,
-      { job, ordered, readAhead, signal, onProgress },
-    );
-    return map;
+    const limits = { job, ordered, readAhead, signal, onProgress };
+    return new MapRun(this.#core, items, limits);
   }
 
   #job(action: string, method: string, options: TaskOptions): Job {
@@ -591,8 +572,4 @@ export class Pool<Methods extends object = AnyMethods>
     checkSignal(action, signal);
     return { method, timeout, retries, retryOn };
   }
-}
-
-function mapClosed(): ClosedError {
-  return new ClosedError("Cannot finish the map: the pool was closed");
 }
