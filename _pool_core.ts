@@ -104,7 +104,7 @@ export class PoolCore implements WorkerEvents, MapHost {
   readonly #workers = new Set<PoolWorker>();
   readonly #sources = new Set<Source>();
   /** Those that may have tasks, in the order of their turns. */
-  readonly #turns = new Turns();
+  readonly #turns = new Turns<Source>();
   /** Those that had outcomes since the last report. */
   readonly #touched = new Set<Source>();
   /** Tasks to be run again, each alone; they go first. */

@@ -102,6 +102,7 @@ class MapTask extends Task {
 
 /** One map. */
 export class MapRun implements Source, AsyncIterableIterator<Outcome> {
+  turn: Source["turn"];
   readonly #host: MapHost;
   readonly #limits: MapLimits;
   readonly #items: Items<unknown>;
@@ -116,6 +117,8 @@ export class MapRun implements Source, AsyncIterableIterator<Outcome> {
   #done = 0;
   #failed = 0;
   #taken = 0;
+  /** Whether outcomes have come since the last report. */
+  #isTouched = false;
   /** Outcomes that `onProgress` was told of. */
   #reported = 0;
   /** Outcomes in order that wait for one before, and those that can be taken. */
@@ -210,7 +213,10 @@ export class MapRun implements Source, AsyncIterableIterator<Outcome> {
     this.#done++;
     if (outcome.status === "rejected") this.#failed++;
     if (this.#isOver) return;
-    this.#host.touch(this);
+    if (!this.#isTouched) {
+      this.#isTouched = true;
+      this.#host.touch(this);
+    }
     if (!this.#limits.ordered) this.#give(outcome);
     else if (outcome.index !== this.#nextIndex) {
       this.#early.set(outcome.index, outcome);
@@ -226,6 +232,7 @@ export class MapRun implements Source, AsyncIterableIterator<Outcome> {
 
   /** Several outcomes have come. */
   onReport(): void {
+    this.#isTouched = false;
     if (this.#isOver) return;
     const { onProgress } = this.#limits;
     if (onProgress !== undefined && this.#reported !== this.#done) {

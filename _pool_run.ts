@@ -67,6 +67,7 @@ class RunTask extends Task {
 
 /** Tasks that were asked for one by one. */
 export class RunQueue implements Source {
+  turn: Source["turn"];
   readonly #core: PoolCore;
   readonly #tasks = new Deque<RunTask>();
   readonly #aborts = new AbortGroups<RunTask>((tasks, reason) => {

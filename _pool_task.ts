@@ -10,6 +10,7 @@
 import { ClosedError, isInstance, PeerExitError } from "./_errors.ts";
 import { findPlaced } from "./_rpc_places.ts";
 import { messageOf, quoted } from "./_text.ts";
+import type { Listed } from "./_pool_turns.ts";
 import type { Deque } from "./_waiting.ts";
 
 /** What tasks that came together have in common; only these share a message. */
@@ -83,7 +84,7 @@ export abstract class Task {
 }
 
 /** Where tasks come from. */
-export interface Source {
+export interface Source extends Listed {
   /** Tasks that wait to be taken. */
   readonly waiting: number;
   /** Makes sure that so many wait, if there are so many now; says how many do. */

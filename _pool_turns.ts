@@ -8,53 +8,63 @@
  * @module
  */
 
-import type { Source } from "./_pool_task.ts";
-
-/** A source in the list. */
-interface Turn {
-  readonly source: Source;
-  previous: Turn | undefined;
-  next: Turn | undefined;
+/** Something that is listed at most once. */
+export interface Listed {
+  /** Its place in the list, which belongs to the list. */
+  turn: Turn | undefined;
 }
 
-/** Sources in the order of their turns. */
-export class Turns implements Iterable<Source> {
-  readonly #turns = new Map<Source, Turn>();
-  #first: Turn | undefined;
-  #last: Turn | undefined;
+/** A place in the list. */
+interface Turn {
+  previous: Listed | undefined;
+  next: Listed | undefined;
+  isListed: boolean;
+}
 
-  /** The source whose turn is next. */
-  get first(): Source | undefined {
-    return this.#first?.source;
+/** What is listed, in the order of the turns. */
+export class Turns<T extends Listed> implements Iterable<T> {
+  #first: T | undefined;
+  #last: T | undefined;
+
+  /** Whose turn is next. */
+  get first(): T | undefined {
+    return this.#first;
   }
 
-  /** Adds a source at the end, unless it is there. */
-  add(source: Source): void {
-    if (this.#turns.has(source)) return;
-    const turn: Turn = { source, previous: this.#last, next: undefined };
-    this.#turns.set(source, turn);
-    if (this.#last === undefined) this.#first = turn;
-    else this.#last.next = turn;
-    this.#last = turn;
+  /** Adds one at the end, unless it is there. */
+  add(item: T): void {
+    const turn = item.turn ??= {
+      previous: undefined,
+      next: undefined,
+      isListed: false,
+    };
+    if (turn.isListed) return;
+    turn.isListed = true;
+    turn.previous = this.#last;
+    turn.next = undefined;
+    if (this.#last === undefined) this.#first = item;
+    else this.#last.turn!.next = item;
+    this.#last = item;
   }
 
-  /** Removes a source, and says whether it was there. */
-  delete(source: Source): boolean {
-    const turn = this.#turns.get(source);
-    if (turn === undefined) return false;
-    this.#turns.delete(source);
+  /** Removes one, and says whether it was there. */
+  delete({ turn }: T): boolean {
+    if (!turn?.isListed) return false;
+    turn.isListed = false;
     const { previous, next } = turn;
-    if (previous === undefined) this.#first = next;
-    else previous.next = next;
-    if (next === undefined) this.#last = previous;
-    else next.previous = previous;
+    if (previous === undefined) this.#first = next as T | undefined;
+    else previous.turn!.next = next;
+    if (next === undefined) this.#last = previous as T | undefined;
+    else next.turn!.previous = previous;
     return true;
   }
 
-  /** The sources in their order. The one that was given last may be removed. */
-  *[Symbol.iterator](): Iterator<Source> {
-    for (let turn = this.#first; turn !== undefined; turn = turn.next) {
-      yield turn.source;
+  /** All in their order. The one that was given last may be removed. */
+  *[Symbol.iterator](): Iterator<T> {
+    let item = this.#first;
+    while (item !== undefined) {
+      yield item;
+      item = item.turn!.next as T | undefined;
     }
   }
 }

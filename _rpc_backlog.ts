@@ -104,11 +104,6 @@ export class Backlog {
     return this.#held.length === 0;
   }
 
-  /** Whether so little is held that this end may send calls of its own. */
-  get isLow(): boolean {
-    return this.#held.length <= MAX_HELD && this.#size <= MAX_HELD_SIZE;
-  }
-
   /**
    * Whether the peer must not be read any further. Two more than what is in flight
    * may come from a peer that keeps to the rule: the message with which it goes
@@ -132,7 +127,7 @@ export class Backlog {
   /** Takes a call of the peer's. */
   takeCall(message: Message): void {
     if (message[0] !== TAG.notice) this.#checkId(message[1] as number);
-    if (this.isEmpty && this.#mayBegin) this.#begin(message);
+    if (this.#held.length === 0 && this.#mayBegin) this.#begin(message);
     else this.#hold(message);
   }
 
@@ -185,13 +180,20 @@ export class Backlog {
     const held = { message, size, pulled: 0 };
     this.#held.push(held);
     if (message[0] !== TAG.notice) this.#byId.set(message[1] as number, held);
-    this.#size += size;
     this.#lastSizes = [size, this.#lastSizes[0]!];
+    this.#addSize(size);
+  }
+
+  /** Notes that a call is held or no longer is: little must be, to send own calls. */
+  #addSize(size: number): void {
+    this.#size += size;
+    this.#outlet.mayAsk = this.#held.length <= MAX_HELD &&
+      this.#size <= MAX_HELD_SIZE;
   }
 
   #beginFirst(): void {
     const { message, size, pulled } = this.#held.shift();
-    this.#size -= size;
+    this.#addSize(-size);
     if (message === undefined) return;
     try {
       const id = message[1] as number;

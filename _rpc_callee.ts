@@ -263,10 +263,7 @@ export class Callee {
     const running = new Running(1);
     this.#notices.add(running);
     try {
-      refuseMany(
-        `notify ${labelOf(name)}`,
-        await invoke(method, args, running),
-      );
+      refuseMany("notify", name, await invoke(method, args, running));
     } catch (error) {
       exposed!.onError(error, name);
     } finally {
@@ -548,18 +545,25 @@ async function leave(
  * Refuses many values: a stream in a batch would have to wait for its reader, and
  * the rest for it, and of a notification nobody reads anything.
  */
-function refuseMany(attempt: string, value: unknown): void {
+function refuseMany(
+  attempt: "notify" | "run",
+  name: string,
+  value: unknown,
+): void {
   const iterator = iteratorOf(value);
   if (iterator === undefined) return;
   leave(() => iterator);
+  const where = attempt === "run" ? " in a pool" : "";
   throw new TypeError(
-    `Cannot ${attempt}: it gives many values; call it with "remote", or have it give an array`,
+    `Cannot ${attempt} ${
+      labelOf(name)
+    }${where}: it gives many values; call it with "remote", or have it give an array`,
   );
 }
 
 /** What a call of a batch gives. */
 function single(name: string, value: unknown): unknown {
-  refuseMany(`run ${labelOf(name)} in a pool`, value);
+  refuseMany("run", name, value);
   return value;
 }
 

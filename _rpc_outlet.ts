@@ -27,8 +27,6 @@ const MAX_STALE = 64;
 export interface OutletEvents {
   /** This end makes its first call. */
   onFirstAsk(): void;
-  /** Whether calls of this end may be sent now. */
-  mayAsk(): boolean;
   /** Whether this end waits for the answer to a call of its own. */
   isAwaited(id: number): boolean;
   /** An answer that waited for room was sent, or could not be sent. */
@@ -56,6 +54,8 @@ class Notice {
 export class Outlet {
   readonly #duplex: Duplex;
   readonly #events: OutletEvents;
+  /** Whether calls of this end may be sent, as few of the peer's are held. */
+  mayAsk = true;
   /** Calls of this end, and what belongs to them, that wait. */
   readonly #asks = new Deque<Message | Notice>();
   #hasAsked = false;
@@ -136,14 +136,14 @@ export class Outlet {
       this.#events.onFirstAsk();
     }
     const isBusy = this.#isAsking || this.#asks.length > 0;
-    if (isBusy || !this.#events.mayAsk()) this.#asks.push(ask);
+    if (isBusy || !this.mayAsk) this.#asks.push(ask);
     else this.#send(ask);
   }
 
   /** Sends calls of this end that wait, as far as they may be sent. */
   pump(): void {
     while (
-      this.#asks.length > 0 && !this.#isAsking && this.#events.mayAsk()
+      this.#asks.length > 0 && !this.#isAsking && this.mayAsk
     ) {
       const ask = this.#asks.shift();
       if (this.#isStale(ask)) this.#stale = Math.max(0, this.#stale - 1);

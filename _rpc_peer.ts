@@ -44,7 +44,6 @@ export class Peer {
     this.#duplex = duplex;
     const outlet = new Outlet(duplex, {
       onFirstAsk: () => this.#backlog.checkRoom(),
-      mayAsk: () => this.#backlog.isLow,
       isAwaited: (id) => this.caller.isAwaited(id),
       onAnswered: () => void this.#backlog.begin(),
       refuse: (message, error) => this.#refuse(message, error),

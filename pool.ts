@@ -264,6 +264,9 @@ export class Pool<Methods extends object = AnyMethods>
     Pick<RunOptions, "timeout" | "waitTimeout" | "retries">
   >;
   #closing: Promise<void> | undefined;
+  /** The method that was run last, and how errors name it. */
+  #lastMethod: string | undefined;
+  #lastAction = "";
 
   /**
    * Makes a pool; no worker is started yet.
@@ -332,8 +335,7 @@ export class Pool<Methods extends object = AnyMethods>
     args: MethodArgs<Methods, Name>,
     options: RunOptions = {},
   ): Promise<MethodResult<Methods, Name>> {
-    checkName("Cannot run a task", "method", method);
-    const action = `Cannot run ${quoted(method)}`;
+    const action = this.#actionOf(method);
     checkOptions(action, options);
     this.#check(action);
     if (!Array.isArray(args)) {
@@ -561,6 +563,16 @@ export class Pool<Methods extends object = AnyMethods>
     const job = this.#job(action, method, options);
     const limits = { job, ordered, readAhead, signal, onProgress };
     return new MapRun(this.#core, items, limits);
+  }
+
+  /** What a run attempts, made once for tasks of one method. */
+  #actionOf(method: string): string {
+    if (method !== this.#lastMethod || method === undefined) {
+      checkName("Cannot run a task", "method", method);
+      this.#lastMethod = method;
+      this.#lastAction = `Cannot run ${quoted(method)}`;
+    }
+    return this.#lastAction;
   }
 
   #job(action: string, method: string, options: TaskOptions): Job {

@@ -30,6 +30,7 @@ function test(name: string, fn: () => Promise<void>): void {
 
 /** A source without tasks that counts how often it is asked for something. */
 class IdleSource implements Source {
+  turn: Source["turn"];
   steps = 0;
 
   get waiting(): number {
@@ -79,7 +80,7 @@ test("PoolCore does not ask sources that have no tasks", async () => {
 test("Turns gives sources in the order of their turns", () => {
   const next = random(seed());
   const sources = numbers(10).map(() => new IdleSource());
-  const turns = new Turns();
+  const turns = new Turns<Source>();
   let expected: Source[] = [];
   for (let step = 0; step < 2000; step++) {
     const source = sources[Math.floor(next() * sources.length)]!;

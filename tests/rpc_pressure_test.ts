@@ -8,7 +8,7 @@
  */
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { type Duplex, duplexPair } from "@duplex/ipc/duplex";
+import { type Duplex, duplexPair, ProtocolError } from "@duplex/ipc/duplex";
 import { expose, notifier, remote } from "@duplex/ipc/rpc";
 import { DESCRIBE, MAX_BATCH, PLACE, TAG } from "../_rpc_messages.ts";
 import { MAX_WAITING_ANSWERS } from "../_rpc_outlet.ts";
@@ -319,16 +319,100 @@ for (const [windowMessages, window, count] of [[1, 1, 300], [4, 400, 1500]]) {
   });
 }
 
+test("remote() sends no call while many of the peer are held", async () => {
+  const windowMessages = 512;
+  const [raw, worker] = duplexPair({ windowMessages });
+  const methods = { echo: (n: number) => n };
+  const served = expose(methods, worker);
+  const api = remote<{ f(): void }>(worker);
+  const calls = [api.f()];
+  // Since its first call this end holds calls in place of reading no further.
+  const [first] = await read(raw, 1);
+  assertEquals(first![0], TAG.call);
+  const sent = await flood(raw, (id) => [TAG.call, id, "echo", [id]], 10_000);
+  calls.push(api.f());
+  let answers = 0;
+  for (;;) {
+    const [tag] = await raw.receive() as unknown[];
+    if (tag === TAG.call) break;
+    answers++;
+  }
+  // Those in its window, those that waited, and those of which too many were held.
+  assert(answers > sent - 1024 - windowMessages, `${answers} came first`);
+  raw.abort(new Error("Enough"));
+  await Promise.allSettled([served, ...calls]);
+});
+
+test("expose() takes what concerns calls that are held", async () => {
+  const [raw, worker] = duplexPair({ windowMessages: WINDOW });
+  const begun: unknown[] = [];
+  const served = expose({
+    note: (value: unknown) => void begun.push(value),
+    *count() {
+      for (let n = 1;; n++) yield n;
+    },
+  }, worker);
+  const own = remote<{ f(): void }>(worker).f();
+  await read(raw, 1);
+  const first = await flood(raw, (id) => [TAG.call, id, "note", [id]], 300);
+  const held: unknown[][] = [
+    [TAG.call, first + 1, "count", []],
+    [TAG.pull, first + 1, 2],
+    [TAG.pull, first + 1, 1],
+    [TAG.call, first + 2, "note", ["canceled"]],
+    [TAG.cancel, first + 2, [false]],
+    [TAG.batch, first + 3, "note", [["recalled"], ["recalled"]]],
+    [TAG.recall, first + 3],
+    [TAG.batch, first + 4, "note", [["canceled"]]],
+    [TAG.cancel, first + 4, [false]],
+    [TAG.notice, "note", ["noticed"]],
+    [TAG.call, first + 5, "note", ["last"]],
+  ];
+  for (const message of held) await raw.send(message);
+  assert(begun.length < first);
+  const answers: unknown[][] = [];
+  // The stream and its three values, two recalls, and the last call.
+  while (answers.length < 7) {
+    const [message] = await read(raw, 1);
+    if (message![1] as number > first) answers.push(message!);
+  }
+  assertEquals(begun, [...numbers(first).map((n) => n + 1), "noticed", "last"]);
+  const of = (id: number) =>
+    answers.filter((answer) => answer[1] === first + id);
+  assertEquals(of(1).flatMap(([tag, , values]) => tag === 7 ? values : []), [
+    1,
+    2,
+    3,
+  ]);
+  assertEquals(of(2), []);
+  assertEquals(of(3), [[TAG.recalled, first + 3, 0]]);
+  assertEquals(of(4), [[TAG.recalled, first + 4, 0]]);
+  raw.abort(new Error("Enough"));
+  await Promise.allSettled([served, own]);
+});
+
+test("expose() refuses more values ahead of a call that is held", async () => {
+  const [raw, worker] = duplexPair({ windowMessages: WINDOW });
+  const served = expose({ f() {} }, worker);
+  const own = remote<{ f(): void }>(worker).f();
+  await read(raw, 1);
+  const first = await flood(raw, (id) => [TAG.call, id, "f", []], 300);
+  await raw.send([TAG.call, first + 1, "f", []]);
+  await raw.send([TAG.pull, first + 1, 65_536]);
+  await raw.send([TAG.pull, first + 1, 1]);
+  await assertRejects(() => served, ProtocolError, "at most 65536");
+  await Promise.allSettled([own, raw.closed]);
+});
+
 test("remote() never deadlocks two ends that make many calls at once", async () => {
-  // Calls that fill several windows, and many more than either end holds.
-  const options = { windowMessages: 1000, deadlockTimeout: 1000 };
-  const [one, other] = duplexPair(options);
+  const [one, other] = duplexPair({ deadlockTimeout: 1000 });
   const methods = { echo: (n: number) => n };
   const served = [expose(methods, one), expose(methods, other)];
   const ends = [one, other].map((end) => remote<typeof methods>(end));
-  const calls = ends.map((api) => numbers(20_000).map((n) => api.echo(n)));
+  // They fill several windows, and are many more than either end holds.
+  const calls = ends.map((api) => numbers(30_000).map((n) => api.echo(n)));
   for (const list of calls) {
-    assertEquals((await Promise.all(list)).length, 20_000);
+    assertEquals((await Promise.all(list)).length, 30_000);
   }
   await Promise.all([one.close(), other.close(), ...served]);
 });
