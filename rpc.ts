@@ -236,7 +236,7 @@ export function withSignal<Args extends unknown[], Result>(
  * @returns A promise that settles as {@linkcode Duplex.closed} does. That it
  *   rejects need not be handled.
  * @throws {TypeError} If the object has no method of its own, or one named "then",
- *   or the duplex exposes methods already.
+ *   or the duplex exposes methods already, or an option is of the wrong kind.
  * @throws {RangeError} If an option is out of range.
  *
  * @example A worker
