@@ -107,6 +107,27 @@ for (const [name, make] of FLOODS) {
   }
 }
 
+for (const isLater of [false, true]) {
+  const kind = isLater ? "asynchronous calls" : "calls";
+  test(`expose() bounds the bytes of answers to ${kind}`, async () => {
+    const [raw, worker] = duplexPair();
+    const size = 0x1_0000;
+    let begun = 0;
+    const now = () => {
+      begun++;
+      return new Uint8Array(size);
+    };
+    const large = isLater ? () => Promise.resolve().then(now) : now;
+    const served = expose({ large }, worker);
+    await flood(raw, (id) => [TAG.call, id, "large", []], 5000);
+    // A window, those that wait, and those that are begun between two looks.
+    const most = 64 + MAX_WAITING_ANSWERS + (isLater ? 2 * 256 : 2);
+    assert(begun <= most, `${begun} answers of ${size} bytes are held`);
+    raw.abort(new Error("Enough"));
+    await served.catch(() => {});
+  });
+}
+
 test("expose() bounds streams whose values are not read", async () => {
   const [raw, worker] = duplexPair({ windowMessages: WINDOW });
   let begun = 0;
@@ -341,6 +362,46 @@ test("remote() sends no call while many of the peer are held", async () => {
   assert(answers > sent - 1024 - windowMessages, `${answers} came first`);
   raw.abort(new Error("Enough"));
   await Promise.allSettled([served, ...calls]);
+});
+
+test("expose() answers calls that are held after a goodbye", async () => {
+  const [raw, worker] = duplexPair({ windowMessages: WINDOW });
+  const notes: number[] = [];
+  const served = expose({
+    echo: (n: number) => n,
+    note: (n: number) => void notes.push(n),
+  }, worker);
+  const sent = await flood(
+    raw,
+    (id) =>
+      id % 2 === 0 ? [TAG.notice, "note", [id]] : [TAG.call, id, "echo", [id]],
+    1000,
+  );
+  const closing = raw.close();
+  const answers = await Array.fromAsync(raw) as unknown[][];
+  const calls = numbers(sent).map((n) => n + 1).filter((n) => n % 2 === 1);
+  assertEquals(answers, calls.map((id) => [TAG.value, id, id]));
+  assertEquals(notes.length, Math.floor(sent / 2));
+  await Promise.all([closing, served]);
+});
+
+test("expose() runs notifications that are held when the peer is gone", async () => {
+  const [raw, worker] = duplexPair({ windowMessages: WINDOW });
+  let notes = 0;
+  const methods = { note: () => void notes++, echo: (n: number) => n };
+  const served = expose(methods, worker);
+  const own = remote<{ f(): void }>(worker).f();
+  await read(raw, 1);
+  const sent = await flood(
+    raw,
+    (id) =>
+      id % 2 === 0 ? [TAG.notice, "note", []] : [TAG.call, id, "echo", [id]],
+    600,
+  );
+  assert(notes < sent / 2 - WINDOW, "none was held");
+  raw.abort(new Error("Enough"));
+  await Promise.allSettled([served, own]);
+  assertEquals(notes, Math.floor(sent / 2));
 });
 
 test("expose() takes what concerns calls that are held", async () => {
