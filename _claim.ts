@@ -47,3 +47,47 @@ export function onServe(duplex: object, leave: () => void): void {
 export function serveCalls(duplex: object): void {
   servers.get(duplex)?.();
 }
+
+/** What a duplex says of the messages that it receives. */
+export interface Receipts {
+  /** Bytes that the peer may have sent and this end has not received. */
+  readonly window: number;
+  /** Messages that the peer may have sent and this end has not received. */
+  readonly windowMessages: number;
+  /** Bytes of the message that was received last. */
+  readonly size: number;
+}
+
+const receipts = new WeakMap<object, Receipts>();
+
+/**
+ * Says how much may be on the way to a duplex, and how large a message was.
+ *
+ * @param duplex The duplex.
+ * @param known What it says, kept up to date.
+ */
+export function onReceipts(duplex: object, known: Receipts): void {
+  receipts.set(duplex, known);
+}
+
+/** What a duplex says of the messages that it receives, if it does. */
+export function receiptsOf(duplex: object): Receipts | undefined {
+  return receipts.get(duplex);
+}
+
+const closings = new WeakMap<object, () => void>();
+
+/**
+ * Has a duplex call a function before it says goodbye, while it can still send.
+ *
+ * @param duplex The duplex.
+ * @param flush Sends what waits.
+ */
+export function onClosing(duplex: object, flush: () => void): void {
+  closings.set(duplex, flush);
+}
+
+/** Has what waits sent, before a duplex says goodbye. */
+export function announceClosing(duplex: object): void {
+  closings.get(duplex)?.();
+}

@@ -7,8 +7,8 @@
  * @module
  */
 
+import { excerpt, messageOf as textOf, quoted } from "./_text.ts";
 import { parseArgs } from "@std/cli/parse-args";
-import { messageOf as textOf, printable, quoted } from "./_text.ts";
 import type { Permissions } from "./permissions.ts";
 
 /** A command of the command line. */
@@ -77,7 +77,7 @@ export function readArguments(
     collect: valued,
     unknown(arg, key) {
       if (key === undefined) return true;
-      throw new UsageError(`there is no option ${JSON.stringify(arg)}`);
+      throw new UsageError(`there is no option ${quoted(arg)}`);
     },
   });
   const values = new Map<string, string>();
@@ -116,7 +116,7 @@ function checkFlags(
     if (name === undefined) continue;
     throw new UsageError(
       `${name} takes no value: current value is ${
-        JSON.stringify(arg.slice(name.length + 1))
+        quoted(arg.slice(name.length + 1))
       }`,
     );
   }
@@ -147,9 +147,7 @@ export function readNumber<T>(
     ? `from ${least} up`
     : `from ${least} to ${most}`;
   throw new UsageError(
-    `--${name} takes a ${kind} ${range}: current value is ${
-      JSON.stringify(text)
-    }`,
+    `--${name} takes a ${kind} ${range}: current value is ${quoted(text)}`,
   );
 }
 
@@ -240,8 +238,8 @@ const COLOR = new RegExp("\u001b\\[[\\d;]*m", "g");
  * neither begin a line nor colour a terminal.
  */
 export function messageOf(thrown: unknown): string {
-  const text = textOf(thrown).replace(COLOR, "").slice(0, MAX_SHOWN_LENGTH);
-  return printable(text.replaceAll("\n", " "));
+  const text = textOf(thrown).replace(COLOR, "").replaceAll("\n", " ");
+  return excerpt(text, MAX_SHOWN_LENGTH);
 }
 
 /** A number with a space between thousands, as in the README. */

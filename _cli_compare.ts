@@ -35,6 +35,7 @@ import {
   type Transport,
 } from "./_cli_compare_measure.ts";
 import { OutputFile, statStreams } from "./_cli_files.ts";
+import { show } from "./_text.ts";
 
 /**
  * As `--size`: what a line of a log or a small object takes. With much less the
@@ -108,9 +109,7 @@ function readCompareOptions(args: readonly string[]): CompareOptions | "help" {
   const [extra] = [...given.operands, ...given.rest];
   if (extra !== undefined) {
     throw new UsageError(
-      `compare takes options alone, and more is given: ${
-        JSON.stringify(extra)
-      }`,
+      `compare takes options alone, and more is given: ${show(extra)}`,
     );
   }
   const range = { least: 1, most: MAX_SIZE, whole: true };

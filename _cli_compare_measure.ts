@@ -12,6 +12,7 @@
 import type { Answer, Order, Told } from "./_cli_compare_worker.ts";
 import { threadPermissions } from "./_permissions_thread.ts";
 import { pathOf } from "./_permissions_path.ts";
+import { show } from "./_text.ts";
 import type { Duplex } from "./duplex.ts";
 import { openPipe } from "./pipe.ts";
 import { openQueue } from "./queue.ts";
@@ -347,7 +348,9 @@ async function out(
   const bytes = await peer.receive();
   const ms = performance.now() - start;
   if (bytes === count * message.length) return count * 1e3 / ms;
-  throw new Error(`The worker took ${bytes} bytes of ${count} messages`);
+  throw new Error(
+    `The worker took ${show(bytes)} bytes of ${count} messages`,
+  );
 }
 
 /**

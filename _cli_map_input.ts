@@ -9,6 +9,7 @@
 
 import { ByteBuffer, readText } from "./_byte_buffer.ts";
 import { messageOf } from "./_cli_arguments.ts";
+import { messageOf as textOf } from "./_text.ts";
 import { Deque } from "./_waiting.ts";
 
 /**
@@ -174,10 +175,10 @@ export function parseLine(
   try {
     return { kind: "item", item: JSON.parse(text) };
   } catch (cause) {
-    const reason = cause instanceof Error ? cause.message : String(cause);
-    const error = new SyntaxError(`Cannot read the line as JSON: ${reason}`, {
-      cause,
-    });
+    const error = new SyntaxError(
+      `Cannot read the line as JSON: ${textOf(cause)}`,
+      { cause },
+    );
     return { kind: "bad", text, error };
   }
 }

@@ -22,6 +22,7 @@ import {
   type WorkerOptions,
 } from "./_cli_worker.ts";
 import { parseAddress } from "./_socket_address.ts";
+import { show } from "./_text.ts";
 import type { Permissions } from "./permissions.ts";
 import type { SocketOptions } from "./socket.ts";
 
@@ -143,9 +144,7 @@ function readOperands(
   const [first, second, extra] = operands;
   if (extra !== undefined) {
     throw new UsageError(
-      `there is one WORKER and one METHOD, and more is given: ${
-        JSON.stringify(extra)
-      }`,
+      `there is one WORKER and one METHOD, and more is given: ${show(extra)}`,
     );
   }
   const isMethod = isServed && first !== undefined && second === undefined &&
@@ -197,7 +196,7 @@ async function readServed(
   if (caCert !== undefined && kind !== "tls") {
     throw new UsageError(
       `--ca-cert is for a tls: address: current value of --over is ${
-        JSON.stringify(address)
+        show(address)
       }`,
     );
   }

@@ -13,6 +13,7 @@ import {
   type StreamStat,
   writeAll,
 } from "./_cli_files.ts";
+import { messageOf as textOf } from "./_text.ts";
 import { ByteBuffer, json } from "./codec.ts";
 
 /** Bytes of results that wait for whoever reads them, before the next is taken. */
@@ -122,8 +123,7 @@ function escapeJson(char: string): string {
 
 /** What is told of a result that JSON cannot carry. */
 function resultError(error: unknown): TypeError {
-  const text = error instanceof Error ? error.message : String(error);
-  const reason = text.replace(/^Cannot encode a message: /, "");
+  const reason = textOf(error).replace(/^Cannot encode a message: /, "");
   return new TypeError(`Cannot write the result as JSON: ${reason}`, {
     cause: error,
   });
@@ -156,10 +156,20 @@ export function failureLine({ line, error, runs }: Failure): string {
 }
 
 function partsOf(error: unknown): { name: string; message: string } {
-  if (error instanceof Error) {
-    return { name: String(error.name), message: String(error.message) };
+  return { name: nameOf(error), message: textOf(error) };
+}
+
+/** The name of an error, the type of any other value. */
+function nameOf(error: unknown): string {
+  try {
+    if (error instanceof Error) {
+      const { name } = error as { name: unknown };
+      return typeof name === "string" ? name : "Error";
+    }
+  } catch {
+    // A proxy or a getter threw.
   }
-  return { name: typeof error, message: String(error) };
+  return typeof error;
 }
 
 /** The file that failures are written to. */

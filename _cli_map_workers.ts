@@ -12,6 +12,7 @@ import type { MapOptions } from "./_cli_map_options.ts";
 import { openWorker } from "./_cli_worker.ts";
 import { DESCRIBE } from "./_rpc_messages.ts";
 import { DEFAULT_READ_AHEAD, Peer } from "./_rpc_peer.ts";
+import { quoted } from "./_text.ts";
 import { settlesWithin } from "./_waiting.ts";
 import type { Duplex } from "./duplex.ts";
 import { openSocket } from "./socket.ts";
@@ -138,7 +139,9 @@ async function methodsOf(duplex: Duplex): Promise<string[]> {
       readAhead: DEFAULT_READ_AHEAD,
     });
     const { methods } = found as { methods?: unknown };
-    return Array.isArray(methods) ? methods.map(String) : [];
+    return Array.isArray(methods)
+      ? methods.filter((name) => typeof name === "string")
+      : [];
   } catch (cause) {
     throw new Error(
       `the worker does not say what it exposes, as one does that calls "expose" of @duplex/ipc/rpc: ${
@@ -162,10 +165,10 @@ export function chooseMethod(
   }
   if (wanted === undefined && methods.length === 1) return only;
   if (wanted !== undefined && methods.includes(wanted)) return wanted;
-  const names = methods.map((name) => JSON.stringify(name)).join(", ");
+  const names = methods.map((name) => quoted(name)).join(", ");
   throw new UsageError(
     wanted === undefined
       ? `there is no METHOD, and the worker exposes ${names}: give one of them`
-      : `the worker exposes no method ${JSON.stringify(wanted)}, but ${names}`,
+      : `the worker exposes no method ${quoted(wanted)}, but ${names}`,
   );
 }

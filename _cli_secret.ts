@@ -9,6 +9,7 @@
  */
 
 import { type Arguments, messageOf, UsageError } from "./_cli_arguments.ts";
+import { quoted } from "./_text.ts";
 
 /** The variable that a secret may be in. */
 export const SECRET_VARIABLE = "DUPLEX_SECRET";
@@ -31,7 +32,7 @@ export async function readSecret(
   if (file !== undefined) {
     const bytes = withoutNewline(await readFile("secret-file", file));
     if (bytes.length > 0) return bytes;
-    throw new UsageError(`--secret-file ${JSON.stringify(file)} is empty`);
+    throw new UsageError(`--secret-file ${quoted(file)} is empty`);
   }
   if (variable === undefined) return undefined;
   if (variable !== "") return new TextEncoder().encode(variable);
@@ -75,7 +76,7 @@ export async function readFile(
     return await Deno.readFile(path);
   } catch (error) {
     throw new UsageError(
-      `--${option} ${JSON.stringify(path)} cannot be read: ${messageOf(error)}`,
+      `--${option} ${quoted(path)} cannot be read: ${messageOf(error)}`,
       { cause: error },
     );
   }

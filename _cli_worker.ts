@@ -15,6 +15,7 @@ import {
   UsageError,
 } from "./_cli_arguments.ts";
 import { grantThread, threadPermissions } from "./_permissions_thread.ts";
+import { show } from "./_text.ts";
 import type { Duplex } from "./duplex.ts";
 import { grant, type Permissions } from "./permissions.ts";
 import { openPipe } from "./pipe.ts";
@@ -69,7 +70,7 @@ export function readWorker(
   const over = given.values.get("over") ?? "pipe";
   if (over !== "pipe" && over !== "queue" && over !== "shm") {
     throw new UsageError(
-      `--over takes ${choices}: current value is ${JSON.stringify(over)}`,
+      `--over takes ${choices}: current value is ${show(over)}`,
     );
   }
   if (over !== "pipe" && given.rest.length > 0) {

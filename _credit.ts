@@ -7,6 +7,7 @@
  * @module
  */
 
+import type { Receipts } from "./_claim.ts";
 import { ProtocolError } from "./_errors.ts";
 import { Deque } from "./_waiting.ts";
 
@@ -85,7 +86,7 @@ export class Outbox {
 }
 
 /** Messages that have arrived, and the credit that is due for those taken. */
-export class Inbox {
+export class Inbox implements Receipts {
   readonly #window: number;
   readonly #windowMessages: number;
   readonly #parcels = new Deque<Parcel>();
@@ -97,6 +98,8 @@ export class Inbox {
   /** How many of them were taken, and how many the far side was told of. */
   taken = 0;
   credited = 0;
+  /** Bytes of the message that was taken last. */
+  size = 0;
 
   /**
    * @param window Bytes that the far side may have on their way here.
@@ -105,6 +108,16 @@ export class Inbox {
   constructor(window: number, windowMessages: number) {
     this.#window = window;
     this.#windowMessages = windowMessages;
+  }
+
+  /** Bytes that the peer may have sent and this end has not taken. */
+  get window(): number {
+    return this.#window;
+  }
+
+  /** Messages that the peer may have sent and this end has not taken. */
+  get windowMessages(): number {
+    return this.#windowMessages;
   }
 
   /** How many wait to be taken. */
@@ -149,6 +162,7 @@ export class Inbox {
   /** Counts a message as taken. */
   onTaken(size: number): void {
     this.taken++;
+    this.size = size;
     this.#bytesToCredit += size;
   }
 

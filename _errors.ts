@@ -215,3 +215,23 @@ export class DeadlockError extends Error {
     this.name = "DeadlockError";
   }
 }
+
+/**
+ * Whether a value that was thrown is of a class. As `instanceof`, but never throws:
+ * a reason that a program or a peer gives may be a proxy.
+ */
+export function isInstance<T>(
+  value: unknown,
+  Class: abstract new (...args: never[]) => T,
+): value is T {
+  try {
+    return value instanceof Class;
+  } catch {
+    return false;
+  }
+}
+
+/** Whether an error says that a duplex ended in good order. */
+export function isGoodbye(error: unknown): error is ClosedError {
+  return isInstance(error, ClosedError) && !isInstance(error, PeerExitError);
+}

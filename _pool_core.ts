@@ -9,6 +9,7 @@
  */
 
 import { ClosedError } from "./_errors.ts";
+import type { MapHost, MapRun } from "./_pool_map.ts";
 import { Histogram, type Latency } from "./_pool_stats.ts";
 import {
   dropSettled,
@@ -17,8 +18,10 @@ import {
   type Source,
   type Task,
 } from "./_pool_task.ts";
-import { PoolWorker, type WorkerEvents } from "./_pool_worker.ts";
-import { Deque, settlesWithin } from "./_waiting.ts";
+import { Turns } from "./_pool_turns.ts";
+import { abort, PoolWorker, type WorkerEvents } from "./_pool_worker.ts";
+import { messageOf, show } from "./_text.ts";
+import { AbortGroups, Deque, settlesWithin } from "./_waiting.ts";
 import type { Duplex } from "./duplex.ts";
 
 /** Milliseconds that the tasks of a message should take together: many times what a message costs. */
@@ -30,6 +33,9 @@ const BATCH_GROWTH = 4;
 
 /** By how much a batch takes less than one of its tasks may: its time is that of all. */
 const TIMEOUT_SHARE = 10;
+
+/** Methods whose tasks were timed, at most: the names may be any. */
+const MAX_PACES = 1000;
 
 /** How much of what a batch took goes into what the next is expected to take. */
 const NEWS = 0.5;
@@ -93,14 +99,20 @@ interface Pace {
 }
 
 /** The workers of a pool, and who does what. */
-export class PoolCore implements WorkerEvents {
+export class PoolCore implements WorkerEvents, MapHost {
   readonly #options: CoreOptions;
   readonly #workers = new Set<PoolWorker>();
-  /** Sources in the order of their turns. */
   readonly #sources = new Set<Source>();
+  /** Those that may have tasks, in the order of their turns. */
+  readonly #turns = new Turns<Source>();
+  /** Those that had outcomes since the last report. */
+  readonly #touched = new Set<Source>();
   /** Tasks to be run again, each alone; they go first. */
   readonly #again = new Deque<Task>();
   readonly #paces = new Map<string, Pace>();
+  readonly #aborts = new AbortGroups<MapRun>((maps, reason) => {
+    for (const map of [...maps]) map.abort(reason);
+  });
   readonly #latency = new Histogram();
   /** Workers that are being started. */
   readonly #starts = new Set<Promise<void>>();
@@ -113,6 +125,8 @@ export class PoolCore implements WorkerEvents {
   #failed = 0;
   #retried = 0;
   #delay: ReturnType<typeof setTimeout> | undefined;
+  /** Why maps end with what they have read, once it is so. */
+  #finish: { readonly error: unknown } | undefined;
   /** Why no worker can be had any more, once it is so. */
   #failure: { readonly error: unknown } | undefined;
   #isPumping = false;
@@ -137,7 +151,7 @@ export class PoolCore implements WorkerEvents {
   get stats(): PoolStats {
     const again = this.#again.toArray().filter(({ isSettled }) => !isSettled);
     let [waiting, inFlight] = [again.length, 0];
-    for (const source of this.#sources) waiting += source.waiting;
+    for (const source of this.#turns) waiting += source.waiting;
     for (const worker of this.#workers) inFlight += worker.inFlight;
     return {
       workers: this.#workers.size,
@@ -152,12 +166,9 @@ export class PoolCore implements WorkerEvents {
     };
   }
 
-  /** Items that a map may be ahead of its reader: more of those that are quick. */
-  get readAhead(): number {
-    let batch = 1;
-    for (const pace of this.#paces.values()) {
-      batch = Math.max(batch, pace.batch);
-    }
+  /** Items that a map may be ahead of its reader: more if they are quick. */
+  readAhead({ method }: Job): number {
+    const batch = this.#paces.get(method)?.batch ?? 1;
     const each = Math.max(READ_AHEAD, BATCHES_AHEAD * batch);
     return each * this.#options.size;
   }
@@ -165,11 +176,30 @@ export class PoolCore implements WorkerEvents {
   begin(source: Source): void {
     this.#sources.add(source);
     if (this.#failure !== undefined) source.fail(this.#failure.error);
-    else this.wake();
+    else if (this.#finish === undefined) this.wake(source);
+    else source.finish?.(this.#finish.error);
+  }
+
+  /** Has every source, also one that begins later, give no more than it has read. */
+  finish(error: unknown): void {
+    this.#finish = { error };
+    for (const source of [...this.#sources]) source.finish?.(error);
+  }
+
+  /** Aborts a map with a signal. */
+  watch(map: MapRun, signal: AbortSignal): void {
+    this.#aborts.add(map, signal);
+  }
+
+  /** Does so no longer. */
+  unwatch(map: MapRun, signal: AbortSignal): void {
+    this.#aborts.delete(map, signal);
   }
 
   end(source: Source, job: Job, reason: unknown): void {
     this.#sources.delete(source);
+    this.#turns.delete(source);
+    this.#touched.delete(source);
     // Of a map that came to its end nothing is at work any more.
     this.#cancel(job, reason);
     this.#checkIdle();
@@ -182,18 +212,30 @@ export class PoolCore implements WorkerEvents {
     this.#checkIdle();
   }
 
-  /** There may be something to do. */
-  wake(): void {
+  /** A source has had an outcome. */
+  touch(source: Source): void {
+    this.#touched.add(source);
+  }
+
+  /** There may be something to do, for a source that may have tasks now. */
+  wake(source?: Source): void {
+    if (source !== undefined) this.#turns.add(source);
     // What is taken may wake: an iterator of the program's own, or an outcome.
     this.#isWoken = true;
     if (this.#isPumping) return;
     this.#isPumping = true;
-    while (this.#isWoken) {
-      this.#isWoken = false;
-      this.#giveTasks();
-      this.#startWorkers();
+    try {
+      while (this.#isWoken) {
+        this.#isWoken = false;
+        this.#giveTasks();
+        this.#startWorkers();
+      }
+    } catch (error) {
+      // Without an end here every task would wait for ever.
+      this.fail(error);
+    } finally {
+      this.#isPumping = false;
     }
-    this.#isPumping = false;
     this.#checkIdle();
   }
 
@@ -213,7 +255,7 @@ export class PoolCore implements WorkerEvents {
     };
     clearTimeout(this.#delay);
     const results = await Promise.allSettled([
-      ...[...this.#workers].map(({ duplex }) => duplex.close()),
+      ...[...this.#workers].map(async ({ duplex }) => await duplex.close()),
       ...this.#leaving.values(),
       this.#started(),
     ]);
@@ -228,17 +270,17 @@ export class PoolCore implements WorkerEvents {
     }
   }
 
-  /** Fails everything, and ends all workers. */
+  /** Fails everything, and ends all workers. Never rejects. */
   async fail(error: unknown): Promise<void> {
     this.#failure ??= { error };
     clearTimeout(this.#delay);
     while (this.#again.length > 0) this.reject(this.#again.shift(), error);
     for (const source of [...this.#sources]) source.fail(error);
-    for (const duplex of this.#leaving.keys()) duplex.abort(error);
+    for (const duplex of this.#leaving.keys()) abort(duplex, error);
     const workers = [...this.#workers];
     for (const worker of workers) worker.kill(error);
     await Promise.allSettled([
-      ...workers.map(({ duplex }) => duplex.closed),
+      ...workers.map(async ({ duplex }) => await duplex.closed),
       ...this.#leaving.values(),
       this.#started(),
     ]);
@@ -277,8 +319,9 @@ export class PoolCore implements WorkerEvents {
   onLost(tasks: Task[], error: unknown): void {
     for (const task of tasks) {
       if (task.isSettled) continue;
-      if (this.#failure === undefined && task.mayRetry) this.#again.push(task);
-      else this.reject(task, this.#failure?.error ?? endedError(task, error));
+      if (this.#failure !== undefined) this.reject(task, this.#failure.error);
+      else if (task.mayRetry) this.#again.push(task);
+      else this.reject(task, endedError(task, error));
     }
     this.onReport();
   }
@@ -287,7 +330,7 @@ export class PoolCore implements WorkerEvents {
     if (count > 0) {
       const pace = this.#paces.get(method);
       const each = ms / count;
-      if (pace === undefined) this.#paces.set(method, { ms: each, batch: 1 });
+      if (pace === undefined) this.#setPace(method, { ms: each, batch: 1 });
       else pace.ms += (each - pace.ms) * NEWS;
     }
     if (worker.given >= this.#options.maxTasks) this.#retire(worker);
@@ -295,7 +338,15 @@ export class PoolCore implements WorkerEvents {
   }
 
   onReport(): void {
-    for (const source of [...this.#sources]) source.onReport?.();
+    if (this.#touched.size > 0) {
+      const touched = [...this.#touched];
+      this.#touched.clear();
+      for (const source of touched) {
+        source.onReport?.();
+        // Its outcomes may have made room for more tasks.
+        if (this.#sources.has(source)) this.#turns.add(source);
+      }
+    }
     this.wake();
   }
 
@@ -334,14 +385,22 @@ export class PoolCore implements WorkerEvents {
     dropSettled(this.#again);
     if (this.#again.length > 0) return [this.#again.shift()];
     const left = this.#options.maxTasks - worker.given;
-    for (const source of [...this.#sources]) {
+    for (;;) {
+      const source = this.#turns.first;
+      if (source === undefined) return [];
+      // It comes back when it wakes the pool, also while it is asked.
+      this.#turns.delete(source);
       const tasks = source.take((job) => Math.min(left, this.#batchOf(job)));
       if (tasks.length === 0) continue;
       // Its next turn comes after those of all others.
-      if (this.#sources.delete(source)) this.#sources.add(source);
+      if (this.#sources.has(source)) this.#turns.add(source);
       return tasks;
     }
-    return [];
+  }
+
+  #setPace(method: string, pace: Pace): void {
+    if (this.#paces.size >= MAX_PACES) this.#paces.clear();
+    this.#paces.set(method, pace);
   }
 
   /** How many tasks of a job go into the next message. */
@@ -377,9 +436,11 @@ export class PoolCore implements WorkerEvents {
   #countWaiting(most: number): number {
     dropSettled(this.#again);
     let count = this.#again.length;
-    for (const source of [...this.#sources]) {
+    for (const source of this.#turns) {
       if (count >= most) break;
-      count += source.prepare(most - count);
+      const waiting = source.prepare(most - count);
+      count += waiting;
+      if (waiting === 0 && !this.#isWoken) this.#turns.delete(source);
     }
     return Math.min(count, most);
   }
@@ -402,7 +463,7 @@ export class PoolCore implements WorkerEvents {
         this.check();
         this.#workers.add(new PoolWorker(duplex, this));
       } catch (error) {
-        duplex.abort(error);
+        abort(duplex, error);
         await duplex.closed.catch(() => {});
         throw error;
       }
@@ -436,11 +497,19 @@ export class PoolCore implements WorkerEvents {
     if (!this.#workers.delete(worker)) return;
     this.#ended++;
     const { duplex } = worker;
-    // What goes wrong with its goodbye goes wrong with none of its tasks.
-    const left = duplex.close().catch(() => {}).then(() => {
-      this.#leaving.delete(duplex);
-    });
-    this.#leaving.set(duplex, left);
+    this.#leaving.set(duplex, this.#leave(duplex));
+  }
+
+  /** Closes the duplex of a worker. Never rejects. */
+  async #leave(duplex: Duplex): Promise<void> {
+    try {
+      await duplex.close();
+    } catch {
+      // All tasks of the worker have their outcome, or are run again.
+    }
+    // Not before it was added.
+    await undefined;
+    this.#leaving.delete(duplex);
   }
 
   /** Replaces a worker whose memory has grown too large. */
@@ -454,7 +523,7 @@ export class PoolCore implements WorkerEvents {
   get #isIdle(): boolean {
     dropSettled(this.#again);
     if (this.#again.length > 0) return false;
-    for (const source of this.#sources) if (source.waiting > 0) return false;
+    for (const source of this.#turns) if (source.waiting > 0) return false;
     for (const worker of this.#workers) if (!worker.isIdle) return false;
     return true;
   }
@@ -473,14 +542,17 @@ function checkDuplex(duplex: Duplex): void {
     names.every((name) => typeof duplex[name as "send"] === "function");
   if (isDuplex) return;
   throw new TypeError(
-    `Cannot start a worker as "open" must give a duplex: current value is ${duplex}`,
+    `Cannot start a worker as "open" must give a duplex: current value is ${
+      show(duplex)
+    }`,
   );
 }
 
 function startError(attempts: number, cause: unknown): Error {
-  const text = cause instanceof Error ? cause.message : String(cause);
   return new Error(
-    `Cannot start a worker: the last ${attempts} attempts failed: ${text}`,
+    `Cannot start a worker: the last ${attempts} attempts failed: ${
+      messageOf(cause)
+    }`,
     { cause },
   );
 }

@@ -48,10 +48,16 @@ export interface MapHost {
   begin(source: Source): void;
   /** Takes no more tasks from it, and takes back those that are at work. */
   end(source: Source, job: Job, reason: unknown): void;
-  /** There may be something to take now. */
-  wake(): void;
+  /** There may be something to take from a source now. */
+  wake(source: Source): void;
+  /** A source has had an outcome. */
+  touch(source: Source): void;
   /** How many items may be between reading and taking, if the map does not say. */
-  readonly readAhead: number;
+  readAhead(job: Job): number;
+  /** Aborts a map with a signal. */
+  watch(map: MapRun, signal: AbortSignal): void;
+  /** Does so no longer. */
+  unwatch(map: MapRun, signal: AbortSignal): void;
 }
 
 /** What a map was told. */
@@ -96,6 +102,7 @@ class MapTask extends Task {
 
 /** One map. */
 export class MapRun implements Source, AsyncIterableIterator<Outcome> {
+  turn: Source["turn"];
   readonly #host: MapHost;
   readonly #limits: MapLimits;
   readonly #items: Items<unknown>;
@@ -110,6 +117,8 @@ export class MapRun implements Source, AsyncIterableIterator<Outcome> {
   #done = 0;
   #failed = 0;
   #taken = 0;
+  /** Whether outcomes have come since the last report. */
+  #isTouched = false;
   /** Outcomes that `onProgress` was told of. */
   #reported = 0;
   /** Outcomes in order that wait for one before, and those that can be taken. */
@@ -187,7 +196,7 @@ export class MapRun implements Source, AsyncIterableIterator<Outcome> {
   }
 
   fail(error: unknown): void {
-    this.#abort(error);
+    this.abort(error);
   }
 
   /** Reads no more items; those that were read get their outcome. */
@@ -204,6 +213,10 @@ export class MapRun implements Source, AsyncIterableIterator<Outcome> {
     this.#done++;
     if (outcome.status === "rejected") this.#failed++;
     if (this.#isOver) return;
+    if (!this.#isTouched) {
+      this.#isTouched = true;
+      this.#host.touch(this);
+    }
     if (!this.#limits.ordered) this.#give(outcome);
     else if (outcome.index !== this.#nextIndex) {
       this.#early.set(outcome.index, outcome);
@@ -219,6 +232,7 @@ export class MapRun implements Source, AsyncIterableIterator<Outcome> {
 
   /** Several outcomes have come. */
   onReport(): void {
+    this.#isTouched = false;
     if (this.#isOver) return;
     const { onProgress } = this.#limits;
     if (onProgress !== undefined && this.#reported !== this.#done) {
@@ -230,7 +244,7 @@ export class MapRun implements Source, AsyncIterableIterator<Outcome> {
           total: this.#total,
         });
       } catch (error) {
-        return this.#abort(error);
+        return this.abort(error);
       }
     }
     // Outcomes that were awaited already have made room.
@@ -241,15 +255,15 @@ export class MapRun implements Source, AsyncIterableIterator<Outcome> {
   #begin(): void {
     this.#isBegun = true;
     const { signal } = this.#limits;
-    if (signal?.aborted) return this.#abort(signal.reason);
-    signal?.addEventListener("abort", this.#onAbort, { once: true });
+    if (signal?.aborted) return this.abort(signal.reason);
+    if (signal !== undefined) this.#host.watch(this, signal);
     try {
       const items = this.#items as AsyncIterable<unknown> & Iterable<unknown>;
       if (typeof items[Symbol.asyncIterator] === "function") {
         this.#async = items[Symbol.asyncIterator]();
       } else this.#sync = items[Symbol.iterator]();
     } catch (error) {
-      return this.#abort(error);
+      return this.abort(error);
     }
     this.#host.begin(this);
     this.#onRoom();
@@ -262,15 +276,13 @@ export class MapRun implements Source, AsyncIterableIterator<Outcome> {
 
   /** An item more may be read. */
   #onRoom(): void {
-    if (this.#async === undefined) this.#host.wake();
+    if (this.#async === undefined) this.#host.wake(this);
     else if (!this.#isReading) this.#readOn(this.#async);
   }
 
-  readonly #onAbort = () => this.#abort(this.#limits.signal!.reason);
-
   /** Items that may be read beyond those whose outcomes were taken. */
   get #room(): number {
-    const { readAhead = this.#host.readAhead } = this.#limits;
+    const { job, readAhead = this.#host.readAhead(job) } = this.#limits;
     return readAhead - (this.#count - this.#taken);
   }
 
@@ -305,7 +317,7 @@ export class MapRun implements Source, AsyncIterableIterator<Outcome> {
         } else {
           this.#count++;
           this.#read.push(value);
-          this.#host.wake();
+          this.#host.wake(this);
         }
       }
     } catch (error) {
@@ -329,7 +341,7 @@ export class MapRun implements Source, AsyncIterableIterator<Outcome> {
   }
 
   /** Ends at once: what has come is dropped. */
-  #abort(error: unknown): void {
+  abort(error: unknown): void {
     if (this.#isOver) return;
     this.#error = { error };
     this.#stop(error);
@@ -347,8 +359,9 @@ export class MapRun implements Source, AsyncIterableIterator<Outcome> {
 
   #over(reason: unknown): void {
     this.#isOver = true;
-    this.#limits.signal?.removeEventListener("abort", this.#onAbort);
-    this.#host.end(this, this.#limits.job, reason);
+    const { job, signal } = this.#limits;
+    if (signal !== undefined) this.#host.unwatch(this, signal);
+    this.#host.end(this, job, reason);
     while (this.#takers.length > 0) {
       const { resolve, reject } = this.#takers.shift();
       this.#tellEnd().then(resolve, reject);

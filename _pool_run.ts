@@ -8,7 +8,11 @@
 
 import type { PoolCore } from "./_pool_core.ts";
 import { dropSettled, type Job, type Source, Task } from "./_pool_task.ts";
+import { quoted } from "./_text.ts";
 import { AbortGroups, Deque, MAX_TIMER } from "./_waiting.ts";
+
+/** Tasks in a queue above which those that have their outcome are dropped. */
+const MIN_SWEEP = 64;
 
 class RunTask extends Task {
   readonly #queue: RunQueue;
@@ -39,30 +43,31 @@ class RunTask extends Task {
     if (!this.isLate || this.runs > 0) return undefined;
     return new DOMException(
       `Cannot run ${
-        JSON.stringify(this.job.method)
+        quoted(this.job.method)
       }: no worker was free within ${this.#waitTimeout} ms`,
       "TimeoutError",
     );
   }
 
   protected override onFulfilled(value: unknown): void {
-    this.#onSettled();
     this.#settle.resolve(value);
+    this.#onSettled();
   }
 
   protected override onRejected(error: unknown): void {
-    this.#onSettled();
     this.#settle.reject(error);
+    this.#onSettled();
   }
 
   #onSettled(): void {
     this.release?.();
-    if (this.isWaiting) this.#queue.leave(this);
+    if (this.isWaiting) this.#queue.drop(this);
   }
 }
 
 /** Tasks that were asked for one by one. */
 export class RunQueue implements Source {
+  turn: Source["turn"];
   readonly #core: PoolCore;
   readonly #tasks = new Deque<RunTask>();
   readonly #aborts = new AbortGroups<RunTask>((tasks, reason) => {
@@ -98,7 +103,7 @@ export class RunQueue implements Source {
     this.#watch(task, signal, waitTimeout);
     this.#tasks.push(task);
     this.#waiting++;
-    if (this.#isListed) this.#core.wake();
+    if (this.#isListed) this.#core.wake(this);
     else {
       this.#isListed = true;
       this.#core.begin(this);
@@ -110,6 +115,16 @@ export class RunQueue implements Source {
   leave(task: RunTask): void {
     task.isWaiting = false;
     this.#waiting--;
+  }
+
+  /** A task that waited has its outcome: it is dropped, together with others. */
+  drop(task: RunTask): void {
+    this.leave(task);
+    const { length } = this.#tasks;
+    if (length < MIN_SWEEP || this.#waiting * 2 > length) return;
+    const rest = this.#tasks.toArray().filter((task) => !task.isSettled);
+    this.#tasks.clear();
+    for (const task of rest) this.#tasks.push(task);
   }
 
   get waiting(): number {

@@ -7,8 +7,10 @@
  * @module
  */
 
-import { ClosedError, PeerExitError } from "./_errors.ts";
+import { ClosedError, isInstance, PeerExitError } from "./_errors.ts";
 import { findPlaced } from "./_rpc_places.ts";
+import { messageOf, quoted } from "./_text.ts";
+import type { Listed } from "./_pool_turns.ts";
 import type { Deque } from "./_waiting.ts";
 
 /** What tasks that came together have in common; only these share a message. */
@@ -82,7 +84,7 @@ export abstract class Task {
 }
 
 /** Where tasks come from. */
-export interface Source {
+export interface Source extends Listed {
   /** Tasks that wait to be taken. */
   readonly waiting: number;
   /** Makes sure that so many wait, if there are so many now; says how many do. */
@@ -91,6 +93,8 @@ export interface Source {
   take(most: (job: Job) => number): Task[];
   /** Several outcomes have come. */
   onReport?(): void;
+  /** No more tasks are read; what was read gets its outcome. */
+  finish?(error: unknown): void;
   /** No more workers can be had. */
   fail(error: unknown): void;
 }
@@ -115,9 +119,10 @@ export function endedError({ job, runs }: Task, cause: unknown): Error {
   const what = runs === 1
     ? "the task was begun and its worker ended"
     : `the task was begun ${runs} times and its worker ended each time`;
-  const text = cause instanceof Error ? cause.message : String(cause);
-  const message = `Cannot run ${JSON.stringify(job.method)}: ${what}: ${text}`;
-  if (!(cause instanceof PeerExitError)) {
+  const message = `Cannot run ${quoted(job.method)}: ${what}: ${
+    messageOf(cause)
+  }`;
+  if (!isInstance(cause, PeerExitError)) {
     return new ClosedError(message, { cause });
   }
   const { code, signal, stderr } = cause;
@@ -128,7 +133,7 @@ export function endedError({ job, runs }: Task, cause: unknown): Error {
 export function timeoutError({ method, timeout }: Job): DOMException {
   return new DOMException(
     `Cannot run ${
-      JSON.stringify(method)
+      quoted(method)
     }: it took longer than ${timeout} ms and was ended with its worker`,
     "TimeoutError",
   );

@@ -15,6 +15,7 @@ import { DEFAULT_READ_AHEAD, Peer } from "./_rpc_peer.ts";
 import { findPlaced } from "./_rpc_places.ts";
 import { MAX_TIMER } from "./_waiting.ts";
 import { type Task, timeoutError } from "./_pool_task.ts";
+import { messageOf, quoted } from "./_text.ts";
 import type { Duplex } from "./duplex.ts";
 
 /**
@@ -89,7 +90,7 @@ export class PoolWorker implements Pending {
   }
 
   get label(): string {
-    return JSON.stringify(this.#tasks[0]?.job.method ?? "nothing");
+    return quoted(this.#tasks[0]?.job.method ?? "nothing");
   }
 
   /** Tasks in hand. */
@@ -145,7 +146,7 @@ export class PoolWorker implements Pending {
 
   /** Ends the worker now. */
   kill(reason: unknown): void {
-    this.duplex.abort(reason);
+    abort(this.duplex, reason);
   }
 
   /**
@@ -181,6 +182,7 @@ export class PoolWorker implements Pending {
   }
 
   onError(thrown: unknown): void {
+    if (this.inFlight === 0) throw this.#outOfPlace();
     this.#events.onRejected(this.#tasks[this.#next++]!, thrown);
     this.#onReport();
   }
@@ -215,20 +217,34 @@ export class PoolWorker implements Pending {
     if (rest.length > 0) this.#events.onLost(rest, error);
   }
 
-  /** Runs a task that calls back. */
+  /** Runs a task that calls back. Never rejects. */
   async #call(method: string, args: unknown[]): Promise<void> {
     const isSent = !isAborted(args);
+    let value: unknown;
+    let failure: { readonly error: unknown } | undefined;
     try {
-      const value = await this.#peer.caller.call(method, args, LIMITS);
-      this.onItems([await this.#single(value)]);
+      value = await this.#peer.caller.call(method, args, LIMITS);
+      value = await this.#single(value);
     } catch (error) {
-      // A signal among the arguments took it back, and it may still be at work.
-      if (isSent && isAborted(args)) await this.#giveUp(error);
-      // When the worker ends, what is pending fails; the end is told after that.
-      await Promise.resolve();
-      if (this.#isEnded) this.fail(error);
-      else this.onError(error);
+      failure = { error };
     }
+    try {
+      if (failure === undefined) this.onItems([value]);
+      else await this.#onCallError(failure.error, isSent && isAborted(args));
+    } catch (error) {
+      // The worker must not be left with a task that has no outcome.
+      this.kill(error);
+      this.fail(error);
+    }
+  }
+
+  async #onCallError(error: unknown, isTakenBack: boolean): Promise<void> {
+    // A signal among the arguments took it back, and it may still be at work.
+    if (isTakenBack && this.inFlight > 0) await this.#giveUp(error);
+    // When the worker ends, what is pending fails; the end is told after that.
+    await Promise.resolve();
+    if (this.#isEnded) this.fail(error);
+    else this.onError(error);
   }
 
   /** The task at work, the last one, has failed, and ends its worker. */
@@ -326,6 +342,16 @@ export class PoolWorker implements Pending {
     return new ProtocolError(
       `Cannot take an answer to the batch of ${this.label}: it is out of place`,
     );
+  }
+}
+
+/** Aborts a duplex, whatever the reason is. */
+export function abort(duplex: Duplex, reason: unknown): void {
+  try {
+    duplex.abort(reason);
+  } catch {
+    // The reason is a proxy that throws, for example.
+    duplex.abort(new Error(messageOf(reason)));
   }
 }
 

@@ -25,6 +25,15 @@ export interface AnswerOptions
  * answers that were there when the queue failed may go beyond it.
  */
 export class MergedInbox extends Inbox {
+  // The window of a worker's link and that of the session.
+  override get window(): number {
+    return super.window * 2;
+  }
+
+  override get windowMessages(): number {
+    return super.windowMessages * 2;
+  }
+
   override admit(_number: number, size: number): void {
     this.received++;
     this.bytesReceived += size;

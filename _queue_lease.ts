@@ -275,6 +275,15 @@ export class LeasedInbox extends Inbox {
     this.#counts = counts;
   }
 
+  // A store may hold any number of messages for a worker.
+  override get window(): number {
+    return Infinity;
+  }
+
+  override get windowMessages(): number {
+    return Infinity;
+  }
+
   override onAsk(): void {
     this.#handled = this.taken;
     if (this.#asked === this.taken) return;

@@ -7,7 +7,7 @@
  * @module
  */
 
-import { ClosedError, ProtocolError } from "./_errors.ts";
+import { ClosedError, isInstance } from "./_errors.ts";
 import { labelOf, type Post, unsendable } from "./_rpc_caller.ts";
 import { failureOf, lesserFailure, thrownFrom } from "./_rpc_errors.ts";
 import { Batch, isThenable, Lane } from "./_rpc_lane.ts";
@@ -22,6 +22,12 @@ import {
 import { type Callback, fillPlaces } from "./_rpc_places.ts";
 import { Producer } from "./_rpc_stream.ts";
 
+/** Tells the memory of this thread's heap. */
+type HeapStatistics = typeof import("node:v8").getHeapStatistics;
+
+/** Loaded for the first description, as it costs a start some 20 ms. */
+let heapStatistics: HeapStatistics | undefined;
+
 /** A method that can be called. */
 export interface Method {
   readonly run: Callback;
@@ -34,10 +40,16 @@ export interface Method {
 /** Calls under way at most, 4 KiB each taken for a quarter of a gigabyte. */
 export const DEFAULT_MAX_CALLS = 65_536;
 
+/** Names of methods that an error lists, so that its size does not depend on how many there are. */
+const MAX_NAMES = 20;
+
 /** What an end exposes. */
 export interface Exposed {
   readonly methods: ReadonlyMap<string, Method>;
-  /** Calls under way at most. */
+  /**
+   * Calls under way at most: each call of a batch counts, and each function and
+   * signal among the arguments counts as one call more.
+   */
   readonly maxCalls: number;
   /** Told what a method throws that was called without wanting an answer. */
   readonly onError: (error: unknown, method: string) => void;
@@ -52,15 +64,23 @@ export interface CalleeEnd {
   callback(id: number): Callback | undefined;
   /** Calls a function of the far side's. */
   callBack(id: number, args: unknown[]): Promise<unknown>;
+  /** Whether calls were received that are not begun. */
+  isHolding(): boolean;
 }
 
 /** A call under way that has more to it than an answer at once. */
 class Running {
+  /** How many calls it counts as. */
+  readonly weight: number;
   #controller: AbortController | undefined;
   #cancelled: { readonly reason: unknown } | undefined;
   producer: Producer | undefined;
   /** Whether it was answered. */
   isDone = false;
+
+  constructor(weight: number) {
+    this.weight = weight;
+  }
 
   /** Whether nobody wants what it gives. */
   get isCancelled(): boolean {
@@ -90,8 +110,7 @@ export class Callee {
   readonly #notices = new Set<Running>();
   readonly #lane: Lane;
   #exposed: Exposed | undefined;
-  #lastId = 0;
-  /** Calls under way, and those of them that nobody waits for any more. */
+  /** Running calls, by their weights; of these, canceled ones. */
   #count = 0;
   #cancelled = 0;
   #isDrained = false;
@@ -101,8 +120,8 @@ export class Callee {
   constructor(end: CalleeEnd) {
     this.#end = end;
     this.#lane = new Lane(end.postInTurn, {
-      onCancelled: () => this.#onCancelled(),
-      onDone: (isCancelled) => this.#done(isCancelled),
+      onCancelled: (count) => this.#onCancelled(count),
+      onDone: (isCancelled, count) => this.#done(isCancelled, count),
     });
   }
 
@@ -151,7 +170,7 @@ export class Callee {
   /** An answer could not be sent; settles when what takes its place was. */
   refuse(message: Message, error: unknown): Promise<void> | undefined {
     // Nothing can be sent any more.
-    if (error instanceof ClosedError) return undefined;
+    if (isInstance(error, ClosedError)) return undefined;
     switch (message[0]) {
       case TAG.value:
         return this.#postError(message[1], resultError(error));
@@ -173,7 +192,7 @@ export class Callee {
     this.#promised.clear();
     for (const running of this.#notices) running.cancel(reason);
     this.#lane.end(reason);
-    this.#checkIdle();
+    this.checkIdle();
   }
 
   /** The far side asks for nothing more, and still takes answers. */
@@ -188,14 +207,14 @@ export class Callee {
     args: unknown[],
     places: Place[] | undefined,
   ): void {
-    this.#checkId(id);
-    if (key === DESCRIBE) return void this.#describe(id);
+    if (key === DESCRIBE) return this.#describe(id);
     const method = this.#find(key);
     if (method === undefined) return this.#postMissing(id, key, 1);
-    this.#count++;
     let running: Running | undefined;
-    if (places !== undefined || method.takesSignal) {
-      running = this.#track(id);
+    if (places === undefined && !method.takesSignal) this.#count++;
+    else {
+      running = this.#track(id, 1 + (places?.length ?? 0));
+      this.#count += running.weight;
       if (places !== undefined) this.#fill(running, args, places);
     }
     let result: unknown;
@@ -212,18 +231,17 @@ export class Callee {
     this.#settle(id, result, isPromise);
   }
 
-  #track(id: number): Running {
-    const running = new Running();
+  #track(id: number, weight: number): Running {
+    const running = new Running(weight);
     this.#running.set(id, running);
     return running;
   }
 
   #onBatch(id: number, name: string, list: unknown[][]): void {
-    this.#checkId(id);
     const method = this.#find(name);
     if (method === undefined) return this.#postMissing(id, name, list.length);
-    // One after the other, so that one is under way.
-    this.#count++;
+    // They run one after the other, but all of their arguments are held.
+    this.#count += list.length;
     this.#lane.add(
       new Batch(id, list, (args, batch) => {
         const result = invoke(method, args, batch);
@@ -242,13 +260,10 @@ export class Callee {
       return exposed?.onError(error, name);
     }
     this.#count++;
-    const running = new Running();
+    const running = new Running(1);
     this.#notices.add(running);
     try {
-      refuseMany(
-        `notify ${labelOf(name)}`,
-        await invoke(method, args, running),
-      );
+      refuseMany("notify", name, await invoke(method, args, running));
     } catch (error) {
       exposed!.onError(error, name);
     } finally {
@@ -257,23 +272,18 @@ export class Callee {
     }
   }
 
-  /** A number is used once, and numbers grow. */
-  #checkId(id: number): void {
-    if (id <= this.#lastId) {
-      throw new ProtocolError(
-        `Cannot take call ${id}: call ${this.#lastId} has come before`,
-      );
-    }
-    this.#lastId = id;
-  }
-
   get #maxCalls(): number {
     return this.#exposed?.maxCalls ?? DEFAULT_MAX_CALLS;
   }
 
+  /** Whether as many calls are under way as may be. */
+  get #isBusy(): boolean {
+    return this.#count >= this.#maxCalls;
+  }
+
   /** The method that a key stands for, if it can be called now. */
   #find(key: MethodKey): Method | undefined {
-    if (this.#count >= this.#maxCalls) return undefined;
+    if (this.#isBusy) return undefined;
     if (typeof key === "string") return this.#exposed?.methods.get(key);
     const run = this.#end.callback(key);
     return run && { run, self: undefined, takesSignal: false };
@@ -292,7 +302,7 @@ export class Callee {
     const label = labelOf(key);
     const methods = this.#exposed?.methods;
     const isThere = typeof key === "number"
-      ? this.#end.callback(key) !== undefined
+      ? key === DESCRIBE || this.#end.callback(key) !== undefined
       : methods?.has(key);
     if (isThere) {
       return new RangeError(
@@ -305,9 +315,12 @@ export class Callee {
         `Cannot call ${label}: the far side exposes no methods on this duplex`,
       );
     }
-    const names = [...methods.keys()].map(labelOf).join(", ");
+    const names = [...methods.keys().take(MAX_NAMES).map(labelOf)].join(", ");
+    const more = methods.size - MAX_NAMES;
     return new TypeError(
-      `Cannot call ${label}: the far side exposes no such method, but ${names}`,
+      `Cannot call ${label}: the far side exposes no such method, but ${names}${
+        more > 0 ? ` and ${more} more` : ""
+      }`,
     );
   }
 
@@ -352,7 +365,7 @@ export class Callee {
     const running = this.#running.get(id);
     if (running !== undefined) this.#release(id, running);
     if (!running?.isCancelled) this.#end.post(answer);
-    this.#done(running?.isCancelled === true);
+    this.#done(running?.isCancelled === true, running?.weight);
   }
 
   #release(id: number, running: Running): void {
@@ -363,12 +376,12 @@ export class Callee {
   #cancel(running: Running, reason: unknown): void {
     if (running.isCancelled) return;
     running.cancel(reason);
-    this.#onCancelled();
+    this.#onCancelled(running.weight);
   }
 
   /** Answers a call with many values. */
   #stream(id: number, iterator: AsyncIterator<unknown>): void {
-    const running = this.#running.get(id) ?? this.#track(id);
+    const running = this.#running.get(id) ?? this.#track(id, 1);
     const producer = new Producer(iterator, {
       item: (value) => this.#end.postInTurn([TAG.items, id, [value]]),
       done: (value) =>
@@ -384,7 +397,7 @@ export class Callee {
     if (this.#isDrained) producer.drain();
     producer.run().then(() => {
       this.#release(id, running);
-      this.#done(running.isCancelled);
+      this.#done(running.isCancelled, running.weight);
     });
   }
 
@@ -404,34 +417,53 @@ export class Callee {
   }
 
   /** Answers with what there is to call, and how much memory this end holds. */
-  async #describe(id: number): Promise<void> {
+  #describe(id: number): void {
+    if (this.#isBusy) return this.#postMissing(id, DESCRIBE, 1);
+    if (heapStatistics !== undefined) {
+      return this.#end.post([TAG.value, id, this.#description(heapStatistics)]);
+    }
     this.#count++;
-    const { getHeapStatistics } = await import("node:v8");
-    const { used_heap_size, external_memory } = getHeapStatistics();
-    this.#end.post([TAG.value, id, {
+    this.#describeLater(id);
+  }
+
+  /** Loads what is needed for a description first. Never rejects. */
+  async #describeLater(id: number): Promise<void> {
+    try {
+      ({ getHeapStatistics: heapStatistics } = await import("node:v8"));
+      this.#end.post([TAG.value, id, this.#description(heapStatistics)]);
+    } catch (error) {
+      this.#postError(id, error);
+    }
+    this.#done(false);
+  }
+
+  #description(statistics: HeapStatistics): unknown {
+    const { used_heap_size, external_memory } = statistics();
+    return {
       methods: [...this.#exposed?.methods.keys() ?? []],
       memory: used_heap_size + external_memory,
-    }]);
-    this.#done(false);
+    };
   }
 
   /** Nobody waits any more for so many of the calls under way. */
   #onCancelled(count = 1): void {
     this.#cancelled += count;
-    this.#checkIdle();
+    this.checkIdle();
   }
 
-  #done(isCancelled: boolean): void {
-    this.#count--;
-    if (isCancelled) this.#cancelled--;
-    this.#checkIdle();
+  #done(isCancelled: boolean, count = 1): void {
+    this.#count -= count;
+    if (isCancelled) this.#cancelled -= count;
+    this.checkIdle();
   }
 
   get #isIdle(): boolean {
-    return this.#count === this.#cancelled || this.#isFarSideGone;
+    return this.#isFarSideGone ||
+      this.#count === this.#cancelled && !this.#end.isHolding();
   }
 
-  #checkIdle(): void {
+  /** Ends the wait for {@linkcode idle} once it is so. */
+  checkIdle(): void {
     if (this.#onIdle === undefined || !this.#isIdle) return;
     this.#onIdle();
     this.#onIdle = undefined;
@@ -513,18 +545,25 @@ async function leave(
  * Refuses many values: a stream in a batch would have to wait for its reader, and
  * the rest for it, and of a notification nobody reads anything.
  */
-function refuseMany(attempt: string, value: unknown): void {
+function refuseMany(
+  attempt: "notify" | "run",
+  name: string,
+  value: unknown,
+): void {
   const iterator = iteratorOf(value);
   if (iterator === undefined) return;
   leave(() => iterator);
+  const where = attempt === "run" ? " in a pool" : "";
   throw new TypeError(
-    `Cannot ${attempt}: it gives many values; call it with "remote", or have it give an array`,
+    `Cannot ${attempt} ${
+      labelOf(name)
+    }${where}: it gives many values; call it with "remote", or have it give an array`,
   );
 }
 
 /** What a call of a batch gives. */
 function single(name: string, value: unknown): unknown {
-  refuseMany(`run ${labelOf(name)} in a pool`, value);
+  refuseMany("run", name, value);
   return value;
 }
 

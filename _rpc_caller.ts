@@ -8,7 +8,12 @@
  * @module
  */
 
-import { ClosedError, PeerExitError, ProtocolError } from "./_errors.ts";
+import {
+  ClosedError,
+  isGoodbye,
+  isInstance,
+  ProtocolError,
+} from "./_errors.ts";
 import { failureOf, lesserFailure, thrownFrom } from "./_rpc_errors.ts";
 import {
   DESCRIBE,
@@ -26,6 +31,7 @@ import {
   withoutPlaced,
 } from "./_rpc_places.ts";
 import { RemoteStream, type StreamCall } from "./_rpc_stream.ts";
+import { messageOf, quoted } from "./_text.ts";
 import { AbortGroups, MAX_TIMER } from "./_waiting.ts";
 
 /** What goes out. Never throws: what cannot be sent comes back to `refuse`. */
@@ -67,7 +73,7 @@ const MAX_NAME = 100;
 export function labelOf(method: MethodKey): string {
   if (method === DESCRIBE) return "the description of what is exposed";
   if (typeof method !== "string") return "a callback";
-  return JSON.stringify(method.slice(0, MAX_NAME));
+  return quoted(method, MAX_NAME);
 }
 
 /** One call. */
@@ -104,9 +110,10 @@ class PendingCall implements Pending, StreamCall {
   }
 
   onValue(value: unknown): void {
-    this.#caller.release(this);
+    // First, so that nothing that follows can leave it pending.
     if (this.#stream === undefined) this.#settle.resolve(value);
     else this.#stream.onReturn(value);
+    this.#caller.release(this);
   }
 
   onError(thrown: unknown): void {
@@ -133,9 +140,9 @@ class PendingCall implements Pending, StreamCall {
   }
 
   fail(error: unknown): void {
-    this.#caller.release(this);
     if (this.#stream === undefined) this.#settle.reject(error);
     else this.#stream.onThrow(error);
+    this.#caller.release(this);
   }
 
   pull(count: number): void {
@@ -259,6 +266,11 @@ export class Caller {
     this.post([TAG.cancel, id, failureOf(reason)]);
   }
 
+  /** Whether answers to a number are awaited. */
+  isAwaited(id: number): boolean {
+    return this.#pending.has(id);
+  }
+
   /** The function that a number stands for, as long as its call is under way. */
   callback(id: number): Callback | undefined {
     return this.#callbacks.get(id);
@@ -297,7 +309,7 @@ export class Caller {
         const pending = this.#pending.get(message[1]);
         if (pending === undefined) return;
         this.#pending.delete(message[1]);
-        return error instanceof ClosedError
+        return isInstance(error, ClosedError)
           ? pending.fail(endError(error, pending.label))
           : pending.refuse(refusalOf(error, `call ${pending.label}`));
       }
@@ -308,7 +320,7 @@ export class Caller {
       }
       case TAG.cancel: {
         // Once the duplex has ended the far side knows.
-        const lesser = error instanceof ClosedError
+        const lesser = isInstance(error, ClosedError)
           ? undefined
           : lesserFailure(message[2]);
         if (lesser === undefined) return;
@@ -321,11 +333,19 @@ export class Caller {
   end(error: unknown): void {
     if (this.#end !== undefined) return;
     this.#end = { error };
-    for (const pending of [...this.#pending.values()]) {
-      pending.fail(endError(error, pending.label));
-    }
+    const pending = [...this.#pending.values()];
     this.#pending.clear();
     this.#callbacks.clear();
+    let fault: { readonly error: unknown } | undefined;
+    for (const call of pending) {
+      try {
+        call.fail(endError(error, call.label));
+      } catch (error) {
+        // The others must fail as well.
+        fault ??= { error };
+      }
+    }
+    if (fault !== undefined) throw fault.error;
   }
 
   /** A call has ended: lets go of what it held. */
@@ -385,11 +405,9 @@ function signalsOf(
 
 /** What a call rejects with that cannot be answered any more. */
 function endError(error: unknown, label: string): unknown {
-  if (!(error instanceof ClosedError) || error instanceof PeerExitError) {
-    return error;
-  }
+  if (!isGoodbye(error)) return error;
   return new ClosedError(
-    `Cannot finish the call of ${label}: ${lowered(error.message)}`,
+    `Cannot finish the call of ${label}: ${lowered(messageOf(error))}`,
     { cause: error },
   );
 }
@@ -419,9 +437,9 @@ export function unsendable(
   error: unknown,
   depth = 1,
 ): [kind: ErrorConstructor, text: string] | undefined {
-  const Kind = [TypeError, RangeError].find((kind) => error instanceof kind);
+  const Kind = [TypeError, RangeError].find((kind) => isInstance(error, kind));
   if (Kind === undefined) return undefined;
-  const text = (error as Error).message
+  const text = messageOf(error)
     .replace(/^Cannot (encode|send) a message: /, "")
     .replace(new RegExp(`"\\$(\\[\\d+\\]){${depth}}`), '"$');
   return [Kind as ErrorConstructor, lowered(text)];

@@ -9,6 +9,7 @@
 
 import { ProtocolError } from "./_errors.ts";
 import type { Failure } from "./_rpc_messages.ts";
+import { messageOf, show } from "./_text.ts";
 import {
   completeError,
   defineOwn,
@@ -108,7 +109,7 @@ export function failureOf(thrown: unknown): Failure {
   try {
     return new Teller().tell(thrown);
   } catch {
-    return [false, textOf(thrown)];
+    return [false, messageOf(thrown)];
   }
 }
 
@@ -151,7 +152,8 @@ function plainFailure([isError, value]: Failure): Failure {
   const { fields = {}, cause, errors, ...rest } = value as Told;
   const parts: Told = rest;
   const plain = Object.entries(fields).filter(([, field]) =>
-    isPlainValue(field) && String(field).length <= MAX_BARE_MESSAGE
+    isPlainValue(field) &&
+    (typeof field !== "string" || field.length <= MAX_BARE_MESSAGE)
   );
   if (plain.length > 0) parts.fields = Object.fromEntries(plain);
   if (cause !== undefined) parts.cause = plainFailure(cause);
@@ -168,7 +170,7 @@ function bareFailure([isError, value]: Failure): Failure {
 
 function bareValue(value: unknown): Failure {
   if (value === undefined) return [false];
-  return [false, textOf(value).slice(0, MAX_BARE_MESSAGE)];
+  return [false, messageOf(value).slice(0, MAX_BARE_MESSAGE)];
 }
 
 /** Whether every codec carries a value. */
@@ -190,7 +192,7 @@ class Teller {
     if (
       this.#path.includes(thrown) || this.#path.length >= MAX_DEPTH ||
       this.#count > MAX_NESTED
-    ) return [false, textOf(thrown)];
+    ) return [false, briefOf(thrown)];
     this.#path.push(thrown);
     this.#count++;
     const parts = this.#parts(thrown);
@@ -203,8 +205,8 @@ class Teller {
     const name = read(error, "name");
     const parts: Told = {
       class: className,
-      name: name === undefined ? className : textOf(name).slice(0, MAX_NAME),
-      message: textOf(read(error, "message") ?? ""),
+      name: typeof name === "string" ? name.slice(0, MAX_NAME) : className,
+      message: messageOf(read(error, "message") ?? ""),
     };
     const stack = read(error, "stack");
     if (typeof stack === "string") parts.stack = stack;
@@ -242,9 +244,11 @@ function classOf(error: Error): string {
   return isNamed ? name.slice(0, MAX_NAME) : "Error";
 }
 
-/** A value's text, whatever it is. */
-function textOf(value: unknown): string {
-  return attempt(() => String(value)) ?? typeof value;
+/** What is told of an error that lies too deep: its name and its message. */
+function briefOf(error: Error): string {
+  const name = read(error, "name");
+  const text = messageOf(error);
+  return typeof name === "string" ? `${name}: ${text}` : text;
 }
 
 function fieldsOf(error: Error): Record<string, unknown> | undefined {
@@ -259,9 +263,24 @@ function fieldsOf(error: Error): Record<string, unknown> | undefined {
  *
  * @throws {ProtocolError} If its parts are not those of an error.
  */
-export function thrownFrom([isError, value]: Failure, depth = 0): unknown {
+export function thrownFrom(failure: Failure): unknown {
+  return makeThrown(failure, 0, { left: MAX_NESTED });
+}
+
+/** How many more errors may be made: each has a stack, which takes its time. */
+interface Budget {
+  left: number;
+}
+
+function makeThrown(
+  [isError, value]: Failure,
+  depth: number,
+  budget: Budget,
+): unknown {
   if (!isError) return value;
-  const parts = readParts(value, depth);
+  // This package sends no more than that, and a text for those beyond it.
+  if (budget.left-- < 0) return readText(value, "message");
+  const parts = readParts(value, depth, budget);
   if (STANDARD_ERRORS.has(parts.className)) return makeError(parts);
   const { className, message, name } = parts;
   const error = new RemoteError(message, { className });
@@ -277,9 +296,8 @@ export function thrownFrom([isError, value]: Failure, depth = 0): unknown {
 /** What no field may stand in for. */
 const PARTS = ["name", "message", "stack", "cause", "className"];
 
-function readParts(value: unknown, depth: number): ErrorParts {
-  if (typeof value !== "object" || value === null) throw refusal(value);
-  const parts = value as Record<string, unknown>;
+function readParts(value: unknown, depth: number, budget: Budget): ErrorParts {
+  const parts = recordOf(value);
   const { cause, errors = [], fields = {}, stack } = parts;
   const taken = errors === parts.errors ? ["errors", ...PARTS] : PARTS;
   if (
@@ -292,29 +310,40 @@ function readParts(value: unknown, depth: number): ErrorParts {
     name: readText(parts, "name").slice(0, MAX_NAME),
     message: readText(parts, "message"),
     stack,
-    causes: cause === undefined ? [] : [readNested(cause, depth)],
-    errors: errors.map((nested) => readNested(nested, depth)),
+    causes: cause === undefined ? [] : [readNested(cause, depth, budget)],
+    errors: errors.map((nested) => readNested(nested, depth, budget)),
     fields: Object.fromEntries(
       Object.entries(fields).filter(([name]) => !taken.includes(name)),
     ),
   };
 }
 
-function readNested(failure: unknown, depth: number): unknown {
+function readNested(
+  failure: unknown,
+  depth: number,
+  budget: Budget,
+): unknown {
   if (!Array.isArray(failure) || typeof failure[0] !== "boolean") {
     throw refusal(failure);
   }
-  return thrownFrom(failure as Failure, depth + 1);
+  return makeThrown(failure as Failure, depth + 1, budget);
 }
 
-function readText(parts: Record<string, unknown>, name: string): string {
-  const text = parts[name];
+function recordOf(value: unknown): Record<string, unknown> {
+  if (typeof value !== "object" || value === null) throw refusal(value);
+  return value as Record<string, unknown>;
+}
+
+function readText(value: unknown, name: string): string {
+  const text = recordOf(value)[name];
   if (typeof text === "string") return text;
-  throw refusal(parts);
+  throw refusal(value);
 }
 
 function refusal(value: unknown): ProtocolError {
   return new ProtocolError(
-    `Cannot take an error of the far side's: its parts are not those of an error, got ${typeof value}`,
+    `Cannot take an error of the far side's: its parts are not those of an error, got ${
+      show(value)
+    }`,
   );
 }

@@ -32,12 +32,15 @@ export class Batch {
   /** Calls of it that were begun, and how many are to be. */
   begun = 0;
   end: number;
+  /** How many calls it counts as: those that have not ended and are not recalled. */
+  weight: number;
 
   constructor(id: number, list: readonly unknown[][], invoke: Invoke) {
     this.id = id;
     this.list = list;
     this.invoke = invoke;
     this.end = list.length;
+    this.weight = list.length;
   }
 
   get signal(): AbortSignal {
@@ -66,10 +69,10 @@ export class Batch {
 
 /** What becomes of the calls of batches. */
 export interface LaneEvents {
-  /** Nobody waits any more for a batch, which goes on. */
-  onCancelled(): void;
-  /** A batch is done with; whether nobody waited for it any more. */
-  onDone(isCancelled: boolean): void;
+  /** A batch of so many calls was canceled; the call at work goes on. */
+  onCancelled(count: number): void;
+  /** So many calls of a batch have ended, or will not be begun. */
+  onDone(isCancelled: boolean, count: number): void;
 }
 
 /** The batches of one end. */
@@ -111,12 +114,13 @@ export class Lane {
   recall(id: number): void {
     const batch = this.#batches.get(id);
     if (batch === undefined || batch.begun === batch.end) return;
+    const rest = batch.end - batch.begun;
     batch.end = batch.begun;
+    batch.weight -= rest;
     if (batch.begun > 0) this.#report(id);
     this.#send([TAG.recalled, id, batch.begun]);
-    if (batch.begun > 0) return;
-    this.#batches.delete(id);
-    this.#events.onDone(false);
+    if (batch.begun === 0) this.#batches.delete(id);
+    this.#events.onDone(false, rest);
   }
 
   /** Takes a batch back, the call at work among it. */
@@ -125,7 +129,7 @@ export class Lane {
     const batch = this.#batches.get(id);
     if (batch === undefined || batch.isCancelled) return;
     batch.cancel(reason);
-    this.#events.onCancelled();
+    this.#events.onCancelled(batch.weight);
   }
 
   /** Nobody can be told of anything any more. */
@@ -135,7 +139,7 @@ export class Lane {
     for (const batch of this.#batches.values()) {
       if (batch.isCancelled) continue;
       batch.cancel(reason);
-      this.#events.onCancelled();
+      this.#events.onCancelled(batch.weight);
     }
   }
 
@@ -147,7 +151,7 @@ export class Lane {
       if (!this.#batches.has(batch.id)) continue;
       await this.#runBatch(batch);
       this.#batches.delete(batch.id);
-      this.#events.onDone(batch.isCancelled);
+      this.#events.onDone(batch.isCancelled, batch.weight);
     }
     this.#isRunning = false;
   }
@@ -167,6 +171,11 @@ export class Lane {
       } catch (error) {
         this.#report(id);
         await this.#send([TAG.error, id, failureOf(error)]);
+      }
+      // The last one counts until its answer is sent.
+      if (batch.weight > 1) {
+        batch.weight--;
+        this.#events.onDone(batch.isCancelled, 1);
       }
       if (performance.now() - reported < REPORT_INTERVAL) continue;
       await this.#report(id);

@@ -9,6 +9,7 @@
  */
 
 import { ProtocolError } from "./_errors.ts";
+import { show } from "./_text.ts";
 
 /** What a message is; its first item. */
 export const TAG = {
@@ -245,18 +246,6 @@ export function isPlain(value: unknown): value is Record<string, unknown> {
 
 function isWhole(value: unknown): value is number {
   return typeof value === "number" && Number.isSafeInteger(value) && value >= 0;
-}
-
-/** Characters of a peer's value that are shown. */
-const MAX_SHOWN = 60;
-
-function show(value: unknown): string {
-  if (typeof value === "string") {
-    return JSON.stringify(value.slice(0, MAX_SHOWN));
-  }
-  return typeof value === "object" && value !== null
-    ? `an ${Array.isArray(value) ? "array" : "object"}`
-    : String(value).slice(0, MAX_SHOWN);
 }
 
 const NAMES = Object.fromEntries(

@@ -8,12 +8,15 @@
  * @module
  */
 
-import { claim } from "./_claim.ts";
-import { ClosedError, PeerExitError } from "./_errors.ts";
+import { claim, onClosing, receiptsOf } from "./_claim.ts";
+import { ClosedError, isGoodbye, isInstance } from "./_errors.ts";
+import { Backlog, MESSAGES_PER_TURN } from "./_rpc_backlog.ts";
 import { Callee } from "./_rpc_callee.ts";
 import { Caller, labelOf, refusalOf } from "./_rpc_caller.ts";
+import { Outlet } from "./_rpc_outlet.ts";
 import { CallPromise } from "./_rpc_promise.ts";
 import { type Message, readMessage, TAG } from "./_rpc_messages.ts";
+import { show } from "./_text.ts";
 import type { Duplex } from "./duplex.ts";
 
 /** The one peer of each duplex. */
@@ -33,18 +36,37 @@ export class Peer {
   readonly caller: Caller;
   readonly callee: Callee;
   readonly #duplex: Duplex;
+  readonly #outlet: Outlet;
+  readonly #backlog: Backlog;
   readonly #ended = Promise.withResolvers<void>();
 
   private constructor(duplex: Duplex) {
     this.#duplex = duplex;
-    const post = (message: Message) => void this.#post(message);
-    this.caller = new Caller(post);
+    const outlet = new Outlet(duplex, {
+      onFirstAsk: () => this.#backlog.checkRoom(),
+      isAwaited: (id) => this.caller.isAwaited(id),
+      onAnswered: () => void this.#backlog.begin(),
+      refuse: (message, error) => this.#refuse(message, error),
+      onFault: (error) => duplex.abort(error),
+    });
+    this.#outlet = outlet;
+    this.caller = new Caller((message) => outlet.ask(message));
     this.callee = new Callee({
-      post,
-      postInTurn: (message) => this.#post(message),
+      post: (message) => void outlet.answer(message),
+      postInTurn: (message) => outlet.answer(message),
       callback: (id) => this.caller.callback(id),
       callBack: (id, args) =>
         CallPromise.from(this.caller.call(id, args, CALLBACK_LIMITS)),
+      isHolding: () => !this.#backlog.isEmpty,
+    });
+    this.#backlog = new Backlog(outlet, receiptsOf(duplex), {
+      handle: (message) => this.callee.onMessage(message),
+      onFault: (error) => duplex.abort(error),
+      onEmpty: () => this.callee.checkIdle(),
+    });
+    onClosing(duplex, () => {
+      this.#backlog.flush();
+      outlet.flush();
     });
     this.#read();
   }
@@ -69,32 +91,16 @@ export class Peer {
   /** Calls a method and wants no answer; settles when it was sent. */
   async notify(method: string, args: unknown[]): Promise<void> {
     try {
-      await this.#duplex.send([TAG.notice, method, args]);
+      await this.#outlet.notify([TAG.notice, method, args]);
     } catch (error) {
       throw refusalOf(error, `notify ${labelOf(method)}`);
     }
   }
 
-  /**
-   * Sends a message; a promise where it has to wait, for room of its own or of
-   * what takes its place when it cannot be sent. Never rejects.
-   */
-  #post(message: Message): Promise<void> | undefined {
-    try {
-      if (this.#duplex.trySend(message)) return undefined;
-    } catch (error) {
-      return this.#refuse(message, error);
-    }
-    return this.#duplex.send(message).catch(async (error) => {
-      // When the duplex fails, what reads it is told right after those that send;
-      // what waits for answers is then told by it.
-      await undefined;
-      await this.#refuse(message, error);
-    });
-  }
-
   /** What cannot be sent must not leave anybody waiting. */
   #refuse(message: Message, error: unknown): Promise<void> | undefined {
+    // No answer can be sent any more, so none is waited for.
+    if (isInstance(error, ClosedError)) this.#backlog.flush();
     this.caller.refuse(message, error);
     return this.callee.refuse(message, error);
   }
@@ -102,14 +108,20 @@ export class Peer {
   /** Hands on what arrives, until nothing does. Never rejects. */
   async #read(): Promise<void> {
     const duplex = this.#duplex;
+    const backlog = this.#backlog;
     // What has arrived already is for methods that are exposed right after this.
     await undefined;
     try {
-      for (;;) {
+      for (let count = 0;;) {
+        if (!backlog.isEmpty && backlog.isFull) await backlog.room();
         const result = duplex.tryReceive();
-        this.#take(
-          result.state === "ok" ? result.value : await duplex.receive(),
-        );
+        if (result.state === "ok") {
+          this.#take(result.value);
+          if (++count % MESSAGES_PER_TURN === 0) await undefined;
+        } else {
+          count = 0;
+          this.#take(await duplex.receive());
+        }
       }
     } catch (error) {
       this.#onEnd(error);
@@ -119,39 +131,44 @@ export class Peer {
   /** Hands a message on; what breaks the protocol ends the duplex. */
   #take(value: unknown): void {
     try {
-      this.#onMessage(value);
+      const message = readMessage(value);
+      switch (message[0]) {
+        case TAG.call:
+        case TAG.batch:
+        case TAG.notice:
+          return this.#backlog.takeCall(message);
+        case TAG.pull:
+        case TAG.cancel:
+        case TAG.recall:
+          return this.#backlog.take(message);
+        default:
+          return this.caller.onAnswer(message);
+      }
     } catch (error) {
       this.#duplex.abort(error);
     }
   }
 
-  #onMessage(value: unknown): void {
-    const message = readMessage(value);
-    switch (message[0]) {
-      case TAG.call:
-      case TAG.batch:
-      case TAG.notice:
-      case TAG.pull:
-      case TAG.cancel:
-      case TAG.recall:
-        return this.callee.onMessage(message);
-      default:
-        return this.caller.onAnswer(message);
+  #onEnd(error: unknown): void {
+    const isClosed = isGoodbye(error);
+    try {
+      this.caller.end(isClosed ? goodbye() : error);
+      if (isClosed) this.callee.drain();
+      else this.#onGone(error);
+    } finally {
+      this.#ended.resolve();
+      // After a goodbye answers still go; when they cannot either, nobody is left.
+      this.#duplex.closed.then(
+        () => this.#onGone(goodbye()),
+        (reason) => this.#onGone(reason),
+      );
     }
   }
 
-  #onEnd(error: unknown): void {
-    const isGoodbye = error instanceof ClosedError &&
-      !(error instanceof PeerExitError);
-    this.caller.end(isGoodbye ? goodbye() : error);
-    if (isGoodbye) this.callee.drain();
-    else this.callee.end(error);
-    this.#ended.resolve();
-    // After a goodbye answers still go; when they cannot either, nobody is left.
-    this.#duplex.closed.then(
-      () => this.callee.end(goodbye()),
-      (reason) => this.callee.end(reason),
-    );
+  /** No answer can be sent any more. */
+  #onGone(reason: unknown): void {
+    this.#backlog.flush();
+    this.callee.end(reason);
   }
 }
 
@@ -163,7 +180,7 @@ function checkDuplex(duplex: Duplex): void {
   ) return;
   const what = duplex as unknown instanceof Promise
     ? "a promise; await it first"
-    : String(duplex);
+    : show(duplex);
   throw new TypeError(
     `Cannot make calls as "duplex" must be a Duplex: current value is ${what}`,
   );

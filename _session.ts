@@ -18,6 +18,7 @@
  * @module
  */
 
+import { announceClosing, onReceipts } from "./_claim.ts";
 import { type Accounts, Inbox, Outbox } from "./_credit.ts";
 import { ClosedError, DeadlockError, ProtocolError } from "./_errors.ts";
 import {
@@ -110,6 +111,7 @@ export class Session<In = unknown, Out = In>
     const { window, windowMessages } = this.#options;
     this.#inbox = accounts.inbox ?? new Inbox(window, windowMessages);
     this.#outbox = accounts.outbox ?? new Outbox();
+    onReceipts(this, this.#inbox);
     this.#stall = new StallWatch(this.#options.deadlockTimeout, {
       isBlocked: () => this.#senders.length > 0 && this.#receivers.length === 0,
       notify: () => this.notifyStall(),
@@ -523,6 +525,7 @@ export class Session<In = unknown, Out = In>
   }
 
   async #sayGoodbye(): Promise<void> {
+    announceClosing(this);
     if (this.#senders.length > 0) {
       this.#sendersGone = Promise.withResolvers();
       await this.#sendersGone.promise;

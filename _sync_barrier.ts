@@ -23,6 +23,7 @@ import {
   type SyncWaitOptions,
   type WaitOptions,
 } from "./_sync_sleep.ts";
+import { show } from "./_text.ts";
 
 const PARTIES = FIELDS;
 const BROKEN = FIELDS + 1;
@@ -246,7 +247,9 @@ function create(parties: unknown): Memory {
   const count = Number(parties);
   if (!(Number.isInteger(parties) && count >= 1 && count <= MAX_PARTIES)) {
     throw new RangeError(
-      `Cannot make a Barrier as "parties" must be a whole number from 1 to ${MAX_PARTIES}: current value is ${parties}`,
+      `Cannot make a Barrier as "parties" must be a whole number from 1 to ${MAX_PARTIES}: current value is ${
+        show(parties)
+      }`,
     );
   }
   // One round can wait while another has not left yet.

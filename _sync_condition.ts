@@ -17,6 +17,7 @@ import {
   type SyncWaitOptions,
   type WaitOptions,
 } from "./_sync_sleep.ts";
+import { show } from "./_text.ts";
 
 /** The result of a wait that was notified. */
 const NOTIFIED = 0;
@@ -213,7 +214,9 @@ export class Condition {
   notify(count = 1): number {
     if (!(Number.isInteger(count) && count >= 1)) {
       throw new RangeError(
-        `Cannot notify the condition as "count" must be a whole number from 1 on: current value is ${count}`,
+        `Cannot notify the condition as "count" must be a whole number from 1 on: current value is ${
+          show(count)
+        }`,
       );
     }
     return this.#memory.latched(() => this.#notify(count));
@@ -252,9 +255,7 @@ function checkGuard(guard: unknown, blocks: boolean): Guard {
   if (!(guard instanceof Guard)) {
     throw new TypeError(
       `Cannot ${ACTION} as "guard" must come from a lock call of a Mutex: current value is ${
-        typeof guard === "object" && guard !== null
-          ? "another object"
-          : String(guard)
+        show(guard)
       }`,
     );
   }

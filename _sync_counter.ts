@@ -22,6 +22,7 @@ import {
   type SyncWaitOptions,
   type WaitOptions,
 } from "./_sync_sleep.ts";
+import { show } from "./_text.ts";
 
 const VALUE_BYTES = FIELDS * 4;
 const CHANGES = FIELDS + 2;
@@ -286,7 +287,7 @@ function checkInteger(action: string, name: string, value: unknown): void {
   if (Number.isSafeInteger(value)) return;
   throw new RangeError(
     `Cannot ${action} as "${name}" must be a safe integer: current value is ${
-      typeof value === "string" ? JSON.stringify(value) : String(value)
+      show(value)
     }`,
   );
 }

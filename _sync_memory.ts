@@ -24,6 +24,8 @@
  * @module
  */
 
+import { show } from "./_text.ts";
+
 const MAGIC = 0x6475706c;
 const HEADER = 16;
 
@@ -51,13 +53,6 @@ const KINDS = [
 ] as const;
 
 export type Kind = typeof KINDS[number];
-
-function describe(value: unknown): string {
-  if (value === null || typeof value !== "object") {
-    return typeof value === "string" ? JSON.stringify(value) : String(value);
-  }
-  return `an object of class ${value.constructor?.name ?? "null"}`;
-}
 
 /** Whether this thread has the latch of a lock. */
 let hasLatch = false;
@@ -139,7 +134,7 @@ function attach(
   if (!(buffer instanceof SharedArrayBuffer)) {
     throw new TypeError(
       `${action} as "buffer" must be a SharedArrayBuffer: current value is ${
-        describe(buffer)
+        show(buffer)
       }`,
     );
   }

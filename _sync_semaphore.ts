@@ -15,6 +15,7 @@ import {
   type SyncWaitOptions,
   type WaitOptions,
 } from "./_sync_sleep.ts";
+import { show } from "./_text.ts";
 
 const PERMITS = FIELDS;
 const MAX_PERMITS = 2 ** 31 - 1;
@@ -219,7 +220,9 @@ export class Semaphore {
   release(count = 1): void {
     if (!(Number.isInteger(count) && count >= 1)) {
       throw new RangeError(
-        `Cannot release permits as "count" must be a whole number from 1 on: current value is ${count}`,
+        `Cannot release permits as "count" must be a whole number from 1 on: current value is ${
+          show(count)
+        }`,
       );
     }
     this.#memory.latched(() => {
@@ -275,7 +278,9 @@ function checkPermits(permits: unknown): number {
       Number(permits) <= MAX_PERMITS)
   ) {
     throw new RangeError(
-      `Cannot make a Semaphore as "permits" must be a whole number from 0 to ${MAX_PERMITS}: current value is ${permits}`,
+      `Cannot make a Semaphore as "permits" must be a whole number from 0 to ${MAX_PERMITS}: current value is ${
+        show(permits)
+      }`,
     );
   }
   return Number(permits);

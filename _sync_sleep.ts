@@ -6,6 +6,7 @@
  * @module
  */
 
+import { show } from "./_text.ts";
 import { MAX_TIMER } from "./_waiting.ts";
 
 /** How long a call that blocks its thread waits. */
@@ -46,7 +47,7 @@ export function limitsOf(
   if (typeof timeout !== "number") {
     throw new TypeError(
       `Cannot ${action} as "timeout" must be a number: current value is ${
-        typeof timeout === "string" ? JSON.stringify(timeout) : String(timeout)
+        show(timeout)
       }`,
     );
   }

@@ -24,11 +24,16 @@ export function exposeTask(fn: (...args: unknown[]) => unknown): void {
 }
 
 function explain(error: unknown): never {
-  if (
-    error instanceof ReferenceError && error.message.endsWith("is not defined")
-  ) {
-    error.message +=
-      "; the function of a task sees its arguments and globals only, give it what it needs, or import it inside";
+  try {
+    if (
+      error instanceof ReferenceError &&
+      error.message.endsWith("is not defined")
+    ) {
+      error.message +=
+        "; the function of a task sees its arguments and globals only, give it what it needs, or import it inside";
+    }
+  } catch {
+    // It is frozen, or a proxy that throws: it is thrown as it is.
   }
   throw error;
 }

@@ -17,6 +17,7 @@ import { PeerExitError } from "./_errors.ts";
 import { checkPositive } from "./_hello.ts";
 import { absolutePath, isUrl } from "./_permissions_path.ts";
 import { threadPermissions } from "./_permissions_thread.ts";
+import { show } from "./_text.ts";
 import {
   GONE,
   locks,
@@ -295,7 +296,9 @@ function startWorker(action: string, url: URL, options: WorkerOptions): Worker {
 function scriptUrl(action: string, script: string | URL): URL {
   if (typeof script !== "string" && !(script instanceof URL)) {
     throw new TypeError(
-      `${action} as the script must be a URL or a path: current value is ${script}`,
+      `${action} as the script must be a URL or a path: current value is ${
+        show(script)
+      }`,
     );
   }
   if (script instanceof URL || isUrl(script)) return new URL(script);

@@ -82,6 +82,7 @@ import {
 import { compare } from "./_cli_compare.ts";
 import { map } from "./_cli_map.ts";
 import { serve } from "./_cli_serve.ts";
+import { show } from "./_text.ts";
 
 /** What there is to run, by the first argument. */
 const COMMANDS: Readonly<Record<string, Command>> = {
@@ -127,7 +128,7 @@ export async function main(args: readonly string[]): Promise<number> {
   if (command === undefined) {
     const wrong = name === undefined
       ? "there is no command"
-      : `there is no command ${JSON.stringify(name)}`;
+      : `there is no command ${show(name)}`;
     const names = Object.keys(COMMANDS).join(", ");
     printError(`error: ${wrong}: give one of ${names}, or --help`);
     return 2;

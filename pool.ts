@@ -23,7 +23,15 @@
 
 import { ClosedError } from "./_errors.ts";
 import { checkPositive } from "./_hello.ts";
-import { checkItems, checkKind, checkRetries } from "./_pool_checks.ts";
+import {
+  checkItems,
+  checkKind,
+  checkName,
+  checkOptions,
+  checkPool,
+  checkRetries,
+  checkSignal,
+} from "./_checks.ts";
 import { PoolCore, type PoolStats } from "./_pool_core.ts";
 import {
   type MapOutcome,
@@ -34,6 +42,7 @@ import {
 import { RunQueue } from "./_pool_run.ts";
 import type { Latency, LatencyBucket } from "./_pool_stats.ts";
 import type { Job } from "./_pool_task.ts";
+import { quoted, show } from "./_text.ts";
 import type { Duplex } from "./duplex.ts";
 
 export type { Latency, LatencyBucket, MapOutcome, MapProgress, PoolStats };
@@ -254,8 +263,10 @@ export class Pool<Methods extends object = AnyMethods>
   readonly #defaults: Required<
     Pick<RunOptions, "timeout" | "waitTimeout" | "retries">
   >;
-  readonly #maps = new Set<MapRun>();
   #closing: Promise<void> | undefined;
+  /** The method that was run last, and how errors name it. */
+  #lastMethod: string | undefined;
+  #lastAction = "";
 
   /**
    * Makes a pool; no worker is started yet.
@@ -266,6 +277,7 @@ export class Pool<Methods extends object = AnyMethods>
    * @throws {TypeError} If an option is of the wrong kind.
    */
   constructor(open: () => Promise<Duplex>, options: PoolOptions = {}) {
+    checkOptions(ACTION, options);
     const {
       size = navigator.hardwareConcurrency,
       maxTasks = Infinity,
@@ -277,26 +289,15 @@ export class Pool<Methods extends object = AnyMethods>
     } = options;
     if (typeof open !== "function") {
       throw new TypeError(
-        `${ACTION} as "open" must be a function that opens a duplex: current value is ${open}`,
+        `${ACTION} as "open" must be a function that opens a duplex: current value is ${
+          show(open)
+        }`,
       );
     }
-    checkPositive(ACTION, "size", size, { whole: true });
-    if (maxTasks !== Infinity) {
-      checkPositive(ACTION, "maxTasks", maxTasks, { whole: true });
-    }
-    checkPositive(ACTION, "maxMemory", maxMemory);
-    checkPositive(ACTION, "startAttempts", startAttempts, { whole: true });
-    checkPositive(ACTION, "waitTimeout", waitTimeout);
-    checkPositive(ACTION, "timeout", timeout);
-    checkRetries(ACTION, retries);
+    const limits = { size, maxTasks, maxMemory, startAttempts };
     this.#defaults = { timeout, waitTimeout, retries };
-    this.#core = new PoolCore({
-      open,
-      size,
-      maxTasks,
-      maxMemory,
-      startAttempts,
-    });
+    checkPool(ACTION, { ...limits, ...this.#defaults });
+    this.#core = new PoolCore({ open, ...limits });
     this.#queue = new RunQueue(this.#core);
   }
 
@@ -334,11 +335,14 @@ export class Pool<Methods extends object = AnyMethods>
     args: MethodArgs<Methods, Name>,
     options: RunOptions = {},
   ): Promise<MethodResult<Methods, Name>> {
-    const action = `Cannot run ${JSON.stringify(method)}`;
+    const action = this.#actionOf(method);
+    checkOptions(action, options);
     this.#check(action);
     if (!Array.isArray(args)) {
       throw new TypeError(
-        `${action} as its arguments must be an array: current value is ${args}`,
+        `${action} as its arguments must be an array: current value is ${
+          show(args)
+        }`,
       );
     }
     const job = this.#job(action, method, options);
@@ -527,7 +531,9 @@ export class Pool<Methods extends object = AnyMethods>
   }
 
   async #close(): Promise<void> {
-    for (const map of [...this.#maps]) map.finish(mapClosed());
+    this.#core.finish(
+      new ClosedError("Cannot finish the map: the pool was closed"),
+    );
     await this.#core.idle();
     await this.#core.close();
   }
@@ -543,7 +549,9 @@ export class Pool<Methods extends object = AnyMethods>
     method: string,
     options: MapOptions,
   ): MapRun {
-    const action = `Cannot map ${JSON.stringify(method)}`;
+    checkName("Cannot map", "method", method);
+    const action = `Cannot map ${quoted(method)}`;
+    checkOptions(action, options);
     this.#check(action);
     checkItems(action, items);
     const { ordered = true, readAhead, onProgress, signal } = options;
@@ -553,28 +561,18 @@ export class Pool<Methods extends object = AnyMethods>
       checkPositive(action, "readAhead", readAhead, { whole: true });
     }
     const job = this.#job(action, method, options);
-    const core = this.#core;
-    const maps = this.#maps;
-    const map = new MapRun(
-      {
-        begin: (source) => {
-          maps.add(map);
-          if (this.#closing === undefined || core.isOver) core.begin(source);
-          else map.finish(mapClosed());
-        },
-        end(source, job, reason) {
-          maps.delete(map);
-          core.end(source, job, reason);
-        },
-        wake: () => core.wake(),
-        get readAhead() {
-          return core.readAhead;
-        },
-      },
-      items,
-      { job, ordered, readAhead, signal, onProgress },
-    );
-    return map;
+    const limits = { job, ordered, readAhead, signal, onProgress };
+    return new MapRun(this.#core, items, limits);
+  }
+
+  /** What a run attempts, made once for tasks of one method. */
+  #actionOf(method: string): string {
+    if (method !== this.#lastMethod || method === undefined) {
+      checkName("Cannot run a task", "method", method);
+      this.#lastMethod = method;
+      this.#lastAction = `Cannot run ${quoted(method)}`;
+    }
+    return this.#lastAction;
   }
 
   #job(action: string, method: string, options: TaskOptions): Job {
@@ -583,15 +581,7 @@ export class Pool<Methods extends object = AnyMethods>
     checkPositive(action, "timeout", timeout);
     checkRetries(action, retries);
     checkKind(action, "retryOn", retryOn, "function");
-    if (signal !== undefined && !(signal instanceof AbortSignal)) {
-      throw new TypeError(
-        `${action} as "signal" must be an AbortSignal: current value is ${signal}`,
-      );
-    }
+    checkSignal(action, signal);
     return { method, timeout, retries, retryOn };
   }
-}
-
-function mapClosed(): ClosedError {
-  return new ClosedError("Cannot finish the map: the pool was closed");
 }

@@ -33,12 +33,14 @@
 
 import { serveCalls } from "./_claim.ts";
 import { checkPositive } from "./_hello.ts";
+import { checkKind, checkOptions, checkSignal } from "./_checks.ts";
 import { DEFAULT_MAX_CALLS, type Exposed, type Method } from "./_rpc_callee.ts";
 import type { CallLimits } from "./_rpc_caller.ts";
 import { CallPromise } from "./_rpc_promise.ts";
 import { DEFAULT_READ_AHEAD, Peer } from "./_rpc_peer.ts";
 import { MAX_PULL } from "./_rpc_messages.ts";
 import type { Callback } from "./_rpc_places.ts";
+import { show } from "./_text.ts";
 import type { Duplex } from "./duplex.ts";
 import { parent } from "./parent.ts";
 
@@ -47,9 +49,12 @@ export { RemoteError, type RemoteErrorOptions } from "./_rpc_errors.ts";
 /** Options for {@linkcode expose}. */
 export interface ExposeOptions {
   /**
-   * Calls that may be under way at the same time, calls of functions that came as
-   * arguments included. One more is answered with a `RangeError`. A peer cannot
-   * have more work begun than that; a program rarely awaits so many at once.
+   * Maximum number of calls of the peer that run at the same time, calls of
+   * functions that came as arguments included. One more is answered with a
+   * `RangeError`. Each call of a batch counts, and each function or signal among
+   * the arguments counts as one call more. It also limits the answers that this
+   * end holds, so set it lower if methods wait and give large values. The default
+   * holds a quarter of a gigabyte with 4 KiB for each call.
    *
    * @default {65536}
    */
@@ -153,6 +158,7 @@ const withSignals = new WeakMap<Callback, Callback>();
  *
  * @param method The method, with the signal before its arguments.
  * @returns The method as its caller sees it.
+ * @throws {TypeError} If it is not a function.
  *
  * @example Usage
  * ```ts
@@ -179,6 +185,13 @@ const withSignals = new WeakMap<Callback, Callback>();
 export function withSignal<Args extends unknown[], Result>(
   method: (signal: AbortSignal, ...args: Args) => Result,
 ): (...args: Args) => Result {
+  if (typeof method !== "function") {
+    throw new TypeError(
+      `Cannot make a method with a signal: it must be a function: current value is ${
+        show(method)
+      }`,
+    );
+  }
   function withoutSignal(this: unknown, ...args: Args): Result {
     return method.call(this, new AbortController().signal, ...args);
   }
@@ -202,6 +215,10 @@ export function withSignal<Args extends unknown[], Result>(
  * - What a method throws is thrown at the caller.
  * - Calls run at the same time; the duplex does not wait for one before it takes
  *   the next.
+ * - A caller that does not read its answers has to wait: no further call is begun
+ *   while 16 answers wait for room. The duplex is then read no further, or, if this
+ *   end makes calls itself, until one window of calls is held. Two ends that both
+ *   call and read their answers do not block each other.
  *
  * From now on the messages of the duplex are calls and answers; do not receive
  * them, nor send others. Where this end calls too, expose before anything is
@@ -219,7 +236,7 @@ export function withSignal<Args extends unknown[], Result>(
  * @returns A promise that settles as {@linkcode Duplex.closed} does. That it
  *   rejects need not be handled.
  * @throws {TypeError} If the object has no method of its own, or one named "then",
- *   or the duplex exposes methods already.
+ *   or the duplex exposes methods already, or an option is of the wrong kind.
  * @throws {RangeError} If an option is out of range.
  *
  * @example A worker
@@ -258,13 +275,10 @@ export function expose(
   options: ExposeOptions = {},
 ): Promise<void> {
   const action = "Cannot expose methods";
+  checkOptions(action, options);
   const { maxCalls = DEFAULT_MAX_CALLS, onError = ignore } = options;
   checkPositive(action, "maxCalls", maxCalls, { whole: true });
-  if (typeof onError !== "function") {
-    throw new TypeError(
-      `${action} as "onError" must be a function: current value is ${onError}`,
-    );
-  }
+  checkKind(action, "onError", onError, "function");
   const exposed = { methods: methodsOf(methods), maxCalls, onError };
   const served = duplex instanceof Promise
     ? duplex.then((duplex) => serve(exposed, duplex))
@@ -279,7 +293,9 @@ function ignore(): void {}
 function methodsOf(methods: object): Map<string, Method> {
   if (typeof methods !== "object" || methods === null) {
     throw new TypeError(
-      `Cannot expose methods: they must be an object with functions: current value is ${methods}`,
+      `Cannot expose methods: they must be an object with functions: current value is ${
+        show(methods)
+      }`,
     );
   }
   const found = new Map<string, Method>();
@@ -385,13 +401,10 @@ export function remote<Methods extends object>(
 
 /** The options of a remote, checked and completed. */
 function callLimits(action: string, options: RemoteOptions): CallLimits {
+  checkOptions(action, options);
   const { signal, timeout = Infinity, readAhead = DEFAULT_READ_AHEAD } =
     options;
-  if (signal !== undefined && !(signal instanceof AbortSignal)) {
-    throw new TypeError(
-      `${action} as "signal" must be an AbortSignal: current value is ${signal}`,
-    );
-  }
+  checkSignal(action, signal);
   checkPositive(action, "timeout", timeout);
   checkPositive(action, "readAhead", readAhead, {
     whole: true,

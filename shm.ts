@@ -28,6 +28,7 @@ import type {
   SendSyncOptions,
   ShmDuplex,
 } from "./_shm_duplex.ts";
+import { show } from "./_text.ts";
 import { Thread, type ThreadOptions, threadOptions } from "./_thread.ts";
 import type { DuplexOptions } from "./duplex.ts";
 
@@ -161,6 +162,8 @@ function checkCapacity(capacity: number): void {
     capacity <= MAX_CAPACITY && (capacity & (capacity - 1)) === 0
   ) return;
   throw new RangeError(
-    `${ACTION} as "capacity" must be a power of two from ${MIN_CAPACITY} to ${MAX_CAPACITY}: current value is ${capacity}`,
+    `${ACTION} as "capacity" must be a power of two from ${MIN_CAPACITY} to ${MAX_CAPACITY}: current value is ${
+      show(capacity)
+    }`,
   );
 }

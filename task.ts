@@ -16,8 +16,10 @@
  * @module
  */
 
+import { checkOptions } from "./_checks.ts";
 import { checkPositive } from "./_hello.ts";
 import { grantThread } from "./_permissions_thread.ts";
+import { scriptOf } from "./_task_source.ts";
 import { grant, type Permissions } from "./permissions.ts";
 import {
   type MapOptions,
@@ -81,11 +83,11 @@ const ACTION = "Cannot make a task";
  * Runs a function in Web Workers of its own: one for each core, started when they
  * are needed.
  *
- * The text of the function is what goes to the workers, so it must be
- * self-contained: it sees its arguments, what it imports inside with `import()`
- * and full addresses, and the globals that every worker has, but no variable
- * around it. It may be asynchronous. A function that gives many values cannot be
- * a task. One that never comes to an end can be given up with `timeout`, but not
+ * The source of the function is sent to the workers, at most a mebibyte of
+ * characters, so it must be self-contained: it sees its arguments, what it imports
+ * inside with `import()` and full addresses, and the globals that every worker has,
+ * but no variable around it, and neither `super` nor `import.meta`. It may be
+ * asynchronous. A function that gives many values cannot be a task. One that never comes to an end can be given up with `timeout`, but not
  * ended: it keeps the program from ending by itself.
  *
  * Requires `--unstable-worker-options` unless `permissions` is `"inherit"`,
@@ -99,9 +101,9 @@ const ACTION = "Cannot make a task";
  * @param options What the workers may do, how many there are, and limits.
  * @returns The function in the workers. Close it, or let `await using` do so: the
  *   program goes on as long as there are workers.
- * @throws {TypeError} If it is no function, or one without a text of its own, or
- *   an option is of the wrong kind.
- * @throws {RangeError} If an option is out of range.
+ * @throws {TypeError} If it is not a function, its source cannot run in a worker,
+ *   or an option is of the wrong kind.
+ * @throws {RangeError} If its source is too long, or an option is out of range.
  * @throws {Deno.errors.NotCapable} If the program passes on what it may not do
  *   itself, or may not read the folder that this package is in.
  *
@@ -123,8 +125,9 @@ export function task<Args extends unknown[], Result>(
   fn: (...args: Args) => Result,
   options: WorkerTaskOptions = {},
 ): WorkerTask<Args, Awaited<Result>> {
+  checkOptions(ACTION, options);
   const { permissions = "none", memory, ...limits } = options;
-  const script = scriptOf(fn);
+  const script = scriptOf(ACTION, fn);
   if (memory !== undefined) checkPositive(ACTION, "memory", memory);
   grantThread(permissions);
   checkReadable();
@@ -163,48 +166,4 @@ export function task<Args extends unknown[], Result>(
 function checkReadable(): void {
   const folder = new URL(import.meta.resolve("./"));
   if (folder.protocol === "file:") grant({ read: [folder] });
-}
-
-/** A worker script that exposes a function. */
-function scriptOf(fn: unknown): string {
-  const source = `import { exposeTask } from ${
-    JSON.stringify(import.meta.resolve("./_task_worker.ts"))
-  };\nexposeTask(${sourceOf(fn)});\n`;
-  return `data:text/javascript,${encodeURIComponent(source)}`;
-}
-
-/** A getter, a setter, or a method whose name is computed by what is around it. */
-const NAMELESS = /^((async|get|set)\b\s*)?\*?\s*\[|^(get|set)\s+[^\s(]/;
-
-/** The text of a function, as an expression that gives it. */
-function sourceOf(fn: unknown): string {
-  if (typeof fn !== "function") {
-    throw new TypeError(
-      `${ACTION}: it must be a function: current value is ${fn}`,
-    );
-  }
-  const text = Function.prototype.toString.call(fn);
-  const name = JSON.stringify(fn.name);
-  // A method is a function only within an object.
-  const found = [`(${text})`, `({${text}})[${name}]`].find(isExpression);
-  const isClass = found?.startsWith("(class") && /^class\b/.test(text);
-  const isMethod = found?.startsWith("({");
-  if (found !== undefined && !isClass && !(isMethod && NAMELESS.test(text))) {
-    return found;
-  }
-  throw new TypeError(
-    `${ACTION} of ${
-      fn.name === "" ? "a function" : name
-    }: it has no text of its own that a worker could run, as a bound function, one of Deno's, a class, a getter and a method with a computed name have none; wrap it: (n) => …`,
-  );
-}
-
-/** Whether a text is an expression. Only looked at, not run. */
-function isExpression(text: string): boolean {
-  try {
-    new Function(`return ${text};`);
-    return true;
-  } catch {
-    return false;
-  }
 }

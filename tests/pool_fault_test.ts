@@ -14,14 +14,16 @@ import {
   assertInstanceOf,
   AssertionError,
   assertLessOrEqual,
+  assertMatch,
   assertRejects,
+  assertStrictEquals,
 } from "@std/assert";
-import { type Duplex, PeerExitError } from "@duplex/ipc/duplex";
+import { ClosedError, type Duplex, PeerExitError } from "@duplex/ipc/duplex";
 import { openPipe, type PipeDuplex } from "@duplex/ipc/pipe";
 import { type MapOutcome, Pool } from "@duplex/ipc/pool";
 import { remote, withSignal } from "@duplex/ipc/rpc";
 import { openShm } from "@duplex/ipc/shm";
-import { NoWaiting, numbers, Opener } from "./_pools.ts";
+import { NoWaiting, numbers, Opener, poolOf } from "./_pools.ts";
 import { random, seed } from "./_seed.ts";
 import { isRunning, test, within, workerUrl } from "./workers/_processes.ts";
 import type { Methods } from "./workers/pool_acts.ts";
@@ -416,3 +418,107 @@ test("Pool gives each task one outcome, whatever is drawn", async () => {
     }),
   );
 }, SEED);
+
+/** What a program or a peer may give as a reason or throw, and `String` cannot convert. */
+function oddReasons(): [name: string, reason: unknown, text: string][] {
+  const { proxy, revoke } = Proxy.revocable({}, {});
+  revoke();
+  const throws = {
+    get() {
+      throw new Error("A getter threw");
+    },
+  };
+  return [
+    ["no toString", { toString: 1, valueOf: 1 }, "an object"],
+    ["no prototype", Object.create(null), "an object"],
+    ["a symbol", Symbol("s"), "Symbol(s)"],
+    ["a revoked proxy", proxy, "an object"],
+    [
+      "a message that is no string",
+      Object.assign(new Error("x"), { message: { toString: 1 } }),
+      "an object",
+    ],
+    [
+      "a message that throws",
+      Object.defineProperty(new Error("x"), "message", throws),
+      "",
+    ],
+  ];
+}
+
+for (const [name, reason, text] of oddReasons()) {
+  // The worker's own end does not take a proxy that throws.
+  if (name !== "a revoked proxy") {
+    test(`Pool.run() rejects when its worker aborts with ${name}`, async () => {
+      const opener = new Opener((worker) => ({
+        fails: () => opener.far[worker]!.abort(reason),
+        add: (n: number) => n + 1,
+      }));
+      const pool = new Pool(opener.open, { size: 1, retries: 1 });
+      const [error] = await Promise.allSettled([pool.run("fails", [])]);
+      assert(error.status === "rejected");
+      assertInstanceOf(error.reason, Error);
+      assertMatch(error.reason.message, /^Cannot run "fails": .* 2 times/);
+      assertEquals(await pool.run("add", [1]), 2);
+      await pool.close();
+      await opener.gone();
+    }, "none");
+  }
+
+  test(`Pool.run() rejects when a task throws ${name}`, async () => {
+    const [pool] = poolOf({
+      fails(..._args: unknown[]) {
+        throw reason;
+      },
+    });
+    const calls = [pool.run("fails", []), pool.run("fails", [() => {}])];
+    const outcomes = await Promise.allSettled(calls);
+    assertEquals(outcomes.map(({ status }) => status), [
+      "rejected",
+      "rejected",
+    ]);
+    await pool.close();
+  }, "none");
+
+  test(`Pool rejects when no worker starts because of ${name}`, async () => {
+    const pool = new Pool(() => Promise.reject(reason), { startAttempts: 1 });
+    await assertRejects(
+      () => pool.run("any", []),
+      Error,
+      `Cannot start a worker: the last 1 attempts failed: ${text}`,
+    );
+    await pool.close();
+  }, "none");
+
+  test(`Pool.abort() ends every task with ${name}`, async () => {
+    const [pool, opener] = poolOf({ hangs: () => new Promise(() => {}) });
+    const running = Promise.allSettled([pool.run("hangs", [])]);
+    await Promise.all([pool.abort(reason), pool.abort(reason)]);
+    const [outcome] = await running;
+    assert(outcome.status === "rejected");
+    assertStrictEquals(outcome.reason, reason);
+    await opener.gone();
+  }, "none");
+}
+
+test(
+  "Pool.run() rejects when a thread aborts with what String() cannot convert",
+  async () => {
+    const script = `data:text/javascript,${
+      encodeURIComponent(`
+    import { parent } from "${import.meta.resolve("../parent.ts")}";
+    const main = await parent();
+    await main.receive();
+    main.abort({ toString: 1, valueOf: 1 });
+  `)
+    }`;
+    const pool = new Pool(() => openShm(script), { size: 1, retries: 0 });
+    await assertRejects(
+      () => pool.run("any", []),
+      ClosedError,
+      'Cannot run "any": the task was begun and its worker ended: an object',
+    );
+    await pool.close();
+  },
+  READ,
+);

@@ -360,9 +360,9 @@ test("Caller.batch() refuses a batch beyond maxCalls", async () => {
       return n;
     },
   };
-  expose(methods, worker, { maxCalls: 2 });
+  expose(methods, worker, { maxCalls: 4 });
   const { caller } = Peer.of(main);
-  // Of a batch one call is under way at a time, however many there are.
+  // A batch is taken while there is room for a call of it, and each call counts.
   const fits = [new Outcomes(), new Outcomes()];
   for (const outcomes of fits) {
     caller.batch("work", [[1], [2], [3]], outcomes);

@@ -75,9 +75,12 @@ for (const [name, codec] of [["msgpack", msgpack], ["json", json]] as const) {
     }
     const texts: [unknown, string][] = [
       [Symbol("a"), "Symbol(a)"],
-      [{ f() {} }, "[object Object]"],
-      [Object.create(null, { f: { value() {}, enumerable: true } }), "object"],
-      ...isJson ? [[NaN, "NaN"], [5n, "5"]] as [unknown, string][] : [],
+      [{ f() {} }, "an object"],
+      [
+        Object.create(null, { f: { value() {}, enumerable: true } }),
+        "an object",
+      ],
+      ...isJson ? [[NaN, "NaN"], [5n, "5n"]] as [unknown, string][] : [],
     ];
     for (const [thrown, text] of texts) {
       assertEquals(await crossed(thrown, codec), text);
@@ -234,10 +237,10 @@ test("remote() rejects with errors whose getters throw", async () => {
     ["getPrototypeOf", "get", "ownKeys", "has", "getOwnPropertyDescriptor"]
       .map((trap) => [trap, failing.get]),
   );
-  assertEquals(await crossed(new Proxy(new Error("x"), every)), "object");
+  assertEquals(await crossed(new Proxy(new Error("x"), every)), "an object");
   const { proxy, revoke } = Proxy.revocable(new Error("x"), {});
   revoke();
-  assertEquals(await crossed(proxy), "object");
+  assertEquals(await crossed(proxy), "an object");
 });
 
 test("remote() keeps fields from standing in for parts", async () => {

@@ -60,6 +60,30 @@ test("task() takes functions however they are written", async (t) => {
       return 2 * n;
     },
     [`comp${"uted"}`]: (n: number) => 2 * n,
+    renamed(n: number) {
+      return 2 * n;
+    },
+    nameless(n: number) {
+      return 2 * n;
+    },
+    get(n: number) {
+      return 2 * n;
+    },
+    async(n: number) {
+      return 2 * n;
+    },
+    escaped(n: number) {
+      return 2 * n;
+    },
+    1000(n: number) {
+      return 2 * n;
+    },
+    commented /* super ( [ */(n: number) {
+      return "super".length * 0 + 2 * n;
+    },
+    __proto__(n: number) {
+      return 2 * n;
+    },
   };
   function declared(n: number) {
     return 2 * n;
@@ -83,6 +107,21 @@ test("task() takes functions however they are written", async (t) => {
     classLike: named.classify,
     quoted: named["two words"],
     computed: named.computed!,
+    renamed: Object.defineProperty(named.renamed, "name", { value: "other" }),
+    nameless: Object.defineProperty(named.nameless, "name", {
+      value: Symbol("s"),
+    }),
+    get: named.get,
+    asyncName: named.async,
+    escaped: named.escaped,
+    number: named[1e3]!,
+    commented: named.commented,
+    proto: Object.getOwnPropertyDescriptor(named, "__proto__")!.value,
+    sloppy: new Function("n", "return n + n") as (n: number) => number,
+    separators: new Function(
+      "n",
+      "return '\u2028\u2029'.length * n //# sourceMappingURL=no.js.map\n",
+    ) as (n: number) => number,
     comments: (n) => /* } */ 2 * n, // )
     text: (n) => `${"`)}\n"}`.length * 0 + 2 * n,
   };
@@ -121,7 +160,22 @@ test("task() refuses what has no text that a worker could run", async () => {
     get secret() {
       return this.#secret;
     }
+    hidden() {
+      return this.#secret(1);
+    }
   }
+  const outer = {
+    direct() {
+      return super.toString();
+    },
+    async /* and ( */ spread // [
+    (..._: number[]) {
+      return await super.toString();
+    },
+    within() {
+      return () => super.toString();
+    },
+  };
   const [word, other] = ["two words", "later"] as const;
   const named = {
     [word](n: number) {
@@ -137,11 +191,21 @@ test("task() refuses what has no text that a worker could run", async () => {
   const getter = Object.getOwnPropertyDescriptor(named, "size")!.get;
   const wrong: [unknown, string][] = [
     [undefined, "must be a function: current value is undefined"],
-    ["n => n", "must be a function: current value is n => n"],
+    ["n => n", 'must be a function: current value is "n => n"'],
+    [Symbol("s"), "must be a function: current value is Symbol(s)"],
+    [{ toString: 1 }, "must be a function: current value is an object"],
     [Doubler, 'Cannot make a task of "Doubler"'],
-    [class {}, "Cannot make a task of a function: it has no text of its own"],
+    [class {}, "Cannot make a task of a function: its source cannot be sent"],
     [Math.max, 'Cannot make a task of "max"'],
-    [((n: number) => n).bind(null), "it has no text of its own"],
+    [((n: number) => n).bind(null), "it is a bound function"],
+    [new Proxy((n: number) => n, {}), "it is a bound function"],
+    [() => import.meta.url, 'it uses "import.meta"'],
+    [outer.direct, 'Cannot make a task of "direct": it uses "super"'],
+    [outer.spread, 'Cannot make a task of "spread": it uses "super"'],
+    [outer.within(), 'it uses "super"'],
+    [new Doubler().hidden, "it uses a private name"],
+    [new Function("return 010"), "Octal literals are not allowed"],
+    [new Function("return '\ud83d'"), "half of a surrogate pair"],
     [new Doubler().secret, 'Cannot make a task of "#secret"'],
     [named["two words"], 'Cannot make a task of "two words"'],
     [named.later, 'Cannot make a task of "later"'],
@@ -151,6 +215,8 @@ test("task() refuses what has no text that a worker could run", async () => {
     assertThrows(() => task(fn as () => void), TypeError, text);
   }
   assertThrows(() => task(() => 1, { size: 0 }), RangeError, '"size"');
+  const long = new Function(`return "${"x".repeat(2 ** 20)}"`);
+  assertThrows(() => task(long as () => void), RangeError, "at most 1048576");
   await using double = task(Doubler.prototype.double, { size: 1 });
   assertEquals(await double(21), 42);
 });
@@ -169,6 +235,29 @@ test("task() says what is wrong with a variable around the function", async () =
     return around + n;
   }, { size: 1 });
   await assertRejects(() => later(1), ReferenceError, hint);
+});
+
+test("task() gives back a frozen error as it is", async () => {
+  await using fails = task((isFrozen: boolean) => {
+    const error = new ReferenceError("x is not defined");
+    throw isFrozen ? Object.freeze(error) : error;
+  }, { size: 1 });
+  const error = await assertRejects(() => fails(true), ReferenceError);
+  assertEquals(error.message, "x is not defined");
+});
+
+test("task() refuses arguments that cannot be sent", async () => {
+  await using echo = task((value: unknown) => value, { size: 1 });
+  await assertRejects(
+    () => echo(Symbol("s")),
+    TypeError,
+    'Cannot call "run": the value at "$[0]" is a symbol',
+  );
+  await assertRejects(
+    () => echo.run(null as never),
+    TypeError,
+    "its arguments must be an array: current value is null",
+  );
 });
 
 test("task() gives back what the function throws", async () => {

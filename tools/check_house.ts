@@ -9,6 +9,7 @@
  * - `parent.ts` loads only what a worker needs.
  * - Files and functions stay short enough to read.
  * - Public files say what they are for, and every export is there.
+ * - What a peer or a program may have given becomes text through `_text.ts`.
  *
  * `deno task ok` runs it over the repository; it exits with code 1 if a rule
  * is broken.
@@ -20,6 +21,7 @@
 // nothing but this file needs the compiler.
 // deno-lint-ignore no-import-prefix
 import ts from "npm:typescript@5.9.3";
+import { fileURLToPath } from "node:url";
 
 const COPYRIGHT = "// Copyright 2026 the Duplex authors. MIT license.\n";
 const MAX_FILE_LINES = 800;
@@ -29,6 +31,19 @@ const TRANSPORTS = ["pipe.ts", "queue.ts", "shm.ts", "socket.ts"];
 const OVER_ANY_TRANSPORT = ["rpc.ts", "pool.ts"];
 const USES_DENO = /^(_?(pipe|socket|permissions|parent|cli)(_\w+)?)\.ts$/;
 const WORKER_NEEDS = /^(parent|duplex|codec|_\w+)\.ts$/;
+
+/** Those that make the texts, and in which values were checked before. */
+const MAY_CONVERT = new Set([
+  "_hello.ts",
+  "_json.ts",
+  "_socket_address.ts",
+  "_socket_handshake.ts",
+  "_socket_options.ts",
+  "_text.ts",
+  "_value_path.ts",
+  "permissions.ts",
+  "queue.ts",
+]);
 
 interface Import {
   specifier: string;
@@ -202,6 +217,77 @@ function checkRootFile(source: Source): string[] {
 }
 
 /**
+ * Whether a value of this type may be any value: of no type, of what is left of a
+ * type when an option was found to be of another one, or of what is left when some
+ * types were excluded. As a text, an object other than a URL is as bad.
+ */
+function isAnything(type: ts.Type, asText: boolean): boolean {
+  const { Unknown, Never, TypeParameter, ESSymbolLike, Object, NonPrimitive } =
+    ts.TypeFlags;
+  const any = Unknown | Never | TypeParameter;
+  const object = ESSymbolLike | Object | NonPrimitive;
+  return (type.isUnion() ? type.types : [type]).some((part) =>
+    (part.flags & any) !== 0 ||
+    ((part.flags & object) !== 0 && part.symbol?.name !== "URL" &&
+      (asText || part.getProperties().length === 0))
+  );
+}
+
+/**
+ * Finds where a value that may be anything is converted to a text by `String`, a
+ * template or `JSON.stringify`: these throw for some values, and show others as
+ * they are, with the characters that move a terminal's cursor.
+ *
+ * @param root The repository's folder, ending with a slash.
+ * @param names The files to look at.
+ * @returns What is wrong, a line each.
+ */
+export function checkTexts(root: URL, names: readonly string[]): string[] {
+  const program = ts.createProgram(
+    names.map((name) => fileURLToPath(new URL(name, root))),
+    {
+      strict: true,
+      exactOptionalPropertyTypes: true,
+      noUncheckedIndexedAccess: true,
+      noEmit: true,
+      allowImportingTsExtensions: true,
+      target: ts.ScriptTarget.ESNext,
+      module: ts.ModuleKind.ESNext,
+      moduleResolution: ts.ModuleResolutionKind.Bundler,
+      // What Deno and packages add is of no known type, and not looked at.
+      lib: ["lib.esnext.d.ts", "lib.webworker.d.ts"],
+      types: [],
+    },
+  );
+  const checker = program.getTypeChecker();
+  const problems: string[] = [];
+  for (const name of names) {
+    const file = program.getSourceFile(fileURLToPath(new URL(name, root)))!;
+    const look = (value: ts.Expression | undefined, asText: boolean) => {
+      if (value === undefined) return;
+      if (!isAnything(checker.getTypeAtLocation(value), asText)) return;
+      const { line } = file.getLineAndCharacterOfPosition(value.getStart(file));
+      problems.push(
+        `${name}:${line + 1}: must show \`${
+          value.getText(file)
+        }\` through _text.ts, as it may be any value`,
+      );
+    };
+    const visit = (node: ts.Node) => {
+      if (ts.isTemplateSpan(node)) look(node.expression, true);
+      if (ts.isCallExpression(node)) {
+        const called = node.expression.getText(file);
+        if (called === "String") look(node.arguments[0], true);
+        if (called === "JSON.stringify") look(node.arguments[0], false);
+      }
+      ts.forEachChild(node, visit);
+    };
+    visit(file);
+  }
+  return problems;
+}
+
+/**
  * Checks the repository in the folder `root`.
  *
  * @param root The repository's folder, ending with a slash.
@@ -234,7 +320,12 @@ export async function checkHouse(root: URL): Promise<string[]> {
 }
 
 if (import.meta.main) {
-  const problems = await checkHouse(new URL("../", import.meta.url));
+  const root = new URL("../", import.meta.url);
+  const problems = await checkHouse(root);
+  const names = (await readSources(root)).map(({ name }) => name);
+  problems.push(
+    ...checkTexts(root, names.filter((name) => !MAY_CONVERT.has(name))),
+  );
   for (const problem of problems) console.error(problem);
   if (problems.length > 0) {
     console.error(`Found ${problems.length} against the rules of the house`);

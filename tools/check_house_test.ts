@@ -1,7 +1,7 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 import { assertEquals, assertStringIncludes } from "@std/assert";
-import { checkHouse } from "./check_house.ts";
+import { checkHouse, checkTexts } from "./check_house.ts";
 import { pathToFileURL } from "node:url";
 
 const HEAD =
@@ -94,5 +94,48 @@ Deno.test("checkHouse() finds what breaks a rule", async (t) => {
       assertEquals(problems.length, 1, problems.join("\n"));
       assertStringIncludes(problems[0]!, expected);
     });
+  }
+});
+
+/** Lines that convert what may be any value, and lines that convert what may not. */
+const TEXTS = `
+declare const anything: unknown;
+declare const option: number;
+declare const list: string[];
+declare const found: { name: string };
+export function bad(key: symbol, object: object) {
+  String(anything);
+  \`\${anything}\`;
+  JSON.stringify(anything);
+  if (typeof option !== "number") return \`\${option}\`;
+  if (anything !== undefined) \`\${anything}\`;
+  try {
+    bad(key, object);
+  } catch (error) {
+    \`\${error}\`;
+  }
+  \`\${list}\`;
+  \`\${object}\`;
+  String(key);
+}
+export function good(url: URL, text: string, script: string | URL) {
+  String(url);
+  \`\${option} \${text} \${script} \${list.length}\`;
+  JSON.stringify(list);
+  JSON.stringify(found);
+  if (typeof anything === "string") \`\${anything}\`;
+}
+`;
+
+Deno.test("checkTexts() finds conversions of what may be any value", async () => {
+  const dir = await Deno.makeTempDir();
+  try {
+    await Deno.writeTextFile(`${dir}/a.ts`, TEXTS);
+    const problems = checkTexts(pathToFileURL(`${dir}/`), ["a.ts"]);
+    const lines = problems.map((problem) => Number(problem.split(":")[1]));
+    assertEquals(lines, [7, 8, 9, 10, 11, 15, 17, 18, 19]);
+    assertStringIncludes(problems[0]!, "must show `anything`");
+  } finally {
+    await Deno.remove(dir, { recursive: true });
   }
 });

@@ -137,8 +137,14 @@ async function openThreads(plan: LinkPlan): Promise<OpenLink> {
       });
     return {
       main,
-      fault: async () => watch.workers.at(-1)?.terminate(),
-      dispose: async () => watch[Symbol.dispose](),
+      fault(): Promise<void> {
+        watch.workers.at(-1)?.terminate();
+        return Promise.resolve();
+      },
+      dispose(): Promise<void> {
+        watch[Symbol.dispose]();
+        return Promise.resolve();
+      },
     };
   } catch (error) {
     watch[Symbol.dispose]();
