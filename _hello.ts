@@ -9,7 +9,7 @@
  */
 
 import { type Codec, json, msgpack } from "./codec.ts";
-import { ProtocolError } from "./_errors.ts";
+import { isInstance, ProtocolError } from "./_errors.ts";
 import type { ControlFields } from "./_wire.ts";
 import type { DuplexOptions } from "./duplex.ts";
 import { excerpt, messageOf, quoted, show } from "./_text.ts";
@@ -241,7 +241,7 @@ export function reasonFields(
   reason: unknown,
   codec: Codec | undefined,
 ): ControlFields {
-  const fault = reason instanceof ProtocolError;
+  const fault = isInstance(reason, ProtocolError);
   const text = cut(messageOf(reason));
   try {
     const bytes = codec?.encode(reason);

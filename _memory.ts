@@ -16,6 +16,7 @@ class MemoryPipe {
   #written: PromiseWithResolvers<void> | undefined;
   #arrival: PromiseWithResolvers<void> | undefined;
   #ended = false;
+  #isDiscarded = false;
 
   async read(
     into: Uint8Array<ArrayBuffer>,
@@ -37,6 +38,7 @@ class MemoryPipe {
   }
 
   write(bytes: Uint8Array): Promise<void> {
+    if (this.#isDiscarded) return Promise.resolve();
     if (this.#ended) {
       return Promise.reject(new Error("The far side of the pair is closed"));
     }
@@ -50,6 +52,13 @@ class MemoryPipe {
   end(): void {
     this.#ended = true;
     this.#arrival?.resolve();
+  }
+
+  /** Drops what is written from now on: the reader needs nothing more. */
+  discard(): void {
+    this.#isDiscarded = true;
+    this.#bytes = undefined;
+    this.#written?.resolve();
   }
 
   /** Ends the direction and drops what was not read. */
@@ -88,6 +97,8 @@ class MemoryStream implements ByteStream {
 
   close(): Promise<void> {
     this.#output.end();
+    // Credit that the peer sent before it received the last goodbye.
+    this.#input.discard();
     return Promise.resolve();
   }
 

@@ -6,7 +6,12 @@
  * @module
  */
 
-import { assertEquals, assertThrows } from "@std/assert";
+import {
+  assertEquals,
+  assertRejects,
+  assertStrictEquals,
+  assertThrows,
+} from "@std/assert";
 import {
   type Duplex,
   type DuplexOptions,
@@ -83,5 +88,21 @@ Deno.test({
     for (const number of numbers) assertEquals(await right.receive(), number);
     await Promise.all(sends);
     await Promise.all([left.close(), right.close()]);
+  },
+});
+
+Deno.test({
+  name: "Duplex.abort() takes any reason",
+  permissions: "none",
+  async fn() {
+    const revoked = Proxy.revocable(new Error(), {});
+    revoked.revoke();
+    for (const reason of [revoked.proxy, Object.create(null), Symbol("no")]) {
+      const [left, right] = duplexPair();
+      left.abort(reason);
+      const [caught] = await left.closed.then(() => [], (error) => [error]);
+      assertStrictEquals(caught, reason);
+      await assertRejects(() => right.receive());
+    }
   },
 });

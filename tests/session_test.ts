@@ -397,3 +397,17 @@ Deno.test({
     }
   },
 });
+
+Deno.test({
+  name: "memoryStreams() takes what is written after the peer has closed",
+  permissions: "none",
+  async fn() {
+    // Credit that crosses the last goodbye: the peer reads nothing any more.
+    const [near, distant] = memoryStreams();
+    const written = near.write(new Uint8Array(1));
+    await distant.close(1, []);
+    await written;
+    await near.write(new Uint8Array(1));
+    await near.close(1, []);
+  },
+});
