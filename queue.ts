@@ -27,6 +27,7 @@ import {
 import { openWithin } from "./_opening.ts";
 import { MAX_ATTEMPTS } from "./_queue_lease.ts";
 import { Link } from "./_queue_link.ts";
+import { show } from "./_text.ts";
 import { MemoryStore } from "./_queue_store.ts";
 import { type FailedMessage, QueueWire } from "./_queue_wire.ts";
 import { Session } from "./_session.ts";
@@ -230,7 +231,9 @@ function queueOptions(options: QueueOptions, timeout: number) {
   }
   if (typeof ordered !== "boolean") {
     throw new TypeError(
-      `${ACTION} as "ordered" must be a boolean: current value is ${ordered}`,
+      `${ACTION} as "ordered" must be a boolean: current value is ${
+        show(ordered)
+      }`,
     );
   }
   if (restart !== 0) checkPositive(ACTION, "restart", restart);
@@ -240,7 +243,9 @@ function queueOptions(options: QueueOptions, timeout: number) {
   });
   if (onFailed !== undefined && typeof onFailed !== "function") {
     throw new TypeError(
-      `${ACTION} as "onFailed" must be a function: current value is ${onFailed}`,
+      `${ACTION} as "onFailed" must be a function: current value is ${
+        show(onFailed)
+      }`,
     );
   }
   return { workers, capacity, ordered, restart, attempts, onFailed };

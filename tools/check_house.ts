@@ -33,17 +33,7 @@ const USES_DENO = /^(_?(pipe|socket|permissions|parent|cli)(_\w+)?)\.ts$/;
 const WORKER_NEEDS = /^(parent|duplex|codec|_\w+)\.ts$/;
 
 /** Those that make the texts, and in which values were checked before. */
-const MAY_CONVERT = new Set([
-  "_hello.ts",
-  "_json.ts",
-  "_socket_address.ts",
-  "_socket_handshake.ts",
-  "_socket_options.ts",
-  "_text.ts",
-  "_value_path.ts",
-  "permissions.ts",
-  "queue.ts",
-]);
+const MAY_CONVERT = new Set(["_json.ts", "_text.ts", "_value_path.ts"]);
 
 interface Import {
   specifier: string;
