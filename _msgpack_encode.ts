@@ -8,12 +8,15 @@
  * @module
  */
 
-import { type ByteBuffer, writeText } from "./_byte_buffer.ts";
+import { ByteBuffer, writeText } from "./_byte_buffer.ts";
+import { MAX_COST, regexpCost } from "./_message_cost.ts";
 import {
+  arrayFields,
   describeUnsendable,
   errorClass,
   errorErrors,
   errorFields,
+  EXT_ARRAY,
   EXT_ARRAY_BUFFER,
   EXT_BIGINT,
   EXT_ERROR,
@@ -25,6 +28,7 @@ import {
   EXT_UNDEFINED,
   EXT_UTF16,
   EXT_VIEW,
+  isOutOfBounds,
   isRecord,
   isUnsendableBuffer,
   MAX_DEPTH,
@@ -47,40 +51,47 @@ const MAX_UINT32 = 0xffff_ffff;
 /** The encoder at work, so that a getter that encodes cannot disturb it. */
 let active: Encoder | undefined;
 
+/** An encoder that is not at work: to make one takes as long as a small message. */
+let spare: Encoder | undefined;
+
 /**
  * Containers that are compared one by one: to make a set costs more than all else
  * about a small message.
  */
 const MAX_FEW = 8;
 
-/** The few containers of the message at work, unless another is inside of it. */
-const few: unknown[] = new Array(MAX_FEW).fill(undefined);
+/** A buffer for encoders that are not at work. */
+const NO_TARGET = new ByteBuffer(0);
 
 /** One message on its way into a buffer. */
 class Encoder {
-  readonly target: ByteBuffer;
+  target: ByteBuffer = NO_TARGET;
   /** The encoder that this one interrupted. */
-  readonly outer: Encoder | undefined;
-  readonly #root: unknown;
+  outer: Encoder | undefined = undefined;
+  #root: unknown = undefined;
   /** The containers met so far within the root, as long as they are few. */
-  readonly #few: unknown[];
+  readonly #few: unknown[] = new Array(MAX_FEW).fill(undefined);
   #fewCount = 0;
   /** All of them, once they are more. */
-  #seen: Set<unknown> | undefined;
+  #seen: Set<unknown> | undefined = undefined;
 
-  constructor(root: unknown, target: ByteBuffer, outer: Encoder | undefined) {
+  /** Begins a message. */
+  begin(root: unknown, target: ByteBuffer, outer: Encoder | undefined): void {
     this.#root = root;
     this.target = target;
     this.outer = outer;
-    this.#few = outer === undefined ? few : [];
-    this.#seen = undefined;
   }
 
-  /** Lets go of the containers. */
+  /** Keeps nothing of the message. */
   end(): void {
+    this.target = NO_TARGET;
+    this.outer = undefined;
+    this.#root = undefined;
     for (let index = 0; index < this.#fewCount; index++) {
       this.#few[index] = undefined;
     }
+    this.#fewCount = 0;
+    this.#seen = undefined;
   }
 
   write(value: unknown, depth: number): void {
@@ -367,23 +378,39 @@ class Encoder {
 
   #array(value: unknown[], depth: number): void {
     this.#enter(value, depth);
+    const fields = arrayFields(value);
+    if (fields === undefined) return this.#items(value, depth);
+    const start = this.#open(EXT_ARRAY);
+    this.#items(value, depth);
+    this.#fields(value as unknown as Record<string, unknown>, fields, depth);
+    this.#close(start);
+  }
+
+  #items(value: unknown[], depth: number): void {
     // A getter may change the length: what the header says is what follows.
     const length = value.length;
     this.#arrayHeader(length);
     for (let index = 0; index < length; index++) {
-      this.write(value[index], depth + 1);
+      const item = value[index];
+      if (typeof item === "number") this.#number(item);
+      else this.write(item, depth + 1);
     }
   }
 
   #bytes(value: Uint8Array): void {
-    if (isUnsendableBuffer(value.buffer)) this.#refuse();
+    if (isUnsendableBuffer(value.buffer) || isOutOfBounds(value)) {
+      this.#refuse();
+    }
     this.#sized(value.length, 0xc4, 0xc5, 0xc6);
     this.#raw(value);
   }
 
   #view(value: ArrayBufferView): void {
     const kind = viewKind(value);
-    if (kind === undefined || isUnsendableBuffer(value.buffer)) this.#refuse();
+    if (
+      kind === undefined || isUnsendableBuffer(value.buffer) ||
+      isOutOfBounds(value)
+    ) this.#refuse();
     this.#extension(EXT_VIEW, value.byteLength + 1);
     this.#byte(kind);
     // Every processor that Deno runs on is little-endian, as the payload is.
@@ -465,9 +492,11 @@ class Encoder {
   }
 
   #regexp(value: RegExp): void {
+    const { source, flags } = value;
+    if (regexpCost(source, flags) > MAX_COST) this.#refuse();
     const start = this.#open(EXT_REGEXP);
-    this.#string(value.source);
-    this.#string(value.flags);
+    this.#string(source);
+    this.#string(flags);
     this.#close(start);
   }
 
@@ -530,7 +559,10 @@ export function encodeMsgpackInto(value: unknown, target: ByteBuffer): void {
       );
     }
   }
-  const encoder = active = new Encoder(value, target, outer);
+  const encoder = spare ?? new Encoder();
+  spare = undefined;
+  encoder.begin(value, target, outer);
+  active = encoder;
   try {
     encoder.write(value, 0);
   } catch (error) {
@@ -538,6 +570,7 @@ export function encodeMsgpackInto(value: unknown, target: ByteBuffer): void {
     throw error;
   } finally {
     encoder.end();
+    spare = encoder;
     active = outer;
   }
 }

@@ -76,7 +76,7 @@ test("msgpack.decode() refuses more objects than memory holds", () => {
   const bytes = new Uint8Array(5 + count).fill(0x80);
   bytes[0] = 0xdd;
   new DataView(bytes.buffer).setUint32(1, count);
-  assertRefused(bytes, "too many objects in one message");
+  assertRefused(bytes, "takes too much memory for its size");
 });
 
 /** Containers in each other, as deep as told. */
@@ -114,7 +114,7 @@ const FAULTS: [string, string, string][] = [
     "c7 05 04 dd ff ff ff fe",
     "a count of 4294967294",
   ],
-  ["an unknown extension", "d4 0b 00", "extension type 11 is not known"],
+  ["an unknown extension", "d4 0c 00", "extension type 12 is not known"],
   ["extension type 0", "d4 00 00", "extension type 0 is not known"],
   ["a negative extension type", "d4 fe 00", "extension type -2 is not known"],
   ["invalid UTF-8", "a2 c3 28", "a string is not valid UTF-8 at byte 1"],
@@ -183,6 +183,19 @@ const FAULTS: [string, string, string][] = [
     "an error with a message of bytes",
     "c7 09 08 97 a0 a0 c4 00 c0 90 90 80",
     "a string is missing",
+  ],
+  ["an array extension of an object", "d4 0b 80", "an array is missing"],
+  ["an array extension without fields", "d5 0b 91 01", "a length of 1 exceeds"],
+  ["an array with fields that are none", "d5 0b 90 01", "has no fields"],
+  [
+    "an array with an item as a field",
+    "c7 05 0b 90 81 a1 30 01",
+    "is no field of its own",
+  ],
+  [
+    "an array with its length as a field",
+    "c7 0a 0b 90 81 a6 6c 65 6e 67 74 68 01",
+    "is no field of its own",
   ],
 ];
 
@@ -304,7 +317,7 @@ test("msgpack.decode() sets nothing aside for counts that lie", () => {
     view.setUint32(level * 5 + 1, size - level * 5 - 5);
   }
   const before = Deno.memoryUsage();
-  assertRefused(bytes, "0xc1 is no format");
+  assertRefused(bytes, "takes too much memory for its size");
   const after = Deno.memoryUsage();
   assertLess(
     after.heapTotal + after.external - before.heapTotal - before.external,
@@ -347,60 +360,6 @@ test("msgpack.decode() cannot be led astray by keys read before", () => {
     }
     assertEquals(msgpack.decode(msgpack.encode({ axxé: 1 })), { axxé: 1 });
     assertEquals(msgpack.decode(fromHex("81 a0 01")), { "": 1 });
-  }
-});
-
-/** Whole numbers that V8 puts into one bucket of a large map. */
-function collidingIntegers(count: number): number[] {
-  const numbers: number[] = [];
-  for (let number = 0; numbers.length < count; number++) {
-    let hash = ~number + (number << 15) | 0;
-    hash ^= hash >>> 12;
-    hash = hash + (hash << 2) | 0;
-    hash ^= hash >>> 4;
-    hash = Math.imul(hash, 2057);
-    if (((hash ^ hash >>> 16) & 0x3fff) === 0) numbers.push(number);
-  }
-  return numbers;
-}
-
-test("msgpack.decode() refuses keys chosen to collide", () => {
-  const integers = collidingIntegers(10_000);
-  const bigints = integers.map((_, index) => BigInt(index) << 64n);
-  for (const keys of [integers, bigints]) {
-    // Through arrays, so that this test does not build the slow set itself.
-    const array = msgpack.encode(keys);
-    const map = msgpack.encode(keys.flatMap((key) => [key, 0]));
-    for (const [type, payload] of [[5, array], [4, map]] as const) {
-      const bytes = new Uint8Array(payload.length + 6);
-      bytes[0] = 0xc9;
-      new DataView(bytes.buffer).setUint32(1, payload.length);
-      bytes[5] = type;
-      bytes.set(payload, 6);
-      assertRefused(bytes, "collide");
-    }
-  }
-});
-
-test("msgpack.decode() takes large maps and sets of ordinary keys", () => {
-  const next = random(3);
-  const count = 50_000;
-  const makers: ((index: number) => unknown)[] = [
-    (index) => index,
-    (index) => -index,
-    (index) => index * 65_536,
-    (index) => index * 2 ** 33,
-    (index) => index / 8,
-    () => next(),
-    (index) => BigInt(index),
-    (index) => BigInt(index) << 20n,
-    (index) => `key ${index}`,
-    (index) => ({ index }),
-  ];
-  for (const make of makers) {
-    const set = new Set(Array.from({ length: count }, (_, at) => make(at)));
-    const decoded = msgpack.decode(msgpack.encode(set)) as Set<unknown>;
-    assertStrictEquals(decoded.size, set.size);
   }
 });
 

@@ -1,0 +1,120 @@
+// Copyright 2026 the Duplex authors. MIT license.
+
+/**
+ * What a message takes in memory: no kind of value may take more than it is
+ * counted for. Each is decoded in a process of its own.
+ *
+ * @module
+ */
+
+import { assert, assertLess } from "@std/assert";
+import { costOfJson } from "../_json_scan.ts";
+import { COST_PER_BYTE } from "../_message_cost.ts";
+import { measureMsgpack } from "../_msgpack_decode.ts";
+import {
+  JSON_KINDS,
+  jsonMessage,
+  MSGPACK_CONTAINERS,
+  MSGPACK_KINDS,
+  msgpackMessage,
+  type Usage,
+} from "./_codec_kinds.ts";
+
+const CHILD = new URL("_codec_kinds.ts", import.meta.url).pathname;
+
+/** What each message is made to cost. */
+const TOTAL = 40 * 2 ** 20;
+
+/** What the garbage collector and the allocator keep aside. */
+const SLACK = 16 * 2 ** 20;
+
+/** Values to find out what one costs. */
+const SAMPLE = 500;
+
+const PERMISSIONS: Deno.PermissionOptions = {
+  run: [Deno.execPath()],
+  read: true,
+};
+
+async function usageOf(
+  codec: string,
+  kind: string,
+  count: number,
+): Promise<Usage> {
+  const { success, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
+    args: [
+      "run",
+      "--no-check",
+      // Deno lets no other process read what it takes.
+      "--allow-all",
+      "--v8-flags=--expose-gc,--max-semi-space-size=2",
+      CHILD,
+      codec,
+      kind,
+      String(count),
+    ],
+  }).output();
+  assert(success, new TextDecoder().decode(stderr));
+  return JSON.parse(new TextDecoder().decode(stdout));
+}
+
+/** Runs a step for each kind, as many at a time as there are processors. */
+async function forEachKind(
+  t: Deno.TestContext,
+  kinds: string[],
+  fn: (kind: string) => Promise<void>,
+): Promise<void> {
+  const width = navigator.hardwareConcurrency;
+  for (let first = 0; first < kinds.length; first += width) {
+    await Promise.all(
+      kinds.slice(first, first + width).map((name) =>
+        t.step({
+          name,
+          fn: () => fn(name),
+          sanitizeOps: false,
+          sanitizeResources: false,
+          sanitizeExit: false,
+        })
+      ),
+    );
+  }
+}
+
+/** So many values that they cost the total, or have a tenth of it as bytes. */
+function countFor(cost: number, size: number): number {
+  return Math.ceil(Math.min(TOTAL / cost, TOTAL / 10 / size) * SAMPLE);
+}
+
+function assertPaid({ size, cost, growth }: Usage, bytes: number): void {
+  assertLess(growth, cost + bytes * size + SLACK);
+}
+
+Deno.test({
+  name: "msgpack.decode() takes no more memory than it counts",
+  permissions: PERMISSIONS,
+  ignore: Deno.build.os !== "linux",
+  async fn(t) {
+    const kinds = [
+      ...Object.keys(MSGPACK_KINDS),
+      ...Object.keys(MSGPACK_CONTAINERS),
+    ];
+    await forEachKind(t, kinds, async (kind) => {
+      const sample = msgpackMessage(kind, SAMPLE);
+      const count = countFor(measureMsgpack(sample).cost, sample.length);
+      assertPaid(await usageOf("msgpack", kind, count), 0);
+    });
+  },
+});
+
+Deno.test({
+  name: "json.decode() takes no more memory than it counts",
+  permissions: PERMISSIONS,
+  ignore: Deno.build.os !== "linux",
+  async fn(t) {
+    await forEachKind(t, Object.keys(JSON_KINDS), async (kind) => {
+      const sample = jsonMessage(kind, SAMPLE);
+      const count = countFor(costOfJson(sample), sample.length);
+      assertPaid(await usageOf("json", kind, count), COST_PER_BYTE);
+    });
+  },
+});
