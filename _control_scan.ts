@@ -54,22 +54,26 @@ class ControlScan {
     if (isKey && !isShortText && (byte < 0xd9 || byte > 0xdb)) {
       return "a key that is not a string";
     }
-    if (isShortText) this.#position += byte & 0x1f;
+    if (isShortText) this.#skip(byte & 0x1f);
     else if (byte < 0x80 || byte >= 0xe0) return undefined;
     else if (byte < 0x90) return this.#scanItems(byte & 0xf, 2, level);
     else if (byte < 0xa0) return this.#scanItems(byte & 0xf, 1, level);
     else if (byte >= 0xc4 && byte <= 0xc6) {
-      this.#position += this.#size(byte - 0xc4);
+      this.#skip(this.#size(byte - 0xc4));
     } else if (byte >= 0xca && byte <= 0xd3) {
-      this.#position += NUMBER_BYTES[byte - 0xca]!;
+      this.#skip(NUMBER_BYTES[byte - 0xca]!);
     } else if (byte >= 0xd9 && byte <= 0xdb) {
-      this.#position += this.#size(byte - 0xd9);
+      this.#skip(this.#size(byte - 0xd9));
     } else if (byte === 0xdc || byte === 0xdd) {
       return this.#scanItems(this.#size(byte - 0xdb), 1, level);
     } else if (byte >= 0xde) {
       return this.#scanItems(this.#size(byte - 0xdd), 2, level);
     } else if (byte > 0xc3) return "an extension type";
     return undefined;
+  }
+
+  #skip(size: number): void {
+    this.#position += size;
   }
 
   /** Reads a size of 8, 16 or 32 bits. */

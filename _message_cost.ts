@@ -36,7 +36,7 @@ export const GROWN_ARRAY_COST = 192;
 
 /** A map or a set, and an entry of it. */
 export const MAP_COST = 256;
-export const ENTRY_COST = 64;
+export const ENTRY_COST = 80;
 export const MEMBER_COST = 48;
 
 /**
@@ -58,7 +58,7 @@ export const TEXT_BYTE_COST = 4;
 /** A string in UTF-16, and a bigint, beside what their bytes cost. */
 export const UTF16_COST = 128;
 export const BIGINT_COST = 128;
-export const BIGINT_BYTE_COST = 6;
+export const BIGINT_BYTE_COST = 9;
 
 /** A `Date`. */
 export const DATE_COST = 256;
@@ -67,8 +67,8 @@ export const DATE_COST = 256;
 export const BUFFER_COST = 768;
 
 /** An error, beside its parts, and a field of one. */
-export const ERROR_COST = 2048;
-export const ERROR_FIELD_COST = 512;
+export const ERROR_COST = 4096;
+export const ERROR_FIELD_COST = 1024;
 
 /** An object, and a field of it. */
 export const RECORD_COST = 96;
@@ -96,7 +96,7 @@ export const NAME_COST = 64;
  * another order: V8 makes a description of the object for each of its fields,
  * up to where it becomes a hash table.
  */
-export const SHAPE_COST = 1024;
+export const SHAPE_COST = 2048;
 export const MAX_SHAPE_FIELDS = 20;
 
 /**

@@ -371,6 +371,54 @@ test("msgpack.decode() makes few error stacks of its own", () => {
   assert(decoded.every(({ stack }) => stack === "none"));
 });
 
+/** A text that is one array of values, of some size. */
+function jsonArray(size: number, make: (index: number) => string): Uint8Array {
+  const values: string[] = [];
+  for (let length = 0; length < size; length += values.at(-1)!.length + 1) {
+    values.push(make(values.length));
+  }
+  return new TextEncoder().encode(`[${values.join()}]`);
+}
+
+test("json.decode() refuses more values than memory holds", () => {
+  const size = 17 * 2 ** 20;
+  const cases: [string, number, (index: number) => string][] = [
+    ["empty objects", size, () => "{}"],
+    ["objects of one field", 2 * size, () => '{"a":1}'],
+    ["empty arrays", size, () => "[]"],
+    ["nested arrays", size, () => "[".repeat(400) + "]".repeat(400)],
+    ["numbers", 2 * size, () => "1"],
+    ["fields of their own", size, (index) => `{"${index.toString(36)}":1}`],
+    ["escaped fields", size, (index) => `{"\\u0061${index % 9}${index}":1}`],
+  ];
+  for (const [what, length, make] of cases) {
+    const error = assertThrows(
+      () => json.decode(jsonArray(length, make)),
+      ProtocolError,
+      "Cannot decode a message: it takes too much memory for its size",
+      what,
+    );
+    assertStrictEquals(error.cause, undefined);
+  }
+});
+
+test("json.decode() takes large texts that programs send", () => {
+  const lines = Array.from({ length: 60_000 }, (_, id) => ({
+    id,
+    time: "2026-11-23T06:59:25.123Z",
+    text: `the "${id}" \\ größe {[,:]}`,
+    tags: ["a", "b"],
+    size: { width: 1.5, height: id },
+    ok: true,
+  }));
+  const table = Object.fromEntries(
+    Array.from({ length: 100_000 }, (_, at) => [`name ${at}`, { at }]),
+  );
+  for (const message of [lines, table, "x".repeat(5_000_000)]) {
+    assertEquals(json.decode(json.encode(message)), message);
+  }
+});
+
 test("json.decode() refuses what is no JSON text", () => {
   const encoder = new TextEncoder();
   for (const text of ["", "[1", "{]", "undefined", "1 2", "\ufeff1"]) {
