@@ -587,3 +587,20 @@ export function measureMsgpack(
   const value = decode(bytes, 0, bytes.length, false, budget);
   return { value, cost: budget - spare!.budget };
 }
+
+/**
+ * What it costs to read bytes, up to what a message may cost: all of them, or
+ * those up to where they are refused.
+ *
+ * @param bytes The bytes.
+ * @returns The cost.
+ */
+export function costOfMsgpack(bytes: Uint8Array): number {
+  const budget = MAX_COST + COST_PER_BYTE * bytes.length;
+  try {
+    decode(bytes, 0, bytes.length, false, budget);
+  } catch {
+    // What was counted so far is what it costs to refuse them.
+  }
+  return budget - Math.max(0, spare!.budget);
+}

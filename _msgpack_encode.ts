@@ -9,7 +9,7 @@
  */
 
 import { ByteBuffer, writeText } from "./_byte_buffer.ts";
-import { MAX_COST, regexpCost } from "./_message_cost.ts";
+import { MAX_COST, MAX_ITEMS, regexpCost } from "./_message_cost.ts";
 import {
   arrayFields,
   describeUnsendable,
@@ -372,6 +372,8 @@ class Encoder {
   }
 
   #arrayHeader(length: number): void {
+    // Without items in most of its places an array may be as long as it likes.
+    if (length > MAX_ITEMS) this.#refuse();
     if (length < 0x10) this.#byte(0x90 | length);
     else this.#sized(length, 0, 0xdc, 0xdd);
   }

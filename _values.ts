@@ -7,7 +7,7 @@
  * @module
  */
 
-import { MAX_COST, regexpCost } from "./_message_cost.ts";
+import { MAX_COST, MAX_ITEMS, regexpCost } from "./_message_cost.ts";
 import { excerpt } from "./_text.ts";
 
 /**
@@ -201,6 +201,15 @@ export function describeUnsendable(value: unknown): string | undefined {
     return value.detached ? "an ArrayBuffer that was given away" : undefined;
   }
   if (value instanceof RegExp) return describeRegexp(value);
+  const list = Array.isArray(value)
+    ? value
+    : value instanceof Error
+    ? errorErrors(value)
+    : undefined;
+  if (list !== undefined && list.length > MAX_ITEMS) {
+    const where = list === value ? "an array" : "an error with an array";
+    return `${where} of ${list.length} items, and a receiver takes at most ${MAX_ITEMS}`;
+  }
   if (
     Array.isArray(value) || value instanceof Map || value instanceof Set ||
     value instanceof Error || value instanceof Date || isRecord(value)
@@ -270,17 +279,43 @@ export function errorErrors(error: Error): unknown[] | undefined {
   return undefined;
 }
 
-/** Own properties that an error's payload has a place for. */
-const ERROR_PARTS = new Set(["name", "message", "stack", "cause"]);
+/** Properties of every error that its payload has a place for. */
+const ERROR_PARTS: ReadonlySet<string> = new Set([
+  "name",
+  "message",
+  "stack",
+  "cause",
+]);
+
+/** The same of an error that holds errors. */
+const AGGREGATE_PARTS: ReadonlySet<string> = new Set([
+  ...ERROR_PARTS,
+  "errors",
+]);
+const SUPPRESSED_PARTS: ReadonlySet<string> = new Set([
+  ...ERROR_PARTS,
+  "error",
+  "suppressed",
+]);
+
+/** The properties of an error that its payload has a place for. */
+function errorParts(error: Error): ReadonlySet<string> {
+  if (error instanceof AggregateError) return AGGREGATE_PARTS;
+  return SuppressedErrorClass && error instanceof SuppressedErrorClass
+    ? SUPPRESSED_PARTS
+    : ERROR_PARTS;
+}
 
 /**
- * The names of an error's own fields, apart from those that every error has.
+ * The names of an error's own fields, apart from those that its payload has a
+ * place for.
  *
  * @param error The error.
  * @returns The names.
  */
 export function errorFields(error: Error): string[] {
-  return Object.keys(error).filter((key) => !ERROR_PARTS.has(key));
+  const parts = errorParts(error);
+  return Object.keys(error).filter((key) => !parts.has(key));
 }
 
 /** The parts of an error as they were sent. */
@@ -421,7 +456,8 @@ function setStack(error: Error, stack: string | undefined): void {
 }
 
 /**
- * Gives an error what its constructor did not take.
+ * Gives an error what its constructor did not take. A field never takes the place
+ * of a part, which may have another type.
  *
  * @param error The error.
  * @param parts Its parts.
@@ -434,6 +470,9 @@ export function completeError<E extends Error>(error: E, parts: ErrorParts): E {
     defineOwn(error, "cause", parts.causes[0], false);
   }
   const { fields } = parts;
-  for (const key of Object.keys(fields)) setOwn(error, key, fields[key]);
+  const own = errorParts(error);
+  for (const key of Object.keys(fields)) {
+    if (!own.has(key)) setOwn(error, key, fields[key]);
+  }
   return error;
 }

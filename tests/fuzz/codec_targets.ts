@@ -1,0 +1,340 @@
+// Copyright 2026 the Duplex authors. MIT license.
+
+/**
+ * The codecs: bytes that are decoded, and values that are encoded.
+ *
+ * @module
+ */
+
+import { makeParcel, receiveParcel } from "../../_clone.ts";
+import { costOfJson } from "../../_json_scan.ts";
+import { COST_PER_BYTE } from "../../_message_cost.ts";
+import { costOfMsgpack } from "../../_msgpack_decode.ts";
+import { show as showValue } from "../../_text.ts";
+import { ByteBuffer, type Codec, json, msgpack } from "../../codec.ts";
+import {
+  type Bytes,
+  concat,
+  Draw,
+  mutate,
+  smallerBytes,
+} from "./draw.ts";
+import { difference, equalBytes } from "./equal.ts";
+import {
+  checkMessage,
+  checkRefusal,
+  show,
+  type Target,
+  Violation,
+} from "./harness.ts";
+import { makeJson } from "./json_bytes.ts";
+import { makeMsgpack } from "./msgpack_bytes.ts";
+import { readReference } from "./reference.ts";
+import { ValueMaker } from "./values.ts";
+
+/** Bytes that V8 counts only now and then, and what runs around the decoding. */
+const SLACK = 1.5 * 2 ** 20;
+
+/** Bytes of an input above which it is not read a second way. */
+const MAX_COMPARED = 20_000;
+
+/** What came of decoding bytes. */
+type Decoded = { readonly value: unknown } | { readonly error: unknown };
+
+function tryDecode(decode: () => unknown): Decoded {
+  try {
+    return { value: decode() };
+  } catch (error) {
+    return { error };
+  }
+}
+
+/** Checks that a decoded value encodes again, and decodes to an equal value. */
+function checkAgain(codec: Required<Codec>, value: unknown): void {
+  let first: Uint8Array;
+  try {
+    first = codec.encode(value);
+  } catch (error) {
+    throw new Violation(
+      `What was decoded cannot be encoded: ${show(error)}\n${show(value)}`,
+    );
+  }
+  const again = codec.decode(first);
+  const second = codec.encode(again);
+  const found = difference(value, again);
+  if (found !== undefined && !isLost(codec, value)) {
+    throw new Violation(
+      `What was decoded comes back changed at ${found}: ${show(value)}`,
+    );
+  }
+  if (!equalBytes(first, second)) {
+    throw new Violation(
+      `What was decoded has two forms: ${show(value)}\n${first}\n${second}`,
+    );
+  }
+}
+
+/** Whether a value has what JSON may change: 0 for -0. */
+function isLost(codec: Codec, value: unknown): boolean {
+  if (codec !== json) return false;
+  return Object.is(value, -0) ||
+    typeof value === "object" && value !== null &&
+      Object.values(value).some((part) => isLost(codec, part));
+}
+
+/** Reasons for a refusal that depend on what a message costs. */
+const IS_COSTLY =
+  /takes too much memory for its size|too many keys collide|too many of its strings collide|has more than \d+ (items|keys)|a value in it is too large/;
+
+function isCostly(error: Error): boolean {
+  return IS_COSTLY.test(error.message);
+}
+
+/** Compares a decoded value with one that was read another way. */
+function compare(decoded: Decoded, expected: Decoded): void {
+  if ("error" in decoded) {
+    if ("value" in expected && !isCostly(decoded.error as Error)) {
+      throw new Violation(
+        `It refuses what it must take: ${show(decoded.error)}`,
+      );
+    }
+    return;
+  }
+  if ("error" in expected) {
+    throw new Violation(`It takes what it must refuse: ${show(decoded.value)}`);
+  }
+  const found = difference(decoded.value, expected.value);
+  if (found === undefined) return;
+  throw new Violation(
+    `It reads another value, at ${found}: ${show(decoded.value)} instead of ${
+      show(expected.value)
+    }`,
+  );
+}
+
+/** Decodes bytes that lie among others, and that are given up. */
+function checkOtherWays(
+  codec: Required<Codec>,
+  input: Bytes,
+  decoded: Decoded,
+): void {
+  const among = concat(new Uint8Array([0x91]), input, new Uint8Array([0x91]));
+  const ways = [
+    tryDecode(() => codec.decodeRange(among, 1, 1 + input.length)),
+    tryDecode(() => codec.decodeOwned(input.slice())),
+  ];
+  for (const way of ways) {
+    if ("error" in way) {
+      checkRefusal(way.error);
+      if ("error" in decoded || isCostly(way.error)) continue;
+      throw new Violation(`Another way refuses it: ${show(way.error)}`);
+    }
+    if ("error" in decoded) {
+      if (isCostly(decoded.error as Error)) continue;
+      throw new Violation(`Another way takes it: ${show(way.value)}`);
+    }
+    const found = difference(way.value, decoded.value);
+    if (found !== undefined) {
+      throw new Violation(`Another way reads another value, at ${found}`);
+    }
+  }
+  among.fill(0xc1);
+  if ("value" in decoded && "value" in ways[0]!) {
+    const found = difference(ways[0].value, decoded.value);
+    if (found === undefined) return;
+    throw new Violation(`A decoded value lies in its bytes, at ${found}`);
+  }
+}
+
+interface DecodeOptions {
+  readonly make: (draw: Draw) => Bytes;
+  readonly read: (input: Bytes) => Decoded;
+  readonly cost: (input: Bytes) => number;
+  readonly budget: Target["budget"];
+}
+
+/** A target that decodes bytes. */
+function decodeTarget(
+  codec: Required<Codec>,
+  { make, read, cost, budget }: DecodeOptions,
+): Target {
+  return {
+    batch: 20_000,
+    group: 500,
+    make(draw) {
+      const bytes = draw.oneIn(20) ? draw.bytes(draw.size(60)) : make(draw);
+      return draw.oneIn(3) ? mutate(bytes, draw) : bytes;
+    },
+    run: (input) => tryDecode(() => codec.decode(input)),
+    check(input, result) {
+      const decoded = result as Decoded;
+      if ("error" in decoded) checkRefusal(decoded.error);
+      if (input.length <= MAX_COMPARED) {
+        compare(decoded, read(input));
+        checkOtherWays(codec, input, decoded);
+      }
+      if ("value" in decoded) checkAgain(codec, decoded.value);
+    },
+    budget,
+    exactBudget(input) {
+      const simple = budget(input.length);
+      const total = cost(input) + COST_PER_BYTE * input.length;
+      return {
+        // A cost is also a number of nanoseconds.
+        ms: simple.ms + 3 * total / 1e6,
+        bytes: total + SLACK,
+      };
+    },
+    smaller: smallerBytes,
+  };
+}
+
+const STRICT_TEXT = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+
+/** How deep a value is nested. */
+function depthOf(value: unknown): number {
+  if (typeof value !== "object" || value === null) return 0;
+  let most = 0;
+  for (const part of Object.values(value)) most = Math.max(most, depthOf(part));
+  return 1 + most;
+}
+
+/** Containers that may be nested. */
+const MAX_NESTED = 500;
+
+/** Reads JSON as the runtime does. */
+function readJson(input: Bytes): Decoded {
+  const decoded = tryDecode(() => JSON.parse(STRICT_TEXT.decode(input)));
+  if ("value" in decoded && depthOf(decoded.value) > MAX_NESTED) {
+    return { error: "It is nested too deep" };
+  }
+  return decoded;
+}
+
+/** Values that are encoded. */
+const values: Target = {
+  batch: 10_000,
+  group: 250,
+  make: (draw) => draw.bytes(draw.oneIn(3) ? draw.size(3_000) : draw.between(2, 200)),
+  run(input) {
+    const draw = Draw.from(input);
+    const kinds = {
+      changed: draw.oneIn(2),
+      unsendable: draw.oneIn(2),
+      json: draw.oneIn(3),
+    };
+    const value = new ValueMaker(draw, kinds).value();
+    const isPlain = !kinds.changed && !kinds.unsendable;
+    return { value, isPlain, isJson: kinds.json };
+  },
+  check(_input, result) {
+    const { value, isPlain, isJson } = result as {
+      value: unknown;
+      isPlain: boolean;
+      isJson: boolean;
+    };
+    const shown = showValue(value);
+    if (/[\p{C}\p{Zl}\p{Zp}]/u.test(shown) || shown.length > 2_000) {
+      throw new Violation(`A value is shown as ${JSON.stringify(shown)}`);
+    }
+    checkEncoding(msgpack, value, isPlain);
+    checkEncoding(json, value, isPlain && isJson);
+    checkClone(value, isPlain);
+  },
+  budget: (size) => ({ ms: 50, bytes: 40 * 2 ** 20 + 1_000 * size }),
+  smaller: smallerBytes,
+};
+
+/** Whether nesting is why a value cannot be sent. */
+function isDeep(error: Error): boolean {
+  return error.message.includes("nested too deep");
+}
+
+function checkEncodingError(error: unknown, isPlain: boolean): void {
+  if (!(error instanceof TypeError)) {
+    throw new Violation(`Encoding throws what it must not: ${show(error)}`);
+  }
+  checkMessage(error);
+  if (!/^Cannot (encode|send) a message: /.test(error.message)) {
+    throw new Violation(`Encoding has a mistake: ${show(error)}`);
+  }
+  if (isPlain && !isDeep(error)) {
+    throw new Violation(`Encoding refuses a plain value: ${show(error)}`);
+  }
+}
+
+function checkEncoding(
+  codec: Required<Codec>,
+  value: unknown,
+  isPlain: boolean,
+): void {
+  const target = new ByteBuffer(16);
+  target.length = 3;
+  let bytes: Uint8Array;
+  try {
+    bytes = codec.encode(value);
+  } catch (error) {
+    checkEncodingError(error, isPlain);
+    try {
+      codec.encodeInto(value, target);
+    } catch {
+      if (target.length === 3) return;
+    }
+    throw new Violation("Encoding into a buffer leaves something behind");
+  }
+  codec.encodeInto(value, target);
+  if (!equalBytes(target.toBytes().subarray(3), bytes)) {
+    throw new Violation(`Encoding into a buffer differs: ${show(value)}`);
+  }
+  let decoded: unknown;
+  try {
+    decoded = codec.decode(bytes);
+  } catch (error) {
+    throw new Violation(
+      `What was encoded cannot be decoded: ${show(error)}\n${show(value)}`,
+    );
+  }
+  if (isPlain) {
+    const found = difference(value, decoded);
+    if (found !== undefined) {
+      throw new Violation(`A value comes back changed at ${found}: ${show(value)}`);
+    }
+  }
+  checkAgain(codec, decoded);
+}
+
+/** A value on its way to a thread. */
+function checkClone(value: unknown, isPlain: boolean): void {
+  let parcel: unknown;
+  try {
+    ({ parcel } = makeParcel(value));
+  } catch (error) {
+    return checkEncodingError(error, isPlain);
+  }
+  const received = receiveParcel(structuredClone(parcel));
+  if (!isPlain) return;
+  const found = difference(value, received);
+  if (found === undefined || /stack$/.test(found)) return;
+  throw new Violation(`A clone comes back changed at ${found}: ${show(value)}`);
+}
+
+/** The targets of this file. */
+export const CODEC_TARGETS: Readonly<Record<string, Target>> = {
+  msgpack: decodeTarget(msgpack, {
+    make: makeMsgpack,
+    read: (input) => readReference(input) ?? { error: "It is malformed" },
+    cost: costOfMsgpack,
+    budget: (size) => ({ ms: 4 + size * 300e-6, bytes: SLACK + 100 * size }),
+  }),
+  json: decodeTarget(json, {
+    make: makeJson,
+    read: readJson,
+    cost: costOfJson,
+    // Up to 64 KiB keys may collide, which then takes a tenth of a second.
+    budget: (size) => ({
+      ms: 4 + Math.min(size, 0x1_0000) * 2_500e-6 + size * 200e-6,
+      bytes: SLACK + 100 * size,
+    }),
+  }),
+  values,
+};

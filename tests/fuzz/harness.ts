@@ -1,0 +1,258 @@
+// Copyright 2026 the Duplex authors. MIT license.
+
+/**
+ * What a target of the fuzzing campaign is, and how one input is run: the time and
+ * the memory that it takes are measured and held against a budget, and what comes
+ * of it is checked.
+ *
+ * @module
+ */
+
+import { getHeapStatistics } from "node:v8";
+import { ProtocolError } from "../../_errors.ts";
+import type { Bytes, Draw } from "./draw.ts";
+
+/** What one input may take. */
+export interface Budget {
+  readonly ms: number;
+  /** Bytes of memory that are set aside, also those that are free again. */
+  readonly bytes: number;
+}
+
+/** Something that inputs are given to. */
+export interface Target {
+  /** Inputs that one process runs. */
+  readonly batch: number;
+  /** Inputs after which that process prints a line. */
+  readonly group: number;
+  /** Makes an input. */
+  make(draw: Draw): Bytes;
+  /**
+   * Gives an input to the code under test.
+   *
+   * @returns What came of it, for `check`.
+   * @throws {Violation} If something is wrong.
+   */
+  run(input: Bytes): unknown;
+  /**
+   * Checks what came of an input. It is not measured.
+   *
+   * @throws {Violation} If something is wrong.
+   */
+  check?(input: Bytes, result: unknown): void;
+  /** What an input of so many bytes may take in any case. */
+  budget(size: number): Budget;
+  /** What one that takes more may take. */
+  exactBudget?(input: Bytes): Budget;
+  /** Inputs that leave out a part of another. */
+  smaller(input: Bytes): Iterable<Bytes>;
+  /** Lets go of what the target has kept between inputs. */
+  end?(): Promise<void>;
+}
+
+/** Something that the code under test must not do. */
+export class Violation extends Error {
+  override name = "Violation";
+}
+
+/** Times that an input over its budget is run again. The least of them counts. */
+const RETRIES = 3;
+
+/** Milliseconds within which something must come of an input. */
+const LIMIT = 10_000;
+
+const gc = (globalThis as { gc?: () => void }).gc;
+
+/** What the heap counts, where V8 tells it. */
+interface Heap {
+  readonly total_allocated_bytes?: number;
+  readonly external_memory: number;
+  readonly used_heap_size: number;
+}
+
+/**
+ * Bytes set aside for objects since the start, whether or not they are free again,
+ * and bytes outside of the heap now. It takes 2 µs.
+ */
+function lookAtMemory(): { heap: number; external: number } {
+  const { total_allocated_bytes, used_heap_size, external_memory } =
+    getHeapStatistics() as Heap;
+  return {
+    heap: total_allocated_bytes ?? used_heap_size,
+    external: external_memory,
+  };
+}
+
+/** What a run took. */
+interface Usage extends Budget {
+  readonly result: unknown;
+}
+
+/** Runs an input once. */
+async function measure(target: Target, input: Bytes): Promise<Usage> {
+  const before = lookAtMemory();
+  const start = performance.now();
+  const running = target.run(input);
+  const result = running instanceof Promise
+    ? await within(running, LIMIT)
+    : running;
+  const ms = performance.now() - start;
+  const after = lookAtMemory();
+  const bytes = after.heap - before.heap +
+    Math.max(0, after.external - before.external);
+  return { ms, bytes, result };
+}
+
+/**
+ * Runs an input and checks it.
+ *
+ * @param isMeasured Whether time and memory count.
+ * @returns Milliseconds that it took.
+ * @throws {Violation} If something is wrong.
+ */
+export async function attempt(
+  target: Target,
+  input: Bytes,
+  isMeasured: boolean,
+): Promise<number> {
+  const usage = await measure(target, input);
+  const { ms, bytes, result } = usage;
+  if (isMeasured) {
+    const budget = target.budget(input.length);
+    if (ms > budget.ms || bytes > budget.bytes) {
+      await confirm(target, input, usage);
+    }
+  }
+  target.check?.(input, result);
+  return ms;
+}
+
+/** Runs an input again that took more than it may, as something else may be why. */
+async function confirm(
+  target: Target,
+  input: Bytes,
+  first: Usage,
+): Promise<void> {
+  const budget = target.exactBudget?.(input) ?? target.budget(input.length);
+  let { ms, bytes } = first;
+  for (let left = RETRIES; left > 0; left--) {
+    if (ms <= budget.ms && bytes <= budget.bytes) return;
+    gc?.();
+    const usage = await measure(target, input);
+    ms = Math.min(ms, usage.ms);
+    bytes = Math.min(bytes, usage.bytes);
+  }
+  if (ms > budget.ms) {
+    throw new Violation(
+      `It takes too long: ${ms.toFixed(1)} ms for ${input.length} bytes, at most ${
+        budget.ms.toFixed(1)
+      } ms are allowed`,
+    );
+  }
+  if (bytes > budget.bytes) {
+    throw new Violation(
+      `It takes too much memory: ${bytes} bytes for ${input.length} bytes, at most ${
+        Math.ceil(budget.bytes)
+      } are allowed`,
+    );
+  }
+}
+
+/**
+ * Waits for something that must settle.
+ *
+ * @throws {Violation} If it does not in time.
+ */
+export async function within<T>(
+  promise: Promise<T>,
+  limit = LIMIT,
+  what = "it",
+): Promise<T> {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const late = new Promise<never>((_, reject) => {
+    const text = `Nothing came of ${what} within ${limit} ms`;
+    timer = setTimeout(() => reject(new Violation(text)), limit);
+  });
+  try {
+    return await Promise.race([promise, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** One turn of the event loop. */
+export function turn(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve));
+}
+
+/** Characters of an error's message at most. */
+const MAX_MESSAGE = 2_000;
+
+/** What V8 throws where a value is beyond what it can hold. */
+const ENGINE_LIMITS =
+  /^(Invalid (string|array|typed array) length|(Map|Set) maximum size exceeded|Maximum BigInt size exceeded|Array buffer allocation failed)/;
+
+/**
+ * What the package's own code throws while it reads a payload; it becomes the
+ * cause of a `ProtocolError`.
+ */
+const PAYLOAD_FAULTS =
+  /^(The sign is not 0 or 1|The number of bytes is odd|A timestamp has no form|A second has no|A Date does not reach)/;
+
+/** Whether something may be the cause of a refusal. */
+function isCause(error: unknown): boolean {
+  if (error instanceof ProtocolError) return true;
+  if (error instanceof SyntaxError) return true;
+  if (error instanceof RangeError) {
+    return ENGINE_LIMITS.test(error.message) ||
+      PAYLOAD_FAULTS.test(error.message);
+  }
+  // What a text decoder throws.
+  return error instanceof TypeError &&
+    error.message === "The encoded data is not valid";
+}
+
+/**
+ * Checks that something that was thrown is the documented refusal of what a peer
+ * has sent, and not a mistake in the code that read it.
+ */
+export function checkRefusal(error: unknown): asserts error is ProtocolError {
+  if (!(error instanceof ProtocolError)) {
+    throw new Violation(`It throws what it must not: ${show(error)}`);
+  }
+  checkMessage(error);
+  for (let cause = error.cause; cause !== undefined;) {
+    if (!isCause(cause)) {
+      throw new Violation(
+        `A refusal has another error as its cause: ${show(cause)}`,
+      );
+    }
+    cause = (cause as Error).cause;
+  }
+  if (error.message.startsWith("Cannot handle what the peer sent")) {
+    throw new Violation(`A refusal hides a mistake: ${show(error)}`);
+  }
+}
+
+/** Checks that an error's text can be shown to a person. */
+export function checkMessage(error: Error): void {
+  const { message } = error;
+  if (message.length > MAX_MESSAGE) {
+    throw new Violation(
+      `An error's text has ${message.length} characters: ${
+        message.slice(0, 200)
+      }`,
+    );
+  }
+  if (/[\p{C}\p{Zl}\p{Zp}]/u.test(message)) {
+    throw new Violation(
+      `An error's text moves the cursor: ${JSON.stringify(message)}`,
+    );
+  }
+}
+
+/** A value as a violation shows it. */
+export function show(value: unknown): string {
+  return Deno.inspect(value, { depth: 4, strAbbreviateSize: 300 })
+    .slice(0, 3_000);
+}

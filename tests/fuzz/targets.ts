@@ -1,0 +1,15 @@
+// Copyright 2026 the Duplex authors. MIT license.
+
+/**
+ * All targets of the fuzzing campaign, by name.
+ *
+ * @module
+ */
+
+import { CODEC_TARGETS } from "./codec_targets.ts";
+import type { Target } from "./harness.ts";
+
+/** All targets. */
+export const TARGETS: Readonly<Record<string, Target>> = {
+  ...CODEC_TARGETS,
+};
