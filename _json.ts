@@ -17,6 +17,7 @@ import {
   describeUnsendable,
   isRecord,
   MAX_DEPTH,
+  mayHaveFields,
 } from "./_values.ts";
 
 /** Why a value by itself cannot be sent as JSON, or `undefined`. */
@@ -37,7 +38,7 @@ function describe(value: unknown): string | undefined {
   }
   if (value === null) return undefined;
   if (isPlain(value)) {
-    return Array.isArray(value) && arrayFields(value) !== undefined
+    return Array.isArray(value) && arrayFields(value).length > 0
       ? "an array with fields beside its items, which JSON cannot carry"
       : undefined;
   }
@@ -100,7 +101,8 @@ class Checker {
       if (this.#seen.size === size) this.#refuse();
     }
     if (Array.isArray(value)) {
-      if (arrayFields(value) !== undefined) this.#refuse();
+      // If an item is missing, the loop refuses it.
+      if (mayHaveFields(value)) this.#refuse();
       for (const item of value) this.check(item, depth + 1);
     } else {
       const record = value as Record<string, unknown>;

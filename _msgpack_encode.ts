@@ -32,6 +32,7 @@ import {
   isRecord,
   isUnsendableBuffer,
   MAX_DEPTH,
+  mayHaveFields,
   viewKind,
 } from "./_values.ts";
 import { bigintToBytes, utf16ToBytes } from "./_msgpack_payloads.ts";
@@ -380,29 +381,43 @@ class Encoder {
 
   #array(value: unknown[], depth: number): void {
     this.#enter(value, depth);
+    const start = this.target.length;
+    const isWhole = this.#items(value, depth);
+    if (isWhole && !mayHaveFields(value)) return;
     const fields = arrayFields(value);
-    if (fields === undefined) return this.#items(value, depth);
-    const start = this.#open(EXT_ARRAY);
-    this.#items(value, depth);
+    if (fields.length === 0) return;
+    // Few arrays have fields: the items are moved behind the header of those.
+    const { target } = this;
+    target.reserve(MAX_HEADER);
+    target.bytes.copyWithin(start + MAX_HEADER, start, target.length);
+    const end = target.length;
+    target.length = start;
+    const payload = this.#open(EXT_ARRAY);
+    target.length = end + MAX_HEADER;
     this.#fields(value as unknown as Record<string, unknown>, fields, depth);
-    this.#close(start);
+    this.#close(payload);
   }
 
-  #items(value: unknown[], depth: number): void {
+  /** Writes an array without its fields; returns whether no item is missing. */
+  #items(value: unknown[], depth: number): boolean {
     // A getter may change the length: what the header says is what follows.
     const length = value.length;
     this.#arrayHeader(length);
+    let isWhole = true;
     for (let index = 0; index < length; index++) {
       const item = value[index];
       if (typeof item === "number") this.#number(item);
-      else this.write(item, depth + 1);
+      else {
+        if (item === undefined) isWhole &&= index in value;
+        this.write(item, depth + 1);
+      }
     }
+    return isWhole;
   }
 
   #bytes(value: Uint8Array): void {
-    if (isUnsendableBuffer(value.buffer) || isOutOfBounds(value)) {
-      this.#refuse();
-    }
+    if (isUnsendableBuffer(value.buffer)) this.#refuse();
+    if (value.length === 0 && isOutOfBounds(value)) this.#refuse();
     this.#sized(value.length, 0xc4, 0xc5, 0xc6);
     this.#raw(value);
   }

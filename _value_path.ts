@@ -69,7 +69,7 @@ function* errorParts(error: Error): Generator<Part> {
 
 function* arrayParts(array: unknown[]): Generator<Part> {
   yield* indexedParts("", array);
-  yield* recordParts(array, arrayFields(array) ?? []);
+  yield* recordParts(array, arrayFields(array));
 }
 
 /** The parts of a container, or `undefined` for a value that has none. */

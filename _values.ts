@@ -144,30 +144,37 @@ export function isOutOfBounds(view: ArrayBufferView): boolean {
 /** Items up to which it is faster to ask for an array's keys than its values. */
 const MAX_FEW_ITEMS = 4;
 
-/** The last index of an array of so many items; that of none is not a key. */
+/** The last index of an array of so many items. */
 const LAST_INDEX = [undefined, "0", "1", "2", "3"];
 
 /**
- * The fields that an array has beside its items, as what `RegExp.exec` returns.
+ * Whether an array may have fields beside its items, as what `RegExp.exec`
+ * returns. It may if it has not as many values as items, and may not otherwise,
+ * unless an item is missing.
  *
  * @param array The array.
- * @returns Their names, or `undefined` if it has none.
+ * @returns Whether to ask for its fields.
  */
-export function arrayFields(array: unknown[]): string[] | undefined {
+export function mayHaveFields(array: unknown[]): boolean {
   const { length } = array;
-  if (length > MAX_FEW_ITEMS) {
-    // Values are there without a string for each index. Where an item is
-    // missing, there may be as many values as items in spite of fields.
-    if (
-      Object.values(array).length === length && !array.includes(undefined)
-    ) return undefined;
-  }
+  // The values are there without a string for each index.
+  if (length > MAX_FEW_ITEMS) return Object.values(array).length !== length;
+  const keys = Object.keys(array);
+  return keys[keys.length - 1] !== LAST_INDEX[length];
+}
+
+/**
+ * The fields that an array has beside its items.
+ *
+ * @param array The array.
+ * @returns Their names.
+ */
+export function arrayFields(array: unknown[]): string[] {
   const keys = Object.keys(array);
   // Indexes come first.
-  if (keys[keys.length - 1] === LAST_INDEX[length]) return undefined;
   let first = keys.length;
   while (first > 0 && !isIndex(keys[first - 1]!)) first--;
-  return first === keys.length ? undefined : keys.slice(first);
+  return keys.slice(first);
 }
 
 /** "a string", "an array". */
