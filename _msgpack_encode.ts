@@ -36,7 +36,8 @@ import {
   viewKind,
 } from "./_values.ts";
 import { bigintToBytes, utf16ToBytes } from "./_msgpack_payloads.ts";
-import { explainRefusal } from "./_value_path.ts";
+import { messageOf } from "./_text.ts";
+import { explainRefusal, findRefusal } from "./_value_path.ts";
 
 /**
  * Strings up to this length are written by a loop as long as they are ASCII:
@@ -559,6 +560,22 @@ function stringHeaderSize(size: number): number {
 }
 
 /**
+ * What to throw for an error. A method of a built-in class throws one that does not
+ * say where the object is, if the object is not of that class but a proxy of one.
+ */
+function asRefusal(error: unknown, root: unknown): unknown {
+  if (!(error instanceof TypeError)) return error;
+  if (messageOf(error).startsWith("Cannot encode a message: ")) return error;
+  try {
+    const text = findRefusal(root, describeUnsendable);
+    if (text !== undefined) return new TypeError(text, { cause: error });
+  } catch {
+    // A getter throws: that is the error already.
+  }
+  return error;
+}
+
+/**
  * Appends a value as MessagePack.
  *
  * @param value The value.
@@ -584,7 +601,7 @@ export function encodeMsgpackInto(value: unknown, target: ByteBuffer): void {
     encoder.write(value, 0);
   } catch (error) {
     target.length = start;
-    throw error;
+    throw asRefusal(error, value);
   } finally {
     encoder.end();
     spare = encoder;

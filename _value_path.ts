@@ -114,6 +114,21 @@ function describeRepeat({ path, open }: Visit): string {
  * @returns The text of the error, with the path to the value.
  */
 export function explainRefusal(root: unknown, describe: Describe): string {
+  return findRefusal(root, describe) ??
+    "Cannot encode a message: a value in it changed while it was encoded";
+}
+
+/**
+ * Finds a value that cannot be encoded, if there is one.
+ *
+ * @param root The message.
+ * @param describe Says why a value by itself cannot be sent.
+ * @returns The text of the error, with the path to the value.
+ */
+export function findRefusal(
+  root: unknown,
+  describe: Describe,
+): string | undefined {
   const seen = new Map<object, Visit>();
 
   function visit(
@@ -144,7 +159,6 @@ export function explainRefusal(root: unknown, describe: Describe): string {
     return undefined;
   }
 
-  const found = visit(root, "$", 0) ??
-    "a value in it changed while it was encoded";
-  return `Cannot encode a message: ${found}`;
+  const found = visit(root, "$", 0);
+  return found && `Cannot encode a message: ${found}`;
 }

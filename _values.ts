@@ -177,6 +177,39 @@ export function arrayFields(array: unknown[]): string[] {
   return keys.slice(first);
 }
 
+/** What each built-in class reads that only its own objects have. */
+const BRANDS: readonly (readonly [
+  constructor: abstract new (...args: never[]) => object,
+  read: (this: unknown) => unknown,
+])[] = [
+  [Map, getter(Map.prototype, "size")],
+  [Set, getter(Set.prototype, "size")],
+  [Date, Date.prototype.getTime as () => number],
+  [RegExp, getter(RegExp.prototype, "source")],
+  [ArrayBuffer, getter(ArrayBuffer.prototype, "byteLength")],
+  [Uint8Array, getter(Object.getPrototypeOf(Uint8Array.prototype), "length")],
+];
+
+function getter(prototype: object, name: string): () => unknown {
+  return Object.getOwnPropertyDescriptor(prototype, name)!.get!;
+}
+
+/**
+ * Whether an object appears to be of a built-in class and is not, as a proxy of
+ * such an object. The methods of the class then throw.
+ */
+function isImpostor(value: object): boolean {
+  for (const [constructor, read] of BRANDS) {
+    if (!(value instanceof constructor)) continue;
+    try {
+      read.call(value);
+    } catch {
+      return true;
+    }
+  }
+  return false;
+}
+
 /** "a string", "an array". */
 function withArticle(noun: string): string {
   return `${/^[AEIOaeio]/.test(noun) ? "an" : "a"} ${noun}`;
@@ -193,6 +226,8 @@ export function describeUnsendable(value: unknown): string | undefined {
     return `a ${typeof value}, which cannot be sent`;
   }
   if (typeof value !== "object" || value === null) return undefined;
+  // Most are.
+  if (Object.getPrototypeOf(value) === Object.prototype) return undefined;
   if (ArrayBuffer.isView(value)) {
     if (value.buffer instanceof ArrayBuffer) {
       if (value.buffer.detached) {
@@ -204,8 +239,11 @@ export function describeUnsendable(value: unknown): string | undefined {
     }
     return "a view of a SharedArrayBuffer, which cannot be sent as bytes";
   }
-  if (value instanceof ArrayBuffer) {
+  if (value instanceof ArrayBuffer && !isImpostor(value)) {
     return value.detached ? "an ArrayBuffer that was given away" : undefined;
+  }
+  if (isImpostor(value)) {
+    return "an object of a built-in class that is not one of its objects, such as a proxy";
   }
   if (value instanceof RegExp) return describeRegexp(value);
   const list = Array.isArray(value)

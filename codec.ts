@@ -256,7 +256,8 @@ export const msgpack: Required<Codec> = {
  * JSON, one text for each message, for peers that speak nothing else. What JSON
  * would drop or change is a `TypeError` that names the path to it, an array with
  * fields beside its items for example; only `-0` arrives as `0`. A number from a
- * peer is rounded to what a number holds.
+ * peer is rounded to what a number holds, and one beyond that to an infinity, which
+ * cannot be sent back.
  *
  * @example Usage
  * ```ts

@@ -25,6 +25,8 @@ export interface Target {
   readonly batch: number;
   /** Inputs after which that process prints a line. */
   readonly group: number;
+  /** Whether what comes of an input comes later. */
+  readonly isAsync?: boolean;
   /** Makes an input. */
   make(draw: Draw): Bytes;
   /**

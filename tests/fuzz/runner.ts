@@ -1,0 +1,126 @@
+// Copyright 2026 the Duplex authors. MIT license.
+
+/**
+ * Gives inputs to one target, one after the other, in a process of its own: so
+ * what ends the process, fills its memory or never returns is noticed, too.
+ *
+ * Its argument is a file with JSON, as {@linkcode Order}. It prints a line of JSON for each
+ * group of inputs, as {@linkcode Report}, and exits by itself.
+ *
+ * @module
+ */
+
+import { type Bytes, Draw } from "./draw.ts";
+import { attempt, show, type Target, turn, Violation } from "./harness.ts";
+import { TARGETS } from "./targets.ts";
+
+/** What to run. */
+export interface Order {
+  readonly target: string;
+  /** Seeds of inputs: the first one, and how many follow. */
+  readonly seed?: number;
+  readonly count?: number;
+  /** Inputs in base64, in place of seeds. */
+  readonly inputs?: readonly string[];
+  /** Inputs after which a line is printed. */
+  readonly group: number;
+}
+
+/** An input that failed. */
+export interface FailedInput {
+  /** Its place in the order. */
+  readonly index: number;
+  readonly error: string;
+  /** The input in base64. */
+  readonly input: string;
+}
+
+/** How a group of inputs went. */
+export interface Report {
+  /** Inputs that were run. */
+  readonly count: number;
+  /** Bytes of these. */
+  readonly size: number;
+  /** Milliseconds that they took, and those of the one that took longest. */
+  readonly ms: number;
+  readonly longest: number;
+  readonly failures: readonly FailedInput[];
+}
+
+/** Failures after which the rest of an order is left out. */
+const MAX_FAILURES = 3;
+
+let unhandled: { readonly reason: unknown } | undefined;
+
+globalThis.addEventListener("unhandledrejection", (event) => {
+  event.preventDefault();
+  unhandled ??= { reason: event.reason };
+});
+
+globalThis.addEventListener("error", (event) => {
+  event.preventDefault();
+  unhandled ??= { reason: event.error };
+});
+
+function textOf(error: unknown): string {
+  return error instanceof Violation ? error.message : show(error);
+}
+
+/** What is wrong with an input's run, if anything is. */
+async function findFault(
+  target: Target,
+  input: Bytes,
+): Promise<{ ms: number; error: string | undefined }> {
+  let ms = 0;
+  let error: string | undefined;
+  try {
+    ms = await attempt(target, input, true);
+    // A rejection is taken for unhandled a turn later.
+    if (target.isAsync) await turn();
+  } catch (thrown) {
+    error = textOf(thrown);
+  }
+  if (unhandled !== undefined) {
+    error ??= `Unhandled: ${show(unhandled.reason)}`;
+    unhandled = undefined;
+  }
+  return { ms, error };
+}
+
+async function main(): Promise<void> {
+  const order: Order = JSON.parse(Deno.readTextFileSync(Deno.args[0]!));
+  const { inputs, seed = 0, group } = order;
+  const target = TARGETS[order.target]!;
+  const count = inputs?.length ?? order.count!;
+  let failed = 0;
+  for (let start = 0; start < count; start += group) {
+    const end = failed < MAX_FAILURES ? Math.min(start + group, count) : start;
+    const failures: FailedInput[] = [];
+    const begun = performance.now();
+    let size = 0;
+    let longest = 0;
+    for (let index = start; index < end; index++) {
+      const input = inputs === undefined
+        ? target.make(Draw.seeded(seed + index))
+        : Uint8Array.fromBase64(inputs[index]!);
+      size += input.length;
+      const { ms, error } = await findFault(target, input);
+      longest = Math.max(longest, ms);
+      if (error !== undefined) {
+        failures.push({ index, error, input: input.toBase64() });
+      }
+    }
+    failed += failures.length;
+    const report: Report = {
+      count: end - start,
+      size,
+      ms: Math.round(performance.now() - begun),
+      longest: Math.round(longest * 10) / 10,
+      failures,
+    };
+    console.log(JSON.stringify(report));
+  }
+  await target.end?.();
+}
+
+main();
