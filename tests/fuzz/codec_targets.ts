@@ -235,6 +235,7 @@ const values: Target = {
       changed: draw.oneIn(2),
       unsendable: draw.oneIn(2),
       json: draw.oneIn(3),
+      deep: true,
     };
     const value = new ValueMaker(draw, kinds).value();
     const isPlain = !kinds.changed && !kinds.unsendable;

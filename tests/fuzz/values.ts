@@ -166,6 +166,8 @@ export interface Kinds {
   readonly unsendable: boolean;
   /** Whether only values are made that JSON carries. */
   readonly json: boolean;
+  /** Whether values may be nested too deep. */
+  readonly deep: boolean;
 }
 
 /** Makes values. */
@@ -281,7 +283,7 @@ export class ValueMaker {
         return this.#error(depth);
       default: {
         let value: unknown = 1;
-        const levels = draw.oneIn(10) ? draw.between(480, 510) : draw.below(20);
+        const levels = this.#kinds.deep && draw.oneIn(10) ? draw.between(480, 510) : draw.below(20);
         for (let level = 0; level < levels; level++) {
           value = level % 2 === 0 ? [value] : { value };
         }

@@ -1,0 +1,394 @@
+// Copyright 2026 the Duplex authors. MIT license.
+
+/**
+ * Sessions over a stream of bytes, and the control frames that they read.
+ *
+ * @module
+ */
+
+import { FrameWire } from "../../_frame.ts";
+import { decodeControl, MAGIC } from "../../_frame_layout.ts";
+import {
+  DEFAULT_OPTIONS,
+  readHello,
+  reasonFrom,
+  type SessionOptions,
+} from "../../_hello.ts";
+import { Session } from "../../_session.ts";
+import { KIND } from "../../_wire.ts";
+import { json, msgpack } from "../../codec.ts";
+import { ClosedError } from "../../duplex.ts";
+import {
+  type Bytes,
+  concat,
+  Draw,
+  mutate,
+  smallerBytes,
+  utf8,
+} from "./draw.ts";
+import { difference, equalBytes } from "./equal.ts";
+import { FeedStream } from "./feed_stream.ts";
+import {
+  makeControl,
+  PeerMaker,
+  readShape,
+  type SessionShape,
+  SHAPE_SIZE,
+} from "./frame_bytes.ts";
+import { type Expected, FrameModel, SENT_VALUE } from "./frame_model.ts";
+import {
+  checkMessage,
+  checkRefusal,
+  show,
+  type Target,
+  Violation,
+  within,
+} from "./harness.ts";
+import { readReferenceFields } from "./reference.ts";
+import { WORDS } from "./msgpack_bytes.ts";
+
+/** What came of a session. */
+interface Outcome {
+  /** How it ended: what `closed` rejected with, if it did. */
+  readonly failure: { readonly error: unknown } | undefined;
+  readonly messages: readonly unknown[];
+  readonly sent: number;
+  /** All that it wrote. */
+  readonly output: Bytes;
+  /** The text before the hello. */
+  readonly text: Bytes;
+}
+
+/** Milliseconds within which each promise must settle. */
+const LIMIT = 3_000;
+
+/** Pieces into which a stream is cut at most. */
+const MAX_PIECES = 40;
+
+/** Where a stream is cut. */
+function* cut(bytes: Bytes, cuts: number): Generator<Bytes> {
+  if (cuts < 64) {
+    yield bytes;
+    return;
+  }
+  const draw = Draw.seeded(cuts);
+  const most = cuts > 240 ? 3 : Math.ceil(bytes.length / 8) + 1;
+  let at = 0;
+  for (let left = MAX_PIECES; left > 0 && at < bytes.length; left--) {
+    const end = left === 1 ? bytes.length : at + draw.between(1, most);
+    yield bytes.slice(at, end);
+    at = end;
+  }
+}
+
+async function settled(promise: Promise<unknown>): Promise<
+  { readonly error: unknown } | undefined
+> {
+  try {
+    await promise;
+    return undefined;
+  } catch (error) {
+    return { error };
+  }
+}
+
+/** Sends a stream to a session and waits for its end. */
+async function runSession(
+  shape: SessionShape,
+  stream: Bytes,
+  scans: boolean,
+): Promise<Outcome> {
+  const link = new FeedStream();
+  const options: SessionOptions = {
+    ...DEFAULT_OPTIONS,
+    role: shape.role,
+    name: "near",
+    codecs: shape.onlyJson ? [json] : [msgpack, json],
+    window: shape.window,
+    windowMessages: shape.windowMessages,
+    maxMessage: shape.maxMessage,
+    deadlockTimeout: Infinity,
+  };
+  const texts: Uint8Array[] = [];
+  const session = new Session(
+    new FrameWire(link, {
+      ...options,
+      ...shape.takesPings && { onPing() {} },
+      ...scans && { onText: (text: Uint8Array) => void texts.push(text) },
+    }),
+    options,
+  );
+  const pending: Promise<unknown>[] = [session.open()];
+  for (let left = shape.sends; left > 0; left--) {
+    pending.push(session.send(SENT_VALUE));
+  }
+  if (shape.closes) pending.push(session.close({ timeout: LIMIT / 2 }));
+  const messages: unknown[] = [];
+  if (shape.takesAll) pending.push(receiveAll(session, messages));
+  for (const promise of pending) promise.catch(() => {});
+  const ended = settled(session.closed);
+  for (const piece of cut(stream, shape.cuts)) {
+    if (link.isGone) break;
+    await within(link.feed(piece), LIMIT, "what was fed");
+  }
+  link.end();
+  const failure = await within(ended, LIMIT, "closed");
+  if (!shape.takesAll) await receiveAll(session, messages).catch(() => {});
+  await within(Promise.allSettled(pending), LIMIT, "a pending promise");
+  return {
+    failure,
+    messages,
+    sent: session.stats.sent,
+    output: link.output,
+    text: concat(...texts),
+  };
+}
+
+/** Receives to the end. Rejects as the last receive does. */
+async function receiveAll(
+  session: Session,
+  messages: unknown[],
+): Promise<never> {
+  for (;;) messages.push(await session.receive());
+}
+
+/** The last frame of an output, all of whose frames are whole. */
+function lastFrame(output: Bytes): Bytes {
+  const view = new DataView(output.buffer);
+  let start = 0;
+  for (let at = 0; at < output.length;) {
+    start = at;
+    if (at + 5 > output.length) break;
+    at += 4 + view.getUint32(at);
+    if (at > output.length) break;
+    if (at === output.length) return output.subarray(start);
+  }
+  throw new Violation(`The session has not written whole frames: ${output}`);
+}
+
+/** Checks that a session has told its peer of a fault. */
+function checkTold(output: Bytes, error: Error): void {
+  const last = lastFrame(output);
+  if (last[4] === KIND.abort) {
+    const { fault, text } = msgpack.decode(last.subarray(5)) as Record<
+      string,
+      unknown
+    >;
+    const expected = error.message.slice(0, 200).toWellFormed();
+    if (fault === true && text === expected) return;
+  }
+  throw new Violation(`The peer is not told of its fault: ${show(error)}`);
+}
+
+/** Reasons for which a session may refuse what the model takes. */
+const IS_COSTLY =
+  /takes too much memory for its size|too many .* collide|more than 500 containers|has more than \d+ (items|keys)/;
+
+/** Compares what came of a session with what must come of it. */
+function compare(
+  shape: SessionShape,
+  expected: Expected,
+  { failure, messages, sent, output }: Outcome,
+): void {
+  const error = failure?.error;
+  const isFault = error instanceof Error && error.name === "ProtocolError";
+  if (isFault) checkRefusal(error);
+  else if (error instanceof Error && expected.end !== "abort") {
+    if (!(error instanceof ClosedError)) {
+      throw new Violation(`It fails with what it must not: ${show(error)}`);
+    }
+    checkMessage(error);
+  }
+  if (expected.isCreditUnknown || shape.closes) return;
+  if (isFault && expected.end !== "abort") {
+    if (expected.end !== "fault" && !IS_COSTLY.test(error.message)) {
+      throw new Violation(`It refuses what it must take: ${show(error)}`);
+    }
+    checkTold(output, error);
+    if (IS_COSTLY.test(error.message)) return;
+  } else if (expected.end === "fault") {
+    throw new Violation(
+      `It takes what it must refuse (${expected.why}): ${show(error)}`,
+    );
+  }
+  if (expected.end === "goodbye" && !expected.isCut && failure !== undefined) {
+    if (sent === 0 && shape.sends === 0) {
+      throw new Violation(`It does not take a goodbye: ${show(error)}`);
+    }
+  }
+  if (sent !== expected.sent) {
+    throw new Violation(`It has sent ${sent} and not ${expected.sent} messages`);
+  }
+  // An abort drops what waits.
+  if (expected.end === "abort" && !shape.takesAll) return;
+  const found = difference(messages, expected.messages);
+  if (found === undefined || expected.end === "abort") return;
+  throw new Violation(
+    `It received something else, at ${found}: ${show(messages)} instead of ${
+      show(expected.messages)
+    }`,
+  );
+}
+
+function budget(size: number) {
+  return { ms: 60 + size * 2_000e-6, bytes: 6 * 2 ** 20 + 800 * size };
+}
+
+const frames: Target = {
+  batch: 4_000,
+  group: 200,
+  isAsync: true,
+  make(draw) {
+    const shape = draw.bytes(SHAPE_SIZE);
+    const stream = new PeerMaker(draw, readShape(shape)).make();
+    return concat(shape, draw.oneIn(3) ? mutate(stream, draw) : stream);
+  },
+  async run(input) {
+    const shape = readShape(input);
+    const stream = input.slice(SHAPE_SIZE);
+    const outcome = await runSession(shape, stream, false);
+    return { shape, stream, outcome };
+  },
+  check(_input, result) {
+    const { shape, stream, outcome } = result as {
+      shape: SessionShape;
+      stream: Bytes;
+      outcome: Outcome;
+    };
+    compare(shape, new FrameModel(shape, stream).run(), outcome);
+  },
+  budget,
+  smaller: smallerBytes,
+};
+
+/** Where the hello begins in a text before it: a second way to find it. */
+function findHello(stream: Bytes): number {
+  for (let at = 0; at + 12 <= stream.length; at++) {
+    if (
+      stream[at + 4] === KIND.hello &&
+      equalBytes(stream.subarray(at + 5, at + 12), MAGIC)
+    ) return at;
+  }
+  return -1;
+}
+
+/** What a program may print before its hello. */
+function makeText(draw: Draw): Bytes {
+  const parts: Uint8Array[] = [];
+  for (let left = draw.size(8); left > 0; left--) {
+    switch (draw.below(5)) {
+      case 0:
+        // A hello that is cut off.
+        parts.push(new Uint8Array([0, 0, 0, 60, 1]), MAGIC.slice(0, draw.below(8)));
+        break;
+      case 1:
+        parts.push(MAGIC.slice(draw.below(8)));
+        break;
+      case 2:
+        parts.push(draw.bytes(draw.oneIn(20) ? draw.pick([4_080, 4_096, 70_000]) : draw.size(40)));
+        break;
+      default:
+        parts.push(utf8(draw.pick(WORDS)), utf8("\n"));
+    }
+  }
+  return concat(...parts);
+}
+
+const scan: Target = {
+  ...frames,
+  make(draw) {
+    const shape = draw.bytes(SHAPE_SIZE);
+    const text = makeText(draw);
+    const stream = draw.oneIn(5)
+      ? text
+      : concat(text, new PeerMaker(draw, readShape(shape)).make());
+    return concat(shape, draw.oneIn(4) ? mutate(stream, draw) : stream);
+  },
+  async run(input) {
+    const shape = readShape(input);
+    const stream = input.slice(SHAPE_SIZE);
+    const outcome = await runSession(shape, stream, true);
+    return { shape, stream, outcome };
+  },
+  check(_input, result) {
+    const { shape, stream, outcome } = result as {
+      shape: SessionShape;
+      stream: Bytes;
+      outcome: Outcome;
+    };
+    const at = findHello(stream);
+    const text = at < 0 ? stream : stream.subarray(0, at);
+    if (!equalBytes(outcome.text, text)) {
+      throw new Violation(
+        `The text before the hello is another: ${outcome.text.toHex()} instead of ${text.toHex()}`,
+      );
+    }
+    const rest = at < 0 ? new Uint8Array() : stream.slice(at);
+    compare(shape, new FrameModel(shape, rest).run(), outcome);
+  },
+};
+
+/** Reads a control frame's body as a link does; what is read of the fields. */
+function readControl(body: Bytes): { fields: unknown } | { error: unknown } {
+  let fields: Record<string, unknown>;
+  try {
+    fields = decodeControl(body);
+  } catch (error) {
+    return { error };
+  }
+  try {
+    readHello(fields, DEFAULT_OPTIONS);
+  } catch (error) {
+    checkRefusal(error);
+  }
+  const reason = reasonFrom(fields, msgpack);
+  if (reason instanceof Error && reason.message.length > 400) {
+    // One that the peer has encoded is its own.
+    if (!(fields.reason instanceof Uint8Array)) checkMessage(reason);
+  }
+  return { fields };
+}
+
+const control: Target = {
+  batch: 20_000,
+  group: 1_000,
+  make(draw) {
+    const body = makeControl(draw);
+    return draw.oneIn(3) ? mutate(body, draw) : body;
+  },
+  run: (input) => {
+    if (input.length === 0 || input.length > 4_096) return undefined;
+    return readControl(input);
+  },
+  check(input, result) {
+    if (result === undefined) return;
+    const read = result as { fields: unknown } | { error: unknown };
+    const hasMagic = input[0] === KIND.hello || input[0] === KIND.greeting;
+    const start = hasMagic ? 1 + MAGIC.length : 1;
+    const isMagic = !hasMagic || equalBytes(input.subarray(1, start), MAGIC);
+    const expected = isMagic ? readReferenceFields(input, start) : undefined;
+    if ("error" in read) {
+      checkRefusal(read.error);
+      if (expected === undefined) return;
+      throw new Violation(`It refuses what it must take: ${show(read.error)}`);
+    }
+    if (expected === undefined) {
+      throw new Violation(`It takes what it must refuse: ${show(read.fields)}`);
+    }
+    const found = difference(read.fields, expected);
+    if (found === undefined) return;
+    throw new Violation(`It reads other fields, at ${found}`);
+  },
+  // As long as a frame may be, whatever it holds.
+  budget: () => ({ ms: 3, bytes: 3 * 2 ** 20 }),
+  smaller: smallerBytes,
+};
+
+/** The targets of this file. */
+export const FRAME_TARGETS: Readonly<Record<string, Target>> = {
+  control,
+  frames,
+  scan,
+};
+
+
