@@ -160,6 +160,34 @@ export function writeText(target: ByteBuffer, text: string): void {
  */
 export function readText(bytes: Uint8Array): string {
   const text = LENIENT_DECODER.decode(bytes);
-  // U+FFFD may be what was sent, or stand for what is malformed.
-  return text.includes("\ufffd") ? FATAL_DECODER.decode(bytes) : text;
+  // U+FFFD may be what was sent, or stand for what is malformed. The other
+  // decoder throws then; it would take as much memory again for a valid text.
+  if (
+    !text.includes("\ufffd") || countInText(text) === countInBytes(bytes)
+  ) return text;
+  return FATAL_DECODER.decode(bytes);
+}
+
+/** How often U+FFFD stands in a text. */
+function countInText(text: string): number {
+  let count = 0;
+  for (
+    let at = text.indexOf("\ufffd");
+    at >= 0;
+    at = text.indexOf("\ufffd", at + 1)
+  ) count++;
+  return count;
+}
+
+/** How often U+FFFD stands in UTF-8. */
+function countInBytes(bytes: Uint8Array): number {
+  let count = 0;
+  for (
+    let at = bytes.indexOf(0xef);
+    at >= 0;
+    at = bytes.indexOf(0xef, at + 1)
+  ) {
+    if (bytes[at + 1] === 0xbf && bytes[at + 2] === 0xbd) count++;
+  }
+  return count;
 }

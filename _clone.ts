@@ -10,6 +10,7 @@
  */
 
 import { ProtocolError } from "./_errors.ts";
+import { excerpt } from "./_text.ts";
 import { partsOf, quote } from "./_value_path.ts";
 import {
   defineOwn,
@@ -141,10 +142,13 @@ function sizeOf(value: unknown): number {
     return VALUE_SIZE + (value.toString(16).length >> 1);
   }
   if (value instanceof Error) {
-    return VALUE_SIZE + String(value.message).length +
-      String(value.stack).length;
+    return VALUE_SIZE + lengthOf(value.message) + lengthOf(value.stack);
   }
   return VALUE_SIZE;
+}
+
+function lengthOf(text: unknown): number {
+  return typeof text === "string" ? text.length : 0;
 }
 
 /** Refuses what cannot move to a thread. */
@@ -159,7 +163,7 @@ function checkTransfer(
   if (isFree && transfer.indexOf(item as Transferable) === index) return;
   throw new TypeError(
     `Cannot transfer ${
-      Object.prototype.toString.call(item)
+      excerpt(Object.prototype.toString.call(item))
     }: only a MessagePort and an ArrayBuffer that is not detached can be given up to a thread, and only once`,
   );
 }

@@ -1,108 +1,238 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * Keeps a peer from choosing numbers that all fall into one bucket of a `Map`
- * or a `Set`, where each insertion walks past all earlier ones: 20 000 such
- * keys, in 100 KB, cost half a second, four times as many sixteen times that.
+ * Protects hash tables from keys that a peer chose to collide. Such a key is
+ * compared with all the others when it is added, so that 40 000 of them in a
+ * `Set` take seconds.
  *
- * V8 hashes strings with a secret seed and objects at random, but numbers and
- * bigints by fixed functions, which are followed here. Should V8 change them,
- * this finds nothing; it never changes what a map holds.
+ * V8 hashes numbers, bigints and strings that are indexes without a seed, and
+ * the seed for other strings is the same in every process of a Deno release: a
+ * peer can choose any of them. This check knows nothing of how keys are hashed.
+ * It measures: when the last keys took longer than ordinary keys do, it looks up
+ * a sample of them again. A key is slow if it takes many times as long as a key
+ * that is not in the table, each of several times. A pause of the thread is not
+ * taken for a slow key, since it does not return at the same key each time.
  *
  * @module
  */
 
 /**
- * How many earlier keys the insertions of one message may walk past: some ten
- * milliseconds. Keys that nobody chose walk past one or two each, which is
- * allowed for on top.
+ * One key in as many, at random, is taken for the sample. A peer that knew which
+ * ones could choose the others to collide.
  */
-const MAX_WALK = 4_000_000;
+const STRIDE = 16;
 
-/** Maps below this size cost nothing worth counting. */
-const MIN_COUNTED = 128;
+/** Keys taken between two looks at the clock. */
+const LOOK_INTERVAL = 16;
 
-const float64 = new Float64Array(1);
-const words = new Uint32Array(float64.buffer);
+/**
+ * Milliseconds between two looks that ordinary keys stay below: a third of a
+ * microsecond for each key of a map or a set, a microsecond for a property's
+ * name. What they take beyond that is wasted.
+ */
+const ORDINARY_KEY_TIME = 0.08;
+const ORDINARY_NAME_TIME = 0.25;
 
-/** V8's hash of a 32-bit integer. */
-function hashInt32(value: number): number {
-  let hash = value | 0;
-  hash = ~hash + (hash << 15) | 0;
-  hash ^= hash >>> 12;
-  hash = hash + (hash << 2) | 0;
-  hash ^= hash >>> 4;
-  hash = Math.imul(hash, 2057);
-  return hash ^ hash >>> 16;
+/**
+ * Milliseconds that the keys of one message may waste before they are measured.
+ * Strings such as "65536", "131072" and so on collide although nobody chose them
+ * for that; some thousands of them are no harm.
+ */
+const MAX_WASTE = 10;
+
+/** Keys of a map or a set in the sample. A power of two. */
+const SAMPLE_SIZE = 64;
+
+/** How often a key is looked up before it is slow. The shortest time counts. */
+const ROUNDS = 4;
+
+/**
+ * How much longer than another key a key may take. An ordinary one takes up to
+ * twice as long, one that collides with 500 others ten times as long.
+ */
+const MAX_RATIO = 8;
+
+/** Milliseconds below which a lookup is fast on any machine. */
+const MIN_SLOW_TIME = 0.001;
+
+/**
+ * Slow keys that a refusal takes. An ordinary key can be slow by chance, where
+ * its hash is the one that another message's keys share.
+ */
+const MIN_SLOW_KEYS = 4;
+
+/** A refusal also takes one slow key among as many that were measured. */
+const MIN_SLOW_SHARE = 256;
+
+/**
+ * Characters of a property's name from which on it is not measured: to receive
+ * it takes as long as to compare its hash with a thousand others.
+ */
+const MAX_NAME_LENGTH = 4096;
+
+/** The clock, as it was before a program could replace it. */
+const now = performance.now.bind(performance);
+
+/** Keys that are in no table of a message; V8 gives an object a random hash. */
+const STRANGERS: readonly object[] = [{}, {}, {}, {}];
+
+// An object has no hash before it is looked up or added somewhere.
+new Set(STRANGERS);
+
+/** Makes a property's name one that no peer knows. */
+const SUFFIX: string = crypto.randomUUID();
+
+/** How many keys to skip, at random, to take one in `stride`. */
+export function randomStride(stride: number): number {
+  return 1 + Math.floor(Math.random() * (2 * stride - 1));
 }
 
-/** V8's hash of 64 bits, with the arithmetic spelled out in two words. */
-function hashInt64(high: number, low: number): number {
-  // hash = ~hash + (hash << 18)
-  let sum = (~low >>> 0) + (low << 18 >>> 0);
-  high = ~high + (high << 18 | low >>> 14) + (sum > 0xffff_ffff ? 1 : 0) | 0;
-  low = sum | 0;
-  // hash ^= hash >>> 31
-  low ^= high << 1 | low >>> 31;
-  high ^= high >>> 31;
-  // hash *= 21
-  const product = (low >>> 0) * 21;
-  high = Math.imul(high, 21) + Math.floor(product / 0x1_0000_0000) | 0;
-  low = product | 0;
-  // hash ^= hash >>> 11
-  low ^= high << 21 | low >>> 11;
-  high ^= high >>> 11;
-  // hash += hash << 6
-  sum = (low >>> 0) + (low << 6 >>> 0);
-  high = high + (high << 6 | low >>> 26) + (sum > 0xffff_ffff ? 1 : 0) | 0;
-  low = sum | 0;
-  // hash ^= hash >>> 22
-  return low ^ (high << 10 | low >>> 22);
+/** A hash table. */
+export type KeyTable = Map<unknown, unknown> | Set<unknown>;
+
+/** What the keys of one message have wasted so far, in milliseconds. */
+export interface Waste {
+  time: number;
 }
 
-/** V8's hash of a number or a bigint. */
-function hash(key: number | bigint): number {
-  if (typeof key === "bigint") {
-    const magnitude = BigInt.asUintN(64, key < 0n ? -key : key);
-    return hashInt64(
-      Number(magnitude >> 32n),
-      Number(magnitude & 0xffff_ffffn),
-    );
-  }
-  if ((key | 0) === key) return hashInt32(key);
-  float64[0] = key;
-  return hashInt64(words[1]!, words[0]!);
-}
-
-/** Counts, over one message, how far insertions have to walk. */
+/** Counts the keys of a table, or of objects, and measures them if they are slow. */
 export class CollisionGuard {
-  #walked = 0;
+  readonly #waste: Waste;
+  readonly #stride: number;
+  /** Keys until the next is taken for the sample. */
+  #next: number;
+  #taken = 0;
+  #since = now();
+  readonly #sample: unknown[] = [];
+  #measured = 0;
+  #slow = 0;
 
   /**
-   * Starts a map or a set.
-   *
-   * @param count How many keys it is going to have at most.
-   * @returns The lengths of its buckets, or `undefined` for a small one.
+   * @param waste Of the message that the keys are in.
+   * @param stride One key in as many is taken for the sample.
    */
-  start(count: number): Uint32Array | undefined {
-    if (count < MIN_COUNTED) return undefined;
-    // V8 keeps two entries a bucket, in a power of two of buckets.
-    return new Uint32Array(2 ** (31 - Math.clz32(count)) / 2);
+  constructor(waste: Waste, stride: number = STRIDE) {
+    this.#waste = waste;
+    this.#stride = stride;
+    this.#next = stride;
   }
 
   /**
-   * Counts a key in.
+   * Counts a key of a map or a set.
    *
-   * @param buckets What {@linkcode CollisionGuard.start} gave.
-   * @param key A key of the map.
-   * @returns Whether the message may go on.
+   * @param table The table, which has the key.
+   * @param key The key.
+   * @returns Whether the keys collide.
    */
-  admits(buckets: Uint32Array, key: unknown): boolean {
-    if (typeof key !== "number" && typeof key !== "bigint") return true;
-    const slot = hash(key) & (buckets.length - 1);
-    // The first few of a bucket are the ordinary case.
-    const walk = buckets[slot]!++;
-    if (walk > 8) this.#walked += walk;
-    return this.#walked <= MAX_WALK;
+  collides(table: KeyTable, key: unknown): boolean {
+    if (--this.#next > 0) return false;
+    // A key is added in front of those that it collides with, so an old one is
+    // slow. Each key of the table is equally likely to be in the sample.
+    this.#take(key, Math.floor(Math.random() * (this.#taken + 1)));
+    return this.#isLookDue(ORDINARY_KEY_TIME) && this.measure(table);
   }
+
+  /**
+   * Counts a property's name.
+   *
+   * @param record The object, which has the property.
+   * @param name The name.
+   * @returns Whether the names collide.
+   */
+  collidesIn(record: object, name: string): boolean {
+    if (--this.#next > 0) return false;
+    // A name is found behind those that it collides with, so a new one is slow.
+    this.#take(name, this.#taken % LOOK_INTERVAL);
+    return this.#isLookDue(ORDINARY_NAME_TIME) &&
+      this.#measureNames(record);
+  }
+
+  /**
+   * Measures the sample, however fast the keys were added.
+   *
+   * @param table The table, which has the keys.
+   * @returns Whether the keys collide.
+   */
+  measure(table: KeyTable): boolean {
+    for (const [index, key] of this.#sample.entries()) {
+      const stranger = STRANGERS[index % STRANGERS.length];
+      this.#count(() => table.has(key), () => table.has(stranger));
+    }
+    return this.#areMany();
+  }
+
+  #measureNames(record: object): boolean {
+    for (const name of this.#sample) {
+      if (typeof name !== "string" || name.length > MAX_NAME_LENGTH) continue;
+      const stranger = name + SUFFIX;
+      // V8 keeps where a string was found: each lookup takes a new string.
+      this.#count(
+        () => Object.hasOwn(record, copyOf(name)),
+        () => Object.hasOwn(record, copyOf(stranger)),
+      );
+    }
+    return this.#areMany();
+  }
+
+  #take(key: unknown, slot: number): void {
+    this.#next = randomStride(this.#stride);
+    this.#taken++;
+    if (slot < SAMPLE_SIZE) this.#sample[slot] = key;
+  }
+
+  /** Whether it is time to measure, and the last keys took long. */
+  #isLookDue(ordinaryTime: number): boolean {
+    if (this.#taken % LOOK_INTERVAL !== 0) return false;
+    const since = this.#since;
+    this.#since = now();
+    const wasted = this.#since - since - ordinaryTime;
+    if (wasted <= 0) return false;
+    this.#waste.time += wasted;
+    return this.#waste.time > MAX_WASTE;
+  }
+
+  #count(lookUp: () => boolean, lookUpStranger: () => boolean): void {
+    this.#measured++;
+    // Most keys are fast the first time.
+    if (fastest(lookUp, 1) > MIN_SLOW_TIME && isSlow(lookUp, lookUpStranger)) {
+      this.#slow++;
+    }
+  }
+
+  #areMany(): boolean {
+    return this.#slow >= MIN_SLOW_KEYS &&
+      this.#slow * MIN_SLOW_SHARE >= this.#measured;
+  }
+}
+
+/** Counts what lookups found: V8 leaves out a lookup whose result is not used. */
+let found = 0;
+
+/** Whether one lookup takes many times as long as another. */
+function isSlow(
+  lookUp: () => boolean,
+  lookUpStranger: () => boolean,
+): boolean {
+  const before = fastest(lookUp, ROUNDS);
+  const reference = fastest(lookUpStranger, ROUNDS);
+  // Once more: V8 may have gone over to slower code in between.
+  const after = fastest(lookUp, ROUNDS);
+  const limit = Math.max(MIN_SLOW_TIME, reference * MAX_RATIO);
+  return before > limit && after > limit;
+}
+
+/** Milliseconds that the fastest of several lookups takes. */
+function fastest(lookUp: () => boolean, rounds: number): number {
+  let shortest = Infinity;
+  for (let round = 0; round < rounds; round++) {
+    const start = now();
+    if (lookUp()) found = found + 1 | 0;
+    shortest = Math.min(shortest, now() - start);
+  }
+  return shortest;
+}
+
+/** A new string with the same characters. */
+function copyOf(text: string): string {
+  return `${text} `.slice(0, -1);
 }

@@ -8,6 +8,7 @@
  */
 
 import { msgpack } from "./codec.ts";
+import { scanControl } from "./_control_scan.ts";
 import { ProtocolError } from "./_errors.ts";
 import {
   type ControlFields,
@@ -94,6 +95,12 @@ export function decodeControl(body: Uint8Array): ControlFields {
         "Cannot read a hello: it does not begin with this protocol's magic bytes",
       );
     }
+  }
+  const found = scanControl(body, start);
+  if (found !== undefined) {
+    throw new ProtocolError(
+      `Cannot read a control frame of kind ${kind}: it holds ${found}`,
+    );
   }
   let fields: unknown;
   try {

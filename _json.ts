@@ -9,11 +9,16 @@
 
 import { type ByteBuffer, readText, writeText } from "./_byte_buffer.ts";
 import { ProtocolError } from "./_errors.ts";
+import { scanJson } from "./_json_scan.ts";
+import { excerpt, messageOf } from "./_text.ts";
 import { explainRefusal } from "./_value_path.ts";
-import { describeUnsendable, isRecord, MAX_DEPTH } from "./_values.ts";
-
-const QUOTE = 0x22;
-const BACKSLASH = 0x5c;
+import {
+  arrayFields,
+  describeUnsendable,
+  isRecord,
+  MAX_DEPTH,
+  mayHaveFields,
+} from "./_values.ts";
 
 /** Why a value by itself cannot be sent as JSON, or `undefined`. */
 function describe(value: unknown): string | undefined {
@@ -31,14 +36,19 @@ function describe(value: unknown): string | undefined {
     default:
       return describeUnsendable(value);
   }
-  if (value === null || isPlain(value)) return undefined;
+  if (value === null) return undefined;
+  if (isPlain(value)) {
+    return Array.isArray(value) && arrayFields(value).length > 0
+      ? "an array with fields beside its items, which JSON cannot carry"
+      : undefined;
+  }
   const reason = describeUnsendable(value);
   if (reason) return reason;
   if (Array.isArray(value) || isRecord(value)) {
     return 'an object with a method "toJSON", which would not come back equal';
   }
   const tag = Object.prototype.toString.call(value).slice(8, -1);
-  return `of the class ${tag}, which JSON cannot carry`;
+  return `of the class ${excerpt(tag)}, which JSON cannot carry`;
 }
 
 /** Whether an object is an array or a record that JSON leaves as it is. */
@@ -91,6 +101,8 @@ class Checker {
       if (this.#seen.size === size) this.#refuse();
     }
     if (Array.isArray(value)) {
+      // If an item is missing, the loop refuses it.
+      if (mayHaveFields(value)) this.#refuse();
       for (const item of value) this.check(item, depth + 1);
     } else {
       const record = value as Record<string, unknown>;
@@ -118,24 +130,6 @@ export function encodeJsonInto(value: unknown, target: ByteBuffer): void {
   }
 }
 
-/** Whether valid JSON nests deeper than {@linkcode MAX_DEPTH}. */
-function isTooDeep(bytes: Uint8Array): boolean {
-  // Every container takes two brackets.
-  if (bytes.length <= MAX_DEPTH * 2) return false;
-  let depth = 0;
-  let quoted = false;
-  for (let index = 0; index < bytes.length; index++) {
-    const byte = bytes[index]!;
-    if (byte === QUOTE) quoted = !quoted;
-    else if (quoted) {
-      if (byte === BACKSLASH) index++;
-    } else if (byte === 0x5b || byte === 0x7b) {
-      if (++depth > MAX_DEPTH) return true;
-    } else if (byte === 0x5d || byte === 0x7d) depth--;
-  }
-  return false;
-}
-
 /**
  * Reads one JSON text.
  *
@@ -152,20 +146,18 @@ export function decodeJson(bytes: Uint8Array): unknown {
       cause,
     });
   }
-  let value: unknown;
+  const reason = scanJson(bytes, text.length === bytes.length);
+  if (reason !== undefined) {
+    throw new ProtocolError(`Cannot decode a message: ${reason}`);
+  }
   try {
-    value = JSON.parse(text);
+    return JSON.parse(text);
   } catch (cause) {
-    const reason = cause instanceof Error ? cause.message : String(cause);
     throw new ProtocolError(
-      `Cannot decode a message: it is not valid JSON: ${reason}`,
+      `Cannot decode a message: it is not valid JSON: ${
+        excerpt(messageOf(cause))
+      }`,
       { cause },
     );
   }
-  if (isTooDeep(bytes)) {
-    throw new ProtocolError(
-      `Cannot decode a message: more than ${MAX_DEPTH} containers are nested`,
-    );
-  }
-  return value;
 }

@@ -8,12 +8,15 @@
  * @module
  */
 
-import { type ByteBuffer, writeText } from "./_byte_buffer.ts";
+import { ByteBuffer, writeText } from "./_byte_buffer.ts";
+import { MAX_COST, regexpCost } from "./_message_cost.ts";
 import {
+  arrayFields,
   describeUnsendable,
   errorClass,
   errorErrors,
   errorFields,
+  EXT_ARRAY,
   EXT_ARRAY_BUFFER,
   EXT_BIGINT,
   EXT_ERROR,
@@ -25,9 +28,11 @@ import {
   EXT_UNDEFINED,
   EXT_UTF16,
   EXT_VIEW,
+  isOutOfBounds,
   isRecord,
   isUnsendableBuffer,
   MAX_DEPTH,
+  mayHaveFields,
   viewKind,
 } from "./_values.ts";
 import { bigintToBytes, utf16ToBytes } from "./_msgpack_payloads.ts";
@@ -47,40 +52,47 @@ const MAX_UINT32 = 0xffff_ffff;
 /** The encoder at work, so that a getter that encodes cannot disturb it. */
 let active: Encoder | undefined;
 
+/** An encoder that is not at work: to make one takes as long as a small message. */
+let spare: Encoder | undefined;
+
 /**
  * Containers that are compared one by one: to make a set costs more than all else
  * about a small message.
  */
 const MAX_FEW = 8;
 
-/** The few containers of the message at work, unless another is inside of it. */
-const few: unknown[] = new Array(MAX_FEW).fill(undefined);
+/** A buffer for encoders that are not at work. */
+const NO_TARGET = new ByteBuffer(0);
 
 /** One message on its way into a buffer. */
 class Encoder {
-  readonly target: ByteBuffer;
+  target: ByteBuffer = NO_TARGET;
   /** The encoder that this one interrupted. */
-  readonly outer: Encoder | undefined;
-  readonly #root: unknown;
+  outer: Encoder | undefined = undefined;
+  #root: unknown = undefined;
   /** The containers met so far within the root, as long as they are few. */
-  readonly #few: unknown[];
+  readonly #few: unknown[] = new Array(MAX_FEW).fill(undefined);
   #fewCount = 0;
   /** All of them, once they are more. */
-  #seen: Set<unknown> | undefined;
+  #seen: Set<unknown> | undefined = undefined;
 
-  constructor(root: unknown, target: ByteBuffer, outer: Encoder | undefined) {
+  /** Begins a message. */
+  begin(root: unknown, target: ByteBuffer, outer: Encoder | undefined): void {
     this.#root = root;
     this.target = target;
     this.outer = outer;
-    this.#few = outer === undefined ? few : [];
-    this.#seen = undefined;
   }
 
-  /** Lets go of the containers. */
+  /** Keeps nothing of the message. */
   end(): void {
+    this.target = NO_TARGET;
+    this.outer = undefined;
+    this.#root = undefined;
     for (let index = 0; index < this.#fewCount; index++) {
       this.#few[index] = undefined;
     }
+    this.#fewCount = 0;
+    this.#seen = undefined;
   }
 
   write(value: unknown, depth: number): void {
@@ -367,23 +379,53 @@ class Encoder {
 
   #array(value: unknown[], depth: number): void {
     this.#enter(value, depth);
+    const start = this.target.length;
+    const isWhole = this.#items(value, depth);
+    if (isWhole && !mayHaveFields(value)) return;
+    const fields = arrayFields(value);
+    if (fields.length === 0) return;
+    // Few arrays have fields: the items are moved behind the header of those.
+    const { target } = this;
+    target.reserve(MAX_HEADER);
+    target.bytes.copyWithin(start + MAX_HEADER, start, target.length);
+    const end = target.length;
+    target.length = start;
+    const payload = this.#open(EXT_ARRAY);
+    target.length = end + MAX_HEADER;
+    this.#fields(value as unknown as Record<string, unknown>, fields, depth);
+    this.#close(payload);
+  }
+
+  /** Writes an array without its fields; returns whether no item is missing. */
+  #items(value: unknown[], depth: number): boolean {
     // A getter may change the length: what the header says is what follows.
     const length = value.length;
     this.#arrayHeader(length);
+    let isWhole = true;
     for (let index = 0; index < length; index++) {
-      this.write(value[index], depth + 1);
+      const item = value[index];
+      if (typeof item === "number") this.#number(item);
+      else {
+        if (item === undefined) isWhole &&= index in value;
+        this.write(item, depth + 1);
+      }
     }
+    return isWhole;
   }
 
   #bytes(value: Uint8Array): void {
     if (isUnsendableBuffer(value.buffer)) this.#refuse();
+    if (value.length === 0 && isOutOfBounds(value)) this.#refuse();
     this.#sized(value.length, 0xc4, 0xc5, 0xc6);
     this.#raw(value);
   }
 
   #view(value: ArrayBufferView): void {
     const kind = viewKind(value);
-    if (kind === undefined || isUnsendableBuffer(value.buffer)) this.#refuse();
+    if (
+      kind === undefined || isUnsendableBuffer(value.buffer) ||
+      isOutOfBounds(value)
+    ) this.#refuse();
     this.#extension(EXT_VIEW, value.byteLength + 1);
     this.#byte(kind);
     // Every processor that Deno runs on is little-endian, as the payload is.
@@ -465,9 +507,11 @@ class Encoder {
   }
 
   #regexp(value: RegExp): void {
+    const { source, flags } = value;
+    if (regexpCost(source, flags) > MAX_COST) this.#refuse();
     const start = this.#open(EXT_REGEXP);
-    this.#string(value.source);
-    this.#string(value.flags);
+    this.#string(source);
+    this.#string(flags);
     this.#close(start);
   }
 
@@ -530,7 +574,10 @@ export function encodeMsgpackInto(value: unknown, target: ByteBuffer): void {
       );
     }
   }
-  const encoder = active = new Encoder(value, target, outer);
+  const encoder = spare ?? new Encoder();
+  spare = undefined;
+  encoder.begin(value, target, outer);
+  active = encoder;
   try {
     encoder.write(value, 0);
   } catch (error) {
@@ -538,6 +585,7 @@ export function encodeMsgpackInto(value: unknown, target: ByteBuffer): void {
     throw error;
   } finally {
     encoder.end();
+    spare = encoder;
     active = outer;
   }
 }

@@ -45,26 +45,64 @@ function hexDigit(code: number): number {
 /**
  * The integer that {@linkcode bigintToBytes} wrote.
  *
- * @param bytes A sign byte and a magnitude.
+ * @param bytes Where it lies: a sign byte and a magnitude.
+ * @param start Where it begins.
+ * @param end Where it ends.
  * @returns The integer.
  * @throws {RangeError} If there is no sign, or the integer is too large.
  */
-export function bytesToBigint(bytes: Uint8Array): bigint {
-  const sign = bytes[0];
+export function bytesToBigint(
+  bytes: Uint8Array,
+  start: number,
+  end: number,
+): bigint {
+  const sign = start < end ? bytes[start] : undefined;
   if (sign !== 0 && sign !== 1) throw new RangeError("The sign is not 0 or 1");
-  if (bytes.length === 1) return 0n;
-  const chunks: string[] = [];
-  for (let start = 1; start < bytes.length; start += CHUNK) {
-    let chunk = "";
-    const end = Math.min(start + CHUNK, bytes.length);
-    for (let index = start; index < end; index++) {
-      const byte = bytes[index]!;
-      chunk += byte < 0x10 ? `0${byte.toString(16)}` : byte.toString(16);
-    }
-    chunks.push(chunk);
-  }
-  const magnitude = BigInt(`0x${chunks.join("")}`);
+  const magnitude = readMagnitude(bytes, start + 1, end);
   return sign === 1 ? -magnitude : magnitude;
+}
+
+/** Bytes of a magnitude up to which it is put together by shifts. */
+const MAX_SHIFTED = 32;
+
+function readMagnitude(bytes: Uint8Array, start: number, end: number): bigint {
+  if (end - start > MAX_SHIFTED) {
+    return BigInt(`0x${toHex(bytes, start, end)}`);
+  }
+  let magnitude = 0n;
+  let at = start;
+  while (at < end) {
+    // Six bytes fit a number.
+    const next = Math.min(at + 6, end);
+    let part = 0;
+    const bits = 8 * (next - at);
+    for (; at < next; at++) part = part * 256 + bytes[at]!;
+    magnitude = magnitude << BigInt(bits) | BigInt(part);
+  }
+  return magnitude;
+}
+
+/** Bytes whose digits are written into memory that is used again. */
+const MAX_SCRATCH = 2048;
+
+const scratch = new Uint8Array(2 * MAX_SCRATCH);
+
+const DIGITS = new TextDecoder();
+
+/** The digits of bytes. */
+function toHex(bytes: Uint8Array, start: number, end: number): string {
+  const length = 2 * (end - start);
+  const digits = length > scratch.length ? new Uint8Array(length) : scratch;
+  for (let at = start; at < end; at++) {
+    digits[2 * (at - start)] = digitCode(bytes[at]! >> 4);
+    digits[2 * (at - start) + 1] = digitCode(bytes[at]! & 0xf);
+  }
+  return DIGITS.decode(digits.subarray(0, length));
+}
+
+/** The character code of a hexadecimal digit. */
+function digitCode(digit: number): number {
+  return digit < 10 ? digit + 0x30 : digit + 0x57;
 }
 
 /**
@@ -86,51 +124,65 @@ export function utf16ToBytes(text: string): Uint8Array<ArrayBuffer> {
 /**
  * The string that {@linkcode utf16ToBytes} wrote.
  *
- * @param bytes Code units, little-endian.
+ * @param bytes Where it lies: code units, little-endian.
+ * @param start Where it begins.
+ * @param end Where it ends.
  * @returns The string.
  * @throws {RangeError} If the number of bytes is odd.
  */
-export function bytesToUtf16(bytes: Uint8Array): string {
-  if (bytes.length % 2) throw new RangeError("The number of bytes is odd");
-  const chunks: string[] = [];
-  for (let start = 0; start < bytes.length; start += CHUNK) {
-    const codes: number[] = [];
-    const end = Math.min(start + CHUNK, bytes.length);
-    for (let index = start; index < end; index += 2) {
-      codes.push(bytes[index]! | bytes[index + 1]! << 8);
+export function bytesToUtf16(
+  bytes: Uint8Array,
+  start: number,
+  end: number,
+): string {
+  if ((end - start) % 2) throw new RangeError("The number of bytes is odd");
+  let text = "";
+  const codes: number[] = [];
+  for (let at = start; at < end; at += 2) {
+    codes.push(bytes[at]! | bytes[at + 1]! << 8);
+    if (codes.length === CHUNK || at + 2 === end) {
+      text += String.fromCharCode.apply(null, codes);
+      codes.length = 0;
     }
-    chunks.push(String.fromCharCode(...codes));
   }
-  return chunks.join("");
+  return text;
 }
 
 /**
  * The time of a timestamp extension, its nanoseconds cut to milliseconds.
  *
- * @param bytes The payload: 4, 8 or 12 bytes.
+ * @param bytes Where it lies: 4, 8 or 12 bytes.
+ * @param start Where it begins.
+ * @param end Where it ends.
  * @returns The time.
  * @throws {RangeError} If the payload is malformed or beyond what a `Date` holds.
  */
-export function bytesToDate(bytes: Uint8Array): Date {
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+export function bytesToDate(
+  bytes: Uint8Array,
+  start: number,
+  end: number,
+): Date {
   let seconds = 0;
   let nanoseconds = 0;
-  switch (bytes.length) {
+  switch (end - start) {
     case 4:
-      seconds = view.getUint32(0);
+      seconds = readUint32(bytes, start);
       break;
     case 8: {
-      const high = view.getUint32(0);
+      const high = readUint32(bytes, start);
       nanoseconds = high >>> 2;
-      seconds = (high & 3) * 0x1_0000_0000 + view.getUint32(4);
+      seconds = (high & 3) * 0x1_0000_0000 + readUint32(bytes, start + 4);
       break;
     }
     case 12:
-      nanoseconds = view.getUint32(0);
-      seconds = view.getInt32(4) * 0x1_0000_0000 + view.getUint32(8);
+      nanoseconds = readUint32(bytes, start);
+      seconds = (readUint32(bytes, start + 4) | 0) * 0x1_0000_0000 +
+        readUint32(bytes, start + 8);
       break;
     default:
-      throw new RangeError(`A timestamp has no form of ${bytes.length} bytes`);
+      throw new RangeError(
+        `A timestamp has no form of ${end - start} bytes`,
+      );
   }
   if (nanoseconds >= NANOSECONDS_PER_SECOND) {
     throw new RangeError(`A second has no ${nanoseconds} nanoseconds`);
@@ -140,6 +192,12 @@ export function bytesToDate(bytes: Uint8Array): Date {
     throw new RangeError("A Date does not reach that far");
   }
   return new Date(time);
+}
+
+/** Reads a whole number of 4 bytes, big-endian. */
+function readUint32(bytes: Uint8Array, position: number): number {
+  return (bytes[position]! << 24 | bytes[position + 1]! << 16 |
+    bytes[position + 2]! << 8 | bytes[position + 3]!) >>> 0;
 }
 
 /** Scratch memory to read floating-point numbers, which no view is made for. */

@@ -8,7 +8,14 @@
  * @module
  */
 
-import { errorErrors, errorFields, isRecord, MAX_DEPTH } from "./_values.ts";
+import { printable, quoted, show } from "./_text.ts";
+import {
+  arrayFields,
+  errorErrors,
+  errorFields,
+  isRecord,
+  MAX_DEPTH,
+} from "./_values.ts";
 
 /** A path longer than this is shown by its two ends. */
 const MAX_PATH_LENGTH = 200;
@@ -21,18 +28,15 @@ export type Describe = (value: unknown) => string | undefined;
 
 /** ".name", or `["two words"]`. */
 function property(key: string): string {
-  return /^[A-Za-z_$][\w$]*$/.test(key)
-    ? `.${key}`
-    : `[${JSON.stringify(key)}]`;
+  return /^[A-Za-z_$][\w$]*$/.test(key) ? `.${key}` : `[${quoted(key)}]`;
 }
 
 /** How a map's value is reached. */
 function mapStep(key: unknown): string {
-  if (typeof key === "string") return `.get(${JSON.stringify(key)})`;
-  return typeof key === "object" || typeof key === "symbol" ||
-      typeof key === "function"
+  return typeof key === "symbol" || typeof key === "function" ||
+      typeof key === "object" && key !== null
     ? ".get(…)"
-    : `.get(${String(key)})`;
+    : `.get(${show(key)})`;
 }
 
 function* mapParts(map: Map<unknown, unknown>): Generator<Part> {
@@ -63,9 +67,14 @@ function* errorParts(error: Error): Generator<Part> {
   yield* recordParts(error, errorFields(error));
 }
 
+function* arrayParts(array: unknown[]): Generator<Part> {
+  yield* indexedParts("", array);
+  yield* recordParts(array, arrayFields(array));
+}
+
 /** The parts of a container, or `undefined` for a value that has none. */
 export function partsOf(value: object): Generator<Part> | undefined {
-  if (Array.isArray(value)) return indexedParts("", value);
+  if (Array.isArray(value)) return arrayParts(value);
   if (value instanceof Map) return mapParts(value);
   if (value instanceof Set) return indexedParts(".values()", value);
   if (value instanceof Error) return errorParts(value);
@@ -80,8 +89,8 @@ export function partsOf(value: object): Generator<Part> | undefined {
 export function quote(path: string): string {
   const half = MAX_PATH_LENGTH / 2;
   return path.length > MAX_PATH_LENGTH
-    ? `"${path.slice(0, half)}…${path.slice(-half)}"`
-    : `"${path}"`;
+    ? `"${printable(path.slice(0, half))}…${printable(path.slice(-half))}"`
+    : `"${printable(path)}"`;
 }
 
 /** A container that was met, where, and whether the walk is inside it. */

@@ -11,8 +11,9 @@
  * would change.
  *
  * - What cannot be sent is a `TypeError` that names the path to it.
- * - Bytes that are not exactly one message are a `ProtocolError`. Decoding
- *   bytes from anybody is safe: time and memory follow the bytes received.
+ * - Bytes that are not exactly one message are a `ProtocolError`, and so is a
+ *   message that would take more than half a gigabyte of memory and four times
+ *   its bytes. So it is safe to decode bytes from any peer.
  * - Nothing decoded aliases the bytes it came from, and no key of a message
  *   touches a prototype.
  *
@@ -209,7 +210,15 @@ function encodeFresh(
  *   a `Map`. An integer beyond what a number holds comes back as a bigint.
  * - Functions, symbols, promises, shared memory, objects of the platform, cycles
  *   and a container that is met twice cannot be sent.
- * - At most 500 containers may be nested.
+ * - An array comes back with the fields that it has beside its items, such as
+ *   `index` and `groups` of what `RegExp.exec` returns. Fields of other built-in
+ *   objects are left out, as `structuredClone` does.
+ * - A regular expression may have some 23 000 characters, and 5 700 with the flag
+ *   "u" or "v". Its receiver parses it; to run one from a peer that is not
+ *   trusted can take for ever.
+ * - At most 500 containers may be nested. PROTOCOL.md says what a message may cost
+ *   its receiver. A message of a million objects with ten fields each is far from
+ *   that.
  *
  * @example Usage
  * ```ts
@@ -245,8 +254,9 @@ export const msgpack: Required<Codec> = {
 
 /**
  * JSON, one text for each message, for peers that speak nothing else. What JSON
- * would drop or change is a `TypeError` that names the path to it; only `-0`
- * arrives as `0`. A number from a peer is rounded to what a number holds.
+ * would drop or change is a `TypeError` that names the path to it, an array with
+ * fields beside its items for example; only `-0` arrives as `0`. A number from a
+ * peer is rounded to what a number holds.
  *
  * @example Usage
  * ```ts

@@ -66,6 +66,21 @@ Deno.test({
   },
 });
 
+Deno.test({
+  name: "makeParcel() carries arrays with their fields",
+  permissions: {},
+  fn() {
+    const shared = { n: 1 };
+    const list = Object.assign([shared, 2], { first: shared, "a b": [3] });
+    const back = clone({ list, match: /(?<x>b)/d.exec("ab") });
+    assertEquals([...back.list], [{ n: 1 }, 2]);
+    assertStrictEquals(back.list.first, back.list[0]);
+    assertEquals(back.list["a b"], [3]);
+    assertEquals([back.match!.index, back.match!.input], [1, "ab"]);
+    assertEquals({ ...back.match!.groups }, { x: "b" });
+  },
+});
+
 class OwnError extends TypeError {
   override name = "OwnError";
   readonly code = 7;
@@ -123,6 +138,9 @@ Deno.test({
   async fn(t) {
     const gone = new ArrayBuffer(1);
     gone.transfer();
+    const shrunk = new ArrayBuffer(8, { maxByteLength: 8 });
+    const beyond = new Uint8Array(shrunk, 4, 4);
+    shrunk.resize(0);
     const view = new Uint8Array(4);
     const bytes = [view.buffer, view.buffer];
     let deep: unknown = 1;
@@ -138,6 +156,13 @@ Deno.test({
         [],
         '"$.run" is a function',
       ],
+      [
+        "a function beside an array's items",
+        [Object.assign([1], { run() {} })],
+        [],
+        '"$[0].run" is a function',
+      ],
+      ["a view out of bounds", { v: beyond }, [], '"$.v" is a view beyond'],
       ["what was given away", [gone], [], '"$[0]" is an ArrayBuffer that was'],
       ["what is too deep", deep, [], "nested too deep"],
       ["transferring it twice", view, bytes, "only once"],
@@ -171,6 +196,18 @@ Deno.test({
     const cases: [string, unknown, Transferable[], number][] = [
       ["text", "x".repeat(size), [], size],
       ["a name", { ["x".repeat(size)]: 1 }, [], size],
+      [
+        "a field of an array",
+        Object.assign([], { x: "x".repeat(size) }),
+        [],
+        size,
+      ],
+      [
+        "an error without texts",
+        Object.assign(new Error(), { message: {}, stack: Symbol(), x: buffer }),
+        [],
+        size,
+      ],
       ["a whole number", 1n << BigInt(8 * size), [], size],
       ["a buffer", [buffer], [], size],
       ["a buffer that moves", buffer, [buffer], size],

@@ -48,7 +48,25 @@ const REFUSED: [unknown, string][] = [
   ],
   [[givenAway(1).buffer], '"$[0]" is an ArrayBuffer that was given away'],
   [[givenAway(1)], '"$[0]" is a view of an ArrayBuffer that was given away'],
+  ...outOfBounds().map((view): [unknown, string] => [
+    { a: [view] },
+    '"$.a[0]" is a view beyond the end of an ArrayBuffer that was made smaller',
+  ]),
 ];
+
+/** Views beyond the end of a buffer that was made smaller. */
+function outOfBounds(): ArrayBufferView[] {
+  const buffer = new ArrayBuffer(16, { maxByteLength: 16 });
+  const views = [
+    new Uint8Array(buffer, 8, 8),
+    new Float32Array(buffer, 8, 1),
+    new BigInt64Array(buffer, 8),
+    new DataView(buffer, 8, 8),
+    new DataView(buffer, 8),
+  ];
+  buffer.resize(4);
+  return views;
+}
 
 /** A view of an `ArrayBuffer` that was transferred. */
 function givenAway(size: number): Uint8Array<ArrayBuffer> {
@@ -145,6 +163,8 @@ test("msgpack.encode() names paths through maps, sets and errors", () => {
     [new Error("m", { cause: [bad] }), "$.cause[0]"],
     [new AggregateError([0, bad]), "$.errors[1]"],
     [Object.assign(new Error("m"), { extra: bad }), "$.extra"],
+    [[Object.assign([1], { run: bad })], "$[0].run"],
+    [Object.assign([1], { "b c": [bad] }), '$["b c"][0]'],
   ];
   for (const [value, path] of cases) {
     assertThrows(
@@ -221,6 +241,9 @@ test("json.encode() refuses what JSON would drop or change", () => {
     [[NaN], '"$[0]" is NaN'],
     [{ a: -Infinity }, '"$.a" is -Infinity'],
     [[1n], '"$[0]" is a bigint'],
+    [{ a: Object.assign([1], { x: 2 }) }, '"$.a" is an array with fields'],
+    [[/a/.exec("a")], '"$[0]" is an array with fields beside its items'],
+    [Object.assign(Array(9).fill(1), { x: 2 }), '"$" is an array with fields'],
     [{ at: new Date(0) }, '"$.at" is of the class Date'],
     [[new Map()], '"$[0]" is of the class Map'],
     [[new Set()], '"$[0]" is of the class Set'],

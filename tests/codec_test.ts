@@ -186,6 +186,61 @@ test("msgpack.encode() sends a hole of an array as undefined", () => {
   assertEquals(roundTrip([, 1]), [undefined, 1]);
 });
 
+test("msgpack.decode() gives arrays back with their fields", () => {
+  class List extends Array<number> {
+    total = 3;
+  }
+  const list = new List();
+  list.push(1, 2);
+  const large = Array.from({ length: 100 }, (_, at) => at);
+  // deno-lint-ignore no-sparse-arrays
+  const sparse = [1, , 3, 4, 5, 6, 7];
+  const cases: [unknown[], Record<string, unknown>][] = [
+    [Object.assign([1], { x: 2 }), { x: 2 }],
+    [Object.assign([], { x: [] }), { x: [] }],
+    [Object.assign([..."abcd"], { "": 1, "01": 2 }), { "": 1, "01": 2 }],
+    [Object.assign([..."abcde"], { "4294967295": 1 }), { "4294967295": 1 }],
+    [Object.assign(large, { toString: 1, at: 2 }), { toString: 1, at: 2 }],
+    [Object.assign([undefined], { x: undefined }), { x: undefined }],
+    // As many values as items.
+    [Object.assign(sparse, { x: 7 }), { x: 7 }],
+    [list, { total: 3 }],
+    [
+      Object.defineProperty([1], "__proto__", { value: 1, enumerable: true }),
+      JSON.parse('{"__proto__":1}'),
+    ],
+  ];
+  for (const [array, fields] of cases) {
+    const decoded = roundTrip({ array }) as { array: unknown[] };
+    assertEquals([...decoded.array], [...array]);
+    assertStrictEquals(Object.getPrototypeOf(decoded.array), Array.prototype);
+    const entries = Object.entries(decoded.array).slice(array.length);
+    assertEquals(entries, Object.entries(fields));
+    assert(entries.every(([key]) => Object.hasOwn(decoded.array, key)));
+  }
+});
+
+test("msgpack.decode() gives matches and template strings back", () => {
+  const match = /(?<year>\d+)-(\d+)/.exec("on 2026-11")!;
+  const decoded = roundTrip(match) as typeof match;
+  assertEquals([...decoded], ["2026-11", "2026", "11"]);
+  assertEquals(decoded.index, 3);
+  assertEquals(decoded.input, "on 2026-11");
+  assertEquals({ ...decoded.groups }, { year: "2026" });
+  const strings =
+    ((strings: TemplateStringsArray, _: number) => strings)`a${1}b`;
+  assertEquals(roundTrip(strings), ["a", "b"]);
+  assertEquals(Object.keys(roundTrip(strings) as object), ["0", "1"]);
+});
+
+test("msgpack.encode() writes arrays without fields as arrays", () => {
+  const hidden = Object.defineProperty([1], "x", { value: 2 });
+  const symbol = Object.assign([1], { [Symbol("s")]: 2 });
+  for (const array of [[1], hidden, symbol, Object.freeze([1])]) {
+    assertEquals(msgpack.encode(array), bytes(0x91, 0x01));
+  }
+});
+
 test("msgpack.decode() gives a DataView back with the bytes that it shows", () => {
   const view = new DataView(new Uint8Array(NUMBERS).buffer, 3, 5);
   assertEquals(
@@ -302,6 +357,7 @@ test("msgpack.encode() writes the extensions that PROTOCOL.md lays out", () => {
     [new Uint16Array([0x0102]), "c7-03-07-04-02-01"],
     [new Date(NaN), "c7-00-09"],
     ["\ud800", "d5-0a-00-d8"],
+    [Object.assign([1], { a: 2 }), "c9-00-00-00-06-0b-91-01-81-a1-61-02"],
     [
       error,
       "c9-00-00-00-1d-08-97-a9-54-79-70-65-45-72-72-6f-72" +

@@ -114,7 +114,7 @@ const FAULTS: [string, Uint8Array[], string][] = [
   [
     "a lying count in a control frame",
     [HELLO, frame(KIND.credit, [0xdf, 0xff, 0xff, 0xff, 0xff])],
-    "no MessagePack",
+    "more than 64 items",
   ],
   [
     "credit that is no number",
