@@ -67,9 +67,10 @@ export {
   type MutexGuard,
   type TryLockOptions,
 } from "./_sync_mutex.ts";
+export type { LockMemoryOptions } from "./_sync_queue.ts";
 export {
   Semaphore,
   type SemaphoreOptions,
   type SemaphorePermit,
 } from "./_sync_semaphore.ts";
-export type { SyncWaitOptions, WaitOptions } from "./_sync_sleep.ts";
+export type { SyncWaitOptions, WaitOptions } from "./_sync_limits.ts";

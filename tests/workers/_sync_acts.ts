@@ -8,7 +8,7 @@
 
 /** What a worker is to do. */
 export interface Act {
-  name: "count" | "hold" | "wait" | "add";
+  name: "count" | "hold" | "wait" | "add" | "expire";
   /** The lock. */
   buffer: SharedArrayBuffer;
   /** What to wait for. */
@@ -88,19 +88,20 @@ export class Actor implements Disposable {
   }
 }
 
-/** Where the slots begin, how long they are, and what "waiting" is there. */
-const SLOTS = 16;
-const SLOT_WORDS = 6;
-const WAITING = 1;
+/** The word that counts the waits in the queue of a lock. */
+const WAITS = 14;
 
-/** How many wait at a lock now, the dead too. */
+/** How many waits are in the queue of a lock, those of dead threads too. */
 export function waiting(buffer: SharedArrayBuffer): number {
-  const words = new Int32Array(buffer);
-  let count = 0;
-  for (let at = SLOTS; at < words.length; at += SLOT_WORDS) {
-    if (Atomics.load(words, at) === WAITING) count++;
-  }
-  return count;
+  return Atomics.load(new Int32Array(buffer), WAITS);
+}
+
+/** The word of the first slot that has the number of its thread. */
+const THREAD = 20;
+
+/** The thread of the first slot of a lock, which must be in use. */
+export function threadOfFirst(buffer: SharedArrayBuffer): number {
+  return Atomics.load(new Int32Array(buffer), THREAD);
 }
 
 /** Settles when so many wait at a lock. */
