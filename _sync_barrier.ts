@@ -88,6 +88,8 @@ class BarrierCore implements Core, Rules {
   reset(): void {
     this.queue.latched("reset the barrier", () => {
       this.#break();
+      // A dead party of this round must not break the next one.
+      this.queue.slots.pay();
       Atomics.store(this.#words, BROKEN, 0);
     });
   }

@@ -135,6 +135,12 @@ export class Memory {
     return true;
   }
 
+  /** Whether the latch has a value that it never gets. */
+  get isBroken(): boolean {
+    const state = Atomics.load(this.words, LATCH);
+    return state !== FREE && state !== TAKEN && state !== AWAITED;
+  }
+
   /** Gives the latch back. */
   leave(): void {
     hasLatch = false;
@@ -147,8 +153,7 @@ export class Memory {
     const { words } = this;
     const end = performance.now() + ms;
     for (;;) {
-      const state = Atomics.load(words, LATCH);
-      if (state !== FREE && state !== TAKEN && state !== AWAITED) return false;
+      if (this.isBroken) return false;
       if (Atomics.exchange(words, LATCH, AWAITED) === FREE) return true;
       const left = end - performance.now();
       if (left <= 0) return false;

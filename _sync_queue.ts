@@ -305,6 +305,7 @@ export class Queue implements Watched, Waiter {
 
   /** Whether the looks of the last seconds could not have the latch. */
   #isStuck(): boolean {
+    if (this.#memory.isBroken) return true;
     const local = this.#local;
     const now = performance.now();
     if (now - local.stuckUntil > STUCK_GAP_MS) local.stuckSince = now;

@@ -104,6 +104,24 @@ export function threadOfFirst(buffer: SharedArrayBuffer): number {
   return Atomics.load(new Int32Array(buffer), THREAD);
 }
 
+/** The word that counts the slots in use. */
+const IN_USE = 13;
+
+/** How many places in the queue of a lock are taken. */
+export function slotsInUse(buffer: SharedArrayBuffer): number {
+  return Atomics.load(new Int32Array(buffer), IN_USE);
+}
+
+/** How many waits of `Atomics` are pending in the memory of a lock; ends them. */
+export function sleepersOf(buffer: SharedArrayBuffer): number {
+  const words = new Int32Array(buffer);
+  let count = 0;
+  for (let word = 0; word < words.length; word++) {
+    count += Atomics.notify(words, word);
+  }
+  return count;
+}
+
 /** Settles when so many wait at a lock. */
 export async function untilWaiting(
   buffer: SharedArrayBuffer,
