@@ -33,6 +33,7 @@ import {
   ResetEvent,
   Semaphore,
 } from "../sync.ts";
+import { settlesWithin } from "../_waiting.ts";
 import { random } from "./_seed.ts";
 import { Player } from "./_sync_player.ts";
 import { sleepersOf, slotsInUse } from "./workers/_sync_acts.ts";
@@ -133,7 +134,9 @@ class Campaign {
     } finally {
       Atomics.store(this.#world.data, WORD.go, 1);
       for (const player of this.#players) player.terminate();
-      await Promise.all(this.#players.map(({ gone }) => gone));
+      // A thread that is stuck does not end.
+      const gone = Promise.all(this.#players.map(({ gone }) => gone));
+      await settlesWithin(gone, this.#options.patience);
     }
   }
 

@@ -223,6 +223,24 @@ workerTest("Condition refuses who waits when the holder died", async (t) => {
   }
 });
 
+workerTest("Condition notifies the next for one that was refused", async () => {
+  const account = new Account();
+  const { mutex } = account;
+  const condition = new Condition();
+  const first = await mutex.lock();
+  const refused = condition.wait(first);
+  const second = await mutex.lock();
+  const recovers = condition.wait(second, { recover: true });
+  using holder = await account.hold();
+  assertEquals(condition.notify(), 1);
+  holder.terminate();
+  assertInstanceOf(await refused.catch((error) => error), OwnerDiedError);
+  await recovers;
+  account.repair(second);
+  second.unlock();
+  assertEquals(waiting(condition.buffer), 0);
+});
+
 workerTest("Semaphore loses no permit with one who died waiting", async (t) => {
   for (const moment of ["before", "after"]) {
     await t.step(`${moment} it was released`, async () => {
@@ -417,6 +435,34 @@ workerTest("Barrier is broken by a dead party without others", async () => {
   await dies.end();
   assertEquals(barrier.broken, true);
 });
+
+workerTest("Barrier does not open with a dead party", async () => {
+  for (const [, sync] of FORMS) {
+    const barrier = new Barrier({ parties: 2 });
+    const { buffer } = barrier;
+    using dies = await Expiring.start({ what: "barrier", buffer });
+    await dies.end();
+    if (sync) assertThrows(() => barrier.waitSync(), BrokenBarrierError);
+    else await assertRejects(() => barrier.wait(), BrokenBarrierError);
+    barrier.reset();
+    assertEquals([barrier.broken, waiting(buffer)], [false, 0]);
+  }
+});
+
+workerTest(
+  "Barrier that is reset does not break by a party that died before",
+  async () => {
+    const barrier = new Barrier({ parties: 2 });
+    const { buffer } = barrier;
+    using dies = await Expiring.start({ what: "barrier", buffer });
+    await dies.end();
+    barrier.reset();
+    assertEquals(barrier.broken, false);
+    const first = barrier.wait();
+  assertEquals(barrier.waitSync(), 1);
+  assertEquals(await first, 0);
+  },
+);
 
 workerTest("Mutex goes to the next when the dead had not begun", async () => {
   const mutex = new Mutex();
