@@ -291,10 +291,18 @@ class Campaign {
     const parts = await this.#playTurns(world, { round: "items", locks });
     const notify = async (items: number) => {
       const guard = await mutex.lock({ recover: true, queue: true });
-      world.enter(guard);
+      const isRecovered = world.enter(guard);
       data[WORD.items]! += items;
-      world.note("notifies");
-      condition.notify();
+      if (isRecovered || items > 0) {
+        world.note("notifies");
+        condition.notify();
+      }
+      if (items > 0 && world.chance(0.5)) {
+        // Threads that are notified, wait for the mutex, and die.
+        await new Promise((resolve) => setTimeout(resolve, world.below(3)));
+        this.#terminateSome(world, 0.3);
+        await new Promise((resolve) => setTimeout(resolve, world.below(8)));
+      }
       world.exit(guard);
     };
     // A thread that dies inside may have had a notification.
@@ -347,10 +355,14 @@ class Campaign {
     const end = () => Atomics.store(world.data, WORD.go, 1);
     if (world.chance(0.5)) end();
     else setTimeout(end, world.below(4));
+    this.#terminateSome(world, 0.1);
+  }
+
+  /** Terminates a player that is drawn, but not the last. */
+  #terminateSome(world: World, share: number): void {
     const mortals = this.#players.slice(0, -1);
-    if (mortals.length > 0 && world.chance(0.1)) {
-      this.#terminate(world.pick(mortals));
-    }
+    if (mortals.length === 0 || !world.chance(share)) return;
+    this.#terminate(world.pick(mortals));
   }
 
   /** Ends waits until all parts are done. */

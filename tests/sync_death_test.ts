@@ -459,8 +459,8 @@ workerTest(
     barrier.reset();
     assertEquals(barrier.broken, false);
     const first = barrier.wait();
-  assertEquals(barrier.waitSync(), 1);
-  assertEquals(await first, 0);
+    assertEquals(barrier.waitSync(), 1);
+    assertEquals(await first, 0);
   },
 );
 
