@@ -199,7 +199,7 @@ export class Queue implements Watched, Waiter {
     const { place } = wait;
     const promise = wait.start(limits, this);
     watch(this);
-    if (!place.isArmed) this.#arm(place);
+    if (!place.isArmed && !this.#arm(place)) this.#wake(place);
     return promise;
   }
 
@@ -297,10 +297,11 @@ export class Queue implements Watched, Waiter {
     } catch (error) {
       return () => error as Error;
     }
-    for (const place of behind) {
-      if (place.isAwaited && !place.isSync && !place.isArmed) this.#arm(place);
-    }
+    const drained = [...behind];
     behind.clear();
+    for (const place of drained) {
+      if (place.isAwaited && !place.isArmed) this.#wake(place);
+    }
   }
 
   /** Whether the looks of the last seconds could not have the latch. */
@@ -403,21 +404,24 @@ export class Queue implements Watched, Waiter {
     return place;
   }
 
-  /** Sleeps in tasks until something is granted to a place. */
-  #arm(place: Place): void {
+  /** Sleeps in a task until something is granted to a place, unless it was. */
+  #arm(place: Place): boolean {
     const word = this.#memory.at(place.slot) + GRANTS;
     const asleep = Atomics.waitAsync(this.#memory.words, word, place.taken);
-    if (!asleep.async) return this.#wake(place);
+    if (!asleep.async) return false;
     place.isArmed = true;
     asleep.value.then(() => {
       place.isArmed = false;
       this.#wake(place);
     });
+    return true;
   }
 
+  /** Takes over what was granted to a place, and sleeps again if it is awaited. */
   #wake(place: Place): void {
-    if (place.isGone || !this.#clear(place)) return;
-    if (place.isAwaited && !place.isArmed) this.#arm(place);
+    while (!place.isGone && this.#clear(place)) {
+      if (!place.isAwaited || place.isArmed || this.#arm(place)) return;
+    }
   }
 
   /**
