@@ -302,7 +302,9 @@ export class Condition {
    */
   notify(count = 1): number {
     checkWhole(NOTIFY, "count", count, 1);
-    return this.#core.queue.latched(NOTIFY, () => this.#core.notify(count));
+    const { queue } = this.#core;
+    if (queue.slots.waits === 0) return 0;
+    return queue.latched(NOTIFY, () => this.#core.notify(count));
   }
 
   /**
@@ -320,6 +322,7 @@ export class Condition {
    */
   notifyAll(): number {
     const { queue } = this.#core;
+    if (queue.slots.waits === 0) return 0;
     return queue.latched(NOTIFY, () => queue.slots.grantAll(NOTIFIED));
   }
 }

@@ -126,10 +126,10 @@ class CounterCore implements Core {
     this.value = new BigInt64Array(memory.words.buffer, VALUE_BYTES, 1);
   }
 
-  async until(
+  until(
     isWanted: (value: number) => boolean,
     limits: WaitLimits,
-  ): Promise<number> {
+  ): Promise<number> | number {
     limits.signal?.throwIfAborted();
     let changes = Atomics.load(this.#words, CHANGES);
     let value = this.#read();
@@ -146,7 +146,7 @@ class CounterCore implements Core {
     this.#waits.add(wait);
     keep();
     this.#rest(changes);
-    return await wait.promise;
+    return wait.promise;
   }
 
   untilSync(isWanted: (value: number) => boolean, limits: WaitLimits): number {

@@ -7,6 +7,7 @@
  */
 
 import { checkOptions, hasType } from "./_sync_checks.ts";
+import { LATCH_GRACE_MS, LATCH_LIMIT_MS } from "./_sync_memory.ts";
 import { show } from "./_text.ts";
 
 /** Options for a call that blocks its thread. */
@@ -52,6 +53,11 @@ export class WaitLimits {
   get left(): number {
     if (this.deadline === Infinity) return Infinity;
     return Math.max(0, this.deadline - performance.now());
+  }
+
+  /** Milliseconds for which the latch may be waited for. */
+  get forLatch(): number {
+    return Math.min(LATCH_LIMIT_MS, this.left + LATCH_GRACE_MS);
   }
 
   /** The error of a wait that has reached its deadline. */

@@ -73,6 +73,9 @@ const KINDS = [
 /** The kinds of locks; word 1 is the index plus 1. */
 export type Kind = typeof KINDS[number];
 
+/** Milliseconds to wait for a latch, or what tells them when they are needed. */
+export type LatchTime = number | { readonly forLatch: number };
+
 /** Whether this thread has a latch. */
 let hasLatch = false;
 
@@ -124,12 +127,12 @@ export class Memory {
    * Takes the latch, within so many milliseconds, and returns whether this
    * thread has it. It must then call {@linkcode Memory.leave} soon.
    */
-  enter(ms: number): boolean {
+  enter(time: LatchTime): boolean {
     // This thread would wait for itself.
     if (hasLatch) throw new Error("Cannot take a latch under a latch");
     if (
       Atomics.compareExchange(this.words, LATCH, FREE, TAKEN) !== FREE &&
-      !this.#await(ms)
+      !this.#await(typeof time === "number" ? time : time.forLatch)
     ) return false;
     hasLatch = true;
     return true;

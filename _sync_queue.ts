@@ -24,6 +24,7 @@ import {
   LATCH_GRACE_MS,
   LATCH_LIMIT_MS,
   latchError,
+  type LatchTime,
   type Memory,
 } from "./_sync_memory.ts";
 import { GRANTS, MUST_WAIT, NONE, type Rules, Slots } from "./_sync_slots.ts";
@@ -209,16 +210,16 @@ export class Queue implements Watched, Waiter {
     const word = this.#memory.at(wait.place.slot) + GRANTS;
     for (;;) {
       Atomics.wait(words, word, 0, Math.min(limits.left, CHECK_MS));
-      let ms = latchTime(limits);
+      let time: LatchTime = limits;
       let error = latchError;
       if (Atomics.load(words, word) === 0 && limits.left > 0) {
         if (!this.slots.isDue) continue;
         const damage = this.#check(Math.min(limits.left, CHECK_MS));
         if (damage === undefined) continue;
         error = damage;
-        ms = LATCH_GRACE_MS;
+        time = LATCH_GRACE_MS;
       }
-      if (!this.#giveUp(wait, ms)) return wait.result!;
+      if (!this.#giveUp(wait, time)) return wait.result!;
       throw limits.left === 0 ? limits.timeoutError() : error(limits.action);
     }
   }
@@ -261,7 +262,7 @@ export class Queue implements Watched, Waiter {
     isSync: boolean,
     mayJoin: boolean,
   ): Wait | number | undefined {
-    if (!this.slots.enter(latchTime(limits))) {
+    if (!this.slots.enter(limits)) {
       throw limits.left === 0
         ? limits.timeoutError()
         : latchError(limits.action);
@@ -428,10 +429,10 @@ export class Queue implements Watched, Waiter {
    * Gives a wait up, unless it has a result; returns whether it has none. In that
    * case it has left the queue, or leaves when the latch can be had.
    */
-  #giveUp(wait: Wait, ms: number): boolean {
+  #giveUp(wait: Wait, time: LatchTime): boolean {
     if (wait.result !== undefined) return false;
     const { place } = wait;
-    const isLatched = this.slots.enter(ms);
+    const isLatched = this.slots.enter(time);
     try {
       if (isLatched) this.#drain(place);
       if (wait.result !== undefined) return false;
@@ -527,10 +528,4 @@ export class Queue implements Watched, Waiter {
       Atomics.notify(this.#memory.words, word);
     }
   }
-}
-
-/** How long a wait may wait for the latch. */
-function latchTime(limits: WaitLimits): number {
-  if (limits.deadline === Infinity) return LATCH_LIMIT_MS;
-  return Math.min(LATCH_LIMIT_MS, limits.left + LATCH_GRACE_MS);
 }

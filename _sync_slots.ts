@@ -44,7 +44,7 @@
  */
 
 import { beginLook, endLook, isAlive } from "./_sync_life.ts";
-import { type Memory, QUEUE } from "./_sync_memory.ts";
+import { type LatchTime, type Memory, QUEUE } from "./_sync_memory.ts";
 
 /** Milliseconds between two sweeps. */
 export const SWEEP_MS = 10;
@@ -109,8 +109,8 @@ export class Slots {
   }
 
   /** Takes the latch; see {@linkcode Memory.enter}. */
-  enter(ms: number): boolean {
-    if (!this.memory.enter(ms)) return false;
+  enter(time: LatchTime): boolean {
+    if (!this.memory.enter(time)) return false;
     beginLook();
     return true;
   }
@@ -148,9 +148,9 @@ export class Slots {
     return this.memory.capacity - this.#words[IN_USE]!;
   }
 
-  /** How many waits are in the queue. */
+  /** How many waits are in the queue; also without the latch. */
   get waits(): number {
-    return this.#words[WAITS]!;
+    return Atomics.load(this.#words, WAITS);
   }
 
   /** The first slot of the queue whose thread lives, or {@linkcode NONE}. */

@@ -259,6 +259,7 @@ workerTest(
 test("Condition keeps its mutex when its latch cannot be had", async () => {
   const condition = new Condition();
   const mutex = new Mutex();
+  const waits = condition.wait(mutex.lockSync());
   const guard = mutex.lockSync();
   const words = new Int32Array(condition.buffer);
   words[LATCH] = 3;
@@ -268,13 +269,16 @@ test("Condition keeps its mutex when its latch cannot be had", async () => {
   await assertRejects(() => condition.wait(guard), Error, "is damaged");
   assertThrows(() => condition.waitSync(guard), Error, "is damaged");
   guard.unlock();
+  await assertRejects(() => waits, Error, "is damaged");
+  mutex.unlock();
   // The other way round: the condition is whole, and the mutex is not.
   words[LATCH] = 0;
   const again = mutex.lockSync();
+  const before = waiting(condition.buffer);
   new Int32Array(mutex.buffer)[LATCH] = 3;
   await assertRejects(() => condition.wait(again), Error, "is damaged");
   assertThrows(() => condition.waitSync(again), Error, "is damaged");
-  assertEquals(waiting(condition.buffer), 0);
+  assertEquals(waiting(condition.buffer), before);
   new Int32Array(mutex.buffer)[LATCH] = 0;
   again.unlock();
 });
