@@ -210,6 +210,7 @@ export class Queue implements Watched, Waiter {
     const word = this.#memory.at(wait.place.slot) + GRANTS;
     for (;;) {
       Atomics.wait(words, word, 0, Math.min(limits.left, CHECK_MS));
+      if (this.#takeKept(wait.place)) return wait.result!;
       let time: LatchTime = limits;
       let error = latchError;
       if (Atomics.load(words, word) === 0 && limits.left > 0) {
@@ -420,9 +421,27 @@ export class Queue implements Watched, Waiter {
 
   /** Takes over what was granted to a place, and sleeps again if it is awaited. */
   #wake(place: Place): void {
-    while (!place.isGone && this.#clear(place)) {
+    while (!place.isGone && (this.#takeKept(place) || this.#clear(place))) {
       if (!place.isAwaited || place.isArmed || this.#arm(place)) return;
     }
+  }
+
+  /**
+   * Takes over grants that are kept. That changes nothing in shared memory, so it
+   * needs no latch. Returns whether there were any.
+   */
+  #takeKept(place: Place): boolean {
+    if (!this.#traits.isKept || place.leaving > 0) return false;
+    const at = this.#memory.at(place.slot);
+    const { words } = this.#memory;
+    const grants = Atomics.load(words, at + GRANTS) - place.taken;
+    for (let left = grants; left > 0 && place.isAwaited; left--) {
+      const wait = place.shift()!;
+      wait.result = this.slots.resultOf(place.slot);
+      place.taken++;
+      wait.succeed();
+    }
+    return grants > 0;
   }
 
   /**

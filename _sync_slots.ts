@@ -101,6 +101,9 @@ export class Slots {
   readonly #rules: Rules;
   /** Made when it is needed, as there are many locks that no thread waits for. */
   #owed: Owed[] | undefined;
+  /** The first word to notify when the latch is free, or 0, and the others. */
+  #wake = 0;
+  #wakes: number[] | undefined;
 
   constructor(memory: Memory, rules: Rules) {
     this.memory = memory;
@@ -122,6 +125,7 @@ export class Slots {
     } finally {
       endLook();
       this.memory.leave();
+      this.#wakeAll();
     }
   }
 
@@ -131,6 +135,19 @@ export class Slots {
       if (owed.leaves > 0) this.#rules.onLeave?.(owed.leaves);
       if (owed.grants > 0) this.#rules.revoke(owed.result, owed.grants);
     }
+  }
+
+  /**
+   * Wakes the threads that were granted something. They take the latch at once, so
+   * they are not woken before it is free.
+   */
+  #wakeAll(): void {
+    if (this.#wake === 0) return;
+    Atomics.notify(this.#words, this.#wake);
+    this.#wake = 0;
+    if (this.#wakes === undefined) return;
+    for (const word of this.#wakes) Atomics.notify(this.#words, word);
+    this.#wakes = undefined;
   }
 
   /** Has the rules give back what was granted, before the latch is given back. */
@@ -246,7 +263,8 @@ export class Slots {
       this.#link(FIRST, slot, NONE);
     }
     Atomics.add(words, at + GRANTS, count);
-    Atomics.notify(words, at + GRANTS);
+    if (this.#wake === 0) this.#wake = at + GRANTS;
+    else (this.#wakes ??= []).push(at + GRANTS);
   }
 
   /** Grants a result to all waits, and returns how many there were. */

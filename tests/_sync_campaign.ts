@@ -305,9 +305,10 @@ class Campaign {
       }
       world.exit(guard);
     };
+    let isOver = false;
     // A thread that dies inside may have had a notification.
     for (const { gone } of this.#players) {
-      gone.then(() => data[WORD.stop] === 0 ? notify(0) : undefined);
+      gone.then(() => isOver ? undefined : notify(0));
     }
     for (let turn = 1; turn <= TURNS; turn++) {
       await notify(1);
@@ -317,6 +318,7 @@ class Campaign {
     Atomics.store(data, WORD.go, 1);
     Atomics.store(data, WORD.stop, 1);
     await this.#untilDone(parts, () => void condition.notifyAll());
+    isOver = true;
     data[WORD.items] = 0;
   }
 
