@@ -12,9 +12,9 @@
  * - **To wait:** read word 18, read the value, and if it is not what is wanted
  *   sleep while word 18 is as it was. A change in between ends the sleep at once.
  *
- * All tasks of a thread that wait for a counter sleep in one
- * `Atomics.waitAsync`, which cannot be cancelled: it has a time limit, and a task
- * that comes before its end uses it again.
+ * All tasks of a thread that wait for a counter sleep in one `Atomics.waitAsync`.
+ * It can be ended by a notification only, which wakes other threads too. So when
+ * all tasks have given up it stays for a while, for the next task.
  *
  * @module
  */
@@ -42,11 +42,11 @@ import { MAX_TIMER } from "./_waiting.ts";
 const VALUE_BYTES = FIELDS * 4;
 const CHANGES = FIELDS + 2;
 
-/**
- * Milliseconds that one sleep takes at most: how long it stays in memory when no
- * task waits any more.
- */
-const SLEEP_MS = 1000;
+/** Milliseconds after which a sleep is ended that no task waits in any more. */
+const UNUSED_MS = 1000;
+
+/** A word that stays 0: a sleep on it is a timer that keeps no program running. */
+const CLOCK = new Int32Array(new SharedArrayBuffer(4));
 
 const ACTION = "wait for the counter";
 
@@ -118,6 +118,8 @@ class CounterCore implements Core {
   readonly #waits = new Set<CounterWait>();
   /** Whether a promise of `Atomics.waitAsync` is pending. */
   #isAsleep = false;
+  /** Whether a sleep is to be ended. */
+  #isEnding = false;
   #retry: ReturnType<typeof setTimeout> | undefined;
 
   constructor(memory: Memory) {
@@ -176,7 +178,9 @@ class CounterCore implements Core {
   remove(wait: CounterWait): void {
     if (!this.#waits.delete(wait)) return;
     unkeep();
-    if (this.#waits.size === 0) clearTimeout(this.#retry);
+    if (this.#waits.size > 0) return;
+    clearTimeout(this.#retry);
+    if (this.#isAsleep) this.#endSleep();
   }
 
   #read(): number {
@@ -185,7 +189,7 @@ class CounterCore implements Core {
 
   /** Sleeps until the next change. */
   #sleep(changes: number): void {
-    const asleep = Atomics.waitAsync(this.#words, CHANGES, changes, SLEEP_MS);
+    const asleep = Atomics.waitAsync(this.#words, CHANGES, changes);
     if (!asleep.async) {
       // Another thread may change the value faster than this one can look at it,
       // so other tasks get their turn in between.
@@ -196,6 +200,18 @@ class CounterCore implements Core {
     asleep.value.then(() => {
       this.#isAsleep = false;
       this.#check();
+    });
+  }
+
+  /** Ends the sleep if no task waits in it in the next second. */
+  #endSleep(): void {
+    if (this.#isEnding) return;
+    this.#isEnding = true;
+    const timer = Atomics.waitAsync(CLOCK, 0, 0, UNUSED_MS);
+    Promise.resolve(timer.value).then(() => {
+      this.#isEnding = false;
+      if (this.#waits.size > 0 || !this.#isAsleep) return;
+      Atomics.notify(this.#words, CHANGES);
     });
   }
 

@@ -9,7 +9,8 @@
  *   that the thread took last. So one thread may wait in any number of tasks.
  * - `Atomics.waitAsync` has no way to cancel, so there is one promise for each
  *   slot, and freeing the slot ends it.
- * - Whoever gives up and finds the slot granted takes the grant, so none is lost.
+ * - A wait that is given up and finds its slot granted takes the grant, so none is
+ *   lost.
  * - A call that cannot have the latch in time leaves its slot to the timer of
  *   `_sync_watch.ts`, which frees it later.
  *

@@ -30,6 +30,8 @@ export class Registry<C extends Core> {
   readonly #make: (memory: Memory) => C;
   /** By the number of the lock. An unused core is collected. */
   readonly #known = new Map<number, WeakRef<C>>();
+  /** Those that were attached to, by the buffer: to attach again takes no time. */
+  readonly #attached = new WeakMap<SharedArrayBuffer, C>();
   #nextCleaning = FIRST_CLEANING;
 
   constructor(kind: Kind, make: (memory: Memory) => C) {
@@ -44,6 +46,11 @@ export class Registry<C extends Core> {
 
   /** The core of the lock in a buffer. */
   attach(buffer: unknown): C {
+    const attached = this.#attached.get(buffer as SharedArrayBuffer);
+    return attached ?? this.#attach(buffer);
+  }
+
+  #attach(buffer: unknown): C {
     if (!hasType(buffer, SharedArrayBuffer)) {
       throw new TypeError(
         `Cannot attach a ${this.#kind} as "buffer" must be a SharedArrayBuffer: current value is ${
@@ -53,12 +60,12 @@ export class Registry<C extends Core> {
     }
     const memory = new Memory(attach(this.#kind, buffer));
     const known = this.#known.get(memory.unique)?.deref();
-    if (known === undefined) {
-      const core = this.#make(memory);
+    if (known === undefined || known.memory.isSame(memory)) {
+      const core = known ?? this.#make(memory);
       this.share(core);
+      this.#attached.set(buffer, core);
       return core;
     }
-    if (known.memory.isSame(memory)) return known;
     throw new TypeError(
       `Cannot attach a ${this.#kind} as "buffer" is a copy of the memory of another ${this.#kind}: send its "buffer" itself, which threads then share`,
     );

@@ -318,6 +318,7 @@ export class Slots {
   look(): boolean {
     const suspects = this.#rules.suspects?.() === true;
     if (suspects) this.#rules.inspect?.();
+    if (!this.inUse) return suspects;
     if (this.#isSweepDue) return this.sweep() || suspects;
     // There are few of them, and what was granted to a dead thread is free.
     const isAnyDead = this.#sweep(GRANTED_FIRST);

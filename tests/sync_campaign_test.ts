@@ -10,7 +10,7 @@ import { assert } from "@std/assert";
 import { seed } from "./_seed.ts";
 import { runSyncPlan } from "./_sync_campaign.ts";
 
-/** Plans of a run that is not told how many: a few seconds. */
+/** Plans, unless the environment says how many: a few seconds. */
 const PLANS = 4;
 
 Deno.test({

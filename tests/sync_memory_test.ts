@@ -46,7 +46,7 @@ function test(name: string, fn: (t: Deno.TestContext) => Promise<void>): void {
   Deno.test({ name, permissions: "none", fn });
 }
 
-/** Another memory with the same content, and more if told so. */
+/** Another memory with the same content, and some more bytes. */
 function copyOf(buffer: SharedArrayBuffer, more = 0): SharedArrayBuffer {
   const copy = new SharedArrayBuffer(buffer.byteLength + more);
   new Uint8Array(copy).set(new Uint8Array(buffer));

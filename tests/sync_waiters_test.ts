@@ -226,6 +226,43 @@ test("A wait that ends early leaves nothing behind", async (t) => {
   }
 });
 
+test("AtomicCounter leaves no sleep behind when no task waits any more", async () => {
+  const timers: Promise<unknown>[] = [];
+  const { waitAsync } = Atomics;
+  Object.assign(Atomics, {
+    waitAsync: (
+      words: Int32Array,
+      word: number,
+      value: number,
+      timeout?: number,
+    ) => {
+      // Those with a limit are timers: they take less time here.
+      const limit = timeout === undefined ? undefined : 1;
+      const asleep = waitAsync(words, word, value, limit);
+      if (limit !== undefined) timers.push(asleep.value as Promise<unknown>);
+      return asleep;
+    },
+  });
+  try {
+    const signal = () => AbortSignal.abort();
+    const counters = times(20, () => new AtomicCounter());
+    for (const counter of counters) {
+      await assertRejects(() =>
+        counter.until(() => false, { signal: signal() })
+      );
+      await assertTimeout(() => counter.until(() => false, { timeout: 0 }));
+    }
+    // They keep no program running.
+    let isOver = false;
+    Promise.all(timers).then(() => isOver = true);
+    while (!isOver) await new Promise((resolve) => setTimeout(resolve, 1));
+    assertEquals(timers.length, counters.length);
+    for (const { buffer } of counters) assertEquals(sleepersOf(buffer), 0);
+  } finally {
+    Object.assign(Atomics, { waitAsync });
+  }
+});
+
 test("AtomicCounter is waited for while other threads change it", async () => {
   // A change between two looks: the sleep ends before it begins.
   const counter = new AtomicCounter();
@@ -293,7 +330,7 @@ class Calls<Name extends PropertyKey> implements Disposable {
 const { locks } = navigator as unknown as { locks: object };
 
 workerTest(
-  "A look asks for each thread once, however many locks wait",
+  "A look looks each thread up once, however many locks wait",
   async () => {
     const count = 50;
     const data = new SharedArrayBuffer(8);
