@@ -358,6 +358,19 @@ workerTest("Semaphore grants nothing to the dead", async () => {
   assertEquals(semaphore.available, 1);
 });
 
+workerTest("Condition notifies none of the dead", async () => {
+  const condition = new Condition();
+  const { buffer } = condition;
+  const mutex = new Mutex().buffer;
+  const data = new SharedArrayBuffer(4);
+  const act = { name: "wait", what: "condition", buffer, mutex, data } as const;
+  using actor = await Actor.start(act);
+  await untilWaiting(buffer, 1);
+  actor.terminate();
+  await untilFirstIsGone(buffer);
+  assertEquals(condition.notify(), 0);
+});
+
 /**
  * A worker that waits in a task and stays busy: it cannot take over what is
  * granted to it, and ends without it.
