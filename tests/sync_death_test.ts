@@ -27,6 +27,7 @@ import { random, seed } from "./_seed.ts";
 import {
   type Act,
   Actor,
+  slotsInUse,
   threadOfFirst,
   untilWaiting,
   waiting,
@@ -428,6 +429,26 @@ workerTest("Semaphore takes back what was granted to the dead", async () => {
     assertEquals(semaphore.tryAcquire(), undefined);
   }
 });
+
+workerTest(
+  "Semaphore takes back what was granted to a shared place",
+  async () => {
+    const semaphore = new Semaphore({ permits: 0 });
+    const { buffer } = semaphore;
+    const rounds = 500;
+    using dies = await Expiring.start({ what: "semaphore", buffer, rounds });
+    assertEquals(waiting(buffer), rounds);
+    semaphore.release(400);
+    assertEquals([semaphore.available, waiting(buffer)], [0, 100]);
+    await dies.end();
+    // The next sweep finds it.
+    while (semaphore.available < 400) {
+      await new Promise((resolve) => setTimeout(resolve, 1));
+    }
+    assertEquals([semaphore.available, waiting(buffer)], [400, 0]);
+    assertEquals(slotsInUse(buffer), 0);
+  },
+);
 
 workerTest("ResetEvent takes back what was granted to the dead", async () => {
   const event = new ResetEvent({ automatic: true });

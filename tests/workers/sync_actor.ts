@@ -118,7 +118,11 @@ function expire(act: Act): void {
   if (act.what === "condition") {
     const guard = new Mutex(act.mutex!).lockSync();
     new Condition(act.buffer).wait(guard).catch(() => {});
-  } else waitFor(act).catch(() => {});
+  } else {
+    for (let wait = 0; wait < (act.rounds ?? 1); wait++) {
+      waitFor(act).catch(() => {});
+    }
+  }
   postMessage("waits");
   while (Atomics.load(data, 1) === 0);
   self.close();
