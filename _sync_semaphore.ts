@@ -15,7 +15,12 @@ import {
   type SyncWaitOptions,
   type WaitOptions,
 } from "./_sync_limits.ts";
-import { FIELDS, type Memory } from "./_sync_memory.ts";
+import {
+  FIELDS,
+  LATCH_LIMIT_MS,
+  latchError,
+  type Memory,
+} from "./_sync_memory.ts";
 import {
   capacityFor,
   EXCHANGEABLE,
@@ -64,7 +69,9 @@ class SemaphoreCore implements Core, Rules {
   }
 
   release(count: number): void {
-    this.queue.latched(RELEASE, () => {
+    const { slots } = this.queue;
+    if (!slots.enter(LATCH_LIMIT_MS)) throw latchError(RELEASE);
+    try {
       const free = this.#words[PERMITS]!;
       if (free + count > MAX_PERMITS) {
         throw new RangeError(
@@ -72,7 +79,9 @@ class SemaphoreCore implements Core, Rules {
         );
       }
       this.#release(count);
-    });
+    } finally {
+      slots.leave();
+    }
   }
 
   #release(count: number): void {

@@ -121,11 +121,11 @@ export class Slots {
   /** Completes what is owed, and gives the latch back. */
   leave(): void {
     try {
-      this.pay();
+      if (this.#owed !== undefined) this.pay();
     } finally {
       endLook();
       this.memory.leave();
-      this.#wakeAll();
+      if (this.#wake !== 0) this.#wakeAll();
     }
   }
 
@@ -135,6 +135,7 @@ export class Slots {
       if (owed.leaves > 0) this.#rules.onLeave?.(owed.leaves);
       if (owed.grants > 0) this.#rules.revoke(owed.result, owed.grants);
     }
+    this.#owed = undefined;
   }
 
   /**
@@ -142,7 +143,6 @@ export class Slots {
    * they are not woken before it is free.
    */
   #wakeAll(): void {
-    if (this.#wake === 0) return;
     Atomics.notify(this.#words, this.#wake);
     this.#wake = 0;
     if (this.#wakes === undefined) return;
