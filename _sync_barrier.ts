@@ -3,59 +3,157 @@
 /**
  * A barrier. Over the queue of `_sync_queue.ts` it keeps two words:
  *
- * | word | what                                |
- * | ---- | ----------------------------------- |
- * | 10   | the parties: how many must come     |
- * | 11   | 1 while it is broken                |
+ * | word | content                                    |
+ * | ---- | ------------------------------------------ |
+ * | 16   | the parties: how many must come            |
+ * | 17   | 1 while it is broken                       |
  *
- * Who has come is who is in the queue; the last one does not get into it, but
- * grants all others their numbers, in the order that they came.
+ * The parties that have come are those in the queue; a party's number is how many
+ * were in it before. The last one does not get into it, but grants all others.
  *
  * @module
  */
 
+import { checkWhole, isOptions } from "./_sync_checks.ts";
 import { BrokenBarrierError } from "./_sync_errors.ts";
-import { isAlive } from "./_sync_life.ts";
-import { FIELDS, isOptions, Memory, SLOTS } from "./_sync_memory.ts";
-import { MUST_WAIT, Queue } from "./_sync_queue.ts";
 import {
   limitsOf,
+  syncLimitsOf,
   type SyncWaitOptions,
+  type WaitLimits,
   type WaitOptions,
-} from "./_sync_sleep.ts";
-import { show } from "./_text.ts";
+} from "./_sync_limits.ts";
+import { FIELDS, type Memory } from "./_sync_memory.ts";
+import {
+  capacityFor,
+  DEFAULT_THREADS,
+  DISTINCT,
+  type LockMemoryOptions,
+  Queue,
+} from "./_sync_queue.ts";
+import { type Core, Registry } from "./_sync_registry.ts";
+import { MUST_WAIT, type Rules } from "./_sync_slots.ts";
 
 const PARTIES = FIELDS;
 const BROKEN = FIELDS + 1;
 
+/** As many as threads: each may be a thread of its own. */
 const MAX_PARTIES = 65_536;
 
-/** The result of a wait at a barrier that broke; the others are numbers from 0. */
+/** The results of a wait; the one that comes last gets its number. */
+const HAS_OPENED = 0;
 const IS_BROKEN = -2;
 
 const ACTION = "wait at the barrier";
 
+/** What a barrier does. */
+class BarrierCore implements Core, Rules {
+  readonly memory: Memory;
+  readonly queue: Queue;
+  readonly #words: Int32Array<SharedArrayBuffer>;
+
+  constructor(memory: Memory) {
+    this.memory = memory;
+    this.#words = memory.words;
+    this.queue = new Queue(memory, this, DISTINCT);
+  }
+
+  get parties(): number {
+    return this.#words[PARTIES]!;
+  }
+
+  get broken(): boolean {
+    // A party that waits may have died.
+    this.queue.look(ACTION);
+    return Atomics.load(this.#words, BROKEN) === 1;
+  }
+
+  async wait(limits: WaitLimits): Promise<number> {
+    limits.signal?.throwIfAborted();
+    const wait = this.queue.begin(limits, 0, false);
+    if (typeof wait === "number") return check(wait, wait);
+    return check(await this.queue.finish(wait, limits), wait.ahead);
+  }
+
+  waitSync(limits: WaitLimits): number {
+    const wait = this.queue.begin(limits, 0, true);
+    if (typeof wait === "number") return check(wait, wait);
+    return check(this.queue.finishSync(wait, limits), wait.ahead);
+  }
+
+  abort(): void {
+    this.queue.latched("abort the barrier", () => this.#break());
+  }
+
+  reset(): void {
+    this.queue.latched("reset the barrier", () => {
+      this.#break();
+      // A dead party of this round must not break the next one.
+      this.queue.slots.pay();
+      Atomics.store(this.#words, BROKEN, 0);
+    });
+  }
+
+  attempt(): number {
+    if (this.#words[BROKEN] === 1) return IS_BROKEN;
+    const { slots } = this.queue;
+    const last = this.parties - 1;
+    if (slots.waits < last) return MUST_WAIT;
+    // A party that died has not come.
+    slots.sweep();
+    if (this.#words[BROKEN] === 1) return IS_BROKEN;
+    slots.grantAll(HAS_OPENED);
+    return last;
+  }
+
+  revoke(): void {
+    // A party that died after the barrier had opened has come all the same.
+  }
+
+  onLeave(): void {
+    this.#break();
+  }
+
+  #break(): void {
+    Atomics.store(this.#words, BROKEN, 1);
+    this.queue.slots.grantAll(IS_BROKEN);
+  }
+}
+
+const barriers: Registry<BarrierCore> = new Registry(
+  "Barrier",
+  (memory) => new BarrierCore(memory),
+);
+
 /** Options for {@linkcode Barrier}. */
-export interface BarrierOptions {
+export interface BarrierOptions extends LockMemoryOptions {
   /** How many must come before any goes on, a whole number from 1 to 65536. */
   parties: number;
+  /**
+   * How many threads can always wait at the same time, as of the other locks.
+   *
+   * @default {`parties`, at least 64}
+   */
+  threads?: number;
 }
 
 /**
- * Holds everybody up until a number of parties have come, then lets all go on
+ * Lets calls wait until a number of parties have come, then lets all go on
  * together, again and again. Threads share it by its `buffer`, sent in a message.
  *
  * - **Numbers:** each wait gives the number of parties that had come before: 0 for
  *   the first, `parties - 1` for the last.
- * - **Breaking:** the others would wait for ever for one who does not come. So the
- *   barrier breaks when one that waits gives up (its time is up, its signal
- *   aborts), when one that waits dies, or by {@linkcode Barrier.abort}: all who
- *   wait, and all who come later, get {@linkcode BrokenBarrierError}, until
+ * - **Breaking:** without one party the others would wait for ever. So the barrier
+ *   breaks when a call that waits reaches its timeout or is aborted, when a thread
+ *   dies while it waits, or by {@linkcode Barrier.abort}: all calls that wait, and
+ *   all later ones, throw {@linkcode BrokenBarrierError}, until
  *   {@linkcode Barrier.reset}.
- * - **Death:** one that dies while it waits is noticed within 20 ms of its end.
- *   One that dies before it comes is not, since nothing says that it was to come:
- *   use a timeout.
- * - **Staying alive:** a thread that waits does not end by itself.
+ * - **Death:** a thread that dies while it waits is noticed within 30 ms of its
+ *   end. One that dies before it comes is not, because the barrier does not know
+ *   that it was to come: use a timeout.
+ * - **Limit:** any number of tasks of a thread can wait, and at least
+ *   {@linkcode BarrierOptions.threads} threads. One more gets a `RangeError`.
+ * - **Staying alive:** a thread that waits does not end automatically.
  *
  * Requires no permission.
  *
@@ -70,11 +168,36 @@ export interface BarrierOptions {
  * ```
  */
 export class Barrier {
-  readonly #memory: Memory;
-  readonly #words: Int32Array<SharedArrayBuffer>;
-  readonly #queue: Queue;
+  readonly #core: BarrierCore;
+  readonly #buffer: SharedArrayBuffer | undefined;
+
   /**
-   * The shared memory of the barrier, to be sent to other threads.
+   * Makes a barrier, or attaches to one.
+   *
+   * @param from Options for a new barrier, or the `buffer` of the one to attach to.
+   * @throws {TypeError} If the buffer is not that of a barrier, or is a copy of it,
+   *   or an option has the wrong type.
+   * @throws {RangeError} If an option is out of range.
+   */
+  constructor(from: BarrierOptions | SharedArrayBuffer) {
+    if (isOptions(from)) {
+      const action = "make a Barrier";
+      const { parties, threads } = from;
+      checkWhole(action, "parties", parties, 1, MAX_PARTIES);
+      const capacity = capacityFor(
+        action,
+        threads === undefined ? Math.max(DEFAULT_THREADS, parties) : threads,
+      );
+      this.#core = barriers.create([parties, 0], capacity);
+    } else {
+      this.#core = barriers.attach(from);
+      this.#buffer = from;
+    }
+  }
+
+  /**
+   * The shared memory of the barrier, to be sent to other threads. A copy of it is
+   * another barrier.
    *
    * @example Usage
    * ```ts
@@ -85,26 +208,8 @@ export class Barrier {
    * assertEquals(new Barrier(first.buffer).buffer, first.buffer);
    * ```
    */
-  readonly buffer: SharedArrayBuffer;
-
-  /**
-   * Makes a barrier, or attaches to one.
-   *
-   * @param from How many parties a new one has, or the `buffer` of the one to
-   *   attach to.
-   * @throws {TypeError} If the buffer is not that of a barrier.
-   * @throws {RangeError} If the parties are out of range.
-   */
-  constructor(from: BarrierOptions | SharedArrayBuffer) {
-    this.#memory = isOptions(from)
-      ? create(from.parties)
-      : Memory.attach("Barrier", from);
-    this.#words = this.#memory.words;
-    this.buffer = this.#words.buffer;
-    this.#queue = new Queue(this.#memory, {
-      attempt: () => this.#attempt(),
-      onLeave: () => this.#break(),
-    });
+  get buffer(): SharedArrayBuffer {
+    return this.#buffer ?? barriers.share(this.#core);
   }
 
   /**
@@ -119,7 +224,7 @@ export class Barrier {
    * ```
    */
   get parties(): number {
-    return this.#words[PARTIES]!;
+    return this.#core.parties;
   }
 
   /**
@@ -134,7 +239,7 @@ export class Barrier {
    * ```
    */
   get broken(): boolean {
-    return Atomics.load(this.#words, BROKEN) === 1;
+    return this.#core.broken;
   }
 
   /**
@@ -145,7 +250,9 @@ export class Barrier {
    * @throws The signal's reason if it aborts.
    * @throws {BrokenBarrierError} If the barrier is broken or breaks.
    * @throws {DOMException} `TimeoutError` if the time is up.
-   * @throws {RangeError} If the timeout is negative.
+   * @throws {TypeError} If an option has the wrong type.
+   * @throws {RangeError} If the timeout is negative, or there is no place for one
+   *   more thread.
    *
    * @example Giving up
    * ```ts
@@ -157,8 +264,8 @@ export class Barrier {
    * assert(barrier.broken);
    * ```
    */
-  async wait(options: WaitOptions = {}): Promise<number> {
-    return checkResult(await this.#queue.wait(limitsOf(ACTION, options)));
+  async wait(options?: WaitOptions): Promise<number> {
+    return await this.#core.wait(limitsOf(ACTION, options));
   }
 
   /**
@@ -168,7 +275,9 @@ export class Barrier {
    * @returns The number of parties that had come before.
    * @throws {BrokenBarrierError} If the barrier is broken or breaks.
    * @throws {DOMException} `TimeoutError` if the time is up.
-   * @throws {RangeError} If the timeout is negative.
+   * @throws {TypeError} If an option has the wrong type.
+   * @throws {RangeError} If the timeout is negative, or there is no place for one
+   *   more thread.
    *
    * @example Usage
    * ```ts
@@ -178,12 +287,12 @@ export class Barrier {
    * assertEquals(new Barrier({ parties: 1 }).waitSync(), 0);
    * ```
    */
-  waitSync({ timeout = Infinity }: SyncWaitOptions = {}): number {
-    return checkResult(this.#queue.waitSync(limitsOf(ACTION, { timeout })));
+  waitSync(options?: SyncWaitOptions): number {
+    return this.#core.waitSync(syncLimitsOf(ACTION, options));
   }
 
   /**
-   * Breaks the barrier: all who wait and all who come later get
+   * Breaks the barrier: all calls that wait and all later ones throw
    * {@linkcode BrokenBarrierError}.
    *
    * @example Usage
@@ -198,11 +307,11 @@ export class Barrier {
    * ```
    */
   abort(): void {
-    this.#memory.latched(() => this.#break());
+    this.#core.abort();
   }
 
   /**
-   * Makes the barrier as new. Those who wait get {@linkcode BrokenBarrierError}.
+   * Makes the barrier as new. Calls that wait throw {@linkcode BrokenBarrierError}.
    *
    * @example Usage
    * ```ts
@@ -216,49 +325,14 @@ export class Barrier {
    * ```
    */
   reset(): void {
-    this.#memory.latched(() => {
-      this.#break();
-      Atomics.store(this.#words, BROKEN, 0);
-    });
-  }
-
-  #attempt(): number {
-    if (this.#words[BROKEN] === 1) return IS_BROKEN;
-    const waiting = this.#queue.waiting();
-    const last = this.parties - 1;
-    if (waiting.length < last) return MUST_WAIT;
-    if (!waiting.every(({ thread }) => isAlive(thread))) {
-      this.#break();
-      return IS_BROKEN;
-    }
-    for (const [number, who] of waiting.entries()) {
-      this.#queue.grant(who, number);
-    }
-    return last;
-  }
-
-  #break(): void {
-    Atomics.store(this.#words, BROKEN, 1);
-    this.#queue.grantAll(IS_BROKEN);
+    this.#core.reset();
   }
 }
 
-function create(parties: unknown): Memory {
-  const count = Number(parties);
-  if (!(Number.isInteger(parties) && count >= 1 && count <= MAX_PARTIES)) {
-    throw new RangeError(
-      `Cannot make a Barrier as "parties" must be a whole number from 1 to ${MAX_PARTIES}: current value is ${
-        show(parties)
-      }`,
-    );
-  }
-  // One round can wait while another has not left yet.
-  return Memory.create("Barrier", [count, 0], Math.max(SLOTS, 2 * count));
-}
-
-function checkResult(result: number): number {
-  if (result !== IS_BROKEN) return result;
+/** The number of a party, or the error that its wait throws. */
+function check(result: number, number: number): number {
+  if (result !== IS_BROKEN) return number;
   throw new BrokenBarrierError(
-    `Cannot ${ACTION} as it is broken: somebody gave up or died while waiting, or aborted it; "reset" makes it as new`,
+    `Cannot ${ACTION} as it is broken: a call gave up or its thread died while it waited, or "abort" was called; "reset" makes it as new`,
   );
 }

@@ -1,28 +1,126 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * A condition: nothing but a queue. Who waits gets into the queue before it
- * unlocks the mutex, so it misses no notification that comes after the unlocking.
+ * A condition: only a queue. A wait gets into the queue before it unlocks the
+ * mutex, so it misses no notification that comes after the unlocking. A
+ * notification is settled when the wait holds the mutex again; if its thread dies
+ * before, the notification goes to the next.
  *
  * @module
  */
 
-import { Guard } from "./_sync_mutex_core.ts";
-import { ALWAYS_ZERO, Memory } from "./_sync_memory.ts";
-import type { MutexGuard, TryLockOptions } from "./_sync_mutex.ts";
-import { CHECK_MS, MUST_WAIT, Queue } from "./_sync_queue.ts";
+import { checkFlag, checkWhole, hasType, isOptions } from "./_sync_checks.ts";
 import {
   limitsOf,
-  sleep,
+  syncLimitsOf,
   type SyncWaitOptions,
+  type WaitLimits,
   type WaitOptions,
-} from "./_sync_sleep.ts";
+} from "./_sync_limits.ts";
+import type { Memory } from "./_sync_memory.ts";
+import type { MutexGuard, TryLockOptions } from "./_sync_mutex.ts";
+import { Guard } from "./_sync_mutex_core.ts";
+import {
+  capacityFor,
+  KEPT,
+  type LockMemoryOptions,
+  Queue,
+} from "./_sync_queue.ts";
+import { type Core, Registry } from "./_sync_registry.ts";
+import { MUST_WAIT, NONE, type Rules } from "./_sync_slots.ts";
+import type { Wait } from "./_sync_wait.ts";
 import { show } from "./_text.ts";
 
 /** The result of a wait that was notified. */
 const NOTIFIED = 0;
 
 const ACTION = "wait for the condition";
+const NOTIFY = "notify the condition";
+
+/** What a condition does. */
+class ConditionCore implements Core, Rules {
+  readonly memory: Memory;
+  readonly queue: Queue;
+
+  constructor(memory: Memory) {
+    this.memory = memory;
+    this.queue = new Queue(memory, this, KEPT);
+  }
+
+  attempt(): number {
+    return MUST_WAIT;
+  }
+
+  revoke(_result: number, count: number): void {
+    this.notify(count);
+  }
+
+  /** Notifies so many, and returns how many there were. Under the latch. */
+  notify(count: number): number {
+    const { slots } = this.queue;
+    for (let notified = 0; notified < count; notified++) {
+      const slot = slots.first();
+      if (slot === NONE) return notified;
+      slots.grant(slot, NOTIFIED);
+    }
+    return count;
+  }
+
+  async wait(held: Guard, limits: WaitLimits, recover: boolean): Promise<void> {
+    limits.signal?.throwIfAborted();
+    const wait = this.#begin(held, limits, false);
+    let failure: { reason: unknown } | undefined;
+    try {
+      await this.queue.finish(wait, limits);
+    } catch (reason) {
+      failure = { reason };
+    }
+    try {
+      await held.core.resume(held, recover);
+    } catch (error) {
+      if (failure === undefined) this.queue.pass(wait);
+      throw error;
+    }
+    if (failure !== undefined) throw failure.reason;
+    this.queue.settle(wait);
+  }
+
+  waitSync(held: Guard, limits: WaitLimits, recover: boolean): void {
+    const wait = this.#begin(held, limits, true);
+    let failure: { reason: unknown } | undefined;
+    try {
+      this.queue.finishSync(wait, limits);
+    } catch (reason) {
+      failure = { reason };
+    }
+    try {
+      held.core.resumeSync(held, recover);
+    } catch (error) {
+      if (failure === undefined) this.queue.pass(wait);
+      throw error;
+    }
+    if (failure !== undefined) throw failure.reason;
+    this.queue.settle(wait);
+  }
+
+  /** Gets into the queue, and unlocks the mutex. */
+  #begin(held: Guard, limits: WaitLimits, isSync: boolean): Wait {
+    // An attempt never succeeds, so this is a wait.
+    const wait = this.queue.begin(limits, 0, isSync) as Wait;
+    try {
+      held.unlock();
+    } catch (error) {
+      this.queue.cancel(wait);
+      throw error;
+    }
+    return wait;
+  }
+}
+
+const conditions: Registry<ConditionCore> = new Registry(
+  "Condition",
+  (memory) => new ConditionCore(memory),
+);
 
 /** Options for {@linkcode Condition.waitSync}. */
 export interface ConditionSyncOptions extends SyncWaitOptions, TryLockOptions {}
@@ -31,17 +129,23 @@ export interface ConditionSyncOptions extends SyncWaitOptions, TryLockOptions {}
 export interface ConditionOptions extends WaitOptions, TryLockOptions {}
 
 /**
- * Lets who holds a {@linkcode Mutex} wait until another thread has changed what
- * the mutex protects. Threads share it by its `buffer`, sent in a message.
+ * Lets the holder of a {@linkcode Mutex} wait until another thread has changed
+ * what the mutex protects. Threads share it by its `buffer`, sent in a message.
  *
  * - **Waiting:** unlocks the mutex and waits in one step; afterwards the guard
  *   holds the mutex again, also after a timeout or an abort, which therefore may
- *   take until the mutex is free. Look again at what you wait for: another may
+ *   take until the mutex is free. Check again what you wait for: another may
  *   have been faster, and a wait may rarely end without a notification.
- * - **Order:** who has waited longest is notified first.
- * - **Death:** a thread that dies while it waits leaves the notification to
- *   another. If the holder of the mutex died, the wait throws
- *   {@linkcode OwnerDiedError} and the guard is done, unless `recover` is set.
+ * - **Order:** the longest wait is notified first. With more than 128 waits, those
+ *   of one thread stay in order and the threads take turns.
+ * - **Limit:** any number of tasks of a thread can wait, and at least
+ *   {@linkcode LockMemoryOptions.threads} threads. One more gets a `RangeError`
+ *   and still holds its mutex.
+ * - **Death:** if a thread dies while it waits, or after it was notified and before
+ *   it holds the mutex again, the notification goes to the next that waits. If the
+ *   holder of the mutex died, the wait throws {@linkcode OwnerDiedError} and its
+ *   guard cannot be used any more, unless `recover` is set; its notification goes
+ *   to the next as well.
  *
  * Requires no permission.
  *
@@ -70,10 +174,31 @@ export interface ConditionOptions extends WaitOptions, TryLockOptions {}
  * ```
  */
 export class Condition {
-  readonly #memory: Memory;
-  readonly #queue: Queue;
+  readonly #core: ConditionCore;
+  readonly #buffer: SharedArrayBuffer | undefined;
+
   /**
-   * The shared memory of the condition, to be sent to other threads.
+   * Makes a condition, or attaches to one.
+   *
+   * @param from Options for a new condition, or the `buffer` of the one to attach
+   *   to.
+   * @throws {TypeError} If the buffer is not that of a condition, or is a copy of
+   *   it.
+   * @throws {RangeError} If the number of threads is out of range.
+   */
+  constructor(from: LockMemoryOptions | SharedArrayBuffer = {}) {
+    if (isOptions(from)) {
+      const capacity = capacityFor("make a Condition", from.threads);
+      this.#core = conditions.create([], capacity);
+    } else {
+      this.#core = conditions.attach(from);
+      this.#buffer = from;
+    }
+  }
+
+  /**
+   * The shared memory of the condition, to be sent to other threads. A copy of it
+   * is not notified.
    *
    * @example Usage
    * ```ts
@@ -84,24 +209,8 @@ export class Condition {
    * assertEquals(new Condition(condition.buffer).buffer, condition.buffer);
    * ```
    */
-  readonly buffer: SharedArrayBuffer;
-
-  /**
-   * Makes a condition, or attaches to one.
-   *
-   * @param buffer The `buffer` of the condition to attach to; without it, a new
-   *   one is made.
-   * @throws {TypeError} If the buffer is not that of a condition.
-   */
-  constructor(buffer?: SharedArrayBuffer) {
-    this.#memory = buffer === undefined
-      ? Memory.create("Condition", [])
-      : Memory.attach("Condition", buffer);
-    this.buffer = this.#memory.words.buffer;
-    this.#queue = new Queue(this.#memory, {
-      attempt: () => MUST_WAIT,
-      revoke: () => this.#notify(1),
-    });
+  get buffer(): SharedArrayBuffer {
+    return this.#buffer ?? conditions.share(this.#core);
   }
 
   /**
@@ -115,8 +224,9 @@ export class Condition {
    *   and `recover` is not set; the guard then does not hold the mutex.
    * @throws {DOMException} `TimeoutError` if the time is up; the guard then holds
    *   the mutex. `InvalidStateError` if the guard does not hold its mutex.
-   * @throws {TypeError} If the guard is none.
-   * @throws {RangeError} If the timeout is negative.
+   * @throws {TypeError} If the guard or an option has the wrong type.
+   * @throws {RangeError} If the timeout is negative, or there is no place for one
+   *   more thread; the guard then holds the mutex.
    *
    * @example Giving up
    * ```ts
@@ -132,22 +242,10 @@ export class Condition {
    * );
    * ```
    */
-  async wait(guard: MutexGuard, options: ConditionOptions = {}): Promise<void> {
-    const { recover = false } = options;
+  async wait(guard: MutexGuard, options?: ConditionOptions): Promise<void> {
     const limits = limitsOf(ACTION, options);
-    const held = checkGuard(guard, false);
-    limits.signal?.throwIfAborted();
-    const place = this.#queue.begin(0, false);
-    held.unlock();
-    let cause: { reason: unknown } | undefined;
-    try {
-      if (place.state === "waiting") await this.#queue.finish(place, limits);
-      else await sleep(this.#memory.words, ALWAYS_ZERO, 0, limits, CHECK_MS);
-    } catch (reason) {
-      cause = { reason };
-    }
-    await held.core.resume(held, recover);
-    if (cause) throw cause.reason;
+    const recover = checkFlag(ACTION, "recover", options?.recover);
+    await this.#core.wait(checkGuard(guard, false), limits, recover);
   }
 
   /**
@@ -161,8 +259,9 @@ export class Condition {
    * @throws {DOMException} `TimeoutError` if the time is up; the guard then holds
    *   the mutex. `InvalidStateError` if the guard does not hold its mutex, or a
    *   task of this thread waits for it.
-   * @throws {TypeError} If the guard is none.
-   * @throws {RangeError} If the timeout is negative.
+   * @throws {TypeError} If the guard or an option has the wrong type.
+   * @throws {RangeError} If the timeout is negative, or there is no place for one
+   *   more thread; the guard then holds the mutex.
    *
    * @example Giving up
    * ```ts
@@ -178,30 +277,20 @@ export class Condition {
    * );
    * ```
    */
-  waitSync(guard: MutexGuard, options: ConditionSyncOptions = {}): void {
-    const { recover = false, timeout = Infinity } = options;
-    const limits = limitsOf(ACTION, { timeout });
-    const held = checkGuard(guard, true);
-    const place = this.#queue.begin(0, true);
-    held.unlock();
-    let cause: { reason: unknown } | undefined;
-    try {
-      if (place.state === "waiting") this.#queue.finishSync(place, limits);
-      else Atomics.wait(this.#memory.words, ALWAYS_ZERO, 0, CHECK_MS);
-    } catch (reason) {
-      cause = { reason };
-    }
-    held.core.resumeSync(held, recover);
-    if (cause) throw cause.reason;
+  waitSync(guard: MutexGuard, options?: ConditionSyncOptions): void {
+    const limits = syncLimitsOf(ACTION, options);
+    const recover = checkFlag(ACTION, "recover", options?.recover);
+    this.#core.waitSync(checkGuard(guard, true), limits, recover);
   }
 
   /**
-   * Ends the wait of those who have waited longest. Call it while you hold the
-   * mutex, so that nobody looks and then starts to wait in between.
+   * Ends the longest waits. Call it while you hold the mutex, so that no other
+   * thread checks and then starts to wait in between.
    *
    * @param count How many to notify, a whole number from 1 on.
    * @returns How many were notified: fewer if fewer wait.
-   * @throws {RangeError} If the count is not such a number.
+   * @throws {TypeError} If the count is not a number.
+   * @throws {RangeError} If the count is out of range.
    *
    * @example Usage
    * ```ts
@@ -212,18 +301,14 @@ export class Condition {
    * ```
    */
   notify(count = 1): number {
-    if (!(Number.isInteger(count) && count >= 1)) {
-      throw new RangeError(
-        `Cannot notify the condition as "count" must be a whole number from 1 on: current value is ${
-          show(count)
-        }`,
-      );
-    }
-    return this.#memory.latched(() => this.#notify(count));
+    checkWhole(NOTIFY, "count", count, 1);
+    const { queue } = this.#core;
+    if (queue.slots.waits === 0) return 0;
+    return queue.latched(NOTIFY, () => this.#core.notify(count));
   }
 
   /**
-   * Ends the wait of all who wait.
+   * Ends all waits.
    *
    * @returns How many were notified.
    *
@@ -236,23 +321,14 @@ export class Condition {
    * ```
    */
   notifyAll(): number {
-    return this.#memory.latched(() => this.#notify(Infinity));
-  }
-
-  #notify(count: number): number {
-    let notified = 0;
-    while (notified < count) {
-      const who = this.#queue.first();
-      if (who === undefined) break;
-      this.#queue.grant(who, NOTIFIED);
-      notified++;
-    }
-    return notified;
+    const { queue } = this.#core;
+    if (queue.slots.waits === 0) return 0;
+    return queue.latched(NOTIFY, () => queue.slots.grantAll(NOTIFIED));
   }
 }
 
 function checkGuard(guard: unknown, blocks: boolean): Guard {
-  if (!(guard instanceof Guard)) {
+  if (!hasType(guard, Guard)) {
     throw new TypeError(
       `Cannot ${ACTION} as "guard" must come from a lock call of a Mutex: current value is ${
         show(guard)

@@ -1,33 +1,240 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * A counter. It needs neither latch nor queue:
+ * A counter. It needs neither the latch nor the queue:
  *
- * | word   | what                                                           |
+ * | word   | content                                                        |
  * | ------ | -------------------------------------------------------------- |
- * | 10, 11 | the value, a 64-bit integer                                    |
- * | 12     | how often it was changed, to sleep on                          |
+ * | 16, 17 | the value, a 64-bit integer                                    |
+ * | 18     | how often it was changed: the word to sleep on                 |
  *
- * - **To change:** exchange the value, add 1 to word 12, wake all.
- * - **To wait:** read word 12, read the value, and if it is not what is wanted
- *   sleep while word 12 is as it was. A change in between ends the sleep at once.
+ * - **To change:** exchange the value, add 1 to word 18, notify all.
+ * - **To wait:** read word 18, read the value, and if it is not what is wanted
+ *   sleep while word 18 is as it was. A change in between ends the sleep at once.
+ *
+ * All tasks of a thread that wait for a counter sleep in one `Atomics.waitAsync`.
+ * It can be ended by a notification only, which wakes other threads too. So when
+ * all tasks have given up it stays for a while, for the next task.
  *
  * @module
  */
 
-import { FIELDS, isOptions, Memory } from "./_sync_memory.ts";
+import { checkFunction, checkSafe, isOptions } from "./_sync_checks.ts";
 import {
   limitsOf,
-  sleep,
+  syncLimitsOf,
   type SyncWaitOptions,
+  type WaitLimits,
   type WaitOptions,
-} from "./_sync_sleep.ts";
-import { show } from "./_text.ts";
+} from "./_sync_limits.ts";
+import { FIELDS, type Memory } from "./_sync_memory.ts";
+import { type Core, Registry } from "./_sync_registry.ts";
+import {
+  type Abortable,
+  aborts,
+  hasTimers,
+  keep,
+  loadTimers,
+  unkeep,
+} from "./_sync_watch.ts";
+import { MAX_TIMER } from "./_waiting.ts";
 
 const VALUE_BYTES = FIELDS * 4;
 const CHANGES = FIELDS + 2;
 
+/** Milliseconds after which a sleep is ended that no task waits in any more. */
+const UNUSED_MS = 1000;
+
+/** A word that stays 0: a sleep on it is a timer that keeps no program running. */
+const CLOCK = new Int32Array(new SharedArrayBuffer(4));
+
 const ACTION = "wait for the counter";
+
+/** One task that waits for a counter. */
+class CounterWait implements Abortable {
+  readonly isWanted: (value: number) => boolean;
+  readonly promise: Promise<number>;
+  readonly #core: CounterCore;
+  readonly #limits: WaitLimits;
+  readonly #resolvers: PromiseWithResolvers<number>;
+  #timer: ReturnType<typeof setTimeout> | undefined;
+
+  constructor(
+    core: CounterCore,
+    isWanted: (value: number) => boolean,
+    limits: WaitLimits,
+  ) {
+    this.isWanted = isWanted;
+    this.#core = core;
+    this.#limits = limits;
+    this.#resolvers = Promise.withResolvers();
+    this.promise = this.#resolvers.promise;
+    if (limits.signal !== undefined) aborts.add(this, limits.signal);
+    this.#startTimer();
+  }
+
+  abort(reason: unknown): void {
+    this.#end();
+    this.#resolvers.reject(reason);
+  }
+
+  /** Ends the wait if the value is wanted. */
+  offer(value: number): void {
+    try {
+      if (!this.isWanted(value)) return;
+    } catch (error) {
+      return this.abort(error);
+    }
+    this.#end();
+    this.#resolvers.resolve(value);
+  }
+
+  #end(): void {
+    clearTimeout(this.#timer);
+    const { signal } = this.#limits;
+    if (signal !== undefined) aborts.delete(this, signal);
+    this.#core.remove(this);
+  }
+
+  #startTimer(): void {
+    const { left } = this.#limits;
+    if (left === Infinity) return;
+    const delay = Math.min(Math.ceil(left), MAX_TIMER);
+    this.#timer = setTimeout(() => this.#onTime(), delay);
+  }
+
+  #onTime(): void {
+    if (this.#limits.left > 0) return this.#startTimer();
+    this.abort(this.#limits.timeoutError());
+  }
+}
+
+/** What a counter does. */
+class CounterCore implements Core {
+  readonly memory: Memory;
+  readonly value: BigInt64Array<SharedArrayBuffer>;
+  readonly #words: Int32Array<SharedArrayBuffer>;
+  /** The tasks of this thread that wait. */
+  readonly #waits = new Set<CounterWait>();
+  /** Whether a promise of `Atomics.waitAsync` is pending. */
+  #isAsleep = false;
+  /** Whether a sleep is to be ended. */
+  #isEnding = false;
+  #retry: ReturnType<typeof setTimeout> | undefined;
+
+  constructor(memory: Memory) {
+    this.memory = memory;
+    this.#words = memory.words;
+    this.value = new BigInt64Array(memory.words.buffer, VALUE_BYTES, 1);
+  }
+
+  until(
+    isWanted: (value: number) => boolean,
+    limits: WaitLimits,
+  ): Promise<number> | number {
+    limits.signal?.throwIfAborted();
+    let changes = Atomics.load(this.#words, CHANGES);
+    let value = this.#read();
+    if (isWanted(value)) return value;
+    if (!hasTimers()) {
+      loadTimers();
+      changes = Atomics.load(this.#words, CHANGES);
+      value = this.#read();
+      if (isWanted(value)) return value;
+    }
+    // It may have aborted meanwhile.
+    limits.signal?.throwIfAborted();
+    const wait = new CounterWait(this, isWanted, limits);
+    this.#waits.add(wait);
+    keep();
+    this.#rest(changes);
+    return wait.promise;
+  }
+
+  untilSync(isWanted: (value: number) => boolean, limits: WaitLimits): number {
+    for (;;) {
+      const changes = Atomics.load(this.#words, CHANGES);
+      const value = this.#read();
+      if (isWanted(value)) return value;
+      const { left } = limits;
+      if (left === 0) throw limits.timeoutError();
+      Atomics.wait(this.#words, CHANGES, changes, left);
+    }
+  }
+
+  exchange(before: bigint, after: number): boolean {
+    const found = Atomics.compareExchange(this.value, 0, before, BigInt(after));
+    if (found !== before) return false;
+    this.announce();
+    return true;
+  }
+
+  announce(): void {
+    Atomics.add(this.#words, CHANGES, 1);
+    Atomics.notify(this.#words, CHANGES);
+  }
+
+  /** Notes that a wait has ended. */
+  remove(wait: CounterWait): void {
+    if (!this.#waits.delete(wait)) return;
+    unkeep();
+    if (this.#waits.size > 0) return;
+    clearTimeout(this.#retry);
+    if (this.#isAsleep) this.#endSleep();
+  }
+
+  #read(): number {
+    return Number(Atomics.load(this.value, 0));
+  }
+
+  /** Sleeps until the next change. */
+  #sleep(changes: number): void {
+    const asleep = Atomics.waitAsync(this.#words, CHANGES, changes);
+    if (!asleep.async) {
+      // Another thread may change the value faster than this one can look at it,
+      // so other tasks get their turn in between.
+      this.#retry = setTimeout(() => this.#check(), 0);
+      return;
+    }
+    this.#isAsleep = true;
+    asleep.value.then(() => {
+      this.#isAsleep = false;
+      this.#check();
+    });
+  }
+
+  /** Ends the sleep if no task waits in it in the next second. */
+  #endSleep(): void {
+    if (this.#isEnding) return;
+    this.#isEnding = true;
+    const timer = Atomics.waitAsync(CLOCK, 0, 0, UNUSED_MS);
+    Promise.resolve(timer.value).then(() => {
+      this.#isEnding = false;
+      if (this.#waits.size > 0 || !this.#isAsleep) return;
+      Atomics.notify(this.#words, CHANGES);
+    });
+  }
+
+  #check(): void {
+    if (this.#waits.size === 0) return;
+    const changes = Atomics.load(this.#words, CHANGES);
+    const value = this.#read();
+    for (const wait of this.#waits) wait.offer(value);
+    this.#rest(changes);
+  }
+
+  /** Sleeps, if any task waits and none has begun to sleep. */
+  #rest(changes: number): void {
+    if (this.#waits.size === 0 || this.#isAsleep) return;
+    clearTimeout(this.#retry);
+    this.#sleep(changes);
+  }
+}
+
+const counters: Registry<CounterCore> = new Registry(
+  "AtomicCounter",
+  (memory) => new CounterCore(memory),
+);
 
 /** Options for {@linkcode AtomicCounter}. */
 export interface AtomicCounterOptions {
@@ -43,10 +250,10 @@ export interface AtomicCounterOptions {
  * A whole number that threads change without losing a change, and wait for.
  * Threads share it by its `buffer`, sent in a message. It holds safe integers,
  * up to 9007199254740991 either way; a change that would leave them is refused
- * and never wraps.
+ * and never wraps. Any number of threads and tasks can wait.
  *
  * Nothing is held, so a thread that dies leaves nothing behind. A thread that
- * waits does not end by itself.
+ * waits does not end automatically.
  *
  * Requires no permission.
  *
@@ -63,10 +270,32 @@ export interface AtomicCounterOptions {
  * ```
  */
 export class AtomicCounter {
-  readonly #words: Int32Array<SharedArrayBuffer>;
-  readonly #value: BigInt64Array<SharedArrayBuffer>;
+  readonly #core: CounterCore;
+  readonly #buffer: SharedArrayBuffer | undefined;
+
   /**
-   * The shared memory of the counter, to be sent to other threads.
+   * Makes a counter, or attaches to one.
+   *
+   * @param from Options for a new counter, or the `buffer` of the one to attach to.
+   * @throws {TypeError} If the buffer is not that of a counter, or is a copy of it,
+   *   or the value is not a number.
+   * @throws {RangeError} If the value is not a safe integer.
+   */
+  constructor(from: AtomicCounterOptions | SharedArrayBuffer = {}) {
+    if (isOptions(from)) {
+      const { value = 0 } = from;
+      checkSafe("make an AtomicCounter", "value", value);
+      this.#core = counters.create([], 0);
+      this.#core.value[0] = BigInt(value);
+    } else {
+      this.#core = counters.attach(from);
+      this.#buffer = from;
+    }
+  }
+
+  /**
+   * The shared memory of the counter, to be sent to other threads. A copy of it is
+   * another counter.
    *
    * @example Usage
    * ```ts
@@ -77,26 +306,8 @@ export class AtomicCounter {
    * assertEquals(new AtomicCounter(first.buffer).buffer, first.buffer);
    * ```
    */
-  readonly buffer: SharedArrayBuffer;
-
-  /**
-   * Makes a counter, or attaches to one.
-   *
-   * @param from The value of a new one, or the `buffer` of the one to attach to.
-   * @throws {TypeError} If the buffer is not that of a counter.
-   * @throws {RangeError} If the value is no safe integer.
-   */
-  constructor(from: AtomicCounterOptions | SharedArrayBuffer = {}) {
-    const isNew = isOptions(from);
-    const { value = 0 } = isNew ? from : {};
-    if (isNew) checkInteger("make an AtomicCounter", "value", value);
-    const memory = isNew
-      ? Memory.create("AtomicCounter", [], 0)
-      : Memory.attach("AtomicCounter", from);
-    this.#words = memory.words;
-    this.buffer = this.#words.buffer;
-    this.#value = new BigInt64Array(this.buffer, VALUE_BYTES, 1);
-    if (isNew) this.#value[0] = BigInt(value);
+  get buffer(): SharedArrayBuffer {
+    return this.#buffer ?? counters.share(this.#core);
   }
 
   /**
@@ -111,7 +322,7 @@ export class AtomicCounter {
    * ```
    */
   get value(): number {
-    return Number(Atomics.load(this.#value, 0));
+    return Number(Atomics.load(this.#core.value, 0));
   }
 
   /**
@@ -119,7 +330,8 @@ export class AtomicCounter {
    *
    * @param amount What to add, a safe integer; less than 0 to subtract.
    * @returns The value afterwards.
-   * @throws {RangeError} If the amount or the sum is no safe integer; the value
+   * @throws {TypeError} If the amount is not a number.
+   * @throws {RangeError} If the amount or the sum is not a safe integer; the value
    *   stays as it was.
    *
    * @example Usage
@@ -131,16 +343,16 @@ export class AtomicCounter {
    * ```
    */
   add(amount = 1): number {
-    checkInteger("add to the counter", "amount", amount);
+    checkSafe("add to the counter", "amount", amount);
     for (;;) {
-      const before = Atomics.load(this.#value, 0);
+      const before = Atomics.load(this.#core.value, 0);
       const after = Number(before) + amount;
       if (!Number.isSafeInteger(after)) {
         throw new RangeError(
           `Cannot add ${amount} to the counter as the sum must be a safe integer: current value is ${before}`,
         );
       }
-      if (this.#exchange(before, after)) return after;
+      if (this.#core.exchange(before, after)) return after;
     }
   }
 
@@ -149,7 +361,8 @@ export class AtomicCounter {
    *
    * @param value The value, a safe integer.
    * @returns The value before.
-   * @throws {RangeError} If the value is no safe integer.
+   * @throws {TypeError} If the value is not a number.
+   * @throws {RangeError} If the value is not a safe integer.
    *
    * @example Usage
    * ```ts
@@ -162,9 +375,9 @@ export class AtomicCounter {
    * ```
    */
   set(value: number): number {
-    checkInteger("set the counter", "value", value);
-    const before = Atomics.exchange(this.#value, 0, BigInt(value));
-    this.#announce();
+    checkSafe("set the counter", "value", value);
+    const before = Atomics.exchange(this.#core.value, 0, BigInt(value));
+    this.#core.announce();
     return Number(before);
   }
 
@@ -174,7 +387,8 @@ export class AtomicCounter {
    * @param expected The value that it must have.
    * @param value The value to set, a safe integer.
    * @returns Whether it was set.
-   * @throws {RangeError} If a value is no safe integer.
+   * @throws {TypeError} If a value is not a number.
+   * @throws {RangeError} If a value is not a safe integer.
    *
    * @example Usage
    * ```ts
@@ -187,9 +401,9 @@ export class AtomicCounter {
    * ```
    */
   compareExchange(expected: number, value: number): boolean {
-    checkInteger("set the counter", "expected", expected);
-    checkInteger("set the counter", "value", value);
-    return this.#exchange(BigInt(expected), value);
+    checkSafe("set the counter", "expected", expected);
+    checkSafe("set the counter", "value", value);
+    return this.#core.exchange(BigInt(expected), value);
   }
 
   /**
@@ -201,6 +415,7 @@ export class AtomicCounter {
    * @returns A promise for the value that was.
    * @throws What `isWanted` throws, and the signal's reason if it aborts.
    * @throws {DOMException} `TimeoutError` if the time is up.
+   * @throws {TypeError} If an argument or option has the wrong type.
    * @throws {RangeError} If the timeout is negative.
    *
    * @example Giving up
@@ -218,16 +433,10 @@ export class AtomicCounter {
    */
   async until(
     isWanted: (value: number) => boolean,
-    options: WaitOptions = {},
+    options?: WaitOptions,
   ): Promise<number> {
-    const limits = limitsOf(ACTION, options);
-    limits.signal?.throwIfAborted();
-    for (;;) {
-      const changes = Atomics.load(this.#words, CHANGES);
-      const { value } = this;
-      if (isWanted(value)) return value;
-      await sleep(this.#words, CHANGES, changes, limits);
-    }
+    checkFunction(ACTION, "isWanted", isWanted);
+    return await this.#core.until(isWanted, limitsOf(ACTION, options));
   }
 
   /**
@@ -239,6 +448,7 @@ export class AtomicCounter {
    * @returns The value that was.
    * @throws What `isWanted` throws.
    * @throws {DOMException} `TimeoutError` if the time is up.
+   * @throws {TypeError} If an argument or option has the wrong type.
    * @throws {RangeError} If the timeout is negative.
    *
    * @example Usage
@@ -252,42 +462,9 @@ export class AtomicCounter {
    */
   untilSync(
     isWanted: (value: number) => boolean,
-    { timeout = Infinity }: SyncWaitOptions = {},
+    options?: SyncWaitOptions,
   ): number {
-    const { deadline, timeoutError } = limitsOf(ACTION, { timeout });
-    for (;;) {
-      const changes = Atomics.load(this.#words, CHANGES);
-      const { value } = this;
-      if (isWanted(value)) return value;
-      const left = deadline - performance.now();
-      if (left <= 0) throw timeoutError();
-      Atomics.wait(this.#words, CHANGES, changes, left);
-    }
+    checkFunction(ACTION, "isWanted", isWanted);
+    return this.#core.untilSync(isWanted, syncLimitsOf(ACTION, options));
   }
-
-  #exchange(before: bigint, after: number): boolean {
-    const found = Atomics.compareExchange(
-      this.#value,
-      0,
-      before,
-      BigInt(after),
-    );
-    if (found !== before) return false;
-    this.#announce();
-    return true;
-  }
-
-  #announce(): void {
-    Atomics.add(this.#words, CHANGES, 1);
-    Atomics.notify(this.#words, CHANGES);
-  }
-}
-
-function checkInteger(action: string, name: string, value: unknown): void {
-  if (Number.isSafeInteger(value)) return;
-  throw new RangeError(
-    `Cannot ${action} as "${name}" must be a safe integer: current value is ${
-      show(value)
-    }`,
-  );
 }

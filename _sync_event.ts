@@ -4,21 +4,31 @@
  * An event that is set or not. Over the queue of `_sync_queue.ts` it keeps two
  * words:
  *
- * | word | what                                                       |
+ * | word | content                                                    |
  * | ---- | ---------------------------------------------------------- |
- * | 10   | 1 while it is set                                          |
- * | 11   | 1 if it resets itself: each `set` lets one go on           |
+ * | 16   | 1 while it is set                                          |
+ * | 17   | 1 if it resets itself: each `set` lets one go on           |
  *
  * @module
  */
 
-import { FIELDS, isOptions, Memory } from "./_sync_memory.ts";
-import { MUST_WAIT, Queue } from "./_sync_queue.ts";
+import { checkFlag, isOptions } from "./_sync_checks.ts";
 import {
   limitsOf,
+  syncLimitsOf,
   type SyncWaitOptions,
   type WaitOptions,
-} from "./_sync_sleep.ts";
+} from "./_sync_limits.ts";
+import { FIELDS, type Memory } from "./_sync_memory.ts";
+import {
+  ALIKE,
+  capacityFor,
+  EXCHANGEABLE,
+  type LockMemoryOptions,
+  Queue,
+} from "./_sync_queue.ts";
+import { type Core, Registry } from "./_sync_registry.ts";
+import { MUST_WAIT, NONE, type Rules } from "./_sync_slots.ts";
 
 const IS_SET = FIELDS;
 const AUTOMATIC = FIELDS + 1;
@@ -28,11 +38,76 @@ const WAS_SET = 0;
 
 const ACTION = "wait for the event";
 
+/** What an event does. */
+class EventCore implements Core, Rules {
+  readonly memory: Memory;
+  readonly queue: Queue;
+  readonly isAutomatic: boolean;
+  readonly #words: Int32Array<SharedArrayBuffer>;
+
+  constructor(memory: Memory) {
+    this.memory = memory;
+    this.#words = memory.words;
+    this.isAutomatic = memory.words[AUTOMATIC] === 1;
+    this.queue = new Queue(
+      memory,
+      this,
+      this.isAutomatic ? EXCHANGEABLE : ALIKE,
+    );
+  }
+
+  get isSet(): boolean {
+    // The event may have been granted to a thread that died.
+    this.queue.look(ACTION);
+    return Atomics.load(this.#words, IS_SET) === 1;
+  }
+
+  attempt(): number {
+    if (this.#words[IS_SET] === 0) return MUST_WAIT;
+    if (this.isAutomatic) Atomics.store(this.#words, IS_SET, 0);
+    return WAS_SET;
+  }
+
+  revoke(_result: number, count: number): void {
+    if (!this.isAutomatic) return;
+    for (let left = count; left > 0; left--) this.#set();
+  }
+
+  set(): void {
+    this.queue.latched("set the event", () => this.#set());
+  }
+
+  reset(): void {
+    const words = this.#words;
+    this.queue.latched(
+      "reset the event",
+      () => void Atomics.store(words, IS_SET, 0),
+    );
+  }
+
+  #set(): void {
+    const { slots } = this.queue;
+    if (!this.isAutomatic) {
+      Atomics.store(this.#words, IS_SET, 1);
+      slots.grantAll(WAS_SET);
+      return;
+    }
+    const slot = slots.first();
+    if (slot === NONE) Atomics.store(this.#words, IS_SET, 1);
+    else slots.grant(slot, WAS_SET);
+  }
+}
+
+const events: Registry<EventCore> = new Registry(
+  "ResetEvent",
+  (memory) => new EventCore(memory),
+);
+
 /** Options for {@linkcode ResetEvent}. */
-export interface ResetEventOptions {
+export interface ResetEventOptions extends LockMemoryOptions {
   /**
-   * Resets the event as soon as one who waits goes on, so that each `set` lets
-   * one go on. Without it the event stays set until it is reset.
+   * Resets the event as soon as one wait ends, so that each `set` ends one wait.
+   * Without it the event stays set until it is reset.
    *
    * @default {false}
    */
@@ -46,17 +121,20 @@ export interface ResetEventOptions {
 }
 
 /**
- * Lets others wait until something has happened. Threads share it by its
- * `buffer`, sent in a message.
+ * Lets threads wait until something has happened. They share it by its `buffer`,
+ * sent in a message.
  *
- * - **Manual:** `set` lets all who wait go on, and all who come, until `reset`.
- * - **Automatic:** `set` lets the one go on who has waited longest, or the next
- *   who comes. Two `set` before anybody comes are one. The first 128 who wait are
- *   kept in order; a call that blocks its thread goes before the thread's tasks.
- * - **Cancelling and death:** who is let go in the moment in which its time is up
- *   or its signal aborts has not waited in vain, and a thread that died before it
- *   went on leaves its turn to the next. No `set` is lost.
- * - **Staying alive:** a thread that waits does not end by itself.
+ * - **Manual:** `set` ends all waits, and later calls return at once, until `reset`.
+ * - **Automatic:** `set` ends the longest wait, or the next call returns at once.
+ *   Two `set` before the next call are one. A call that blocks its thread goes
+ *   before the thread's tasks. With more than 128 waits, those of one thread stay
+ *   in order and the threads take turns.
+ * - **Limit:** any number of tasks of a thread can wait, and at least
+ *   {@linkcode LockMemoryOptions.threads} threads. One more gets a `RangeError`.
+ * - **Cancelling and death:** a wait that ends at the moment of its timeout or abort
+ *   succeeds, and if a thread dies before its call returned, its turn goes to the
+ *   next. No `set` is lost.
+ * - **Staying alive:** a thread that waits does not end automatically.
  *
  * Requires no permission.
  *
@@ -75,11 +153,34 @@ export interface ResetEventOptions {
  * ```
  */
 export class ResetEvent {
-  readonly #memory: Memory;
-  readonly #words: Int32Array<SharedArrayBuffer>;
-  readonly #queue: Queue;
+  readonly #core: EventCore;
+  readonly #buffer: SharedArrayBuffer | undefined;
+
   /**
-   * The shared memory of the event, to be sent to other threads.
+   * Makes an event, or attaches to one.
+   *
+   * @param from Options for a new event, or the `buffer` of the one to attach to.
+   * @throws {TypeError} If the buffer is not that of an event, or is a copy of it,
+   *   or an option has the wrong type.
+   * @throws {RangeError} If the number of threads is out of range.
+   */
+  constructor(from: ResetEventOptions | SharedArrayBuffer = {}) {
+    if (isOptions(from)) {
+      const action = "make a ResetEvent";
+      const { automatic, set, threads } = from;
+      const isAutomatic = checkFlag(action, "automatic", automatic);
+      const isSet = checkFlag(action, "set", set);
+      const fields = [Number(isSet), Number(isAutomatic)];
+      this.#core = events.create(fields, capacityFor(action, threads));
+    } else {
+      this.#core = events.attach(from);
+      this.#buffer = from;
+    }
+  }
+
+  /**
+   * The shared memory of the event, to be sent to other threads. A copy of it is
+   * another event.
    *
    * @example Usage
    * ```ts
@@ -90,30 +191,12 @@ export class ResetEvent {
    * assertEquals(new ResetEvent(first.buffer).buffer, first.buffer);
    * ```
    */
-  readonly buffer: SharedArrayBuffer;
-
-  /**
-   * Makes an event, or attaches to one.
-   *
-   * @param from What a new one is like, or the `buffer` of the one to attach to.
-   * @throws {TypeError} If the buffer is not that of an event.
-   */
-  constructor(from: ResetEventOptions | SharedArrayBuffer = {}) {
-    this.#memory = isOptions(from) ? create(from) : Memory.attach(
-      "ResetEvent",
-      from,
-    );
-    this.#words = this.#memory.words;
-    this.buffer = this.#words.buffer;
-    this.#queue = new Queue(this.#memory, {
-      attempt: () => this.#attempt(),
-      revoke: () => this.automatic && this.#set(),
-      exchangeable: this.automatic,
-    });
+  get buffer(): SharedArrayBuffer {
+    return this.#buffer ?? events.share(this.#core);
   }
 
   /**
-   * Whether each `set` lets one go on.
+   * Whether each `set` ends one wait.
    *
    * @example Usage
    * ```ts
@@ -124,7 +207,7 @@ export class ResetEvent {
    * ```
    */
   get automatic(): boolean {
-    return this.#words[AUTOMATIC] === 1;
+    return this.#core.isAutomatic;
   }
 
   /**
@@ -139,7 +222,7 @@ export class ResetEvent {
    * ```
    */
   get isSet(): boolean {
-    return Atomics.load(this.#words, IS_SET) === 1;
+    return this.#core.isSet;
   }
 
   /**
@@ -149,7 +232,9 @@ export class ResetEvent {
    * @returns A promise that settles then.
    * @throws The signal's reason if it aborts.
    * @throws {DOMException} `TimeoutError` if the time is up.
-   * @throws {RangeError} If the timeout is negative.
+   * @throws {TypeError} If an option has the wrong type.
+   * @throws {RangeError} If the timeout is negative, or there is no place for one
+   *   more thread.
    *
    * @example Giving up
    * ```ts
@@ -160,8 +245,8 @@ export class ResetEvent {
    * await assertRejects(() => event.wait({ timeout: 10 }), DOMException);
    * ```
    */
-  async wait(options: WaitOptions = {}): Promise<void> {
-    await this.#queue.wait(limitsOf(ACTION, options));
+  async wait(options?: WaitOptions): Promise<void> {
+    await this.#core.queue.wait(limitsOf(ACTION, options));
   }
 
   /**
@@ -169,7 +254,9 @@ export class ResetEvent {
    *
    * @param options How long to wait.
    * @throws {DOMException} `TimeoutError` if the time is up.
-   * @throws {RangeError} If the timeout is negative.
+   * @throws {TypeError} If an option has the wrong type.
+   * @throws {RangeError} If the timeout is negative, or there is no place for one
+   *   more thread.
    *
    * @example Usage
    * ```ts
@@ -181,8 +268,8 @@ export class ResetEvent {
    * assertThrows(() => event.waitSync({ timeout: 0 }), DOMException);
    * ```
    */
-  waitSync({ timeout = Infinity }: SyncWaitOptions = {}): void {
-    this.#queue.waitSync(limitsOf(ACTION, { timeout }));
+  waitSync(options?: SyncWaitOptions): void {
+    this.#core.queue.waitSync(syncLimitsOf(ACTION, options));
   }
 
   /**
@@ -199,11 +286,11 @@ export class ResetEvent {
    * ```
    */
   set(): void {
-    this.#memory.latched(() => this.#set());
+    this.#core.set();
   }
 
   /**
-   * Resets the event: who comes now waits for the next `set`.
+   * Resets the event: later calls wait for the next `set`.
    *
    * @example Usage
    * ```ts
@@ -216,26 +303,6 @@ export class ResetEvent {
    * ```
    */
   reset(): void {
-    this.#memory.latched(() => Atomics.store(this.#words, IS_SET, 0));
+    this.#core.reset();
   }
-
-  #attempt(): number {
-    if (this.#words[IS_SET] === 0) return MUST_WAIT;
-    if (this.automatic) Atomics.store(this.#words, IS_SET, 0);
-    return WAS_SET;
-  }
-
-  #set(): void {
-    if (!this.automatic) {
-      Atomics.store(this.#words, IS_SET, 1);
-      return this.#queue.grantAll(WAS_SET);
-    }
-    const who = this.#queue.first();
-    if (who === undefined) Atomics.store(this.#words, IS_SET, 1);
-    else this.#queue.grant(who, WAS_SET);
-  }
-}
-
-function create({ automatic = false, set = false }: ResetEventOptions): Memory {
-  return Memory.create("ResetEvent", [Number(set), Number(automatic)]);
 }

@@ -39,11 +39,16 @@ interface Identity {
   users: number;
   /** Frees the Web Lock. */
   readonly end: () => void;
-  /** Whether that is to be thought of already at the end of the task. */
+  /** Whether the release is already scheduled. */
   isEnding: boolean;
 }
 
 let identity: Identity | undefined;
+
+/** The threads that were looked up in the current look. */
+const looked = new Map<number, boolean>();
+/** How many looks are nested. */
+let looks = 0;
 
 function nameOf(id: number): string {
   return `@duplex/ipc thread ${id}`;
@@ -104,7 +109,25 @@ export function ownId(): number {
   return identity?.id ?? 0;
 }
 
+/**
+ * Begins a look: until its end each thread is looked up once, however many locks
+ * and places in queues it has.
+ */
+export function beginLook(): void {
+  looks++;
+}
+
+/** Ends a look. */
+export function endLook(): void {
+  if (--looks === 0 && looked.size > 0) looked.clear();
+}
+
 /** Whether the thread with this number still runs. */
 export function isAlive(id: number): boolean {
-  return id === ownId() || !request(id, "shared", () => {});
+  if (id === ownId()) return true;
+  const known = looked.get(id);
+  if (known !== undefined) return known;
+  const alive = !request(id, "shared", () => {});
+  if (looks > 0) looked.set(id, alive);
+  return alive;
 }

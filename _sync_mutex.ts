@@ -6,13 +6,22 @@
  * @module
  */
 
-import { Memory } from "./_sync_memory.ts";
-import { type LockRequest, MutexCore } from "./_sync_mutex_core.ts";
+import { checkFlag, checkOptions, isOptions } from "./_sync_checks.ts";
 import {
   limitsOf,
+  syncLimitsOf,
   type SyncWaitOptions,
+  WaitLimits,
   type WaitOptions,
-} from "./_sync_sleep.ts";
+} from "./_sync_limits.ts";
+import {
+  type LockRequest,
+  type MutexCore,
+  mutexes,
+} from "./_sync_mutex_core.ts";
+import { capacityFor, type LockMemoryOptions } from "./_sync_queue.ts";
+
+const ACTION = "lock the mutex";
 
 /** Options for {@linkcode Mutex.tryLock}. */
 export interface TryLockOptions {
@@ -65,20 +74,22 @@ export interface MutexGuard extends Disposable {
  * `buffer`, sent in a message.
  *
  * - **Order:** first come, first served, asynchronous and synchronous calls in
- *   one queue: nobody who comes later overtakes. The first 128 who wait are kept
- *   in order, any more are served after them and in no order.
+ *   one queue. With more than 128 waits, those of one thread stay in order and
+ *   the threads take turns.
+ * - **Limit:** any number of tasks of a thread can wait, and at least
+ *   {@linkcode LockMemoryOptions.threads} threads. One more gets a `RangeError`.
  * - **Owner:** the thread holds the mutex, not the task. To lock what this thread
  *   holds or waits for is an error at once, unless `queue` is set; to unlock what
  *   it does not hold is one as well.
- * - **Cancelling:** who is given the mutex in the moment in which its time is up
- *   or its signal aborts has it. No turn is lost.
+ * - **Cancelling:** a call that is granted the mutex at the moment of its timeout
+ *   or abort has it. No turn is lost.
  * - **Death:** when the thread that holds it ends (`terminate()`, `close()`, an
- *   error), all who wait and all who lock it later are refused with
- *   {@linkcode OwnerDiedError} until somebody locks it with `recover`, so nobody
- *   works on what is half changed without knowing. Those who wait know within
- *   20 ms of the thread's end, also while blocked, whatever other threads do.
- *   `terminate()` does not end a thread before what it runs is done: until then it
- *   lives, and holds what it holds.
+ *   error), all calls that wait and all later ones throw
+ *   {@linkcode OwnerDiedError} until one locks it with `recover`, so that no code
+ *   works on half-changed data unknowingly. A call that waits throws within 20 ms
+ *   of the thread's end, also while it blocks its thread. `terminate()` does not
+ *   end a thread before its current task is done: until then it lives and holds
+ *   the mutex.
  * - **Staying alive:** a thread that holds a mutex or waits for one does not end
  *   by itself when nothing else is left to do.
  *
@@ -103,8 +114,30 @@ export interface MutexGuard extends Disposable {
  */
 export class Mutex {
   readonly #core: MutexCore;
+  readonly #buffer: SharedArrayBuffer | undefined;
+
   /**
-   * The shared memory of the mutex, to be sent to other threads.
+   * Makes a mutex, or attaches to one.
+   *
+   * @param from Options for a new mutex, or the `buffer` of the one to attach to.
+   * @throws {TypeError} If the buffer is not that of a mutex, or is a copy of it.
+   * @throws {RangeError} If the number of threads is out of range.
+   */
+  constructor(from: LockMemoryOptions | SharedArrayBuffer = {}) {
+    if (isOptions(from)) {
+      this.#core = mutexes.create(
+        [],
+        capacityFor("make a Mutex", from.threads),
+      );
+    } else {
+      this.#core = mutexes.attach(from);
+      this.#buffer = from;
+    }
+  }
+
+  /**
+   * The shared memory of the mutex, to be sent to other threads. A copy of it
+   * protects nothing.
    *
    * @example Usage
    * ```ts
@@ -116,21 +149,8 @@ export class Mutex {
    * assertEquals(new Mutex(mutex.buffer).buffer, mutex.buffer);
    * ```
    */
-  readonly buffer: SharedArrayBuffer;
-
-  /**
-   * Makes a mutex, or attaches to one.
-   *
-   * @param buffer The `buffer` of the mutex to attach to; without it, a new one
-   *   is made.
-   * @throws {TypeError} If the buffer is not that of a mutex.
-   */
-  constructor(buffer?: SharedArrayBuffer) {
-    const memory = buffer === undefined
-      ? Memory.create("Mutex", [])
-      : Memory.attach("Mutex", buffer);
-    this.buffer = memory.words.buffer;
-    this.#core = new MutexCore(memory);
+  get buffer(): SharedArrayBuffer {
+    return this.#buffer ?? mutexes.share(this.#core);
   }
 
   /**
@@ -143,7 +163,9 @@ export class Mutex {
    *   not set.
    * @throws {DOMException} `TimeoutError` if the time is up, `InvalidStateError` if
    *   this thread holds or waits for it already and `queue` is not set.
-   * @throws {RangeError} If the timeout is negative.
+   * @throws {TypeError} If an option has the wrong type.
+   * @throws {RangeError} If the timeout is negative, or there is no place for one
+   *   more thread.
    *
    * @example Giving up
    * ```ts
@@ -159,12 +181,10 @@ export class Mutex {
    * );
    * ```
    */
-  lock(options: LockOptions = {}): Promise<MutexGuard> {
-    const { queue = false } = options;
-    // A promise also for what is wrong with the options.
-    return new Promise((resolve) =>
-      resolve(this.#core.lock({ ...lockRequest(options), queue }))
-    );
+  async lock(options?: LockOptions): Promise<MutexGuard> {
+    const limits = limitsOf(ACTION, options);
+    const queue = checkFlag(ACTION, "queue", options?.queue);
+    return await this.#core.lock(lockRequest(limits, options, queue));
   }
 
   /**
@@ -176,7 +196,9 @@ export class Mutex {
    *   not set.
    * @throws {DOMException} `TimeoutError` if the time is up, `InvalidStateError` if
    *   this thread holds or waits for it already.
-   * @throws {RangeError} If the timeout is negative.
+   * @throws {TypeError} If an option has the wrong type.
+   * @throws {RangeError} If the timeout is negative, or there is no place for one
+   *   more thread.
    *
    * @example Usage
    * ```ts
@@ -188,8 +210,9 @@ export class Mutex {
    * assertEquals(guard.ownerDied, false);
    * ```
    */
-  lockSync(options: LockSyncOptions = {}): MutexGuard {
-    return this.#core.lockSync(lockRequest(options));
+  lockSync(options?: LockSyncOptions): MutexGuard {
+    const limits = syncLimitsOf(ACTION, options);
+    return this.#core.lockSync(lockRequest(limits, options, false));
   }
 
   /**
@@ -212,9 +235,9 @@ export class Mutex {
    * assert(guard !== undefined);
    * ```
    */
-  tryLock(options: TryLockOptions = {}): MutexGuard | undefined {
-    const { recover = false } = options;
-    return this.#core.tryLock(lockRequest({ recover }));
+  tryLock(options?: TryLockOptions): MutexGuard | undefined {
+    if (options !== undefined) checkOptions(ACTION, options);
+    return this.#core.tryLock(lockRequest(NO_LIMITS, options, false));
   }
 
   /**
@@ -239,8 +262,16 @@ export class Mutex {
   }
 }
 
-function lockRequest(options: WaitOptions & TryLockOptions): LockRequest {
-  const action = "lock the mutex";
-  const { recover = false } = options;
-  return { action, limits: limitsOf(action, options), recover, queue: false };
+const NO_LIMITS = new WaitLimits(ACTION, Infinity, undefined);
+
+function lockRequest(
+  limits: WaitLimits,
+  options: TryLockOptions | undefined,
+  queue: boolean,
+): LockRequest {
+  return {
+    limits,
+    recover: checkFlag(ACTION, "recover", options?.recover),
+    queue,
+  };
 }

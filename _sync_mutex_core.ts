@@ -4,32 +4,42 @@
  * A mutex that notices that its holder died. Over the queue of `_sync_queue.ts`
  * it keeps two words:
  *
- * | word | what                                                               |
- * | ---- | ------------------------------------------------------------------ |
- * | 10   | the owner: the number of the thread that holds it, 0 for nobody    |
- * | 11   | 1 when an owner died and nobody has recovered the mutex since      |
+ * | word | content                                                           |
+ * | ---- | ----------------------------------------------------------------- |
+ * | 16   | the owner: the number of the thread that holds the mutex, or 0    |
+ * | 17   | 1 after an owner died, until the mutex is recovered               |
  *
- * - **To lock:** if there is no owner, become it. If word 11 is 1, who does not
- *   recover is refused, and who does sets it to 0.
- * - **To unlock:** make the first in the queue the owner and grant it, or else
- *   nobody. There is no moment in which another could come between.
- * - **When the owner is found dead** (by anybody who tries or waits): everybody
- *   in the queue before the first who recovers is refused; that one becomes the
- *   owner, or else nobody and word 11 becomes 1.
+ * - **To lock:** if there is no owner, become it. If word 17 is 1, a call that
+ *   does not recover is refused, and one that does sets it to 0.
+ * - **To unlock:** make the first in the queue the owner and grant it; if the queue
+ *   is empty, there is no owner. No other call can come in between.
+ * - **When the owner is found dead** by a thread that tries or waits: all in the
+ *   queue before the first that recovers are refused; that one becomes the owner.
+ *   If there is none, word 17 becomes 1. An owner that died before it took over
+ *   what was granted to it had not begun, so the mutex goes to the next.
  *
  * @module
  */
 
 import { OwnerDiedError } from "./_sync_errors.ts";
 import { claim, isAlive, ownId, release } from "./_sync_life.ts";
-import { FIELDS, type Memory } from "./_sync_memory.ts";
-import { MUST_WAIT, Queue } from "./_sync_queue.ts";
-import { limitsOf, type WaitLimits } from "./_sync_sleep.ts";
+import { WaitLimits } from "./_sync_limits.ts";
+import {
+  FIELDS,
+  LATCH_LIMIT_MS,
+  latchError,
+  type Memory,
+} from "./_sync_memory.ts";
+import { DISTINCT, FullError, Queue } from "./_sync_queue.ts";
+import { type Core, Registry } from "./_sync_registry.ts";
+import { MUST_WAIT, NONE, type Rules } from "./_sync_slots.ts";
+import type { Wait } from "./_sync_wait.ts";
+import { CHECK_MS } from "./_sync_watch.ts";
 
 const OWNER = FIELDS;
 const DIED = FIELDS + 1;
 
-/** The tag of one who recovers. */
+/** The tag of a call that recovers. */
 const RECOVER = 1;
 
 /** Results: the mutex, the mutex of a dead owner, not the mutex. */
@@ -37,108 +47,107 @@ const LOCKED = 0;
 const RECOVERED = 1;
 const REFUSED = 2;
 
-/** What this thread has to do with one mutex. */
-interface Local {
-  guard: Guard | undefined;
-  /** How many of its tasks wait. */
-  waits: number;
-}
-
-/**
- * By the number of the mutex, since the same memory that arrives twice in a
- * thread has two buffers. Only those that the thread holds or waits for.
- */
-const locals = new Map<string, Local>();
-
 function stateError(message: string): DOMException {
   return new DOMException(message, "InvalidStateError");
 }
 
 /** How a mutex is to be locked. */
 export interface LockRequest {
-  readonly action: string;
   readonly limits: WaitLimits;
   readonly recover: boolean;
   /** Whether to wait behind another task of this thread. */
   readonly queue: boolean;
 }
 
+/**
+ * The mutexes that this thread holds or waits for: what it remembers about them
+ * must not be collected.
+ */
+const active = new Set<MutexCore>();
+
 /** What a mutex does. */
-export class MutexCore {
-  readonly #memory: Memory;
+export class MutexCore implements Core, Rules {
+  readonly memory: Memory;
   readonly #words: Int32Array<SharedArrayBuffer>;
-  readonly #unique: string;
   readonly #queue: Queue;
+  /** The guard through which this thread holds the mutex. */
+  #guard: Guard | undefined;
+  /** How many calls of this thread wait. */
+  #waits = 0;
 
   constructor(memory: Memory) {
-    this.#memory = memory;
+    this.memory = memory;
     this.#words = memory.words;
-    this.#unique = memory.unique;
-    this.#queue = new Queue(memory, {
-      attempt: (tag) => this.#attempt(tag),
-      revoke: (result) => {
-        if (result !== REFUSED) this.#handOver(result === RECOVERED);
-      },
-      inspect: () => {
-        const owner = this.#words[OWNER]!;
-        if (owner !== 0 && !isAlive(owner)) this.#handOver(true);
-      },
-    });
+    this.#queue = new Queue(memory, this, DISTINCT);
   }
 
-  async lock(request: LockRequest): Promise<Guard> {
-    request.limits.signal?.throwIfAborted();
-    const { action, limits, recover } = request;
-    const local = this.#expect(request);
-    let result = REFUSED;
+  lock(request: LockRequest): Promise<Guard> | Guard {
+    const { limits, recover } = request;
+    limits.signal?.throwIfAborted();
+    this.#expect(request);
+    let wait: Wait | number;
     try {
-      result = await this.#queue.wait(limits, recover ? RECOVER : 0);
-    } finally {
-      this.#settle(local, result);
+      wait = this.#queue.begin(limits, recover ? RECOVER : 0, false);
+    } catch (error) {
+      this.#settle(REFUSED);
+      throw error;
     }
-    return this.#guard(action, local, result);
+    return typeof wait === "number"
+      ? this.#enter(request, wait)
+      : this.#finish(request, wait);
   }
 
   lockSync(request: LockRequest): Guard {
-    const { action, limits, recover } = request;
-    const local = this.#expect(request);
-    let result = REFUSED;
+    const { limits, recover } = request;
+    this.#expect(request);
+    let result: number;
     try {
       result = this.#queue.waitSync(limits, recover ? RECOVER : 0);
-    } finally {
-      this.#settle(local, result);
+    } catch (error) {
+      this.#settle(REFUSED);
+      throw error;
     }
-    return this.#guard(action, local, result);
+    return this.#enter(request, result);
   }
 
   tryLock(request: LockRequest): Guard | undefined {
-    const local = this.#expect(request);
-    let result = MUST_WAIT;
+    const { limits, recover } = request;
+    this.#expect(request);
+    let result: number;
     try {
-      result = this.#queue.tryNow(request.recover ? RECOVER : 0);
-    } finally {
-      this.#settle(local, result);
+      result = this.#queue.tryNow(limits.action, recover ? RECOVER : 0);
+    } catch (error) {
+      this.#settle(REFUSED);
+      throw error;
     }
-    if (result === MUST_WAIT) return undefined;
-    return this.#guard(request.action, local, result);
+    if (result !== MUST_WAIT) return this.#enter(request, result);
+    this.#settle(REFUSED);
+    return undefined;
   }
 
   /** Unlocks, if this thread holds the mutex, and through this guard if given. */
   unlock(guard?: Guard): void {
-    const local = locals.get(this.#unique);
-    if (local?.guard === undefined || (guard && local.guard !== guard)) {
+    if (this.#guard === undefined || (guard && this.#guard !== guard)) {
       throw stateError(
         `Cannot unlock the mutex as ${
           guard ? "the guard does not hold it" : "this thread does not hold it"
         }`,
       );
     }
-    this.#leave(local);
-    this.#drop(local);
+    const { slots } = this.#queue;
+    if (!slots.enter(LATCH_LIMIT_MS)) throw latchError("unlock the mutex");
+    try {
+      this.#handOver(false);
+    } finally {
+      slots.leave();
+    }
+    this.#guard = undefined;
+    release();
+    this.#rest();
   }
 
   holds(guard: Guard): boolean {
-    return locals.get(this.#unique)?.guard === guard;
+    return this.#guard === guard;
   }
 
   /**
@@ -146,11 +155,10 @@ export class MutexCore {
    * that blocks must not have tasks that wait for it: they could not go on.
    */
   checkWait(action: string, guard: Guard, blocks: boolean): void {
-    const local = locals.get(this.#unique);
-    if (local?.guard !== guard) {
+    if (this.#guard !== guard) {
       throw stateError(`Cannot ${action} as the guard does not hold its mutex`);
     }
-    if (blocks && local.waits > 0) {
+    if (blocks && this.#waits > 0) {
       throw stateError(
         `Cannot ${action} as a task of this thread waits for the mutex: it could not go on while the thread is blocked`,
       );
@@ -159,72 +167,30 @@ export class MutexCore {
 
   /** Locks again for a guard whose mutex was unlocked for a wait. */
   async resume(guard: Guard, recover: boolean): Promise<void> {
-    this.#adopt(guard, await this.lock(resumption(recover)));
+    for (;;) {
+      try {
+        return this.#adopt(guard, await this.lock(resumption(recover)));
+      } catch (error) {
+        if (!(error instanceof FullError)) throw error;
+      }
+      // There is no place in the queue. This wait must not fail, so it tries again.
+      await new Promise((resolve) => setTimeout(resolve, CHECK_MS));
+    }
   }
 
   /** The same with the thread blocked. */
   resumeSync(guard: Guard, recover: boolean): void {
-    this.#adopt(guard, this.lockSync(resumption(recover)));
-  }
-
-  #adopt(guard: Guard, { ownerDied }: Guard): void {
-    guard.ownerDied ||= ownerDied;
-    locals.get(this.#unique)!.guard = guard;
-  }
-
-  /** Refuses what can never succeed, and says that this thread waits. */
-  #expect({ action, queue }: LockRequest): Local {
-    let local = locals.get(this.#unique);
-    if (local?.guard && !queue) {
-      throw stateError(
-        `Cannot ${action} as this thread holds it already: unlock it first, or give each task its turn with "queue" set to true`,
-      );
-    }
-    if (local && local.waits > 0 && !queue) {
-      throw stateError(
-        `Cannot ${action} as a task of this thread waits for it already: give each task its turn with "queue" set to true`,
-      );
-    }
-    // The thread must be known to live before it can be the owner.
-    claim();
-    if (!local) {
-      locals.set(this.#unique, local = { guard: undefined, waits: 0 });
-    }
-    local.waits++;
-    return local;
-  }
-
-  /** Says that this thread does not wait any more, and may not hold it. */
-  #settle(local: Local, result: number): void {
-    local.waits--;
-    if (result === LOCKED || result === RECOVERED) return;
-    release();
-    this.#drop(local);
-  }
-
-  #guard(action: string, local: Local, result: number): Guard {
-    if (result === REFUSED) {
-      throw new OwnerDiedError(
-        `Cannot ${action} as the thread that held it has died, and what it protects may be half changed: lock it with "recover" set to true, repair, unlock`,
-      );
-    }
-    return local.guard = new Guard(this, result === RECOVERED);
-  }
-
-  /** Unlocks. */
-  #leave(local: Local): void {
-    local.guard = undefined;
-    this.#memory.latched(() => this.#handOver(false));
-    release();
-  }
-
-  #drop(local: Local): void {
-    if (local.guard === undefined && local.waits === 0) {
-      locals.delete(this.#unique);
+    for (;;) {
+      try {
+        return this.#adopt(guard, this.lockSync(resumption(recover)));
+      } catch (error) {
+        if (!(error instanceof FullError)) throw error;
+      }
+      Atomics.wait(this.#words, FIELDS + 2, 0, CHECK_MS);
     }
   }
 
-  #attempt(tag: number): number {
+  attempt(tag: number): number {
     const words = this.#words;
     if (words[OWNER] !== 0) return MUST_WAIT;
     if (words[DIED] === 0) {
@@ -237,22 +203,101 @@ export class MutexCore {
     return RECOVERED;
   }
 
-  /** Makes the next one the owner, or nobody. Under the latch. */
+  revoke(result: number): void {
+    if (result !== REFUSED) this.#handOver(result === RECOVERED);
+  }
+
+  suspects(): boolean {
+    const owner = Atomics.load(this.#words, OWNER);
+    return owner !== 0 && !isAlive(owner);
+  }
+
+  inspect(): void {
+    // It may have died before it took over what was granted to it.
+    const owner = this.#words[OWNER];
+    this.#queue.slots.sweep();
+    if (this.#words[OWNER] === owner) this.#handOver(true);
+  }
+
+  async #finish(request: LockRequest, wait: Wait): Promise<Guard> {
+    let result = REFUSED;
+    try {
+      result = await this.#queue.finish(wait, request.limits);
+    } catch (error) {
+      this.#settle(REFUSED);
+      throw error;
+    }
+    return this.#enter(request, result);
+  }
+
+  #adopt(guard: Guard, { ownerDied }: Guard): void {
+    guard.ownerDied ||= ownerDied;
+    this.#guard = guard;
+  }
+
+  /** Throws if the call cannot succeed, and notes that this thread waits. */
+  #expect({ limits: { action }, queue }: LockRequest): void {
+    if (!queue && this.#guard !== undefined) {
+      throw stateError(
+        `Cannot ${action} as this thread holds it already: unlock it first, or give each task its turn with "queue" set to true`,
+      );
+    }
+    if (!queue && this.#waits > 0) {
+      throw stateError(
+        `Cannot ${action} as a task of this thread waits for it already: give each task its turn with "queue" set to true`,
+      );
+    }
+    // The thread must be known to live before it can be the owner.
+    claim();
+    this.#waits++;
+    active.add(this);
+  }
+
+  /** Notes that this thread does not wait any more. */
+  #settle(result: number): void {
+    this.#waits--;
+    if (result !== REFUSED) return;
+    release();
+    this.#rest();
+  }
+
+  #rest(): void {
+    if (this.#guard === undefined && this.#waits === 0) active.delete(this);
+  }
+
+  #enter({ limits }: LockRequest, result: number): Guard {
+    this.#settle(result);
+    if (result === REFUSED) {
+      throw new OwnerDiedError(
+        `Cannot ${limits.action} as the thread that held it has died, and what it protects may be half changed: lock it with "recover" set to true, repair, unlock`,
+      );
+    }
+    return this.#guard = new Guard(this, result === RECOVERED);
+  }
+
+  /** Makes the next one the owner, or no thread. Under the latch. */
   #handOver(died: boolean): void {
     const words = this.#words;
+    const { slots } = this.#queue;
     words[OWNER] = 0;
     words[DIED] = died ? 1 : 0;
-    for (let who; (who = this.#queue.first()) !== undefined;) {
-      if (died && who.tag !== RECOVER) {
-        this.#queue.grant(who, REFUSED);
+    for (let slot; (slot = slots.first()) !== NONE;) {
+      if (died && slots.tagOf(slot) !== RECOVER) {
+        slots.grant(slot, REFUSED, slots.countOf(slot));
         continue;
       }
-      words[OWNER] = who.thread;
+      words[OWNER] = slots.threadOf(slot);
       words[DIED] = 0;
-      return this.#queue.grant(who, died ? RECOVERED : LOCKED);
+      return slots.grant(slot, died ? RECOVERED : LOCKED);
     }
   }
 }
+
+/** The mutexes that this thread knows. */
+export const mutexes: Registry<MutexCore> = new Registry(
+  "Mutex",
+  (memory) => new MutexCore(memory),
+);
 
 /** A mutex that is held. */
 export class Guard implements Disposable {
@@ -276,5 +321,6 @@ export class Guard implements Disposable {
 /** What a wait at a condition asks for at its end: the mutex, without limits. */
 function resumption(recover: boolean): LockRequest {
   const action = "lock the mutex again after a wait";
-  return { action, limits: limitsOf(action, {}), recover, queue: true };
+  const limits = new WaitLimits(action, Infinity, undefined);
+  return { limits, recover, queue: true };
 }

@@ -1,363 +1,551 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * The queue of those who wait at a lock, in shared memory. Each has a slot:
+ * Waiting for a lock. The queue in shared memory is in `_sync_slots.ts`; this is
+ * what one thread does with it.
  *
- * | word | what                                                            |
- * | ---- | --------------------------------------------------------------- |
- * | 0    | the state: 0 free, 1 waiting, 2 granted                         |
- * | 1    | the number of the thread (`_sync_life.ts`)                      |
- * | 2    | a tag that the kind gives a meaning                             |
- * | 3    | the result, when it is granted                                  |
- * | 4, 5 | the next and the one before in the queue, plus 1; 0 is none     |
- *
- * - **To wait:** under the latch, try; if it cannot be had, take a slot, put it
- *   at the end of the queue and set it to waiting. Then sleep while the state is
- *   waiting.
- * - **To grant:** under the latch, take the first out of the queue, write the
- *   result, set it to granted, wake it. What is granted is its own from then
- *   on: nobody who comes later can take it.
- * - **To leave:** under the latch, free the slot and wake who still sleeps on it,
- *   so that nobody is left on a slot that another takes. Whoever gives up and
- *   finds the slot granted takes the grant, so none is lost.
- * - **To die:** everybody who waits looks around every {@linkcode CHECK_MS}: the
- *   slots of the dead are freed, what had been granted to them is given back.
- *   The first in the queue is looked at before it is granted something.
+ * - A wait has a slot of its own as long as there are enough. When only those are
+ *   left that are kept for other threads, further tasks of a thread share the slot
+ *   that the thread took last. So one thread may wait in any number of tasks.
+ * - `Atomics.waitAsync` has no way to cancel, so there is one promise for each
+ *   slot, and freeing the slot ends it.
+ * - A wait that is given up and finds its slot granted takes the grant, so none is
+ *   lost.
+ * - A call that cannot have the latch in time leaves its slot to the timer of
+ *   `_sync_watch.ts`, which frees it later.
  *
  * @module
  */
 
-import { claim, isAlive, ownId, release } from "./_sync_life.ts";
-import { ALWAYS_ZERO, type Memory } from "./_sync_memory.ts";
-import { sleep, type WaitLimits } from "./_sync_sleep.ts";
+import { checkWhole } from "./_sync_checks.ts";
+import { claim, ownId, release } from "./_sync_life.ts";
+import type { WaitLimits } from "./_sync_limits.ts";
+import {
+  damageError,
+  LATCH_GRACE_MS,
+  LATCH_LIMIT_MS,
+  latchError,
+  type LatchTime,
+  type Memory,
+} from "./_sync_memory.ts";
+import { GRANTS, MUST_WAIT, NONE, type Rules, Slots } from "./_sync_slots.ts";
+import { Place, Wait, type Waiter } from "./_sync_wait.ts";
+import {
+  CHECK_MS,
+  hasTimers,
+  loadTimers,
+  unwatch,
+  watch,
+  type Watched,
+} from "./_sync_watch.ts";
 
-/** Milliseconds between two looks at who has died. */
-export const CHECK_MS = 20;
+/** Slots beyond those kept for threads, so that so many waits are in order. */
+const ORDERED = 128;
 
-const FIRST = 6;
-const LAST = 7;
-const FREE = 8;
-const USED = 9;
+/** Threads that can always wait: more than most machines have the memory for. */
+export const DEFAULT_THREADS = 64;
 
-const STATE = 0;
-const THREAD = 1;
-const TAG = 2;
-const RESULT = 3;
-const NEXT = 4;
-const BEFORE = 5;
+/** With so many threads the memory of a lock takes 1.8 MB. */
+const MAX_THREADS = 65_536;
 
-const WAITING = 1;
-const GRANTED = 2;
-
-/** The answer of a try that must wait. */
-export const MUST_WAIT = -1;
-/** No slot. */
-const NONE = -1;
-
-/** What a kind of lock does; every function is called under the latch. */
-export interface Rules {
-  /** Takes what is wanted and returns a result, or {@linkcode MUST_WAIT}. */
-  attempt(tag: number): number;
-  /** Gives back what was granted to a thread that died before it took it. */
-  revoke?(result: number, thread: number): void;
-  /** Looks for other traces of dead threads. */
-  inspect?(): void;
-  /** One who waited has given up or died. */
-  onLeave?(): void;
+/** Options for the memory of a lock. */
+export interface LockMemoryOptions {
   /**
-   * Whether what was granted to a task does as well for a call that blocks the
-   * task's thread, as one permit does for another.
+   * How many threads can always wait for the lock at the same time, whatever else
+   * waits, a whole number from 1 to 65536. Each takes 28 bytes of memory. A call in
+   * a further thread throws a `RangeError` if there is no place left. The number
+   * of waits in one thread is not limited.
+   *
+   * @default {64}
    */
-  readonly exchangeable?: boolean;
+  threads?: number;
 }
 
-/** Where a call stands: it has a result, waits in a slot, or found none free. */
-export type Place =
-  | { state: "done"; result: number }
-  | { state: "waiting"; slot: number }
-  | { state: "full" };
-
-/** One who waits, as {@linkcode Queue.first} finds it. */
-export interface Waiting {
-  readonly slot: number;
-  readonly thread: number;
-  readonly tag: number;
+/** How many slots a lock has for so many threads. */
+export function capacityFor(
+  action: string,
+  threads: unknown = DEFAULT_THREADS,
+): number {
+  return ORDERED + checkWhole(action, "threads", threads, 1, MAX_THREADS);
 }
 
-/** The queue of one lock. */
-export class Queue {
+/** Looks that are further apart do not tell that the latch was taken in between. */
+const STUCK_GAP_MS = 1000;
+
+/** The error of a wait for which there is no slot. */
+export class FullError extends RangeError {}
+
+/** How results of a kind of lock may be used. */
+export interface Traits {
+  /**
+   * Whether all grants are alike. A wait can then share a slot that was granted,
+   * and a call that blocks its thread can take what was granted to a task of it.
+   */
+  readonly isUniform: boolean;
+  /** Whether a call that blocks its thread takes grants of its tasks. */
+  readonly isExchangeable: boolean;
+  /** Whether grants are settled by {@linkcode Queue.settle}, not when taken over. */
+  readonly isKept: boolean;
+}
+
+/** The traits of locks whose grants differ. */
+export const DISTINCT: Traits = {
+  isUniform: false,
+  isExchangeable: false,
+  isKept: false,
+};
+
+/** The traits of locks whose grants are all alike. */
+export const ALIKE: Traits = { ...DISTINCT, isUniform: true };
+
+/** The same where a call that blocks its thread may take the grant of a task. */
+export const EXCHANGEABLE: Traits = { ...ALIKE, isExchangeable: true };
+
+/** The same where grants are kept until they are settled. */
+export const KEPT: Traits = { ...ALIKE, isKept: true };
+
+/** What a thread remembers of its own waits in a queue. */
+class Local {
+  /** The slots of this thread. */
+  readonly places = new Set<Place>();
+  /** How many of them belong to tasks. */
+  taskPlaces = 0;
+  /** The place of a task that was made last, for each tag. */
+  readonly newest: (Place | undefined)[] = [];
+  /** Waits that have a result, to be ended after the latch is given back. */
+  done: Wait[] = [];
+  /** The places that are to be drained when the latch can be had. */
+  readonly behind = new Set<Place>();
+  /** Since when no look could have the latch, and when the last one tried. */
+  stuckSince = -Infinity;
+  stuckUntil = -Infinity;
+}
+
+/** The queue of one lock in one thread. */
+export class Queue implements Watched, Waiter {
+  readonly slots: Slots;
   readonly #memory: Memory;
-  readonly #words: Int32Array<SharedArrayBuffer>;
   readonly #rules: Rules;
-  /** How many tasks of this thread wait here, and the timer that looks around. */
-  #watchers = 0;
-  #timer: ReturnType<typeof setInterval> | undefined;
+  readonly #traits: Traits;
+  /** Made for the first wait, as there are many locks that no thread waits for. */
+  #own: Local | undefined;
 
-  constructor(memory: Memory, rules: Rules) {
+  constructor(memory: Memory, rules: Rules, traits: Traits) {
     this.#memory = memory;
-    this.#words = memory.words;
     this.#rules = rules;
+    this.#traits = traits;
+    this.slots = new Slots(memory, rules);
+  }
+
+  /** Runs a function under the latch. It must be short and must not wait. */
+  latched<T>(action: string, run: () => T): T {
+    if (!this.slots.enter(LATCH_LIMIT_MS)) throw latchError(action);
+    try {
+      return run();
+    } finally {
+      this.slots.leave();
+    }
+  }
+
+  /** Looks for dead threads if they may hold something back. */
+  look(action: string): void {
+    if (!this.slots.hasGrants && !this.slots.isDue) return;
+    this.latched(action, () => this.slots.look());
   }
 
   /** Takes what is wanted if it can be had now, else {@linkcode MUST_WAIT}. */
-  tryNow(tag = 0): number {
-    return this.#memory.latched(() => {
-      const result = this.#rules.attempt(tag);
-      if (result !== MUST_WAIT) return result;
-      this.#look();
-      return this.#rules.attempt(tag);
-    });
+  tryNow(action: string, tag = 0): number {
+    if (!this.slots.enter(LATCH_LIMIT_MS)) throw latchError(action);
+    try {
+      return this.#attempt(tag);
+    } finally {
+      this.slots.leave();
+    }
   }
 
   /** Waits with the thread blocked. Throws the limits' error. */
   waitSync(limits: WaitLimits, tag = 0): number {
-    for (;;) {
-      const place = this.begin(tag, true);
-      if (place.state === "done") return place.result;
-      if (place.state === "waiting") return this.finishSync(place, limits);
-      this.#nap(ALWAYS_ZERO, 0, limits);
-      if (performance.now() >= limits.deadline) throw limits.timeoutError();
+    const wait = this.begin(limits, tag, true);
+    return typeof wait === "number" ? wait : this.finishSync(wait, limits);
+  }
+
+  /** Waits in a task. Throws, or rejects with, the limits' error or reason. */
+  wait(limits: WaitLimits, tag = 0): Promise<number> | number {
+    limits.signal?.throwIfAborted();
+    const wait = this.begin(limits, tag, false);
+    return typeof wait === "number" ? wait : this.finish(wait, limits);
+  }
+
+  /**
+   * Tries, and gets into the queue if it must wait. Its caller must go on to
+   * {@linkcode finish}, {@linkcode finishSync} or {@linkcode cancel}.
+   *
+   * @throws {RangeError} If there is no slot.
+   */
+  begin(limits: WaitLimits, tag: number, isSync: boolean): Wait | number {
+    const isReady = ownId() !== 0 && (isSync || hasTimers());
+    const begun = this.#begin(limits, tag, isSync, isReady);
+    if (begun !== undefined) return begun;
+    // Both take long, so they are done without the latch.
+    if (!isSync) loadTimers();
+    claim();
+    try {
+      return this.#begin(limits, tag, isSync, true)!;
+    } finally {
+      release();
     }
   }
 
-  /** Waits in a task. Rejects with the limits' error or the signal's reason. */
-  async wait(limits: WaitLimits, tag = 0): Promise<number> {
-    limits.signal?.throwIfAborted();
+  /** Waits in a task, after {@linkcode begin}. */
+  finish(wait: Wait, limits: WaitLimits): Promise<number> {
+    const { place } = wait;
+    const promise = wait.start(limits, this);
+    watch(this);
+    if (!place.isArmed && !this.#arm(place)) this.#wake(place);
+    return promise;
+  }
+
+  /** Waits with the thread blocked, after {@linkcode begin}. */
+  finishSync(wait: Wait, limits: WaitLimits): number {
+    const { words } = this.#memory;
+    const word = this.#memory.at(wait.place.slot) + GRANTS;
     for (;;) {
-      const place = this.begin(tag, false);
-      if (place.state === "done") return place.result;
-      if (place.state === "waiting") return await this.finish(place, limits);
-      await sleep(this.#words, ALWAYS_ZERO, 0, limits, CHECK_MS);
+      Atomics.wait(words, word, 0, Math.min(limits.left, CHECK_MS));
+      if (this.#takeKept(wait.place)) return wait.result!;
+      let time: LatchTime = limits;
+      let error = latchError;
+      if (Atomics.load(words, word) === 0 && limits.left > 0) {
+        if (!this.slots.isDue) continue;
+        const damage = this.#check(Math.min(limits.left, CHECK_MS));
+        if (damage === undefined) continue;
+        error = damage;
+        time = LATCH_GRACE_MS;
+      }
+      if (!this.#giveUp(wait, time)) return wait.result!;
+      throw limits.left === 0 ? limits.timeoutError() : error(limits.action);
+    }
+  }
+
+  /** Ends a wait in a task at its timeout or abort. */
+  giveUp(wait: Wait, reason: unknown): void {
+    if (this.#giveUp(wait, LATCH_GRACE_MS)) wait.fail(reason);
+  }
+
+  /** Gives a wait up, after {@linkcode begin}. */
+  cancel(wait: Wait): void {
+    if (this.#giveUp(wait, LATCH_GRACE_MS)) return;
+    if (this.#traits.isKept) this.pass(wait);
+  }
+
+  /** Says that a grant that is kept was used. */
+  settle({ place }: Wait): void {
+    place.settling++;
+    this.#clear(place);
+  }
+
+  /** Gives a grant that is kept to another. */
+  pass({ place }: Wait): void {
+    place.taken--;
+    place.leaving++;
+    this.#clear(place);
+  }
+
+  /** Looks for the dead, and does what could not be done before. */
+  tick(): void {
+    if (this.#local.behind.size === 0 && !this.slots.isDue) return;
+    // A busy latch is free soon, and the next tick comes soon as well.
+    const damage = this.#check(1);
+    if (damage !== undefined) this.#fail(damage);
+  }
+
+  #begin(
+    limits: WaitLimits,
+    tag: number,
+    isSync: boolean,
+    mayJoin: boolean,
+  ): Wait | number | undefined {
+    if (!this.slots.enter(limits)) {
+      throw limits.left === 0
+        ? limits.timeoutError()
+        : latchError(limits.action);
+    }
+    try {
+      if (isSync && this.#own !== undefined && this.#own.taskPlaces > 0) {
+        const result = this.#takeFromTask();
+        if (result !== MUST_WAIT) return result;
+      }
+      const result = this.#attempt(tag);
+      if (result !== MUST_WAIT) return result;
+      return mayJoin ? this.#join(limits.action, tag, isSync) : undefined;
+    } finally {
+      this.#leave();
     }
   }
 
   /**
-   * Tries, and takes a slot if it must wait. Who gets one must go on to
-   * {@linkcode finish} or {@linkcode finishSync}.
+   * Looks around under the latch. Returns what makes the error if the memory is
+   * damaged.
    */
-  begin(tag: number, sync: boolean): Place {
-    return this.#memory.latched(() => {
-      if (sync && this.#rules.exchangeable) {
-        const result = this.#takeFromOwnTask();
-        if (result !== MUST_WAIT) return { state: "done", result };
-      }
-      let result = this.#rules.attempt(tag);
-      if (result === MUST_WAIT) {
-        this.#look();
-        result = this.#rules.attempt(tag);
-      }
-      if (result !== MUST_WAIT) return { state: "done", result };
-      const slot = this.#append(tag, sync);
-      return slot === NONE ? { state: "full" } : { state: "waiting", slot };
-    });
-  }
-
-  /** Waits in a slot with the thread blocked. */
-  finishSync({ slot }: { slot: number }, limits: WaitLimits): number {
-    const word = this.#memory.slotAt(slot) + STATE;
+  #check(ms: number): ((action: string) => Error) | undefined {
+    if (!this.slots.enter(ms)) return this.#isStuck() ? latchError : undefined;
+    const { behind } = this.#local;
+    this.#local.stuckUntil = -Infinity;
     try {
-      for (;;) {
-        this.#nap(word, WAITING, limits);
-        if (Atomics.load(this.#words, word) === WAITING) this.look();
-        const late = performance.now() >= limits.deadline;
-        const result = this.#collect(slot, late);
-        if (result !== MUST_WAIT) return result;
-        if (late) throw limits.timeoutError();
+      try {
+        for (const place of behind) this.#drain(place);
+        this.slots.look();
+      } finally {
+        this.#leave();
       }
-    } finally {
-      release();
+    } catch (error) {
+      return () => error as Error;
+    }
+    const drained = [...behind];
+    behind.clear();
+    for (const place of drained) {
+      if (place.isAwaited && !place.isArmed) this.#wake(place);
     }
   }
 
-  /** Waits in a slot, in a task. */
-  async finish(
-    { slot }: { slot: number },
-    limits: WaitLimits,
-  ): Promise<number> {
-    const word = this.#memory.slotAt(slot) + STATE;
-    this.#watch();
+  /** Whether the looks of the last seconds could not have the latch. */
+  #isStuck(): boolean {
+    if (this.#memory.isBroken) return true;
+    const local = this.#local;
+    const now = performance.now();
+    if (now - local.stuckUntil > STUCK_GAP_MS) local.stuckSince = now;
+    local.stuckUntil = now;
+    return now - local.stuckSince >= LATCH_LIMIT_MS;
+  }
+
+  /** Gives the latch back, and ends the waits that have got their result. */
+  #leave(): void {
     try {
-      for (;;) {
-        await sleep(this.#words, word, WAITING, limits);
-        const result = this.#collect(slot, false);
-        if (result !== MUST_WAIT) return result;
-      }
-    } catch (reason) {
-      const result = this.#collect(slot, true);
-      if (result === MUST_WAIT) throw reason;
-      return result;
+      this.slots.leave();
     } finally {
-      this.#unwatch();
-      release();
+      const local = this.#own;
+      if (local !== undefined && local.done.length > 0) {
+        const { done } = local;
+        local.done = [];
+        for (const wait of done) wait.succeed();
+      }
     }
   }
 
-  /** Looks for the dead among those who wait and what they left behind. */
-  look(): void {
-    this.#memory.latched(() => this.#look());
+  get #local(): Local {
+    return this.#own ??= new Local();
   }
 
-  /** The first that waits and lives. Under the latch. */
-  first(): Waiting | undefined {
-    const words = this.#words;
-    for (;;) {
-      const slot = words[FIRST]! - 1;
-      if (slot === NONE) return undefined;
-      const at = this.#memory.slotAt(slot);
-      const thread = words[at + THREAD]!;
-      if (isAlive(thread)) return { slot, thread, tag: words[at + TAG]! };
-      this.#unlink(slot);
-      this.#free(slot);
-      this.#rules.onLeave?.();
-    }
-  }
-
-  /** Grants a result to one who waits. Under the latch. */
-  grant({ slot }: Waiting, result: number): void {
-    const at = this.#memory.slotAt(slot);
-    this.#unlink(slot);
-    this.#words[at + RESULT] = result;
-    Atomics.store(this.#words, at + STATE, GRANTED);
-    Atomics.notify(this.#words, at + STATE);
-  }
-
-  /** Grants a result to all who wait. Under the latch. */
-  grantAll(result: number): void {
-    for (let who; (who = this.first()) !== undefined;) this.grant(who, result);
-  }
-
-  /** Everybody who waits, the dead too, the first first. Under the latch. */
-  waiting(): Waiting[] {
-    const words = this.#words;
-    const all: Waiting[] = [];
-    for (let slot = words[FIRST]! - 1; slot !== NONE;) {
-      const at = this.#memory.slotAt(slot);
-      all.push({ slot, thread: words[at + THREAD]!, tag: words[at + TAG]! });
-      slot = words[at + NEXT]! - 1;
-    }
-    return all;
-  }
-
-  /** Sleeps with the thread blocked, no longer than to the next look around. */
-  #nap(word: number, expected: number, { deadline }: WaitLimits): void {
-    const left = Math.max(0, deadline - performance.now());
-    Atomics.wait(this.#words, word, expected, Math.min(left, CHECK_MS));
-  }
-
-  #look(): void {
-    const words = this.#words;
-    const dead = new Map<number, boolean>();
-    for (let slot = 0; slot < words[USED]!; slot++) {
-      const at = this.#memory.slotAt(slot);
-      const state = words[at + STATE];
-      if (state === 0) continue;
-      const thread = words[at + THREAD]!;
-      if (!dead.has(thread)) dead.set(thread, !isAlive(thread));
-      if (!dead.get(thread)) continue;
-      if (state === WAITING) this.#unlink(slot);
-      this.#free(slot);
-      if (state === WAITING) this.#rules.onLeave?.();
-      else this.#rules.revoke?.(words[at + RESULT]!, thread);
-    }
-    this.#rules.inspect?.();
+  #attempt(tag: number): number {
+    const result = this.#rules.attempt(tag);
+    // Where grants are kept, there is nothing to take without a wait.
+    if (result !== MUST_WAIT || this.#traits.isKept) return result;
+    return this.slots.look() ? this.#rules.attempt(tag) : result;
   }
 
   /**
    * A blocked thread cannot take what was granted to one of its tasks, and might
    * wait for just that: it takes it, and the task waits again as the first.
    */
-  #takeFromOwnTask(): number {
-    const words = this.#words;
-    const own = ownId();
-    if (own === 0) return MUST_WAIT;
-    for (let slot = 0; slot < words[USED]!; slot++) {
-      const at = this.#memory.slotAt(slot);
-      if (words[at + STATE] !== GRANTED || words[at + THREAD] !== own) continue;
-      this.#link(slot, words[FIRST]! - 1);
-      Atomics.store(words, at + STATE, WAITING);
-      return words[at + RESULT]!;
+  #takeFromTask(): number {
+    if (!this.#traits.isExchangeable) return MUST_WAIT;
+    for (const place of this.#local.places) {
+      if (place.isSync || this.slots.grantsOf(place.slot) === 0) continue;
+      if (place.isAwaited) return this.slots.takeBack(place.slot);
     }
     return MUST_WAIT;
   }
 
-  /** Takes a slot at the end; a blocking call goes before its thread's tasks. */
-  #append(tag: number, sync: boolean): number {
-    const words = this.#words;
-    let slot = words[FREE]! - 1;
-    if (slot !== NONE) {
-      words[FREE] = words[this.#memory.slotAt(slot) + NEXT]!;
-    } else if (words[USED]! < this.#memory.slots) {
-      slot = words[USED]!++;
-    } else {
-      return NONE;
+  /** Gets into the queue. */
+  #join(action: string, tag: number, isSync: boolean): Wait {
+    const { waits } = this.slots;
+    const place = this.#share(tag, isSync) ?? this.#take(tag, isSync);
+    if (place === undefined) {
+      throw new FullError(
+        `Cannot ${action} as all ${this.#memory.capacity} places in its queue are taken: make it with more "threads", or wait for it in fewer threads`,
+      );
     }
-    const thread = claim();
-    const at = this.#memory.slotAt(slot);
-    words[at + THREAD] = thread;
-    words[at + TAG] = tag;
-    const own = sync
-      ? this.waiting().find((who) => who.thread === thread)
-      : undefined;
-    this.#link(slot, own?.slot ?? NONE);
-    Atomics.store(words, at + STATE, WAITING);
-    return slot;
+    const wait = new Wait(place, waits);
+    place.push(wait);
+    return wait;
   }
 
-  /** Takes the grant, or leaves if `giveUp`. */
-  #collect(slot: number, giveUp: boolean): number {
-    return this.#memory.latched(() => {
-      const at = this.#memory.slotAt(slot);
-      if (this.#words[at + STATE] === GRANTED) {
-        this.#free(slot);
-        return this.#words[at + RESULT]!;
-      }
-      if (giveUp) {
-        this.#unlink(slot);
-        this.#free(slot);
-        this.#rules.onLeave?.();
-      }
-      return MUST_WAIT;
+  /** The newest place for a task, if it is to be shared. */
+  #share(tag: number, isSync: boolean): Place | undefined {
+    const newest = isSync ? undefined : this.#local.newest[tag];
+    if (newest === undefined) return undefined;
+    const count = this.slots.countOf(newest.slot);
+    const isScarce = this.slots.room <= this.#memory.capacity - ORDERED;
+    // Once waits share a place, those that follow do, so that they stay in order.
+    const isShared = count > 1 ||
+      isScarce && (count > 0 || this.#traits.isUniform);
+    if (!isShared) return undefined;
+    this.slots.join(newest.slot);
+    return newest;
+  }
+
+  /** A new place. */
+  #take(tag: number, isSync: boolean): Place | undefined {
+    const local = this.#local;
+    if (this.slots.room <= this.#memory.capacity - ORDERED) {
+      // What was granted to this thread and not taken over yet keeps places.
+      for (const place of local.places) if (!place.isSync) this.#drain(place);
+    }
+    const thread = ownId();
+    // A blocking call goes before the tasks of its thread: they could not go on.
+    const next = isSync && local.taskPlaces > 0
+      ? this.slots.firstOf(thread)
+      : NONE;
+    const slot = this.slots.append(thread, tag, next);
+    if (slot === NONE) return undefined;
+    claim();
+    const place = new Place(slot, tag, isSync);
+    local.places.add(place);
+    if (!isSync) {
+      local.taskPlaces++;
+      local.newest[tag] = place;
+    }
+    return place;
+  }
+
+  /** Sleeps in a task until something is granted to a place, unless it was. */
+  #arm(place: Place): boolean {
+    const word = this.#memory.at(place.slot) + GRANTS;
+    const asleep = Atomics.waitAsync(this.#memory.words, word, place.taken);
+    if (!asleep.async) return false;
+    place.isArmed = true;
+    asleep.value.then(() => {
+      place.isArmed = false;
+      this.#wake(place);
     });
+    return true;
   }
 
-  #free(slot: number): void {
-    const at = this.#memory.slotAt(slot);
-    Atomics.store(this.#words, at + STATE, 0);
-    Atomics.notify(this.#words, at + STATE);
-    this.#words[at + NEXT] = this.#words[FREE]!;
-    this.#words[FREE] = slot + 1;
+  /** Takes over what was granted to a place, and sleeps again if it is awaited. */
+  #wake(place: Place): void {
+    while (!place.isGone && (this.#takeKept(place) || this.#clear(place))) {
+      if (!place.isAwaited || place.isArmed || this.#arm(place)) return;
+    }
   }
 
-  /** Puts a slot into the queue before another, or at the end. */
-  #link(slot: number, next: number): void {
-    const words = this.#words;
-    const at = this.#memory.slotAt(slot);
-    const follower = next === NONE ? LAST : this.#memory.slotAt(next) + BEFORE;
-    const before = words[follower]! - 1;
-    words[at + NEXT] = next + 1;
-    words[at + BEFORE] = before + 1;
-    words[follower] = slot + 1;
-    words[before === NONE ? FIRST : this.#memory.slotAt(before) + NEXT] = slot +
-      1;
+  /**
+   * Takes over grants that are kept. That changes nothing in shared memory, so it
+   * needs no latch. Returns whether there were any.
+   */
+  #takeKept(place: Place): boolean {
+    if (!this.#traits.isKept || place.leaving > 0) return false;
+    const at = this.#memory.at(place.slot);
+    const { words } = this.#memory;
+    const grants = Atomics.load(words, at + GRANTS) - place.taken;
+    for (let left = grants; left > 0 && place.isAwaited; left--) {
+      const wait = place.shift()!;
+      wait.result = this.slots.resultOf(place.slot);
+      place.taken++;
+      wait.succeed();
+    }
+    return grants > 0;
   }
 
-  #unlink(slot: number): void {
-    const words = this.#words;
-    const at = this.#memory.slotAt(slot);
-    const next = words[at + NEXT]! - 1;
-    const before = words[at + BEFORE]! - 1;
-    words[before === NONE ? FIRST : this.#memory.slotAt(before) + NEXT] = next +
-      1;
-    words[next === NONE ? LAST : this.#memory.slotAt(next) + BEFORE] = before +
-      1;
+  /**
+   * Gives a wait up, unless it has a result; returns whether it has none. In that
+   * case it has left the queue, or leaves when the latch can be had.
+   */
+  #giveUp(wait: Wait, time: LatchTime): boolean {
+    if (wait.result !== undefined) return false;
+    const { place } = wait;
+    const isLatched = this.slots.enter(time);
+    try {
+      if (isLatched) this.#drain(place);
+      if (wait.result !== undefined) return false;
+      place.remove(wait);
+      place.leaving++;
+      if (isLatched) this.#drain(place);
+      else this.#postpone(place);
+      return true;
+    } finally {
+      if (isLatched) this.#leave();
+    }
   }
 
-  #watch(): void {
-    if (this.#watchers++ > 0) return;
-    this.#timer = setInterval(() => this.look(), CHECK_MS);
+  /** Drains a place, now or, if the latch cannot be had, later. */
+  #clear(place: Place): boolean {
+    if (!this.slots.enter(LATCH_GRACE_MS)) {
+      this.#postpone(place);
+      return false;
+    }
+    try {
+      try {
+        this.#drain(place);
+      } finally {
+        this.#leave();
+      }
+      return true;
+    } catch (error) {
+      this.#fail(() => error as Error);
+      return false;
+    }
   }
 
-  #unwatch(): void {
-    if (--this.#watchers === 0) clearInterval(this.#timer);
+  #postpone(place: Place): void {
+    this.#local.behind.add(place);
+    watch(this);
+  }
+
+  /** Brings a place and its slot in shared memory to the same state. */
+  #drain(place: Place): void {
+    const { slots } = this;
+    const { slot } = place;
+    let isFree = false;
+    let settled = place.settling;
+    place.taken -= settled;
+    place.settling = 0;
+    const leaves = Math.min(place.leaving, slots.countOf(slot));
+    if (leaves > 0) {
+      place.leaving -= leaves;
+      isFree = slots.depart(slot, leaves);
+    }
+    let grants = isFree ? 0 : slots.grantsOf(slot) - settled - place.taken;
+    if (grants < 0) throw damageError(`${grants} waits were granted`);
+    for (; grants > 0 && place.isAwaited; grants--) {
+      const wait = place.shift()!;
+      wait.result = slots.resultOf(slot);
+      this.#local.done.push(wait);
+      if (this.#traits.isKept) place.taken++;
+      else settled++;
+    }
+    if (grants > 0) {
+      // They are for waits that were given up without the latch.
+      place.leaving -= grants;
+      settled += grants;
+      slots.owe(slots.resultOf(slot), grants);
+    }
+    if (settled > 0) isFree = slots.settle(slot, settled);
+    if (isFree) this.#drop(place);
+  }
+
+  /** Forgets a place whose slot is free. */
+  #drop(place: Place): void {
+    const { places, behind, newest } = this.#local;
+    place.isGone = true;
+    places.delete(place);
+    behind.delete(place);
+    if (!place.isSync) {
+      this.#local.taskPlaces--;
+      if (newest[place.tag] === place) newest[place.tag] = undefined;
+    }
+    if (places.size === 0) unwatch(this);
+    release();
+  }
+
+  /** Ends all waits, since the memory is damaged. */
+  #fail(damage: (action: string) => Error): void {
+    for (const place of this.#local.places) {
+      for (let wait; (wait = place.shift()) !== undefined;) {
+        wait.fail(damage(wait.action));
+      }
+      const word = this.#memory.at(place.slot) + GRANTS;
+      this.#drop(place);
+      // Ends the promise of `Atomics.waitAsync`.
+      Atomics.notify(this.#memory.words, word);
+    }
   }
 }

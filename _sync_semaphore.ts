@@ -1,32 +1,111 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * A semaphore. Over the queue of `_sync_queue.ts` it keeps one word, 10: the
- * permits that nobody has. To release is to grant to the first in the queue, or
- * else to add 1, so permits are free only while nobody waits.
+ * A semaphore. Over the queue of `_sync_queue.ts` it keeps one word, 16: the free
+ * permits. To release is to grant to the first in the queue, or else to add 1, so
+ * permits are free only while the queue is empty.
  *
  * @module
  */
 
-import { FIELDS, isOptions, Memory } from "./_sync_memory.ts";
-import { MUST_WAIT, Queue } from "./_sync_queue.ts";
+import { checkWhole, isOptions } from "./_sync_checks.ts";
 import {
   limitsOf,
+  syncLimitsOf,
   type SyncWaitOptions,
   type WaitOptions,
-} from "./_sync_sleep.ts";
-import { show } from "./_text.ts";
+} from "./_sync_limits.ts";
+import {
+  FIELDS,
+  LATCH_LIMIT_MS,
+  latchError,
+  type Memory,
+} from "./_sync_memory.ts";
+import {
+  capacityFor,
+  EXCHANGEABLE,
+  type LockMemoryOptions,
+  Queue,
+} from "./_sync_queue.ts";
+import { type Core, Registry } from "./_sync_registry.ts";
+import { MUST_WAIT, NONE, type Rules } from "./_sync_slots.ts";
 
 const PERMITS = FIELDS;
+/** The highest number of a word. */
 const MAX_PERMITS = 2 ** 31 - 1;
 
 /** The result of a wait that got a permit. */
 const ACQUIRED = 0;
 
 const ACTION = "acquire a permit of the semaphore";
+const RELEASE = "release permits";
+
+/** What a semaphore does. */
+class SemaphoreCore implements Core, Rules {
+  readonly memory: Memory;
+  readonly queue: Queue;
+  readonly #words: Int32Array<SharedArrayBuffer>;
+
+  constructor(memory: Memory) {
+    this.memory = memory;
+    this.#words = memory.words;
+    this.queue = new Queue(memory, this, EXCHANGEABLE);
+  }
+
+  get available(): number {
+    // A permit may have been granted to a thread that died.
+    this.queue.look(ACTION);
+    return Atomics.load(this.#words, PERMITS);
+  }
+
+  attempt(): number {
+    if (this.#words[PERMITS] === 0) return MUST_WAIT;
+    Atomics.sub(this.#words, PERMITS, 1);
+    return ACQUIRED;
+  }
+
+  revoke(_result: number, count: number): void {
+    this.#release(count);
+  }
+
+  release(count: number): void {
+    const { slots } = this.queue;
+    if (!slots.enter(LATCH_LIMIT_MS)) throw latchError(RELEASE);
+    try {
+      const free = this.#words[PERMITS]!;
+      if (free + count > MAX_PERMITS) {
+        throw new RangeError(
+          `Cannot release ${count} permits as at most ${MAX_PERMITS} may be free: ${free} are`,
+        );
+      }
+      this.#release(count);
+    } finally {
+      slots.leave();
+    }
+  }
+
+  #release(count: number): void {
+    const { slots } = this.queue;
+    for (let left = count; left > 0; left--) {
+      const slot = slots.first();
+      if (slot === NONE) {
+        // Only a permit that comes back from a dead thread can be one too many.
+        const room = MAX_PERMITS - this.#words[PERMITS]!;
+        Atomics.add(this.#words, PERMITS, Math.min(left, room));
+        return;
+      }
+      slots.grant(slot, ACQUIRED);
+    }
+  }
+}
+
+const semaphores: Registry<SemaphoreCore> = new Registry(
+  "Semaphore",
+  (memory) => new SemaphoreCore(memory),
+);
 
 /** Options for {@linkcode Semaphore}. */
-export interface SemaphoreOptions {
+export interface SemaphoreOptions extends LockMemoryOptions {
   /** How many permits there are at first, a whole number from 0 to 2147483647. */
   permits: number;
 }
@@ -46,16 +125,18 @@ export interface SemaphorePermit extends Disposable {
  *
  * - **Order:** first come, first served, asynchronous and synchronous calls in
  *   one queue; only a call that blocks its thread goes before the tasks of the
- *   same thread, since they could not go on. The first 128 who wait are kept in
- *   order, any more are served after them and in no order.
- * - **Owner:** nobody owns a permit: any thread may release it, more often than it
- *   was acquired as well. So the permits of a thread that died are **not**
- *   returned: it may have passed them on. Where they must be, let each stand for
- *   a {@linkcode Mutex}. One that had been given to a thread that died before it
- *   took it is given to the next.
- * - **Cancelling:** who is given a permit in the moment in which its time is up or
- *   its signal aborts has it. None is lost.
- * - **Staying alive:** a thread that waits does not end by itself.
+ *   same thread, since they could not go on. With more than 128 waits, those of
+ *   one thread stay in order and the threads take turns.
+ * - **Limit:** any number of tasks of a thread can wait, and at least
+ *   {@linkcode LockMemoryOptions.threads} threads. One more gets a `RangeError`.
+ * - **Owner:** a permit has no owner: any thread may release it, also more often
+ *   than it was acquired. So the permits of a thread that died are **not**
+ *   returned: it may have passed them on. Where they must be, use a
+ *   {@linkcode Mutex} for each. A permit that was granted to a thread that died
+ *   before its call returned is granted to the next.
+ * - **Cancelling:** a call that is granted a permit at the moment of its timeout or
+ *   abort has it. No permit is lost.
+ * - **Staying alive:** a thread that waits does not end automatically.
  *
  * Requires no permission.
  *
@@ -77,11 +158,34 @@ export interface SemaphorePermit extends Disposable {
  * ```
  */
 export class Semaphore {
-  readonly #memory: Memory;
-  readonly #words: Int32Array<SharedArrayBuffer>;
-  readonly #queue: Queue;
+  readonly #core: SemaphoreCore;
+  readonly #buffer: SharedArrayBuffer | undefined;
+
   /**
-   * The shared memory of the semaphore, to be sent to other threads.
+   * Makes a semaphore, or attaches to one.
+   *
+   * @param from Options for a new semaphore, or the `buffer` of the one to attach
+   *   to.
+   * @throws {TypeError} If the buffer is not that of a semaphore, or is a copy of
+   *   it, or an option has the wrong type.
+   * @throws {RangeError} If an option is out of range.
+   */
+  constructor(from: SemaphoreOptions | SharedArrayBuffer) {
+    if (isOptions(from)) {
+      const action = "make a Semaphore";
+      const { permits, threads } = from;
+      checkWhole(action, "permits", permits, 0, MAX_PERMITS);
+      const capacity = capacityFor(action, threads);
+      this.#core = semaphores.create([permits], capacity);
+    } else {
+      this.#core = semaphores.attach(from);
+      this.#buffer = from;
+    }
+  }
+
+  /**
+   * The shared memory of the semaphore, to be sent to other threads. A copy of it
+   * has permits of its own.
    *
    * @example Usage
    * ```ts
@@ -92,27 +196,8 @@ export class Semaphore {
    * assertEquals(new Semaphore(first.buffer).buffer, first.buffer);
    * ```
    */
-  readonly buffer: SharedArrayBuffer;
-
-  /**
-   * Makes a semaphore, or attaches to one.
-   *
-   * @param from How many permits a new one has, or the `buffer` of the one to
-   *   attach to.
-   * @throws {TypeError} If the buffer is not that of a semaphore.
-   * @throws {RangeError} If the permits are out of range.
-   */
-  constructor(from: SemaphoreOptions | SharedArrayBuffer) {
-    this.#memory = isOptions(from)
-      ? Memory.create("Semaphore", [checkPermits(from.permits)])
-      : Memory.attach("Semaphore", from);
-    this.#words = this.#memory.words;
-    this.buffer = this.#words.buffer;
-    this.#queue = new Queue(this.#memory, {
-      attempt: () => this.#attempt(),
-      revoke: () => this.#release(),
-      exchangeable: true,
-    });
+  get buffer(): SharedArrayBuffer {
+    return this.#buffer ?? semaphores.share(this.#core);
   }
 
   /**
@@ -129,7 +214,7 @@ export class Semaphore {
    * ```
    */
   get available(): number {
-    return Atomics.load(this.#words, PERMITS);
+    return this.#core.available;
   }
 
   /**
@@ -139,7 +224,9 @@ export class Semaphore {
    * @returns A promise for the permit.
    * @throws The signal's reason if it aborts.
    * @throws {DOMException} `TimeoutError` if the time is up.
-   * @throws {RangeError} If the timeout is negative.
+   * @throws {TypeError} If an option has the wrong type.
+   * @throws {RangeError} If the timeout is negative, or there is no place for one
+   *   more thread.
    *
    * @example Giving up
    * ```ts
@@ -155,9 +242,9 @@ export class Semaphore {
    * );
    * ```
    */
-  async acquire(options: WaitOptions = {}): Promise<SemaphorePermit> {
-    await this.#queue.wait(limitsOf(ACTION, options));
-    return new Permit(this);
+  async acquire(options?: WaitOptions): Promise<SemaphorePermit> {
+    await this.#core.queue.wait(limitsOf(ACTION, options));
+    return new Permit(this.#core);
   }
 
   /**
@@ -166,7 +253,9 @@ export class Semaphore {
    * @param options How long to wait.
    * @returns The permit.
    * @throws {DOMException} `TimeoutError` if the time is up.
-   * @throws {RangeError} If the timeout is negative.
+   * @throws {TypeError} If an option has the wrong type.
+   * @throws {RangeError} If the timeout is negative, or there is no place for one
+   *   more thread.
    *
    * @example Usage
    * ```ts
@@ -178,9 +267,9 @@ export class Semaphore {
    * assertThrows(() => semaphore.acquireSync({ timeout: 0 }), DOMException);
    * ```
    */
-  acquireSync({ timeout = Infinity }: SyncWaitOptions = {}): SemaphorePermit {
-    this.#queue.waitSync(limitsOf(ACTION, { timeout }));
-    return new Permit(this);
+  acquireSync(options?: SyncWaitOptions): SemaphorePermit {
+    this.#core.queue.waitSync(syncLimitsOf(ACTION, options));
+    return new Permit(this.#core);
   }
 
   /**
@@ -197,15 +286,17 @@ export class Semaphore {
    * ```
    */
   tryAcquire(): SemaphorePermit | undefined {
-    return this.#queue.tryNow() === ACQUIRED ? new Permit(this) : undefined;
+    const result = this.#core.queue.tryNow(ACTION);
+    return result === ACQUIRED ? new Permit(this.#core) : undefined;
   }
 
   /**
-   * Releases permits, whoever acquired them.
+   * Releases permits, whichever thread acquired them.
    *
    * @param count How many, a whole number from 1 on.
-   * @throws {RangeError} If the count is not such a number, or more than
-   *   2147483647 permits would be free; none is released then.
+   * @throws {TypeError} If the count is not a number.
+   * @throws {RangeError} If the count is out of range, or more than 2147483647
+   *   permits would be free; none is released then.
    *
    * @example Permits that stand for things that were made
    * ```ts
@@ -218,70 +309,24 @@ export class Semaphore {
    * ```
    */
   release(count = 1): void {
-    if (!(Number.isInteger(count) && count >= 1)) {
-      throw new RangeError(
-        `Cannot release permits as "count" must be a whole number from 1 on: current value is ${
-          show(count)
-        }`,
-      );
-    }
-    this.#memory.latched(() => {
-      const free = this.#words[PERMITS]!;
-      if (free + count > MAX_PERMITS) {
-        throw new RangeError(
-          `Cannot release ${count} permits as at most ${MAX_PERMITS} may be free: ${free} are`,
-        );
-      }
-      let left = count;
-      while (left > 0 && this.#queue.first() !== undefined) {
-        this.#release();
-        left--;
-      }
-      Atomics.add(this.#words, PERMITS, left);
-    });
-  }
-
-  #attempt(): number {
-    if (this.#words[PERMITS] === 0) return MUST_WAIT;
-    Atomics.sub(this.#words, PERMITS, 1);
-    return ACQUIRED;
-  }
-
-  #release(): void {
-    const who = this.#queue.first();
-    if (who === undefined) Atomics.add(this.#words, PERMITS, 1);
-    else this.#queue.grant(who, ACQUIRED);
+    this.#core.release(checkWhole(RELEASE, "count", count, 1));
   }
 }
 
 /** A permit that is released once. */
 class Permit implements SemaphorePermit {
-  #semaphore: Semaphore | undefined;
+  #semaphore: SemaphoreCore | undefined;
 
-  constructor(semaphore: Semaphore) {
+  constructor(semaphore: SemaphoreCore) {
     this.#semaphore = semaphore;
   }
 
   release(): void {
-    this.#semaphore?.release();
+    this.#semaphore?.release(1);
     this.#semaphore = undefined;
   }
 
   [Symbol.dispose](): void {
     this.release();
   }
-}
-
-function checkPermits(permits: unknown): number {
-  if (
-    !(Number.isInteger(permits) && Number(permits) >= 0 &&
-      Number(permits) <= MAX_PERMITS)
-  ) {
-    throw new RangeError(
-      `Cannot make a Semaphore as "permits" must be a whole number from 0 to ${MAX_PERMITS}: current value is ${
-        show(permits)
-      }`,
-    );
-  }
-  return Number(permits);
 }

@@ -9,6 +9,11 @@
  * `timeout` and a `signal`, and with the thread blocked, with a `timeout`, on the
  * main thread as well. A mutex whose holder died is not held for ever.
  *
+ * The threads are Web Workers and the main thread. Do not end a thread of
+ * `node:worker_threads` with `terminate()` while it uses a lock: that can stop it in
+ * the middle of a call, after which calls of other threads throw an error that says
+ * that the memory of the lock is damaged.
+ *
  * ```ts
  * import { AtomicCounter, Mutex } from "@duplex/ipc/sync";
  * import { assertEquals } from "@std/assert";
@@ -67,9 +72,10 @@ export {
   type MutexGuard,
   type TryLockOptions,
 } from "./_sync_mutex.ts";
+export type { LockMemoryOptions } from "./_sync_queue.ts";
 export {
   Semaphore,
   type SemaphoreOptions,
   type SemaphorePermit,
 } from "./_sync_semaphore.ts";
-export type { SyncWaitOptions, WaitOptions } from "./_sync_sleep.ts";
+export type { SyncWaitOptions, WaitOptions } from "./_sync_limits.ts";

@@ -45,7 +45,7 @@ function openAct(act: string, options: PipeOptions = {}): Promise<PipeDuplex> {
 test("openPipe() rejects a hello that it cannot take", async (t) => {
   const cases: [string, string][] = [
     ["version", "it speaks version 99 of the protocol and this side version 1"],
-    ["codecs", 'the far side has ["morse","flags"] and this side ["msgpack"'],
+    ["codecs", 'the peer has "morse", "flags" and this side "msgpack"'],
     ["noCodecs", '"codecs" must be an array: current value is '],
     ["window", '"window" must be positive: current value is 0'],
     ["messages", '"messages" must be a whole number: current value is -1'],

@@ -42,7 +42,7 @@ function drawCut(draw: () => number): Plan {
 
 /** Both ends of a session through a proxy; whether each knows that all arrived. */
 async function runBrief(plan: (index: number) => Plan) {
-  const resume = { timeout: 500 };
+  const resume = { timeout: 1_500 };
   await using listener = listen<number>(TCP, { ...PATIENT, resume });
   await using proxy = new Proxy(listener.address, plan);
   const [main, worker] = await Promise.all([

@@ -281,7 +281,7 @@ test(
   async () => {
     await using server = new EchoListener(TCP, {
       secret: SECRET,
-      timeout: 500,
+      timeout: 2_000,
     });
     const draw = random(SEED);
     const sizes = await measure(server);

@@ -27,6 +27,8 @@ import { random, seed } from "./_seed.ts";
 import {
   type Act,
   Actor,
+  slotsInUse,
+  threadOfFirst,
   untilWaiting,
   waiting,
   workerTest,
@@ -222,6 +224,24 @@ workerTest("Condition refuses who waits when the holder died", async (t) => {
   }
 });
 
+workerTest("Condition notifies the next for one that was refused", async () => {
+  const account = new Account();
+  const { mutex } = account;
+  const condition = new Condition();
+  const first = await mutex.lock();
+  const refused = condition.wait(first);
+  const second = await mutex.lock();
+  const recovers = condition.wait(second, { recover: true });
+  using holder = await account.hold();
+  assertEquals(condition.notify(), 1);
+  holder.terminate();
+  assertInstanceOf(await refused.catch((error) => error), OwnerDiedError);
+  await recovers;
+  account.repair(second);
+  second.unlock();
+  assertEquals(waiting(condition.buffer), 0);
+});
+
 workerTest("Semaphore loses no permit with one who died waiting", async (t) => {
   for (const moment of ["before", "after"]) {
     await t.step(`${moment} it was released`, async () => {
@@ -317,34 +337,220 @@ workerTest("Barrier breaks when one that waits dies", async (t) => {
   }
 });
 
-/** The words of a semaphore at which a thread waited that has died. */
-async function deadWaiter(buffer: SharedArrayBuffer): Promise<Int32Array> {
-  using actor = await Actor.start({ name: "wait", what: "semaphore", buffer });
-  await untilWaiting(buffer, 1);
-  actor.terminate();
-  const words = new Int32Array(buffer);
+/** Settles when the thread of the first slot in the memory of a lock is gone. */
+async function untilFirstIsGone(
+  buffer: SharedArrayBuffer,
+  thread: number = threadOfFirst(buffer),
+): Promise<void> {
   const { locks } = navigator as unknown as {
     locks: { request(name: string, callback: () => void): Promise<void> };
   };
-  await locks.request(`@duplex/ipc thread ${words[17]}`, () => {});
-  return words;
+  await locks.request(`@duplex/ipc thread ${thread}`, () => {});
 }
 
 workerTest("Semaphore grants nothing to the dead", async () => {
   const semaphore = new Semaphore({ permits: 0 });
-  await deadWaiter(semaphore.buffer);
+  const { buffer } = semaphore;
+  using actor = await Actor.start({ name: "wait", what: "semaphore", buffer });
+  await untilWaiting(buffer, 1);
+  actor.terminate();
+  await untilFirstIsGone(buffer);
   semaphore.release();
   assertEquals(semaphore.available, 1);
 });
 
-workerTest("Semaphore takes back what was granted to the dead", async () => {
-  const semaphore = new Semaphore({ permits: 0 });
-  const words = await deadWaiter(semaphore.buffer);
-  // As if it had been granted a permit in its last moment: no longer in the
-  // queue, the slot granted.
-  words[6] = words[7] = 0;
-  words[16] = 2;
-  using permit = semaphore.tryAcquire();
-  assert(permit !== undefined);
-  assertEquals(semaphore.tryAcquire(), undefined);
+workerTest("Condition notifies none of the dead", async () => {
+  const condition = new Condition();
+  const { buffer } = condition;
+  const mutex = new Mutex().buffer;
+  const data = new SharedArrayBuffer(4);
+  const act = { name: "wait", what: "condition", buffer, mutex, data } as const;
+  using actor = await Actor.start(act);
+  await untilWaiting(buffer, 1);
+  actor.terminate();
+  await untilFirstIsGone(buffer);
+  assertEquals(condition.notify(), 0);
 });
+
+/**
+ * A worker that waits in a task and stays busy: it cannot take over what is
+ * granted to it, and ends without it.
+ */
+class Expiring implements Disposable {
+  readonly #actor: Actor;
+  readonly #data: Int32Array;
+  readonly #thread: number;
+  readonly #buffer: SharedArrayBuffer;
+
+  private constructor(
+    actor: Actor,
+    data: Int32Array,
+    buffer: SharedArrayBuffer,
+  ) {
+    this.#actor = actor;
+    this.#data = data;
+    this.#buffer = buffer;
+    this.#thread = threadOfFirst(buffer);
+  }
+
+  static async start(act: Partial<Act> & { buffer: SharedArrayBuffer }) {
+    const data = new SharedArrayBuffer(8);
+    const actor = await Actor.start({ ...act, name: "expire", data });
+    assertEquals(await actor.hear(), "waits");
+    return new Expiring(actor, new Int32Array(data), act.buffer);
+  }
+
+  /** Ends the worker. */
+  async end(): Promise<void> {
+    Atomics.store(this.#data, 1, 1);
+    await untilFirstIsGone(this.#buffer, this.#thread);
+  }
+
+  [Symbol.dispose](): void {
+    this.#actor.terminate();
+  }
+}
+
+workerTest("Semaphore takes back what was granted to the dead", async () => {
+  for (const look of ["tryAcquire", "available", "acquire", "acquireSync"]) {
+    const semaphore = new Semaphore({ permits: 0 });
+    const { buffer } = semaphore;
+    using dies = await Expiring.start({ what: "semaphore", buffer });
+    semaphore.release();
+    assertEquals(semaphore.available, 0);
+    await dies.end();
+    if (look === "available") assertEquals(semaphore.available, 1);
+    using permit = look === "acquire"
+      ? await semaphore.acquire()
+      : look === "acquireSync"
+      ? semaphore.acquireSync()
+      : semaphore.tryAcquire();
+    assert(permit !== undefined);
+    assertEquals(semaphore.tryAcquire(), undefined);
+  }
+});
+
+workerTest(
+  "Semaphore takes back what was granted to a shared place",
+  async () => {
+    const semaphore = new Semaphore({ permits: 0 });
+    const { buffer } = semaphore;
+    const rounds = 500;
+    using dies = await Expiring.start({ what: "semaphore", buffer, rounds });
+    assertEquals(waiting(buffer), rounds);
+    semaphore.release(400);
+    assertEquals([semaphore.available, waiting(buffer)], [0, 100]);
+    await dies.end();
+    // The next sweep finds it.
+    while (semaphore.available < 400) {
+      await new Promise((resolve) => setTimeout(resolve, 1));
+    }
+    assertEquals([semaphore.available, waiting(buffer)], [400, 0]);
+    assertEquals(slotsInUse(buffer), 0);
+  },
+);
+
+workerTest("ResetEvent takes back what was granted to the dead", async () => {
+  const event = new ResetEvent({ automatic: true });
+  const { buffer } = event;
+  using dies = await Expiring.start({ what: "event", buffer });
+  event.set();
+  assertEquals(event.isSet, false);
+  await dies.end();
+  assertEquals(event.isSet, true);
+  await event.wait();
+  assertEquals(event.isSet, false);
+});
+
+workerTest("Barrier is broken by a dead party without others", async () => {
+  const barrier = new Barrier({ parties: 2 });
+  const { buffer } = barrier;
+  using dies = await Expiring.start({ what: "barrier", buffer });
+  await dies.end();
+  assertEquals(barrier.broken, true);
+});
+
+workerTest("Barrier does not open with a dead party", async () => {
+  for (const [, sync] of FORMS) {
+    const barrier = new Barrier({ parties: 2 });
+    const { buffer } = barrier;
+    using dies = await Expiring.start({ what: "barrier", buffer });
+    await dies.end();
+    if (sync) assertThrows(() => barrier.waitSync(), BrokenBarrierError);
+    else await assertRejects(() => barrier.wait(), BrokenBarrierError);
+    barrier.reset();
+    assertEquals([barrier.broken, waiting(buffer)], [false, 0]);
+  }
+});
+
+workerTest(
+  "Barrier that is reset does not break by a party that died before",
+  async () => {
+    const barrier = new Barrier({ parties: 2 });
+    const { buffer } = barrier;
+    using dies = await Expiring.start({ what: "barrier", buffer });
+    await dies.end();
+    barrier.reset();
+    assertEquals(barrier.broken, false);
+    const first = barrier.wait();
+    assertEquals(barrier.waitSync(), 1);
+    assertEquals(await first, 0);
+  },
+);
+
+workerTest("Mutex goes to the next when the dead had not begun", async () => {
+  const mutex = new Mutex();
+  const { buffer } = mutex;
+  const guard = mutex.lockSync();
+  using dies = await Expiring.start({ what: "mutex", buffer });
+  guard.unlock();
+  assertEquals(mutex.tryLock(), undefined);
+  await dies.end();
+  using after = mutex.tryLock();
+  assertEquals(after?.ownerDied, false);
+});
+
+workerTest(
+  "Condition notifies the next for one that was notified and died",
+  async (t) => {
+    for (const moment of ["before it woke", "before it held the mutex"]) {
+      for (const [form, sync] of FORMS) {
+        await t.step(`${moment}, ${form}`, async () => {
+          const mutex = new Mutex();
+          const condition = new Condition();
+          const { buffer } = condition;
+          const data = new SharedArrayBuffer(4);
+          const act = {
+            name: "wait",
+            what: "condition",
+            buffer,
+            mutex: mutex.buffer,
+            data,
+          } as const;
+          const isBusy = moment === "before it woke";
+          using dies = isBusy
+            ? await Expiring.start({ ...act })
+            : await Actor.start(act);
+          await untilWaiting(buffer, 1);
+          const thread = threadOfFirst(buffer);
+          using next = await Actor.start({ ...act, sync });
+          await untilWaiting(buffer, 2);
+          {
+            using _guard = await mutex.lock();
+            new Int32Array(data)[0] = 1;
+            assertEquals(condition.notify(), 1);
+            if (dies instanceof Expiring) await dies.end();
+            else {
+              // It is notified, and waits for the mutex.
+              await untilWaiting(mutex.buffer, 1);
+              dies.terminate();
+              await untilFirstIsGone(buffer, thread);
+            }
+          }
+          assertEquals(await next.hear(), { result: 1 });
+          assertEquals(waiting(buffer), 0);
+        });
+      }
+    }
+  },
+);

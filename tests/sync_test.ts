@@ -208,16 +208,15 @@ test("Mutex gives the tasks of a thread their turns in order", async () => {
   const mutex = new Mutex();
   const log: number[] = [];
   let inside = 0;
-  // More than have a place in the queue.
-  await Promise.all(Array.from({ length: 200 }, async (_, index) => {
+  // More than have a place of their own in the queue.
+  await Promise.all(Array.from({ length: 300 }, async (_, index) => {
     using _guard = await mutex.lock({ queue: true });
     assertEquals(inside++, 0);
     await Promise.resolve();
     inside--;
     log.push(index);
   }));
-  assertEquals(log.slice(0, 100), Array.from({ length: 100 }, (_, n) => n));
-  assertEquals(log.toSorted((a, b) => a - b), Array.from(log.keys()));
+  assertEquals(log, Array.from({ length: 300 }, (_, index) => index));
   assertEquals(waiting(mutex.buffer), 0);
 });
 
@@ -245,9 +244,8 @@ test("Condition wants a guard that holds its mutex", async () => {
 });
 
 test("Semaphore checks its numbers", async () => {
-  for (const permits of [-1, 1.5, NaN, 2 ** 31, "1", undefined]) {
-    const options = { permits: permits as number };
-    assertThrows(() => new Semaphore(options), RangeError, `${permits}`);
+  for (const permits of [-1, 1.5, NaN, 2 ** 31]) {
+    assertThrows(() => new Semaphore({ permits }), RangeError, `${permits}`);
   }
   const semaphore = new Semaphore({ permits: 2 ** 31 - 2 });
   for (const count of [0, -1, 1.5, NaN, 2]) {
@@ -285,9 +283,8 @@ test("Barrier breaks, and is made as new", async () => {
   for (const wait of again) await assertRejects(() => wait, BrokenBarrierError);
   const whole = [barrier.wait(), barrier.wait(), barrier.wait()];
   assertEquals(await Promise.all(whole), [0, 1, 2]);
-  for (const parties of [0, 1.5, 65_537, "2", undefined]) {
-    const options = { parties: parties as number };
-    assertThrows(() => new Barrier(options), RangeError, `${parties}`);
+  for (const parties of [0, 1.5, 65_537]) {
+    assertThrows(() => new Barrier({ parties }), RangeError, `${parties}`);
   }
 });
 
@@ -320,7 +317,7 @@ test("AtomicCounter holds safe integers", async () => {
   assertEquals(counter.set(-max), max);
   assertThrows(() => counter.add(-1), RangeError, "must be a safe integer");
   assertEquals(counter.value, -max);
-  for (const wrong of [0.5, NaN, 2 ** 53, "1"] as number[]) {
+  for (const wrong of [0.5, NaN, 2 ** 53]) {
     assertThrows(() => new AtomicCounter({ value: wrong }), RangeError);
     assertThrows(() => counter.add(wrong), RangeError);
     assertThrows(() => counter.set(wrong), RangeError);

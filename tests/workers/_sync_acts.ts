@@ -8,7 +8,7 @@
 
 /** What a worker is to do. */
 export interface Act {
-  name: "count" | "hold" | "wait" | "add";
+  name: "count" | "hold" | "wait" | "add" | "expire";
   /** The lock. */
   buffer: SharedArrayBuffer;
   /** What to wait for. */
@@ -88,17 +88,36 @@ export class Actor implements Disposable {
   }
 }
 
-/** Where the slots begin, how long they are, and what "waiting" is there. */
-const SLOTS = 16;
-const SLOT_WORDS = 6;
-const WAITING = 1;
+/** The word that counts the waits in the queue of a lock. */
+const WAITS = 14;
 
-/** How many wait at a lock now, the dead too. */
+/** How many waits are in the queue of a lock, those of dead threads too. */
 export function waiting(buffer: SharedArrayBuffer): number {
+  return Atomics.load(new Int32Array(buffer), WAITS);
+}
+
+/** The word of the first slot that has the number of its thread. */
+const THREAD = 20;
+
+/** The thread of the first slot of a lock, which must be in use. */
+export function threadOfFirst(buffer: SharedArrayBuffer): number {
+  return Atomics.load(new Int32Array(buffer), THREAD);
+}
+
+/** The word that counts the slots in use. */
+const IN_USE = 13;
+
+/** How many places in the queue of a lock are taken. */
+export function slotsInUse(buffer: SharedArrayBuffer): number {
+  return Atomics.load(new Int32Array(buffer), IN_USE);
+}
+
+/** How many waits of `Atomics` are pending in the memory of a lock; ends them. */
+export function sleepersOf(buffer: SharedArrayBuffer): number {
   const words = new Int32Array(buffer);
   let count = 0;
-  for (let at = SLOTS; at < words.length; at += SLOT_WORDS) {
-    if (Atomics.load(words, at) === WAITING) count++;
+  for (let word = 0; word < words.length; word++) {
+    count += Atomics.notify(words, word);
   }
   return count;
 }

@@ -109,6 +109,25 @@ async function waitFor(act: Act): Promise<unknown> {
   }
 }
 
+/**
+ * Waits in a task, and ends in the same task of the thread once word 1 of the
+ * data is set: it cannot take over what was granted to it meanwhile.
+ */
+function expire(act: Act): void {
+  const data = new Int32Array(act.data!);
+  if (act.what === "condition") {
+    const guard = new Mutex(act.mutex!).lockSync();
+    new Condition(act.buffer).wait(guard).catch(() => {});
+  } else {
+    for (let wait = 0; wait < (act.rounds ?? 1); wait++) {
+      waitFor(act).catch(() => {});
+    }
+  }
+  postMessage("waits");
+  while (Atomics.load(data, 1) === 0);
+  self.close();
+}
+
 async function add(act: Act): Promise<void> {
   const counter = new AtomicCounter(act.buffer);
   for (let round = 0; round < act.rounds!; round++) counter.add();
@@ -125,6 +144,8 @@ async function play(act: Act): Promise<unknown> {
       return await waitFor(act);
     case "add":
       return await add(act);
+    case "expire":
+      return expire(act);
   }
 }
 
