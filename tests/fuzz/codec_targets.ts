@@ -12,13 +12,7 @@ import { COST_PER_BYTE } from "../../_message_cost.ts";
 import { costOfMsgpack } from "../../_msgpack_decode.ts";
 import { show as showValue } from "../../_text.ts";
 import { ByteBuffer, type Codec, json, msgpack } from "../../codec.ts";
-import {
-  type Bytes,
-  concat,
-  Draw,
-  mutate,
-  smallerBytes,
-} from "./draw.ts";
+import { type Bytes, concat, Draw, mutate, smallerBytes } from "./draw.ts";
 import { difference, equalBytes } from "./equal.ts";
 import {
   checkMessage,
@@ -228,7 +222,8 @@ function readJson(input: Bytes): Decoded {
 const values: Target = {
   batch: 10_000,
   group: 250,
-  make: (draw) => draw.bytes(draw.oneIn(3) ? draw.size(3_000) : draw.between(2, 200)),
+  make: (draw) =>
+    draw.bytes(draw.oneIn(3) ? draw.size(3_000) : draw.between(2, 200)),
   run(input) {
     const draw = Draw.from(input);
     const kinds = {
@@ -311,7 +306,9 @@ function checkEncoding(
   if (isPlain) {
     const found = difference(value, decoded);
     if (found !== undefined) {
-      throw new Violation(`A value comes back changed at ${found}: ${show(value)}`);
+      throw new Violation(
+        `A value comes back changed at ${found}: ${show(value)}`,
+      );
     }
   }
   checkAgain(codec, decoded);

@@ -14,7 +14,29 @@ export type Bytes = Uint8Array<ArrayBuffer>;
 
 /** Numbers at which code often goes wrong: limits of formats and of this package. */
 const NUMBERS: readonly number[] = [
-  ...[0, 1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 23, 31, 32, 33, 40, 41, 63, 64, 65],
+  ...[
+    0,
+    1,
+    2,
+    3,
+    4,
+    5,
+    7,
+    8,
+    9,
+    15,
+    16,
+    17,
+    23,
+    31,
+    32,
+    33,
+    40,
+    41,
+    63,
+    64,
+    65,
+  ],
   ...[99, 100, 101, 127, 128, 129, 255, 256, 257, 499, 500, 501, 511, 512],
   ...[1023, 1024, 1025, 4095, 4096, 4097, 32_767, 32_768, 65_535, 65_536],
   ...[65_537, 2 ** 20, 2 ** 24, 2 ** 26, 2 ** 26 + 1, 2 ** 30, 2 ** 31 - 1],
@@ -73,7 +95,10 @@ export class Draw {
 
   /** A number at which code often goes wrong, or beside one. */
   boundary(): number {
-    return Math.max(0, this.pick(NUMBERS) + (this.oneIn(4) ? this.between(-1, 1) : 0));
+    return Math.max(
+      0,
+      this.pick(NUMBERS) + (this.oneIn(4) ? this.between(-1, 1) : 0),
+    );
   }
 
   /** Random bytes. */

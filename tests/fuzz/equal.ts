@@ -9,7 +9,15 @@
  */
 
 /** Fields of an error that are not enumerable. */
-const ERROR_PARTS = ["name", "message", "stack", "cause", "errors", "error", "suppressed"];
+const ERROR_PARTS = [
+  "name",
+  "message",
+  "stack",
+  "cause",
+  "errors",
+  "error",
+  "suppressed",
+];
 
 /** Finds where two values differ. */
 class Comparison {
@@ -41,7 +49,10 @@ class Comparison {
       return String(one) === String(other) ? undefined : path;
     }
     if (one instanceof ArrayBuffer) {
-      return equalBytes(new Uint8Array(one), new Uint8Array(other as ArrayBuffer))
+      return equalBytes(
+          new Uint8Array(one),
+          new Uint8Array(other as ArrayBuffer),
+        )
         ? undefined
         : path;
     }

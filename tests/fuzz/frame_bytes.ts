@@ -86,17 +86,23 @@ export function makeFields(
     const value = draw.oneIn(30)
       ? maker.value(3)
       : msgpack.encode(draw.pick([1, "x", null, [true], { a: 1 }]));
-    fields.splice(draw.below(fields.length + 1), 0, concat(maker.text(), value));
+    fields.splice(
+      draw.below(fields.length + 1),
+      0,
+      concat(maker.text(), value),
+    );
   }
   if (draw.oneIn(200)) {
     const many = draw.pick([50, 63, 64, 65, 100, 700]);
-    fields.push(...Array.from({ length: many }, (_, at) =>
-      msgpack.encode({ [`x${at}`]: 0 }).subarray(1)));
+    fields.push(
+      ...Array.from(
+        { length: many },
+        (_, at) => msgpack.encode({ [`x${at}`]: 0 }).subarray(1),
+      ),
+    );
   }
   const { length } = fields;
-  const header = length < 16
-    ? [0x80 | length]
-    : [0xde, length >> 8, length];
+  const header = length < 16 ? [0x80 | length] : [0xde, length >> 8, length];
   return concat(new Uint8Array(header), ...fields);
 }
 
@@ -257,12 +263,17 @@ export class PeerMaker {
       }
       case 2: {
         const right = { taken: 0, answer: draw.oneIn(2) };
-        return this.#add(frame(KIND.stall, makeFields(draw, KIND.stall, right)));
+        return this.#add(
+          frame(KIND.stall, makeFields(draw, KIND.stall, right)),
+        );
       }
       case 3:
         if (!this.#shape.takesPings && !draw.oneIn(10)) return this.#data();
         return this.#add(
-          frame(KIND.ping, makeFields(draw, KIND.ping, { received: draw.boundary() })),
+          frame(
+            KIND.ping,
+            makeFields(draw, KIND.ping, { received: draw.boundary() }),
+          ),
         );
       case 4:
         if (draw.oneIn(6)) return this.#goodbye();
@@ -282,9 +293,14 @@ export class PeerMaker {
     const draw = this.#draw;
     if (draw.oneIn(150)) {
       // Larger than what a read brings.
-      const text = repeat(utf8("a"), draw.pick([65_522, 65_524, 70_000, 150_000]));
+      const text = repeat(
+        utf8("a"),
+        draw.pick([65_522, 65_524, 70_000, 150_000]),
+      );
       const json = concat(utf8('"'), text, utf8('"'));
-      return this.#isJson ? json : concat(new Uint8Array([0xdb]), uint32(text.length), text);
+      return this.#isJson
+        ? json
+        : concat(new Uint8Array([0xdb]), uint32(text.length), text);
     }
     if (this.#isJson) return utf8(new JsonMaker(draw, draw.oneIn(50)).value(7));
     if (draw.oneIn(30)) return makeMsgpack(draw);
@@ -322,7 +338,9 @@ export class PeerMaker {
       : payload.length;
     const first = draw.between(1, Math.max(1, payload.length));
     const begin = payload.subarray(0, first);
-    this.#add(frame(KIND.first, this.#head(), uint32(Math.max(0, total)), begin));
+    this.#add(
+      frame(KIND.first, this.#head(), uint32(Math.max(0, total)), begin),
+    );
     for (let at = first; at < payload.length;) {
       if (draw.oneIn(10)) this.#next();
       const end = Math.min(payload.length, at + 1 + draw.size(payload.length));

@@ -132,7 +132,9 @@ export class FrameModel {
     const end = Math.min(this.#bytes.length, this.#at + this.#partLeft);
     if (end === this.#at) return false;
     const assembly = this.#assembly!;
-    for (let at = this.#at; at < end; at++) assembly.parts.push(this.#bytes[at]!);
+    for (let at = this.#at; at < end; at++) {
+      assembly.parts.push(this.#bytes[at]!);
+    }
     this.#partLeft -= end - this.#at;
     this.#at = end;
     if (assembly.parts.length < assembly.total) return true;
@@ -164,7 +166,9 @@ export class FrameModel {
 
   #first(length: number): boolean {
     const size = length - 13;
-    if (size <= 0 || this.#codec === undefined || this.#assembly !== undefined) {
+    if (
+      size <= 0 || this.#codec === undefined || this.#assembly !== undefined
+    ) {
       throw new Fault("first");
     }
     if (!this.#has(17)) return false;

@@ -217,7 +217,9 @@ function compare(
     }
   }
   if (sent !== expected.sent) {
-    throw new Violation(`It has sent ${sent} and not ${expected.sent} messages`);
+    throw new Violation(
+      `It has sent ${sent} and not ${expected.sent} messages`,
+    );
   }
   // An abort drops what waits.
   if (expected.end === "abort" && !shape.takesAll) return;
@@ -279,13 +281,20 @@ function makeText(draw: Draw): Bytes {
     switch (draw.below(5)) {
       case 0:
         // A hello that is cut off.
-        parts.push(new Uint8Array([0, 0, 0, 60, 1]), MAGIC.slice(0, draw.below(8)));
+        parts.push(
+          new Uint8Array([0, 0, 0, 60, 1]),
+          MAGIC.slice(0, draw.below(8)),
+        );
         break;
       case 1:
         parts.push(MAGIC.slice(draw.below(8)));
         break;
       case 2:
-        parts.push(draw.bytes(draw.oneIn(20) ? draw.pick([4_080, 4_096, 70_000]) : draw.size(40)));
+        parts.push(
+          draw.bytes(
+            draw.oneIn(20) ? draw.pick([4_080, 4_096, 70_000]) : draw.size(40),
+          ),
+        );
         break;
       default:
         parts.push(utf8(draw.pick(WORDS)), utf8("\n"));
@@ -390,5 +399,3 @@ export const FRAME_TARGETS: Readonly<Record<string, Target>> = {
   frames,
   scan,
 };
-
-

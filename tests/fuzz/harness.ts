@@ -67,9 +67,9 @@ const gc = (globalThis as { gc?: () => void }).gc;
 
 /** What the heap counts, where V8 tells it. */
 interface Heap {
-  readonly total_allocated_bytes?: number;
-  readonly external_memory: number;
-  readonly used_heap_size: number;
+  readonly "total_allocated_bytes"?: number;
+  readonly "external_memory": number;
+  readonly "used_heap_size": number;
 }
 
 /**
@@ -146,7 +146,9 @@ async function confirm(
   }
   if (ms > budget.ms) {
     throw new Violation(
-      `It takes too long: ${ms.toFixed(1)} ms for ${input.length} bytes, at most ${
+      `It takes too long: ${
+        ms.toFixed(1)
+      } ms for ${input.length} bytes, at most ${
         budget.ms.toFixed(1)
       } ms are allowed`,
     );

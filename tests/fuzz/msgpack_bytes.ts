@@ -42,7 +42,17 @@ const EXPRESSION_PARTS: readonly string[] = [
   ...["\\p{RGI_Emoji}", "a{2}", "(?:", "|", "a?", "[a-z]", "\\u{1f600}", "x"],
 ];
 
-const FLAGS: readonly string[] = ["", "g", "i", "u", "v", "iu", "gimsuy", "uv", "gg"];
+const FLAGS: readonly string[] = [
+  "",
+  "g",
+  "i",
+  "u",
+  "v",
+  "iu",
+  "gimsuy",
+  "uv",
+  "gg",
+];
 
 /** Class names of errors. */
 const CLASSES: readonly string[] = [
@@ -75,7 +85,9 @@ export class MsgpackMaker {
       case 0:
         return new Uint8Array([draw.pick([0xc0, 0xc2, 0xc3])]);
       case 1:
-        return new Uint8Array([draw.pick([draw.below(128), 255 - draw.below(32)])]);
+        return new Uint8Array([
+          draw.pick([draw.below(128), 255 - draw.below(32)]),
+        ]);
       case 2:
       case 3:
         return this.#number();
@@ -107,7 +119,9 @@ export class MsgpackMaker {
       bytes.set(uint32(draw.boundary()), size - 4);
     }
     if (size === 8 && draw.oneIn(3)) {
-      bytes.set(uint32(draw.pick([0, 0x1f_ffff, 0x20_0000, 0xffe0_0000, 2 ** 31])));
+      bytes.set(
+        uint32(draw.pick([0, 0x1f_ffff, 0x20_0000, 0xffe0_0000, 2 ** 31])),
+      );
     }
     return concat(new Uint8Array([format]), bytes);
   }
@@ -167,7 +181,9 @@ export class MsgpackMaker {
     const count = draw.size(20);
     const isMixed = draw.oneIn(5);
     const fields = Array.from({ length: count }, () => {
-      const key = isMixed && draw.oneIn(3) ? this.value(depth + 1) : this.text();
+      const key = isMixed && draw.oneIn(3)
+        ? this.value(depth + 1)
+        : this.text();
       return concat(key, this.value(depth + 1));
     });
     return concat(this.#sized(count, 16, [0x80, 0xde, 0xdf]), ...fields);
@@ -189,7 +205,10 @@ export class MsgpackMaker {
     const draw = this.#draw;
     const type = draw.pick([1, 2, 3, 6, 7, 9, 10, 0xff, 0xff, 0]);
     if (this.#lies && draw.oneIn(6)) {
-      return this.extension(draw.pick([type, draw.below(256)]), draw.bytes(draw.size(20)));
+      return this.extension(
+        draw.pick([type, draw.below(256)]),
+        draw.bytes(draw.size(20)),
+      );
     }
     switch (type) {
       case 2: {
@@ -226,14 +245,21 @@ export class MsgpackMaker {
   #regexp(): Bytes {
     const draw = this.#draw;
     const source = draw.oneIn(4)
-      ? Array.from({ length: draw.size(200) }, () => draw.pick(EXPRESSION_PARTS))
+      ? Array.from(
+        { length: draw.size(200) },
+        () => draw.pick(EXPRESSION_PARTS),
+      )
         .join("")
       : draw.pick(EXPRESSIONS);
     return this.#regexpOf(source, draw.pick(FLAGS));
   }
 
   #regexpOf(source: string, flags: string): Bytes {
-    return this.extension(3, this.textOf(utf8(source)), this.textOf(utf8(flags)));
+    return this.extension(
+      3,
+      this.textOf(utf8(source)),
+      this.textOf(utf8(flags)),
+    );
   }
 
   /** An extension that holds values. */
@@ -254,7 +280,9 @@ export class MsgpackMaker {
         return this.extension(
           11,
           this.#arrayOf(this.#items(depth)),
-          this.#lies && draw.oneIn(6) ? this.value(depth + 1) : this.#fields(depth),
+          this.#lies && draw.oneIn(6)
+            ? this.value(depth + 1)
+            : this.#fields(depth),
         );
     }
   }
@@ -265,7 +293,10 @@ export class MsgpackMaker {
       { length: this.#draw.size(5) },
       () => concat(this.text(), this.value(depth + 1)),
     );
-    return concat(this.#sized(fields.length, 16, [0x80, 0xde, 0xdf]), ...fields);
+    return concat(
+      this.#sized(fields.length, 16, [0x80, 0xde, 0xdf]),
+      ...fields,
+    );
   }
 
   #error(depth: number): Bytes {
@@ -362,23 +393,38 @@ export class MsgpackMaker {
   /** Containers within each other. */
   #deep(levels: number): Bytes {
     const draw = this.#draw;
-    const open = draw.pick([[0x91], [0x81, 0xa1, 0x61], [0x81, 0xc0], [0x82, 0xa0, 0xc0, 1]]);
+    const open = draw.pick([[0x91], [0x81, 0xa1, 0x61], [0x81, 0xc0], [
+      0x82,
+      0xa0,
+      0xc0,
+      1,
+    ]]);
     const inner = new Uint8Array([0xc0]);
-    if (!draw.oneIn(3)) return concat(repeat(new Uint8Array(open), levels), inner);
+    if (!draw.oneIn(3)) {
+      return concat(repeat(new Uint8Array(open), levels), inner);
+    }
     // Extensions have their size in front, so these are made from within.
     const type = draw.pick([4, 5, 8, 11]);
     const parts: Uint8Array[] = [inner];
     let size = 1;
     for (let level = 0; level < Math.min(levels, 1_500); level++) {
-      const before = new Uint8Array({
-        4: [0x92, 1],
-        5: [0x91],
-        8: [0x97, 0xa0, 0xa0, 0xc0, 0xc0, 0x91],
-        11: [0x91],
-      }[type]!);
-      const after = new Uint8Array({ 4: [], 5: [], 8: [0x90, 0x80], 11: [0x80] }[type]!);
+      const before = new Uint8Array(
+        {
+          4: [0x92, 1],
+          5: [0x91],
+          8: [0x97, 0xa0, 0xa0, 0xc0, 0xc0, 0x91],
+          11: [0x91],
+        }[type]!,
+      );
+      const after = new Uint8Array(
+        { 4: [], 5: [], 8: [0x90, 0x80], 11: [0x80] }[type]!,
+      );
       size += before.length + after.length;
-      const header = concat(new Uint8Array([0xc9]), uint32(size), new Uint8Array([type]));
+      const header = concat(
+        new Uint8Array([0xc9]),
+        uint32(size),
+        new Uint8Array([type]),
+      );
       size += header.length;
       parts.unshift(header, before);
       parts.push(after);
@@ -397,7 +443,12 @@ export class MsgpackMaker {
       (index) => concat(new Uint8Array([0xce]), uint32(index * 2 ** 15)),
       (index) => concat(new Uint8Array([0xcf]), uint32(index), uint32(0)),
       (index) =>
-        this.extension(2, new Uint8Array([0]), uint32(index), new Uint8Array(8)),
+        this.extension(
+          2,
+          new Uint8Array([0]),
+          uint32(index),
+          new Uint8Array(8),
+        ),
     ]);
     const keys = Array.from(
       { length: Math.min(count, 20_000) },
@@ -408,7 +459,12 @@ export class MsgpackMaker {
       case 0:
         return concat(new Uint8Array([0xdf]), uint32(keys.length), ...entries);
       case 1:
-        return this.extension(5, new Uint8Array([0xdd]), uint32(keys.length), ...keys);
+        return this.extension(
+          5,
+          new Uint8Array([0xdd]),
+          uint32(keys.length),
+          ...keys,
+        );
       default:
         return this.extension(
           4,
@@ -425,6 +481,8 @@ const AMPLIFIED_ONE_IN = 300;
 
 /** Bytes of MessagePack, or nearly. */
 export function makeMsgpack(draw: Draw): Bytes {
-  if (draw.oneIn(AMPLIFIED_ONE_IN)) return new MsgpackMaker(draw, false).amplified();
+  if (draw.oneIn(AMPLIFIED_ONE_IN)) {
+    return new MsgpackMaker(draw, false).amplified();
+  }
   return new MsgpackMaker(draw, draw.oneIn(2)).value();
 }

@@ -208,7 +208,9 @@ export class ReferenceReader {
         const list = this.#list(depth);
         if (list.length % 2 !== 0) refuse("a key without a value");
         const map = new Map();
-        for (let at = 0; at < list.length; at += 2) map.set(list[at], list[at + 1]);
+        for (let at = 0; at < list.length; at += 2) {
+          map.set(list[at], list[at + 1]);
+        }
         return map;
       }
       case 0x05:

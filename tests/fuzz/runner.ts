@@ -88,7 +88,7 @@ async function findFault(
 }
 
 async function main(): Promise<void> {
-  const order: Order = JSON.parse(Deno.readTextFileSync(Deno.args[0]!));
+  const order: Order = JSON.parse(await Deno.readTextFile(Deno.args[0]!));
   const { inputs, seed = 0, group } = order;
   const target = TARGETS[order.target]!;
   const count = inputs?.length ?? order.count!;

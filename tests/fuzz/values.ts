@@ -227,7 +227,9 @@ export class ValueMaker {
     const count = draw.oneIn(100) ? draw.below(3_000) : draw.size(12);
     const list = Array.from({ length: count }, () => this.value(depth + 1));
     if (!this.#kinds.json && draw.oneIn(12)) {
-      list[`field ${draw.below(3)}` as unknown as number] = this.value(depth + 1);
+      list[`field ${draw.below(3)}` as unknown as number] = this.value(
+        depth + 1,
+      );
     }
     return list;
   }
@@ -254,18 +256,32 @@ export class ValueMaker {
         return draw.pick(BIGINTS);
       case 1:
         return new Date(
-          draw.pick([0, 1, -1, NaN, 8.64e15, -8.64e15, 1e12, 4294967296e3, draw.below(1e9)]),
+          draw.pick([
+            0,
+            1,
+            -1,
+            NaN,
+            8.64e15,
+            -8.64e15,
+            1e12,
+            4294967296e3,
+            draw.below(1e9),
+          ]),
         );
       case 2:
-        return new RegExp(draw.pick(["", "a+", "\\p{L}", "中", "/"]), draw.pick(["", "gi", "u"]));
+        return new RegExp(
+          draw.pick(["", "a+", "\\p{L}", "中", "/"]),
+          draw.pick(["", "gi", "u"]),
+        );
       case 3:
         return draw.bytes(draw.oneIn(30) ? 66_000 : draw.size(60));
       case 4:
         return draw.bytes(draw.size(20)).buffer;
       default: {
         const bytes = draw.bytes(8 * (1 + draw.below(4)));
-        const Kind = draw.pick(VIEWS);
-        return draw.oneIn(2) ? new Kind(bytes.buffer) : new Kind(bytes.buffer, 8);
+        const Kind: new (buffer: ArrayBuffer, offset?: number) => unknown = draw
+          .pick(VIEWS);
+        return new Kind(bytes.buffer, draw.oneIn(2) ? 0 : 8);
       }
     }
   }
@@ -283,7 +299,9 @@ export class ValueMaker {
         return this.#error(depth);
       default: {
         let value: unknown = 1;
-        const levels = this.#kinds.deep && draw.oneIn(10) ? draw.between(480, 510) : draw.below(20);
+        const levels = this.#kinds.deep && draw.oneIn(10)
+          ? draw.between(480, 510)
+          : draw.below(20);
         for (let level = 0; level < levels; level++) {
           value = level % 2 === 0 ? [value] : { value };
         }
@@ -304,7 +322,10 @@ export class ValueMaker {
       () => new DOMException(text, "AbortError"),
     ])();
     if (draw.oneIn(4)) {
-      Object.assign(error, { errno: draw.below(9), detail: this.value(depth + 1) });
+      Object.assign(error, {
+        errno: draw.below(9),
+        detail: this.value(depth + 1),
+      });
     }
     return error;
   }
