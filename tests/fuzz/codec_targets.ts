@@ -15,10 +15,12 @@ import { ByteBuffer, type Codec, json, msgpack } from "../../codec.ts";
 import { type Bytes, concat, Draw, mutate, smallerBytes } from "./draw.ts";
 import { difference, equalBytes } from "./equal.ts";
 import {
+  BASE_TIME,
   checkMessage,
   checkRefusal,
   show,
   type Target,
+  timeFor,
   Violation,
 } from "./harness.ts";
 import { makeJson } from "./json_bytes.ts";
@@ -187,8 +189,7 @@ function decodeTarget(
       const simple = budget(input.length);
       const total = cost(input) + COST_PER_BYTE * input.length;
       return {
-        // A cost is also a number of nanoseconds.
-        ms: simple.ms + 3 * total / 1e6,
+        ms: simple.ms + timeFor(total),
         bytes: total + SLACK,
       };
     },
@@ -250,7 +251,8 @@ const values: Target = {
     checkEncoding(json, value, isPlain && isJson);
     checkClone(value, isPlain);
   },
-  budget: (size) => ({ ms: 50, bytes: 40 * 2 ** 20 + 1_000 * size }),
+  // A value of few bytes may have an array of 3000 items and texts of 64 KiB in it.
+  budget: (size) => ({ ms: 100, bytes: 40 * 2 ** 20 + 1_000 * size }),
   smaller: smallerBytes,
 };
 
@@ -343,15 +345,19 @@ export const CODEC_TARGETS: Readonly<Record<string, Target>> = {
     make: makeMsgpack,
     read: (input) => readReference(input) ?? { error: "It is malformed" },
     cost: costOfMsgpack,
-    budget: (size) => ({ ms: 4 + size * 300e-6, bytes: SLACK + 100 * size }),
+    budget: (size) => ({
+      ms: BASE_TIME + size * 300e-6,
+      bytes: SLACK + 100 * size,
+    }),
   }),
   json: decodeTarget(json, {
     make: makeJson,
     read: readJson,
     cost: costOfJson,
-    // Up to 64 KiB keys may collide, which then takes a tenth of a second.
+    // Up to 64 KiB keys may collide, which takes a tenth of a second on an idle
+    // machine.
     budget: (size) => ({
-      ms: 4 + Math.min(size, 0x1_0000) * 2_500e-6 + size * 200e-6,
+      ms: BASE_TIME + Math.min(size, 0x1_0000) * 6_000e-6 + size * 200e-6,
       bytes: SLACK + 100 * size,
     }),
   }),

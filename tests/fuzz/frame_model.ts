@@ -7,6 +7,8 @@
  * @module
  */
 
+import { costOfJson } from "../../_json_scan.ts";
+import { costOfMsgpack } from "../../_msgpack_decode.ts";
 import { MAGIC } from "../../_frame_layout.ts";
 import { KIND } from "../../_wire.ts";
 import type { Bytes } from "./draw.ts";
@@ -46,6 +48,8 @@ export interface Expected {
   readonly isCreditUnknown: boolean;
   /** Whether the stream ended in a frame. */
   readonly isCut: boolean;
+  /** What the values cost that it read. */
+  readonly cost: number;
 }
 
 const STRICT_TEXT = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
@@ -73,6 +77,7 @@ export class FrameModel {
   #sent = 0;
   #taken = 0;
   #isCreditUnknown = false;
+  #cost = 0;
   readonly #messages: unknown[] = [];
 
   constructor(shape: SessionShape, bytes: Bytes) {
@@ -102,6 +107,7 @@ export class FrameModel {
       sent: this.#sent,
       isCreditUnknown: this.#isCreditUnknown,
       isCut: this.#at < this.#bytes.length || this.#assembly !== undefined,
+      cost: this.#cost,
     };
   }
 
@@ -213,10 +219,12 @@ export class FrameModel {
 
   #decode(payload: Bytes): unknown {
     if (this.#codec === "msgpack") {
+      this.#cost += costOfMsgpack(payload);
       const read = readReference(payload);
       if (read === undefined) throw new Fault("MessagePack");
       return read.value;
     }
+    this.#cost += costOfJson(payload);
     try {
       return JSON.parse(STRICT_TEXT.decode(payload));
     } catch {
@@ -251,7 +259,11 @@ export class FrameModel {
 
   #onControl(kind: number, fields: Record<string, unknown>): void {
     if (kind === KIND.hello) return this.#onHello(fields);
-    if (kind === KIND.abort) throw new Abort();
+    if (kind === KIND.abort) {
+      const { reason } = fields;
+      if (reason instanceof Uint8Array) this.#cost += costOfMsgpack(reason);
+      throw new Abort();
+    }
     if (this.#codec === undefined) throw new Fault("before the hello");
     if (kind === KIND.goodbye) {
       const sent = count(fields.sent);

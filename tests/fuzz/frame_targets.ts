@@ -14,6 +14,7 @@ import {
   reasonFrom,
   type SessionOptions,
 } from "../../_hello.ts";
+import { costOfMsgpack } from "../../_msgpack_decode.ts";
 import { Session } from "../../_session.ts";
 import { KIND } from "../../_wire.ts";
 import { json, msgpack } from "../../codec.ts";
@@ -37,10 +38,13 @@ import {
 } from "./frame_bytes.ts";
 import { type Expected, FrameModel, SENT_VALUE } from "./frame_model.ts";
 import {
+  BASE_TIME,
+  type Budget,
   checkMessage,
   checkRefusal,
   show,
   type Target,
+  timeFor,
   Violation,
   within,
 } from "./harness.ts";
@@ -232,8 +236,19 @@ function compare(
   );
 }
 
-function budget(size: number) {
-  return { ms: 60 + size * 2_000e-6, bytes: 6 * 2 ** 20 + 800 * size };
+/** A session takes some turns of the event loop, and buffers of 64 KiB. */
+function budget(size: number): Budget {
+  return {
+    ms: 2 * BASE_TIME + size * 2_000e-6,
+    bytes: 6 * 2 ** 20 + 800 * size,
+  };
+}
+
+/** The same with what the messages of a stream cost. */
+function exactBudget(shape: SessionShape, stream: Bytes, size: number): Budget {
+  const { ms, bytes } = budget(size);
+  const { cost } = new FrameModel(shape, stream).run();
+  return { ms: ms + timeFor(cost), bytes: bytes + cost };
 }
 
 const frames: Target = {
@@ -260,8 +275,16 @@ const frames: Target = {
     compare(shape, new FrameModel(shape, stream).run(), outcome);
   },
   budget,
+  exactBudget: (input) =>
+    exactBudget(readShape(input), input.slice(SHAPE_SIZE), input.length),
   smaller: smallerBytes,
 };
+
+/** The stream from its hello on. */
+function fromHello(stream: Bytes): Bytes {
+  const at = findHello(stream);
+  return at < 0 ? new Uint8Array() : stream.slice(at);
+}
 
 /** Where the hello begins in a text before it: a second way to find it. */
 function findHello(stream: Bytes): number {
@@ -313,6 +336,10 @@ const scan: Target = {
       : concat(text, new PeerMaker(draw, readShape(shape)).make());
     return concat(shape, draw.oneIn(4) ? mutate(stream, draw) : stream);
   },
+  exactBudget(input) {
+    const stream = fromHello(input.slice(SHAPE_SIZE));
+    return exactBudget(readShape(input), stream, input.length);
+  },
   async run(input) {
     const shape = readShape(input);
     const stream = input.slice(SHAPE_SIZE);
@@ -332,8 +359,8 @@ const scan: Target = {
         `The text before the hello is another: ${outcome.text.toHex()} instead of ${text.toHex()}`,
       );
     }
-    const rest = at < 0 ? new Uint8Array() : stream.slice(at);
-    compare(shape, new FrameModel(shape, rest).run(), outcome);
+    const expected = new FrameModel(shape, fromHello(stream)).run();
+    compare(shape, expected, outcome);
   },
 };
 
@@ -356,6 +383,14 @@ function readControl(body: Bytes): { fields: unknown } | { error: unknown } {
     if (!(fields.reason instanceof Uint8Array)) checkMessage(reason);
   }
   return { fields };
+}
+
+function tryFields(body: Bytes): Record<string, unknown> | undefined {
+  try {
+    return decodeControl(body);
+  } catch {
+    return undefined;
+  }
 }
 
 const control: Target = {
@@ -389,7 +424,14 @@ const control: Target = {
     throw new Violation(`It reads other fields, at ${found}`);
   },
   // As long as a frame may be, whatever it holds.
-  budget: () => ({ ms: 3, bytes: 3 * 2 ** 20 }),
+  budget: () => ({ ms: BASE_TIME, bytes: 3 * 2 ** 20 }),
+  // The reason of an abort is a message of its own.
+  exactBudget(input) {
+    const { ms, bytes } = this.budget(input.length);
+    const reason = tryFields(input)?.reason;
+    const cost = reason instanceof Uint8Array ? costOfMsgpack(reason) : 0;
+    return { ms: ms + timeFor(cost), bytes: bytes + cost };
+  },
   smaller: smallerBytes,
 };
 
