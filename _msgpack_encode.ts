@@ -374,9 +374,9 @@ class Encoder {
   }
 
   #arrayHeader(length: number): void {
-    // Without items in most of its places an array may be as long as it likes.
-    if (length > MAX_ITEMS) this.#refuse();
     if (length < 0x10) this.#byte(0x90 | length);
+    // An array without items in most places takes little memory at any length.
+    else if (length > MAX_ITEMS) this.#refuse();
     else this.#sized(length, 0, 0xdc, 0xdd);
   }
 
@@ -560,8 +560,8 @@ function stringHeaderSize(size: number): number {
 }
 
 /**
- * What to throw for an error. A method of a built-in class throws one that does not
- * say where the object is, if the object is not of that class but a proxy of one.
+ * Replaces the error of a built-in method by one with the path to the object. Such
+ * methods throw if an object is a proxy of an object of their class.
  */
 function asRefusal(error: unknown, root: unknown): unknown {
   if (!(error instanceof TypeError)) return error;
@@ -570,7 +570,7 @@ function asRefusal(error: unknown, root: unknown): unknown {
     const text = findRefusal(root, describeUnsendable);
     if (text !== undefined) return new TypeError(text, { cause: error });
   } catch {
-    // A getter throws: that is the error already.
+    // A getter throws, so `error` is what it has thrown before.
   }
   return error;
 }

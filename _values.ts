@@ -177,7 +177,7 @@ export function arrayFields(array: unknown[]): string[] {
   return keys.slice(first);
 }
 
-/** What each built-in class reads that only its own objects have. */
+/** Built-in classes, each with a getter that throws for other objects. */
 const BRANDS: readonly (readonly [
   constructor: abstract new (...args: never[]) => object,
   read: (this: unknown) => unknown,
@@ -195,8 +195,8 @@ function getter(prototype: object, name: string): () => unknown {
 }
 
 /**
- * Whether an object appears to be of a built-in class and is not, as a proxy of
- * such an object. The methods of the class then throw.
+ * Whether an object inherits from a built-in class without being one of its
+ * objects, such as a proxy of one. The methods of the class throw for it.
  */
 function isImpostor(value: object): boolean {
   for (const [constructor, read] of BRANDS) {
@@ -226,8 +226,6 @@ export function describeUnsendable(value: unknown): string | undefined {
     return `a ${typeof value}, which cannot be sent`;
   }
   if (typeof value !== "object" || value === null) return undefined;
-  // Most are.
-  if (Object.getPrototypeOf(value) === Object.prototype) return undefined;
   if (ArrayBuffer.isView(value)) {
     if (value.buffer instanceof ArrayBuffer) {
       if (value.buffer.detached) {
@@ -239,11 +237,13 @@ export function describeUnsendable(value: unknown): string | undefined {
     }
     return "a view of a SharedArrayBuffer, which cannot be sent as bytes";
   }
+  // Most objects are plain.
+  if (Object.getPrototypeOf(value) === Object.prototype) return undefined;
   if (value instanceof ArrayBuffer && !isImpostor(value)) {
     return value.detached ? "an ArrayBuffer that was given away" : undefined;
   }
   if (isImpostor(value)) {
-    return "an object of a built-in class that is not one of its objects, such as a proxy";
+    return "a proxy of a built-in object, or an object that only inherits from a built-in class";
   }
   if (value instanceof RegExp) return describeRegexp(value);
   const list = Array.isArray(value)
@@ -252,8 +252,8 @@ export function describeUnsendable(value: unknown): string | undefined {
     ? errorErrors(value)
     : undefined;
   if (list !== undefined && list.length > MAX_ITEMS) {
-    const where = list === value ? "an array" : "an error with an array";
-    return `${where} of ${list.length} items, and a receiver takes at most ${MAX_ITEMS}`;
+    const what = list === value ? "an array" : "an error with an array";
+    return `${what} of ${list.length} items, which is more than ${MAX_ITEMS}`;
   }
   if (
     Array.isArray(value) || value instanceof Map || value instanceof Set ||

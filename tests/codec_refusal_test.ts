@@ -15,6 +15,7 @@ import {
   assertStrictEquals,
   assertThrows,
 } from "@std/assert";
+import { MAX_ITEMS } from "../_message_cost.ts";
 import { ByteBuffer, json, msgpack } from "../codec.ts";
 import { MAX_DEPTH } from "../_values.ts";
 
@@ -151,6 +152,68 @@ for (const codec of [msgpack, json]) {
     }
   });
 }
+
+/** Objects whose methods throw, as they are of another class than they appear. */
+const IMPOSTORS: readonly object[] = [
+  new Proxy(new Map(), {}),
+  new Proxy(new Set(), {}),
+  new Proxy(new Date(), {}),
+  new Proxy(/a/, {}),
+  new Proxy(new ArrayBuffer(1), {}),
+  new Proxy(new Uint8Array(1), {}),
+  Object.create(Map.prototype),
+];
+
+test("msgpack.encode() names the path to a proxy of a built-in object", () => {
+  for (const value of IMPOSTORS) {
+    const buffer = new ByteBuffer(4);
+    const { message } = assertThrows(
+      () => msgpack.encodeInto({ list: [1, value] }, buffer),
+      TypeError,
+      'Cannot encode a message: the value at "$.list[1]" is a proxy of a ' +
+        "built-in object, or an object that only inherits from",
+    );
+    assertStrictEquals(buffer.length, 0);
+    assertThrows(() => msgpack.encode([[value]]), TypeError, '"$[0][0]" is a');
+    assert(!message.includes("incompatible receiver"), message);
+  }
+});
+
+test("json.encode() names the path to a proxy of an ArrayBuffer", () => {
+  assertThrows(
+    () => json.encode({ a: new Proxy(new ArrayBuffer(1), {}) }),
+    TypeError,
+    'the value at "$.a" is a proxy of a built-in object',
+  );
+});
+
+test("msgpack.encode() lets the TypeError of a getter through", () => {
+  const error = new TypeError("from the getter");
+  const message = {
+    get bad() {
+      throw error;
+    },
+  };
+  assertStrictEquals(assertThrows(() => msgpack.encode(message)), error);
+});
+
+test("msgpack.encode() refuses an array longer than a receiver reads", () => {
+  // Without items it takes no memory, and what it is sent as is far too long.
+  const list = new Array(MAX_ITEMS + 1);
+  const count = `${MAX_ITEMS + 1} items, which is more than ${MAX_ITEMS}`;
+  assertThrows(
+    () => msgpack.encode({ list }),
+    TypeError,
+    `the value at "$.list" is an array of ${count}`,
+  );
+  const error = new AggregateError([], "m");
+  error.errors = list;
+  assertThrows(
+    () => msgpack.encode([error]),
+    TypeError,
+    `the value at "$[0]" is an error with an array of ${count}`,
+  );
+});
 
 test("msgpack.encode() names paths through maps, sets and errors", () => {
   const bad = () => {};

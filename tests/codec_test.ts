@@ -334,6 +334,47 @@ test("msgpack.decode() gives back the inner errors of a SuppressedError", () => 
   assertEquals(decoded.suppressed, [2]);
 });
 
+/** Encodes an error whose fields have other names than it can be made with. */
+function encodeWithField(error: Error, name: string): Uint8Array {
+  const placeholder = "#".repeat(name.length);
+  const bytes = msgpack.encode(Object.assign(error, { [placeholder]: [7] }));
+  const text = String.fromCharCode(...bytes).replace(placeholder, name);
+  return Uint8Array.from(text, (character) => character.charCodeAt(0));
+}
+
+test("msgpack.decode() ignores a field with the name of an error's part", () => {
+  const cases: [() => Error, string[]][] = [
+    [
+      () => new Error("m", { cause: 1 }),
+      ["name", "message", "stack", "cause"],
+    ],
+    [() => new AggregateError([1], "m"), ["message", "errors"]],
+    [() => new SuppressedError(1, 2, "m"), ["error", "suppressed"]],
+  ];
+  for (const [make, names] of cases) {
+    for (const name of names) {
+      const error = make();
+      const decoded = msgpack.decode(encodeWithField(error, name)) as Error;
+      assertEquals(
+        Reflect.get(decoded, name),
+        Reflect.get(error, name),
+        `${error.constructor.name}: ${name}`,
+      );
+      assertEquals(Object.keys(decoded), []);
+    }
+  }
+  const decoded = msgpack.decode(encodeWithField(new Error("m"), "errors"));
+  assertEquals({ ...decoded as Error }, { errors: [7] });
+});
+
+test("msgpack.encode() sends an enumerable part of an error once", () => {
+  const error = new AggregateError([], "m");
+  Object.defineProperty(error, "errors", { value: [1], enumerable: true });
+  const decoded = roundTrip(error) as AggregateError;
+  assertEquals(decoded.errors, [1]);
+  assertEquals(Object.keys(decoded), []);
+});
+
 test("msgpack.decode() gives back an error without message or stack", () => {
   const error = new Error();
   error.stack = undefined as unknown as string;
