@@ -368,11 +368,10 @@ test("msgpack.decode() ignores a field with the name of an error's part", () => 
 });
 
 test("msgpack.encode() sends an enumerable part of an error once", () => {
-  const error = new AggregateError([], "m");
-  Object.defineProperty(error, "errors", { value: [1], enumerable: true });
-  const decoded = roundTrip(error) as AggregateError;
-  assertEquals(decoded.errors, [1]);
-  assertEquals(Object.keys(decoded), []);
+  const error = new AggregateError([1], "m");
+  const bytes = msgpack.encode(error);
+  Object.defineProperty(error, "errors", { enumerable: true });
+  assertEquals(msgpack.encode(error), bytes);
 });
 
 test("msgpack.decode() gives back an error without message or stack", () => {
