@@ -156,6 +156,8 @@ function checkOtherWays(
 }
 
 interface DecodeOptions {
+  /** Inputs that take two to four seconds. */
+  readonly batch: number;
   readonly make: (draw: Draw) => Bytes;
   readonly read: (input: Bytes) => Decoded;
   readonly cost: (input: Bytes) => number;
@@ -165,10 +167,10 @@ interface DecodeOptions {
 /** A target that decodes bytes. */
 function decodeTarget(
   codec: Required<Codec>,
-  { make, read, cost, budget }: DecodeOptions,
+  { batch, make, read, cost, budget }: DecodeOptions,
 ): Target {
   return {
-    batch: 20_000,
+    batch,
     group: 500,
     make(draw) {
       const bytes = draw.oneIn(20) ? draw.bytes(draw.size(60)) : make(draw);
@@ -342,6 +344,7 @@ function checkClone(value: unknown, isPlain: boolean): void {
 /** The targets of this file. */
 export const CODEC_TARGETS: Readonly<Record<string, Target>> = {
   msgpack: decodeTarget(msgpack, {
+    batch: 6_000,
     make: makeMsgpack,
     read: (input) => readReference(input) ?? { error: "It is malformed" },
     cost: costOfMsgpack,
@@ -351,6 +354,7 @@ export const CODEC_TARGETS: Readonly<Record<string, Target>> = {
     }),
   }),
   json: decodeTarget(json, {
+    batch: 20_000,
     make: makeJson,
     read: readJson,
     cost: costOfJson,

@@ -252,7 +252,7 @@ function exactBudget(shape: SessionShape, stream: Bytes, size: number): Budget {
 }
 
 const frames: Target = {
-  batch: 4_000,
+  batch: 2_000,
   group: 200,
   isAsync: true,
   make(draw) {
