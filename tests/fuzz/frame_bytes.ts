@@ -62,6 +62,14 @@ export function makeCount(draw: Draw, right: number): Bytes {
   }
 }
 
+/** A field with which a map of so many fields has so many bytes in all. */
+function makePadding(size: number, count: number): Bytes {
+  const name = msgpack.encode("padding");
+  const rest = size - (count + 1 < 16 ? 1 : 3) - name.length - 3;
+  const header = new Uint8Array([0xc5, rest >> 8, rest]);
+  return concat(name, header, new Uint8Array(Math.max(0, rest)));
+}
+
 /** A control frame's map, in which most is right. */
 export function makeFields(
   draw: Draw,
@@ -100,6 +108,13 @@ export function makeFields(
         (_, at) => msgpack.encode({ [`x${at}`]: 0 }).subarray(1),
       ),
     );
+  }
+  if (draw.oneIn(150)) {
+    const before = kind === KIND.hello || kind === KIND.greeting
+      ? 1 + MAGIC.length
+      : 1;
+    const size = draw.pick([4_095, 4_096, 4_097]) - before;
+    fields.push(makePadding(size - concat(...fields).length, fields.length));
   }
   const { length } = fields;
   const header = length < 16 ? [0x80 | length] : [0xde, length >> 8, length];

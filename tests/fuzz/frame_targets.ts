@@ -170,8 +170,8 @@ function lastFrame(output: Bytes): Bytes {
   throw new Violation(`The session has not written whole frames: ${output}`);
 }
 
-/** Checks that a session has told its peer of a fault. */
-function checkTold(output: Bytes, error: Error): void {
+/** Checks that a session has sent an abort with its error. */
+function checkAbort(output: Bytes, error: Error): void {
   const last = lastFrame(output);
   if (last[4] === KIND.abort) {
     const { fault, text } = msgpack.decode(last.subarray(5)) as Record<
@@ -181,7 +181,9 @@ function checkTold(output: Bytes, error: Error): void {
     const expected = error.message.slice(0, 200).toWellFormed();
     if (fault === true && text === expected) return;
   }
-  throw new Violation(`The peer is not told of its fault: ${show(error)}`);
+  throw new Violation(
+    `The session sent no abort that names the fault: ${show(error)}`,
+  );
 }
 
 /** Reasons for which a session may refuse what the model takes. */
@@ -199,30 +201,36 @@ function compare(
   if (isFault) checkRefusal(error);
   else if (error instanceof Error && expected.end !== "abort") {
     if (!(error instanceof ClosedError)) {
-      throw new Violation(`It fails with what it must not: ${show(error)}`);
+      throw new Violation(
+        `The session failed with an unexpected error: ${show(error)}`,
+      );
     }
     checkMessage(error);
   }
   if (expected.isCreditUnknown || shape.closes) return;
   if (isFault && expected.end !== "abort") {
     if (expected.end !== "fault" && !IS_COSTLY.test(error.message)) {
-      throw new Violation(`It refuses what it must take: ${show(error)}`);
+      throw new Violation(
+        `Refused an input that the reference accepts: ${show(error)}`,
+      );
     }
-    checkTold(output, error);
+    checkAbort(output, error);
     if (IS_COSTLY.test(error.message)) return;
   } else if (expected.end === "fault") {
     throw new Violation(
-      `It takes what it must refuse (${expected.why}): ${show(error)}`,
+      `Accepted an input that the reference refuses (${expected.why}): ${
+        show(error)
+      }`,
     );
   }
   if (expected.end === "goodbye" && !expected.isCut && failure !== undefined) {
     if (sent === 0 && shape.sends === 0) {
-      throw new Violation(`It does not take a goodbye: ${show(error)}`);
+      throw new Violation(`Refused a goodbye: ${show(error)}`);
     }
   }
   if (sent !== expected.sent) {
     throw new Violation(
-      `It has sent ${sent} and not ${expected.sent} messages`,
+      `Sent ${sent} messages instead of ${expected.sent}`,
     );
   }
   // An abort drops what waits.
@@ -230,7 +238,7 @@ function compare(
   const found = difference(messages, expected.messages);
   if (found === undefined || expected.end === "abort") return;
   throw new Violation(
-    `It received something else, at ${found}: ${show(messages)} instead of ${
+    `Received other messages, at ${found}: ${show(messages)} instead of ${
       show(expected.messages)
     }`,
   );
@@ -414,14 +422,18 @@ const control: Target = {
     if ("error" in read) {
       checkRefusal(read.error);
       if (expected === undefined) return;
-      throw new Violation(`It refuses what it must take: ${show(read.error)}`);
+      throw new Violation(
+        `Refused an input that the reference accepts: ${show(read.error)}`,
+      );
     }
     if (expected === undefined) {
-      throw new Violation(`It takes what it must refuse: ${show(read.fields)}`);
+      throw new Violation(
+        `Accepted an input that the reference refuses: ${show(read.fields)}`,
+      );
     }
     const found = difference(read.fields, expected);
     if (found === undefined) return;
-    throw new Violation(`It reads other fields, at ${found}`);
+    throw new Violation(`Decoded other fields than the reference, at ${found}`);
   },
   // As long as a frame may be, whatever it holds.
   budget: () => ({ ms: BASE_TIME, bytes: 3 * 2 ** 20 }),

@@ -71,11 +71,11 @@ export interface Target {
   exactBudget?(input: Bytes): Budget;
   /** Inputs that leave out a part of another. */
   smaller(input: Bytes): Iterable<Bytes>;
-  /** Lets go of what the target has kept between inputs. */
+  /** Releases what the target keeps between inputs. */
   end?(): Promise<void>;
 }
 
-/** Something that the code under test must not do. */
+/** A fault of the code under test. */
 export class Violation extends Error {
   override name = "Violation";
 }
@@ -179,16 +179,14 @@ async function confirm(
   }
   if (ms > budget.ms) {
     throw new Violation(
-      `It takes too long: ${
-        ms.toFixed(1)
-      } ms for ${input.length} bytes, at most ${
+      `Takes too long: ${ms.toFixed(1)} ms for ${input.length} bytes, at most ${
         budget.ms.toFixed(1)
       } ms are allowed`,
     );
   }
   if (bytes > budget.bytes) {
     throw new Violation(
-      `It takes too much memory: ${bytes} bytes for ${input.length} bytes, at most ${
+      `Takes too much memory: ${bytes} bytes for ${input.length} bytes, at most ${
         Math.ceil(budget.bytes)
       } are allowed`,
     );
@@ -255,7 +253,7 @@ function isCause(error: unknown): boolean {
  */
 export function checkRefusal(error: unknown): asserts error is ProtocolError {
   if (!(error instanceof ProtocolError)) {
-    throw new Violation(`It throws what it must not: ${show(error)}`);
+    throw new Violation(`Threw an unexpected error: ${show(error)}`);
   }
   checkMessage(error);
   for (let cause = error.cause; cause !== undefined;) {

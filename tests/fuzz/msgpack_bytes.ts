@@ -355,7 +355,7 @@ export class MsgpackMaker {
   #repeated(count: number): Bytes {
     const draw = this.#draw;
     this.#left = 4;
-    const element = draw.oneIn(3)
+    const element = draw.oneIn(2)
       ? draw.pick([
         ...[[0xc4, 0], [0x90], [0x80], [0xc7, 0, 9], [0xa0], [0xc7, 0, 10]],
         ...[[0xd7, 8, 0x97, 0xa0, 0xa0, 0xc0, 0xc0, 0x90, 0x90, 0x80]],
@@ -477,7 +477,7 @@ export class MsgpackMaker {
 }
 
 /** Once in as many inputs one is large. */
-const AMPLIFIED_ONE_IN = 300;
+const AMPLIFIED_ONE_IN = 100;
 
 /** Bytes of MessagePack, or nearly. */
 export function makeMsgpack(draw: Draw): Bytes {

@@ -1,9 +1,8 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * A second reader of MessagePack, written from PROTOCOL.md in the plainest way: what
- * it takes and what it refuses is what the codec must take and refuse. It counts
- * no cost.
+ * A second reader of MessagePack, written from PROTOCOL.md in the plainest way. The
+ * codec must accept and refuse the same bytes. It counts no cost.
  *
  * @module
  */
