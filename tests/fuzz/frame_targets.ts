@@ -133,12 +133,12 @@ async function runSession(
   const ended = settled(session.closed);
   for (const piece of cut(stream, shape.cuts)) {
     if (link.isGone) break;
-    await within(link.feed(piece), LIMIT, "what was fed");
+    await within(link.feed(piece), LIMIT, "A read");
   }
   link.end();
-  const failure = await within(ended, LIMIT, "closed");
+  const failure = await within(ended, LIMIT, "`closed`");
   if (!shape.takesAll) await receiveAll(session, messages).catch(() => {});
-  await within(Promise.allSettled(pending), LIMIT, "a pending promise");
+  await within(Promise.allSettled(pending), LIMIT, "A pending promise");
   return {
     failure,
     messages,

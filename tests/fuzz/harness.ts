@@ -1,9 +1,8 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * What a target of the fuzzing campaign is, and how one input is run: the time and
- * the memory that it takes are measured and held against a budget, and what comes
- * of it is checked.
+ * The targets of the fuzzing campaign, and how one input is run: its time and its
+ * memory are measured and compared with a budget, and its result is checked.
  *
  * @module
  */
@@ -13,7 +12,7 @@ import { getHeapStatistics } from "node:v8";
 import { ProtocolError } from "../../_errors.ts";
 import type { Bytes, Draw } from "./draw.ts";
 
-/** What one input may take. */
+/** The limits of time and memory for one input. */
 export interface Budget {
   /**
    * Milliseconds of the clock or of the processor, whichever are fewer. Other
@@ -32,9 +31,9 @@ export interface Budget {
 export const BASE_TIME = 40;
 
 /**
- * Milliseconds that a message may take whose values cost so much. A cost is also a
- * number of nanoseconds on an idle machine; with other processes on all cores the
- * same work takes up to six times the processor time, as caches are shared.
+ * Milliseconds that a message may take by the cost of its values. A cost is also a
+ * number of nanoseconds on an idle machine. Six times as many were measured for an
+ * array of errors with other processes on all cores, which share the caches.
  */
 export function timeFor(cost: number): number {
   return 12 * cost / 1e6;
@@ -46,26 +45,26 @@ export interface Target {
   readonly batch: number;
   /** Inputs after which that process prints a line. */
   readonly group: number;
-  /** Whether what comes of an input comes later. */
+  /** Whether `run` returns a promise. */
   readonly isAsync?: boolean;
-  /** What the test that runs kept inputs again may do: nothing unless given. */
+  /** Permissions of the test that runs kept inputs again; none by default. */
   readonly permissions?: Deno.PermissionOptions;
   /** Makes an input. */
   make(draw: Draw): Bytes;
   /**
    * Gives an input to the code under test.
    *
-   * @returns What came of it, for `check`.
+   * @returns The result, for `check`.
    * @throws {Violation} If something is wrong.
    */
   run(input: Bytes): unknown;
   /**
-   * Checks what came of an input. It is not measured.
+   * Checks the result of an input. It is not measured.
    *
    * @throws {Violation} If something is wrong.
    */
   check?(input: Bytes, result: unknown): void;
-  /** What an input of so many bytes may take in any case. */
+  /** The budget of an input by its size. */
   budget(size: number): Budget;
   /** What one that takes more may take. */
   exactBudget?(input: Bytes): Budget;
@@ -83,7 +82,7 @@ export class Violation extends Error {
 /** Times that an input over its budget is run again. The least of them counts. */
 const RETRIES = 3;
 
-/** Milliseconds within which something must come of an input. */
+/** Milliseconds within which the promise of `run` must settle. */
 const LIMIT = 10_000;
 
 const gc = (globalThis as { gc?: () => void }).gc;
@@ -162,7 +161,7 @@ export async function attempt(
   return ms;
 }
 
-/** Runs an input again that took more than it may, as something else may be why. */
+/** Runs an input again that exceeded its budget, as a pause may have been the cause. */
 async function confirm(
   target: Target,
   input: Bytes,
@@ -201,11 +200,11 @@ async function confirm(
 export async function within<T>(
   promise: Promise<T>,
   limit = LIMIT,
-  what = "it",
+  what = "The promise",
 ): Promise<T> {
   let timer: ReturnType<typeof setTimeout> | undefined;
   const late = new Promise<never>((_, reject) => {
-    const text = `Nothing came of ${what} within ${limit} ms`;
+    const text = `${what} did not settle within ${limit} ms`;
     timer = setTimeout(() => reject(new Violation(text)), limit);
   });
   try {
@@ -242,7 +241,7 @@ function isCause(error: unknown): boolean {
     return ENGINE_LIMITS.test(error.message) ||
       PAYLOAD_FAULTS.test(error.message);
   }
-  // What a text decoder throws.
+  // The error of a text decoder.
   return error instanceof TypeError &&
     error.message === "The encoded data is not valid";
 }
