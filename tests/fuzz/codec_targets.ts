@@ -366,7 +366,7 @@ export const CODEC_TARGETS: Readonly<Record<string, Target>> = {
     cost: costOfMsgpack,
     budget: (size) => ({
       ms: BASE_TIME + size * 300e-6,
-      bytes: SLACK + 100 * size,
+      bytes: SLACK + 20 * size,
     }),
   }),
   json: decodeTarget(json, {
@@ -378,7 +378,7 @@ export const CODEC_TARGETS: Readonly<Record<string, Target>> = {
     // machine.
     budget: (size) => ({
       ms: BASE_TIME + Math.min(size, 0x1_0000) * 6_000e-6 + size * 200e-6,
-      bytes: SLACK + 100 * size,
+      bytes: SLACK + 20 * size,
     }),
   }),
   values,

@@ -355,7 +355,8 @@ export class MsgpackMaker {
   #repeated(count: number): Bytes {
     const draw = this.#draw;
     this.#left = 4;
-    const element = draw.oneIn(2)
+    const isCostly = draw.oneIn(2);
+    const element = isCostly
       ? draw.pick([
         ...[[0xc4, 0], [0x90], [0x80], [0xc7, 0, 9], [0xa0], [0xc7, 0, 10]],
         ...[[0xd7, 8, 0x97, 0xa0, 0xa0, 0xc0, 0xc0, 0x90, 0x90, 0x80]],
@@ -366,7 +367,8 @@ export class MsgpackMaker {
       ].map((bytes) => new Uint8Array(bytes)))
       : this.value(4);
     const limit = Math.ceil(600_000 / Math.max(1, element.length));
-    const times = Math.min(count, limit);
+    const isMany = isCostly && draw.oneIn(2);
+    const times = Math.min(isMany ? MAX_REPEATED : count, limit);
     const items = repeat(element, times);
     const isEven = times - times % 2;
     switch (draw.below(5)) {
