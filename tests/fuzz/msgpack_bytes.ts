@@ -54,6 +54,16 @@ const FLAGS: readonly string[] = [
   "gg",
 ];
 
+/** Parts that take V8 long to parse, with the flags for it. */
+const COSTLY_EXPRESSIONS: readonly (readonly [part: string, flags: string])[] =
+  [
+    ["\\p{RGI_Emoji}", "v"],
+    ["\\p{L}", "u"],
+    ["\\P{Lu}", "iu"],
+    ["[\\W\\W\\W]", "iu"],
+    ["(a)\\1", ""],
+  ];
+
 /** Class names of errors. */
 const CLASSES: readonly string[] = [
   ...["Error", "TypeError", "RangeError", "AggregateError", "DOMException"],
@@ -339,10 +349,12 @@ export class MsgpackMaker {
         return this.extension(2, new Uint8Array([draw.below(2)]), digits);
       }
       case 6: {
-        const part = draw.pick(EXPRESSION_PARTS);
+        const [part, flags] = draw.oneIn(2)
+          ? draw.pick(COSTLY_EXPRESSIONS)
+          : [draw.pick(EXPRESSION_PARTS), draw.pick(FLAGS)];
         const size = draw.pick([50, 500, 6_000, 25_000]);
         const times = 1 + Math.floor(draw.fraction() * size / part.length);
-        return this.#regexpOf(part.repeat(times), draw.pick(FLAGS));
+        return this.#regexpOf(part.repeat(times), flags);
       }
       default: {
         const text = utf8(draw.pick([...WORDS, "a", "é", "\ufffd", "中a"]));
