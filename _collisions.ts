@@ -22,7 +22,7 @@
  */
 const STRIDE = 16;
 
-/** Keys taken between two looks at the clock. */
+/** Keys of the sample between two looks at the clock: 256 keys if each 16th is in it. */
 const LOOK_INTERVAL = 16;
 
 /**
@@ -56,12 +56,12 @@ const MAX_RATIO = 8;
 const MIN_SLOW_TIME = 0.001;
 
 /**
- * Slow keys that a refusal takes. An ordinary key can be slow by chance, where
+ * A message is refused only if at least so many keys are slow. An ordinary key can be slow by chance, where
  * its hash is the one that another message's keys share.
  */
 const MIN_SLOW_KEYS = 4;
 
-/** A refusal also takes one slow key among as many that were measured. */
+/** And only if at least one in so many measured keys is slow. */
 const MIN_SLOW_SHARE = 256;
 
 /**
