@@ -22,7 +22,7 @@
  */
 const STRIDE = 16;
 
-/** Keys taken between two looks at the clock. */
+/** Keys of the sample between two looks at the clock: 256 keys if each 16th is in it. */
 const LOOK_INTERVAL = 16;
 
 /**
@@ -36,9 +36,9 @@ const ORDINARY_NAME_TIME = 0.25;
 /**
  * Milliseconds that the keys of one message may waste before they are measured.
  * Strings such as "65536", "131072" and so on collide although nobody chose them
- * for that; some thousands of them are no harm.
+ * for that: 3000 of them take as long, and are no harm.
  */
-const MAX_WASTE = 10;
+const MAX_WASTE = 25;
 
 /** Keys of a map or a set in the sample. A power of two. */
 const SAMPLE_SIZE = 64;
@@ -56,12 +56,12 @@ const MAX_RATIO = 8;
 const MIN_SLOW_TIME = 0.001;
 
 /**
- * Slow keys that a refusal takes. An ordinary key can be slow by chance, where
+ * A message is refused only if at least so many keys are slow. An ordinary key can be slow by chance, where
  * its hash is the one that another message's keys share.
  */
 const MIN_SLOW_KEYS = 4;
 
-/** A refusal also takes one slow key among as many that were measured. */
+/** And only if at least one in so many measured keys is slow. */
 const MIN_SLOW_SHARE = 256;
 
 /**

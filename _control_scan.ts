@@ -15,7 +15,7 @@ const MAX_ITEMS = 64;
 /** Maps and arrays within each other, the frame's own map among them. */
 const MAX_LEVELS = 4;
 
-/** What a size field of 8, 16 or 32 bits takes, by the two low bits of a format. */
+/** Bytes of a size field of 8, 16 and 32 bits. */
 const SIZE_BYTES = [1, 2, 4];
 
 /** Bytes of numbers, from format 0xca on. */

@@ -1,10 +1,10 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * Looks at a JSON text before it is parsed, since `JSON.parse` cannot be told
- * what it may take: how deep the text nests, what its values cost, and whether
- * its strings were chosen to collide in V8's table of strings. A text that no
- * JSON is may pass: parsing stops where it is wrong.
+ * Looks at a JSON text before it is parsed, since `JSON.parse` has no limits: how
+ * deep the text nests, what its values cost, and whether
+ * its strings were chosen to collide in V8's table of strings. A text that is not
+ * JSON may pass; `JSON.parse` then throws.
  *
  * @module
  */
@@ -55,10 +55,10 @@ const RECENT_SIZE = 64;
 const JSON_ITEM_COST = 40;
 
 /** Fields up to which V8 makes a description of an object for each. */
-const MAX_SHAPE_FIELDS = 128;
+const JSON_SHAPE_FIELDS = 128;
 
 /** A field of an object that has more. */
-const SLOW_FIELD_COST = 96;
+const JSON_SLOW_FIELD_COST = 96;
 
 const SPACE = 0x20;
 const QUOTE = 0x22;
@@ -297,9 +297,11 @@ class Meter {
   #closeObject(depth: number): void {
     const fields = this.#fields[depth]!;
     const shape = this.#shapes[depth]!;
-    if (fields > MAX_SHAPE_FIELDS) this.budget -= SLOW_FIELD_COST * fields;
+    if (fields > JSON_SHAPE_FIELDS) {
+      this.budget -= JSON_SLOW_FIELD_COST * fields;
+    }
     if (this.#known.has(shape)) return;
     this.#known.add(shape);
-    this.budget -= SHAPE_COST * Math.min(fields, MAX_SHAPE_FIELDS);
+    this.budget -= SHAPE_COST * Math.min(fields, JSON_SHAPE_FIELDS);
   }
 }

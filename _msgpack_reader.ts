@@ -2,7 +2,7 @@
 
 /**
  * The parts of MessagePack that hold no others: numbers, strings, memory and
- * keys. No length is believed before it is checked against the bytes that remain.
+ * keys. Every length is checked against the bytes that remain.
  *
  * @module
  */
@@ -186,9 +186,11 @@ export class MsgpackReader {
   string(size: number): string {
     const start = this.take(size);
     if (size <= MAX_LOOP_LENGTH) {
-      this.charge(STRING_COST + size);
       const text = this.ascii(start, size);
-      if (text !== undefined) return text;
+      if (text !== undefined) {
+        this.charge(STRING_COST + size);
+        return text;
+      }
     }
     this.charge(STRING_COST + TEXT_BYTE_COST * size);
     try {

@@ -16,7 +16,7 @@ import {
   readHost,
   witnessesOf,
 } from "./_permissions_host.ts";
-import { messageOf, printable, quoted } from "./_text.ts";
+import { excerpt, messageOf, printable, quoted } from "./_text.ts";
 
 /** The kinds of permission. Any other kind is refused. */
 export const KINDS = [
@@ -49,7 +49,9 @@ export function query(kind: Kind, item?: string): Deno.PermissionStatus {
     throw new TypeError(
       `Cannot grant permissions: ${
         quoted(item ?? "")
-      } is not an item of "${kind}" that Deno has: ${messageOf(cause)}`,
+      } is not an item of "${kind}" that Deno has: ${
+        excerpt(messageOf(cause))
+      }`,
       { cause },
     );
   }
@@ -231,7 +233,9 @@ function whyNotFromList(
     ? `${denied}, and the name may stand for that address; ${
       insteadOfName(kind, item)
     }`
-    : `${denied}, which may be a part of a range with this address; run it again without that`;
+    : `${denied}, which may be a part of a range with this address; grant addresses, or run this program again without ${
+      deniersOf(kind)
+    }`;
 }
 
 function insteadOfName(kind: Kind, item: string): string {
@@ -250,7 +254,7 @@ function describeState(
   if (state === "denied") {
     return `it is denied to this program (${
       deniersOf(kind)
-    }, or at a prompt); run it again without that`;
+    }, or at a prompt); run this program again without that flag`;
   }
   const [flag] = flagsOf(kind, needed);
   return `this program does not hold it; run it again with ${printable(flag!)}`;

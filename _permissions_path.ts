@@ -7,7 +7,7 @@
  * @module
  */
 
-import { messageOf, quoted } from "./_text.ts";
+import { excerpt, messageOf, quoted } from "./_text.ts";
 
 /** How a system writes paths. */
 export interface PathSystem {
@@ -58,7 +58,9 @@ function decode(url: URL): string {
     return decodeURIComponent(text);
   } catch (cause) {
     throw new TypeError(
-      `Cannot use the URL ${quoted(url.href)} as a path: ${messageOf(cause)}`,
+      `Cannot use the URL ${quoted(url.href)} as a path: ${
+        excerpt(messageOf(cause))
+      }`,
       { cause },
     );
   }

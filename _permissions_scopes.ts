@@ -42,7 +42,7 @@ export function readRequest(permissions: Permissions): Request {
   }
   if (typeof permissions !== "object" || permissions === null) {
     throw new TypeError(
-      `Cannot grant permissions: they must be "none", "inherit" or an object, got ${
+      `Cannot grant permissions: they must be "none", "inherit" or an object: current value is ${
         show(permissions)
       }`,
     );
@@ -54,7 +54,7 @@ export function readRequest(permissions: Permissions): Request {
       throw new TypeError(
         `Cannot grant permissions: ${
           quoted(name)
-        } is no permission, there are ${KINDS.join(", ")}`,
+        } is not a kind of permission: use one of ${KINDS.join(", ")}`,
       );
     }
     const scope = readScope(kind, value);
@@ -91,7 +91,7 @@ function readScope(kind: Kind, value: unknown): Scope | "inherit" | undefined {
   if (value === false) return nothingOf(kind);
   if (!Array.isArray(value)) {
     throw new TypeError(
-      `Cannot grant permissions: "${kind}" must be true, false, "inherit" or an array, got ${
+      `Cannot grant permissions: "${kind}" must be true, false, "inherit" or an array: current value is ${
         show(value)
       }`,
     );
@@ -113,7 +113,7 @@ function readItem(kind: Kind, item: unknown): string {
     // Deno's flags separate with a comma and have no way to write one, and no
     // argument of a process may hold a NUL.
     throw new TypeError(
-      `Cannot grant permissions: an item of "${kind}" must be a text without a comma, got ${
+      `Cannot grant permissions: an item of "${kind}" must be a text without a comma: current value is ${
         show(text)
       }`,
     );

@@ -67,7 +67,7 @@ interface Held {
 export interface BacklogEvents {
   /** Runs what a message asks for. */
   handle(message: Message): void;
-  /** That threw for a call that was held. */
+  /** `handle` threw for a call that was held. */
   onFault(error: unknown): void;
   /** No call is held any more. */
   onEmpty(): void;
@@ -184,7 +184,7 @@ export class Backlog {
     this.#addSize(size);
   }
 
-  /** Notes that a call is held or no longer is: little must be, to send own calls. */
+  /** Counts what is held; own calls are sent only below the limits. */
   #addSize(size: number): void {
     this.#size += size;
     this.#outlet.mayAsk = this.#held.length <= MAX_HELD &&

@@ -342,7 +342,7 @@ function readText(value: unknown, name: string): string {
 
 function refusal(value: unknown): ProtocolError {
   return new ProtocolError(
-    `Cannot take an error of the far side's: its parts are not those of an error, got ${
+    `Cannot read an error of the peer: its parts are not those of an error: current value is ${
       show(value)
     }`,
   );

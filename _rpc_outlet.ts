@@ -173,9 +173,7 @@ export class Outlet {
   }
 
   #dropStale(): void {
-    const asks = this.#asks.toArray().filter((ask) => !this.#isStale(ask));
-    this.#asks.clear();
-    for (const ask of asks) this.#asks.push(ask);
+    this.#asks.retain((ask) => !this.#isStale(ask));
     this.#stale = 0;
   }
 

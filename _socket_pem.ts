@@ -130,7 +130,7 @@ export function checkPair(
   }
   if (isPair) return;
   throw new Deno.errors.InvalidData(
-    `${action} as "key" must be the private key of the first certificate in "cert": it is another one`,
+    `${action} as "key" must be the private key of the first certificate in "cert": it belongs to another certificate`,
   );
 }
 

@@ -83,9 +83,8 @@ export async function connectTcp(
   signal: AbortSignal,
 ): Promise<Deno.TcpConn> {
   signal.throwIfAborted();
-  // Where a connection is made as the signal aborts, Deno makes sure that the
-  // signal has not aborted, throws, and nothing can close the connection. With a
-  // signal that does not throw it returns the connection.
+  // If the signal aborts while the connection is made, Deno throws and leaves the
+  // connection open. With a signal that does not throw it returns the connection.
   const cancel = new AbortController();
   cancel.signal.throwIfAborted = () => {};
   const onAbort = () => cancel.abort();
@@ -153,7 +152,7 @@ async function awaitAnswer(
   signal.throwIfAborted();
 }
 
-/** Waits, or until the signal aborts. */
+/** Waits for `delay` milliseconds, or until the signal aborts. */
 export function sleep(delay: number, signal: AbortSignal): Promise<void> {
   return new Promise((resolve) => {
     if (signal.aborted || delay <= 0) return resolve();

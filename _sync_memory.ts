@@ -73,7 +73,7 @@ const KINDS = [
 /** The kinds of locks; word 1 is the index plus 1. */
 export type Kind = typeof KINDS[number];
 
-/** Milliseconds to wait for a latch, or what tells them when they are needed. */
+/** Milliseconds to wait for a latch, or a getter that is read if it is taken. */
 export type LatchTime = number | { readonly forLatch: number };
 
 /** Whether this thread has a latch. */

@@ -7,7 +7,7 @@
  * @module
  */
 
-import { messageOf, quoted, show } from "./_text.ts";
+import { excerpt, messageOf, quoted, show } from "./_text.ts";
 
 /**
  * Characters of a function's source at most. It is parsed here, and again by each
@@ -51,7 +51,7 @@ const NATIVE = /\{\s*\[native code\]\s*\}\s*$/;
 export function scriptOf(action: string, fn: unknown): string {
   if (typeof fn !== "function") {
     throw new TypeError(
-      `${action}: it must be a function: current value is ${show(fn)}`,
+      `${action} as "fn" must be a function: current value is ${show(fn)}`,
     );
   }
   const text = Function.prototype.toString.call(fn);
@@ -86,7 +86,7 @@ function checkText(attempt: string, text: string): void {
     );
   }
   if (NATIVE.test(text)) {
-    throw refusal(attempt, "a bound function, or one that Deno has");
+    throw refusal(attempt, "a bound or a built-in function");
   }
   if (/^class\b/.test(text)) throw refusal(attempt, "a class");
 }
@@ -127,7 +127,7 @@ function faultOf(expression: string): unknown {
   }
 }
 
-/** What is told of a source that cannot be parsed; the last fault is the nearest one. */
+/** The error for a source that cannot be parsed; its text has the first fault. */
 function faultError(attempt: string, ...faults: unknown[]): TypeError {
   const texts = faults.map(messageOf);
   const cause = faults[0];
@@ -151,7 +151,7 @@ function faultError(attempt: string, ...faults: unknown[]): TypeError {
   }
   return new TypeError(
     `${attempt}: its source cannot run in a worker, which runs it as a part of a module: ${
-      texts[0]
+      excerpt(texts[0]!)
     }`,
     { cause },
   );

@@ -3,8 +3,8 @@
 /**
  * Values as text, for errors and logs. A value may come from a peer: it may have
  * a `toString` that is not a function, a message that is not a string, or
- * characters that move a terminal's cursor. Every function here returns a text
- * for every value and never throws. Code that shows a value which it did not
+ * characters that move a terminal's cursor. No function here throws, whatever the
+ * value. Code that shows a value which it did not
  * make itself uses these in place of `String`, a template or `JSON.stringify`.
  *
  * @module
@@ -82,7 +82,10 @@ function showObject(value: object): string {
   }
 }
 
-/** The message of an error; any other value that was thrown as {@linkcode show} has it. */
+/**
+ * The message of an error; any other value that was thrown as {@linkcode show} has
+ * it. The text is neither escaped nor cut: {@linkcode excerpt} does that.
+ */
 export function messageOf(thrown: unknown): string {
   if (typeof thrown === "string") return thrown;
   try {

@@ -210,15 +210,15 @@ function encodeFresh(
  *   a `Map`. An integer beyond what a number holds comes back as a bigint.
  * - Functions, symbols, promises, shared memory, objects of the platform, cycles
  *   and a container that is met twice cannot be sent.
- * - An array comes back with the fields that it has beside its items, such as
- *   `index` and `groups` of what `RegExp.exec` returns. Fields of other built-in
+ * - An array comes back with its fields, such as `index` and `groups` of what
+ *   `RegExp.exec` returns. Fields of other built-in
  *   objects are left out, as `structuredClone` does.
  * - A regular expression may have some 23 000 characters, and 5 700 with the flag
  *   "u" or "v". Its receiver parses it; to run one from a peer that is not
  *   trusted can take for ever.
  * - At most 500 containers may be nested. PROTOCOL.md says what a message may cost
- *   its receiver. A message of a million objects with ten fields each is far from
- *   that.
+ *   its receiver. A message of a million objects with ten fields each costs
+ *   about two thirds of that.
  *
  * @example Usage
  * ```ts
@@ -255,7 +255,7 @@ export const msgpack: Required<Codec> = {
 /**
  * JSON, one text for each message, for peers that speak nothing else. What JSON
  * would drop or change is a `TypeError` that names the path to it, an array with
- * fields beside its items for example; only `-0` arrives as `0`. A number from a
+ * fields for example; only `-0` arrives as `0`. A number from a
  * peer is rounded to what a number holds, and one beyond that to an infinity, which
  * cannot be sent back.
  *

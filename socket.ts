@@ -271,8 +271,9 @@ export interface DuplexListener<In = unknown, Out = In>
  * `--allow-read=/path` and `--allow-write=/path`, the path from the root.
  *
  * Deno keeps the file of a TLS connection open until its handshake has ended, also
- * when the attempt has timed out. After one, an address is tried only once it
- * answers over another connection, and after eight without success once a minute.
+ * when the attempt has timed out. After such a timeout, each attempt first checks
+ * over a plain TCP connection that the server answers; after eight timeouts in a
+ * row there is one attempt a minute.
  *
  * @typeParam In The type of the messages received.
  * @typeParam Out The type of the messages sent.

@@ -87,8 +87,9 @@ const ACTION = "Cannot make a task";
  * characters, so it must be self-contained: it sees its arguments, what it imports
  * inside with `import()` and full addresses, and the globals that every worker has,
  * but no variable around it, and neither `super` nor `import.meta`. It may be
- * asynchronous. A function that gives many values cannot be a task. One that never comes to an end can be given up with `timeout`, but not
- * ended: it keeps the program from ending by itself.
+ * asynchronous. A generator
+ * function cannot be a task: its calls reject. A call that never returns can be
+ * abandoned with `timeout`, but its thread goes on and keeps the program running.
  *
  * Requires `--unstable-worker-options` unless `permissions` is `"inherit"`,
  * `--allow-read` for this package where it is a local folder, and every permission

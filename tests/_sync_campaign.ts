@@ -19,8 +19,7 @@
  * What the threads do is drawn by the seed, but not how they overlap, so a plan
  * that failed may have to be run some times to fail again.
  *
- * For a longer run:
- * `DUPLEX_SEED=random DUPLEX_SYNC_PLANS=1000 deno task test tests/sync_campaign_test.ts`.
+ * For a longer run: `deno task faults --only locks --minutes 10`.
  *
  * @module
  */

@@ -152,31 +152,47 @@ test("grant() refuses what the caller does not hold", {
   }
 });
 
-test("grant() refuses what is no permission", "inherit", async (t) => {
+test("grant() refuses what is not a permission", "inherit", async (t) => {
   const cases: [string, unknown][] = [
-    ['"disk" is no permission', { disk: true }],
-    ['"all" is no permission', { all: true }],
-    ['"constructor" is no permission', { constructor: true }],
-    ['"none", "inherit" or an object, got "all"', "all"],
-    ["or an object, got true", true],
-    ["or an object, got null", null],
-    ['"read" must be true, false, "inherit" or an array, got "x"', {
-      read: "x",
+    ['"disk" is not a kind of permission', { disk: true }],
+    ['"all" is not a kind of permission', { all: true }],
+    ['"constructor" is not a kind of permission', { constructor: true }],
+    ['"none", "inherit" or an object: current value is "all"', "all"],
+    ["or an object: current value is true", true],
+    ["or an object: current value is null", null],
+    [
+      '"read" must be true, false, "inherit" or an array: current value is "x"',
+      {
+        read: "x",
+      },
+    ],
+    ["or an array: current value is an object", { read: { 0: "x" } }],
+    ["or an array: current value is an object", {
+      read: { toJSON: () => "\u001b[2J" },
     }],
-    ["or an array, got an object", { read: { 0: "x" } }],
-    ["or an array, got an object", { read: { toJSON: () => "\u001b[2J" } }],
-    ['"read" must be a text without a comma, got "/a,/b"', { read: ["/a,/b"] }],
-    ['"net" must be a text without a comma, got "a,b"', { net: ["a,b"] }],
-    ['"env" must be a text without a comma, got ""', { env: [""] }],
-    ['"read" must be a text without a comma, got ""', { read: [""] }],
-    ['"run" must be a text without a comma, got 5', { run: [5] }],
-    ['got "/a,b"', { read: [new URL("file:///a%2Cb")] }],
-    ['"run" must be a text without a comma, got "a\\u0000b"', {
+    ['"read" must be a text without a comma: current value is "/a,/b"', {
+      read: ["/a,/b"],
+    }],
+    ['"net" must be a text without a comma: current value is "a,b"', {
+      net: ["a,b"],
+    }],
+    ['"env" must be a text without a comma: current value is ""', {
+      env: [""],
+    }],
+    ['"read" must be a text without a comma: current value is ""', {
+      read: [""],
+    }],
+    ['"run" must be a text without a comma: current value is 5', { run: [5] }],
+    ['current value is "/a,b"', { read: [new URL("file:///a%2Cb")] }],
+    ['"run" must be a text without a comma: current value is "a\\u0000b"', {
       run: ["a\0b"],
     }],
-    ['"net" must be a text without a comma, got an instance of URL', {
-      net: [new URL("http://example.com")],
-    }],
+    [
+      '"net" must be a text without a comma: current value is an instance of URL',
+      {
+        net: [new URL("http://example.com")],
+      },
+    ],
   ];
   for (const [text, permissions] of cases) {
     await t.step(text, () => {

@@ -138,7 +138,12 @@ async function pairs(): Promise<PairCase[]> {
       InvalidData,
       '"key" cannot be read',
     ],
-    ["another key", key(await otherKey()), InvalidData, "it is another one"],
+    [
+      "another key",
+      key(await otherKey()),
+      InvalidData,
+      "it belongs to another certificate",
+    ],
     ["a short key", weak, InvalidData, "RSA with 2048 bits or more"],
   ];
 }

@@ -30,7 +30,7 @@ const PLAN_LIMIT = 90_000;
 /** Milliseconds for finding a shorter plan that fails. */
 const SHRINK_TIME = 120_000;
 
-/** How often a plan is run to see whether it fails: some faults need luck. */
+/** How often a plan is run to see whether it fails: some faults depend on timing. */
 const TRIES = 6;
 
 const RUNNER = new URL("../tests/faults/runner.ts", import.meta.url);

@@ -58,7 +58,7 @@ export interface PoolPlan {
     readonly timeout?: number;
   };
   readonly steps: readonly PoolStep[];
-  /** Milliseconds after which a worker is killed, again and again. */
+  /** Milliseconds after which a worker is killed, and after which the next is. */
   readonly killEvery: number | undefined;
   readonly finale: "close" | "abort" | "dispose";
   /** Whether the pool ends while tasks are under way. */

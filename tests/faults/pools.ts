@@ -311,13 +311,13 @@ class PoolRun {
   }
 }
 
-/** Kills the latest worker again and again, until it is told to stop. */
+/** Kills the latest worker up to ten times, or until the plan is over. */
 async function killWorkers(
   workers: Workers,
   every: number,
   isOver: () => boolean,
 ): Promise<void> {
-  // Not for ever: a task that is killed each time would never end.
+  // A task that is killed each time would never end.
   for (let kills = 0; kills < 10 && !isOver(); kills++) {
     await sleep(every);
     workers.kill();

@@ -15,7 +15,7 @@ export class ResidueError extends Error {
   override name = "ResidueError";
 }
 
-/** What a process holds. */
+/** What this process holds. */
 interface Holdings {
   readonly files: number;
   readonly children: number;
@@ -47,9 +47,9 @@ export function holdings(): Holdings {
 }
 
 /**
- * Waits until a process holds no more than it did.
+ * Waits until this process holds no more than it did.
  *
- * @throws {ResidueError} If it still does after five seconds; the error names what.
+ * @throws {ResidueError} If it still does after {@linkcode LIMIT}; the error names what.
  */
 export async function checkHoldings(before: Holdings): Promise<void> {
   const end = performance.now() + LIMIT;

@@ -8,6 +8,12 @@
 
 import { type CallPlan, makeCallPlan, smallerCallPlans } from "./call_plan.ts";
 import { runCallPlan } from "./calls.ts";
+import {
+  type LockPlan,
+  makeLockPlan,
+  runLockPlan,
+  smallerLockPlans,
+} from "./locks.ts";
 import { makePoolPlan, type PoolPlan, smallerPoolPlans } from "./pool_plan.ts";
 import { runPoolPlan } from "./pools.ts";
 import {
@@ -57,11 +63,18 @@ const pools: Scenario<PoolPlan> = {
   smaller: smallerPoolPlans,
 };
 
+const locks: Scenario<LockPlan> = {
+  make: makeLockPlan,
+  run: runLockPlan,
+  smaller: smallerLockPlans,
+};
+
 /** All scenarios. */
 export const SCENARIOS: Readonly<Record<string, Scenario>> = {
   ...sessionScenarios(),
   calls: calls as Scenario,
   pools: pools as Scenario,
+  locks: locks as Scenario,
 };
 
 /** Times that a plan which left something behind is run again. */

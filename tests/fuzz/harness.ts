@@ -25,10 +25,10 @@ export interface Budget {
 
 /**
  * Milliseconds that any input may take: four times what keys that collide may waste
- * before a message is refused (`MAX_WASTE` in `_collisions.ts`, 10 ms). What grows
+ * before a message is refused (`MAX_WASTE` in `_collisions.ts`, 25 ms). What grows
  * faster than an input's size is far above that for some inputs of each target.
  */
-export const BASE_TIME = 40;
+export const BASE_TIME = 100;
 
 /**
  * Milliseconds that a message may take by the cost of its values. A cost is also a
