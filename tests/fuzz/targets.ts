@@ -9,9 +9,11 @@
 import { CODEC_TARGETS } from "./codec_targets.ts";
 import { FRAME_TARGETS } from "./frame_targets.ts";
 import type { Target } from "./harness.ts";
+import { SECRET_TARGETS } from "./secret_targets.ts";
 
 /** All targets. */
 export const TARGETS: Readonly<Record<string, Target>> = {
   ...CODEC_TARGETS,
   ...FRAME_TARGETS,
+  ...SECRET_TARGETS,
 };
