@@ -259,7 +259,7 @@ function checkPlainRefusal(error: unknown): void {
 interface Fault {
   /** Bytes that pass before. */
   readonly after: number;
-  /** The bits that change; the connection breaks if there are none. */
+  /** The bits that change before the connection breaks. */
   readonly flip: number;
 }
 
@@ -344,16 +344,15 @@ class Resumed {
       const at = fault === undefined ? -1 : fault.after - passed;
       passed += bytes.length;
       if (at < 0 || at >= bytes.length) {
-        if (fault === undefined || fault.flip !== 0 || at > 0) {
-          feedCut(to, bytes, this.#draw);
-        }
+        // What is written behind a fault is lost.
+        if (fault === undefined || at > 0) feedCut(to, bytes, this.#draw);
         return;
       }
       if (fault!.flip !== 0) {
         bytes[at]! ^= fault!.flip;
-        return feedCut(to, bytes, this.#draw);
-      }
-      to.feed(bytes.slice(0, at));
+        feedCut(to, bytes, this.#draw);
+      } else to.feed(bytes.slice(0, at));
+      // Also behind a change: a longer length would be waited for.
       near.end();
       far.end();
     };
