@@ -10,6 +10,7 @@ import { CODEC_TARGETS } from "./codec_targets.ts";
 import { FRAME_TARGETS } from "./frame_targets.ts";
 import type { Target } from "./harness.ts";
 import { RECORD_TARGETS } from "./record_targets.ts";
+import { RING_TARGETS } from "./ring_targets.ts";
 import { SECRET_TARGETS } from "./secret_targets.ts";
 
 /** All targets. */
@@ -18,4 +19,5 @@ export const TARGETS: Readonly<Record<string, Target>> = {
   ...FRAME_TARGETS,
   ...SECRET_TARGETS,
   ...RECORD_TARGETS,
+  ...RING_TARGETS,
 };
