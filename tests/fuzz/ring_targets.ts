@@ -170,7 +170,7 @@ function write(side: Side, draw: Draw, meddler: Meddler): void {
   const bytes = draw.bytes(draw.below(draw.oneIn(5) ? 6_000 : 200));
   const start = draw.below(bytes.length + 1);
   const stop = draw.between(start, bytes.length);
-  const room = meddler.isDirty ? 0 : side.end.room();
+  const room = attempt(() => side.end.room(), 0);
   const size = attempt(() => side.end.write(bytes, start, stop), 0);
   if (size < 0 || size > stop - start) {
     throw new Violation(`A write of ${stop - start} bytes wrote ${size}`);
