@@ -6,6 +6,7 @@
  * @module
  */
 
+import { CALL_TARGETS } from "./call_targets.ts";
 import { CODEC_TARGETS } from "./codec_targets.ts";
 import { FRAME_TARGETS } from "./frame_targets.ts";
 import type { Target } from "./harness.ts";
@@ -20,4 +21,5 @@ export const TARGETS: Readonly<Record<string, Target>> = {
   ...SECRET_TARGETS,
   ...RECORD_TARGETS,
   ...RING_TARGETS,
+  ...CALL_TARGETS,
 };
