@@ -10,6 +10,7 @@ import { CALL_TARGETS } from "./call_targets.ts";
 import { CODEC_TARGETS } from "./codec_targets.ts";
 import { FRAME_TARGETS } from "./frame_targets.ts";
 import type { Target } from "./harness.ts";
+import { POST_TARGETS } from "./post_targets.ts";
 import { RECORD_TARGETS } from "./record_targets.ts";
 import { RING_TARGETS } from "./ring_targets.ts";
 import { SECRET_TARGETS } from "./secret_targets.ts";
@@ -22,4 +23,5 @@ export const TARGETS: Readonly<Record<string, Target>> = {
   ...RECORD_TARGETS,
   ...RING_TARGETS,
   ...CALL_TARGETS,
+  ...POST_TARGETS,
 };
