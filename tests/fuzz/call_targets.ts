@@ -10,8 +10,19 @@
 import { thrownFrom } from "../../_rpc_errors.ts";
 import { type Failure, PLACE, TAG } from "../../_rpc_messages.ts";
 import { json, msgpack } from "../../codec.ts";
-import { ClosedError, type Duplex, duplexPair, ProtocolError } from "../../duplex.ts";
-import { expose, notifier, remote, RemoteError, withSignal } from "../../rpc.ts";
+import {
+  ClosedError,
+  type Duplex,
+  duplexPair,
+  ProtocolError,
+} from "../../duplex.ts";
+import {
+  expose,
+  notifier,
+  remote,
+  RemoteError,
+  withSignal,
+} from "../../rpc.ts";
 import { type Bytes, Draw, mutate, smallerBytes } from "./draw.ts";
 import { difference } from "./equal.ts";
 import {
@@ -66,7 +77,10 @@ class Served {
           if (signal.aborted) resolve();
           signal.addEventListener("abort", () => resolve());
         });
-        return this.#run(value, Promise.race([aborted, this.#released.promise]));
+        return this.#run(
+          value,
+          Promise.race([aborted, this.#released.promise]),
+        );
       }),
       // What has a result that cannot be sent.
       odd: () => Symbol("odd"),
@@ -208,13 +222,17 @@ class Hostile {
         const places = Array.from({ length: draw.size(5) }, () => [
           draw.below(this.#isCalm ? 3 : 4),
           draw.pick(this.#isCalm ? [null] : [null, "a", "__proto__", "length"]),
-          this.#isCalm ? draw.between(PLACE.callback, PLACE.signal) : draw.below(4),
+          this.#isCalm
+            ? draw.between(PLACE.callback, PLACE.signal)
+            : draw.below(4),
           draw.below(5),
         ]);
         return [TAG.call, next, this.#method(), args, places];
       }
       case 4: {
-        const count = draw.oneIn(20) ? draw.pick([1_024, 1_025]) : draw.size(20);
+        const count = draw.oneIn(20)
+          ? draw.pick([1_024, 1_025])
+          : draw.size(20);
         const list = Array.from({ length: count }, () => [draw.below(9), 1]);
         return [TAG.batch, next, this.#name(), list];
       }
@@ -229,7 +247,11 @@ class Hostile {
       case 9:
         return [TAG.items, theirs, [value(), value()]];
       case 10:
-        return [TAG.pull, own, this.#isCalm ? 3 : draw.pick([1, 3, 0, 65_536, 65_537, -1])];
+        return [
+          TAG.pull,
+          own,
+          this.#isCalm ? 3 : draw.pick([1, 3, 0, 65_536, 65_537, -1]),
+        ];
       case 11:
         return [TAG.cancel, own, this.#failure()];
       case 12:
@@ -247,13 +269,17 @@ class Hostile {
 
   #method(): string | number {
     const draw = this.#draw;
-    return draw.oneIn(8) ? draw.pick([0, 1, 2, 7, draw.boundary()]) : this.#name();
+    return draw.oneIn(8)
+      ? draw.pick([0, 1, 2, 7, draw.boundary()])
+      : this.#name();
   }
 
   #args(): unknown[] {
     const draw = this.#draw;
-    return Array.from({ length: draw.size(5) }, () =>
-      draw.oneIn(2) ? draw.below(9) : this.#maker.value(6));
+    return Array.from(
+      { length: draw.size(5) },
+      () => draw.oneIn(2) ? draw.below(9) : this.#maker.value(6),
+    );
   }
 
   #failure(): unknown {
@@ -302,7 +328,9 @@ class Hostile {
       case 1:
         return changed.toSpliced(at, 0, value);
       case 2:
-        if (Array.isArray(changed[at])) return changed.with(at, this.#alter(changed[at]));
+        if (Array.isArray(changed[at])) {
+          return changed.with(at, this.#alter(changed[at]));
+        }
         return changed.with(at, value);
       default:
         return changed.with(at, value);
@@ -319,7 +347,12 @@ class Hostile {
   }
 
   #onMessage(message: unknown): void {
-    const [tag, id, method, args] = message as [number, number, unknown, unknown[]];
+    const [tag, id, method, args] = message as [
+      number,
+      number,
+      unknown,
+      unknown[],
+    ];
     switch (tag) {
       case TAG.call:
         this.#asked.push(id);
@@ -368,7 +401,9 @@ function checkAnswer(
   if (tag === TAG.error) {
     const thrown = thrownFrom(result as Failure);
     // There were too many others.
-    if (thrown instanceof RangeError && thrown.message.includes("maxCalls")) return;
+    if (thrown instanceof RangeError && thrown.message.includes("maxCalls")) {
+      return;
+    }
   }
   throw new Violation(`A call has another answer: ${show(answer)}`);
 }
@@ -431,7 +466,10 @@ async function run(input: Bytes): Promise<void> {
   const isJson = draw.below(3) === 2;
   const [near, far] = duplexPair({ codec: isJson ? json : msgpack });
   const state: { ended?: unknown } = {};
-  const closed = near.closed.then(() => {}, (error) => void (state.ended = error));
+  const closed = near.closed.then(
+    () => {},
+    (error) => void (state.ended = error),
+  );
   const farClosed = far.closed.catch(() => {});
   const served = new Served();
   const maxCalls = draw.pick([1, 2, 5, 65_536]);
@@ -455,7 +493,9 @@ async function run(input: Bytes): Promise<void> {
         break;
       case 4:
         if (draw.below(8) === 7) {
-          await settle(within(notifier<Record<string, () => void>>(near).note!(), LIMIT));
+          await settle(
+            within(notifier<Record<string, () => void>>(near).note!(), LIMIT),
+          );
         }
         break;
       default:
@@ -466,7 +506,11 @@ async function run(input: Bytes): Promise<void> {
   await finish({ near, far, draw, hostile, served, state, asked });
   const all = [ended, closed, farClosed, hostile.reading];
   await within(Promise.allSettled(all), LIMIT, "the end of a connection");
-  const results = await within(Promise.all(asked.map(({ result }) => result)), LIMIT, "a call");
+  const results = await within(
+    Promise.all(asked.map(({ result }) => result)),
+    LIMIT,
+    "a call",
+  );
   const isOpen = state.ended === undefined;
   checkAsked(results, asked, hostile, isOpen);
   for (const honest of hostile.honest) checkAnswer(honest, hostile, isOpen);
@@ -476,7 +520,9 @@ async function run(input: Bytes): Promise<void> {
     throw new Violation(`${served.running} methods still run at the end`);
   }
   if (served.most > maxCalls) {
-    throw new Violation(`${served.most} methods run at a time of at most ${maxCalls}`);
+    throw new Violation(
+      `${served.most} methods run at a time of at most ${maxCalls}`,
+    );
   }
   const fault = served.fault ?? hostile.fault;
   if (fault !== undefined) throw new Violation(fault);
@@ -509,7 +555,9 @@ async function finish(
       // Until what is under way has ended.
       for (let left = 40; left > 0; left--) {
         const isBusy = served.running > 0 ||
-          hostile.honest.some(({ id }) => hostile.answers.get(id)!.length === 0) ||
+          hostile.honest.some(({ id }) =>
+            hostile.answers.get(id)!.length === 0
+          ) ||
           asked.some(({ value, isDone }) => value !== undefined && !isDone);
         if (state.ended !== undefined || !isBusy) break;
         await turn();
@@ -527,7 +575,8 @@ function checkEnd(error: unknown): void {
   if (!(error instanceof Error)) {
     throw new Violation(`A connection ends with another error: ${show(error)}`);
   }
-  const isKnown = error instanceof ProtocolError || error instanceof ClosedError ||
+  const isKnown = error instanceof ProtocolError ||
+    error instanceof ClosedError ||
     error instanceof RemoteError || error.message.includes(STOP.message);
   if (!isKnown) {
     throw new Violation(`A connection ends with another error: ${show(error)}`);

@@ -67,7 +67,14 @@ function drawNotes(draw: Draw): unknown[] {
   return Array.from({ length: draw.size(4) }, () => {
     const note: unknown[] = [
       draw.oneIn(2) ? new Error("a") : value(),
-      draw.pick(["TypeError", "AggregateError", "Object", "__proto__", "eval", value()]),
+      draw.pick([
+        "TypeError",
+        "AggregateError",
+        "Object",
+        "__proto__",
+        "eval",
+        value(),
+      ]),
       draw.oneIn(2) ? "Name" : value(),
       draw.oneIn(2) ? [] : value(),
       draw.oneIn(2) ? undefined : value(),
@@ -135,7 +142,9 @@ class Tamperer {
   #alter(post: unknown): unknown {
     const draw = this.#draw;
     if (post instanceof Uint8Array) return mutate(post as Bytes, draw);
-    if (typeof post === "number") return draw.pick([post + 1, -post, 2 ** 40, NaN]);
+    if (typeof post === "number") {
+      return draw.pick([post + 1, -post, 2 ** 40, NaN]);
+    }
     if (!Array.isArray(post)) return post;
     const at = draw.below(post.length);
     if (at === 0 && typeof post[0] === "number") {
@@ -189,16 +198,25 @@ function makeSession(tamperer: Tamperer, index: number, postsBulk: boolean): {
   const stream = new PortStream(tamperer.port(index), {
     diagnose: (cause, unsent) =>
       Promise.resolve(
-        new PeerExitError("The campaign has ended the posts", { cause, unsent }),
+        new PeerExitError("The campaign has ended the posts", {
+          cause,
+          unsent,
+        }),
       ),
     close: () => Promise.resolve(),
     destroy: () => Promise.resolve(),
   });
-  return { session: new Session(new ThreadWire(stream, options, postsBulk), options), stream };
+  return {
+    session: new Session(new ThreadWire(stream, options, postsBulk), options),
+    stream,
+  };
 }
 
 /** Takes all that arrives; the error at the end, if there is one. */
-async function receiveAll(session: Session, found: unknown[]): Promise<unknown> {
+async function receiveAll(
+  session: Session,
+  found: unknown[],
+): Promise<unknown> {
   try {
     for (;;) found.push(await session.receive());
   } catch (error) {
@@ -215,7 +233,9 @@ function checkFailure(error: unknown): void {
   const isKnown = isStop || error instanceof ProtocolError ||
     error instanceof ClosedError || error instanceof PeerExitError;
   if (!isKnown) {
-    throw new Violation(`A session fails with what it must not: ${show(error)}`);
+    throw new Violation(
+      `A session fails with what it must not: ${show(error)}`,
+    );
   }
   checkMessage(error as Error);
 }
@@ -224,9 +244,13 @@ async function runSessions(draw: Draw): Promise<void> {
   const tamperer = new Tamperer(draw, draw.pick([0, 3, 12, 40]));
   const postsBulk = draw.oneIn(2);
   const ends = [0, 1].map((index) => makeSession(tamperer, index, postsBulk));
-  const opened = ends.map(({ session }) => session.open().catch((error) => error));
+  const opened = ends.map(({ session }) =>
+    session.open().catch((error) => error)
+  );
   const found: unknown[][] = [[], []];
-  const receiving = ends.map(({ session }, index) => receiveAll(session, found[index]!));
+  const receiving = ends.map(({ session }, index) =>
+    receiveAll(session, found[index]!)
+  );
   const sent: unknown[][] = [[], []];
   const sending: Promise<unknown>[] = [];
   for (let left = 1 + draw.below(14); left > 0; left--) {
@@ -241,16 +265,22 @@ async function runSessions(draw: Draw): Promise<void> {
   const { isActive } = tamperer;
   if (!isActive) {
     await within(Promise.all(sending), LIMIT, "a send");
-    for (let left = 200; left > 0 && isMissing(found, sent, tamperer); left--) await turn();
+    for (let left = 200; left > 0 && isMissing(found, sent, tamperer); left--) {
+      await turn();
+    }
   } else for (let left = draw.below(6); left > 0; left--) await turn();
   if (draw.oneIn(2)) {
     for (const { session } of ends) session.abort(STOP);
   } else {
-    for (const { session } of ends) session.close({ timeout: 100 }).catch(() => {});
+    for (const { session } of ends) {
+      session.close({ timeout: 100 }).catch(() => {});
+    }
     await turn();
     await turn();
     // The other side may never say goodbye.
-    if (tamperer.isActive) for (const { session } of ends) session.abort(STOP);
+    if (tamperer.isActive) {
+      for (const { session } of ends) session.abort(STOP);
+    }
   }
   const pending = Promise.all([...receiving, ...opened, ...sending]);
   for (const error of await within(pending, LIMIT, "a session")) {
@@ -282,7 +312,9 @@ function compareAll(found: readonly unknown[], sent: readonly unknown[]): void {
   for (const [index, message] of found.entries()) {
     const where = difference(message, sent[index]);
     if (where === undefined || /stack$/.test(where)) continue;
-    throw new Violation(`A message arrives as another, at ${where}: ${show(message)}`);
+    throw new Violation(
+      `A message arrives as another, at ${where}: ${show(message)}`,
+    );
   }
 }
 

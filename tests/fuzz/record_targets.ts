@@ -68,7 +68,11 @@ function checksumOf(
   body: Uint8Array,
 ): number {
   if (!options.checksum) return 0;
-  const head = concat(uint32(number), uint32(body.length), new Uint8Array([flags]));
+  const head = concat(
+    uint32(number),
+    uint32(body.length),
+    new Uint8Array([flags]),
+  );
   return crc32(head, body);
 }
 
@@ -109,7 +113,11 @@ function readRecords(stream: Bytes, options: RecordOptions): Expected {
     const body = stream.slice(at + HEADER, end);
     const checksum = checksumOf(options, number, flags, body);
     if (checksum !== view.getUint32(at + 5)) return ended("fault");
-    const bytes = flags === 0 ? body : options.compression ? inflate(body) : undefined;
+    const bytes = flags === 0
+      ? body
+      : options.compression
+      ? inflate(body)
+      : undefined;
     if (bytes === undefined) return ended("fault");
     parts.push(bytes);
     at = end;
@@ -119,7 +127,10 @@ function readRecords(stream: Bytes, options: RecordOptions): Expected {
 /** Bytes that can be compressed, or cannot. */
 function drawContent(draw: Draw, size: number): Bytes {
   return draw.oneIn(2)
-    ? repeat(draw.bytes(1 + draw.below(20)), Math.ceil(size / 20)).slice(0, size)
+    ? repeat(draw.bytes(1 + draw.below(20)), Math.ceil(size / 20)).slice(
+      0,
+      size,
+    )
     : draw.bytes(size);
 }
 
@@ -140,11 +151,25 @@ async function writeHonestly(
 function drawPacked(draw: Draw): Bytes {
   const size = draw.pick([1, 100, 1_000, MAX_BODY, MAX_BODY + 1, 8 * 2 ** 20]);
   const packed = deflateRawSync(new Uint8Array(size), { level: 9 });
-  const claimed = draw.oneIn(3)
-    ? Math.min(size, MAX_BODY)
-    : draw.pick([size, size - 1, size + 1, 1, 0, MAX_BODY, MAX_BODY + 1, draw.boundary()]);
-  const part = packed.subarray(0, draw.oneIn(4) ? draw.below(packed.length) : packed.length);
-  return concat(uint32(claimed), part, draw.oneIn(5) ? draw.bytes(5) : new Uint8Array());
+  const claimed = draw.oneIn(3) ? Math.min(size, MAX_BODY) : draw.pick([
+    size,
+    size - 1,
+    size + 1,
+    1,
+    0,
+    MAX_BODY,
+    MAX_BODY + 1,
+    draw.boundary(),
+  ]);
+  const part = packed.subarray(
+    0,
+    draw.oneIn(4) ? draw.below(packed.length) : packed.length,
+  );
+  return concat(
+    uint32(claimed),
+    part,
+    draw.oneIn(5) ? draw.bytes(5) : new Uint8Array(),
+  );
 }
 
 /** Records that no honest peer writes, with checksums that are right. */
@@ -154,7 +179,11 @@ function drawHostile(draw: Draw, options: RecordOptions): Bytes {
   for (let number = 0; number < count; number++) {
     const isPacked = draw.oneIn(2);
     const body = isPacked ? drawPacked(draw) : draw.bytes(draw.size(500));
-    const flags = draw.oneIn(12) ? draw.pick([2, 3, 128, 255]) : isPacked ? 1 : 0;
+    const flags = draw.oneIn(12)
+      ? draw.pick([2, 3, 128, 255])
+      : isPacked
+      ? 1
+      : 0;
     const place = draw.oneIn(12) ? number + 1 : number;
     const checksum = checksumOf(options, place, flags, body);
     const length = draw.oneIn(15) ? draw.boundary() : body.length;
@@ -290,7 +319,12 @@ class Resumed {
   }
 
   #addSide(role: SessionOptions["role"]): void {
-    const options = { ...DEFAULT_OPTIONS, role, name: role, deadlockTimeout: Infinity };
+    const options = {
+      ...DEFAULT_OPTIONS,
+      role,
+      name: role,
+      deadlockTimeout: Infinity,
+    };
     const link = new SocketLink(role, {
       replaySize: MIN_REPLAY_SIZE,
       onDetached: () => this.connect(),
@@ -299,7 +333,10 @@ class Resumed {
     this.#links.push(link);
     this.sessions.push(
       new Session(
-        new FrameWire(link, { ...options, onPing: (fields) => link.onPing(fields) }),
+        new FrameWire(link, {
+          ...options,
+          onPing: (fields) => link.onPing(fields),
+        }),
         options,
       ),
     );
@@ -367,12 +404,16 @@ class Resumed {
 function drawMessages(draw: Draw): Bytes[] {
   return Array.from(
     { length: draw.below(8) },
-    () => drawContent(draw, draw.oneIn(5) ? draw.below(300_000) : draw.below(500)),
+    () =>
+      drawContent(draw, draw.oneIn(5) ? draw.below(300_000) : draw.below(500)),
   );
 }
 
 /** Receives to the end; why it ended, if not in good order. */
-async function receiveAll(session: Session, found: unknown[]): Promise<unknown> {
+async function receiveAll(
+  session: Session,
+  found: unknown[],
+): Promise<unknown> {
   try {
     for await (const message of session) found.push(message);
     await session.closed;
@@ -382,7 +423,10 @@ async function receiveAll(session: Session, found: unknown[]): Promise<unknown> 
   }
 }
 
-async function sendAll(session: Session, messages: readonly Bytes[]): Promise<void> {
+async function sendAll(
+  session: Session,
+  messages: readonly Bytes[],
+): Promise<void> {
   try {
     for (const message of messages) await session.send(message);
     await session.close();
@@ -421,7 +465,9 @@ function checkEnd(error: unknown, mayFail: boolean): void {
   // leaves one side without it.
   const isLast = error instanceof ClosedError &&
     error.message.includes("has not acknowledged what was sent last");
-  if (!mayFail && !isLast) throw new Violation(`A session is lost: ${show(error)}`);
+  if (!mayFail && !isLast) {
+    throw new Violation(`A session is lost: ${show(error)}`);
+  }
   if (error instanceof ProtocolError) return checkRefusal(error);
   if (error instanceof PeerExitError || error instanceof ClosedError) {
     return checkMessage(error);

@@ -44,7 +44,11 @@ const MARGIN = 64;
 /** A byte of such a margin. */
 const CANARY = 0xa5;
 
-const INTERESTS = [INTEREST.bytes, INTEREST.room, INTEREST.bytes | INTEREST.room];
+const INTERESTS = [
+  INTEREST.bytes,
+  INTEREST.room,
+  INTEREST.bytes | INTEREST.room,
+];
 
 /** Words of the header that a reader trusts, once checked. */
 const POSITIONS: readonly number[] = [
@@ -133,7 +137,14 @@ function framedRings(draw: Draw): { memory: RingMemory; check(): void } {
   const size = HEADER_SIZE + 2 * capacity;
   const buffer = new SharedArrayBuffer(size + 2 * MARGIN);
   const bytes = new Uint8Array(buffer).fill(CANARY);
-  const position = draw.pick([0, 1, -1, 2 ** 31 - 5, -(2 ** 31), draw.boundary() | 0]);
+  const position = draw.pick([
+    0,
+    1,
+    -1,
+    2 ** 31 - 5,
+    -(2 ** 31),
+    draw.boundary() | 0,
+  ]);
   const memory = formatRings(buffer, MARGIN, capacity, position);
   return {
     memory,
@@ -176,7 +187,9 @@ function write(side: Side, draw: Draw, meddler: Meddler): void {
     throw new Violation(`A write of ${stop - start} bytes wrote ${size}`);
   }
   if (!meddler.isDirty && size !== Math.min(room, stop - start)) {
-    throw new Violation(`A write wrote ${size} bytes where there was room for ${room}`);
+    throw new Violation(
+      `A write wrote ${size} bytes where there was room for ${room}`,
+    );
   }
   side.written = concat(side.written, bytes.subarray(start, start + size));
 }
@@ -241,7 +254,9 @@ function step(
 
 async function runEnds(draw: Draw): Promise<void> {
   const { memory, check } = framedRings(draw);
-  const ends = (["opener", "acceptor"] as const).map((role: RingRole): Side => ({
+  const ends = (["opener", "acceptor"] as const).map((
+    role: RingRole,
+  ): Side => ({
     end: new RingEnd(memory, role),
     written: new Uint8Array(),
   }));
@@ -261,7 +276,17 @@ async function runEnds(draw: Draw): Promise<void> {
 
 /** Opens rings that may not be any. */
 function runHeader(draw: Draw): void {
-  const size = draw.pick([0, 3, 447, 448, 450, 512, 576, 4_544, draw.below(9_000)]);
+  const size = draw.pick([
+    0,
+    3,
+    447,
+    448,
+    450,
+    512,
+    576,
+    4_544,
+    draw.below(9_000),
+  ]);
   const buffer = new SharedArrayBuffer(size);
   if (size >= 12) {
     const words = new Int32Array(buffer, 0, 3);
@@ -297,7 +322,9 @@ function ports(): [Port, Port] {
 }
 
 /** Two sessions through rings. */
-function sessions(memory: RingMemory): { session: ShmSession; wire: ShmWire }[] {
+function sessions(
+  memory: RingMemory,
+): { session: ShmSession; wire: ShmWire }[] {
   return ports().map((port, index) => {
     const role = index === 0 ? "opener" : "acceptor";
     const options: SessionOptions = {
@@ -323,7 +350,10 @@ function sessions(memory: RingMemory): { session: ShmSession; wire: ShmWire }[] 
 }
 
 /** Takes all that arrives; the error at the end, if there is one. */
-async function receiveAll(session: ShmSession, found: unknown[]): Promise<unknown> {
+async function receiveAll(
+  session: ShmSession,
+  found: unknown[],
+): Promise<unknown> {
   try {
     for (;;) found.push(await session.receive());
   } catch (error) {
@@ -337,7 +367,9 @@ function checkFailure(error: unknown): void {
     error instanceof ProtocolError || error instanceof ClosedError ||
     error instanceof PeerExitError;
   if (!isKnown) {
-    throw new Violation(`A session fails with what it must not: ${show(error)}`);
+    throw new Violation(
+      `A session fails with what it must not: ${show(error)}`,
+    );
   }
   if (error !== undefined) checkMessage(error as Error);
 }
@@ -367,7 +399,10 @@ function sendSome(session: ShmSession, draw: Draw): Sent {
     messages.push(message);
     const transfer = draw.below(6) === 5 ? [message.slice().buffer] : [];
     results.push(
-      session.send(message, { transfer }).then(() => undefined, (error) => error),
+      session.send(message, { transfer }).then(
+        () => undefined,
+        (error) => error,
+      ),
     );
   }
   return { messages, results };
@@ -377,10 +412,14 @@ async function runSessions(draw: Draw): Promise<void> {
   const memory = makeRings(2 ** draw.between(8, 12));
   const ends = sessions(memory);
   const changes = draw.below(5);
-  const opened = ends.map(({ session }) => session.open().catch((error) => error));
+  const opened = ends.map(({ session }) =>
+    session.open().catch((error) => error)
+  );
   const found: unknown[][] = [[], []];
   const sent: Sent[] = [];
-  const receiving = ends.map(({ session }, index) => receiveAll(session, found[index]!));
+  const receiving = ends.map(({ session }, index) =>
+    receiveAll(session, found[index]!)
+  );
   let isDirty: boolean;
   {
     using meddler = new Meddler(memory, draw, changes);
@@ -397,8 +436,14 @@ async function runSessions(draw: Draw): Promise<void> {
     session.abort(STOP);
     wire.onPeerGone();
   }
-  const all = Promise.all([...receiving, ...opened, ...sent.flatMap(({ results }) => results)]);
-  for (const error of await within(all, LIMIT, "a session")) checkFailure(error);
+  const all = Promise.all([
+    ...receiving,
+    ...opened,
+    ...sent.flatMap(({ results }) => results),
+  ]);
+  for (const error of await within(all, LIMIT, "a session")) {
+    checkFailure(error);
+  }
   for (const { session } of ends) {
     await within(session.closed.catch(checkFailure), LIMIT, "closed");
   }
@@ -434,7 +479,9 @@ async function awaitAll(
   for (const [index, { messages }] of sent.entries()) {
     while (found[1 - index]!.length < messages.length) {
       if (performance.now() > end) {
-        throw new Violation(`Messages do not arrive: ${show(ends[index]!.session.stats)}`);
+        throw new Violation(
+          `Messages do not arrive: ${show(ends[index]!.session.stats)}`,
+        );
       }
       await turn();
     }

@@ -20,7 +20,14 @@ import {
 } from "../../_socket_handshake.ts";
 import { KIND } from "../../_wire.ts";
 import { greeting, LINK, MAGIC, ready } from "../_socket_raw.ts";
-import { type Bytes, concat, Draw, mutate, smallerBytes, utf8 } from "./draw.ts";
+import {
+  type Bytes,
+  concat,
+  Draw,
+  mutate,
+  smallerBytes,
+  utf8,
+} from "./draw.ts";
 import { frame } from "./frame_bytes.ts";
 import {
   checkMessage,
@@ -44,7 +51,15 @@ const KNOWN_SESSION = "000102030405060708090a0b0c0d0e0f";
 const KNOWN_POSITION = 1_234_567;
 
 /** A secret of an honest side, as text; `""` for none. */
-const SECRETS = ["", "a", "sesame", "sesam", "sesame\0", "Sesame", "é".repeat(40)];
+const SECRETS = [
+  "",
+  "a",
+  "sesame",
+  "sesam",
+  "sesame\0",
+  "Sesame",
+  "é".repeat(40),
+];
 
 interface Side {
   readonly offer: HandshakeOffer;
@@ -82,7 +97,10 @@ class Admissions implements Admission {
 
 type Outcome<T> = { readonly value: T } | { readonly error: unknown };
 
-async function settle<T>(promise: Promise<T>, what: string): Promise<Outcome<T>> {
+async function settle<T>(
+  promise: Promise<T>,
+  what: string,
+): Promise<Outcome<T>> {
   try {
     return { value: await within(promise, LIMIT, what) };
   } catch (error) {
@@ -93,7 +111,10 @@ async function settle<T>(promise: Promise<T>, what: string): Promise<Outcome<T>>
 
 /** Checks that a handshake failed with an error that it may fail with. */
 function checkFailure(error: unknown): void {
-  if (error instanceof RefusedError || error instanceof Deno.errors.ConnectionReset) {
+  if (
+    error instanceof RefusedError ||
+    error instanceof Deno.errors.ConnectionReset
+  ) {
     return checkMessage(error as Error);
   }
   checkRefusal(error);
@@ -227,7 +248,8 @@ async function runProxy(draw: Draw): Promise<void> {
     if (!isLate) throw new Violation("A peer is counted that is not accepted");
   }
   checkTerms(opener, acceptor, own, opened, accepted);
-  const isPossible = isSame && (!opener.offer.resume || acceptor.offer.resume) &&
+  const isPossible = isSame &&
+    (!opener.offer.resume || acceptor.offer.resume) &&
     own?.session !== "f".repeat(32);
   if (!isUntouched || !isPossible) return;
   for (const outcome of [opened, accepted]) {
@@ -318,9 +340,15 @@ function drawGreeting(draw: Draw, hasSecret: boolean): Greeted {
       return { bytes: greeting({ ...own, secret: !hasSecret }), isRight: true };
     case 2:
       // One that a later version may send.
-      return { bytes: greeting({ ...own, more: "x".repeat(draw.below(700)) }), isRight: true };
+      return {
+        bytes: greeting({ ...own, more: "x".repeat(draw.below(700)) }),
+        isRight: true,
+      };
     case 3:
-      return { bytes: greeting({ ...own, more: "x".repeat(1_000) }), isRight: false };
+      return {
+        bytes: greeting({ ...own, more: "x".repeat(1_000) }),
+        isRight: false,
+      };
     default:
       return { bytes: greeting(own), isRight: true };
   }
@@ -375,9 +403,13 @@ async function drawReady(draw: Draw, known: Knowledge): Promise<Proof> {
     case 3:
       return wrong(await ready(other, greetings, secret, received) as Bytes);
     case 4:
-      return wrong(await ready(role, greetings.toReversed(), secret, received) as Bytes);
+      return wrong(
+        await ready(role, greetings.toReversed(), secret, received) as Bytes,
+      );
     case 5:
-      return wrong(await ready(role, [greetings[0]!], secret, received) as Bytes);
+      return wrong(
+        await ready(role, [greetings[0]!], secret, received) as Bytes,
+      );
     case 6:
       return wrong(replay ?? readyWith({ proof }));
     case 7:
@@ -416,7 +448,10 @@ function firstWrite(connection: MemoryConnection): {
 }
 
 /** A ready of an honest opener or acceptor on another connection. */
-async function recordReady(side: Side, role: Knowledge["role"]): Promise<Bytes | undefined> {
+async function recordReady(
+  side: Side,
+  role: Knowledge["role"],
+): Promise<Bytes | undefined> {
   const near = new MemoryConnection();
   const far = new MemoryConnection();
   const calm = { frame: -1, draw: Draw.seeded(1) };
@@ -433,7 +468,10 @@ async function runOpener({ side, secret, draw }: Attack): Promise<void> {
   const connection = new MemoryConnection();
   const { written, first } = firstWrite(connection);
   const admissions = new Admissions();
-  const running = settle(accept(connection, side.offer, admissions), "an acceptor");
+  const running = settle(
+    accept(connection, side.offer, admissions),
+    "an acceptor",
+  );
   const own = drawGreeting(draw, secret !== "" || draw.oneIn(4));
   feedCut(connection, own.bytes, draw);
   const isRight = own.isRight && hasSecret(own) === (side.secret !== "");
@@ -463,7 +501,9 @@ async function runOpener({ side, secret, draw }: Attack): Promise<void> {
 }
 
 function hasSecret({ bytes }: Greeted): boolean {
-  const fields = decode(bytes.slice(LENGTH_SIZE + 1 + MAGIC.length)) as ValueMap;
+  const fields = decode(
+    bytes.slice(LENGTH_SIZE + 1 + MAGIC.length),
+  ) as ValueMap;
   return fields.secret === true;
 }
 
@@ -478,14 +518,18 @@ function checkRead(
     throw new Violation("A handshake reads more than its two frames");
   }
   if (found !== received) {
-    throw new Violation(`Another position arrives: ${found} instead of ${received}`);
+    throw new Violation(
+      `Another position arrives: ${found} instead of ${received}`,
+    );
   }
 }
 
 function judge(outcome: Outcome<unknown>, may: boolean, must: boolean): void {
   if ("error" in outcome) {
     checkFailure(outcome.error);
-    if (must) throw new Violation(`An honest peer is refused: ${show(outcome.error)}`);
+    if (must) {
+      throw new Violation(`An honest peer is refused: ${show(outcome.error)}`);
+    }
   } else if (!may) {
     throw new Violation("A peer is accepted that must be refused");
   }
@@ -522,9 +566,10 @@ async function runAcceptor({ side, secret, draw }: Attack): Promise<void> {
 /** Bytes at random in the place of a handshake. */
 async function runNoise({ side, draw }: Attack): Promise<void> {
   const connection = new MemoryConnection();
-  const noise = draw.oneIn(2)
-    ? draw.bytes(draw.below(100))
-    : mutate(concat(greeting(), await ready("opener", [greeting()]) as Bytes), draw);
+  const noise = draw.oneIn(2) ? draw.bytes(draw.below(100)) : mutate(
+    concat(greeting(), await ready("opener", [greeting()]) as Bytes),
+    draw,
+  );
   feedCut(connection, noise, draw);
   connection.end();
   const running: Promise<unknown> = draw.oneIn(2)

@@ -7,6 +7,7 @@
  */
 
 import { CALL_TARGETS } from "./call_targets.ts";
+import { CLI_TARGETS } from "./cli_targets.ts";
 import { CODEC_TARGETS } from "./codec_targets.ts";
 import { FRAME_TARGETS } from "./frame_targets.ts";
 import type { Target } from "./harness.ts";
@@ -24,4 +25,5 @@ export const TARGETS: Readonly<Record<string, Target>> = {
   ...RING_TARGETS,
   ...CALL_TARGETS,
   ...POST_TARGETS,
+  ...CLI_TARGETS,
 };
