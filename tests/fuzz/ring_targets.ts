@@ -174,6 +174,7 @@ function attempt<T>(call: () => T, fallback: T): T {
 /** One side, and what it has written and the other has not read. */
 interface Side {
   readonly end: RingEnd;
+  readonly capacity: number;
   written: Bytes;
 }
 
@@ -183,7 +184,7 @@ function write(side: Side, draw: Draw, meddler: Meddler): void {
   const stop = draw.between(start, bytes.length);
   const room = attempt(() => side.end.room(), 0);
   const size = attempt(() => side.end.write(bytes, start, stop), 0);
-  if (size < 0 || size > stop - start) {
+  if (size < 0 || size > Math.min(stop - start, side.capacity)) {
     throw new Violation(`A write of ${stop - start} bytes wrote ${size}`);
   }
   if (!meddler.isDirty && size !== Math.min(room, stop - start)) {
@@ -199,7 +200,8 @@ function read(side: Side, from: Side, draw: Draw, meddler: Meddler): void {
   const start = draw.below(into.length + 1);
   const stop = draw.between(start, into.length);
   const size = attempt(() => side.end.read(into, start, stop), 0);
-  if (size < 0 || size > stop - start) {
+  // More than a ring holds would lie outside of it.
+  if (size < 0 || size > Math.min(stop - start, side.capacity)) {
     throw new Violation(`A read into ${stop - start} bytes read ${size}`);
   }
   const beside = [into.subarray(0, start), into.subarray(start + size)];
@@ -258,6 +260,7 @@ async function runEnds(draw: Draw): Promise<void> {
     role: RingRole,
   ): Side => ({
     end: new RingEnd(memory, role),
+    capacity: memory.rings[0].length,
     written: new Uint8Array(),
   }));
   const waits: Promise<unknown>[] = [];
