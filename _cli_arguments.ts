@@ -69,17 +69,21 @@ export function readArguments(
   const { flags, letters } = names;
   const valued = [...names.values, ...names.lists];
   checkFlags(args, names);
-  const parsed: Record<string, unknown> = parseArgs([...args], {
-    "--": true,
-    alias: { ...letters },
-    boolean: flags,
-    string: [...valued, "_"],
-    collect: valued,
-    unknown(arg, key) {
-      if (key === undefined) return true;
-      throw new UsageError(`there is no option ${quoted(arg)}`);
+  checkNames(args);
+  const parsed: Record<string, unknown> = parseArgs(
+    withFlagValues(args, names),
+    {
+      "--": true,
+      alias: { ...letters },
+      boolean: flags,
+      string: [...valued, "_"],
+      collect: valued,
+      unknown(arg, key) {
+        if (key === undefined) return true;
+        throw new UsageError(`there is no option ${quoted(arg)}`);
+      },
     },
-  });
+  );
   const values = new Map<string, string>();
   const lists = new Map<string, string[]>();
   for (const name of valued) {
@@ -120,6 +124,40 @@ function checkFlags(
       }`,
     );
   }
+}
+
+/**
+ * Gives each flag the value "true": behind a flag without a value, `parseArgs`
+ * takes an operand "true" or "false" as its value.
+ */
+function withFlagValues(
+  args: readonly string[],
+  { flags, letters }: OptionNames,
+): string[] {
+  const end = args.indexOf("--");
+  const options = end < 0 ? args : args.slice(0, end);
+  const complete = options.flatMap((arg) => {
+    if (flags.some((name) => arg === `--${name}`)) return [`${arg}=true`];
+    const names = /^-[^-]/.test(arg)
+      ? Array.from(arg.slice(1), (letter) => letters[letter])
+      : [];
+    const isKnown = names.length > 0 &&
+      names.every((name) => name !== undefined);
+    return isKnown ? names.map((name) => `--${name}=true`) : [arg];
+  });
+  return [...complete, ...args.slice(options.length)];
+}
+
+/**
+ * Refuses an option "_": `parseArgs` keeps the operands under this name, so it
+ * would take the place of them.
+ */
+function checkNames(args: readonly string[]): void {
+  const end = args.indexOf("--");
+  const wrong = (end < 0 ? args : args.slice(0, end))
+    .find((arg) => /^(--(no-)?_([=.]|$)|-[^-].*_)/s.test(arg));
+  if (wrong === undefined) return;
+  throw new UsageError(`there is no option ${quoted(wrong)}`);
 }
 
 /** What a number must be. */

@@ -9,7 +9,6 @@
 
 import { ByteBuffer, readText } from "./_byte_buffer.ts";
 import { messageOf } from "./_cli_arguments.ts";
-import { messageOf as textOf } from "./_text.ts";
 import { Deque } from "./_waiting.ts";
 
 /**
@@ -176,7 +175,7 @@ export function parseLine(
     return { kind: "item", item: JSON.parse(text) };
   } catch (cause) {
     const error = new SyntaxError(
-      `Cannot read the line as JSON: ${textOf(cause)}`,
+      `Cannot read the line as JSON: ${messageOf(cause)}`,
       { cause },
     );
     return { kind: "bad", text, error };

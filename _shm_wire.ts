@@ -129,7 +129,13 @@ export class ShmWire implements Wire {
     this.#events = events;
     this.#parser = new FrameParser(events, this.#options, this.#posts);
     this.#peer.port.listen((message) => {
-      if (this.#posts.put(message) || this.#isStopped) return;
+      if (this.#posts.put(message)) {
+        // A receive may have read its frame while the loop went to sleep on the
+        // ring, where no post wakes it.
+        if (this.awaitsPost) this.poll();
+        return;
+      }
+      if (this.#isStopped) return;
       this.#onError(
         new ProtocolError(
           "Cannot take a post as it holds no message: a worker whose duplex is open must not post messages of its own",

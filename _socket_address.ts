@@ -40,7 +40,7 @@ export function parseAddress(action: string, address: unknown): SocketAddress {
   if (text.startsWith("unix:")) {
     const rest = text.slice("unix:".length).replace(/^\/\/(?=\/)/, "");
     // What a URL has escaped; a text is a path as it is.
-    const path = address instanceof URL ? decodeURIComponent(rest) : rest;
+    const path = address instanceof URL ? unescaped(action, rest) : rest;
     checkPath(action, path);
     return { kind: "unix", path };
   }
@@ -63,6 +63,20 @@ export function parseAddress(action: string, address: unknown): SocketAddress {
   // Deno wants the address of IPv6 without its brackets.
   const hostname = url.hostname.replace(/^\[|\]$/g, "").toLowerCase();
   return { kind, hostname, port: Number(url.port) };
+}
+
+/** The path of a URL without its escapes. */
+function unescaped(action: string, path: string): string {
+  try {
+    return decodeURIComponent(path);
+  } catch (cause) {
+    throw new TypeError(
+      `${action} as the escapes in the address must be UTF-8: current value is ${
+        quoted(`unix:${path}`)
+      }`,
+      { cause },
+    );
+  }
 }
 
 function checkPath(action: string, path: string): void {

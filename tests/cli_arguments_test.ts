@@ -52,6 +52,9 @@ const WRONG: [args: string[], text: string][] = [
   [["serve", "", ...TCP], "there is no WORKER to serve"],
   [["serve", "w.ts"], "there is no address: give --listen ADDRESS"],
   [["serve", "w.ts", "x.ts", ...TCP], 'more is given: "x.ts"'],
+  [["serve", "w.ts", ...TCP, "--_"], 'there is no option "--_"'],
+  [["serve", "w.ts", ...TCP, "--_=1"], 'there is no option "--_=1"'],
+  [["serve", "w.ts", ...TCP, "-q_"], 'there is no option "-q_"'],
   [["serve", "w.ts", "--listen"], "--listen takes a value"],
   [["serve", "w.ts", "--listen", "--quiet"], "--listen takes a value"],
   [["serve", "w.ts", "--listen="], "--listen takes a value"],
@@ -248,6 +251,8 @@ Deno.test("readMapOptions() tells the worker from the method", async () => {
     [["w.ts"], "w.ts", undefined],
     [["worker"], "worker", undefined],
     [["w.ts", "a.b"], "w.ts", "a.b"],
+    [["w.ts", "--unordered", "true"], "w.ts", "true"],
+    [["--unordered", "false", "a"], "false", "a"],
   ];
   for (const [args, script, method] of cases) {
     const options = await readMapOptions(args);

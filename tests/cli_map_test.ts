@@ -194,6 +194,15 @@ test("LineReader bounds a line, and counts all of its bytes", async () => {
   );
 });
 
+test("parseLine() gives an error whose text is printable", () => {
+  for (const text of ["\u001b[2J", "\u202e1", "{\u0007}"]) {
+    const bytes = new TextEncoder().encode(text);
+    const parsed = parseLine({ number: 1, bytes });
+    assert(parsed.kind === "bad");
+    assert(!/[\p{C}\p{Zl}\p{Zp}]/u.test(parsed.error.message));
+  }
+});
+
 class OddError extends Error {
   override name = "Odd";
 }

@@ -59,6 +59,20 @@ test("parseAddress() reads every form", "none", () => {
   });
 });
 
+test("parseAddress() refuses a URL whose escapes are wrong", "none", () => {
+  for (const path of ["/%zz", "/100%", "/%ff", "/%c0%80"]) {
+    const error = assertThrows(
+      () => parseAddress("Cannot listen", new URL(`unix:${path}`)),
+      TypeError,
+      "Cannot listen as the escapes in the address must be UTF-8",
+    );
+    assertStringIncludes(error.message, `current value is "unix:${path}"`);
+    // In a text nothing is escaped.
+    const address = parseAddress("Cannot listen", `unix:${path}`);
+    assertEquals(address, { kind: "unix", path });
+  }
+});
+
 test(
   "openSocket() and listen() refuse what is no address",
   "none",

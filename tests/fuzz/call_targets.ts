@@ -1,0 +1,601 @@
+// Copyright 2026 the Duplex authors. MIT license.
+
+/**
+ * Calls between an end of the package and a peer that sends what it likes: calls
+ * and answers that are right, nearly right or nothing of the kind.
+ *
+ * @module
+ */
+
+import { thrownFrom } from "../../_rpc_errors.ts";
+import { type Failure, PLACE, TAG } from "../../_rpc_messages.ts";
+import { json, msgpack } from "../../codec.ts";
+import {
+  ClosedError,
+  type Duplex,
+  duplexPair,
+  ProtocolError,
+} from "../../duplex.ts";
+import {
+  expose,
+  notifier,
+  remote,
+  RemoteError,
+  withSignal,
+} from "../../rpc.ts";
+import { type Bytes, Draw, mutate, smallerBytes } from "./draw.ts";
+import { difference } from "./equal.ts";
+import {
+  checkMessage,
+  show,
+  type Target,
+  turn,
+  Violation,
+  within,
+} from "./harness.ts";
+import { ValueMaker } from "./values.ts";
+
+/** Milliseconds within which each promise must settle. */
+const LIMIT = 3_000;
+
+/** Names that a peer calls: exposed ones, inherited ones and others. */
+const NAMES: readonly string[] = [
+  ...["add", "echo", "later", "many", "fail", "back", "wait", "odd"],
+  ...["__proto__", "constructor", "toString", "hasOwnProperty", "inherited"],
+  ...["hidden", "valueOf", "then", "", "\u001b[2J\n", "x".repeat(300)],
+];
+
+/** How many of these are exposed. */
+const EXPOSED = 8;
+
+/** Kinds of message that need not end the connection. */
+const CALM: readonly number[] = [0, 1, 2, 3, 4, 5, 10, 11, 12];
+
+/** An object with methods, and what was done with them. */
+class Served {
+  running = 0;
+  most = 0;
+  readonly #released = Promise.withResolvers<void>();
+  readonly methods: object;
+  fault: string | undefined;
+
+  constructor() {
+    const shared = {
+      inherited: () => this.#onFault("inherited"),
+    };
+    const own = {
+      add: (a: unknown, b: unknown) => Number(a) + Number(b),
+      echo: (value: unknown) => value,
+      later: (value: unknown) => this.#run(value, turn()),
+      many: (count: unknown) => this.#many(Math.min(Number(count), 5)),
+      fail: (value: unknown) => {
+        throw value;
+      },
+      back: (call: unknown) => typeof call === "function" ? call(1) : "none",
+      wait: withSignal((signal, value: unknown) => {
+        const aborted = new Promise<void>((resolve) => {
+          if (signal.aborted) resolve();
+          signal.addEventListener("abort", () => resolve());
+        });
+        return this.#run(
+          value,
+          Promise.race([aborted, this.#released.promise]),
+        );
+      }),
+      // What has a result that cannot be sent.
+      odd: () => Symbol("odd"),
+      get hidden() {
+        return () => {};
+      },
+    };
+    Object.setPrototypeOf(own, shared);
+    this.methods = own;
+  }
+
+  /** Ends what waits. */
+  release(): void {
+    this.#released.resolve();
+  }
+
+  #onFault(name: string): void {
+    this.fault ??= `A method was called that is not exposed: ${name}`;
+  }
+
+  async #run(value: unknown, until: Promise<void>): Promise<unknown> {
+    this.most = Math.max(this.most, ++this.running);
+    await until;
+    this.running--;
+    return value;
+  }
+
+  async *#many(count: number): AsyncGenerator<number, string> {
+    this.most = Math.max(this.most, ++this.running);
+    try {
+      for (let number = 0; number < count; number++) {
+        if (number % 2 === 1) await turn();
+        yield number;
+      }
+      return "end";
+    } finally {
+      this.running--;
+    }
+  }
+}
+
+type Result = { readonly value: unknown } | { readonly error: unknown };
+
+function settle(promise: Promise<unknown>): Promise<Result> {
+  return promise.then((value) => ({ value }), (error) => ({ error }));
+}
+
+/** A call that a side has made in good order, and what must come of it. */
+interface Honest {
+  readonly id: number;
+  readonly expected: unknown;
+}
+
+/** The peer: it sends messages by hand. */
+class Hostile {
+  readonly #duplex: Duplex;
+  readonly #draw: Draw;
+  readonly #maker: ValueMaker;
+  /** Whether most of what it sends follows the rules. */
+  readonly #isCalm: boolean;
+  #lastId = 0;
+  /** Its calls, and what answers each has had. */
+  readonly answers = new Map<number, unknown[][]>();
+  readonly honest: Honest[] = [];
+  /** Calls of the other side, to which it may have given another answer. */
+  readonly tainted = new Set<number>();
+  /** Calls of the other side that it has read. */
+  readonly #asked: number[] = [];
+  fault: string | undefined;
+  readonly reading: Promise<void>;
+
+  constructor(duplex: Duplex, draw: Draw, isJson: boolean) {
+    this.#duplex = duplex;
+    this.#draw = draw;
+    this.#maker = new ValueMaker(draw, {
+      changed: false,
+      unsendable: false,
+      json: isJson,
+      deep: false,
+    });
+    this.#isCalm = draw.below(2) === 1;
+    this.reading = this.#read();
+  }
+
+  /** Sends, where the connection stands and there is room. */
+  send(message: unknown): boolean {
+    try {
+      return this.#duplex.trySend(message);
+    } catch {
+      // The other side has ended the connection, or it cannot be sent.
+      return false;
+    }
+  }
+
+  /** A call in good order, the answer to which is known. */
+  callHonestly(): void {
+    const id = ++this.#lastId;
+    const [a, b] = [this.#draw.below(100), this.#draw.below(100)];
+    const args: unknown[] = [a, b];
+    const name = this.#draw.pick(["add", "echo", "later"]);
+    this.answers.set(id, []);
+    if (!this.send([TAG.call, id, name, args])) return;
+    this.honest.push({ id, expected: name === "add" ? a + b : a });
+  }
+
+  /** A message that may have any fault. */
+  attack(): void {
+    const draw = this.#draw;
+    let message = this.#message();
+    const isAltered = draw.below(this.#isCalm ? 50 : 3) === 2;
+    if (isAltered) message = this.#alter(message);
+    const [tag, id] = Array.isArray(message) ? message : [];
+    if (typeof id === "number") {
+      if (tag === TAG.call || tag === TAG.batch) {
+        if (!this.answers.has(id)) this.answers.set(id, []);
+        this.#lastId = Math.max(this.#lastId, Math.min(id, 2 ** 40));
+      }
+      this.tainted.add(id);
+    }
+    this.send(message);
+  }
+
+  #message(): unknown {
+    const draw = this.#draw;
+    const next = this.#lastId + 1 + draw.size(3);
+    const own = draw.between(1, this.#lastId + 1);
+    const theirs = this.#asked.length > 0 && draw.below(4) > 0
+      ? draw.pick(this.#asked)
+      : draw.pick([draw.below(12), draw.boundary()]);
+    const value = () => this.#maker.value(6);
+    const kind = this.#isCalm ? draw.pick(CALM) : draw.below(14);
+    switch (kind) {
+      case 0:
+      case 1:
+      case 2:
+        return [TAG.call, next, this.#method(), this.#args()];
+      case 3: {
+        const args = [null, { a: null }, value()];
+        const places = Array.from({ length: draw.size(5) }, () => [
+          draw.below(this.#isCalm ? 3 : 4),
+          draw.pick(this.#isCalm ? [null] : [null, "a", "__proto__", "length"]),
+          this.#isCalm
+            ? draw.between(PLACE.callback, PLACE.signal)
+            : draw.below(4),
+          draw.below(5),
+        ]);
+        return [TAG.call, next, this.#method(), args, places];
+      }
+      case 4: {
+        const count = draw.oneIn(20)
+          ? draw.pick([1_024, 1_025])
+          : draw.size(20);
+        const list = Array.from({ length: count }, () => [draw.below(9), 1]);
+        return [TAG.batch, next, this.#name(), list];
+      }
+      case 5:
+        return [TAG.notice, this.#name(), this.#args()];
+      case 6:
+        return [TAG.value, theirs, value()];
+      case 7:
+        return [TAG.error, theirs, this.#failure()];
+      case 8:
+        return [TAG.stream, theirs];
+      case 9:
+        return [TAG.items, theirs, [value(), value()]];
+      case 10:
+        return [
+          TAG.pull,
+          own,
+          this.#isCalm ? 3 : draw.pick([1, 3, 0, 65_536, 65_537, -1]),
+        ];
+      case 11:
+        return [TAG.cancel, own, this.#failure()];
+      case 12:
+        if (this.#isCalm || draw.oneIn(2)) return [TAG.recall, own];
+        return [TAG.recalled, theirs, draw.below(4)];
+      default:
+        return value();
+    }
+  }
+
+  #name(): string {
+    const { length } = NAMES;
+    return NAMES[this.#draw.below(this.#draw.below(3) > 0 ? EXPOSED : length)]!;
+  }
+
+  #method(): string | number {
+    const draw = this.#draw;
+    return draw.oneIn(8)
+      ? draw.pick([0, 1, 2, 7, draw.boundary()])
+      : this.#name();
+  }
+
+  #args(): unknown[] {
+    const draw = this.#draw;
+    return Array.from(
+      { length: draw.size(5) },
+      () => draw.oneIn(2) ? draw.below(9) : this.#maker.value(6),
+    );
+  }
+
+  #failure(): unknown {
+    const draw = this.#draw;
+    const value = () => this.#maker.value(6);
+    const text = () => draw.pick([draw.pick(NAMES), value(), "TypeError"]);
+    switch (draw.below(5)) {
+      case 0:
+        return [false];
+      case 1:
+        return [false, value()];
+      case 2:
+        return [true, value()];
+      default:
+        return [true, {
+          name: text(),
+          message: text(),
+          stack: text(),
+          className: text(),
+          cause: draw.oneIn(3) ? this.#failure() : value(),
+          errors: draw.oneIn(2) ? [this.#failure(), value()] : value(),
+          fields: value(),
+        }];
+    }
+  }
+
+  /** Puts another value into a message, or leaves one out. */
+  #alter(message: unknown): unknown {
+    if (!Array.isArray(message) || message.length === 0) return message;
+    const draw = this.#draw;
+    const at = draw.below(message.length);
+    const changed = [...message];
+    const value = draw.pick<unknown>([
+      this.#maker.value(5),
+      draw.boundary(),
+      -1,
+      1.5,
+      null,
+      "1",
+      [],
+      {},
+    ]);
+    switch (draw.below(4)) {
+      case 0:
+        return changed.toSpliced(at, 1);
+      case 1:
+        return changed.toSpliced(at, 0, value);
+      case 2:
+        if (Array.isArray(changed[at])) {
+          return changed.with(at, this.#alter(changed[at]));
+        }
+        return changed.with(at, value);
+      default:
+        return changed.with(at, value);
+    }
+  }
+
+  /** Reads what comes: answers, and calls that it answers in good order. */
+  async #read(): Promise<void> {
+    try {
+      for (;;) this.#onMessage(await this.#duplex.receive());
+    } catch {
+      // How the connection ended is checked at the other side.
+    }
+  }
+
+  #onMessage(message: unknown): void {
+    const [tag, id, method, args] = message as [
+      number,
+      number,
+      unknown,
+      unknown[],
+    ];
+    switch (tag) {
+      case TAG.call:
+        this.#asked.push(id);
+        if (method !== "echo" || this.send([TAG.value, id, args[0]])) return;
+        this.tainted.add(id);
+        return;
+      case TAG.value:
+      case TAG.error:
+      case TAG.stream:
+      case TAG.items:
+      case TAG.recalled: {
+        const answers = this.answers.get(id);
+        if (answers === undefined) {
+          this.fault ??= `An answer to no call: ${show(message)}`;
+        }
+        answers?.push(message as unknown[]);
+      }
+    }
+  }
+}
+
+/** Checks an error that a call or a connection ends with. */
+function checkError(error: unknown): void {
+  const isOurs = error instanceof ProtocolError || error instanceof ClosedError;
+  if (isOurs) checkMessage(error);
+}
+
+/** Checks what answers an honest call has had. */
+function checkAnswer(
+  { id, expected }: Honest,
+  hostile: Hostile,
+  isOpen: boolean,
+): void {
+  const answers = hostile.answers.get(id)!;
+  if (hostile.tainted.has(id)) return;
+  if (answers.length > 1) {
+    throw new Violation(`A call has two answers: ${show(answers)}`);
+  }
+  const [answer] = answers;
+  if (answer === undefined) {
+    if (isOpen) throw new Violation("A call has no answer");
+    return;
+  }
+  const [tag, , result] = answer;
+  if (tag === TAG.value && result === expected) return;
+  if (tag === TAG.error) {
+    const thrown = thrownFrom(result as Failure);
+    // There were too many others.
+    if (thrown instanceof RangeError && thrown.message.includes("maxCalls")) {
+      return;
+    }
+  }
+  throw new Violation(`A call has another answer: ${show(answer)}`);
+}
+
+/** A call that the end of the package makes. */
+interface Asked {
+  readonly result: Promise<Result>;
+  /** What it must give, if that is known. */
+  readonly value: unknown;
+  isDone: boolean;
+}
+
+/** Calls something at the hostile side. */
+function ask(
+  api: Record<string, (value: unknown) => Promise<unknown>>,
+  draw: Draw,
+  asked: Asked[],
+): void {
+  const value = draw.below(1_000);
+  const name = draw.below(3) > 0 ? "echo" : draw.pick(NAMES.slice(8));
+  if (name === "then") return;
+  const args: unknown[] = [value];
+  if (draw.oneIn(6)) args.push(() => 5);
+  const call = api[name] as unknown as (...args: unknown[]) => Promise<unknown>;
+  if (typeof call !== "function") return;
+  const one: Asked = {
+    result: settle(call(...args)).finally(() => one.isDone = true),
+    value: name === "echo" ? value : undefined,
+    isDone: false,
+  };
+  asked.push(one);
+}
+
+/** Checks what came of the calls of the package's end. */
+function checkAsked(
+  results: readonly Result[],
+  asked: readonly Asked[],
+  hostile: Hostile,
+  isOpen: boolean,
+): void {
+  for (const [index, result] of results.entries()) {
+    if ("error" in result) checkError(result.error);
+    const { value } = asked[index]!;
+    const id = index + 1;
+    if (value === undefined || hostile.tainted.has(id)) continue;
+    if ("value" in result) {
+      const found = difference(result.value, value);
+      if (found === undefined) continue;
+      throw new Violation(`A call gives another value: ${show(result.value)}`);
+    }
+    const isEnd = result.error instanceof Error;
+    if (isOpen || !isEnd) {
+      throw new Violation(`A call is lost: ${show(result.error)}`);
+    }
+  }
+}
+
+async function run(input: Bytes): Promise<void> {
+  const draw = Draw.from(input);
+  const isJson = draw.below(3) === 2;
+  const [near, far] = duplexPair({ codec: isJson ? json : msgpack });
+  const state: { ended?: unknown } = {};
+  const closed = near.closed.then(
+    () => {},
+    (error) => void (state.ended = error),
+  );
+  const farClosed = far.closed.catch(() => {});
+  const served = new Served();
+  const maxCalls = draw.pick([1, 2, 5, 65_536]);
+  const errors: unknown[] = [];
+  const onError = (error: unknown) => void errors.push(error);
+  const ended = expose(served.methods, near, { maxCalls, onError });
+  const api = remote(near) as unknown as Parameters<typeof ask>[0];
+  const hostile = new Hostile(far, draw, isJson);
+  const asked: Asked[] = [];
+  for (let left = 1 + draw.below(30); left > 0; left--) {
+    switch (draw.below(8)) {
+      case 0:
+        await turn();
+        break;
+      case 1:
+      case 2:
+        hostile.callHonestly();
+        break;
+      case 3:
+        ask(api, draw, asked);
+        break;
+      case 4:
+        if (draw.below(8) === 7) {
+          await settle(
+            within(notifier<Record<string, () => void>>(near).note!(), LIMIT),
+          );
+        }
+        break;
+      default:
+        hostile.attack();
+    }
+  }
+  served.release();
+  await finish({ near, far, draw, hostile, served, state, asked });
+  const all = [ended, closed, farClosed, hostile.reading];
+  await within(Promise.allSettled(all), LIMIT, "the end of a connection");
+  const results = await within(
+    Promise.all(asked.map(({ result }) => result)),
+    LIMIT,
+    "a call",
+  );
+  const isOpen = state.ended === undefined;
+  checkAsked(results, asked, hostile, isOpen);
+  for (const honest of hostile.honest) checkAnswer(honest, hostile, isOpen);
+  // What was left gets a few turns to end.
+  for (let left = 20; left > 0 && served.running > 0; left--) await turn();
+  if (served.running > 0) {
+    throw new Violation(`${served.running} methods still run at the end`);
+  }
+  if (served.most > maxCalls) {
+    throw new Violation(
+      `${served.most} methods run at a time of at most ${maxCalls}`,
+    );
+  }
+  const fault = served.fault ?? hostile.fault;
+  if (fault !== undefined) throw new Violation(fault);
+  checkEnd(state.ended);
+}
+
+/** What is there at the end of a run. */
+interface Ending {
+  readonly near: Duplex;
+  readonly far: Duplex;
+  readonly draw: Draw;
+  readonly hostile: Hostile;
+  readonly served: Served;
+  readonly state: { readonly ended?: unknown };
+  readonly asked: readonly Asked[];
+}
+
+/** Ends the connection in one of the ways. */
+async function finish(
+  { near, far, draw, hostile, served, state, asked }: Ending,
+): Promise<void> {
+  switch (draw.below(4)) {
+    case 0:
+      far.abort(STOP);
+      break;
+    case 1:
+      near.abort(STOP);
+      break;
+    default:
+      // Until what is under way has ended.
+      for (let left = 40; left > 0; left--) {
+        const isBusy = served.running > 0 ||
+          hostile.honest.some(({ id }) =>
+            hostile.answers.get(id)!.length === 0
+          ) ||
+          asked.some(({ value, isDone }) => value !== undefined && !isDone);
+        if (state.ended !== undefined || !isBusy) break;
+        await turn();
+      }
+      far.close({ timeout: 300 }).catch(() => {});
+      near.close({ timeout: 300 }).catch(() => {});
+  }
+}
+
+const STOP = new Error("The campaign has ended");
+
+/** Checks why the connection ended at the package's end. */
+function checkEnd(error: unknown): void {
+  if (error === undefined) return;
+  if (!(error instanceof Error)) {
+    throw new Violation(`A connection ends with another error: ${show(error)}`);
+  }
+  const isKnown = error instanceof ProtocolError ||
+    error instanceof ClosedError ||
+    error instanceof RemoteError || error.message.includes(STOP.message);
+  if (!isKnown) {
+    throw new Violation(`A connection ends with another error: ${show(error)}`);
+  }
+  checkMessage(error);
+}
+
+const calls: Target = {
+  batch: 4_000,
+  group: 200,
+  isAsync: true,
+  make(draw) {
+    const bytes = draw.bytes(draw.between(40, 900));
+    return draw.oneIn(3) ? mutate(bytes, draw) : bytes;
+  },
+  run,
+  budget: (size) => ({ ms: 800 + size * 0.1, bytes: 24 * 2 ** 20 }),
+  smaller: smallerBytes,
+};
+
+/** The targets of this file. */
+export const CALL_TARGETS: Readonly<Record<string, Target>> = { calls };

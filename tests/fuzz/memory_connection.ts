@@ -1,0 +1,102 @@
+// Copyright 2026 the Duplex authors. MIT license.
+
+/**
+ * A connection of a socket whose peer is the campaign: what is written goes to a
+ * function, and what is read was fed.
+ *
+ * @module
+ */
+
+import type { Connection } from "../../_socket_connection.ts";
+import { type Bytes, concat, type Draw } from "./draw.ts";
+
+/** A connection that is fed. */
+export class MemoryConnection implements Connection {
+  /** Called with a copy of each write. */
+  onWrite: (bytes: Bytes) => void = () => {};
+  /** Called when this side has closed the connection or its half of it. */
+  onEnd: () => void = () => {};
+  /** Bytes that were read. */
+  readCount = 0;
+  readonly #pieces: Bytes[] = [];
+  #arrival: PromiseWithResolvers<void> | undefined;
+  #isEnded = false;
+  #isClosed = false;
+
+  /** Whether this side has closed it. */
+  get isClosed(): boolean {
+    return this.#isClosed;
+  }
+
+  /** Adds bytes that can be read. */
+  feed(bytes: Bytes): void {
+    if (bytes.length > 0) this.#pieces.push(bytes);
+    this.#arrival?.resolve();
+  }
+
+  /** Ends what there is to read. */
+  end(): void {
+    this.#isEnded = true;
+    this.#arrival?.resolve();
+  }
+
+  /** All that was fed and is unread. */
+  get rest(): Bytes {
+    return concat(...this.#pieces);
+  }
+
+  async read(into: Uint8Array<ArrayBuffer>): Promise<number | null> {
+    while (this.#pieces.length === 0) {
+      if (this.#isEnded || this.#isClosed) return null;
+      this.#arrival = Promise.withResolvers();
+      await this.#arrival.promise;
+    }
+    const piece = this.#pieces[0]!;
+    const size = Math.min(into.length, piece.length);
+    into.set(piece.subarray(0, size));
+    if (size < piece.length) this.#pieces[0] = piece.subarray(size);
+    else this.#pieces.shift();
+    this.readCount += size;
+    return size;
+  }
+
+  write(bytes: Uint8Array<ArrayBuffer>): Promise<void> {
+    if (this.#isClosed) {
+      return Promise.reject(
+        new Deno.errors.BrokenPipe("The connection is closed"),
+      );
+    }
+    this.onWrite(bytes.slice());
+    return Promise.resolve();
+  }
+
+  shutdown(): Promise<boolean> {
+    this.close();
+    return Promise.resolve(true);
+  }
+
+  close(): void {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    this.#arrival?.resolve();
+    this.onEnd();
+  }
+}
+
+/** Pieces into which bytes are cut at most. */
+const MAX_PIECES = 12;
+
+/** Feeds bytes in pieces. */
+export function feedCut(
+  connection: MemoryConnection,
+  bytes: Bytes,
+  draw: Draw,
+): void {
+  let at = 0;
+  for (let left = draw.below(MAX_PIECES); left > 0; left--) {
+    const end = at + draw.size(bytes.length - at);
+    connection.feed(bytes.slice(at, end));
+    at = end;
+  }
+  connection.feed(bytes.slice(at));
+}
