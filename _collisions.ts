@@ -22,7 +22,7 @@
  */
 const STRIDE = 16;
 
-/** Keys of the sample between two looks at the clock: 256 keys if each 16th is in it. */
+/** Keys of the sample between two looks at the clock: some 256 keys. */
 const LOOK_INTERVAL = 16;
 
 /**
@@ -98,9 +98,8 @@ export interface Waste {
 /** Counts the keys of a table, or of objects, and measures them if they are slow. */
 export class CollisionGuard {
   readonly #waste: Waste;
-  readonly #stride: number;
   /** Keys until the next is taken for the sample. */
-  #next: number;
+  #next = STRIDE;
   #taken = 0;
   #since = now();
   readonly #sample: unknown[] = [];
@@ -109,12 +108,9 @@ export class CollisionGuard {
 
   /**
    * @param waste Of the message that the keys are in.
-   * @param stride One key in as many is taken for the sample.
    */
-  constructor(waste: Waste, stride: number = STRIDE) {
+  constructor(waste: Waste) {
     this.#waste = waste;
-    this.#stride = stride;
-    this.#next = stride;
   }
 
   /**
@@ -129,7 +125,7 @@ export class CollisionGuard {
     // A key is added in front of those that it collides with, so an old one is
     // slow. Each key of the table is equally likely to be in the sample.
     this.#take(key, Math.floor(Math.random() * (this.#taken + 1)));
-    return this.#isLookDue(ORDINARY_KEY_TIME) && this.measure(table);
+    return this.#isLookDue(ORDINARY_KEY_TIME) && this.#measure(table);
   }
 
   /**
@@ -147,13 +143,8 @@ export class CollisionGuard {
       this.#measureNames(record);
   }
 
-  /**
-   * Measures the sample, however fast the keys were added.
-   *
-   * @param table The table, which has the keys.
-   * @returns Whether the keys collide.
-   */
-  measure(table: KeyTable): boolean {
+  /** Measures the sample; returns whether its keys collide. */
+  #measure(table: KeyTable): boolean {
     for (const [index, key] of this.#sample.entries()) {
       const stranger = STRANGERS[index % STRANGERS.length];
       this.#count(() => table.has(key), () => table.has(stranger));
@@ -175,7 +166,7 @@ export class CollisionGuard {
   }
 
   #take(key: unknown, slot: number): void {
-    this.#next = randomStride(this.#stride);
+    this.#next = randomStride(STRIDE);
     this.#taken++;
     if (slot < SAMPLE_SIZE) this.#sample[slot] = key;
   }

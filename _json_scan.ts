@@ -10,7 +10,7 @@
  */
 
 import { readText } from "./_byte_buffer.ts";
-import { CollisionGuard, randomStride } from "./_collisions.ts";
+import { randomStride } from "./_collisions.ts";
 import {
   ARRAY_COST,
   COST_PER_BYTE,
@@ -21,7 +21,7 @@ import {
   SHAPE_COST,
   STRING_COST,
 } from "./_message_cost.ts";
-import { isIndex, MAX_DEPTH } from "./_values.ts";
+import { MAX_DEPTH } from "./_values.ts";
 
 /** Bytes of a text up to which it is too short to nest too deep. */
 const MAX_SHALLOW_SIZE = 2 * MAX_DEPTH;
@@ -39,20 +39,38 @@ export const MAX_UNCOUNTED_SIZE: number = 4 * 1024 * 1024;
  */
 const MIN_SAMPLED_SIZE = 64 * 1024;
 
-/** One string in as many is looked at, at random. */
+/** One string in as many is in the sample, at random. */
 const SAMPLE_STRIDE = 32;
 
-/** Bytes of a value that V8 may look up among all strings: it does up to 10 characters. */
-const MAX_SHORT_VALUE = 64;
-
-/** Strings in the sample below which none of them can be slow. */
+/** Strings in the sample below which too few can collide to take long. */
 const MIN_SAMPLE = 400;
 
-/** Strings of the sample that are told apart without decoding them. */
-const RECENT_SIZE = 64;
+/** Strings in the sample at most: if they collide, to parse them takes 0.4 s. */
+const MAX_SAMPLE = 16_384;
+
+/**
+ * Milliseconds that the strings of a text may take in addition, since they
+ * collide. It is estimated from the sample.
+ */
+const MAX_WASTE = 1000;
+
+/** Milliseconds that it takes to parse an ordinary string of a sample. */
+const ORDINARY_TIME = 0.0002;
+
+/** How often a sample that takes longer is parsed. The shortest time counts. */
+const ROUNDS = 4;
+
+/** How much longer than similar strings ordinary ones may take. */
+const TOLERANCE = 1.5;
+
+/** The clock, as it was before a program could replace it. */
+const now = performance.now.bind(performance);
 
 /** An item of an array, which may be a number that V8 keeps outside of its place. */
 const JSON_ITEM_COST = 40;
+
+/** Digits from which on a number may be too large for an index. */
+const MAX_INDEX_LENGTH = 10;
 
 /** Fields up to which V8 makes a description of an object for each. */
 const JSON_SHAPE_FIELDS = 128;
@@ -65,6 +83,8 @@ const QUOTE = 0x22;
 const COMMA = 0x2c;
 const COLON = 0x3a;
 const BACKSLASH = 0x5c;
+const DIGIT_0 = 0x30;
+const DIGIT_9 = 0x39;
 /** `[` and `]`, and with another bit `{` and `}`. */
 const OPEN = 0x5b;
 const CLOSE = 0x5d;
@@ -82,70 +102,110 @@ const MULTIPLIER = 0x9e3779b1 | 0;
 /** No peer knows it, so none can find keys whose hashes are equal. */
 const SEED: number = Math.floor(Math.random() * 2 ** 32) | 0;
 
-/** A sample of a text's strings. */
-class StringSample {
+/**
+ * A sample of a text's strings, to find out whether they collide: it is parsed by
+ * itself, and takes longer than similar strings if they do. The time for strings
+ * that collide grows as the square of their number.
+ */
+export class StringSample {
   readonly #bytes: Uint8Array;
-  readonly #strings = new Set<unknown>();
-  readonly #guard = new CollisionGuard({ time: 0 }, 1);
-  /** Where strings of the sample begin and end. */
-  readonly #recent = new Uint32Array(2 * RECENT_SIZE);
+  /** Where each string of the sample begins and ends. */
+  readonly #places: [start: number, end: number][] = [];
+  /** Of the strings that were taken, so that each is taken once. */
+  readonly #hashes = new Set<number>();
   #left = randomStride(SAMPLE_STRIDE);
 
   constructor(bytes: Uint8Array) {
     this.#bytes = bytes;
   }
 
-  /** Counts a string; returns whether strings collide. */
-  collides(start: number, end: number): boolean {
-    if (--this.#left > 0) return false;
+  /** Counts a string. */
+  add(start: number, end: number): void {
+    if (--this.#left > 0) return;
     this.#left = randomStride(SAMPLE_STRIDE);
-    const isValue = this.#afterSpace(end + 1) !== COLON;
-    if (isValue && end - start > MAX_SHORT_VALUE) return false;
-    return !this.#isRecent(start, end) && this.#add(start, end, isValue);
-  }
-
-  /** The first byte from a place on that is not white space. */
-  #afterSpace(start: number): number | undefined {
-    let index = start;
-    while (this.#bytes[index]! <= SPACE) index++;
-    return this.#bytes[index];
-  }
-
-  /** Whether the strings in the sample collide. */
-  collidesNow(): boolean {
-    return this.#strings.size >= MIN_SAMPLE &&
-      this.#guard.measure(this.#strings);
-  }
-
-  #isRecent(start: number, end: number): boolean {
-    const bytes = this.#bytes;
-    const word = bytes[start]! * 31 + bytes[end - 1]! * 7 + end - start;
-    const slot = 2 * (word % RECENT_SIZE);
-    const [from, to] = [this.#recent[slot]!, this.#recent[slot + 1]!];
-    this.#recent[slot] = start;
-    this.#recent[slot + 1] = end;
-    if (to - from !== end - start) return false;
-    for (let index = 0; index < end - start; index++) {
-      if (bytes[from + index] !== bytes[start + index]) return false;
+    let hash = SEED;
+    for (let index = start; index < end; index++) {
+      hash = Math.imul(hash ^ this.#bytes[index]!, MULTIPLIER);
+      hash ^= hash >>> 15;
     }
-    return true;
+    const taken = this.#hashes.size;
+    this.#hashes.add(hash);
+    if (this.#hashes.size === taken) return;
+    // Each string is equally likely to be in a full sample.
+    const slot = taken < MAX_SAMPLE ? taken : Math.floor(Math.random() * taken);
+    if (slot < MAX_SAMPLE) this.#places[slot] = [start, end];
   }
 
-  #add(start: number, end: number, isValue: boolean): boolean {
+  /**
+   * Whether the strings of the text collide.
+   *
+   * @param timeOf How many milliseconds it takes to parse a text.
+   */
+  collide(timeOf: (text: string) => number = timeOfParse): boolean {
+    const count = this.#places.length;
+    if (count < MIN_SAMPLE) return false;
     let text: string;
+    let time: number;
     try {
-      const written = readText(this.#bytes.subarray(start, end));
-      // The same string can be written in many ways.
-      text = written.includes("\\") ? JSON.parse(`"${written}"`) : written;
+      text = this.#text((string) => string);
+      time = timeOf(text);
     } catch {
       // Parsing the whole text says what is wrong with it.
       return false;
     }
-    // V8 keeps fields apart whose names are indexes, and hashes them otherwise.
-    if (!isValue && isIndex(text)) return false;
-    this.#strings.add(text);
-    return this.#guard.collides(this.#strings, text);
+    if (!this.#isSlow(time, count * ORDINARY_TIME)) return false;
+    // Similar strings tell what is slow on this machine, at this moment.
+    const similar = this.#text(similarTo);
+    let similarTime = timeOf(similar);
+    for (let round = 1; round < ROUNDS; round++) {
+      if (!this.#isSlow(time, similarTime * TOLERANCE)) return false;
+      similarTime = Math.min(similarTime, timeOf(similar));
+      time = Math.min(time, timeOf(text));
+    }
+    return this.#isSlow(time, similarTime * TOLERANCE);
   }
+
+  /** Whether the whole text would take too long, if the sample takes so long. */
+  #isSlow(time: number, ordinaryTime: number): boolean {
+    const ratio = SAMPLE_STRIDE * this.#hashes.size / this.#places.length;
+    return (time - ordinaryTime) * ratio ** 2 > MAX_WASTE;
+  }
+
+  /** A JSON text with each string of the sample, as a key if it is one. */
+  #text(change: (string: string) => string): string {
+    const parts = this.#places.map(([start, end]) => {
+      const string = readText(this.#bytes.subarray(start, end));
+      const quoted = `"${change(string)}"`;
+      return this.#isKey(end) ? `{${quoted}:0}` : quoted;
+    });
+    return `[${parts.join()}]`;
+  }
+
+  /** Whether the string that ends at a place is the key of an object. */
+  #isKey(end: number): boolean {
+    let index = end + 1;
+    while (this.#bytes[index]! <= SPACE) index++;
+    return this.#bytes[index] === COLON;
+  }
+}
+
+/** Milliseconds that it takes to parse a text. */
+function timeOfParse(text: string): number {
+  const start = now();
+  JSON.parse(text);
+  return now() - start;
+}
+
+/** A string with other digits and letters at random, which takes as long to parse. */
+function similarTo(string: string): string {
+  if (string.includes("\\")) return string;
+  return string.replace(
+    /[0-9]|[a-z]/gi,
+    (char) =>
+      char <= "9"
+        ? String(1 + Math.floor(Math.random() * 9))
+        : String.fromCharCode(97 + Math.floor(Math.random() * 26)),
+  );
 }
 
 /**
@@ -171,7 +231,7 @@ export function scanJson(
     ? scanDepth(bytes, sample)
     : meter.scan(sample);
   if (reason !== undefined) return reason;
-  return sample?.collidesNow() ? COLLISION : undefined;
+  return sample?.collide() ? COLLISION : undefined;
 }
 
 /**
@@ -201,7 +261,7 @@ function scanDepth(
     if (byte === QUOTE) {
       const start = index + 1;
       index = endOfString(bytes, start);
-      if (sample?.collides(start, index)) return COLLISION;
+      sample?.add(start, index);
     } else {
       const bracket = byte & ~BRACE_BIT;
       if (bracket === OPEN) {
@@ -230,8 +290,11 @@ class Meter {
   budget: number;
   /** Of each container around the place at hand: fields, or -1 for an array. */
   readonly #fields = new Int32Array(MAX_DEPTH + 1);
-  /** And the hash of its keys, in their order. */
-  readonly #shapes = new Int32Array(MAX_DEPTH + 1);
+  /**
+   * And a hash of the keys that it begins with: the first one, the first two and
+   * so on.
+   */
+  readonly #beginnings = new Int32Array((MAX_DEPTH + 1) * JSON_SHAPE_FIELDS);
   readonly #known = new Set<number>();
 
   constructor(bytes: Uint8Array, budget: number) {
@@ -250,7 +313,7 @@ class Meter {
       if (byte === QUOTE) {
         const start = index + 1;
         index = isKey ? this.#scanKey(start, depth) : endOfString(bytes, start);
-        if (sample?.collides(start, index)) return COLLISION;
+        sample?.add(start, index);
         if (!isKey) this.budget -= STRING_COST;
         isKey = false;
       } else if (byte === COMMA) {
@@ -260,12 +323,12 @@ class Meter {
         if (++depth > MAX_DEPTH) return TOO_DEEP;
         isKey = byte !== OPEN;
         this.#fields[depth] = isKey ? 0 : -1;
-        this.#shapes[depth] = SEED;
         this.budget -= isKey
           ? RECORD_COST + FIELD_COST
           : ARRAY_COST + JSON_ITEM_COST;
       } else if ((byte & ~BRACE_BIT) === CLOSE) {
-        if (this.#fields[depth]! > 0) this.#closeObject(depth);
+        if (bytes[index - 1] === byte - 2) this.#closeEmpty(byte === CLOSE);
+        else if (this.#fields[depth]! > 0) this.#closeObject(depth);
         if (depth > 0) depth--;
         isKey = false;
       }
@@ -276,32 +339,54 @@ class Meter {
   /** Counts a key; returns where it ends. */
   #scanKey(start: number, depth: number): number {
     const bytes = this.#bytes;
-    const first = bytes[start]!;
-    if (first >= 0x30 && first <= 0x39) this.budget -= INDEX_FIELD_COST;
     let hash = SEED;
     let index = start;
+    let isNumber = true;
     while (index < bytes.length) {
       let byte = bytes[index++]!;
       if (byte === QUOTE) break;
+      if (byte < DIGIT_0 || byte > DIGIT_9) isNumber = false;
       // What is escaped does not end the key, and is another key for each byte.
       if (byte === BACKSLASH) byte |= bytes[index++]! << 8;
       hash = Math.imul(hash ^ byte, MULTIPLIER);
       hash ^= hash >>> 15;
     }
-    this.#fields[depth]!++;
-    this.#shapes[depth] = Math.imul(this.#shapes[depth]! ^ hash, MULTIPLIER);
+    const end = index - 1;
     this.budget -= FIELD_COST;
-    return index - 1;
+    if (isNumber) {
+      this.budget -= INDEX_FIELD_COST;
+      // An index is no part of a shape; some other numbers are.
+      if (end - start < MAX_INDEX_LENGTH && bytes[start] !== DIGIT_0) {
+        return end;
+      }
+    }
+    const place = this.#fields[depth]!++;
+    if (place < JSON_SHAPE_FIELDS) {
+      const at = depth * JSON_SHAPE_FIELDS + place;
+      const before = place === 0 ? SEED : this.#beginnings[at - 1]!;
+      this.#beginnings[at] = Math.imul(before ^ hash, MULTIPLIER);
+    }
+    return end;
+  }
+
+  /** An empty container has no first item or field. */
+  #closeEmpty(isArray: boolean): void {
+    this.budget += isArray ? JSON_ITEM_COST : FIELD_COST;
   }
 
   #closeObject(depth: number): void {
     const fields = this.#fields[depth]!;
-    const shape = this.#shapes[depth]!;
     if (fields > JSON_SHAPE_FIELDS) {
       this.budget -= JSON_SLOW_FIELD_COST * fields;
     }
-    if (this.#known.has(shape)) return;
-    this.#known.add(shape);
-    this.budget -= SHAPE_COST * Math.min(fields, JSON_SHAPE_FIELDS);
+    const start = depth * JSON_SHAPE_FIELDS;
+    const end = start + Math.min(fields, JSON_SHAPE_FIELDS);
+    if (this.#known.has(this.#beginnings[end - 1]!)) return;
+    for (let at = start; at < end; at++) {
+      const beginning = this.#beginnings[at]!;
+      if (this.#known.has(beginning)) continue;
+      this.#known.add(beginning);
+      this.budget -= SHAPE_COST;
+    }
   }
 }

@@ -258,7 +258,7 @@ class Decoder extends MsgpackReader {
         if (number !== INDEX_NUMBER) shape = shapeWith(shape, ~number);
       }
     }
-    if (!isKnownShape(shape)) this.countNew().countShape(shape, count);
+    if (!isKnownShape(shape)) this.countNew().countShape(shape, record, count);
     return record;
   }
 

@@ -124,14 +124,51 @@ export function isKnownShape(shape: number): boolean {
  */
 const MAX_UNRECORDED = 64;
 
+/** The keys and the shapes of one message that were not remembered. */
+class Recorded {
+  readonly numbers = new Map<string, number>();
+  readonly shapes = new Set<number>();
+  /** The keys that objects begin with: the first one, the first two and so on. */
+  readonly #beginnings = new Set<number>();
+
+  /** The number of a key, the same one in the whole message. */
+  numberOf(key: string): number {
+    let number = this.numbers.get(key);
+    if (number === undefined) {
+      number = randomNumber();
+      this.numbers.set(key, number);
+    }
+    return number;
+  }
+
+  /**
+   * Counts the keys of an object that V8 makes a description for: those up to
+   * which no object before has the same keys. Most objects that leave out some of
+   * many fields differ in few.
+   */
+  countNew(record: object): number {
+    let beginning = 0;
+    let fields = 0;
+    let count = 0;
+    for (const key of Object.keys(record)) {
+      if (isIndex(key)) continue;
+      if (++fields > MAX_SHAPE_FIELDS) break;
+      beginning = shapeWith(beginning, this.numberOf(key));
+      if (this.#beginnings.has(beginning)) continue;
+      this.#beginnings.add(beginning);
+      count++;
+    }
+    return count;
+  }
+}
+
 /** Counts the keys and the shapes of one message that are not remembered. */
 export class NewKeys {
   readonly #charge: (cost: number) => void;
   readonly #waste: Waste;
   #keyCount = 0;
   #shapeCount = 0;
-  #numbers: Map<string, number> | undefined;
-  #shapes: Set<number> | undefined;
+  #recorded: Recorded | undefined;
   #guard: CollisionGuard | undefined;
 
   /**
@@ -160,24 +197,27 @@ export class NewKeys {
       this.#charge(NAME_COST);
       return randomNumber();
     }
-    this.#numbers ??= new Map();
-    let number = this.#numbers.get(key);
-    if (number === undefined) {
-      this.#charge(NAME_COST);
-      number = randomNumber();
-      this.#numbers.set(key, number);
-    }
-    return number;
+    const recorded = this.#recorded ??= new Recorded();
+    if (!recorded.numbers.has(key)) this.#charge(NAME_COST);
+    return recorded.numberOf(key);
   }
 
-  /** Counts an object with a shape that is not remembered. */
-  countShape(shape: number, fields: number): void {
-    if (++this.#shapeCount > MAX_UNRECORDED) {
-      this.#shapes ??= new Set();
-      if (this.#shapes.has(shape)) return;
-      this.#shapes.add(shape);
+  /**
+   * Counts an object with a shape that is not remembered.
+   *
+   * @param shape The shape.
+   * @param record The object.
+   * @param fields How many fields it has.
+   */
+  countShape(shape: number, record: object, fields: number): void {
+    if (++this.#shapeCount <= MAX_UNRECORDED || fields > MAX_OBJECT_FIELDS) {
+      this.#charge(SHAPE_COST * Math.min(fields, MAX_SHAPE_FIELDS));
+      return;
     }
-    this.#charge(SHAPE_COST * Math.min(fields, MAX_SHAPE_FIELDS));
+    const recorded = this.#recorded ??= new Recorded();
+    if (recorded.shapes.has(shape)) return;
+    recorded.shapes.add(shape);
+    this.#charge(SHAPE_COST * recorded.countNew(record));
   }
 
   /** Counts a key that was set; returns whether many of them collide. */
