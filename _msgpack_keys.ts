@@ -120,9 +120,11 @@ export function isKnownShape(shape: number): boolean {
 
 /**
  * New keys and shapes of a message that cost as much each time that they are not
- * remembered. Tables of the others would cost more than a small message does.
+ * remembered. Tables of the others would cost more than a small message does. So
+ * many shapes cost less than a tenth of what a message may.
  */
-const MAX_UNRECORDED = 64;
+const MAX_UNRECORDED_KEYS = 64;
+const MAX_UNRECORDED_SHAPES = 4096;
 
 /** The keys and the shapes of one message that were not remembered. */
 class Recorded {
@@ -193,7 +195,7 @@ export class NewKeys {
     if (key === "__proto__") return PROTO_NUMBER;
     // Beyond that a key has a cost with its field, and no part in a shape.
     if (index >= MAX_OBJECT_FIELDS) return ANY_NUMBER;
-    if (this.#keyCount <= MAX_UNRECORDED) {
+    if (this.#keyCount <= MAX_UNRECORDED_KEYS) {
       this.#charge(NAME_COST);
       return randomNumber();
     }
@@ -210,7 +212,9 @@ export class NewKeys {
    * @param fields How many fields it has.
    */
   countShape(shape: number, record: object, fields: number): void {
-    if (++this.#shapeCount <= MAX_UNRECORDED || fields > MAX_OBJECT_FIELDS) {
+    if (
+      ++this.#shapeCount <= MAX_UNRECORDED_SHAPES || fields > MAX_OBJECT_FIELDS
+    ) {
       this.#charge(SHAPE_COST * Math.min(fields, MAX_SHAPE_FIELDS));
       return;
     }
@@ -222,7 +226,7 @@ export class NewKeys {
 
   /** Counts a key that was set; returns whether many of them collide. */
   collides(record: object, key: string): boolean {
-    if (this.#keyCount <= MAX_UNRECORDED) return false;
+    if (this.#keyCount <= MAX_UNRECORDED_KEYS) return false;
     this.#guard ??= new CollisionGuard(this.#waste);
     return this.#guard.collidesIn(record, key);
   }
