@@ -155,7 +155,7 @@ function withFlagValues(
 function checkNames(args: readonly string[]): void {
   const end = args.indexOf("--");
   const wrong = (end < 0 ? args : args.slice(0, end))
-    .find((arg) => /^(--(no-)?_([=.]|$)|-[^-].*_)/s.test(arg));
+    .find((arg) => /^(--(no-)?_([=.]|$)|-(?!-).*_)/s.test(arg));
   if (wrong === undefined) return;
   throw new UsageError(`there is no option ${quoted(wrong)}`);
 }

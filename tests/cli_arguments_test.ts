@@ -54,6 +54,8 @@ const WRONG: [args: string[], text: string][] = [
   [["serve", "w.ts", "x.ts", ...TCP], 'more is given: "x.ts"'],
   [["serve", "w.ts", ...TCP, "--_"], 'there is no option "--_"'],
   [["serve", "w.ts", ...TCP, "--_=1"], 'there is no option "--_=1"'],
+  [["serve", "w.ts", ...TCP, "-_"], 'there is no option "-_"'],
+  [["serve", "w.ts", ...TCP, "-_=1"], 'there is no option "-_=1"'],
   [["serve", "w.ts", ...TCP, "-q_"], 'there is no option "-q_"'],
   [["serve", "w.ts", "--listen"], "--listen takes a value"],
   [["serve", "w.ts", "--listen", "--quiet"], "--listen takes a value"],

@@ -148,7 +148,8 @@ export async function attempt(
   isMeasured: boolean,
 ): Promise<number> {
   if (!isMeasured) {
-    target.check?.(input, await target.run(input));
+    const result = await target.run(input);
+    target.check?.(input, result);
     return 0;
   }
   const usage = await measure(target, input);

@@ -230,7 +230,10 @@ function checkFailure(error: unknown): void {
   // Of its text some bytes may be others.
   const isStop = error instanceof Error &&
     /far side aborted|The camp|has ended/.test(error.message);
-  const isKnown = isStop || error instanceof ProtocolError ||
+  // A hello that was changed may say another limit.
+  const isTooLarge = error instanceof RangeError &&
+    error.message.startsWith("Cannot send a message of ");
+  const isKnown = isStop || isTooLarge || error instanceof ProtocolError ||
     error instanceof ClosedError || error instanceof PeerExitError;
   if (!isKnown) {
     throw new Violation(
@@ -332,7 +335,11 @@ function runParcel(draw: Draw): void {
       throw new Violation(`A post throws what it must not: ${show(error)}`);
     }
     checkMessage(error);
-    if (error.cause !== undefined && !(error.cause instanceof TypeError)) {
+    const { cause } = error;
+    if (
+      cause !== undefined &&
+      !(cause instanceof TypeError || cause instanceof ProtocolError)
+    ) {
       throw new Violation(`A refusal has another cause: ${show(error)}`);
     }
   }
