@@ -4,10 +4,10 @@
  * TLS on the opener's side, by `Deno.startTls`.
  *
  * Deno keeps the file of a connection open until its TLS handshake has ended,
- * also after `close`. Against a server that stays silent an attempt that has
- * timed out would keep one each. So an address that has been silent once is tried
- * first over a connection that can be closed, and how many handshakes may be
- * abandoned is limited.
+ * also after `close`. Against a server that stalls, every attempt that times out
+ * would keep a file. So few handshakes with an address are under way at a time.
+ * An attempt beyond these, or after an abandoned handshake, sends a probe first:
+ * the start of a handshake over a connection that can be closed.
  *
  * @module
  */
@@ -17,17 +17,24 @@ import { clientHello } from "./_socket_tls.ts";
 import { MAX_TIMER } from "./_waiting.ts";
 
 /**
- * Handshakes with an address that may be abandoned one after the other. A server
- * that answers the first attempt of two and not the second causes them: an
- * attacker, or a network that loses most of what is sent.
+ * Handshakes with an address that are under way at a time without a probe, and as
+ * many after one. Enough for most programs to open all their sockets without a
+ * probe, and few files to lose.
  */
-const MAX_ABANDONED = 8;
+const MAX_HANDSHAKES = 8;
 
 /**
- * Milliseconds between two attempts once so many handshakes were abandoned. An
- * attempt that waits ends by its timeout, as it would if the server is silent.
+ * Handshakes with an address in a row that are abandoned although a probe was
+ * answered, before there is a pause. An attacker causes them, or a network that
+ * loses most packets.
  */
-const ABANDONED_PAUSE = 60_000;
+const MAX_STALLED = 8;
+
+/** Milliseconds between two handshakes then: each may keep a file. */
+const STALLED_PAUSE = 60_000;
+
+/** Addresses that are recorded; the oldest record is dropped for a new one. */
+const MAX_ADDRESSES = 1_000;
 
 /** Where to connect to, and which certificates are trusted. */
 export interface SecureTarget {
@@ -37,15 +44,106 @@ export interface SecureTarget {
   readonly caCerts: readonly string[];
 }
 
-/** Handshakes with an address that were abandoned since one was completed. */
-interface Abandoned {
-  count: number;
-  /** When the last one was, in milliseconds of `performance.now`. */
-  since: number;
+/** The handshakes with one address. */
+class Handshakes {
+  /** How many are under way, by whether a probe was answered before. */
+  readonly #underWay = { direct: 0, probed: 0 };
+  /** How many were abandoned since the last one was completed. */
+  #abandoned = 0;
+  /** Those of them that were abandoned after a probe was answered. */
+  #stalled = 0;
+  /** When the last of these began or was abandoned, by `performance.now`. */
+  #latest = 0;
+  /** Resolves when a handshake ends. */
+  #ended = Promise.withResolvers<void>();
+
+  /** Waits until a handshake may begin, and counts it as under way. */
+  async begin(target: SecureTarget, signal: AbortSignal): Promise<Kind> {
+    const underWay = this.#underWay;
+    let probedAt: number | undefined;
+    for (;;) {
+      signal.throwIfAborted();
+      if (this.#abandoned === 0 && underWay.direct < MAX_HANDSHAKES) {
+        underWay.direct++;
+        return "direct";
+      }
+      // The answer holds until another handshake is abandoned.
+      if (probedAt !== this.#abandoned) {
+        probedAt = this.#abandoned;
+        await probe(target, signal);
+      }
+      if (this.#mayBegin()) {
+        underWay.probed++;
+        return "probed";
+      }
+      await unlessAborted(this.#ended.promise, signal);
+    }
+  }
+
+  /** Whether a handshake may begin after a probe; throws in the pause. */
+  #mayBegin(): boolean {
+    if (this.#stalled < MAX_STALLED) {
+      return this.#stalled + this.#underWay.probed < MAX_HANDSHAKES;
+    }
+    const now = performance.now();
+    const left = this.#latest + STALLED_PAUSE - now;
+    if (left > 0) throw stalledError(this.#stalled, left);
+    this.#latest = now;
+    return true;
+  }
+
+  /** Notes how a handshake has ended. */
+  end(kind: Kind, how: "completed" | "abandoned" | "failed"): void {
+    this.#underWay[kind]--;
+    if (how === "completed") {
+      this.#abandoned = 0;
+      this.#stalled = 0;
+    } else if (how === "abandoned") {
+      this.#abandoned++;
+      if (kind === "probed") {
+        this.#stalled++;
+        this.#latest = performance.now();
+      }
+    }
+    this.#ended.resolve();
+    this.#ended = Promise.withResolvers();
+  }
+
+  /** Whether there is nothing to remember. */
+  get isIdle(): boolean {
+    const { direct, probed } = this.#underWay;
+    return direct + probed + this.#abandoned === 0;
+  }
 }
 
-/** By host and port. An entry goes when a handshake is completed. */
-const abandoned = new Map<string, Abandoned>();
+/** Whether a handshake began without a probe or after one. */
+type Kind = "direct" | "probed";
+
+/** By host and port. */
+const records = new Map<string, Handshakes>();
+
+function recordOf(key: string): Handshakes {
+  let record = records.get(key);
+  if (record === undefined) {
+    record = new Handshakes();
+    records.set(key, record);
+    for (const oldest of records.keys()) {
+      if (records.size <= MAX_ADDRESSES) break;
+      records.delete(oldest);
+    }
+  }
+  return record;
+}
+
+/** An error about a server that answers probes, but finishes no handshake. */
+function stalledError(count: number, left: number): DOMException {
+  return new DOMException(
+    `the server did not finish ${count} TLS handshakes in a row: the next attempt is possible in ${
+      Math.ceil(left / 1_000)
+    } s`,
+    "TimeoutError",
+  );
+}
 
 /** Connects with TLS; an abort ends the attempt with the signal's reason. */
 export async function connectTls(
@@ -53,27 +151,42 @@ export async function connectTls(
   signal: AbortSignal,
 ): Promise<Deno.TlsConn> {
   const key = `${target.hostname}:${target.port}`;
-  const earlier = abandoned.get(key);
-  if (earlier !== undefined) await awaitAnswer(earlier, target, signal);
-  const conn = await connectTcp(target, signal);
-  const secured = await startTls(conn, target);
-  const onAbort = () => secured.close();
-  signal.addEventListener("abort", onAbort, { once: true });
+  const record = recordOf(key);
   try {
+    const kind = await record.begin(target, signal);
+    return await handshake(target, signal, (how) => record.end(kind, how));
+  } finally {
+    if (record.isIdle && records.get(key) === record) records.delete(key);
+  }
+}
+
+/** Connects and makes the handshake; `onEnd` gets how it has ended. */
+async function handshake(
+  target: SecureTarget,
+  signal: AbortSignal,
+  onEnd: (how: "completed" | "abandoned" | "failed") => void,
+): Promise<Deno.TlsConn> {
+  let secured: Deno.TlsConn | undefined;
+  const onAbort = () => secured?.close();
+  let how: "completed" | "abandoned" | "failed" = "failed";
+  try {
+    const conn = await connectTcp(target, signal);
+    secured = await startTls(conn, target);
+    signal.addEventListener("abort", onAbort, { once: true });
     signal.throwIfAborted();
     await secured.handshake();
-    abandoned.delete(key);
+    how = "completed";
     return secured;
   } catch (error) {
     if (!signal.aborted) {
-      secured.close();
+      secured?.close();
       throw error;
     }
-    const count = (abandoned.get(key)?.count ?? 0) + 1;
-    abandoned.set(key, { count, since: performance.now() });
+    if (secured !== undefined) how = "abandoned";
     throw signal.reason;
   } finally {
     signal.removeEventListener("abort", onAbort);
+    onEnd(how);
   }
 }
 
@@ -124,17 +237,12 @@ async function startTls(
 
 /**
  * Waits until the server answers a TLS handshake, over a connection of its own
- * that is closed then. A server that ends the connection has answered, too.
+ * that is then closed. A server that ends the connection has answered, too.
  */
-async function awaitAnswer(
-  { count, since }: Abandoned,
+async function probe(
   target: SecureTarget,
   signal: AbortSignal,
 ): Promise<void> {
-  if (count >= MAX_ABANDONED) {
-    await sleep(since + ABANDONED_PAUSE - performance.now(), signal);
-    signal.throwIfAborted();
-  }
   const hello = await clientHello(target.hostname);
   const conn = await connectTcp(target, signal);
   const connection = new SystemConnection(conn);
@@ -148,6 +256,23 @@ async function awaitAnswer(
   } finally {
     signal.removeEventListener("abort", onAbort);
     connection.close();
+  }
+  signal.throwIfAborted();
+}
+
+/** Waits for a promise that cannot reject; an abort throws the signal's reason. */
+async function unlessAborted(
+  promise: Promise<void>,
+  signal: AbortSignal,
+): Promise<void> {
+  signal.throwIfAborted();
+  const { promise: aborted, resolve } = Promise.withResolvers<void>();
+  const onAbort = () => resolve();
+  signal.addEventListener("abort", onAbort, { once: true });
+  try {
+    await Promise.race([promise, aborted]);
+  } finally {
+    signal.removeEventListener("abort", onAbort);
   }
   signal.throwIfAborted();
 }

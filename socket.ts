@@ -271,9 +271,11 @@ export interface DuplexListener<In = unknown, Out = In>
  * `--allow-read=/path` and `--allow-write=/path`, the path from the root.
  *
  * Deno keeps the file of a TLS connection open until its handshake has ended, also
- * when the attempt has timed out. After such a timeout, each attempt first checks
- * over a plain TCP connection that the server answers; after eight timeouts in a
- * row there is one attempt a minute.
+ * when the attempt has timed out. So at most eight handshakes with an address are
+ * made at a time without a check. More of them, and those after a timeout, first
+ * check over a TCP connection of their own that the server answers. If the server
+ * answers eight checks in a row and does not finish the handshakes, there is one
+ * handshake a minute; other attempts fail at once with an error that says so.
  *
  * @typeParam In The type of the messages received.
  * @typeParam Out The type of the messages sent.
@@ -294,7 +296,8 @@ export interface DuplexListener<In = unknown, Out = In>
  * @throws {PeerExitError} If the far side ended before its hello.
  * @throws {ProtocolError} If what listens there speaks something else, or another
  *   version, or does not resume sessions.
- * @throws {DOMException} If it was not done in time ("TimeoutError").
+ * @throws {DOMException} If it was not done in time, or the server did not finish
+ *   eight TLS handshakes in a row less than a minute ago ("TimeoutError").
  * @throws {Error} If the host's name stands for no address.
  * @throws {RangeError} If an option is out of range, or the path of a Unix socket
  *   is longer than the system allows (107 bytes on Linux, 103 on macOS).

@@ -263,10 +263,32 @@ filesTest(
     for (let attempt = 0; attempt < 12; attempt++) {
       await failToOpen(server.address, OPTIONS.tls, 1);
     }
-    // With the one before, as many as may be abandoned one after the other.
-    await until(() => openFiles() - server.held <= before + 7);
+    // As many as may stall in a row after a probe that was answered.
+    await until(() => openFiles() - server.held <= before + 8);
   },
 );
+
+for (
+  const [what, most, act] of [
+    ["is silent", 8, () => Promise.resolve()],
+    // The first byte of a record: it answers a probe and stalls a handshake.
+    ["stalls", 16, (conn: Deno.Conn) => writeAll(conn, new Uint8Array([22]))],
+  ] as const
+) {
+  filesTest(
+    `openSocket() keeps few files of many attempts at a TLS server that ${what}`,
+    async () => {
+      await using server = new Server("tls", false, act);
+      // What an attempt loads stays open.
+      await using other = new Server("tls", false, () => Promise.resolve());
+      await failToOpen(other.address, OPTIONS.tls, 2);
+      await until(() => other.held === 2);
+      const before = openFiles();
+      await failToOpen(server.address, { ...OPTIONS.tls, timeout: 300 }, 30);
+      await until(() => openFiles() - server.held <= before + most);
+    },
+  );
+}
 
 /** What a stranger sends to a listener, which it then keeps waiting. */
 const STRANGERS: [string, Form[], (address: string) => Promise<Deno.Conn>][] = [

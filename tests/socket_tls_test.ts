@@ -14,6 +14,7 @@ import {
   assertGreater,
   assertInstanceOf,
   assertLess,
+  assertMatch,
   assertRejects,
   assertStringIncludes,
 } from "@std/assert";
@@ -317,6 +318,119 @@ test("openSocket() goes on over TLS where it was", async () => {
   await exchange(main);
   assertGreater(proxy.passages.length, 5);
 }, NET);
+
+/** A proxy whose connections stall while `isOn`: it drops what the opener sends. */
+function stallingProxyTo(address: string) {
+  const stall = { isOn: true };
+  const { proxy, proxied } = proxyTo(
+    address,
+    () => stall.isOn ? { up: { alter: () => [] } } : {},
+  );
+  return { stall, proxy, proxied };
+}
+
+test(
+  "openSocket() over TLS opens once a server that stalled answers",
+  async () => {
+    await using server = new EchoListener(TLS, FAR);
+    const { stall, proxy, proxied } = stallingProxyTo(server.address);
+    await using _proxy = proxy;
+    const attempts = Array.from({ length: 20 }, () =>
+      assertRejects(
+        () => openSocket(proxied, { ...OPTIONS, timeout: 200 }),
+        DOMException,
+        "did not answer within 200 ms",
+      ));
+    await Promise.all(attempts);
+    stall.isOn = false;
+    const opened = Array.from({ length: 20 }, () => beServed(proxied, OPTIONS));
+    await Promise.all(opened);
+  },
+  NET,
+);
+
+test(
+  "openSocket() over TLS resumes once a server that stalled answers",
+  async () => {
+    await using server = new EchoListener(TLS, FAR);
+    const { stall, proxy, proxied } = stallingProxyTo(server.address);
+    await using _proxy = proxy;
+    stall.isOn = false;
+    const resume = { minTimeout: 1, maxTimeout: 1, timeout: 15_000 };
+    const count = 10;
+    const mains = await Promise.all(Array.from({ length: count }, async () => {
+      const main = await openSocket(proxied, { ...OPTIONS, resume });
+      await exchange(main);
+      return main;
+    }));
+    stall.isOn = true;
+    const { length } = proxy.passages;
+    for (const passage of proxy.passages) passage.cut();
+    // So many that each has failed at least once.
+    await until(() => proxy.passages.length > length + count);
+    stall.isOn = false;
+    await Promise.all(mains.map(exchange));
+    await Promise.all(mains.map((main) => main.close()));
+  },
+  NET,
+);
+
+/** Accepts connections, answers with the first byte of a record, and stalls. */
+class HalfServer implements AsyncDisposable {
+  readonly #listener = Deno.listen({ hostname: "localhost", port: 0 });
+  readonly #conns: Deno.Conn[] = [];
+  readonly #running = this.#run();
+  readonly address = `tls://localhost:${this.#listener.addr.port}`;
+  /** Connections whose first bytes have arrived. */
+  count = 0;
+
+  async #run(): Promise<void> {
+    try {
+      for await (const conn of this.#listener) {
+        this.#conns.push(conn);
+        await conn.read(new Uint8Array(4096));
+        this.count++;
+        await conn.write(new Uint8Array([22]));
+      }
+    } catch {
+      // It was closed while a connection was being accepted.
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#listener.close();
+    await this.#running;
+    for (const conn of this.#conns) conn.close();
+  }
+}
+
+test(
+  "openSocket() over TLS says when handshakes stall and when it tries again",
+  async () => {
+    await using server = new HalfServer();
+    const { address } = server;
+    for (let attempt = 0; attempt < 9; attempt++) {
+      const controller = new AbortController();
+      const { signal } = controller;
+      const opening = openSocket(address, { ...OPTIONS, signal });
+      const rejected = assertRejects(() => opening, Error, "Enough");
+      // The first attempt makes its handshake at once, others after a probe.
+      await until(() => server.count === 1 + 2 * attempt);
+      controller.abort(new Error("Enough"));
+      await rejected;
+    }
+    const error = await assertRejects(
+      () => openSocket(address, OPTIONS),
+      DOMException,
+    );
+    assertEquals(error.name, "TimeoutError");
+    assertMatch(
+      error.message,
+      /^Cannot open a socket to "tls:.*": the server did not finish 8 TLS handshakes in a row: the next attempt is possible in \d+ s$/,
+    );
+  },
+  NET,
+);
 
 test(
   "listen() over TLS reads little of a stranger",
