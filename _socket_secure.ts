@@ -17,11 +17,14 @@ import { clientHello } from "./_socket_tls.ts";
 import { MAX_TIMER } from "./_waiting.ts";
 
 /**
- * Handshakes with an address that are under way at a time without a probe, and as
- * many after one. Enough for most programs to open all their sockets without a
- * probe, and few files to lose.
+ * Handshakes with an address that are under way at a time without a probe: enough
+ * for most programs to open all their sockets, as a listener reports each probe as
+ * a peer that failed.
  */
-const MAX_HANDSHAKES = 8;
+const MAX_DIRECT = 32;
+
+/** Handshakes with an address that are under way at a time after a probe. */
+const MAX_PROBED = 8;
 
 /**
  * Handshakes with an address in a row that are abandoned although a probe was
@@ -63,7 +66,7 @@ class Handshakes {
     let probedAt: number | undefined;
     for (;;) {
       signal.throwIfAborted();
-      if (this.#abandoned === 0 && underWay.direct < MAX_HANDSHAKES) {
+      if (this.#abandoned === 0 && underWay.direct < MAX_DIRECT) {
         underWay.direct++;
         return "direct";
       }
@@ -83,7 +86,7 @@ class Handshakes {
   /** Whether a handshake may begin after a probe; throws in the pause. */
   #mayBegin(): boolean {
     if (this.#stalled < MAX_STALLED) {
-      return this.#stalled + this.#underWay.probed < MAX_HANDSHAKES;
+      return this.#stalled + this.#underWay.probed < MAX_PROBED;
     }
     const now = performance.now();
     const left = this.#latest + STALLED_PAUSE - now;

@@ -271,7 +271,7 @@ export interface DuplexListener<In = unknown, Out = In>
  * `--allow-read=/path` and `--allow-write=/path`, the path from the root.
  *
  * Deno keeps the file of a TLS connection open until its handshake has ended, also
- * when the attempt has timed out. So at most eight handshakes with an address are
+ * when the attempt has timed out. So at most 32 handshakes with an address are
  * made at a time without a check. More of them, and those after a timeout, first
  * check over a TCP connection of their own that the server answers. If the server
  * answers eight checks in a row and does not finish the handshakes, there is one

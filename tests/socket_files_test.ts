@@ -270,9 +270,9 @@ filesTest(
 
 for (
   const [what, most, act] of [
-    ["is silent", 8, () => Promise.resolve()],
+    ["is silent", 32, () => Promise.resolve()],
     // The first byte of a record: it answers a probe and stalls a handshake.
-    ["stalls", 16, (conn: Deno.Conn) => writeAll(conn, new Uint8Array([22]))],
+    ["stalls", 40, (conn: Deno.Conn) => writeAll(conn, new Uint8Array([22]))],
   ] as const
 ) {
   filesTest(
@@ -284,7 +284,7 @@ for (
       await failToOpen(other.address, OPTIONS.tls, 2);
       await until(() => other.held === 2);
       const before = openFiles();
-      await failToOpen(server.address, { ...OPTIONS.tls, timeout: 300 }, 30);
+      await failToOpen(server.address, { ...OPTIONS.tls, timeout: 300 }, 60);
       await until(() => openFiles() - server.held <= before + most);
     },
   );
