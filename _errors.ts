@@ -7,7 +7,7 @@
  * @module
  */
 
-import { messageOf } from "./_text.ts";
+import { reasonText } from "./_text.ts";
 
 /** Options for {@linkcode ClosedError}. */
 export interface ClosedErrorOptions extends ErrorOptions {
@@ -186,7 +186,7 @@ export class ProtocolError extends Error {
  */
 export function toFault(thrown: unknown): ProtocolError {
   return thrown instanceof ProtocolError ? thrown : new ProtocolError(
-    `Cannot handle what the peer sent: ${messageOf(thrown)}`,
+    `Cannot handle what the peer sent: ${reasonText(thrown)}`,
     { cause: thrown },
   );
 }

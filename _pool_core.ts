@@ -20,7 +20,7 @@ import {
 } from "./_pool_task.ts";
 import { Turns } from "./_pool_turns.ts";
 import { abort, PoolWorker, type WorkerEvents } from "./_pool_worker.ts";
-import { messageOf, show } from "./_text.ts";
+import { reasonText, show } from "./_text.ts";
 import { AbortGroups, Deque, settlesWithin } from "./_waiting.ts";
 import type { Duplex } from "./duplex.ts";
 
@@ -551,7 +551,7 @@ function checkDuplex(duplex: Duplex): void {
 function startError(attempts: number, cause: unknown): Error {
   return new Error(
     `Cannot start a worker: the last ${attempts} attempts failed: ${
-      messageOf(cause)
+      reasonText(cause)
     }`,
     { cause },
   );

@@ -9,7 +9,7 @@
 
 import { ClosedError, isInstance, PeerExitError } from "./_errors.ts";
 import { findPlaced } from "./_rpc_places.ts";
-import { messageOf, quoted } from "./_text.ts";
+import { quoted, reasonText } from "./_text.ts";
 import type { Listed } from "./_pool_turns.ts";
 import type { Deque } from "./_waiting.ts";
 
@@ -120,7 +120,7 @@ export function endedError({ job, runs }: Task, cause: unknown): Error {
     ? "the task was begun and its worker ended"
     : `the task was begun ${runs} times and its worker ended each time`;
   const message = `Cannot run ${quoted(job.method)}: ${what}: ${
-    messageOf(cause)
+    reasonText(cause)
   }`;
   if (!isInstance(cause, PeerExitError)) {
     return new ClosedError(message, { cause });

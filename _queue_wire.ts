@@ -29,6 +29,7 @@ import { isDeath, type Link, type LinkEvents } from "./_queue_link.ts";
 import { Packer } from "./_queue_pack.ts";
 import type { MessageStore, StoredMessage } from "./_queue_store.ts";
 import { settlesWithin } from "./_waiting.ts";
+import { reasonText } from "./_text.ts";
 import {
   type ControlFields,
   type ControlKind,
@@ -527,7 +528,9 @@ export class QueueWire implements Wire, LinkEvents {
     if (onFailed === undefined) {
       this.#lose(
         new PeerExitError(
-          `Cannot deliver message ${number}: its worker ended at attempt ${attempts} of ${attempts}: ${error.message}; take such messages with "onFailed"`,
+          `Cannot deliver message ${number}: its worker ended at attempt ${attempts} of ${attempts}: ${
+            reasonText(error)
+          }; take such messages with "onFailed"`,
           { cause: error, stderr: error.stderr },
         ),
       );

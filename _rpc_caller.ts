@@ -31,7 +31,7 @@ import {
   withoutPlaced,
 } from "./_rpc_places.ts";
 import { RemoteStream, type StreamCall } from "./_rpc_stream.ts";
-import { messageOf, quoted } from "./_text.ts";
+import { messageOf, quoted, reasonText } from "./_text.ts";
 import { AbortGroups, MAX_TIMER } from "./_waiting.ts";
 
 /** What goes out. Never throws: what cannot be sent comes back to `refuse`. */
@@ -407,7 +407,7 @@ function signalsOf(
 function endError(error: unknown, label: string): unknown {
   if (!isGoodbye(error)) return error;
   return new ClosedError(
-    `Cannot finish the call of ${label}: ${lowered(messageOf(error))}`,
+    `Cannot finish the call of ${label}: ${lowered(reasonText(error))}`,
     { cause: error },
   );
 }

@@ -18,14 +18,17 @@ import { Deque } from "./_waiting.ts";
 /** Milliseconds between two reports, and between two turns of the event loop. */
 const REPORT_INTERVAL = 5;
 
+/** What a batch holds whose calls were dropped. */
+const NONE: readonly unknown[][] = [];
+
 /** Runs one call of a batch. */
 export type Invoke = (args: unknown[], batch: Batch) => unknown;
 
 /** A batch that waits or is at work. */
 export class Batch {
   readonly id: number;
-  readonly list: readonly unknown[][];
   readonly invoke: Invoke;
+  #list: readonly unknown[][];
   /** What takes the call at work back, where its method asks for it. */
   #controller: AbortController | undefined;
   #cancelled: { readonly reason: unknown } | undefined;
@@ -37,7 +40,7 @@ export class Batch {
 
   constructor(id: number, list: readonly unknown[][], invoke: Invoke) {
     this.id = id;
-    this.list = list;
+    this.#list = list;
     this.invoke = invoke;
     this.end = list.length;
     this.weight = list.length;
@@ -57,11 +60,24 @@ export class Batch {
   /** The arguments of the next call, which has a signal of its own. */
   begin(): unknown[] {
     this.#controller = undefined;
-    return this.list[this.begun++]!;
+    return this.#list[this.begun++]!;
+  }
+
+  /** How many calls it holds the arguments of. */
+  get held(): number {
+    return this.#list.length;
+  }
+
+  /** Begins no more calls, and drops their arguments. Says how many they were. */
+  drop(): number {
+    const rest = this.end - this.begun;
+    this.end = this.begun;
+    this.#list = NONE;
+    return rest;
   }
 
   cancel(reason: unknown): void {
-    this.end = this.begun;
+    this.drop();
     this.#cancelled ??= { reason };
     this.#controller?.abort(reason);
   }
@@ -81,6 +97,8 @@ export class Lane {
   readonly #events: LaneEvents;
   readonly #waiting = new Deque<Batch>();
   readonly #batches = new Map<number, Batch>();
+  /** Recalled batches that still have a place in the queue. */
+  #void = 0;
   /** What the batch at work has given that was not told yet. */
   #values: unknown[] = [];
   /** The last answer that waits for room. */
@@ -101,6 +119,11 @@ export class Lane {
     this.#events = events;
   }
 
+  /** Places in the queue, those of recalled batches among them. */
+  get places(): number {
+    return this.#waiting.length;
+  }
+
   add(batch: Batch): void {
     this.#batches.set(batch.id, batch);
     this.#waiting.push(batch);
@@ -114,13 +137,31 @@ export class Lane {
   recall(id: number): void {
     const batch = this.#batches.get(id);
     if (batch === undefined || batch.begun === batch.end) return;
-    const rest = batch.end - batch.begun;
-    batch.end = batch.begun;
+    const rest = batch.drop();
     batch.weight -= rest;
-    if (batch.begun > 0) this.#report(id);
-    this.#send([TAG.recalled, id, batch.begun]);
-    if (batch.begun === 0) this.#batches.delete(id);
+    if (batch.begun === 0) this.#remove(id);
+    else {
+      this.#report(id);
+      this.#send([TAG.recalled, id, batch.begun]);
+    }
     this.#events.onDone(false, rest);
+  }
+
+  /**
+   * Removes a batch of which no call was begun. The call at work may take long
+   * and the peer may recall any number meanwhile, so the place in the queue is not
+   * kept either: half of the places are void at most.
+   */
+  #remove(id: number): void {
+    this.#batches.delete(id);
+    this.#void++;
+    if (this.#void * 2 > this.#waiting.length) {
+      this.#waiting.retain((batch) => this.#batches.has(batch.id));
+      this.#void = 0;
+    }
+    // It has no other answer whose order matters, and so counts at once as one
+    // that waits for room.
+    this.#post([TAG.recalled, id, 0]);
   }
 
   /** Takes a batch back, the call at work among it. */
@@ -148,7 +189,10 @@ export class Lane {
     this.#isRunning = true;
     while (this.#waiting.length > 0) {
       const batch = this.#waiting.shift();
-      if (!this.#batches.has(batch.id)) continue;
+      if (!this.#batches.has(batch.id)) {
+        this.#void--;
+        continue;
+      }
       await this.#runBatch(batch);
       this.#batches.delete(batch.id);
       this.#events.onDone(batch.isCancelled, batch.weight);

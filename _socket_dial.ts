@@ -19,7 +19,7 @@ import {
 } from "./_socket_handshake.ts";
 import type { Resumption, SocketLink } from "./_socket_link.ts";
 import { connectTcp, connectTls, sleep } from "./_socket_secure.ts";
-import { messageOf } from "./_text.ts";
+import { reasonText } from "./_text.ts";
 import { MAX_TIMER } from "./_waiting.ts";
 
 /** Where to connect to, and what is wanted there. */
@@ -131,7 +131,7 @@ export class Reconnector implements Resumption {
       }
     }
     const address = formatAddress(this.#target.address);
-    const reason = cause === undefined ? "" : `: ${messageOf(cause)}`;
+    const reason = cause === undefined ? "" : `: ${reasonText(cause)}`;
     const text = `Cannot resume the session with "${address}"${when}${reason}`;
     link.giveUp(new Error(text, { cause }));
   }

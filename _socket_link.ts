@@ -16,7 +16,7 @@ import { encodeControl } from "./_frame_layout.ts";
 import type { Connection } from "./_socket_connection.ts";
 import { integer } from "./_socket_fields.ts";
 import { ReplayLog } from "./_socket_replay.ts";
-import { messageOf } from "./_text.ts";
+import { reasonText } from "./_text.ts";
 import { MAX_TIMER, settlesWithin } from "./_waiting.ts";
 import { type ControlFields, KIND } from "./_wire.ts";
 
@@ -230,7 +230,7 @@ export class SocketLink implements ByteStream {
   }
 
   diagnose(cause: unknown, unsent: readonly unknown[]): Promise<Error> {
-    const reason = cause instanceof Error ? `: ${messageOf(cause)}` : "";
+    const reason = cause instanceof Error ? `: ${reasonText(cause)}` : "";
     return Promise.resolve(
       new PeerExitError(
         `The connection to "${this.#label}" ended without a goodbye${reason}`,

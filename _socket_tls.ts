@@ -30,7 +30,7 @@ import {
   checkPair,
   readPem,
 } from "./_socket_pem.ts";
-import { messageOf } from "./_text.ts";
+import { reasonText } from "./_text.ts";
 
 /** Bytes of the read buffer once much arrives: four TLS records. */
 const BUFFER_SIZE = 64 * 1024;
@@ -310,7 +310,7 @@ export class TlsConnection implements Connection {
     });
     const onFault = (error: unknown) =>
       this.#fail(
-        new Deno.errors.InvalidData(messageOf(error), { cause: error }),
+        new Deno.errors.InvalidData(reasonText(error), { cause: error }),
       );
     engine.on("error", onFault);
     // Once the handshake is done, the engine tells of a fault only here.

@@ -35,6 +35,11 @@ const METHOD_HEAD = new RegExp(
     .raw`^(async\b${GAP}*)?(\*${GAP}*)?(?:"(?:[^"\\]|\\[^])*"|'(?:[^'\\]|\\[^])*'|[^\s("'\[#*/]+)${GAP}*(?=\()`,
 );
 
+/** The source of a function whose own name a module does not allow. */
+const NAMED_AWAIT = new RegExp(
+  String.raw`^function${GAP}*(?:\*${GAP}*)?await(?![\w$])`,
+);
+
 /** The source of a function that is not written in JavaScript, or is bound. */
 const NATIVE = /\{\s*\[native code\]\s*\}\s*$/;
 
@@ -87,6 +92,12 @@ function checkText(attempt: string, text: string): void {
   }
   if (NATIVE.test(text)) {
     throw refusal(attempt, "a bound or a built-in function");
+  }
+  // A script allows it, and the check of the source parses one.
+  if (NAMED_AWAIT.test(text)) {
+    throw new TypeError(
+      `${attempt}: its source cannot run in a worker, which runs it as a part of a module: a module has no function of the name "await"; rename it`,
+    );
   }
   if (/^class\b/.test(text)) throw refusal(attempt, "a class");
 }

@@ -13,6 +13,9 @@
 /** Characters of a value that are shown. An error must stay readable. */
 export const MAX_SHOWN_LENGTH = 200;
 
+/** Characters of a reason that are shown within the text of another error. */
+const MAX_REASON_LENGTH = 1000;
+
 /** Bits up to which a bigint is shown: the time to write one grows as its square. */
 const MAX_BIGINT_BITS = 1024;
 
@@ -97,4 +100,9 @@ export function messageOf(thrown: unknown): string {
     // A proxy or a getter threw.
   }
   return show(thrown);
+}
+
+/** The message of what was thrown, printable and cut, for the text of another error. */
+export function reasonText(thrown: unknown): string {
+  return excerpt(messageOf(thrown), MAX_REASON_LENGTH);
 }

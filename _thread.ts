@@ -17,7 +17,7 @@ import { PeerExitError } from "./_errors.ts";
 import { checkPositive } from "./_hello.ts";
 import { absolutePath, isUrl } from "./_permissions_path.ts";
 import { threadPermissions } from "./_permissions_thread.ts";
-import { show } from "./_text.ts";
+import { reasonText, show } from "./_text.ts";
 import {
   GONE,
   locks,
@@ -195,7 +195,7 @@ export class Thread {
 
   /** The error of a worker that ended without a goodbye. */
   exitError(cause: unknown, unsent: readonly unknown[]): PeerExitError {
-    const why = this.#error === "" ? "" : `: ${this.#error}`;
+    const why = this.#error === "" ? "" : `: ${reasonText(this.#error)}`;
     const how = this.#isGone
       ? "closed its end before this side did"
       : "ended without a goodbye";
@@ -216,7 +216,9 @@ export class Thread {
     await this.#leave(timeout);
     if (this.#error === "") return;
     throw new PeerExitError(
-      `The worker "${this.label}" ended with an error: ${this.#error}`,
+      `The worker "${this.label}" ended with an error: ${
+        reasonText(this.#error)
+      }`,
       { unsent, stderr: this.#error },
     );
   }

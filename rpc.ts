@@ -52,9 +52,11 @@ export interface ExposeOptions {
    * Maximum number of calls of the peer that run at the same time, calls of
    * functions that came as arguments included. One more is answered with a
    * `RangeError`. Each call of a batch counts, and each function or signal among
-   * the arguments counts as one call more. It also limits the answers that this
-   * end holds, so set it lower if methods wait and give large values. The default
-   * holds a quarter of a gigabyte with 4 KiB for each call.
+   * the arguments counts as one call more. Each call that has begun may
+   * leave one answer, or one value of a stream, in memory until the caller reads.
+   * So one caller can make this end hold `maxCalls` times the size of an answer: a
+   * quarter of a gigabyte by default with 4 KiB each. Set it lower for callers that
+   * are not trusted if answers are large.
    *
    * @default {65536}
    */

@@ -522,3 +522,23 @@ test(
   },
   READ,
 );
+
+test("Pool shows what a worker said without control characters", async () => {
+  const text = "\x1b[31mred\u202e\r\n";
+  const shown = String.raw`\u{1b}[31mred\u{202e}\u{d}\u{a}`;
+  const failing = new Pool(() => Promise.reject(new Error(text)), {
+    startAttempts: 1,
+  });
+  const failed = await assertRejects(() => failing.run("any", []), Error);
+  assert(failed.message.endsWith(shown), failed.message);
+  await failing.close();
+  const opener: Opener = new Opener(() => ({
+    leave: () => opener.far[0]!.abort(new Error(text)),
+  }));
+  const pool = new Pool(opener.open, { size: 1, retries: 0 });
+  const ended = await assertRejects(() => pool.run("leave", []), ClosedError);
+  assert(ended.message.endsWith(shown), ended.message);
+  assertInstanceOf(ended.cause, Error);
+  await pool.close();
+  await opener.gone();
+}, "none");

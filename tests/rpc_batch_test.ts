@@ -18,7 +18,8 @@ import { json } from "@duplex/ipc/codec";
 import { type Duplex, duplexPair, ProtocolError } from "@duplex/ipc/duplex";
 import { expose, remote, withSignal } from "@duplex/ipc/rpc";
 import type { Pending } from "../_rpc_caller.ts";
-import { DESCRIBE, TAG } from "../_rpc_messages.ts";
+import { Batch, Lane } from "../_rpc_lane.ts";
+import { DESCRIBE, MAX_BATCH, type Message, TAG } from "../_rpc_messages.ts";
 import { Peer } from "../_rpc_peer.ts";
 import { aborted, test } from "./_rpc_ends.ts";
 
@@ -269,6 +270,63 @@ test("Caller.cancel() takes a batch back", async () => {
   caller.cancel(hanging.id, undefined);
   await main.close();
   await served;
+});
+
+for (const how of ["recall", "cancel"] as const) {
+  test(`Lane.${how}() keeps nothing of a batch that was not begun`, async () => {
+    const answers: Message[] = [];
+    let [done, canceled] = [0, 0];
+    const lane = new Lane((answer) => void answers.push(answer), {
+      onCancelled: (count) => canceled += count,
+      onDone: (_isCanceled, count) => done += count,
+    });
+    const batchOf = (id: number, invoke: () => unknown) =>
+      new Batch(id, Array.from({ length: MAX_BATCH }, () => []), invoke);
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const first = batchOf(1, () => promise);
+    lane.add(first);
+    const kept = batchOf(2, () => 0);
+    lane.add(kept);
+    const count = 3000;
+    for (let id = 3; id < count + 3; id++) {
+      const batch = batchOf(id, () => 0);
+      lane.add(batch);
+      lane[how](id, undefined);
+      assertEquals(batch.held, 0);
+      // The one that waits, and as many void places at most.
+      assert(lane.places <= 3, `${lane.places} batches wait`);
+    }
+    assertEquals(done, count * MAX_BATCH);
+    assertEquals(kept.held, MAX_BATCH);
+    lane[how](1, undefined);
+    assertEquals(first.held, 0);
+    assertEquals(answers.map(([tag, id]) => [tag, id]), [
+      ...Array.from({ length: count }, (_, n) => [TAG.recalled, n + 3]),
+      [TAG.recalled, 1],
+    ]);
+    resolve();
+    while (done < (count + 2) * MAX_BATCH) await Promise.resolve();
+    assertEquals([kept.begun, lane.places], [MAX_BATCH, 0]);
+    assertEquals(canceled, how === "cancel" ? 1 : 0);
+  });
+}
+
+test("Lane.recall() removes batches that wait among others", async () => {
+  let begun = 0;
+  const { promise, resolve } = Promise.withResolvers<void>();
+  const lane = new Lane(() => undefined, {
+    onCancelled() {},
+    onDone() {},
+  });
+  const count = 1000;
+  for (let id = 1; id <= count; id++) {
+    lane.add(new Batch(id, [[]], () => (begun++, id === 1 ? promise : 0)));
+  }
+  for (let id = 2; id <= count; id++) if (id % 10 !== 0) lane.recall(id);
+  assert(lane.places <= 2 * count / 10, `${lane.places} have a place`);
+  resolve();
+  while (lane.places > 0) await Promise.resolve();
+  assertEquals(begun, 1 + count / 10);
 });
 
 test("Caller.batch() fails when the duplex ends", async () => {

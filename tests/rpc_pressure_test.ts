@@ -150,6 +150,22 @@ test("expose() bounds streams whose values are not read", async () => {
   await served.catch(() => {});
 });
 
+test("expose() bounds answers to recalls that are not read", async () => {
+  const [raw, worker] = duplexPair({ windowMessages: WINDOW });
+  const served = expose({ now: () => 1 }, worker);
+  // The window is full, and the report of a batch is the one answer that waits.
+  const calls = await flood(raw, (id) => [TAG.call, id, "now", []], WINDOW);
+  await raw.send([TAG.batch, calls + 1, "now", [[]]]);
+  const make = (number: number) => {
+    const id = calls + 1 + Math.ceil(number / 2);
+    return number % 2 === 1 ? [TAG.batch, id, "now", [[]]] : [TAG.recall, id];
+  };
+  const sent = await flood(raw, make, 10_000);
+  assert(sent < 4 * WINDOW, `${sent} were received`);
+  raw.abort(new Error("Enough"));
+  await served.catch(() => {});
+});
+
 test("expose() counts functions among arguments in maxCalls", async () => {
   const [raw, worker] = duplexPair();
   const gate = new Gate();

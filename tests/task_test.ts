@@ -205,6 +205,8 @@ test("task() refuses what has no text that a worker could run", async () => {
     [outer.within(), 'it uses "super"'],
     [new Doubler().hidden, "it uses a private name"],
     [new Function("return 010"), "Octal literals are not allowed"],
+    [(0, eval)("(function await(n) { return n })"), 'of the name "await"'],
+    [(0, eval)("(function /* */ * await() {})"), 'of the name "await"'],
     [new Function("return '\ud83d'"), "half of a surrogate pair"],
     [new Doubler().secret, 'Cannot make a task of "#secret"'],
     [named["two words"], 'Cannot make a task of "two words"'],
