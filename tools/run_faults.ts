@@ -25,7 +25,7 @@ import {
 const BATCH = 60;
 
 /** Milliseconds within which a plan must have ended. */
-const PLAN_LIMIT = 90_000;
+const PLAN_LIMIT = 150_000;
 
 /** Milliseconds for finding a shorter plan that fails. */
 const SHRINK_TIME = 120_000;

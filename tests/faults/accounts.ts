@@ -9,7 +9,7 @@
 import type { Entry, Journal } from "./side.ts";
 
 /** Milliseconds that everything has to end. */
-const LIMIT = 15_000;
+const LIMIT = 60_000;
 
 /** A line of a journal. */
 export interface Line {
