@@ -79,13 +79,16 @@ function makeStep(lots: Lots): PoolStep {
   const isOrdinary = tasks.every((name) =>
     name === "quick" || name === "fails"
   );
+  const timeout = lots.chance(0.2) ? lots.pick([5, 40, 300]) : undefined;
+  // Each task that takes longer ends a worker, and the next one has to start.
+  const count = lots.few(isOrdinary ? timeout === 5 ? 30 : 300 : 10);
   return {
     do: lots.pick(["run", "run", "map", "mapSettled"] as const),
-    count: lots.few(isOrdinary ? 300 : 10),
+    count,
     tasks,
     ordered: lots.chance(0.6),
     takes: lots.chance(0.7) ? ALL : lots.few(20),
-    ...lots.chance(0.2) && { timeout: lots.pick([5, 40, 300]) },
+    ...timeout !== undefined && { timeout },
     ...lots.chance(0.15) && { waitTimeout: lots.pick([1, 30]) },
     ...lots.chance(0.3) && { retries: lots.pick([0, 1, 3]) },
     ...lots.chance(0.15) && { abortAfter: Math.floor(lots.draw() * 6) },

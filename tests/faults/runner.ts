@@ -39,7 +39,7 @@ const SUSPICIOUS_GROWTH = 15_000;
 
 /** Plans that are then run again and again, and how often. */
 const MEMORY_PLANS = 15;
-const MEMORY_PASSES = 6;
+const MEMORY_PASSES = 10;
 
 /**
  * Bytes for each plan, in every pass, that are a leak. Compiled code makes memory
