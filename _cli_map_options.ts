@@ -22,7 +22,7 @@ import {
   type WorkerOptions,
 } from "./_cli_worker.ts";
 import { parseAddress } from "./_socket_address.ts";
-import { show } from "./_text.ts";
+import { excerpt, show } from "./_text.ts";
 import type { Permissions } from "./permissions.ts";
 import type { SocketOptions } from "./socket.ts";
 
@@ -188,7 +188,9 @@ async function readServed(
     : undefined;
   if (refused !== undefined) {
     throw new UsageError(
-      `the server at ${address} says what its workers are and may do: leave out ${refused}`,
+      `the server at ${
+        excerpt(address)
+      } says what its workers are and may do: leave out ${refused}`,
     );
   }
   const kind = kindOf(address);

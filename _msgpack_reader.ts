@@ -186,11 +186,9 @@ export class MsgpackReader {
   string(size: number): string {
     const start = this.take(size);
     if (size <= MAX_LOOP_LENGTH) {
+      this.charge(STRING_COST + size);
       const text = this.ascii(start, size);
-      if (text !== undefined) {
-        this.charge(STRING_COST + size);
-        return text;
-      }
+      if (text !== undefined) return text;
     }
     this.charge(STRING_COST + TEXT_BYTE_COST * size);
     try {

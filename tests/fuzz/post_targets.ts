@@ -233,7 +233,9 @@ function checkFailure(error: unknown): void {
   // A hello that was changed may say another limit.
   const isTooLarge = error instanceof RangeError &&
     error.message.startsWith("Cannot send a message of ");
-  const isKnown = isStop || isTooLarge || error instanceof ProtocolError ||
+  // What the other side found wrong with a post, as it told its peer.
+  const isTold = error instanceof Error && error.name === "ProtocolError";
+  const isKnown = isStop || isTooLarge || isTold ||
     error instanceof ClosedError || error instanceof PeerExitError;
   if (!isKnown) {
     throw new Violation(
@@ -338,7 +340,8 @@ function runParcel(draw: Draw): void {
     const { cause } = error;
     if (
       cause !== undefined &&
-      !(cause instanceof TypeError || cause instanceof ProtocolError)
+      !(cause instanceof TypeError || cause instanceof RangeError ||
+        cause instanceof ProtocolError)
     ) {
       throw new Violation(`A refusal has another cause: ${show(error)}`);
     }
