@@ -77,6 +77,8 @@ async function forEachKind(
         t.step({
           name,
           fn: () => fn(name),
+          // Deno has no checks for steps that run at the same time. Those of the
+          // whole test stay on.
           sanitizeOps: false,
           sanitizeResources: false,
           sanitizeExit: false,
