@@ -28,6 +28,9 @@ const FLAGS = [
 /** Files that one `deno test` takes: few, so that the last ones end together. */
 const GROUP_SIZE = 8;
 
+/** A group takes up to a minute; a test that never ends must not stop the others. */
+const GROUP_TIMEOUT_MS = 10 * 60_000;
+
 /** How a group ended. */
 interface Outcome {
   readonly success: boolean;
@@ -78,10 +81,21 @@ async function run(files: readonly string[]): Promise<Outcome> {
     stderr: "piped",
   }).spawn();
   RUNNING.add(child);
-  const { success, stdout, stderr } = await child.output();
+  const output = collect(child.stdout);
+  const errors = collect(child.stderr);
+  const timer = setTimeout(() => child.kill("SIGKILL"), GROUP_TIMEOUT_MS);
+  const { success, signal } = await child.status;
+  clearTimeout(timer);
   RUNNING.delete(child);
+  // Processes that a killed group leaves behind may keep its streams open.
+  const end = signal === null ? undefined : AbortSignal.timeout(1000);
+  const [stdout, stderr] = [await output(end), await errors(end)];
   write(Deno.stderr, stderr);
   write(Deno.stdout, stdout);
+  if (signal === "SIGKILL") {
+    const minutes = GROUP_TIMEOUT_MS / 60_000;
+    console.log(`Ended after ${minutes} minutes: ${files.join(" ")}`);
+  }
   const text = new TextDecoder().decode(stdout)
     // deno-lint-ignore no-control-regex
     .replaceAll(/\x1b\[[\d;]*m/g, "");
@@ -95,6 +109,30 @@ async function run(files: readonly string[]): Promise<Outcome> {
     success,
     passed: Number(passed),
     failed: Math.max(least, Number(failed)),
+  };
+}
+
+/**
+ * Reads a stream.
+ *
+ * @returns Gives what was read when the stream has ended, or the signal is aborted.
+ */
+function collect(
+  stream: ReadableStream<Uint8Array>,
+): (signal?: AbortSignal) => Promise<Uint8Array<ArrayBuffer>> {
+  const parts: Uint8Array[] = [];
+  const reader = stream.getReader();
+  const end = (async () => {
+    for (;;) {
+      const { value, done } = await reader.read();
+      if (done) return;
+      parts.push(value);
+    }
+  })();
+  return async (signal) => {
+    signal?.addEventListener("abort", () => reader.cancel());
+    await end;
+    return new Uint8Array(await new Blob(parts as BlobPart[]).arrayBuffer());
   };
 }
 
