@@ -78,11 +78,11 @@ import {
   printError,
   printLine,
   UsageError,
-} from "./_cli_arguments.ts";
-import { compare } from "./_cli_compare.ts";
-import { map } from "./_cli_map.ts";
-import { serve } from "./_cli_serve.ts";
-import { show } from "./_text.ts";
+} from "./_cli/arguments.ts";
+import { compare } from "./_cli/compare.ts";
+import { map } from "./_cli/map.ts";
+import { serve } from "./_cli/serve.ts";
+import { show } from "./_base/text.ts";
 
 /** What there is to run, by the first argument. */
 const COMMANDS: Readonly<Record<string, Command>> = {

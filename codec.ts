@@ -28,10 +28,10 @@
  * @module
  */
 
-import { ByteBuffer } from "./_byte_buffer.ts";
-import { decodeJson, encodeJsonInto } from "./_json.ts";
-import { decodeMsgpack } from "./_msgpack_decode.ts";
-import { encodeMsgpackInto } from "./_msgpack_encode.ts";
+import { ByteBuffer } from "./_codec/byte_buffer.ts";
+import { decodeJson, encodeJsonInto } from "./_codec/json.ts";
+import { decodeMsgpack } from "./_codec/msgpack_decode.ts";
+import { encodeMsgpackInto } from "./_codec/msgpack_encode.ts";
 
 export { ByteBuffer };
 

@@ -19,10 +19,10 @@
  */
 
 import type { Codec } from "./codec.ts";
-import { FrameWire } from "./_frame.ts";
-import { type SessionOptions, sessionOptions } from "./_hello.ts";
-import { memoryStreams } from "./_memory.ts";
-import { Session } from "./_session.ts";
+import { FrameWire } from "./_wire/frame.ts";
+import { type SessionOptions, sessionOptions } from "./_session/hello.ts";
+import { memoryStreams } from "./_session/memory.ts";
+import { Session } from "./_session/session.ts";
 
 export {
   ClosedError,
@@ -31,7 +31,7 @@ export {
   PeerExitError,
   type PeerExitErrorOptions,
   ProtocolError,
-} from "./_errors.ts";
+} from "./_base/errors.ts";
 
 /** Options for {@linkcode Duplex.send} and {@linkcode Duplex.trySend}. */
 export interface SendOptions {

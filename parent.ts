@@ -15,11 +15,11 @@
  * @module
  */
 
-import { type SessionOptions, sessionOptions } from "./_hello.ts";
-import { enterThread } from "./_thread_scope.ts";
-import type { Delivery } from "./_queue_lease.ts";
+import { type SessionOptions, sessionOptions } from "./_session/hello.ts";
+import { enterThread } from "./_thread/scope.ts";
+import type { Delivery } from "./_queue/lease.ts";
 import type { Duplex, DuplexOptions } from "./duplex.ts";
-import type { ShmDuplex } from "./_shm_duplex.ts";
+import type { ShmDuplex } from "./_shm/shm_duplex.ts";
 
 export type { Delivery };
 
@@ -54,8 +54,8 @@ const thread = enterThread();
 const transport = thread === undefined
   ? undefined
   : thread.transport === "shm"
-  ? import("./_shm_worker.ts")
-  : import("./_queue_worker.ts");
+  ? import("./_shm/parent.ts")
+  : import("./_queue/parent.ts");
 
 let opened: Promise<Duplex<unknown, unknown>> | undefined;
 
@@ -139,6 +139,6 @@ async function open(
       "Cannot open the parent: this Web Worker was started by something else; start it with openQueue or openShm",
     );
   }
-  const { openStdio } = await import("./_parent_stdio.ts");
+  const { openStdio } = await import("./_pipe/parent.ts");
   return await openStdio(limits);
 }

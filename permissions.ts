@@ -20,7 +20,7 @@ import {
   flagsOfScopes,
   readRequest,
   workerOfScopes,
-} from "./_permissions_scopes.ts";
+} from "./_permissions/scopes.ts";
 
 /**
  * What a worker may do: nothing, all that the caller may do, or Deno's own

@@ -18,14 +18,14 @@
  * @module
  */
 
-import { FrameWire } from "./_frame.ts";
+import { FrameWire } from "./_wire/frame.ts";
 import {
   checkPositive,
   type SessionOptions,
   sessionOptions,
-} from "./_hello.ts";
-import { ChildStream } from "./_pipe_child.ts";
-import { openWithin } from "./_opening.ts";
+} from "./_session/hello.ts";
+import { ChildStream } from "./_pipe/child.ts";
+import { openWithin } from "./_session/opening.ts";
 import {
   ACTION,
   checkChild,
@@ -36,10 +36,10 @@ import {
   readArgs,
   readEnv,
   startError,
-} from "./_pipe_options.ts";
-import { StderrReader } from "./_pipe_stderr.ts";
-import { Session } from "./_session.ts";
-import { quoted } from "./_text.ts";
+} from "./_pipe/options.ts";
+import { StderrReader } from "./_pipe/stderr.ts";
+import { Session } from "./_session/session.ts";
+import { quoted } from "./_base/text.ts";
 import type { Duplex, DuplexOptions } from "./duplex.ts";
 import type { Permissions } from "./permissions.ts";
 

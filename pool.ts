@@ -21,8 +21,8 @@
  * @module
  */
 
-import { ClosedError } from "./_errors.ts";
-import { checkPositive } from "./_hello.ts";
+import { ClosedError } from "./_base/errors.ts";
+import { checkPositive } from "./_session/hello.ts";
 import {
   checkItems,
   checkKind,
@@ -31,18 +31,18 @@ import {
   checkPool,
   checkRetries,
   checkSignal,
-} from "./_checks.ts";
-import { PoolCore, type PoolStats } from "./_pool_core.ts";
+} from "./_base/options.ts";
+import { PoolCore, type PoolStats } from "./_pool/scheduler.ts";
 import {
   type MapOutcome,
   type MapProgress,
   MapRun,
   ValueIterator,
-} from "./_pool_map.ts";
-import { RunQueue } from "./_pool_run.ts";
-import type { Latency, LatencyBucket } from "./_pool_stats.ts";
-import type { Job } from "./_pool_task.ts";
-import { quoted, show } from "./_text.ts";
+} from "./_pool/map.ts";
+import { RunQueue } from "./_pool/run.ts";
+import type { Latency, LatencyBucket } from "./_pool/latency.ts";
+import type { Job } from "./_pool/task.ts";
+import { quoted, show } from "./_base/text.ts";
 import type { Duplex } from "./duplex.ts";
 
 export type { Latency, LatencyBucket, MapOutcome, MapProgress, PoolStats };

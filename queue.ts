@@ -18,20 +18,20 @@
  * @module
  */
 
-import { onClaim } from "./_claim.ts";
+import { onClaim } from "./_session/claim.ts";
 import {
   checkPositive,
   type SessionOptions,
   sessionOptions,
-} from "./_hello.ts";
-import { openWithin } from "./_opening.ts";
-import { MAX_ATTEMPTS } from "./_queue_lease.ts";
-import { Link } from "./_queue_link.ts";
-import { show } from "./_text.ts";
-import { MemoryStore } from "./_queue_store.ts";
-import { type FailedMessage, QueueWire } from "./_queue_wire.ts";
-import { Session } from "./_session.ts";
-import { Thread, type ThreadOptions, threadOptions } from "./_thread.ts";
+} from "./_session/hello.ts";
+import { openWithin } from "./_session/opening.ts";
+import { MAX_ATTEMPTS } from "./_queue/lease.ts";
+import { Link } from "./_queue/link.ts";
+import { show } from "./_base/text.ts";
+import { MemoryStore } from "./_queue/store.ts";
+import { type FailedMessage, QueueWire } from "./_queue/queue_wire.ts";
+import { Session } from "./_session/session.ts";
+import { Thread, type ThreadOptions, threadOptions } from "./_thread/thread.ts";
 import type { Duplex, DuplexOptions } from "./duplex.ts";
 
 export type { FailedMessage, ThreadOptions };

@@ -31,20 +31,20 @@
  * @module
  */
 
-import { serveCalls } from "./_claim.ts";
-import { checkPositive } from "./_hello.ts";
-import { checkKind, checkOptions, checkSignal } from "./_checks.ts";
-import { DEFAULT_MAX_CALLS, type Exposed, type Method } from "./_rpc_callee.ts";
-import type { CallLimits } from "./_rpc_caller.ts";
-import { CallPromise } from "./_rpc_promise.ts";
-import { DEFAULT_READ_AHEAD, Peer } from "./_rpc_peer.ts";
-import { MAX_PULL } from "./_rpc_messages.ts";
-import type { Callback } from "./_rpc_places.ts";
-import { show } from "./_text.ts";
+import { serveCalls } from "./_session/claim.ts";
+import { checkPositive } from "./_session/hello.ts";
+import { checkKind, checkOptions, checkSignal } from "./_base/options.ts";
+import { DEFAULT_MAX_CALLS, type Exposed, type Method } from "./_rpc/callee.ts";
+import type { CallLimits } from "./_rpc/caller.ts";
+import { CallPromise } from "./_rpc/promise.ts";
+import { DEFAULT_READ_AHEAD, Peer } from "./_rpc/peer.ts";
+import { MAX_PULL } from "./_rpc/messages.ts";
+import type { Callback } from "./_rpc/places.ts";
+import { show } from "./_base/text.ts";
 import type { Duplex } from "./duplex.ts";
 import { parent } from "./parent.ts";
 
-export { RemoteError, type RemoteErrorOptions } from "./_rpc_errors.ts";
+export { RemoteError, type RemoteErrorOptions } from "./_rpc/errors.ts";
 
 /** Options for {@linkcode expose}. */
 export interface ExposeOptions {

@@ -18,18 +18,18 @@
  * @module
  */
 
-import { type SessionOptions, sessionOptions } from "./_hello.ts";
-import { makeRings, MAX_CAPACITY, RingEnd, SpinPolicy } from "./_ring.ts";
-import { ShmSession } from "./_shm_session.ts";
-import { ShmWire } from "./_shm_wire.ts";
-import { openWithin } from "./_opening.ts";
+import { type SessionOptions, sessionOptions } from "./_session/hello.ts";
+import { makeRings, MAX_CAPACITY, RingEnd, SpinPolicy } from "./_shm/ring.ts";
+import { ShmSession } from "./_shm/session.ts";
+import { ShmWire } from "./_shm/shm_wire.ts";
+import { openWithin } from "./_session/opening.ts";
 import type {
   ReceiveSyncOptions,
   SendSyncOptions,
   ShmDuplex,
-} from "./_shm_duplex.ts";
-import { show } from "./_text.ts";
-import { Thread, type ThreadOptions, threadOptions } from "./_thread.ts";
+} from "./_shm/shm_duplex.ts";
+import { show } from "./_base/text.ts";
+import { Thread, type ThreadOptions, threadOptions } from "./_thread/thread.ts";
 import type { DuplexOptions } from "./duplex.ts";
 
 export type { ReceiveSyncOptions, SendSyncOptions, ShmDuplex, ThreadOptions };

@@ -21,20 +21,20 @@
  * @module
  */
 
-import { FrameWire } from "./_frame.ts";
-import { openWithin } from "./_opening.ts";
-import { formatAddress, parseAddress } from "./_socket_address.ts";
-import { dial, Reconnector } from "./_socket_dial.ts";
-import { inContext } from "./_socket_errors.ts";
-import type { Established } from "./_socket_handshake.ts";
-import { SocketLink } from "./_socket_link.ts";
-import { SocketListener } from "./_socket_listener.ts";
+import { FrameWire } from "./_wire/frame.ts";
+import { openWithin } from "./_session/opening.ts";
+import { formatAddress, parseAddress } from "./_socket/address.ts";
+import { dial, Reconnector } from "./_socket/dial.ts";
+import { inContext } from "./_socket/errors.ts";
+import type { Established } from "./_socket/handshake.ts";
+import { SocketLink } from "./_socket/link.ts";
+import { SocketListener } from "./_socket/listener.ts";
 import {
   listenerOptions,
   type OpenerOptions,
   openerOptions,
-} from "./_socket_options.ts";
-import { SocketSession } from "./_socket_session.ts";
+} from "./_socket/options.ts";
+import { SocketSession } from "./_socket/session.ts";
 import type { Duplex, DuplexOptions, ReceiveOptions } from "./duplex.ts";
 
 /** Options that both sides of a socket take. */

@@ -56,26 +56,26 @@
  * @module
  */
 
-export { Barrier, type BarrierOptions } from "./_sync_barrier.ts";
+export { Barrier, type BarrierOptions } from "./_sync/barrier.ts";
 export {
   Condition,
   type ConditionOptions,
   type ConditionSyncOptions,
-} from "./_sync_condition.ts";
-export { AtomicCounter, type AtomicCounterOptions } from "./_sync_counter.ts";
-export { BrokenBarrierError, OwnerDiedError } from "./_sync_errors.ts";
-export { ResetEvent, type ResetEventOptions } from "./_sync_event.ts";
+} from "./_sync/condition.ts";
+export { AtomicCounter, type AtomicCounterOptions } from "./_sync/counter.ts";
+export { BrokenBarrierError, OwnerDiedError } from "./_sync/errors.ts";
+export { ResetEvent, type ResetEventOptions } from "./_sync/event.ts";
 export {
   type LockOptions,
   type LockSyncOptions,
   Mutex,
   type MutexGuard,
   type TryLockOptions,
-} from "./_sync_mutex.ts";
-export type { LockMemoryOptions } from "./_sync_queue.ts";
+} from "./_sync/mutex.ts";
+export type { LockMemoryOptions } from "./_sync/queue.ts";
 export {
   Semaphore,
   type SemaphoreOptions,
   type SemaphorePermit,
-} from "./_sync_semaphore.ts";
-export type { SyncWaitOptions, WaitOptions } from "./_sync_limits.ts";
+} from "./_sync/semaphore.ts";
+export type { SyncWaitOptions, WaitOptions } from "./_sync/limits.ts";

@@ -16,10 +16,10 @@
  * @module
  */
 
-import { checkOptions } from "./_checks.ts";
-import { checkPositive } from "./_hello.ts";
-import { grantThread } from "./_permissions_thread.ts";
-import { scriptOf } from "./_task_source.ts";
+import { checkOptions } from "./_base/options.ts";
+import { checkPositive } from "./_session/hello.ts";
+import { grantThread } from "./_thread/permissions.ts";
+import { scriptOf } from "./_task/source.ts";
 import { grant, type Permissions } from "./permissions.ts";
 import {
   type MapOptions,

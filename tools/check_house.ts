@@ -9,7 +9,7 @@
  * - `parent.ts` loads only what a worker needs.
  * - Files and functions stay short enough to read.
  * - Public files say what they are for, and every export is there.
- * - What a peer or a program may have given becomes text through `_text.ts`.
+ * - What a peer or a program may have given becomes text through `_base/text.ts`.
  *
  * `deno task ok` runs it over the repository; it exits with code 1 if a rule
  * is broken.
@@ -33,7 +33,11 @@ const USES_DENO = /^(_?(pipe|socket|permissions|parent|cli)(_\w+)?)\.ts$/;
 const WORKER_NEEDS = /^(parent|duplex|codec|_\w+)\.ts$/;
 
 /** Those that make the texts, and in which values were checked before. */
-const MAY_CONVERT = new Set(["_json.ts", "_text.ts", "_value_path.ts"]);
+const MAY_CONVERT = new Set([
+  "_codec/json.ts",
+  "_base/text.ts",
+  "_codec/value_path.ts",
+]);
 
 interface Import {
   specifier: string;
@@ -260,7 +264,7 @@ export function checkTexts(root: URL, names: readonly string[]): string[] {
       problems.push(
         `${name}:${line + 1}: must show \`${
           value.getText(file)
-        }\` through _text.ts, as it may be any value`,
+        }\` through _base/text.ts, as it may be any value`,
       );
     };
     const visit = (node: ts.Node) => {

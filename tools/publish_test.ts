@@ -71,6 +71,7 @@ const STRAYS = [
   "notes.md",
   "CONTRIBUTING.md",
   "package.json",
+  "_scratch.ts",
   "scratch/mod.ts",
   "scratch/_private.ts",
   "bench/_private.ts",

@@ -6,7 +6,7 @@
  * it is through, and the last line counts all of them, as Deno does.
  *
  * With arguments, which are those of `deno test`, it is one `deno test`:
- * `deno task test tests/pool_test.ts --filter map`.
+ * `deno task test tests/pool/pool_test.ts --filter map`.
  *
  * @module
  */
@@ -38,12 +38,25 @@ interface Outcome {
   readonly failed: number;
 }
 
-/** The files in a folder whose names end in one of these ways. */
+/** The files in a folder, and in those inside it, whose names end in this way. */
 function filesIn(folder: string, ending: string): string[] {
-  return [...Deno.readDirSync(new URL(folder, ROOT))]
-    .filter(({ name, isFile }) => isFile && name.endsWith(ending))
-    .map(({ name }) => `${folder}${name}`)
-    .sort();
+  return [...Deno.readDirSync(new URL(folder, ROOT))].flatMap((entry) => {
+    const { name, isFile, isDirectory } = entry;
+    if (isDirectory) return filesIn(`${folder}${name}/`, ending);
+    return isFile && name.endsWith(ending) ? [`${folder}${name}`] : [];
+  }).sort();
+}
+
+/** The code of the package: the files at the root, and the folders of private ones. */
+function codeFiles(): string[] {
+  return [...Deno.readDirSync(ROOT)].flatMap(
+    ({ name, isFile, isDirectory }) => {
+      if (isFile && name.endsWith(".ts")) return [name];
+      return isDirectory && name.startsWith("_")
+        ? filesIn(`${name}/`, ".ts")
+        : [];
+    },
+  ).sort();
 }
 
 function hasExample(file: string): boolean {
@@ -58,8 +71,8 @@ function groups(): string[][] {
   const files = [
     ...filesIn("tests/", "_test.ts"),
     ...filesIn("tools/", "_test.ts"),
-    // The others at the root have no example.
-    ...filesIn("./", ".ts").filter(hasExample),
+    // The others have no example.
+    ...codeFiles().filter(hasExample),
   ];
   const count = Math.ceil(files.length / GROUP_SIZE);
   return Array.from(

@@ -18,8 +18,8 @@ import {
   openSocket,
   type SocketOptions,
 } from "@duplex/ipc/socket";
-import { Proxy } from "../_proxy.ts";
-import { CA, CERT, KEY, openEnds } from "../_sockets.ts";
+import { Proxy } from "../socket/_proxy.ts";
+import { CA, CERT, KEY, openEnds } from "../socket/_sockets.ts";
 import { duplexOptions } from "./options.ts";
 import { type AnyDuplex, sleep } from "./side.ts";
 import type { Fault, LinkName, PlanOptions } from "./plan.ts";

@@ -2,14 +2,14 @@
 
 /**
  * Plans for all locks, with threads that die at any moment; what is checked is
- * described in `../_sync_campaign.ts`. The seed draws what the threads do, but not
+ * described in `../sync/_campaign.ts`. The seed draws what the threads do, but not
  * how they overlap.
  *
  * @module
  */
 
 import { random } from "../_seed.ts";
-import { runSyncPlan } from "../_sync_campaign.ts";
+import { runSyncPlan } from "../sync/_campaign.ts";
 import { checkHoldings, holdings } from "./residue.ts";
 
 /** What a plan for locks is. */

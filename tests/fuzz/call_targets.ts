@@ -7,8 +7,8 @@
  * @module
  */
 
-import { thrownFrom } from "../../_rpc_errors.ts";
-import { type Failure, PLACE, TAG } from "../../_rpc_messages.ts";
+import { thrownFrom } from "../../_rpc/errors.ts";
+import { type Failure, PLACE, TAG } from "../../_rpc/messages.ts";
 import { json, msgpack } from "../../codec.ts";
 import {
   ClosedError,

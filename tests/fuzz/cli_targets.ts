@@ -10,17 +10,17 @@ import {
   readArguments,
   readPermissions,
   UsageError,
-} from "../../_cli_arguments.ts";
+} from "../../_cli/arguments.ts";
 import {
   type BadLine,
   type ByteSource,
   Items,
   LineReader,
   parseLine,
-} from "../../_cli_map_input.ts";
-import { readMapOptions } from "../../_cli_map_options.ts";
-import { readServeOptions } from "../../_cli_serve_options.ts";
-import { formatAddress, parseAddress } from "../../_socket_address.ts";
+} from "../../_cli/map_input.ts";
+import { readMapOptions } from "../../_cli/map_options.ts";
+import { readServeOptions } from "../../_cli/serve_options.ts";
+import { formatAddress, parseAddress } from "../../_socket/address.ts";
 import {
   type Bytes,
   concat,

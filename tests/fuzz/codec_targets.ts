@@ -6,11 +6,11 @@
  * @module
  */
 
-import { makeParcel, receiveParcel } from "../../_clone.ts";
-import { costOfJson } from "../../_json_scan.ts";
-import { COST_PER_BYTE } from "../../_message_cost.ts";
-import { costOfMsgpack } from "../../_msgpack_decode.ts";
-import { show as showValue } from "../../_text.ts";
+import { makeParcel, receiveParcel } from "../../_thread/clone.ts";
+import { costOfJson } from "../../_codec/json_scan.ts";
+import { COST_PER_BYTE } from "../../_codec/message_cost.ts";
+import { costOfMsgpack } from "../../_codec/msgpack_decode.ts";
+import { show as showValue } from "../../_base/text.ts";
 import { ByteBuffer, type Codec, json, msgpack } from "../../codec.ts";
 import { type Bytes, concat, Draw, mutate, smallerBytes } from "./draw.ts";
 import { difference, equalBytes } from "./equal.ts";

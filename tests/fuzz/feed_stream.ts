@@ -7,7 +7,7 @@
  * @module
  */
 
-import type { ByteStream } from "../../_byte_stream.ts";
+import type { ByteStream } from "../../_wire/byte_stream.ts";
 import { PeerExitError } from "../../duplex.ts";
 import { type Bytes, concat } from "./draw.ts";
 

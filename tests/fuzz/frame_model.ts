@@ -7,10 +7,10 @@
  * @module
  */
 
-import { costOfJson } from "../../_json_scan.ts";
-import { costOfMsgpack } from "../../_msgpack_decode.ts";
-import { MAGIC } from "../../_frame_layout.ts";
-import { KIND } from "../../_wire.ts";
+import { costOfJson } from "../../_codec/json_scan.ts";
+import { costOfMsgpack } from "../../_codec/msgpack_decode.ts";
+import { MAGIC } from "../../_wire/frame_layout.ts";
+import { KIND } from "../../_wire/wire.ts";
 import type { Bytes } from "./draw.ts";
 import { equalBytes } from "./equal.ts";
 import type { SessionShape } from "./frame_bytes.ts";

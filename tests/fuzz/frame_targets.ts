@@ -6,17 +6,17 @@
  * @module
  */
 
-import { FrameWire } from "../../_frame.ts";
-import { decodeControl, MAGIC } from "../../_frame_layout.ts";
+import { FrameWire } from "../../_wire/frame.ts";
+import { decodeControl, MAGIC } from "../../_wire/frame_layout.ts";
 import {
   DEFAULT_OPTIONS,
   readHello,
   reasonFrom,
   type SessionOptions,
-} from "../../_hello.ts";
-import { costOfMsgpack } from "../../_msgpack_decode.ts";
-import { Session } from "../../_session.ts";
-import { KIND } from "../../_wire.ts";
+} from "../../_session/hello.ts";
+import { costOfMsgpack } from "../../_codec/msgpack_decode.ts";
+import { Session } from "../../_session/session.ts";
+import { KIND } from "../../_wire/wire.ts";
 import { json, msgpack } from "../../codec.ts";
 import { ClosedError } from "../../duplex.ts";
 import {

@@ -9,7 +9,7 @@
 
 import process from "node:process";
 import { getHeapStatistics } from "node:v8";
-import { ProtocolError } from "../../_errors.ts";
+import { ProtocolError } from "../../_base/errors.ts";
 import type { Bytes, Draw } from "./draw.ts";
 
 /** The limits of time and memory for one input. */
@@ -25,7 +25,7 @@ export interface Budget {
 
 /**
  * Milliseconds that any input may take: four times what keys that collide may waste
- * before a message is refused (`MAX_WASTE` in `_collisions.ts`, 25 ms). What grows
+ * before a message is refused (`MAX_WASTE` in `_codec/collisions.ts`, 25 ms). What grows
  * faster than an input's size is far above that for some inputs of each target.
  */
 export const BASE_TIME = 100;

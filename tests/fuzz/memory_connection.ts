@@ -7,7 +7,7 @@
  * @module
  */
 
-import type { Connection } from "../../_socket_connection.ts";
+import type { Connection } from "../../_socket/connection.ts";
 import { type Bytes, concat, type Draw } from "./draw.ts";
 
 /** A connection that is fed. */

@@ -7,13 +7,13 @@
  * @module
  */
 
-import { receiveParcel } from "../../_clone.ts";
-import { ProtocolError } from "../../_errors.ts";
-import { DEFAULT_OPTIONS, type SessionOptions } from "../../_hello.ts";
-import { PortStream } from "../../_port.ts";
-import { Session } from "../../_session.ts";
-import type { Port } from "../../_thread_scope.ts";
-import { ThreadWire } from "../../_thread_wire.ts";
+import { receiveParcel } from "../../_thread/clone.ts";
+import { ProtocolError } from "../../_base/errors.ts";
+import { DEFAULT_OPTIONS, type SessionOptions } from "../../_session/hello.ts";
+import { PortStream } from "../../_thread/port_stream.ts";
+import { Session } from "../../_session/session.ts";
+import type { Port } from "../../_thread/scope.ts";
+import { ThreadWire } from "../../_thread/wire.ts";
 import { ClosedError, PeerExitError } from "../../duplex.ts";
 import { type Bytes, Draw, mutate, smallerBytes } from "./draw.ts";
 import { difference } from "./equal.ts";

@@ -8,11 +8,11 @@
  */
 
 import { deflateRawSync, inflateRawSync } from "node:zlib";
-import { FrameWire } from "../../_frame.ts";
-import { DEFAULT_OPTIONS, type SessionOptions } from "../../_hello.ts";
-import { Session } from "../../_session.ts";
-import { MIN_REPLAY_SIZE, SocketLink } from "../../_socket_link.ts";
-import { type RecordOptions, withRecords } from "../../_socket_records.ts";
+import { FrameWire } from "../../_wire/frame.ts";
+import { DEFAULT_OPTIONS, type SessionOptions } from "../../_session/hello.ts";
+import { Session } from "../../_session/session.ts";
+import { MIN_REPLAY_SIZE, SocketLink } from "../../_socket/link.ts";
+import { type RecordOptions, withRecords } from "../../_socket/records.ts";
 import { ClosedError, PeerExitError, ProtocolError } from "../../duplex.ts";
 import {
   type Bytes,

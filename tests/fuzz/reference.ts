@@ -7,7 +7,7 @@
  * @module
  */
 
-import { makeError, VIEW_KINDS } from "../../_values.ts";
+import { makeError, VIEW_KINDS } from "../../_codec/values.ts";
 
 /** What is wrong with the bytes. */
 export class Malformed extends Error {

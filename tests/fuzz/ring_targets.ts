@@ -7,8 +7,8 @@
  * @module
  */
 
-import { ProtocolError } from "../../_errors.ts";
-import { DEFAULT_OPTIONS, type SessionOptions } from "../../_hello.ts";
+import { ProtocolError } from "../../_base/errors.ts";
+import { DEFAULT_OPTIONS, type SessionOptions } from "../../_session/hello.ts";
 import {
   formatRings,
   HEADER_SIZE,
@@ -19,10 +19,10 @@ import {
   type RingMemory,
   type RingRole,
   WORD,
-} from "../../_ring.ts";
-import { ShmSession } from "../../_shm_session.ts";
-import { ShmWire } from "../../_shm_wire.ts";
-import type { Port } from "../../_thread_scope.ts";
+} from "../../_shm/ring.ts";
+import { ShmSession } from "../../_shm/session.ts";
+import { ShmWire } from "../../_shm/shm_wire.ts";
+import type { Port } from "../../_thread/scope.ts";
 import { ClosedError, PeerExitError } from "../../duplex.ts";
 import { type Bytes, concat, Draw, mutate, smallerBytes } from "./draw.ts";
 import { equalBytes } from "./equal.ts";

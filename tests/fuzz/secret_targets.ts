@@ -8,8 +8,8 @@
  */
 
 import { decode, encode, type ValueMap } from "@std/msgpack";
-import { LENGTH_SIZE } from "../../_frame_layout.ts";
-import { RefusedError } from "../../_socket_errors.ts";
+import { LENGTH_SIZE } from "../../_wire/frame_layout.ts";
+import { RefusedError } from "../../_socket/errors.ts";
 import {
   acceptHandshake,
   type Admission,
@@ -17,9 +17,9 @@ import {
   openHandshake,
   type OwnSession,
   sendRefusal,
-} from "../../_socket_handshake.ts";
-import { KIND } from "../../_wire.ts";
-import { greeting, LINK, MAGIC, ready } from "../_socket_raw.ts";
+} from "../../_socket/handshake.ts";
+import { KIND } from "../../_wire/wire.ts";
+import { greeting, LINK, MAGIC, ready } from "../socket/_raw.ts";
 import {
   type Bytes,
   concat,

@@ -7,7 +7,7 @@
  * @module
  */
 
-import { INTEREST, openRings, RingEnd, SpinPolicy } from "../../_ring.ts";
+import { INTEREST, openRings, RingEnd, SpinPolicy } from "../../_shm/ring.ts";
 
 /** What the thread is to do. */
 export interface EchoOrder {

@@ -6,7 +6,7 @@
  * @module
  */
 
-import { INTEREST, openRings, RingEnd } from "../../_ring.ts";
+import { INTEREST, openRings, RingEnd } from "../../_shm/ring.ts";
 
 const scope = globalThis as unknown as {
   onmessage: (

@@ -8,7 +8,7 @@
  * @module
  */
 
-import { WORD } from "../../_ring.ts";
+import { WORD } from "../../_shm/ring.ts";
 import { parent } from "../../parent.ts";
 import type { ShmDuplex } from "../../shm.ts";
 

@@ -1,0 +1,96 @@
+// Copyright 2026 the Duplex authors. MIT license.
+
+/**
+ * Checks of what programs give to pools, tasks and calls, before anything begins.
+ *
+ * @module
+ */
+
+import { checkPositive } from "../_session/hello.ts";
+import { show } from "./text.ts";
+
+/** Throws unless `options` are an object. */
+export function checkOptions(action: string, options: unknown): void {
+  if (typeof options === "object" && options !== null) return;
+  throw new TypeError(
+    `${action} as "options" must be an object: current value is ${
+      show(options)
+    }`,
+  );
+}
+
+/** Throws unless the numbers that a pool is given are in range. */
+export function checkPool(
+  action: string,
+  { maxTasks, retries, ...numbers }: {
+    size: number;
+    maxTasks: number;
+    maxMemory: number;
+    startAttempts: number;
+    timeout: number;
+    waitTimeout: number;
+    retries: number;
+  },
+): void {
+  if (maxTasks !== Infinity) {
+    checkPositive(action, "maxTasks", maxTasks, { whole: true });
+  }
+  for (const [name, value] of Object.entries(numbers)) {
+    const whole = name === "size" || name === "startAttempts";
+    checkPositive(action, name, value, { whole });
+  }
+  checkRetries(action, retries);
+}
+
+/** Throws unless a name is a string. */
+export function checkName(action: string, name: string, value: unknown): void {
+  if (typeof value === "string") return;
+  throw new TypeError(
+    `${action} as "${name}" must be a string: current value is ${show(value)}`,
+  );
+}
+
+/** Throws unless a signal is an `AbortSignal`, if there is one. */
+export function checkSignal(action: string, signal: unknown): void {
+  if (signal === undefined || signal instanceof AbortSignal) return;
+  throw new TypeError(
+    `${action} as "signal" must be an AbortSignal: current value is ${
+      show(signal)
+    }`,
+  );
+}
+
+/** Throws unless `retries` is an integer from 0 up. */
+export function checkRetries(action: string, retries: unknown): void {
+  if (Number.isInteger(retries) && Number(retries) >= 0) return;
+  const Kind = typeof retries === "number" ? RangeError : TypeError;
+  throw new Kind(
+    `${action} as "retries" must be a whole number from 0 up: current value is ${
+      show(retries)
+    }`,
+  );
+}
+
+/** Throws unless an option is of a kind, if it is there. */
+export function checkKind(
+  action: string,
+  name: string,
+  value: unknown,
+  kind: "boolean" | "function",
+): void {
+  if (value === undefined || typeof value === kind) return;
+  throw new TypeError(
+    `${action} as "${name}" must be a ${kind}: current value is ${show(value)}`,
+  );
+}
+
+/** Throws unless items can be iterated. */
+export function checkItems(action: string, items: unknown): void {
+  if (
+    typeof items === "string" || typeof items === "object" && items !== null &&
+      (Symbol.iterator in items || Symbol.asyncIterator in items)
+  ) return;
+  throw new TypeError(
+    `${action} as its items must be iterable: current value is ${show(items)}`,
+  );
+}

@@ -1,0 +1,606 @@
+// Copyright 2026 the Duplex authors. MIT license.
+
+/**
+ * MessagePack to values, from bytes that nobody vouches for: every length and
+ * count is held against the bytes that remain before anything is made from it,
+ * depth is bounded, and every fault is a `ProtocolError` that says where.
+ *
+ * @module
+ */
+
+import { CollisionGuard } from "./collisions.ts";
+import { ProtocolError } from "../_base/errors.ts";
+import {
+  ARRAY_COST,
+  BIGINT_BYTE_COST,
+  BIGINT_COST,
+  BUFFER_COST,
+  COST_PER_BYTE,
+  DATE_COST,
+  ENTRY_COST,
+  ERROR_COST,
+  ERROR_FIELD_COST,
+  FIELD_COST,
+  GROWN_ARRAY_COST,
+  INDEX_FIELD_COST,
+  ITEM_COST,
+  MAP_COST,
+  MAX_COST,
+  MAX_FAST_FIELDS,
+  MAX_FIELDS,
+  MAX_ITEMS,
+  MAX_LITERAL_ITEMS,
+  MAX_OBJECT_FIELDS,
+  MEMBER_COST,
+  RECORD_COST,
+  regexpCost,
+  SLOW_FIELD_COST,
+  TABLE_FIELD_COST,
+  TEXT_BYTE_COST,
+  UTF16_COST,
+} from "./message_cost.ts";
+import {
+  INDEX_NUMBER,
+  isKnownShape,
+  PROTO_NUMBER,
+  shapeWith,
+} from "./msgpack_keys.ts";
+import {
+  bytesToBigint,
+  bytesToDate,
+  bytesToUtf16,
+} from "./msgpack_payloads.ts";
+import {
+  defineIndex,
+  defineOwn,
+  EXT_ARRAY,
+  EXT_ARRAY_BUFFER,
+  EXT_BIGINT,
+  EXT_ERROR,
+  EXT_INVALID_DATE,
+  EXT_MAP,
+  EXT_REGEXP,
+  EXT_SET,
+  EXT_TIMESTAMP,
+  EXT_UNDEFINED,
+  EXT_UTF16,
+  EXT_VIEW,
+  isIndex,
+  makeError,
+  MAX_DEPTH,
+  MIN_OWNED_VIEW,
+  setOwn,
+} from "./values.ts";
+import { MsgpackReader } from "./msgpack_reader.ts";
+
+/** Maps and sets below this size are not slow whatever their keys are. */
+const MIN_GUARDED = 128;
+
+/** One message being read. */
+class Decoder extends MsgpackReader {
+  /** Reads the one value that the bytes are. */
+  readAll(): unknown {
+    const value = this.#value(0);
+    if (this.position !== this.end) {
+      this.fail("bytes follow the message");
+    }
+    return value;
+  }
+
+  #value(depth: number): unknown {
+    const byte = this.uint8();
+    if (byte < 0x80) return byte;
+    if (byte < 0x90) return this.#map(byte & 0xf, depth);
+    if (byte < 0xa0) return this.#array(byte & 0xf, depth);
+    if (byte < 0xc0) return this.string(byte & 0x1f);
+    if (byte >= 0xe0) return byte - 0x100;
+    return byte >= 0xc7 && byte <= 0xc9 || byte >= 0xd4
+      ? this.#compound(byte, depth)
+      : this.#scalar(byte);
+  }
+
+  #scalar(byte: number): unknown {
+    switch (byte) {
+      case 0xc0:
+        return null;
+      case 0xc2:
+        return false;
+      case 0xc3:
+        return true;
+      case 0xc4:
+        return this.#binary(this.uint8());
+      case 0xc5:
+        return this.#binary(this.uint16());
+      case 0xc6:
+        return this.#binary(this.word());
+      case 0xca:
+        return this.float32();
+      case 0xcb:
+        return this.float64();
+      case 0xcc:
+        return this.uint8();
+      case 0xcd:
+        return this.uint16();
+      case 0xce:
+        return this.uint32();
+      case 0xcf:
+        return this.uint64();
+      case 0xd0:
+        return this.uint8() << 24 >> 24;
+      case 0xd1:
+        return this.uint16() << 16 >> 16;
+      case 0xd2:
+        return this.word() | 0;
+      case 0xd3:
+        return this.int64();
+      default:
+        this.fail("0xc1 is no format", undefined, this.position - 1);
+    }
+  }
+
+  /** Reads strings, containers and extensions that have a size of their own. */
+  #compound(byte: number, depth: number): unknown {
+    switch (byte) {
+      case 0xc7:
+        return this.#extension(this.uint8(), depth);
+      case 0xc8:
+        return this.#extension(this.uint16(), depth);
+      case 0xc9:
+        return this.#extension(this.word(), depth);
+      case 0xd9:
+        return this.string(this.uint8());
+      case 0xda:
+        return this.string(this.uint16());
+      case 0xdb:
+        return this.string(this.word());
+      case 0xdc:
+        return this.#array(this.uint16(), depth);
+      case 0xdd:
+        return this.#array(this.word(), depth);
+      case 0xde:
+        return this.#map(this.uint16(), depth);
+      case 0xdf:
+        return this.#map(this.word(), depth);
+      default:
+        // 0xd4 to 0xd8: extensions of 1, 2, 4, 8 and 16 bytes.
+        return this.#extension(1 << (byte - 0xd4), depth);
+    }
+  }
+
+  #binary(size: number): Uint8Array {
+    const start = this.take(size);
+    this.charge(BUFFER_COST + size);
+    return this.owned && size >= MIN_OWNED_VIEW
+      ? this.bytes.subarray(start, start + size)
+      : this.bytes.slice(start, start + size);
+  }
+
+  /** Reads a key of a map, and sets its number if it is a string. */
+  #key(depth: number, index: number): unknown {
+    const short = this.shortKey(index);
+    if (short !== undefined) return short;
+    const key = this.#value(depth);
+    if (typeof key === "string") this.numberNew(key, index);
+    return key;
+  }
+
+  /** Refuses a container that is too deep, or says it holds what cannot be. */
+  #enter(count: number, size: number, depth: number): void {
+    if (depth >= MAX_DEPTH) {
+      this.fail(`more than ${MAX_DEPTH} containers are nested`);
+    }
+    const remaining = this.end - this.position;
+    if (count * size > remaining) {
+      this.fail(
+        `a count of ${count} exceeds what the remaining ${remaining} can hold`,
+      );
+    }
+  }
+
+  #array(count: number, depth: number): unknown[] {
+    this.#enter(count, 1, depth);
+    return this.#items(count, depth + 1);
+  }
+
+  /** Reads the items of an array, which are `depth` deep. */
+  #items(count: number, depth: number): unknown[] {
+    if (count > MAX_ITEMS) {
+      this.fail(`an array has more than ${MAX_ITEMS} items`);
+    }
+    this.charge(
+      (count > MAX_LITERAL_ITEMS ? GROWN_ARRAY_COST : ARRAY_COST) +
+        ITEM_COST * count,
+    );
+    switch (count) {
+      // With a literal V8 sets aside what these take, not room for 17 items.
+      case 1:
+        return [this.#value(depth)];
+      case 2:
+        return [this.#value(depth), this.#value(depth)];
+      case 3:
+        return [this.#value(depth), this.#value(depth), this.#value(depth)];
+      case 4:
+        return [
+          this.#value(depth),
+          this.#value(depth),
+          this.#value(depth),
+          this.#value(depth),
+        ];
+    }
+    // Grows as items come: memory follows what was received, not the count.
+    const items: unknown[] = [];
+    for (let index = 0; index < count; index++) items.push(this.#value(depth));
+    return items;
+  }
+
+  #map(
+    count: number,
+    depth: number,
+  ): Record<string, unknown> | Map<unknown, unknown> {
+    this.#enter(count, 2, depth);
+    if (count > MAX_FAST_FIELDS) this.#enterLarge(count);
+    else this.charge(RECORD_COST + FIELD_COST * count);
+    const record: Record<string, unknown> = {};
+    let shape = 0;
+    for (let index = 0; index < count; index++) {
+      const key = this.#key(depth + 1, index);
+      if (typeof key !== "string") {
+        return this.#mixedMap(record, key, count - index, depth);
+      }
+      const number = this.keyNumber;
+      const value = this.#value(depth + 1);
+      if (number > 0) {
+        record[key] = value;
+        shape = shapeWith(shape, number);
+      } else {
+        this.#define(record, key, number, value);
+        // An index is no part of a shape, and a new number is inverted.
+        if (number !== INDEX_NUMBER) shape = shapeWith(shape, ~number);
+      }
+    }
+    if (!isKnownShape(shape)) this.countNew().countShape(shape, record, count);
+    return record;
+  }
+
+  /** Counts a map that V8 is going to keep as a hash table. */
+  #enterLarge(count: number): void {
+    if (count > MAX_FIELDS) {
+      this.fail(`a map has more than ${MAX_FIELDS} keys`);
+    }
+    const isTable = count > MAX_OBJECT_FIELDS;
+    const fieldCost = isTable ? TABLE_FIELD_COST : SLOW_FIELD_COST;
+    this.charge(RECORD_COST + fieldCost * count);
+  }
+
+  /** Sets a field whose key is new, an index, or `__proto__`. */
+  #define(
+    record: Record<string, unknown>,
+    key: string,
+    number: number,
+    value: unknown,
+  ): void {
+    if (number === INDEX_NUMBER) {
+      this.charge(INDEX_FIELD_COST);
+      defineIndex(record, key, value);
+    } else if (number === PROTO_NUMBER) defineOwn(record, key, value);
+    else record[key] = value;
+    if (this.newKeys?.collides(record, key)) this.#failOnCollisions();
+  }
+
+  /** Goes on with a map after its first key that is not a string. */
+  #mixedMap(
+    record: Record<string, unknown>,
+    firstKey: unknown,
+    count: number,
+    depth: number,
+  ): Map<unknown, unknown> {
+    const fields = Object.entries(record);
+    this.charge(MAP_COST + ENTRY_COST * (2 * fields.length + count));
+    const map = new Map<unknown, unknown>(fields);
+    const guard = count < MIN_GUARDED
+      ? undefined
+      : new CollisionGuard(this.waste);
+    for (let index = 0; index < count; index++) {
+      const key = index === 0 ? firstKey : this.#value(depth + 1);
+      map.set(key, this.#value(depth + 1));
+      if (guard?.collides(map, key)) this.#failOnCollisions();
+    }
+    return map;
+  }
+
+  #failOnCollisions(): never {
+    this.fail("too many keys collide");
+  }
+
+  #extension(size: number, depth: number): unknown {
+    const at = this.position;
+    const type = this.uint8();
+    const start = this.take(size);
+    const end = this.position;
+    switch (type) {
+      case EXT_MAP:
+      case EXT_SET:
+      case EXT_REGEXP:
+      case EXT_ERROR:
+      case EXT_ARRAY:
+        return this.#structure(type, start, end, depth);
+      case EXT_UNDEFINED:
+      case EXT_INVALID_DATE:
+        if (size !== 0) {
+          this.fail(`extension type ${type} has no payload`, undefined, start);
+        }
+        if (type === EXT_UNDEFINED) return undefined;
+        this.charge(DATE_COST);
+        return new Date(NaN);
+      case EXT_ARRAY_BUFFER:
+        this.charge(BUFFER_COST + size);
+        return this.buffer(start, end);
+      case EXT_VIEW:
+        this.charge(BUFFER_COST + size);
+        return this.view(start, end);
+      case EXT_TIMESTAMP:
+        this.charge(DATE_COST);
+        return this.#payload(bytesToDate, "a timestamp", start, end);
+      case EXT_BIGINT:
+        this.charge(BIGINT_COST + BIGINT_BYTE_COST * size);
+        return this.#payload(bytesToBigint, "a bigint", start, end);
+      case EXT_UTF16:
+        this.charge(UTF16_COST + TEXT_BYTE_COST * size);
+        return this.#payload(bytesToUtf16, "a string", start, end);
+      default:
+        this.fail(
+          `extension type ${type << 24 >> 24} is not known`,
+          undefined,
+          at,
+        );
+    }
+  }
+
+  #payload<T>(
+    read: (bytes: Uint8Array, start: number, end: number) => T,
+    what: string,
+    start: number,
+    end: number,
+  ): T {
+    try {
+      return read(this.bytes, start, end);
+    } catch (cause) {
+      this.fail(`${what} is malformed`, { cause }, start);
+    }
+  }
+
+  /** Reads an extension whose payload is MessagePack again. */
+  #structure(
+    type: number,
+    start: number,
+    end: number,
+    depth: number,
+  ): unknown {
+    const outerEnd = this.end;
+    this.position = start;
+    this.end = end;
+    let value: unknown;
+    if (type === EXT_MAP) value = this.#mapExtension(depth);
+    else if (type === EXT_SET) value = this.#setExtension(depth);
+    else if (type === EXT_REGEXP) value = this.#regexp(depth);
+    else if (type === EXT_ARRAY) value = this.#arrayExtension(depth);
+    else value = this.#error(depth);
+    if (this.position !== end) {
+      this.fail(`extension type ${type} is longer than what it holds`);
+    }
+    this.end = outerEnd;
+    return value;
+  }
+
+  /** Reads the header of an array within an extension. */
+  #count(depth: number): number {
+    const byte = this.uint8();
+    let count = byte & 0xf;
+    if (byte === 0xdc) count = this.uint16();
+    else if (byte === 0xdd) count = this.word();
+    else if (byte >> 4 !== 9) {
+      this.fail("an array is missing", undefined, this.position - 1);
+    }
+    this.#enter(count, 1, depth);
+    return count;
+  }
+
+  #mapExtension(depth: number): Map<unknown, unknown> {
+    const count = this.#count(depth);
+    if (count % 2) this.fail("a map has a key without a value");
+    this.charge(MAP_COST + ENTRY_COST * (count / 2));
+    const map = new Map<unknown, unknown>();
+    const guard = count < 2 * MIN_GUARDED
+      ? undefined
+      : new CollisionGuard(this.waste);
+    for (let index = 0; index < count; index += 2) {
+      const key = this.#value(depth + 1);
+      map.set(key, this.#value(depth + 1));
+      if (guard?.collides(map, key)) this.#failOnCollisions();
+    }
+    return map;
+  }
+
+  #setExtension(depth: number): Set<unknown> {
+    const count = this.#count(depth);
+    this.charge(MAP_COST + MEMBER_COST * count);
+    const set = new Set<unknown>();
+    const guard = count < MIN_GUARDED
+      ? undefined
+      : new CollisionGuard(this.waste);
+    for (let index = 0; index < count; index++) {
+      const value = this.#value(depth + 1);
+      set.add(value);
+      if (guard?.collides(set, value)) this.#failOnCollisions();
+    }
+    return set;
+  }
+
+  /** Reads an array that has fields beside its items. */
+  #arrayExtension(depth: number): unknown[] {
+    const items = this.#list(depth);
+    const fields = this.#fields(depth, "an array");
+    const keys = Object.keys(fields);
+    this.charge(SLOW_FIELD_COST * keys.length);
+    for (const key of keys) {
+      // What is an index, or the length, is part of the array itself.
+      if (isIndex(key) || key === "length") {
+        this.fail("an array has a field that is no field of its own");
+      }
+      setOwn(items, key, fields[key]);
+    }
+    return items;
+  }
+
+  /** Reads a string that is part of an extension. */
+  #text(depth: number): string {
+    const at = this.position;
+    const value = this.#value(depth + 1);
+    if (typeof value === "string") return value;
+    this.fail("a string is missing", undefined, at);
+  }
+
+  /** Reads a string, or `null` for one that there is not. */
+  #optionalText(depth: number): string | undefined {
+    if (this.bytes[this.position] !== 0xc0) return this.#text(depth);
+    this.take(1);
+    return undefined;
+  }
+
+  #regexp(depth: number): RegExp {
+    const start = this.position;
+    const source = this.#text(depth);
+    const flags = this.#text(depth);
+    this.charge(regexpCost(source, flags));
+    try {
+      return new RegExp(source, flags);
+    } catch (cause) {
+      this.fail("a regular expression is malformed", { cause }, start);
+    }
+  }
+
+  #error(depth: number): Error {
+    const start = this.position;
+    if (this.#count(depth) !== 7) {
+      this.fail("an error has not seven parts", undefined, start);
+    }
+    this.charge(ERROR_COST);
+    const [className, name] = [this.#text(depth), this.#text(depth)];
+    const message = this.#optionalText(depth);
+    const stack = this.#optionalText(depth);
+    const causes = this.#list(depth);
+    if (causes.length > 1) this.fail("an error has more than one cause");
+    const errors = this.#list(depth);
+    const fields = this.#fields(depth, "an error");
+    this.charge(ERROR_FIELD_COST * Object.keys(fields).length);
+    return makeError({
+      className,
+      name,
+      message,
+      stack,
+      causes,
+      errors,
+      fields,
+    });
+  }
+
+  #list(depth: number): unknown[] {
+    return this.#items(this.#count(depth), depth + 1);
+  }
+
+  /** Reads the map with an error's fields, or an array's. */
+  #fields(depth: number, what: string): Record<string, unknown> {
+    const at = this.position;
+    const fields = this.#value(depth);
+    if (
+      typeof fields !== "object" || fields === null ||
+      Object.getPrototypeOf(fields) !== Object.prototype
+    ) this.fail(`${what} has no fields`, undefined, at);
+    return fields as Record<string, unknown>;
+  }
+}
+
+/** A decoder that is not in use: to make one takes as long as an empty message. */
+let spare: Decoder | undefined;
+
+/** Reads one value with a budget; the budget's rest stays in the decoder. */
+function decode(
+  bytes: Uint8Array,
+  start: number,
+  end: number,
+  owned: boolean,
+  budget: number,
+): unknown {
+  // A subclass may give slices that share memory, as Node's Buffer does.
+  const plain = Object.getPrototypeOf(bytes) === Uint8Array.prototype
+    ? bytes
+    : new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const decoder = spare ?? new Decoder();
+  // A setter of `Object.prototype` may decode as well.
+  spare = undefined;
+  try {
+    decoder.begin(plain, start, end, owned, budget);
+    return decoder.readAll();
+  } catch (cause) {
+    if (cause instanceof ProtocolError) throw cause;
+    // A value beyond what the engine can hold, such as a set of 2^24 members.
+    throw new ProtocolError(
+      "Cannot decode a message: a value in it is too large",
+      { cause },
+    );
+  } finally {
+    decoder.finish();
+    spare = decoder;
+  }
+}
+
+/**
+ * Reads one MessagePack value.
+ *
+ * @param bytes Where the value lies.
+ * @param start Where it begins.
+ * @param end Where it ends.
+ * @param owned Whether large byte arrays in the result may be views of `bytes`.
+ * @returns The value.
+ * @throws {ProtocolError} If the bytes are not exactly one value.
+ */
+export function decodeMsgpack(
+  bytes: Uint8Array,
+  start: number,
+  end: number,
+  owned: boolean,
+): unknown {
+  const budget = MAX_COST + COST_PER_BYTE * (end - start);
+  return decode(bytes, start, end, owned, budget);
+}
+
+/**
+ * Reads one MessagePack value, whatever it costs.
+ *
+ * @param bytes The value.
+ * @returns The value, and what it costs.
+ */
+export function measureMsgpack(
+  bytes: Uint8Array,
+): { value: unknown; cost: number } {
+  const budget = Number.MAX_SAFE_INTEGER;
+  const value = decode(bytes, 0, bytes.length, false, budget);
+  return { value, cost: budget - spare!.budget };
+}
+
+/**
+ * What it costs to read bytes, up to what a message may cost: all of them, or
+ * those up to where they are refused.
+ *
+ * @param bytes The bytes.
+ * @returns The cost.
+ */
+export function costOfMsgpack(bytes: Uint8Array): number {
+  const budget = MAX_COST + COST_PER_BYTE * bytes.length;
+  try {
+    decode(bytes, 0, bytes.length, false, budget);
+  } catch {
+    // What was counted so far is what it costs to refuse them.
+  }
+  return budget - Math.max(0, spare!.budget);
+}

@@ -1,0 +1,610 @@
+// Copyright 2026 the Duplex authors. MIT license.
+
+/**
+ * Values to MessagePack. The walk carries no path and sets up nothing that a
+ * flat message does not need; when it meets what cannot be sent, a second walk
+ * finds out where that is.
+ *
+ * @module
+ */
+
+import { ByteBuffer, writeText } from "./byte_buffer.ts";
+import { MAX_COST, MAX_ITEMS, regexpCost } from "./message_cost.ts";
+import {
+  arrayFields,
+  describeUnsendable,
+  errorClass,
+  errorErrors,
+  errorFields,
+  EXT_ARRAY,
+  EXT_ARRAY_BUFFER,
+  EXT_BIGINT,
+  EXT_ERROR,
+  EXT_INVALID_DATE,
+  EXT_MAP,
+  EXT_REGEXP,
+  EXT_SET,
+  EXT_TIMESTAMP,
+  EXT_UNDEFINED,
+  EXT_UTF16,
+  EXT_VIEW,
+  isOutOfBounds,
+  isRecord,
+  isUnsendableBuffer,
+  MAX_DEPTH,
+  mayHaveFields,
+  viewKind,
+} from "./values.ts";
+import { bigintToBytes, utf16ToBytes } from "./msgpack_payloads.ts";
+import { messageOf } from "../_base/text.ts";
+import { explainRefusal, findRefusal } from "./value_path.ts";
+
+/**
+ * Strings up to this length are written by a loop as long as they are ASCII:
+ * calling the text encoder costs as much as a loop over this many characters.
+ */
+const MAX_LOOP_LENGTH = 100;
+
+/** The most bytes that a header of any kind takes. */
+const MAX_HEADER = 6;
+
+const MAX_UINT32 = 0xffff_ffff;
+
+/** The encoder at work, so that a getter that encodes cannot disturb it. */
+let active: Encoder | undefined;
+
+/** An encoder that is not at work: to make one takes as long as a small message. */
+let spare: Encoder | undefined;
+
+/**
+ * Containers that are compared one by one: to make a set costs more than all else
+ * about a small message.
+ */
+const MAX_FEW = 8;
+
+/** A buffer for encoders that are not at work. */
+const NO_TARGET = new ByteBuffer(0);
+
+/** One message on its way into a buffer. */
+class Encoder {
+  target: ByteBuffer = NO_TARGET;
+  /** The encoder that this one interrupted. */
+  outer: Encoder | undefined = undefined;
+  #root: unknown = undefined;
+  /** The containers met so far within the root, as long as they are few. */
+  readonly #few: unknown[] = new Array(MAX_FEW).fill(undefined);
+  #fewCount = 0;
+  /** All of them, once they are more. */
+  #seen: Set<unknown> | undefined = undefined;
+
+  /** Begins a message. */
+  begin(root: unknown, target: ByteBuffer, outer: Encoder | undefined): void {
+    this.#root = root;
+    this.target = target;
+    this.outer = outer;
+  }
+
+  /** Keeps nothing of the message. */
+  end(): void {
+    this.target = NO_TARGET;
+    this.outer = undefined;
+    this.#root = undefined;
+    for (let index = 0; index < this.#fewCount; index++) {
+      this.#few[index] = undefined;
+    }
+    this.#fewCount = 0;
+    this.#seen = undefined;
+  }
+
+  write(value: unknown, depth: number): void {
+    switch (typeof value) {
+      case "string":
+        return this.#string(value);
+      case "number":
+        return this.#number(value);
+      case "object":
+        if (value !== null) return this.#object(value, depth);
+        return this.#byte(0xc0);
+      case "boolean":
+        return this.#byte(value ? 0xc3 : 0xc2);
+      case "undefined":
+        return this.#extension(EXT_UNDEFINED, 0);
+      case "bigint":
+        return this.#bigint(value);
+      default:
+        this.#refuse();
+    }
+  }
+
+  /** Throws the error that names the path to what cannot be sent. */
+  #refuse(): never {
+    throw new TypeError(explainRefusal(this.#root, describeUnsendable));
+  }
+
+  #byte(byte: number): void {
+    const target = this.target;
+    target.reserve(1);
+    target.bytes[target.length++] = byte;
+  }
+
+  #number(value: number): void {
+    const target = this.target;
+    target.reserve(9);
+    const position = target.length;
+    if ((value | 0) === value && (value !== 0 || 1 / value > 0)) {
+      if (value >= 0) return this.#unsigned(value);
+      if (value >= -0x20) {
+        target.bytes[position] = value;
+        target.length = position + 1;
+      } else if (value >= -0x80) {
+        target.bytes[position] = 0xd0;
+        target.bytes[position + 1] = value;
+        target.length = position + 2;
+      } else if (value >= -0x8000) {
+        target.bytes[position] = 0xd1;
+        target.view.setInt16(position + 1, value);
+        target.length = position + 3;
+      } else {
+        target.bytes[position] = 0xd2;
+        target.view.setInt32(position + 1, value);
+        target.length = position + 5;
+      }
+    } else if (Number.isSafeInteger(value) && value !== 0) {
+      if (value > 0 && value <= MAX_UINT32) return this.#unsigned(value);
+      target.bytes[position] = value < 0 ? 0xd3 : 0xcf;
+      target.view.setInt32(position + 1, Math.floor(value / 0x1_0000_0000));
+      target.view.setUint32(position + 5, value >>> 0);
+      target.length = position + 9;
+    } else {
+      target.bytes[position] = 0xcb;
+      // NaN has many bit patterns; one goes onto the wire.
+      target.view.setFloat64(position + 1, value === value ? value : NaN);
+      target.length = position + 9;
+    }
+  }
+
+  /** Writes a whole number below 2^32; the room for it is there. */
+  #unsigned(value: number): void {
+    const target = this.target;
+    const bytes = target.bytes;
+    const position = target.length;
+    if (value < 0x80) {
+      bytes[position] = value;
+      target.length = position + 1;
+    } else if (value < 0x100) {
+      bytes[position] = 0xcc;
+      bytes[position + 1] = value;
+      target.length = position + 2;
+    } else if (value < 0x1_0000) {
+      bytes[position] = 0xcd;
+      bytes[position + 1] = value >>> 8;
+      bytes[position + 2] = value;
+      target.length = position + 3;
+    } else {
+      bytes[position] = 0xce;
+      target.view.setUint32(position + 1, value);
+      target.length = position + 5;
+    }
+  }
+
+  #bigint(value: bigint): void {
+    const safe = value >= Number.MIN_SAFE_INTEGER &&
+      value <= Number.MAX_SAFE_INTEGER;
+    const negative = value < 0n;
+    // A safe integer would come back as a number from the plain formats.
+    if (
+      safe || value !== (negative ? BigInt.asIntN : BigInt.asUintN)(64, value)
+    ) {
+      return this.#payload(EXT_BIGINT, bigintToBytes(value));
+    }
+    const target = this.target;
+    target.reserve(9);
+    target.bytes[target.length] = negative ? 0xd3 : 0xcf;
+    target.view.setBigUint64(target.length + 1, BigInt.asUintN(64, value));
+    target.length += 9;
+  }
+
+  #string(value: string): void {
+    const length = value.length;
+    if (length > MAX_LOOP_LENGTH) return this.#longString(value);
+    const target = this.target;
+    target.reserve(length + MAX_HEADER);
+    const bytes = target.bytes;
+    let position = target.length;
+    if (length < 0x20) {
+      bytes[position++] = 0xa0 | length;
+    } else {
+      bytes[position] = 0xd9;
+      bytes[position + 1] = length;
+      position += 2;
+    }
+    for (let index = 0; index < length; index++) {
+      const code = value.charCodeAt(index);
+      // What was written is not counted yet: the other way starts over.
+      if (code > 0x7f) return this.#longString(value);
+      bytes[position + index] = code;
+    }
+    target.length = position + length;
+  }
+
+  /** Writes a string that is long, or not ASCII. */
+  #longString(value: string): void {
+    if (!value.isWellFormed()) {
+      return this.#payload(EXT_UTF16, utf16ToBytes(value));
+    }
+    const target = this.target;
+    const start = target.length;
+    // The header is sized for ASCII, and moved when the text turns out longer.
+    const guess = stringHeaderSize(value.length);
+    target.reserve(value.length + MAX_HEADER);
+    target.length += guess;
+    writeText(target, value);
+    const size = target.length - start - guess;
+    const header = stringHeaderSize(size);
+    if (header > guess) {
+      target.reserve(header - guess);
+      target.bytes.copyWithin(start + header, start + guess, target.length);
+      target.length += header - guess;
+    }
+    const end = target.length;
+    target.length = start;
+    if (size < 0x20) target.bytes[start] = 0xa0 | size;
+    else this.#sized(size, 0xd9, 0xda, 0xdb);
+    target.length = end;
+  }
+
+  /** Writes a format byte and the size it has room for: 8, 16 or 32 bits. */
+  #sized(size: number, byte: number, short: number, long: number): void {
+    const target = this.target;
+    target.reserve(MAX_HEADER);
+    const position = target.length;
+    if (size < 0x100 && byte !== 0) {
+      target.bytes[position] = byte;
+      target.bytes[position + 1] = size;
+      target.length = position + 2;
+    } else if (size < 0x1_0000) {
+      target.bytes[position] = short;
+      target.view.setUint16(position + 1, size);
+      target.length = position + 3;
+    } else {
+      if (size > MAX_UINT32) throwTooLong(size);
+      target.bytes[position] = long;
+      target.view.setUint32(position + 1, size);
+      target.length = position + 5;
+    }
+  }
+
+  /** Writes the header of an extension with `size` bytes of payload. */
+  #extension(type: number, size: number): void {
+    switch (size) {
+      case 1:
+        this.#byte(0xd4);
+        break;
+      case 2:
+        this.#byte(0xd5);
+        break;
+      case 4:
+        this.#byte(0xd6);
+        break;
+      case 8:
+        this.#byte(0xd7);
+        break;
+      case 16:
+        this.#byte(0xd8);
+        break;
+      default:
+        this.#sized(size, 0xc7, 0xc8, 0xc9);
+    }
+    this.#byte(type);
+  }
+
+  #raw(bytes: Uint8Array): void {
+    const target = this.target;
+    target.reserve(bytes.length);
+    target.bytes.set(bytes, target.length);
+    target.length += bytes.length;
+  }
+
+  #payload(type: number, payload: Uint8Array): void {
+    this.#extension(type, payload.length);
+    this.#raw(payload);
+  }
+
+  #object(value: object, depth: number): void {
+    const prototype = Object.getPrototypeOf(value);
+    if (prototype === Object.prototype || prototype === null) {
+      return this.#record(value as Record<string, unknown>, depth);
+    }
+    if (Array.isArray(value)) return this.#array(value, depth);
+    if (value instanceof Uint8Array) return this.#bytes(value);
+    if (value instanceof Date) return this.#date(value);
+    if (value instanceof Map) return this.#map(value, depth);
+    if (value instanceof Set) return this.#set(value, depth);
+    if (value instanceof Error) return this.#error(value, depth);
+    if (value instanceof RegExp) return this.#regexp(value);
+    if (ArrayBuffer.isView(value)) return this.#view(value);
+    if (value instanceof ArrayBuffer) {
+      if (value.detached) this.#refuse();
+      return this.#payload(EXT_ARRAY_BUFFER, new Uint8Array(value));
+    }
+    if (!isRecord(value)) this.#refuse();
+    this.#record(value as Record<string, unknown>, depth);
+  }
+
+  /** Counts a container in; refuses one too deep or met before. */
+  #enter(value: object, depth: number): void {
+    if (depth === 0) return;
+    if (depth >= MAX_DEPTH || value === this.#root) this.#refuse();
+    if (this.#seen === undefined) {
+      const count = this.#fewCount;
+      for (let index = 0; index < count; index++) {
+        if (this.#few[index] === value) this.#refuse();
+      }
+      if (count < MAX_FEW) {
+        this.#few[count] = value;
+        this.#fewCount = count + 1;
+        return;
+      }
+      this.#seen = new Set(this.#few);
+    }
+    const size = this.#seen.size;
+    this.#seen.add(value);
+    if (this.#seen.size === size) this.#refuse();
+  }
+
+  #record(value: Record<string, unknown>, depth: number): void {
+    this.#enter(value, depth);
+    const keys = Object.keys(value);
+    this.#fields(value, keys, depth);
+  }
+
+  #fields(
+    value: Record<string, unknown>,
+    keys: string[],
+    depth: number,
+  ): void {
+    const length = keys.length;
+    if (length < 0x10) this.#byte(0x80 | length);
+    else this.#sized(length, 0, 0xde, 0xdf);
+    for (let index = 0; index < length; index++) {
+      const key = keys[index]!;
+      this.#string(key);
+      this.write(value[key], depth + 1);
+    }
+  }
+
+  #arrayHeader(length: number): void {
+    if (length < 0x10) this.#byte(0x90 | length);
+    // An array without items in most places takes little memory at any length.
+    else if (length > MAX_ITEMS) this.#refuse();
+    else this.#sized(length, 0, 0xdc, 0xdd);
+  }
+
+  #array(value: unknown[], depth: number): void {
+    this.#enter(value, depth);
+    const start = this.target.length;
+    const isWhole = this.#items(value, depth);
+    if (isWhole && !mayHaveFields(value)) return;
+    const fields = arrayFields(value);
+    if (fields.length === 0) return;
+    // Few arrays have fields: the items are moved behind the header of those.
+    const { target } = this;
+    target.reserve(MAX_HEADER);
+    target.bytes.copyWithin(start + MAX_HEADER, start, target.length);
+    const end = target.length;
+    target.length = start;
+    const payload = this.#open(EXT_ARRAY);
+    target.length = end + MAX_HEADER;
+    this.#fields(value as unknown as Record<string, unknown>, fields, depth);
+    this.#close(payload);
+  }
+
+  /** Writes an array without its fields; returns whether no item is missing. */
+  #items(value: unknown[], depth: number): boolean {
+    // A getter may change the length: what the header says is what follows.
+    const length = value.length;
+    this.#arrayHeader(length);
+    let isWhole = true;
+    for (let index = 0; index < length; index++) {
+      const item = value[index];
+      if (typeof item === "number") this.#number(item);
+      else {
+        if (item === undefined) isWhole &&= index in value;
+        this.write(item, depth + 1);
+      }
+    }
+    return isWhole;
+  }
+
+  #bytes(value: Uint8Array): void {
+    if (isUnsendableBuffer(value.buffer)) this.#refuse();
+    if (value.length === 0 && isOutOfBounds(value)) this.#refuse();
+    this.#sized(value.length, 0xc4, 0xc5, 0xc6);
+    this.#raw(value);
+  }
+
+  #view(value: ArrayBufferView): void {
+    const kind = viewKind(value);
+    if (
+      kind === undefined || isUnsendableBuffer(value.buffer) ||
+      isOutOfBounds(value)
+    ) this.#refuse();
+    this.#extension(EXT_VIEW, value.byteLength + 1);
+    this.#byte(kind);
+    // Every processor that Deno runs on is little-endian, as the payload is.
+    this.#raw(
+      new Uint8Array(value.buffer, value.byteOffset, value.byteLength),
+    );
+  }
+
+  /** Writes the timestamp extension in the shortest of its three forms. */
+  #date(value: Date): void {
+    const time = value.getTime();
+    if (time !== time) return this.#extension(EXT_INVALID_DATE, 0);
+    const seconds = Math.floor(time / 1000);
+    const nanoseconds = (time - seconds * 1000) * 1_000_000;
+    const high = Math.floor(seconds / 0x1_0000_0000);
+    const target = this.target;
+    target.reserve(15);
+    if (high === 0 && nanoseconds === 0) {
+      this.#extension(EXT_TIMESTAMP, 4);
+    } else if (high >= 0 && high < 4) {
+      this.#extension(EXT_TIMESTAMP, 8);
+      target.view.setUint32(target.length, nanoseconds * 4 + high);
+      target.length += 4;
+    } else {
+      this.#extension(EXT_TIMESTAMP, 12);
+      target.view.setUint32(target.length, nanoseconds);
+      target.view.setInt32(target.length + 4, high);
+      target.length += 8;
+    }
+    target.view.setUint32(target.length, seconds - high * 0x1_0000_0000);
+    target.length += 4;
+  }
+
+  /** Writes the header of an extension whose size is not known yet. */
+  #open(type: number): number {
+    const target = this.target;
+    target.reserve(MAX_HEADER);
+    target.bytes[target.length] = 0xc9;
+    target.bytes[target.length + 5] = type;
+    target.length += MAX_HEADER;
+    return target.length;
+  }
+
+  /** Puts the size into the header whose payload began at `start`. */
+  #close(start: number): void {
+    const size = this.target.length - start;
+    if (size > MAX_UINT32) throwTooLong(size);
+    this.target.view.setUint32(start - 5, size);
+  }
+
+  #map(value: Map<unknown, unknown>, depth: number): void {
+    this.#enter(value, depth);
+    const start = this.#open(EXT_MAP);
+    const size = value.size;
+    this.#arrayHeader(size * 2);
+    let count = 0;
+    for (const [key, item] of value) {
+      // A getter may add to the map, without end even.
+      if (count++ === size) break;
+      this.write(key, depth + 1);
+      this.write(item, depth + 1);
+    }
+    if (count !== size) this.#refuse();
+    this.#close(start);
+  }
+
+  #set(value: Set<unknown>, depth: number): void {
+    this.#enter(value, depth);
+    const start = this.#open(EXT_SET);
+    const size = value.size;
+    this.#arrayHeader(size);
+    let count = 0;
+    for (const item of value) {
+      if (count++ === size) break;
+      this.write(item, depth + 1);
+    }
+    if (count !== size) this.#refuse();
+    this.#close(start);
+  }
+
+  #regexp(value: RegExp): void {
+    const { source, flags } = value;
+    if (regexpCost(source, flags) > MAX_COST) this.#refuse();
+    const start = this.#open(EXT_REGEXP);
+    this.#string(source);
+    this.#string(flags);
+    this.#close(start);
+  }
+
+  #error(value: Error, depth: number): void {
+    this.#enter(value, depth);
+    const start = this.#open(EXT_ERROR);
+    const { name, message, stack } = value;
+    const errorClassName = errorClass(value);
+    this.#arrayHeader(7);
+    this.#string(errorClassName);
+    this.#string(typeof name === "string" ? name : errorClassName);
+    const hasMessage = typeof message === "string" &&
+      (message !== "" || Object.hasOwn(value, "message"));
+    this.write(hasMessage ? message : null, depth + 1);
+    this.write(typeof stack === "string" ? stack : null, depth + 1);
+    const hasCause = Object.hasOwn(value, "cause");
+    this.#arrayHeader(hasCause ? 1 : 0);
+    if (hasCause) this.write(value.cause, depth + 1);
+    const errors = errorErrors(value) ?? [];
+    const count = errors.length;
+    this.#arrayHeader(count);
+    for (let index = 0; index < count; index++) {
+      this.write(errors[index], depth + 1);
+    }
+    const record = value as unknown as Record<string, unknown>;
+    this.#fields(record, errorFields(value), depth);
+    this.#close(start);
+  }
+}
+
+function throwTooLong(size: number): never {
+  throw new TypeError(
+    `Cannot encode a message: MessagePack carries at most ${MAX_UINT32} ` +
+      `bytes or items in one value: current value is ${size}`,
+  );
+}
+
+/** The bytes of a string's header. */
+function stringHeaderSize(size: number): number {
+  if (size < 0x20) return 1;
+  if (size < 0x100) return 2;
+  return size < 0x1_0000 ? 3 : 5;
+}
+
+/**
+ * Replaces the error of a built-in method by one with the path to the object. Such
+ * methods throw if an object is a proxy of an object of their class.
+ */
+function asRefusal(error: unknown, root: unknown): unknown {
+  if (!(error instanceof TypeError)) return error;
+  if (messageOf(error).startsWith("Cannot encode a message: ")) return error;
+  try {
+    const text = findRefusal(root, describeUnsendable);
+    if (text !== undefined) return new TypeError(text, { cause: error });
+  } catch {
+    // A getter throws, so `error` is what it has thrown before.
+  }
+  return error;
+}
+
+/**
+ * Appends a value as MessagePack.
+ *
+ * @param value The value.
+ * @param target Where to. If this throws, its length is what it was.
+ * @throws {TypeError} If the value, or one in it, cannot be sent.
+ */
+export function encodeMsgpackInto(value: unknown, target: ByteBuffer): void {
+  const start = target.length;
+  const outer = active;
+  for (let encoder = outer; encoder; encoder = encoder.outer) {
+    if (encoder.target === target) {
+      throw new TypeError(
+        "Cannot encode a message: a getter in another message encodes into " +
+          "the same buffer",
+      );
+    }
+  }
+  const encoder = spare ?? new Encoder();
+  spare = undefined;
+  encoder.begin(value, target, outer);
+  active = encoder;
+  try {
+    encoder.write(value, 0);
+  } catch (error) {
+    target.length = start;
+    throw asRefusal(error, value);
+  } finally {
+    encoder.end();
+    spare = encoder;
+    active = outer;
+  }
+}

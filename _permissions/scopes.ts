@@ -1,0 +1,151 @@
+// Copyright 2026 the Duplex authors. MIT license.
+
+/**
+ * A permission value, read and checked.
+ *
+ * @module
+ */
+
+import { expandPort } from "./host.ts";
+import { absolutePath, isCommandPath, pathOf } from "./path.ts";
+import {
+  check,
+  flagsOf,
+  isInherited,
+  type Kind,
+  KINDS,
+  type Scope,
+  type Target,
+} from "./held.ts";
+import { quoted, show } from "../_base/text.ts";
+import type { Permissions } from "../permissions.ts";
+
+/** What a worker is given of each kind. What is not there is not granted. */
+export type Scopes = ReadonlyMap<Kind, Scope>;
+
+/** The same as it was asked for, with paths from the root. */
+export type Request = ReadonlyMap<Kind, Scope | "inherit">;
+
+/** Kinds whose items are paths. A relative one is made absolute, since the
+ * worker may work in another folder than the caller. */
+const PATH_KINDS: readonly Kind[] = ["ffi", "read", "write"];
+
+/**
+ * Reads a permission value. Nothing is checked but its form.
+ *
+ * @throws {TypeError} If Deno has no such kind or item.
+ */
+export function readRequest(permissions: Permissions): Request {
+  if (permissions === "none") return new Map();
+  if (permissions === "inherit") {
+    return new Map(KINDS.map((kind) => [kind, "inherit"]));
+  }
+  if (typeof permissions !== "object" || permissions === null) {
+    throw new TypeError(
+      `Cannot grant permissions: they must be "none", "inherit" or an object: current value is ${
+        show(permissions)
+      }`,
+    );
+  }
+  const request = new Map<Kind, Scope | "inherit">();
+  for (const [name, value] of Object.entries(permissions)) {
+    const kind = KINDS.find((kind) => kind === name);
+    if (kind === undefined) {
+      throw new TypeError(
+        `Cannot grant permissions: ${
+          quoted(name)
+        } is not a kind of permission: use one of ${KINDS.join(", ")}`,
+      );
+    }
+    const scope = readScope(kind, value);
+    if (scope !== undefined) request.set(kind, scope);
+  }
+  return request;
+}
+
+/**
+ * Checks that this program holds what is asked for.
+ *
+ * @throws {Deno.errors.NotCapable} If it does not.
+ * @throws {TypeError} If Deno has no such item.
+ */
+export function checkRequest(request: Request, target: Target): Scopes {
+  const scopes = new Map<Kind, Scope>();
+  for (const [kind, scope] of request) {
+    if (scope === "inherit") {
+      if (isInherited(kind, target)) scopes.set(kind, true);
+      continue;
+    }
+    for (const item of scope === true ? [undefined] : scope) {
+      check(kind, item, target);
+    }
+    scopes.set(kind, scope);
+  }
+  return scopes;
+}
+
+function readScope(kind: Kind, value: unknown): Scope | "inherit" | undefined {
+  if (value === undefined || value === true || value === "inherit") {
+    return value;
+  }
+  if (value === false) return nothingOf(kind);
+  if (!Array.isArray(value)) {
+    throw new TypeError(
+      `Cannot grant permissions: "${kind}" must be true, false, "inherit" or an array: current value is ${
+        show(value)
+      }`,
+    );
+  }
+  // A hole in the array is an item as well, which cannot be granted.
+  const items = Array.from(value, (item) => readItem(kind, item))
+    .flatMap((item) => expandPort(kind, item));
+  return items.length > 0 ? items : nothingOf(kind);
+}
+
+/** What is not granted. A process may import from some hosts unless it is denied. */
+function nothingOf(kind: Kind): Scope | undefined {
+  return kind === "import" ? [] : undefined;
+}
+
+function readItem(kind: Kind, item: unknown): string {
+  const text = toText(kind, item);
+  if (typeof text !== "string" || text === "" || /[,\0]/.test(text)) {
+    // Deno's flags separate with a comma and have no way to write one, and no
+    // argument of a process may hold a NUL.
+    throw new TypeError(
+      `Cannot grant permissions: an item of "${kind}" must be a text without a comma: current value is ${
+        show(text)
+      }`,
+    );
+  }
+  return text;
+}
+
+/** An item as Deno's flags have it. What is not a path is left as it is. */
+function toText(kind: Kind, item: unknown): unknown {
+  const isPathKind = PATH_KINDS.includes(kind);
+  if (item instanceof URL) {
+    return isPathKind || kind === "run" ? pathOf(item) : item;
+  }
+  if (typeof item !== "string" || item === "") return item;
+  const isPath = isPathKind || (kind === "run" && isCommandPath(item));
+  return isPath ? absolutePath(item) : item;
+}
+
+/** Scopes as flags for `deno run`. */
+export function flagsOfScopes(scopes: Scopes): string[] {
+  return [
+    "--no-prompt",
+    ...[...scopes].flatMap(([kind, scope]) => flagsOf(kind, scope)),
+  ];
+}
+
+/** Scopes as the `deno.permissions` of a Web Worker. */
+export function workerOfScopes(scopes: Scopes): Deno.PermissionOptions {
+  const granted = [...scopes].filter(([, scope]) =>
+    scope === true || scope.length > 0
+  );
+  return granted.length === 0
+    ? "none"
+    : Object.fromEntries(granted) as Deno.PermissionOptions;
+}

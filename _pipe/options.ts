@@ -1,0 +1,224 @@
+// Copyright 2026 the Duplex authors. MIT license.
+
+/**
+ * The options of `openPipe`, checked and made into arguments, so that a child
+ * gets what it was given and no more.
+ *
+ * @module
+ */
+
+import { checkPositive } from "../_session/hello.ts";
+import { absolutePath, isUrl } from "../_permissions/path.ts";
+import { processFlags } from "./permissions.ts";
+import { excerpt, messageOf, quoted, show } from "../_base/text.ts";
+import type { PipeCommandOptions, PipeOptions } from "../pipe.ts";
+
+/** How the errors of `openPipe` begin. */
+export const ACTION = "Cannot open a pipe";
+
+const MIB = 2 ** 20;
+
+/** Characters of the system's reason that are shown: it may hold a path, of up to 4096. */
+const MAX_REASON_LENGTH = 5_000;
+
+/** The arguments that make Deno run a worker script, and no more than that. */
+export function denoArgs(script: string | URL, options: PipeOptions): string[] {
+  const { permissions = "none", memory, cwd } = options;
+  const env = readEnv(options.env);
+  // From the root, a path is the caller's wherever the child works, and neither a
+  // flag nor the name of a task, which Deno would run in a shell.
+  const target = typeof script === "string" && !isUrl(script)
+    ? absolutePath(script)
+    : String(script);
+  const flags = processFlags(permissions, {
+    action: ACTION,
+    script: target,
+    env,
+    hasCwd: cwd !== undefined,
+  });
+  if (memory !== undefined) {
+    checkPositive(ACTION, "memory", memory, { most: Number.MAX_SAFE_INTEGER });
+    flags.push(`--v8-flags=--max-old-space-size=${Math.ceil(memory / MIB)}`);
+  }
+  return ["run", "--quiet", ...flags, target, ...readArgs(options.args)];
+}
+
+/** What a script is called in errors. */
+export function nameOf(script: string | URL): string {
+  const text = String(script);
+  return text.startsWith("data:") ? "data:" : text.split("/").at(-1)!;
+}
+
+/** What the options of a script and of a command have in common. */
+export type ChildOptions = Omit<PipeOptions, "memory" | "permissions">;
+
+/** Checks the options that decide how a child starts, without starting it. */
+export function checkChild(options: ChildOptions): void {
+  checkStderr(options.stderr);
+  checkDetached(options.detached);
+  checkCwd(options.cwd);
+}
+
+function checkStderr(stderr: unknown): void {
+  if (
+    stderr === undefined || stderr === "inherit" || stderr === "ignore" ||
+    typeof stderr === "function"
+  ) return;
+  throw new TypeError(
+    `${ACTION} as "stderr" must be "inherit", "ignore" or a function: current value is ${
+      show(stderr)
+    }`,
+  );
+}
+
+function checkDetached(detached: unknown): void {
+  if (detached === undefined || typeof detached === "boolean") return;
+  throw new TypeError(
+    `${ACTION} as "detached" must be a boolean: current value is ${
+      show(detached)
+    }`,
+  );
+}
+
+function checkCwd(cwd: unknown): void {
+  if (cwd === undefined || (isText(cwd) && cwd !== "")) return;
+  if (cwd instanceof URL && cwd.protocol === "file:") return;
+  const value = cwd instanceof URL ? quoted(cwd.href) : show(cwd);
+  throw new TypeError(
+    `${ACTION} as "cwd" must be a path or a file URL: current value is ${value}`,
+  );
+}
+
+/** Whether a value is a string that the system can take, which ends at a NUL. */
+function isText(value: unknown): value is string {
+  return typeof value === "string" && !value.includes("\0");
+}
+
+/** The arguments, checked and copied. */
+export function readArgs(args: readonly string[] = []): string[] {
+  if (!Array.isArray(args)) {
+    throw new TypeError(
+      `${ACTION} as "args" must be an array of strings: current value is ${
+        show(args)
+      }`,
+    );
+  }
+  // An index without an item is `undefined` here.
+  const copy: unknown[] = Array.from(args);
+  for (const [index, item] of copy.entries()) {
+    if (isText(item)) continue;
+    throw new TypeError(
+      `${ACTION} as "args[${index}]" must be a string without a NUL character: current value is ${
+        show(item)
+      }`,
+    );
+  }
+  return copy as string[];
+}
+
+/** The variables, checked and copied. */
+export function readEnv(
+  env: Readonly<Record<string, string>> = {},
+): Record<string, string> {
+  if (typeof env !== "object" || env === null || Symbol.iterator in env) {
+    throw new TypeError(
+      `${ACTION} as "env" must be an object of strings: current value is ${
+        show(env)
+      }`,
+    );
+  }
+  const copy: Record<string, unknown> = { ...env };
+  for (const [name, value] of Object.entries(copy)) {
+    if (name === "" || name.includes("=") || !isText(name)) {
+      throw new TypeError(
+        `${ACTION} as a name in "env" must not be empty nor hold "=" or a NUL character: current value is ${
+          quoted(name)
+        }`,
+      );
+    }
+    if (isText(value)) continue;
+    throw new TypeError(
+      `${ACTION} as the variable ${
+        quoted(name)
+      } in "env" must be a string without a NUL character: current value is ${
+        show(value)
+      }`,
+    );
+  }
+  return copy as Record<string, string>;
+}
+
+/** Throws unless this is a target that can be opened with these options. */
+export function checkTarget(
+  target: string | URL | PipeCommandOptions,
+  options: PipeOptions | undefined,
+): void {
+  if (typeof target === "string" || target instanceof URL) {
+    checkScript(target);
+    if (
+      options === undefined ||
+      (typeof options === "object" && options !== null &&
+        !Array.isArray(options))
+    ) return;
+    throw new TypeError(
+      `${ACTION} as "options" must be an object: current value is ${
+        show(options)
+      }`,
+    );
+  }
+  if (!isText(target?.command) || target.command === "") {
+    throw new TypeError(
+      `${ACTION} as there must be a script or a "command": current value is ${
+        show(target?.command ?? target)
+      }`,
+    );
+  }
+  if (options !== undefined) {
+    throw new TypeError(
+      `${ACTION} to the command ${
+        quoted(target.command)
+      } with a second argument: its options stand beside "command"`,
+    );
+  }
+  for (const name of ["permissions", "memory"]) {
+    if (!(name in target)) continue;
+    throw new TypeError(
+      `${ACTION} as "${name}" cannot be applied to ${
+        quoted(target.command)
+      }: only a worker script runs under Deno's`,
+    );
+  }
+}
+
+function checkScript(script: string | URL): void {
+  if (Deno.build.standalone) {
+    throw new TypeError(
+      `${ACTION} to a script from a compiled program: Deno is not there to run it; use "command"`,
+    );
+  }
+  if (script instanceof URL || (isText(script) && script !== "")) return;
+  throw new TypeError(
+    `${ACTION} as the script must be a path or a URL: current value is ${
+      show(script)
+    }`,
+  );
+}
+
+/**
+ * The error of a child that the system did not start: of the same class, and it
+ * names the program.
+ */
+export function startError(label: string, cause: unknown): unknown {
+  if (!(cause instanceof Error)) return cause;
+  const text = messageOf(cause).replace(/^Failed to spawn '.*?': /s, "");
+  const hint = cause instanceof Deno.errors.NotFound && !/\bcwd\b/.test(text)
+    ? '; "command" must be the name of a program in PATH, or a path'
+    : "";
+  const Kind = cause.constructor as ErrorConstructor;
+  return new Kind(
+    `${ACTION} to ${quoted(label)}: it cannot be started: ${
+      excerpt(text, MAX_REASON_LENGTH)
+    }${hint}`,
+    { cause },
+  );
+}

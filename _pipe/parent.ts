@@ -1,0 +1,182 @@
+// Copyright 2026 the Duplex authors. MIT license.
+
+/**
+ * The worker's own end in a child process: its standard input and output. It
+ * keeps what the script prints out of the frames, and ends the process soon
+ * after its parent.
+ *
+ * @module
+ */
+
+import type { ByteStream } from "../_wire/byte_stream.ts";
+import { PeerExitError } from "../_base/errors.ts";
+import { FrameWire } from "../_wire/frame.ts";
+import type { SessionOptions } from "../_session/hello.ts";
+import { Session } from "../_session/session.ts";
+import type { Duplex } from "../duplex.ts";
+
+/**
+ * Milliseconds that a process has to clean up once its parent is gone, before it
+ * is ended.
+ */
+const ORPHAN_GRACE = 1_000;
+
+/**
+ * Milliseconds between looks at who the parent is, while nothing is read that
+ * would tell of its end.
+ */
+const ORPHAN_CHECK = 250;
+
+/** The child's standard streams, which block, as a stream of bytes. */
+class StdioStream implements ByteStream {
+  #held = false;
+  #closed = false;
+  #released: PromiseWithResolvers<void> | undefined;
+  #watch: ReturnType<typeof setInterval> | undefined;
+  readonly #parentId = Deno.ppid;
+
+  async read(
+    into: Uint8Array<ArrayBuffer>,
+  ): Promise<Uint8Array<ArrayBuffer> | null> {
+    if (this.#held) {
+      this.#released = Promise.withResolvers();
+      await this.#released.promise;
+    }
+    const size = await Deno.stdin.read(into);
+    if (size !== null) return into.subarray(0, size);
+    // After both goodbyes the parent closes its end; before, it is gone.
+    if (!this.#closed) exitSoon();
+    return null;
+  }
+
+  async write(bytes: Uint8Array<ArrayBuffer>): Promise<void> {
+    for (let start = 0; start < bytes.length;) {
+      start += await Deno.stdout.write(bytes.subarray(start));
+    }
+  }
+
+  writeSync(bytes: Uint8Array<ArrayBuffer>): void {
+    for (let start = 0; start < bytes.length;) {
+      start += Deno.stdout.writeSync(bytes.subarray(start));
+    }
+  }
+
+  /**
+   * A read under way keeps the process alive, so once the parent has said
+   * goodbye nothing is read that nobody waits for: a script that has come to
+   * its end then ends. The parent's death is looked for meanwhile.
+   */
+  hold(held: boolean): void {
+    this.#held = held;
+    if (held) {
+      this.#watchParent();
+    } else {
+      clearInterval(this.#watch);
+      this.#released?.resolve();
+    }
+  }
+
+  diagnose(cause: unknown, unsent: readonly unknown[]): Promise<Error> {
+    return Promise.resolve(
+      new PeerExitError("The parent ended without a goodbye", {
+        cause,
+        unsent,
+      }),
+    );
+  }
+
+  close(): Promise<void> {
+    this.#closed = true;
+    // The script may go on without its duplex, though not without its parent.
+    this.#watchParent();
+    return Promise.resolve();
+  }
+
+  destroy(): Promise<void> {
+    this.#watchParent();
+    if (!this.#closed) {
+      this.#closed = true;
+      // Ends the read that is under way, which would keep the process alive.
+      Deno.stdin.close();
+    }
+    return Promise.resolve();
+  }
+
+  #watchParent(): void {
+    clearInterval(this.#watch);
+    const watch = setInterval(() => {
+      if (Deno.ppid !== this.#parentId) exitSoon();
+    }, ORPHAN_CHECK);
+    Deno.unrefTimer(watch);
+    this.#watch = watch;
+  }
+}
+
+/** Ends the process after a grace, unless it ends by itself before. */
+function exitSoon(): void {
+  Deno.unrefTimer(setTimeout(() => Deno.exit(1), ORPHAN_GRACE));
+}
+
+/** Opens the standard streams to the parent. */
+export async function openStdio(
+  limits: SessionOptions,
+): Promise<Duplex<unknown, unknown>> {
+  if (Deno.stdin.isTerminal()) {
+    throw new TypeError(
+      "Cannot open the parent: standard input is a terminal; start this program as a worker, with openPipe",
+    );
+  }
+  redirectConsole();
+  const session = new Session(new FrameWire(new StdioStream(), limits), limits);
+  await session.open();
+  sayGoodbyeAtEnd(session);
+  return session;
+}
+
+/** Closes the duplex of a script that has come to its end without doing so. */
+function sayGoodbyeAtEnd(session: Session<unknown, unknown>): void {
+  let open = true;
+  const onEnd = () => open = false;
+  session.closed.then(onEnd, onEnd);
+  addEventListener("beforeunload", (event) => {
+    if (!open) return;
+    // The event loop goes round until the goodbye has left.
+    event.preventDefault();
+    session.close().catch(onEnd);
+  });
+}
+
+/** Makes every method of `console` that writes to standard output write to standard error. */
+function redirectConsole(): void {
+  const { error } = console;
+  const counts = new Map<string, number>();
+  const timers = new Map<string, number>();
+  const elapsed = (label: string) => {
+    const since = timers.get(label) ?? performance.now();
+    return `${label}: ${(performance.now() - since).toFixed(3)}ms`;
+  };
+  Object.assign(console, {
+    log: error,
+    info: error,
+    debug: error,
+    dirxml: error,
+    dir: (value: unknown, options?: Deno.InspectOptions) =>
+      error(Deno.inspect(value, options)),
+    table: (value: unknown) => error(value),
+    // It would write an escape sequence to standard output.
+    clear() {},
+    count(label: string = "default") {
+      const count = (counts.get(label) ?? 0) + 1;
+      counts.set(label, count);
+      error(`${label}: ${count}`);
+    },
+    countReset: (label: string = "default") => counts.delete(label),
+    time: (label: string = "default") => timers.set(label, performance.now()),
+    timeLog: (label: string = "default", ...rest: unknown[]) =>
+      error(elapsed(label), ...rest),
+    timeEnd(label: string = "default") {
+      error(elapsed(label));
+      timers.delete(label);
+    },
+  });
+}

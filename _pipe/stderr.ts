@@ -1,0 +1,162 @@
+// Copyright 2026 the Duplex authors. MIT license.
+
+/**
+ * A child's standard error: passed on as its parent wishes, with the last of it
+ * kept for the error that tells of the child's end.
+ *
+ * @module
+ */
+
+import { TextLineStream } from "@std/streams";
+import { quoted } from "../_base/text.ts";
+
+/** Bytes that are kept. */
+const TAIL_SIZE = 4096;
+
+/** Characters after which a line is cut, so that one without end is not kept. */
+const MAX_LINE_LENGTH = 65_536;
+
+/** Characters of the last line that an error's message shows. */
+const MAX_SHOWN_LENGTH = 500;
+
+/** What colours text on a terminal. */
+const ANSI_COLOR = new RegExp(`${String.fromCharCode(27)}\\[[0-9;]*m`, "g");
+
+/** Where standard error goes. */
+export type StderrTarget = "inherit" | "ignore" | ((line: string) => void);
+
+/** Reads a child's standard error to its end. */
+export class StderrReader {
+  readonly #reader: ReadableStreamDefaultReader<Uint8Array>;
+  readonly #target: StderrTarget;
+  readonly #lines:
+    | WritableStreamDefaultWriter<Uint8Array<ArrayBuffer>>
+    | undefined;
+  #tail = new Uint8Array();
+  /**
+   * Settles when all of it was passed on, which a function that takes the lines
+   * may put off for ever. Never rejects.
+   */
+  readonly ended: Promise<void>;
+
+  /**
+   * @param stream The child's standard error.
+   * @param target Where it goes.
+   * @param onError Takes what a function among the targets throws.
+   */
+  constructor(
+    stream: ReadableStream<Uint8Array>,
+    target: StderrTarget,
+    onError: (error: unknown) => void,
+  ) {
+    this.#reader = stream.getReader();
+    this.#target = target;
+    if (typeof target === "function") {
+      const { readable, writable } = lineStream();
+      this.#lines = writable.getWriter();
+      const done = forEachLine(readable, target).catch(onError);
+      this.ended = this.#read().then(() => done);
+    } else {
+      this.ended = this.#read();
+    }
+  }
+
+  /** Passes bytes on as if the child had written them to standard error. */
+  async print(bytes: Uint8Array): Promise<void> {
+    this.#keep(bytes);
+    if (this.#target === "inherit") writeAllSync(bytes);
+    // The reader of the lines may have given up, and has said so.
+    await this.#lines?.write(bytes.slice()).catch(() => {});
+  }
+
+  /** The last of what was printed. */
+  get tail(): string {
+    return new TextDecoder().decode(this.#tail).trimEnd();
+  }
+
+  /**
+   * The line that tells most as the end of an error's message: the last that
+   * begins with the name of an error, as those of Deno and Python do, or the
+   * last of all.
+   */
+  get lastWords(): string {
+    const lines = this.tail.replaceAll(ANSI_COLOR, "").split("\n");
+    const line = lines.findLast((line) => /^\w*error\b/i.test(line)) ??
+      lines.at(-1)!;
+    return line === "" ? "" : `; it said ${quoted(line, MAX_SHOWN_LENGTH)}`;
+  }
+
+  /** Stops reading. */
+  cancel(): Promise<void> {
+    return this.#reader.cancel();
+  }
+
+  async #read(): Promise<void> {
+    try {
+      for (;;) {
+        const { value, done } = await this.#reader.read();
+        if (done) break;
+        await this.print(value);
+      }
+    } catch {
+      // A pipe that cannot be read has come to its end.
+    }
+    await this.#lines?.close().catch(() => {});
+  }
+
+  #keep(bytes: Uint8Array): void {
+    const kept = this.#tail.subarray(
+      Math.max(0, this.#tail.length + bytes.length - TAIL_SIZE),
+    );
+    const news = bytes.subarray(Math.max(0, bytes.length - TAIL_SIZE));
+    const tail = new Uint8Array(kept.length + news.length);
+    tail.set(kept);
+    tail.set(news, kept.length);
+    this.#tail = tail;
+  }
+}
+
+/** Bytes in, lines out, none longer than {@linkcode MAX_LINE_LENGTH}. */
+function lineStream(): TransformStream<Uint8Array<ArrayBuffer>, string> {
+  let length = 0;
+  const cut = new TransformStream<string, string>({
+    transform(text, controller) {
+      for (const piece of text.split(/(?<=\n)/)) {
+        let rest = piece;
+        while (length + rest.length > MAX_LINE_LENGTH) {
+          const room = MAX_LINE_LENGTH - length;
+          controller.enqueue(`${rest.slice(0, room)}\n`);
+          rest = rest.slice(room);
+          length = 0;
+        }
+        controller.enqueue(rest);
+        length = rest.endsWith("\n") ? 0 : length + rest.length;
+      }
+    },
+  });
+  const decoder = new TextDecoderStream();
+  return {
+    writable: decoder.writable,
+    readable: decoder.readable.pipeThrough(cut).pipeThrough(
+      new TextLineStream(),
+    ),
+  };
+}
+
+async function forEachLine(
+  lines: ReadableStream<string>,
+  onLine: (line: string) => void,
+): Promise<void> {
+  for await (const line of lines) await onLine(line);
+}
+
+function writeAllSync(bytes: Uint8Array): void {
+  try {
+    for (let start = 0; start < bytes.length;) {
+      start += Deno.stderr.writeSync(bytes.subarray(start));
+    }
+  } catch {
+    // Nobody reads this process's standard error any more. The child's is read
+    // on all the same, so that it does not fill up and stop the child.
+  }
+}

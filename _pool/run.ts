@@ -1,0 +1,196 @@
+// Copyright 2026 the Duplex authors. MIT license.
+
+/**
+ * Tasks that were asked for one by one, in the order that they came.
+ *
+ * @module
+ */
+
+import type { PoolCore } from "./scheduler.ts";
+import { dropSettled, type Job, type Source, Task } from "./task.ts";
+import { quoted } from "../_base/text.ts";
+import { AbortGroups, Deque, MAX_TIMER } from "../_base/waiting.ts";
+
+/** Tasks in a queue above which those that have their outcome are dropped. */
+const MIN_SWEEP = 64;
+
+class RunTask extends Task {
+  readonly #queue: RunQueue;
+  readonly #settle: PromiseWithResolvers<unknown>;
+  readonly #waitTimeout: number;
+  /** Lets go of the signal and the timer. */
+  release: (() => void) | undefined;
+  /** Whether it was not taken yet. */
+  isWaiting = true;
+  /** Whether its time to wait is over. */
+  isLate = false;
+
+  constructor(
+    queue: RunQueue,
+    job: Job,
+    args: unknown[],
+    settle: PromiseWithResolvers<unknown>,
+    waitTimeout: number,
+  ) {
+    super(job, args, performance.now());
+    this.#queue = queue;
+    this.#settle = settle;
+    this.#waitTimeout = waitTimeout;
+  }
+
+  override get waitError(): Error | undefined {
+    // One that was begun waits no more, even if it is to be run again.
+    if (!this.isLate || this.runs > 0) return undefined;
+    return new DOMException(
+      `Cannot run ${
+        quoted(this.job.method)
+      }: no worker was free within ${this.#waitTimeout} ms`,
+      "TimeoutError",
+    );
+  }
+
+  protected override onFulfilled(value: unknown): void {
+    this.#settle.resolve(value);
+    this.#onSettled();
+  }
+
+  protected override onRejected(error: unknown): void {
+    this.#settle.reject(error);
+    this.#onSettled();
+  }
+
+  #onSettled(): void {
+    this.release?.();
+    if (this.isWaiting) this.#queue.drop(this);
+  }
+}
+
+/** Tasks that were asked for one by one. */
+export class RunQueue implements Source {
+  turn: Source["turn"];
+  readonly #core: PoolCore;
+  readonly #tasks = new Deque<RunTask>();
+  readonly #aborts = new AbortGroups<RunTask>((tasks, reason) => {
+    for (const task of [...tasks]) this.#core.takeBack(task, reason);
+  });
+  /** The job of the last task that can share a message with the next one. */
+  #shared: Job | undefined;
+  #isListed = false;
+  /** Tasks that wait and have no outcome. */
+  #waiting = 0;
+
+  constructor(core: PoolCore) {
+    this.#core = core;
+  }
+
+  /** Runs a task; settles with its outcome. */
+  run(
+    job: Job,
+    args: unknown[],
+    signal: AbortSignal | undefined,
+    waitTimeout: number,
+  ): Promise<unknown> {
+    if (signal?.aborted) return Promise.reject(signal.reason);
+    const settle = Promise.withResolvers<unknown>();
+    const isShared = signal === undefined && job.retryOn === undefined;
+    const task = new RunTask(
+      this,
+      isShared ? this.#share(job) : job,
+      args,
+      settle,
+      waitTimeout,
+    );
+    this.#watch(task, signal, waitTimeout);
+    this.#tasks.push(task);
+    this.#waiting++;
+    if (this.#isListed) this.#core.wake(this);
+    else {
+      this.#isListed = true;
+      this.#core.begin(this);
+    }
+    return settle.promise;
+  }
+
+  /** A task waits no more. */
+  leave(task: RunTask): void {
+    task.isWaiting = false;
+    this.#waiting--;
+  }
+
+  /** A task that waited has its outcome: it is dropped, together with others. */
+  drop(task: RunTask): void {
+    this.leave(task);
+    const { length } = this.#tasks;
+    if (length < MIN_SWEEP || this.#waiting * 2 > length) return;
+    const rest = this.#tasks.toArray().filter((task) => !task.isSettled);
+    this.#tasks.clear();
+    for (const task of rest) this.#tasks.push(task);
+  }
+
+  get waiting(): number {
+    dropSettled(this.#tasks);
+    return this.#waiting;
+  }
+
+  prepare(): number {
+    return this.waiting;
+  }
+
+  take(mostOf: (job: Job) => number): Task[] {
+    dropSettled(this.#tasks);
+    if (this.#tasks.length === 0) return [];
+    const { job } = this.#tasks.first;
+    const most = mostOf(job);
+    const tasks: Task[] = [];
+    while (tasks.length < most && this.#tasks.length > 0) {
+      const task = this.#tasks.first;
+      if (task.job !== job) break;
+      if (task.callsBack && tasks.length > 0) break;
+      this.#tasks.shift();
+      if (task.isSettled) continue;
+      this.leave(task);
+      tasks.push(task);
+      if (task.callsBack) break;
+    }
+    return tasks;
+  }
+
+  fail(error: unknown): void {
+    while (this.#tasks.length > 0) {
+      this.#core.reject(this.#tasks.shift(), error);
+    }
+  }
+
+  /** The one job of tasks that are alike and come one after the other. */
+  #share(job: Job): Job {
+    const last = this.#shared;
+    const isAlike = last?.method === job.method &&
+      last.timeout === job.timeout && last.retries === job.retries;
+    return isAlike ? last : this.#shared = job;
+  }
+
+  #watch(
+    task: RunTask,
+    signal: AbortSignal | undefined,
+    waitTimeout: number,
+  ): void {
+    const timer = waitTimeout > MAX_TIMER ? undefined : setTimeout(
+      () => this.#onWaitTimeout(task),
+      waitTimeout,
+    );
+    if (timer === undefined && signal === undefined) return;
+    if (signal !== undefined) this.#aborts.add(task, signal);
+    task.release = () => {
+      clearTimeout(timer);
+      if (signal !== undefined) this.#aborts.delete(task, signal);
+    };
+  }
+
+  #onWaitTimeout(task: RunTask): void {
+    task.isLate = true;
+    const { waitError } = task;
+    if (waitError === undefined) return;
+    this.#core.reject(task, waitError);
+    this.#core.wake();
+  }
+}

@@ -1,0 +1,445 @@
+// Copyright 2026 the Duplex authors. MIT license.
+
+/**
+ * Two rings of bytes in shared memory between two threads, one each way.
+ * PROTOCOL.md lays them down under "The rings".
+ *
+ * - A side copies what there is or what there is room for, and publishes it with
+ *   one atomic store of its position. Nothing is locked.
+ * - A side that has nothing to do writes into its bell what it waits for, looks
+ *   again, and only then sleeps, on the bell. The other side looks at the bell
+ *   after it has published, and rings it if it is waited for. So no wake-up is
+ *   lost, and none is made while both sides work.
+ * - Closing, from either side, wakes both. Nobody sleeps on closed rings.
+ * - No word of the header is believed: a position that cannot be is a
+ *   `ProtocolError`, never a copy out of range. A side's own positions are kept
+ *   outside of the shared memory.
+ *
+ * `tests/_ring_model.ts` runs this very code through every interleaving of its
+ * atomic operations.
+ *
+ * @module
+ */
+
+import { ProtocolError } from "../_base/errors.ts";
+
+/** Memory that threads share, as bytes. */
+export type SharedBytes = Uint8Array<SharedArrayBuffer>;
+
+/** The header, and the storage of each ring. */
+export interface RingMemory {
+  readonly words: Int32Array<SharedArrayBuffer>;
+  /** What the opener writes, and what the acceptor writes. */
+  readonly rings: readonly [SharedBytes, SharedBytes];
+}
+
+/** Which side of the rings: the one that made them is the opener. */
+export type RingRole = "opener" | "acceptor";
+
+/** What a side waits for; bits of a bell. */
+export const INTEREST = {
+  /** Bytes to read. */
+  bytes: 1,
+  /** Room to write. */
+  room: 2,
+} as const;
+
+/**
+ * Indices of the header's words. What one side writes and the other reads has a
+ * cache line of its own.
+ */
+export const WORD = {
+  magic: 0,
+  capacity: 1,
+  closed: 2,
+  openerWritten: 16,
+  acceptorRead: 32,
+  acceptorWritten: 48,
+  openerRead: 64,
+  openerBell: 80,
+  acceptorBell: 96,
+} as const;
+
+/** Bytes before the storage: seven cache lines. */
+export const HEADER_SIZE = 448;
+
+/** "DPR" and the version of this layout. */
+const MAGIC = 0x44505201;
+
+/** The bits of `WORD.closed`. */
+const CLOSED_BY = { opener: 1, acceptor: 2 } as const;
+
+/**
+ * The largest ring: positions of 32 bits tell full from corrupted as long as
+ * they count more than twice as far.
+ */
+export const MAX_CAPACITY = 2 ** 30;
+
+/**
+ * Up to this many bytes a loop copies: `set` needs a typed array for its source,
+ * whose making costs more than the loop.
+ */
+const MAX_LOOP_SIZE = 128;
+
+/** Milliseconds of a spin: what waking a sleeping thread costs at most. */
+const SPIN_TIME = 0.05;
+
+/** Looks at the rings between two looks at the clock, which costs ten of them. */
+const SPIN_LOOKS = 16;
+
+/** How much the last spin counts in the share of spins that pay. */
+const SPIN_WEIGHT = 1 / 8;
+
+/** The share of spins that must pay for every wait to spin. */
+const MIN_PAYING = 1 / 2;
+
+/** Where too few pay, one wait in so many spins, to see whether that has changed. */
+const PROBE_INTERVAL = 32;
+
+/**
+ * Makes two empty rings.
+ *
+ * @param capacity Bytes of the storage of each; a power of two.
+ * @param position Where the positions begin, for tests.
+ */
+export function makeRings(capacity: number, position = 0): RingMemory {
+  const buffer = new SharedArrayBuffer(HEADER_SIZE + 2 * capacity);
+  return formatRings(buffer, 0, capacity, position);
+}
+
+/** Makes two empty rings in memory that is there already. */
+export function formatRings(
+  buffer: SharedArrayBuffer,
+  offset: number,
+  capacity: number,
+  position: number,
+): RingMemory {
+  const words = new Int32Array(buffer, offset, HEADER_SIZE / 4);
+  words.fill(0);
+  words[WORD.capacity] = capacity;
+  words[WORD.openerWritten] = words[WORD.acceptorRead] = position;
+  words[WORD.acceptorWritten] = words[WORD.openerRead] = position;
+  Atomics.store(words, WORD.magic, MAGIC);
+  return openRings(buffer, offset);
+}
+
+/**
+ * Rings that the other side has made.
+ *
+ * @throws {ProtocolError} If there are none.
+ */
+export function openRings(buffer: SharedArrayBuffer, offset = 0): RingMemory {
+  const room = Math.floor((buffer.byteLength - offset - HEADER_SIZE) / 2);
+  if (room < 1) {
+    throw new ProtocolError(
+      `Cannot open rings: ${buffer.byteLength - offset} bytes hold none`,
+    );
+  }
+  const words = new Int32Array(buffer, offset, HEADER_SIZE / 4);
+  const magic = Atomics.load(words, WORD.magic);
+  const capacity = Atomics.load(words, WORD.capacity);
+  if (magic !== MAGIC) {
+    throw new ProtocolError(
+      `Cannot open rings: their first word must be ${MAGIC}: current value is ${magic}`,
+    );
+  }
+  if (
+    capacity < 1 || capacity > Math.min(room, MAX_CAPACITY) ||
+    (capacity & (capacity - 1)) !== 0
+  ) {
+    throw new ProtocolError(
+      `Cannot open rings: their capacity must be a power of two up to ${room}: current value is ${capacity}`,
+    );
+  }
+  const start = offset + HEADER_SIZE;
+  const rings = [
+    new Uint8Array(buffer, start, capacity),
+    new Uint8Array(buffer, start + capacity, capacity),
+  ] as const;
+  return { words, rings };
+}
+
+/**
+ * Whether a spin is worth its time, from how the last ones went. Between two
+ * threads that answer each other at once nearly all pay, and save what it costs
+ * to wake a thread. Where the far side takes its time, or both run on one core,
+ * where a spin only keeps the other from running, few do; then it is tried now
+ * and again, for less than two microseconds a wait.
+ */
+export class SpinPolicy {
+  #paying = 1;
+  #waits = 0;
+
+  /** When a spin that begins now must end; 0 for none. */
+  begin(): number {
+    const isTried = this.#paying >= MIN_PAYING ||
+      ++this.#waits % PROBE_INTERVAL === 0;
+    return isTried ? performance.now() + SPIN_TIME : 0;
+  }
+
+  /** A spin has brought something, or has not. */
+  end(paid: boolean): void {
+    this.#paying += ((paid ? 1 : 0) - this.#paying) * SPIN_WEIGHT;
+  }
+}
+
+/** One side's end of both rings. */
+export class RingEnd {
+  /** Whether an asynchronous wait should spin before; a blocking one does. */
+  readonly spin: SpinPolicy | undefined;
+  readonly #words: Int32Array<SharedArrayBuffer>;
+  readonly #capacity: number;
+  readonly #ownBell: number;
+  readonly #peerBell: number;
+  readonly #ownBit: number;
+  readonly #peerBit: number;
+  /** Where the words of the way out and of the way in are. */
+  readonly #outWritten: number;
+  readonly #outRead: number;
+  readonly #inWritten: number;
+  readonly #inRead: number;
+  readonly #out: SharedBytes;
+  readonly #in: SharedBytes;
+  /** This side's positions; they count on and wrap at 32 bits. */
+  #written: number;
+  #read: number;
+  /** How far the other side was known to be. */
+  #peerRead: number;
+  #peerWritten: number;
+
+  /**
+   * @param memory The rings.
+   * @param role Which side this is.
+   * @param spin Whether to spin before a wait; without it there is none.
+   */
+  constructor(memory: RingMemory, role: RingRole, spin?: SpinPolicy) {
+    const { words, rings } = memory;
+    const isOpener = role === "opener";
+    this.spin = spin;
+    this.#words = words;
+    this.#ownBell = isOpener ? WORD.openerBell : WORD.acceptorBell;
+    this.#peerBell = isOpener ? WORD.acceptorBell : WORD.openerBell;
+    this.#ownBit = isOpener ? CLOSED_BY.opener : CLOSED_BY.acceptor;
+    this.#peerBit = isOpener ? CLOSED_BY.acceptor : CLOSED_BY.opener;
+    this.#outWritten = isOpener ? WORD.openerWritten : WORD.acceptorWritten;
+    this.#outRead = isOpener ? WORD.acceptorRead : WORD.openerRead;
+    this.#inWritten = isOpener ? WORD.acceptorWritten : WORD.openerWritten;
+    this.#inRead = isOpener ? WORD.openerRead : WORD.acceptorRead;
+    [this.#out, this.#in] = isOpener ? rings : [rings[1], rings[0]];
+    this.#capacity = this.#out.length;
+    this.#written = Atomics.load(words, this.#outWritten);
+    this.#peerRead = (this.#written - this.#capacity) | 0;
+    this.#read = Atomics.load(words, this.#inRead);
+    this.#peerWritten = this.#read;
+    this.room();
+    this.available();
+  }
+
+  /** Bytes that can be read now. */
+  available(): number {
+    const written = Atomics.load(this.#words, this.#inWritten);
+    const size = (written - this.#read) >>> 0;
+    // The writer only moves on, and never further than there is room.
+    if (
+      size > this.#capacity || size < ((this.#peerWritten - this.#read) >>> 0)
+    ) throw corrupted("read from", written, this.#read, this.#capacity);
+    this.#peerWritten = written;
+    return size;
+  }
+
+  /** Bytes that can be written now. */
+  room(): number {
+    const read = Atomics.load(this.#words, this.#outRead);
+    const used = (this.#written - read) >>> 0;
+    // The reader only moves on, and never past what was written.
+    if (used > ((this.#written - this.#peerRead) >>> 0)) {
+      throw corrupted("write to", this.#written, read, this.#capacity);
+    }
+    this.#peerRead = read;
+    return this.#capacity - used;
+  }
+
+  /** Whether either side has closed: what is written now goes nowhere. */
+  isClosed(): boolean {
+    return this.#closed() !== 0;
+  }
+
+  /** Whether nothing more will come, and everything was read. */
+  hasEnded(): boolean {
+    // The closed word comes first: bytes may be written and the rings closed
+    // after a look that found nothing.
+    const closed = this.#closed();
+    return (closed & this.#ownBit) !== 0 ||
+      closed !== 0 && this.available() === 0;
+  }
+
+  /**
+   * Copies out all that there is, or as much as fits, and gives its room back.
+   *
+   * @returns How many bytes; 0 if there are none.
+   */
+  read(into: Uint8Array, start: number, end: number): number {
+    const size = Math.min(this.available(), end - start);
+    if (size === 0) return 0;
+    const at = this.#read & (this.#capacity - 1);
+    const first = Math.min(size, this.#capacity - at);
+    copy(this.#in, at, into, start, first);
+    if (first < size) copy(this.#in, 0, into, start + first, size - first);
+    this.#read = (this.#read + size) | 0;
+    // From here on the writer may write over these bytes.
+    Atomics.store(this.#words, this.#inRead, this.#read);
+    this.#ring(INTEREST.room);
+    return size;
+  }
+
+  /**
+   * Copies in as many bytes as there is room for and publishes them.
+   *
+   * @returns How many; 0 if there is no room.
+   */
+  write(bytes: Uint8Array, start: number, end: number): number {
+    const wanted = end - start;
+    let room = this.#capacity - ((this.#written - this.#peerRead) >>> 0);
+    if (room < wanted) room = this.room();
+    const size = Math.min(room, wanted);
+    if (size === 0) return 0;
+    const at = this.#written & (this.#capacity - 1);
+    const first = Math.min(size, this.#capacity - at);
+    copy(bytes, start, this.#out, at, first);
+    if (first < size) copy(bytes, start + first, this.#out, 0, size - first);
+    this.#written = (this.#written + size) | 0;
+    // Who sees this position sees the bytes.
+    Atomics.store(this.#words, this.#outWritten, this.#written);
+    this.#ring(INTEREST.bytes);
+    return size;
+  }
+
+  /** Whether there is something of interest to do, an end to see among it. */
+  isReady(interest: number): boolean {
+    return (interest & INTEREST.bytes) !== 0 && this.available() > 0 ||
+      (interest & INTEREST.room) !== 0 && this.room() > 0 || this.isClosed();
+  }
+
+  /**
+   * Waits without blocking. Returns a promise to wait for, or `undefined` if
+   * there is something to do now. Either way look again, and wait again if there
+   * is nothing: the bell may have rung for something else.
+   *
+   * The promise keeps no event loop alive, not even once it is to be settled.
+   */
+  wait(interest: number): Promise<unknown> | undefined {
+    const bell = this.#arm(interest);
+    if (bell === 0) return undefined;
+    const sleep = Atomics.waitAsync(this.#words, this.#ownBell, bell);
+    return sleep.async ? sleep.value : undefined;
+  }
+
+  /**
+   * Waits, and blocks the thread meanwhile, after a short spin.
+   *
+   * @param interest What for.
+   * @param timeout Milliseconds to wait at most.
+   * @returns Whether there is something to do.
+   */
+  waitSync(interest: number, timeout = Infinity): boolean {
+    if (this.isReady(interest) || this.#spinSync(interest)) return true;
+    const deadline = performance.now() + timeout;
+    for (;;) {
+      const bell = this.#arm(interest);
+      if (bell === 0) return true;
+      const left = deadline - performance.now();
+      if (!(left > 0)) return false;
+      Atomics.wait(this.#words, this.#ownBell, bell, left);
+    }
+  }
+
+  /** Closes this side, behind what it has written. */
+  close(): void {
+    this.#closeWith(this.#ownBit);
+  }
+
+  /** Closes for the other side, which is gone; what it has written can be read. */
+  closePeer(): void {
+    this.#closeWith(this.#peerBit);
+  }
+
+  /**
+   * Says what this side waits for, then looks again: the order is what counts.
+   * Returns what to sleep on, or 0 if there is something to do.
+   */
+  #arm(interest: number): number {
+    // What an asynchronous wait under way is for stays; nor is anything taken
+    // back when there is something to do after all.
+    const before = Atomics.or(this.#words, this.#ownBell, interest);
+    return this.isReady(interest) ? 0 : before | interest;
+  }
+
+  /** Rings the other side's bell if it waits for this. Called after publishing. */
+  #ring(interest: number): void {
+    if ((Atomics.load(this.#words, this.#peerBell) & interest) === 0) return;
+    Atomics.store(this.#words, this.#peerBell, 0);
+    Atomics.notify(this.#words, this.#peerBell);
+  }
+
+  #spinSync(interest: number): boolean {
+    const { spin } = this;
+    const end = spin?.begin() ?? 0;
+    if (end === 0) return false;
+    do {
+      for (let look = 0; look < SPIN_LOOKS; look++) {
+        if (this.isReady(interest)) {
+          spin!.end(true);
+          return true;
+        }
+      }
+    } while (performance.now() < end);
+    spin!.end(false);
+    return false;
+  }
+
+  #closeWith(bit: number): void {
+    Atomics.or(this.#words, WORD.closed, bit);
+    for (const bell of [this.#ownBell, this.#peerBell]) {
+      Atomics.store(this.#words, bell, 0);
+      // Whatever the bell said: a peer that died may have been about to ring.
+      Atomics.notify(this.#words, bell);
+    }
+  }
+
+  #closed(): number {
+    const closed = Atomics.load(this.#words, WORD.closed);
+    if ((closed & ~(this.#ownBit | this.#peerBit)) === 0) return closed;
+    throw new ProtocolError(
+      `Cannot use rings: their closed word must be 0 to 3: current value is ${closed}`,
+    );
+  }
+}
+
+function copy(
+  from: Uint8Array,
+  start: number,
+  to: Uint8Array,
+  at: number,
+  size: number,
+): void {
+  if (size <= MAX_LOOP_SIZE) {
+    for (let index = 0; index < size; index++) {
+      to[at + index] = from[start + index]!;
+    }
+  } else {
+    to.set(from.subarray(start, start + size), at);
+  }
+}
+
+function corrupted(
+  action: string,
+  written: number,
+  read: number,
+  capacity: number,
+): ProtocolError {
+  return new ProtocolError(
+    `Cannot ${action} a ring of ${capacity} bytes: its write position ${
+      written >>> 0
+    } and its read position ${read >>> 0} cannot be`,
+  );
+}

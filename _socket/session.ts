@@ -1,0 +1,23 @@
+// Copyright 2026 the Duplex authors. MIT license.
+
+/**
+ * The duplex over a socket.
+ *
+ * @module
+ */
+
+import type { FrameWire } from "../_wire/frame.ts";
+import type { SessionOptions } from "../_session/hello.ts";
+import { Session } from "../_session/session.ts";
+import type { SocketDuplex } from "../socket.ts";
+
+/** A session that knows where its far side is. */
+export class SocketSession<In, Out> extends Session<In, Out>
+  implements SocketDuplex<In, Out> {
+  readonly remoteAddress: string;
+
+  constructor(wire: FrameWire, options: SessionOptions, remoteAddress: string) {
+    super(wire, options);
+    this.remoteAddress = remoteAddress;
+  }
+}

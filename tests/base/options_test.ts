@@ -1,0 +1,177 @@
+// Copyright 2026 the Duplex authors. MIT license.
+
+/**
+ * What pools, tasks and calls make of options that are wrong: each is refused
+ * before anything begins, with an error that names the option and its value.
+ *
+ * @module
+ */
+
+import { assert, assertEquals, assertStringIncludes } from "@std/assert";
+import { duplexPair } from "@duplex/ipc/duplex";
+import { Pool } from "@duplex/ipc/pool";
+import { expose, notifier, remote, withSignal } from "@duplex/ipc/rpc";
+import { task } from "@duplex/ipc/task";
+import { test } from "../rpc/_ends.ts";
+
+/** Values, and how an error shows them. */
+const NULL: [unknown, string] = [null, "null"];
+const SYMBOL: [unknown, string] = [Symbol("s"), "Symbol(s)"];
+const TEXT: [unknown, string] = ["a\u001b", '"a\\u001b"'];
+const ODD: [unknown, string] = [{ toString: 1, valueOf: 1 }, "an object"];
+const BIGINT: [unknown, string] = [1n, "1n"];
+
+/** Values that no option takes; and numbers that one does not. */
+const WRONG = [NULL, SYMBOL, TEXT, ODD, BIGINT];
+const NUMBERS: [unknown, string][] = [[0, "0"], [-1, "-1"], [NaN, "NaN"]];
+const PART: [unknown, string] = [1.5, "1.5"];
+
+interface Case {
+  /** What is called with the value. */
+  readonly name: string;
+  call(value: unknown): unknown;
+  /** What the error names. */
+  readonly option: string;
+  readonly values: readonly [unknown, string][];
+}
+
+/** An option of what is called with an object of options. */
+function option(
+  name: string,
+  option: string,
+  call: (options: never) => unknown,
+  values: readonly [unknown, string][],
+): Case {
+  return {
+    name: `${name} with ${option}`,
+    call: (value) => call({ [option]: value } as never),
+    option: `"${option}"`,
+    values,
+  };
+}
+
+/** All that takes options, and the options by their kinds. */
+function casesOf(pool: Pool): Case[] {
+  const [one, other] = duplexPair();
+  const methods = { f() {} };
+  const makers: Record<string, (options: never) => unknown> = {
+    "new Pool()": (options) =>
+      new Pool(() => Promise.reject(new Error("Not opened")), options),
+    "Pool.run()": (options) => pool.run("f", [], options),
+    "Pool.map()": (options) => pool.map([], "f", options),
+    "Pool.mapSettled()": (options) => pool.mapSettled([], "f", options),
+    "task()": (options) => task(() => {}, options),
+    "expose()": (options) => expose(methods, one, options),
+    "remote()": (options) => remote(other, options),
+  };
+  const numbers: Record<string, string[]> = {
+    "new Pool()": ["timeout", "waitTimeout", "maxMemory"],
+    "Pool.run()": ["timeout", "waitTimeout"],
+    "Pool.map()": ["timeout"],
+    "task()": ["memory", "timeout"],
+    "remote()": ["timeout"],
+  };
+  const whole: Record<string, string[]> = {
+    "new Pool()": ["size", "maxTasks", "startAttempts"],
+    "Pool.map()": ["readAhead"],
+    "task()": ["size"],
+    "expose()": ["maxCalls"],
+    "remote()": ["readAhead"],
+  };
+  const others: Record<string, string[]> = {
+    "Pool.run()": ["signal", "retryOn"],
+    "Pool.map()": ["signal", "retryOn", "ordered", "onProgress"],
+    "Pool.mapSettled()": ["signal", "retryOn", "ordered", "onProgress"],
+    "expose()": ["onError"],
+    "remote()": ["signal"],
+  };
+  const retries = ["new Pool()", "Pool.run()", "Pool.map()", "task()"];
+  const cases = Object.entries(makers).map(([name, call]): Case => ({
+    name: `${name} with options`,
+    call: (value) => call(value as never),
+    option: '"options"',
+    // Any object will do.
+    values: WRONG.filter((value) => value !== ODD),
+  }));
+  const add = (
+    options: Record<string, string[]>,
+    values: readonly [unknown, string][],
+  ) => {
+    for (const [name, list] of Object.entries(options)) {
+      cases.push(
+        ...list.map((one) => option(name, one, makers[name]!, values)),
+      );
+    }
+  };
+  // What a number's check shows of objects is not looked at here.
+  const noNumber = [NULL, SYMBOL, TEXT].map(([value]) => [value, "current"]);
+  const wrong = noNumber as [unknown, string][];
+  add(numbers, [...wrong, ...NUMBERS]);
+  add(whole, [...wrong, ...NUMBERS, PART]);
+  add(others, [...WRONG, [0, "0"]]);
+  const signed = NUMBERS.filter(([value]) => value !== 0);
+  add(Object.fromEntries(retries.map((name) => [name, ["retries"]])), [
+    ...WRONG,
+    ...signed,
+    PART,
+  ]);
+  const direct: [string, string, (value: never) => unknown][] = [
+    ["new Pool()", '"open"', (value) => new Pool(value)],
+    ["Pool.run()", '"method"', (value) => pool.run(value, [])],
+    ["Pool.run()", "arguments", (value) => pool.run("f", value)],
+    ["Pool.map()", '"method"', (value) => pool.map([], value)],
+    ["Pool.map()", "items", (value) => pool.map(value, "f")],
+    ["task()", "must be a function", (value) => task(value)],
+    ["expose()", "an object with functions", (value) => expose(value, one)],
+    ["expose()", '"duplex"', (value) => expose(methods, value)],
+    ["remote()", '"duplex"', (value) => remote(value)],
+    ["notifier()", '"duplex"', (value) => notifier(value)],
+    ["withSignal()", "must be a function", (value) => withSignal(value)],
+  ];
+  for (const [name, what, call] of direct) {
+    const values = WRONG.filter(([value]) =>
+      typeof value === "string"
+        ? !["items", '"method"'].includes(what)
+        : typeof value !== "object" || value === null ||
+          what !== "an object with functions"
+    );
+    cases.push({
+      name: `${name}: ${what}`,
+      call: (value) => call(value as never),
+      option: what,
+      values,
+    });
+  }
+  return cases;
+}
+
+test("Every option that is wrong is refused by its name", async (t) => {
+  const pool = new Pool(() => Promise.reject(new Error("Not opened")));
+  for (const { name, call, option, values } of casesOf(pool)) {
+    const isNumber = values.some(([value]) => value === -1);
+    await t.step(name, async () => {
+      for (const [value, shown] of values) {
+        const error = await refusal(() => call(value));
+        const expected = isNumber && typeof value === "number"
+          ? RangeError
+          : TypeError;
+        assertEquals(error.constructor, expected, error.message);
+        assertStringIncludes(error.message, option);
+        assertStringIncludes(error.message, shown);
+      }
+    });
+  }
+  assertEquals(pool.stats.starting, 0);
+  await pool.close();
+}, { read: [new URL("../..", import.meta.url)] });
+
+/** What a call throws, or rejects with. */
+async function refusal(call: () => unknown): Promise<Error> {
+  try {
+    await call();
+  } catch (error) {
+    assert(error instanceof Error);
+    return error;
+  }
+  throw new Error("It was not refused");
+}

@@ -1,0 +1,162 @@
+// Copyright 2026 the Duplex authors. MIT license.
+
+/**
+ * What waiting costs, however many wait: counted in looks at what waits, not in
+ * time.
+ *
+ * @module
+ */
+
+import { assert, assertEquals, assertLessOrEqual } from "@std/assert";
+import { Deque, Waiter, WaitQueue } from "../../_base/waiting.ts";
+import { random, seed } from "../_seed.ts";
+
+const COUNT = 20_000;
+
+/** Counts how often a queue looks at a waiter while `fn` runs. */
+async function countLooks(fn: () => Promise<void> | void): Promise<number> {
+  const { get } = Object.getOwnPropertyDescriptor(
+    Waiter.prototype,
+    "isCancelled",
+  )!;
+  let looks = 0;
+  Object.defineProperty(Waiter.prototype, "isCancelled", {
+    configurable: true,
+    get() {
+      looks++;
+      return get!.call(this);
+    },
+  });
+  try {
+    await fn();
+  } finally {
+    Object.defineProperty(Waiter.prototype, "isCancelled", {
+      configurable: true,
+      get: get!,
+    });
+  }
+  return looks;
+}
+
+/** A queue in which `COUNT` promises wait, some with a signal of their own. */
+function filled(signals: (AbortSignal | undefined)[] = []) {
+  const queue = new WaitQueue<number, number>();
+  const waits = Array.from({ length: COUNT }, (_, index) => {
+    const wait = queue.wait(index, signals[index]);
+    wait.catch(() => {});
+    return wait;
+  });
+  return { queue, waits };
+}
+
+Deno.test({
+  name:
+    "WaitQueue takes a few looks for each wait, in the order that they came",
+  permissions: "none",
+  async fn() {
+    const { queue, waits } = filled();
+    const looks = await countLooks(() => {
+      for (let index = 0; index < COUNT; index++) {
+        const { payload, resolve } = queue.shift();
+        assertEquals(payload, index);
+        resolve(payload);
+      }
+    });
+    assertLessOrEqual(looks, COUNT);
+    assertEquals((await Promise.all(waits)).at(-1), COUNT - 1);
+  },
+});
+
+Deno.test({
+  name: "WaitQueue takes a few looks for each wait that is cancelled",
+  permissions: "none",
+  async fn() {
+    const controllers = Array.from(
+      { length: COUNT },
+      () => new AbortController(),
+    );
+    const { queue, waits } = filled(controllers.map(({ signal }) => signal));
+    const looks = await countLooks(async () => {
+      // From the end, so that no cancelled wait is ever the first.
+      for (const controller of controllers.slice(1).reverse()) {
+        controller.abort("cancelled");
+      }
+      await Promise.allSettled(waits.slice(1));
+    });
+    assertLessOrEqual(looks, 3 * COUNT);
+    assertEquals(queue.length, 1);
+    assertEquals(queue.shift().payload, 0);
+  },
+});
+
+Deno.test({
+  name: "WaitQueue rejects all that wait in a few looks for each",
+  permissions: "none",
+  async fn() {
+    const { signal } = new AbortController();
+    const { queue, waits } = filled(new Array(COUNT / 2).fill(signal));
+    const looks = await countLooks(() => {
+      assert(queue.rejectAll("over"));
+    });
+    assertLessOrEqual(looks, COUNT);
+    assertEquals(queue.length, 0);
+    for (const outcome of await Promise.allSettled(waits)) {
+      assertEquals(outcome, { status: "rejected", reason: "over" });
+    }
+  },
+});
+
+Deno.test({
+  name: "WaitQueue calls back when the last wait is cancelled",
+  permissions: "none",
+  fn() {
+    let empty = 0;
+    const queue = new WaitQueue<number, void>(() => empty++);
+    const controller = new AbortController();
+    for (const payload of [1, 2, 3]) {
+      queue.wait(payload, controller.signal).catch(() => {});
+    }
+    queue.shift().resolve();
+    controller.abort();
+    assertEquals([queue.length, empty], [0, 1]);
+  },
+});
+
+Deno.test({
+  name: "WaitQueue and Deque agree with arrays, whatever is done to them",
+  permissions: { env: ["DUPLEX_SEED"] },
+  async fn() {
+    const next = random(seed());
+    const queue = new WaitQueue<number, void>();
+    const deque = new Deque<number>();
+    const waiting: { payload: number; controller: AbortController }[] = [];
+    const items: number[] = [];
+    for (let step = 0; step < 20_000; step++) {
+      // Grows for a while, then shrinks for a while.
+      const isGrowing = Math.floor(step / 2_000) % 2 === 0;
+      const lot = next();
+      if (lot < (isGrowing ? 0.7 : 0.2)) {
+        const controller = new AbortController();
+        queue.wait(step, controller.signal).catch(() => {});
+        waiting.push({ payload: step, controller });
+        deque.push(step);
+        items.push(step);
+      } else if (lot < 0.85 && waiting.length > 0) {
+        assertEquals(queue.shift().payload, waiting.shift()!.payload);
+        assertEquals(deque.shift(), items.shift());
+      } else if (waiting.length > 0) {
+        const index = Math.floor(next() * waiting.length);
+        for (const { controller } of waiting.splice(index, 1)) {
+          controller.abort();
+        }
+        const [dropped] = items.splice(index, 1);
+        deque.retain((item) => item !== dropped);
+      }
+      assertEquals(queue.length, waiting.length);
+      assertEquals(deque.length, items.length);
+    }
+    assertEquals(deque.toArray(), items);
+    queue.rejectAll("end");
+    await Promise.resolve();
+  },
+});

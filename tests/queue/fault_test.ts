@@ -1,0 +1,537 @@
+// Copyright 2026 the Duplex authors. MIT license.
+
+/**
+ * What a queue does when its workers die. Every worker is a real one.
+ *
+ * @module
+ */
+
+import {
+  assert,
+  assertEquals,
+  assertInstanceOf,
+  assertLess,
+  assertRejects,
+  assertStrictEquals,
+  assertStringIncludes,
+} from "@std/assert";
+import { ClosedError, PeerExitError } from "@duplex/ipc/duplex";
+import {
+  type FailedMessage,
+  openQueue,
+  type QueueDuplex,
+  type QueueOptions,
+} from "@duplex/ipc/queue";
+import { drawPlan, Fates, faultsOf, pick, play } from "./_faults.ts";
+import { random, seed } from "../_seed.ts";
+import { within, workerUrl } from "../workers/_processes.ts";
+import type { Act } from "../workers/queue_acts.ts";
+import type { Done, How, Job } from "../workers/queue_dies.ts";
+
+const READ = { read: [new URL("../..", import.meta.url)] };
+
+/** A test that fails by name if it hangs. */
+function test(
+  name: string,
+  fn: (t: Deno.TestContext) => Promise<void>,
+  permissions: Deno.PermissionOptions = READ,
+): void {
+  Deno.test({ name, permissions, fn: (t) => within(fn(t), 60_000) });
+}
+
+function open<In = unknown>(
+  options: QueueOptions = {},
+): Promise<QueueDuplex<In, Act>> {
+  return openQueue(workerUrl("queue_acts"), { permissions: READ, ...options });
+}
+
+function cells(): Int32Array<SharedArrayBuffer> {
+  return new Int32Array(new SharedArrayBuffer(8));
+}
+
+/** Waits until another thread has counted this far. */
+async function until(cells: Int32Array, value: number): Promise<void> {
+  while (Atomics.load(cells, 0) < value) {
+    await new Promise((resolve) => setTimeout(resolve, 1));
+  }
+}
+
+/** A job for `queue_dies.ts`. */
+function job(id: number, values: Partial<Job> = {}): Job {
+  const padding = new Uint8Array();
+  return { id, answers: 1, padding, answerSize: 0, deaths: [], ...values };
+}
+
+function openDies(options: QueueOptions): Promise<QueueDuplex<Done, Job>> {
+  return openQueue(workerUrl("queue_dies"), { permissions: READ, ...options });
+}
+
+/** Runs that are played at a time, where they do not depend on one another. */
+const LANES = 4;
+
+test("openQueue() loses nothing wherever a worker dies", async () => {
+  const base = seed();
+  async function playRun(run: number, fates: number): Promise<void> {
+    const draw = random(base + run);
+    const plan = drawPlan(draw);
+    using _ = fates > 0 ? new Fates(draw, fates) : undefined;
+    const where = `run ${run} of seed ${base}`;
+    const outcome = await within(play(plan)).catch((cause) => {
+      throw new Error(where, { cause });
+    });
+    assertEquals(faultsOf(plan, outcome), [], where);
+  }
+  // What dies at its start is drawn as workers start, so these go one by one.
+  for (let run = 0; run < 35; run++) await playRun(run, 0.2);
+  let next = 35;
+  await Promise.all(Array.from({ length: LANES }, async () => {
+    while (next < 205) await playRun(next++, 0);
+  }));
+}, { ...READ, env: ["DUPLEX_SEED"] });
+
+test(
+  "openQueue() takes 10 000 messages through 8 workers that die at random",
+  async () => {
+    const count = 10_000;
+    const draw = random(seed());
+    const log = new Int32Array(new SharedArrayBuffer(8 * count));
+    const hows: How[] = ["throw", "close", "exit", "reject"];
+    // Bytes carry most of the messages; memory that is shared, only a clone.
+    const jobs = Array.from({ length: count }, (_, id) =>
+      job(id, {
+        answerSize: 10,
+        deaths: draw() < 0.01
+          ? [[pick(draw, ["taken", "inHand", "answered"]), pick(draw, hows)]]
+          : [],
+        log: draw() < 0.2 ? log : undefined,
+      }));
+    using _ = new Fates(draw, 0.05);
+    const queue = await openDies({ workers: 8, attempts: 100, timeout: 20_000 })
+      .catch(() => openDies({ workers: 8, attempts: 100 }));
+    const sending = (async () => {
+      for (const each of jobs) await queue.send(each);
+      await queue.close({ timeout: 30_000 });
+    })();
+    const times = new Uint32Array(count);
+    let unexpected = 0;
+    let marked = 0;
+    for await (const { id, part, attempts } of queue) {
+      if (part !== 0 || jobs[id] === undefined) unexpected++;
+      if (attempts > 0) marked++;
+      times[id]!++;
+    }
+    await sending;
+    const lost = times.filter((each) => each === 0).length;
+    const repeated = times.filter((each) => each > 1).length;
+    const unmarked = jobs.filter(({ id }) => log[2 * id]! > 1).length;
+    assertEquals({ lost, repeated, unexpected, unmarked }, {
+      lost: 0,
+      repeated: 0,
+      unexpected: 0,
+      unmarked: 0,
+    });
+    assert(marked > 50, `only ${marked} were delivered again`);
+  },
+  { ...READ, env: ["DUPLEX_SEED"] },
+);
+
+test("openQueue() delivers again in order, and before all others", async () => {
+  await using queue = await open<[unknown, { attempts: number }]>();
+  await queue.send({ act: "diesOnce", value: 1 });
+  for (let value = 2; value < 50; value++) {
+    await queue.send({ act: "delivery", value });
+  }
+  for (let value = 1; value < 50; value++) {
+    const answer = await queue.receive();
+    const delivery = { number: value, attempts: value === 1 ? 1 : 0 };
+    assertEquals(answer, [value, delivery] as unknown);
+  }
+});
+
+test("openQueue() hands back what workers die of, and goes on", async () => {
+  for (const workers of [1, 3]) {
+    const failed: FailedMessage[] = [];
+    const queue = await open({
+      workers,
+      attempts: 2,
+      onFailed: (each) => failed.push(each),
+    });
+    const cycle: Record<string, unknown> = { error: new RangeError("Far") };
+    cycle.self = cycle;
+    await queue.send({ act: "echo", value: "before" });
+    await queue.send({ act: "dies", value: cycle });
+    await queue.send({ act: "dies", value: "bytes" });
+    await queue.send({ act: "echo", value: "after" });
+    const closing = queue.close();
+    const answers = await Array.fromAsync(queue);
+    await closing;
+    assertEquals(answers.sort(), ["after", "before"]);
+    failed.sort((one, other) => one.number - other.number);
+    assertEquals(
+      failed.map(({ number, attempts }) => [number, attempts]),
+      [[2, 2], [3, 2]],
+    );
+    const { value } = failed[0]!.message as { value: typeof cycle };
+    assertStrictEquals(value.self, value);
+    assertInstanceOf(value.error, RangeError);
+    assertEquals(failed[1]!.message, { act: "dies", value: "bytes" });
+    assertInstanceOf(failed[0]!.error, PeerExitError);
+    assertStringIncludes(failed[0]!.error.message, "It was poison");
+  }
+});
+
+test("openQueue() does not hold poison against its neighbours", async (t) => {
+  // Both handle all their messages in one turn, so what they did before they die
+  // has not left: answers are lost with them, and silence was not told yet.
+  const cases: [string, number][] = [["answers", 1], ["silence", 0]];
+  for (const [name, answers] of cases) {
+    await t.step(name, async () => {
+      const count = 3_000;
+      const log = new Int32Array(new SharedArrayBuffer(8 * count));
+      const failed: FailedMessage[] = [];
+      const queue = await openDies({
+        attempts: 2,
+        onFailed: (each) => failed.push(each),
+      });
+      const poison: Job["deaths"] = [["taken", "reject"], ["taken", "reject"]];
+      for (let id = 0; id < count; id++) {
+        const deaths = id % 1000 === 900 ? poison : [];
+        await queue.send(job(id, { answers, deaths, log }));
+      }
+      const closing = queue.close({ timeout: 20_000 });
+      const ids = (await Array.fromAsync(queue)).map(({ id }) => id);
+      await closing;
+      assertEquals(failed.map(({ number }) => number), [901, 1901, 2901]);
+      assertEquals(ids.length, answers * (count - 3));
+      assertEquals(new Set(ids).size, ids.length);
+      for (let id = 0; id < count; id++) {
+        assert(log[2 * id]! === 1, `${id} came ${log[2 * id]} times unmarked`);
+      }
+      const again = jobsTakenAgain(log);
+      // Silence needs no words: only what was in hand comes again.
+      if (answers === 0) assertEquals(again, [900, 1900, 2900]);
+    });
+  }
+});
+
+function jobsTakenAgain(log: Int32Array): number[] {
+  const again = [];
+  for (let id = 0; 2 * id < log.length; id++) {
+    if (log[2 * id + 1]! > 0) again.push(id);
+  }
+  return again;
+}
+
+test("openQueue() ends with what it has not handled where nobody takes it", async () => {
+  const queue = await open({ attempts: 2 });
+  await queue.send({ act: "echo", value: "handled" });
+  await queue.send({ act: "dies" });
+  await queue.send({ act: "echo", value: "not handled" });
+  assertEquals(await queue.receive(), "handled");
+  const error = await assertRejects(() => queue.receive(), PeerExitError);
+  assertStringIncludes(
+    error.message,
+    "Cannot deliver message 2: its worker ended at attempt 2",
+  );
+  assertStringIncludes(error.message, "It was poison");
+  assertEquals(error.unsent, [
+    { act: "dies" },
+    { act: "echo", value: "not handled" },
+  ]);
+  assertStrictEquals(await assertRejects(() => queue.closed), error);
+  assertStrictEquals(
+    await assertRejects(() => queue.send({ act: "echo" })),
+    error,
+  );
+});
+
+test("openQueue() ends with what onFailed throws", async () => {
+  const thrown = new RangeError("Nowhere to put it");
+  const queue = await open({
+    attempts: 1,
+    onFailed() {
+      throw thrown;
+    },
+  });
+  const pending = queue.receive();
+  await queue.send({ act: "dies" });
+  assertStrictEquals(await assertRejects(() => pending), thrown);
+  assertStrictEquals(await assertRejects(() => queue.closed), thrown);
+});
+
+test("openQueue() lets onFailed send, and abort", async () => {
+  const again = await open({
+    attempts: 1,
+    onFailed: () => again.trySend({ act: "echo", value: "instead" }),
+  });
+  await again.send({ act: "dies" });
+  assertEquals(await again.receive(), "instead");
+  await again.close();
+  const ends = await open({
+    attempts: 1,
+    onFailed: () => ends.abort(new Error("Enough")),
+  });
+  await ends.send({ act: "dies" });
+  await assertRejects(() => ends.closed, Error, "Enough");
+});
+
+test("openQueue() does not replace a worker where it must not", async () => {
+  const queue = await open<number>({ workers: 2, restart: 0 });
+  const gate = cells();
+  await queue.send({ act: "waitsAndDies", cells: gate });
+  await until(gate, 1);
+  Atomics.store(gate, 1, 1);
+  // The other goes on, until it meets the message that kills.
+  await queue.send({ act: "echo", value: 1 });
+  assertEquals(await queue.receive(), 1);
+  const pending = queue.receive();
+  const error = await assertRejects(() => pending, PeerExitError);
+  assertEquals(
+    error.unsent.map((act) => (act as Act).act),
+    ["waitsAndDies"],
+  );
+  await assertRejects(() => queue.close(), PeerExitError);
+});
+
+test("openQueue() lets living workers finish when one dies after the goodbye", async () => {
+  const queue = await open<number>({ workers: 2, restart: 0 });
+  const [dies, lives] = [cells(), cells()];
+  await queue.send({ act: "waitsAndDies", cells: dies });
+  await queue.send({ act: "waits", value: 1, cells: lives });
+  await Promise.all([until(dies, 1), until(lives, 1)]);
+  const closing = assertRejects(() => queue.close(), PeerExitError);
+  Atomics.store(dies, 1, 1);
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  Atomics.store(lives, 1, 1);
+  assertEquals(await queue.receive(), 1);
+  const error = await closing;
+  assertEquals(
+    error.unsent.map((act) => (act as Act).act),
+    ["waitsAndDies"],
+  );
+});
+
+test("openQueue() replaces a worker that dies after the goodbye", async () => {
+  const queue = await open({ workers: 2 });
+  for (let value = 0; value < 4; value++) {
+    await queue.send({ act: "diesOnce", value });
+  }
+  const closing = queue.close();
+  const answers = await Array.fromAsync(queue) as [number, unknown][];
+  assertEquals(
+    answers.sort(([one], [other]) => one - other),
+    [0, 1, 2, 3].map((value) => {
+      return [value, { number: value + 1, attempts: 1 }];
+    }),
+  );
+  await closing;
+});
+
+test("openQueue() keeps the order when messages are delivered again", async () => {
+  const queue = await open<[number, { attempts: number }]>({
+    workers: 3,
+    ordered: true,
+    capacity: 30,
+  });
+  const count = 200;
+  const sending = (async () => {
+    for (let value = 0; value < count; value++) {
+      const act = value % 20 === 7 ? "diesOnce" : "delivery";
+      await queue.send({ act, value });
+    }
+    await queue.close();
+  })();
+  const answers = await Array.fromAsync(queue);
+  await sending;
+  assertEquals(
+    answers.map(([value]) => value),
+    Array.from({ length: count }, (_, value) => value),
+  );
+  assertEquals(answers[7]![1].attempts, 1);
+});
+
+test("openQueue() gives up on a script that dies at its start", async () => {
+  const error = await assertRejects(
+    () => openQueue("data:application/javascript,throw new Error('no')"),
+    PeerExitError,
+  );
+  assertStringIncludes(error.message, "no");
+  const missing = new URL("./workers/no_such.ts", import.meta.url);
+  await assertRejects(
+    () => openQueue(missing, { workers: 3, permissions: READ }),
+    PeerExitError,
+  );
+});
+
+test("openQueue() gives up on replacements that die at their start", async () => {
+  const queue = await openDies({ attempts: 2 });
+  using fates = new Fates(() => 0, 1);
+  const pending = queue.receive();
+  await queue.send(job(1, { deaths: [["taken", "exit"]] }));
+  const error = await assertRejects(() => pending, PeerExitError);
+  assertEquals(error.unsent.map((each) => (each as Job).id), [1]);
+  // What died of the message is not held against its place.
+  assertEquals(fates.started, 3);
+});
+
+test("openQueue() gives up on a script that dies after each hello", async () => {
+  const script = workerUrl("queue_dies");
+  using fates = new Fates(hello, 1);
+  const queue = await openQueue(script, { permissions: READ, attempts: 2 });
+  const error = await assertRejects(() => queue.receive(), PeerExitError);
+  assertEquals(error.unsent, []);
+  // The first, and a replacement for each of two attempts.
+  assertEquals(fates.started, 3);
+});
+
+/** The lot of a worker that dies after its hello. */
+function hello(): number {
+  return 0.5;
+}
+
+test("openQueue() rejects everything pending when its last worker dies", async () => {
+  const limits = { windowMessages: 1, capacity: 2 };
+  const queue = await open({ ...limits, restart: 0 });
+  const gate = cells();
+  await queue.send({ act: "waitsAndDies", cells: gate });
+  await queue.send({ act: "echo", value: 1 });
+  const pending = [
+    queue.send({ act: "echo", value: 2 }),
+    queue.receive(),
+    queue[Symbol.asyncIterator]().next(),
+    queue.readable.getReader().read(),
+    queue.close(),
+    queue.closed,
+  ];
+  const settled = Promise.allSettled(pending);
+  Atomics.store(gate, 1, 1);
+  const error = await assertRejects(() => queue.closed, PeerExitError);
+  for (const result of await settled) {
+    assert(result.status === "rejected");
+    assertStrictEquals(result.reason, error);
+  }
+  assertEquals(error.unsent.length, 2);
+});
+
+test("openQueue() hands over all answers that came before the end", async () => {
+  const queue = await open({ windowMessages: 4, restart: 0 });
+  // Four wait for the reader, and four more before them, in the link.
+  for (let value = 0; value < 8; value++) {
+    await queue.send({ act: "echo", value });
+  }
+  const gate = cells();
+  await queue.send({ act: "waitsAndDies", cells: gate });
+  await until(gate, 1);
+  // All have left the worker; there is no event for their coming to the link.
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  Atomics.store(gate, 1, 1);
+  await assertRejects(() => queue.closed, PeerExitError);
+  const answers: unknown[] = [];
+  await assertRejects(async () => {
+    for await (const answer of queue) answers.push(answer);
+  }, PeerExitError);
+  assertEquals(answers, [0, 1, 2, 3, 4, 5, 6, 7]);
+});
+
+test("openQueue() hands back an answer's message when the answer cannot be sent", async () => {
+  const failed: FailedMessage[] = [];
+  const queue = await open({
+    attempts: 2,
+    onFailed: (each) => failed.push(each),
+  });
+  await queue.send({ act: "sendsFunction" });
+  await queue.send({ act: "echo", value: "next" });
+  assertEquals(await queue.receive(), "next");
+  assertEquals(failed.map(({ message }) => message), [{
+    act: "sendsFunction",
+  }]);
+  assertStringIncludes(failed[0]!.error.message, "cannot be sent");
+  await queue.close();
+});
+
+test("openQueue() delivers again what was transferred, and what is shared", async () => {
+  const queue = await open<[unknown, { attempts: number }]>();
+  const bytes = new Uint8Array([1, 2, 3]);
+  const memory = cells();
+  await queue.send(
+    { act: "diesOnce", value: [bytes, memory], cells: memory },
+    { transfer: [bytes.buffer] },
+  );
+  const [value, { attempts }] = await queue.receive();
+  const [back, same] = value as [Uint8Array, Int32Array];
+  assertEquals([back, attempts], [new Uint8Array([1, 2, 3]), 1]);
+  Atomics.store(memory, 0, 5);
+  assertEquals(Atomics.load(same, 0), 5);
+  await queue.close();
+});
+
+test("openQueue() does not wait for a worker that never reads", async () => {
+  const queue = await open({ windowMessages: 4, capacity: 4 });
+  const gate = cells();
+  await queue.send({ act: "spins", cells: gate });
+  await until(gate, 1);
+  while (queue.trySend({ act: "echo", value: new Uint8Array(300_000) }));
+  const waiting = queue.send({ act: "echo" });
+  const start = performance.now();
+  const closing = queue.close({ timeout: 100 });
+  const failure = await assertRejects(() => waiting, ClosedError);
+  assertEquals(failure.unsent.length, 4);
+  assertStrictEquals(await assertRejects(() => closing), failure);
+  assertLess(performance.now() - start, 5_000);
+  // Deno ends no thread that does not come to its event loop.
+  Atomics.store(gate, 1, 1);
+  Atomics.notify(gate, 1);
+});
+
+test("openQueue() leaves no worker behind when it ends while one starts", async () => {
+  using workers = new Workers();
+  const queue = await open({ restart: 60_000 });
+  const started = Promise.withResolvers<void>();
+  const draw = () => {
+    started.resolve();
+    return 0.9;
+  };
+  using _ = new Fates(draw, 0);
+  await queue.send({ act: "diesOnce" });
+  await started.promise;
+  queue.abort(new Error("Enough"));
+  await assertRejects(() => queue.closed, Error, "Enough");
+  assertEquals([workers.started, workers.terminated], [2, 2]);
+});
+
+const WRITABLE = { writable: true, configurable: true };
+
+/** Counts the Web Workers that are started and terminated, until it is disposed of. */
+class Workers implements Disposable {
+  readonly #worker = Worker;
+  started = 0;
+  terminated = 0;
+
+  constructor() {
+    const onStart = () => this.started++;
+    const onEnd = () => this.terminated++;
+    const Counted = class extends this.#worker {
+      #isLive = true;
+
+      constructor(url: string | URL, options?: WorkerOptions) {
+        super(url, options);
+        onStart();
+      }
+
+      override terminate(): void {
+        if (this.#isLive) onEnd();
+        this.#isLive = false;
+        super.terminate();
+      }
+    };
+    Object.defineProperty(globalThis, "Worker", {
+      ...WRITABLE,
+      value: Counted,
+    });
+  }
+
+  [Symbol.dispose](): void {
+    const value = this.#worker;
+    Object.defineProperty(globalThis, "Worker", { ...WRITABLE, value });
+  }
+}

@@ -1,0 +1,473 @@
+// Copyright 2026 the Duplex authors. MIT license.
+
+/**
+ * Batches of calls, as a pool sends them: every call of one has its outcome, in
+ * the order of the calls.
+ *
+ * @module
+ */
+
+import {
+  assert,
+  assertEquals,
+  assertInstanceOf,
+  assertRejects,
+  assertStringIncludes,
+} from "@std/assert";
+import { json } from "@duplex/ipc/codec";
+import { type Duplex, duplexPair, ProtocolError } from "@duplex/ipc/duplex";
+import { expose, remote, withSignal } from "@duplex/ipc/rpc";
+import type { Pending } from "../../_rpc/caller.ts";
+import { Batch, Lane } from "../../_rpc/batch.ts";
+import { DESCRIBE, MAX_BATCH, type Message, TAG } from "../../_rpc/messages.ts";
+import { Peer } from "../../_rpc/peer.ts";
+import { aborted, test } from "./_ends.ts";
+
+/** A lane gives up its turn of the event loop when it has run for a while. */
+function nextTurn(): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve));
+}
+
+/** What came of a batch, in order; errors by their message. */
+class Outcomes implements Pending {
+  readonly label = '"batch"';
+  readonly all: unknown[] = [];
+  readonly #waiting: [count: number, resolve: () => void][] = [];
+
+  /** Waits until so much has come. */
+  async until(count: number): Promise<unknown[]> {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#waiting.push([count, resolve]);
+    this.#add();
+    await promise;
+    return this.all;
+  }
+
+  #add(...outcomes: unknown[]): void {
+    this.all.push(...outcomes);
+    for (const [count, resolve] of this.#waiting) {
+      if (this.all.length >= count) resolve();
+    }
+  }
+
+  onItems(values: unknown[]): void {
+    this.#add(...values);
+  }
+  onError(thrown: unknown): void {
+    this.#add(
+      thrown instanceof Error ? `${thrown.name}: ${thrown.message}` : [thrown],
+    );
+  }
+  onRecalled(begun: number): void {
+    this.#add(`recalled after ${begun}`);
+  }
+  refuse(error: unknown): void {
+    this.#add("refused", String(error));
+  }
+  fail(error: unknown): void {
+    this.#add("failed", String(error));
+  }
+  onValue(value: unknown): void {
+    this.#add(value);
+  }
+  onStream(): void {
+    throw new ProtocolError("A batch has no stream");
+  }
+}
+
+/** Runs batches on methods. */
+function batches<Methods extends object>(
+  methods: Methods,
+  windowMessages = 4096,
+) {
+  const [main, worker] = duplexPair({ windowMessages });
+  const served = expose(methods, worker);
+  const { caller } = Peer.of(main);
+  const run = (name: string, list: unknown[][]) => {
+    const outcomes = new Outcomes();
+    return { id: caller.batch(name, list, outcomes)!, outcomes };
+  };
+  return { main, caller, run, served, api: remote<Methods>(main) };
+}
+
+test("Caller.batch() runs one call after the other", async () => {
+  const order: string[] = [];
+  const { main, run } = batches({
+    async work(n: number) {
+      order.push(`+${n}`);
+      for (let turn = 0; turn < 5 - n; turn++) await Promise.resolve();
+      order.push(`-${n}`);
+      return n;
+    },
+  });
+  const first = run("work", [[1], [2], [3]]);
+  const second = run("work", [[4]]);
+  assertEquals(await first.outcomes.until(3), [1, 2, 3]);
+  assertEquals(await second.outcomes.until(1), [4]);
+  assertEquals(order.join(""), "+1-1+2-2+3-3+4-4");
+  await main.close();
+});
+
+for (const windowMessages of [4096, 1]) {
+  const room = windowMessages === 1 ? " without room" : "";
+  test(`Caller.batch() keeps the place of outcomes${room}`, async () => {
+    const { main, run } = batches({
+      work(n: number): unknown {
+        if (n % 6 === 1 || n % 6 === 3) throw new RangeError(`no ${n}`);
+        if (n % 6 === 0) return { n: () => n };
+        if (n % 6 === 4) return Promise.reject(n);
+        return n % 6 === 2 ? Promise.resolve(n) : n;
+      },
+      // All of it is told together, and then each by itself.
+      some: (n: number) => n % 3 === 1 ? () => n : n,
+    }, windowMessages);
+    const list = Array.from({ length: 60 }, (_, n) => [n]);
+    const work = run("work", list).outcomes;
+    const some = run("some", list).outcomes;
+    const refusal =
+      "Error: Cannot answer with the result: the value at PATH is a function, which cannot be sent";
+    const path = (at: string) => `Type${refusal.replace("PATH", at)}`;
+    assertEquals(
+      await work.until(60),
+      list.map(([n]) => {
+        const thrown = `RangeError: no ${n}`;
+        return [path('"$.n"'), thrown, n, thrown, [n], n][n! % 6];
+      }),
+    );
+    assertEquals(
+      await some.until(60),
+      list.map(([n]) => n! % 3 === 1 ? path('"$"') : n),
+    );
+    await main.close();
+  });
+}
+
+test("Caller.batch() answers every call that cannot be made", async () => {
+  const { main, run } = batches({ work: () => 1, async *many() {} });
+  const { outcomes } = run("absent", [[], [], []]);
+  const text =
+    'TypeError: Cannot call "absent": the far side exposes no such method, but "work", "many"';
+  assertEquals(await outcomes.until(3), [text, text, text]);
+  for (const name of ["many", "toString", "__proto__"]) {
+    const all = await run(name, [[], []]).outcomes.until(2);
+    for (const outcome of all) assertStringIncludes(outcome as string, name);
+  }
+  await main.close();
+});
+
+test("Caller.batch() refuses streams", async () => {
+  const left: string[] = [];
+  const { main, run } = batches({
+    work(n: number): unknown {
+      const many = {
+        [Symbol.asyncIterator]: () => ({
+          next: () => Promise.resolve({ value: n, done: false }),
+          return: () => {
+            left.push(`left ${n}`);
+            return Promise.resolve({ value: undefined, done: true });
+          },
+        }),
+      };
+      return n === 0 ? n : n === 1 ? many : Promise.resolve(many);
+    },
+  });
+  const all = await run("work", [[0], [1], [2], [0]]).outcomes.until(4);
+  const text =
+    'TypeError: Cannot run "work" in a pool: it gives many values; call it with "remote", or have it give an array';
+  assertEquals(all, [0, text, text, 0]);
+  assertEquals(left, ["left 1", "left 2"]);
+  await main.close();
+});
+
+test("Caller.batch() refuses what cannot be sent", async () => {
+  const { main, run } = batches({ work: (value: unknown) => value });
+  const { outcomes } = run("work", [[1], [{ f() {} }]]);
+  assertEquals(await outcomes.until(2), [
+    "refused",
+    'TypeError: Cannot call "batch": the value at "$[1][0].f" is a function, which cannot be sent',
+  ]);
+  await main.close();
+  assertEquals((await run("work", [[1]]).outcomes.until(2))[0], "failed");
+});
+
+/** A method whose calls end when they are told to. */
+function gated() {
+  const gates = new Map<number, PromiseWithResolvers<void>>();
+  const begun: number[] = [];
+  const gate = (n: number) => {
+    if (!gates.has(n)) gates.set(n, Promise.withResolvers());
+    return gates.get(n)!;
+  };
+  const methods = {
+    // The first one gives its value at once.
+    work(n: number) {
+      begun.push(n);
+      return n === 1 ? n : gate(n).promise.then(() => n);
+    },
+    open: (n: number) => gate(n).resolve(),
+    begun: () => begun,
+  };
+  return methods;
+}
+
+test("Caller.post() recalls the rest of a batch", async () => {
+  const { main, run, caller, api } = batches(gated());
+  const { id, outcomes } = run("work", [[1], [2], [3], [4]]);
+  const other = run("work", [[5], [6]]);
+  caller.post([TAG.recall, id]);
+  // What is done is told at once, and what others can do; what is at work is told
+  // when it is done.
+  assertEquals(await outcomes.until(2), [1, "recalled after 2"]);
+  caller.post([TAG.recall, id]);
+  caller.post([TAG.recall, other.id]);
+  // Nothing of it was begun, so it need not wait for its turn.
+  assertEquals(await other.outcomes.until(1), ["recalled after 0"]);
+  await api.open(2);
+  assertEquals(await outcomes.until(3), [1, "recalled after 2", 2]);
+  assertEquals(await api.begun(), [1, 2]);
+  const whole = run("work", [[7]]);
+  caller.post([TAG.recall, whole.id]);
+  await api.open(7);
+  await whole.outcomes.until(1);
+  // There is no rest of it that could be told of.
+  assertEquals(await api.begun(), [1, 2, 7]);
+  assertEquals(whole.outcomes.all, [7]);
+  assertEquals(await run("work", [[1]]).outcomes.until(1), [1]);
+  await main.close();
+});
+
+test("Caller.batch() tells what is done while a call takes long", async () => {
+  const { main, run, api } = batches(gated());
+  const { outcomes } = run("work", [[1], [2], [1]]);
+  assertEquals(await outcomes.until(1), [1]);
+  await api.open(2);
+  assertEquals(await outcomes.until(3), [1, 2, 1]);
+  await main.close();
+});
+
+test("Caller.cancel() takes a batch back", async () => {
+  const begun: number[] = [];
+  const reasons: unknown[] = [];
+  const { main, run, caller, served } = batches({
+    work: withSignal(async (signal, n: number) => {
+      begun.push(n);
+      if (n === 1) return n;
+      reasons.push(await aborted(signal));
+      throw signal.reason;
+    }),
+    hang: () => new Promise(() => {}),
+  });
+  const { id, outcomes } = run("work", [[1], [2], [3]]);
+  const other = run("work", [[4]]);
+  await outcomes.until(1);
+  caller.cancel(other.id, new RangeError("Enough"));
+  caller.cancel(id, new RangeError("Enough"));
+  assertEquals(await outcomes.until(3), [
+    1,
+    "recalled after 2",
+    "RangeError: Enough",
+  ]);
+  assertEquals(await other.outcomes.until(1), ["recalled after 0"]);
+  assertEquals(begun, [1, 2]);
+  assertInstanceOf(reasons[0], RangeError);
+  // One that hangs is not waited for either.
+  const hanging = run("hang", [[], []]);
+  caller.cancel(hanging.id, undefined);
+  await main.close();
+  await served;
+});
+
+for (const how of ["recall", "cancel"] as const) {
+  test(`Lane.${how}() keeps nothing of a batch that was not begun`, async () => {
+    const answers: Message[] = [];
+    let [done, canceled] = [0, 0];
+    const lane = new Lane((answer) => void answers.push(answer), {
+      onCancelled: (count) => canceled += count,
+      onDone: (_isCanceled, count) => done += count,
+    });
+    const batchOf = (id: number, invoke: () => unknown) =>
+      new Batch(id, Array.from({ length: MAX_BATCH }, () => []), invoke);
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const first = batchOf(1, () => promise);
+    lane.add(first);
+    const kept = batchOf(2, () => 0);
+    lane.add(kept);
+    const count = 3000;
+    for (let id = 3; id < count + 3; id++) {
+      const batch = batchOf(id, () => 0);
+      lane.add(batch);
+      lane[how](id, undefined);
+      assertEquals(batch.held, 0);
+      // The one that waits, and as many void places at most.
+      assert(lane.places <= 3, `${lane.places} batches wait`);
+    }
+    assertEquals(done, count * MAX_BATCH);
+    assertEquals(kept.held, MAX_BATCH);
+    lane[how](1, undefined);
+    assertEquals(first.held, 0);
+    assertEquals(answers.map(([tag, id]) => [tag, id]), [
+      ...Array.from({ length: count }, (_, n) => [TAG.recalled, n + 3]),
+      [TAG.recalled, 1],
+    ]);
+    resolve();
+    while (done < (count + 2) * MAX_BATCH) await nextTurn();
+    assertEquals([kept.begun, lane.places], [MAX_BATCH, 0]);
+    assertEquals(canceled, how === "cancel" ? 1 : 0);
+  });
+}
+
+test("Lane.recall() removes batches that wait among others", async () => {
+  let begun = 0;
+  const { promise, resolve } = Promise.withResolvers<void>();
+  const lane = new Lane(() => undefined, {
+    onCancelled() {},
+    onDone() {},
+  });
+  const count = 1000;
+  for (let id = 1; id <= count; id++) {
+    lane.add(new Batch(id, [[]], () => (begun++, id === 1 ? promise : 0)));
+  }
+  for (let id = 2; id <= count; id++) if (id % 10 !== 0) lane.recall(id);
+  assert(lane.places <= 2 * count / 10, `${lane.places} have a place`);
+  resolve();
+  while (lane.places > 0) await nextTurn();
+  assertEquals(begun, 1 + count / 10);
+});
+
+test("Caller.batch() fails when the duplex ends", async () => {
+  const { main, run, served } = batches(gated());
+  const { outcomes } = run("work", [[2], [3]]);
+  main.abort(new RangeError("Broken"));
+  assertEquals(await outcomes.until(2), ["failed", "RangeError: Broken"]);
+  await assertRejects(() => served, Error, "Broken");
+  const late = await run("work", [[2]]).outcomes.until(2);
+  assert(late[0] === "failed");
+});
+
+test("Caller.batch() aborts when the caller is gone", async () => {
+  const over = Promise.withResolvers<unknown>();
+  const begun = Promise.withResolvers<void>();
+  const { main, run, served } = batches({
+    work: withSignal(async (signal) => {
+      begun.resolve();
+      over.resolve(await aborted(signal));
+      await new Promise(() => {});
+    }),
+  });
+  run("work", [[], []]);
+  await begun.promise;
+  main.abort(new RangeError("Broken"));
+  assertInstanceOf(await over.promise, RangeError);
+  await assertRejects(() => served, RangeError, "Broken");
+});
+
+test("Caller.batch() fails while it waits for room", async () => {
+  const ends: [(main: Duplex) => void, string][] = [
+    [(main) => main.abort(new RangeError("Broken")), "RangeError: Broken"],
+    [(main) => void main.close().catch(() => {}), "closed duplex"],
+  ];
+  for (const [end, text] of ends) {
+    const [main, raw] = duplexPair({ windowMessages: 1 });
+    const { caller } = Peer.of(main);
+    const outcomes = [new Outcomes(), new Outcomes(), new Outcomes()];
+    for (const one of outcomes) caller.batch("work", [[1]], one);
+    await raw.receive();
+    end(main);
+    if (text === "closed duplex") caller.batch("work", [[1]], outcomes[2]!);
+    const [what, why] = await outcomes[2]!.until(2);
+    assertEquals(what, "failed");
+    assertStringIncludes(why as string, text);
+    raw.abort();
+  }
+});
+
+test("Caller.batch() gives values that hold the same object", async () => {
+  const same = { a: 1 };
+  const { main, run } = batches({ work: () => same });
+  const { outcomes } = run("work", [[], [], []]);
+  assertEquals(await outcomes.until(3), [same, same, same]);
+  await main.close();
+});
+
+test("Caller.call() asks what there is to call", async () => {
+  const { main, caller, served } = batches({ work: () => 1, rest: () => 2 });
+  const limits = { signal: undefined, timeout: Infinity, readAhead: 1 };
+  const asked = caller.call(DESCRIBE, [], limits);
+  // The goodbye waits for the answer.
+  const closing = main.close();
+  const { methods, memory } = await asked as {
+    methods: string[];
+    memory: number;
+  };
+  assertEquals(methods, ["work", "rest"]);
+  assert(memory > 0);
+  await closing;
+  await served;
+});
+
+test("remote() does not repeat a name of any length", async () => {
+  const { main, api } = batches({ work: () => 1 });
+  const names = api as unknown as Record<string, () => Promise<void>>;
+  const call = names["x".repeat(100_000)]!;
+  const error = await assertRejects(call, TypeError, "no such method");
+  assert(error.message.length < 500);
+  await main.close();
+});
+
+test("Caller.batch() refuses a batch beyond maxCalls", async () => {
+  const [main, worker] = duplexPair();
+  const gate = Promise.withResolvers<void>();
+  const methods = {
+    async work(n: number) {
+      await gate.promise;
+      return n;
+    },
+  };
+  expose(methods, worker, { maxCalls: 4 });
+  const { caller } = Peer.of(main);
+  // A batch is taken while there is room for a call of it, and each call counts.
+  const fits = [new Outcomes(), new Outcomes()];
+  for (const outcomes of fits) {
+    caller.batch("work", [[1], [2], [3]], outcomes);
+  }
+  const refused = new Outcomes();
+  caller.batch("work", [[1], [2], [3]], refused);
+  for (const outcome of await refused.until(3)) {
+    assertStringIncludes(outcome as string, 'a larger "maxCalls"');
+  }
+  gate.resolve();
+  for (const outcomes of fits) {
+    assertEquals(await outcomes.until(3), [1, 2, 3]);
+  }
+  await main.close();
+});
+
+test("Caller.batch() gives each call a signal of its own", async () => {
+  const aborted: number[] = [];
+  const begun = Promise.withResolvers<void>();
+  const { main, run, caller } = batches({
+    work: withSignal((signal, n: number) => {
+      signal.addEventListener("abort", () => aborted.push(n));
+      if (n < 3) return n;
+      begun.resolve();
+      return new Promise<number>((_, reject) => {
+        signal.addEventListener("abort", () => reject(signal.reason));
+      });
+    }),
+  });
+  const { id, outcomes } = run("work", [[1], [2], [3]]);
+  await begun.promise;
+  caller.cancel(id, new RangeError("Enough"));
+  await outcomes.until(3);
+  assertEquals(aborted, [3]);
+  await main.close();
+});
+
+test("Caller.batch() gives what JSON cannot carry in an array", async () => {
+  const [main, worker] = duplexPair({ codec: json });
+  expose({ work: (n: number) => n === 2 ? undefined : n }, worker);
+  const outcomes = new Outcomes();
+  Peer.of(main).caller.batch("work", [[1], [2], [3], [2]], outcomes);
+  assertEquals(await outcomes.until(4), [1, undefined, 3, undefined]);
+  await main.close();
+});

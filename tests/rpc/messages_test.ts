@@ -1,0 +1,256 @@
+// Copyright 2026 the Duplex authors. MIT license.
+
+/**
+ * Far sides that write their messages by hand: what is refused, and what is not
+ * left pending.
+ *
+ * @module
+ */
+
+import {
+  assert,
+  assertEquals,
+  assertRejects,
+  assertStringIncludes,
+} from "@std/assert";
+import {
+  ClosedError,
+  type Duplex,
+  duplexPair,
+  ProtocolError,
+} from "@duplex/ipc/duplex";
+import { expose, remote } from "@duplex/ipc/rpc";
+import { MAX_BATCH, MAX_PULL, TAG } from "../../_rpc/messages.ts";
+import { test } from "./_ends.ts";
+
+const METHODS = {
+  a: (value: unknown) => value,
+  async *count() {
+    for (let n = 0;; n++) yield n;
+  },
+  wait: () => new Promise<number>(() => {}),
+};
+
+const CALL = [TAG.call, 1, "a", [1]];
+const PLACES = Array.from({ length: 257 }, () => [0, null, 1, 1]);
+const PARTS = { class: "Error", name: "Error", message: "no" };
+
+/** What the far side sends, and what of it is told. One call waits: number 1. */
+const FAULTS: [string, unknown[], string][] = [
+  ["a number", [7], "a message: it is no array"],
+  ["a string", ["call"], "it is no array"],
+  ["null", [null], "it is no array"],
+  ["undefined", [undefined], "it is no array"],
+  ["an object", [{ 0: 1 }], "it is no array"],
+  ["an empty array", [[]], "there is no tag undefined"],
+  ["a tag that is none", [[0]], "there is no tag 0"],
+  ["a tag that is not whole", [[1.5]], "there is no tag 1.5"],
+  ["a tag of text", [["1"]], 'there is no tag "1"'],
+  ["a short call", [[1, 1, "a"]], 'a message "call": it has 3 items'],
+  ["a long call", [[...CALL, [], 1]], "it has 6 items"],
+  ["a call 0", [[1, 0, "a", []]], "0 is no number of a call"],
+  ["a negative call", [[1, -1, "a", []]], "-1 is no number"],
+  ["half a call", [[1, 0.5, "a", []]], "0.5 is no number"],
+  ["a call past numbers", [[1, 2 ** 53, "a", []]], "is no number"],
+  ["a call by text", [[1, "1", "a", []]], '"1" is no number'],
+  ["no method", [[1, 1, null, []]], "null is no name of a method"],
+  ["a negative method", [[1, 1, -1, []]], "-1 is no name of a method"],
+  ["half a method", [[1, 1, 1.5, []]], "1.5 is no name of a method"],
+  ["arguments that are none", [[1, 1, "a", {}]], "an object is no array"],
+  ["places that are none", [[...CALL, {}]], "an object is no array"],
+  ["a place that is none", [[...CALL, [1]]], "1 is no place"],
+  ["a place too far", [[...CALL, [[1, null, 1, 1]]]], "no place among its"],
+  ["a place of no kind", [[...CALL, [[0, null, 3, 1]]]], "no place"],
+  ["a place of no number", [[...CALL, [[0, null, 1, -1]]]], "no place"],
+  ["a short place", [[...CALL, [[0, null, 1]]]], "no place"],
+  ["a place in a number", [[...CALL, [[0, "x", 1, 1]]]], "no place"],
+  ["a place by number", [[1, 1, "a", [{}], [[0, 5, 1, 1]]]], "no place"],
+  ["a place in an array", [[1, 1, "a", [[]], [[0, "x", 1, 1]]]], "no place"],
+  [
+    "a place in a map",
+    [[1, 1, "a", [new Map()], [[0, "x", 1, 1]]]],
+    "no place",
+  ],
+  ["too many places", [[...CALL, PLACES]], "at most 256 functions"],
+  ["a call twice", [CALL, CALL], "Cannot take call 1: call 1 has come before"],
+  ["an older call", [[1, 5, "a", []], CALL], "call 5 has come before"],
+  ["a batch of nothing", [[2, 1, "a", []]], "this one 0"],
+  [
+    "a batch of too many",
+    [[2, 1, "a", Array.from({ length: MAX_BATCH + 1 }, () => [])]],
+    `this one ${MAX_BATCH + 1}`,
+  ],
+  ["a batch of callbacks", [[2, 1, 1, [[]]]], "1 is no name of a method"],
+  ["a batch of values", [[2, 1, "a", [[], 7]]], "7 is no array"],
+  ["a batch after its call", [CALL, [2, 1, "a", [[]]]], "has come before"],
+  ["a short notice", [[3, "a"]], 'a message "notice": it has 2 items'],
+  ["a notice by number", [[3, 1, []]], "1 is no name of a method"],
+  ["a notice of a value", [[3, "a", 1]], "1 is no array"],
+  ["a short value", [[4]], "it has 1 items"],
+  ["a long value", [[4, 1, 2, 3]], "it has 4 items"],
+  ["an answer to nothing", [[4, 2, "x"]], "an answer to call 2: there were 1"],
+  ["an error of nothing", [[5, 9, [false]]], "an answer to call 9"],
+  ["a short error", [[5, 1]], "it has 2 items"],
+  ["an error that is none", [[5, 1, 7]], "7 is no failure"],
+  ["an error of no kind", [[5, 1, [1, 2]]], "an array is no failure"],
+  ["an error without parts", [[5, 1, [true]]], "an array is no failure"],
+  ["an error of null", [[5, 1, [true, null]]], "are not those of an error"],
+  ["an error of text", [[5, 1, [true, "no"]]], "are not those of an error"],
+  ["an error of no class", [[5, 1, [true, { ...PARTS, class: 1 }]]], "parts"],
+  ["an error of no name", [[5, 1, [true, { ...PARTS, name: null }]]], "parts"],
+  ["an error of no words", [[5, 1, [true, { ...PARTS, message: 1 }]]], "parts"],
+  ["a stack of 1", [[5, 1, [true, { ...PARTS, stack: 1 }]]], "parts"],
+  ["fields of 1", [[5, 1, [true, { ...PARTS, fields: 1 }]]], "parts"],
+  ["errors of 1", [[5, 1, [true, { ...PARTS, errors: 1 }]]], "parts"],
+  ["a cause of 1", [[5, 1, [true, { ...PARTS, cause: 1 }]]], "parts"],
+  ["causes too deep", [[5, 1, causes(18)]], "parts are not those"],
+  ["values of no stream", [[7, 1, [1]]], '"wait": it is out of place'],
+  ["values that are none", [[7, 1, 1]], "1 is no array"],
+  ["a stream twice", [[6, 1], [6, 1]], "it is out of place"],
+  [
+    "values too many",
+    [[6, 1], [7, 1, [1]]],
+    "1 more have come than were asked",
+  ],
+  ["a long stream", [[6, 1, 1]], 'a message "stream": it has 3 items'],
+  ["a recall of a call", [[11, 1, 0]], "it is out of place"],
+  ["a pull of nothing", [[8, 1, 0]], "it pulls 0 values"],
+  ["a pull of too many", [[8, 1, MAX_PULL + 1]], `pulls ${MAX_PULL + 1}`],
+  ["a pull of text", [[8, 1, "1"]], 'it pulls "1" values'],
+  [
+    "pulls of too many",
+    [[1, 1, "count", []], [8, 1, MAX_PULL], [8, 1, MAX_PULL]],
+    `at most ${MAX_PULL} may be asked for`,
+  ],
+  ["a short cancel", [[9, 1]], "it has 2 items"],
+  ["a cancel of no kind", [[9, 1, []]], "an array is no failure"],
+  ["a cancel of no error", [[9, 1, [true, 7]]], "are not those of an error"],
+  ["a short recall", [[10]], "it has 1 items"],
+  ["a short end of a recall", [[11, 1]], "it has 2 items"],
+  ["a long end of a recall", [[11, 1, 1, 1]], "it has 4 items"],
+  ["an end of a recall of text", [[11, 1, "1"]], '"1" is no count of calls'],
+];
+
+/** An error with so many causes, one in the other. */
+function causes(depth: number): unknown[] {
+  return [true, depth === 0 ? PARTS : { ...PARTS, cause: causes(depth - 1) }];
+}
+
+/** Waits for the end of a call, of a stream if it gives one. */
+async function outcomeOf(call: Promise<unknown>): Promise<void> {
+  const value = await call;
+  assert(typeof value === "object" && value !== null);
+  for await (const _ of value as AsyncIterable<unknown>);
+}
+
+for (const [what, messages, text] of FAULTS) {
+  test(`expose() refuses ${what}`, async () => {
+    const [near, raw] = duplexPair();
+    const served = expose(METHODS, near);
+    const api = remote<typeof METHODS>(near);
+    const call = outcomeOf(api.wait());
+    for (const message of messages) await raw.send(message);
+    const error = await assertRejects(() => call, ProtocolError);
+    assertStringIncludes(error.message, text);
+    await assertRejects(() => served, ProtocolError, text);
+    await assertRejects(() => raw.closed, Error, text);
+    await assertRejects(() => api.wait(), ProtocolError, text);
+  });
+}
+
+/** An end with {@linkcode METHODS}, and one that is written by hand. */
+function rawEnd(): { raw: Duplex; near: Duplex } {
+  const [near, raw] = duplexPair();
+  expose(METHODS, near);
+  return { raw, near };
+}
+
+test("expose() answers with arrays", async () => {
+  const { raw } = rawEnd();
+  const exchanges: [sent: unknown[], answer: unknown[]][] = [
+    [[1, 1, "a", ["x"]], [4, 1, "x"]],
+    [[1, 2, "a", []], [4, 2]],
+    [[2, 3, "a", [["y"], [], [null]]], [7, 3, ["y", undefined, null]]],
+    [[1, 4, "count", []], [6, 4]],
+    [[8, 4, 1], [7, 4, [0]]],
+    [[9, 4, [false]], []],
+    [[1, 70, "a", [5]], [4, 70, 5]],
+  ];
+  for (const [sent, answer] of exchanges) {
+    await raw.send(sent);
+    if (answer.length > 0) assertEquals(await raw.receive(), answer);
+  }
+  await raw.close();
+});
+
+test("expose() takes no notice of what is over", async () => {
+  const { raw, near } = rawEnd();
+  const first = remote<{ x(): string }>(near).x();
+  assertEquals(await raw.receive(), [1, 1, "x", []]);
+  await raw.send([4, 1, "answer"]);
+  assertEquals(await first, "answer");
+  const late: unknown[] = [
+    ...[[4, 1, "again"], [5, 1, [false]], [6, 1], [7, 1, [1]], [11, 1, 0]],
+    ...[[8, 1, 5], [9, 1, [false, "x"]], [10, 1], [8, 99, 1], [10, 99]],
+  ];
+  for (const message of late) await raw.send(message);
+  await raw.send([1, 7, "a", ["still here"]]);
+  assertEquals(await raw.receive(), [4, 7, "still here"]);
+  await raw.close();
+});
+
+test("expose() answers where nothing is exposed", async () => {
+  const [near, raw] = duplexPair();
+  remote(near);
+  await raw.send([1, 1, "a", []]);
+  const [tag, id, [isError, parts]] = await raw.receive() as [
+    number,
+    number,
+    [boolean, { class: string; message: string }],
+  ];
+  assertEquals([tag, id, isError, parts.class], [5, 1, true, "TypeError"]);
+  assertStringIncludes(parts.message, "the far side exposes no methods");
+  await Promise.all([near.close(), raw.close()]);
+});
+
+test("remote() answers callbacks until their call has ended", async () => {
+  const [near, raw] = duplexPair();
+  let calls = 0;
+  const call = remote<{ x(f: () => number): string }>(near).x(() => ++calls);
+  const sent = await raw.receive() as number[][][];
+  const id = sent[4]![0]![3]!;
+  await raw.send([1, 1, id, []]);
+  assertEquals(await raw.receive(), [4, 1, 1]);
+  await raw.send([4, 1, "answer"]);
+  assertEquals(await call, "answer");
+  for (const [key, n] of [[id, 2], [id + 1, 3]] as const) {
+    await raw.send([1, n, key, []]);
+    const [tag, to, [, parts]] = await raw.receive() as [
+      number,
+      number,
+      [boolean, { message: string }],
+    ];
+    assertEquals([tag, to], [5, n]);
+    assertStringIncludes(parts.message, "Cannot call back: the call that");
+  }
+  assertEquals(calls, 1);
+  await Promise.all([near.close(), raw.close()]);
+});
+
+test("remote() ends a stream that can ask for no more", async () => {
+  const [near, raw] = duplexPair();
+  const api = remote<typeof METHODS>(near, { readAhead: 2 });
+  const stream = api.count();
+  const first = stream.next();
+  await raw.receive();
+  await raw.send([6, 1]);
+  assertEquals(await raw.receive(), [8, 1, 2]);
+  await raw.send([7, 1, [0, 1]]);
+  assertEquals(await first, { value: 0, done: false });
+  const closing = near.close();
+  assertEquals(await stream.next(), { value: 1, done: false });
+  // The far side has not said goodbye, and may not for long.
+  await assertRejects(() => stream.next(), ClosedError, "a closed duplex");
+  await raw.close();
+  await closing;
+});

@@ -1,0 +1,205 @@
+// Copyright 2026 the Duplex authors. MIT license.
+
+/**
+ * Workers that leave early: while sends wait, with messages that they did not
+ * receive, or because their parent does not close in time.
+ *
+ * @module
+ */
+
+import {
+  assert,
+  assertEquals,
+  assertInstanceOf,
+  assertRejects,
+  assertStringIncludes,
+} from "@std/assert";
+import { ClosedError, type Duplex, PeerExitError } from "@duplex/ipc/duplex";
+import { openPipe } from "@duplex/ipc/pipe";
+import { openQueue } from "@duplex/ipc/queue";
+import { openShm } from "@duplex/ipc/shm";
+import { within } from "../workers/_processes.ts";
+
+/** A worker script whose body runs with its end of the duplex as `main`. */
+function script(body: string, options = "{}"): string {
+  const source = `
+    import { parent } from "${import.meta.resolve("../../parent.ts")}";
+    const main = await parent(${options});
+    ${body}
+  `;
+  return `data:text/javascript,${encodeURIComponent(source)}`;
+}
+
+/** Runs a test over each transport whose worker is started here. */
+function overWorkers(
+  name: string,
+  fn: (
+    open: (
+      script: string,
+      options?: Record<string, number>,
+    ) => Promise<Duplex<unknown, unknown>>,
+  ) => Promise<void>,
+): void {
+  for (const open of [openPipe, openQueue, openShm]) {
+    Deno.test({
+      name: `${open.name}() ${name}`,
+      permissions: {
+        read: [new URL("../..", import.meta.url)],
+        run: [Deno.execPath()],
+      },
+      fn: () => within(fn((script, options) => open(script, options))),
+    });
+  }
+}
+
+/** A promise that settles as another one did. */
+function settled(outcome: PromiseSettledResult<unknown>): Promise<unknown> {
+  return outcome.status === "fulfilled"
+    ? Promise.resolve(outcome.value)
+    : Promise.reject(outcome.reason);
+}
+
+/** What each of these promises rejects with. */
+function reasons(promises: readonly Promise<unknown>[]): Promise<unknown[]> {
+  return Promise.all(
+    promises.map((promise) =>
+      promise.then(
+        (value) => assert(false, `fulfilled with ${Deno.inspect(value)}`),
+        (error) => error,
+      )
+    ),
+  );
+}
+
+overWorkers(
+  "rejects sends that wait when the worker has left",
+  async (open) => {
+    const worker = await open(script("await main.close();"), {
+      deadlockTimeout: 100,
+    });
+    await assertRejects(() => worker.receive(), ClosedError);
+    const sent: Promise<void>[] = [];
+    while (sent.length < 3 * 4096) {
+      const promise = worker.send(sent.length);
+      promise.catch(() => {});
+      sent.push(promise);
+    }
+    const closing = worker.close();
+    const outcomes = await Promise.allSettled([...sent, closing]);
+    const rejected = outcomes.slice(0, -1).filter(({ status }) =>
+      status === "rejected"
+    );
+    assert(rejected.length > 0);
+    for (const outcome of rejected) {
+      assert(outcome.status === "rejected");
+      assertInstanceOf(outcome.reason, ClosedError);
+    }
+    const accepted = sent.length - rejected.length;
+    const { unsent } = await assertRejects(() => worker.send(0), ClosedError);
+    assertEquals(unsent.length, accepted);
+  },
+);
+
+overWorkers(
+  "notifies a worker that only sends when it closes",
+  async (open) => {
+    const worker = await open(
+      script(
+        `
+        await main.receive();
+        try {
+          for (;;) await main.send(new Uint8Array(70_000));
+        } catch {
+          await main.close();
+        }
+        `,
+        "{ deadlockTimeout: 50 }",
+      ),
+      { deadlockTimeout: 50 },
+    );
+    await worker.send("begin");
+    // A queue has answers left that nothing receives, and says so.
+    await worker.close({ timeout: 1_000 }).catch((error) => {
+      assertInstanceOf(error, ClosedError);
+      assertStringIncludes(error.message, "1000 ms");
+    });
+  },
+);
+
+Deno.test({
+  name: "openQueue() closes when sends wait again after a deadlock",
+  permissions: { read: [new URL("../..", import.meta.url)] },
+  fn: () =>
+    within((async () => {
+      const worker = await openQueue<unknown, number>(
+        script("await main.close();"),
+        { deadlockTimeout: 50, capacity: 8 },
+      );
+      const waiting = () =>
+        Array.from({ length: 5_000 }, (_, index) => worker.send(index));
+      const before = await Promise.allSettled(waiting());
+      const after = waiting();
+      const closing = worker.close();
+      for (
+        const error of await reasons([
+          ...before.slice(8).map(settled),
+          ...after,
+        ])
+      ) {
+        assertInstanceOf(error, ClosedError);
+      }
+      const error = await assertRejects(() => closing, ClosedError);
+      assertEquals(error.unsent, [0, 1, 2, 3, 4, 5, 6, 7]);
+    })()),
+});
+
+overWorkers("notices a worker whose close runs out of time", async (open) => {
+  const worker = await open(
+    script("await main.close().catch(() => {});", "{ closeTimeout: 100 }"),
+    { attempts: 1, deadlockTimeout: Infinity },
+  );
+  const { unsent } = await assertRejects(async () => {
+    for (let number = 1;; number++) await worker.send(number);
+  }, ClosedError);
+  assertEquals(unsent.slice(0, 2), [1, 2]);
+  await assertRejects(() => worker.close(), ClosedError);
+});
+
+overWorkers(
+  "gives back what a worker did not receive before it failed",
+  async (open) => {
+    const worker = await open(
+      script(`
+      await main.receive();
+      main.close();
+      await main.receive();
+      if ("WorkerGlobalScope" in globalThis) throw new Error("Failed");
+      Deno.exit(3);
+    `),
+      { attempts: 1, restart: 0 },
+    );
+    for (const message of ["one", "two", "three"]) await worker.send(message);
+    const error = await assertRejects(() => worker.close(), ClosedError);
+    assertInstanceOf(error, PeerExitError);
+    assertEquals(error.unsent.at(-1), "three");
+  },
+);
+
+overWorkers(
+  "gives back on every later call what a worker did not receive",
+  async (open) => {
+    const worker = await open(
+      script("await main.receive(); await main.close();"),
+    );
+    for (const message of ["one", "two", "three"]) await worker.send(message);
+    await worker.close().catch(() => {});
+    const errors = await reasons([
+      worker.receive(),
+      worker.send("four"),
+    ]);
+    for (const error of errors) {
+      assertInstanceOf(error, ClosedError);
+      assertEquals(error.unsent.slice(-2), ["two", "three"], error.stack);
+    }
+  },
+);

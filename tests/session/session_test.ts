@@ -1,0 +1,419 @@
+// Copyright 2026 the Duplex authors. MIT license.
+
+/**
+ * The session against far sides that break its rules, and over links that cut
+ * the bytes anywhere.
+ *
+ * @module
+ */
+
+import {
+  assert,
+  assertEquals,
+  assertInstanceOf,
+  assertRejects,
+  assertStringIncludes,
+} from "@std/assert";
+import { decode, encode, type ValueMap } from "@std/msgpack";
+import { msgpack } from "@duplex/ipc/codec";
+import { ClosedError, PeerExitError, ProtocolError } from "@duplex/ipc/duplex";
+import { FrameWire } from "../../_wire/frame.ts";
+import { encodeControl, MAGIC } from "../../_wire/frame_layout.ts";
+import { DEFAULT_OPTIONS, helloFields } from "../../_session/hello.ts";
+import { memoryStreams } from "../../_session/memory.ts";
+import { Session } from "../../_session/session.ts";
+import {
+  type ControlFields,
+  type ControlKind,
+  KIND,
+} from "../../_wire/wire.ts";
+import { random, seed } from "../_seed.ts";
+import { choppy, drain, sessionAndRawEnd } from "../wire/_streams.ts";
+
+// What the far side sends is made with the reference implementation.
+const HELLO = control(KIND.hello, helloFields(DEFAULT_OPTIONS));
+
+function frame(kind: number, ...body: (number[] | Uint8Array)[]): Uint8Array {
+  const bytes = body.flatMap((part) => [...part]);
+  const out = new Uint8Array(5 + bytes.length);
+  new DataView(out.buffer).setUint32(0, 1 + bytes.length);
+  out[4] = kind;
+  out.set(bytes, 5);
+  return out;
+}
+
+function u32(value: number): number[] {
+  return [value >>> 24, value >>> 16, value >>> 8, value].map((b) => b & 255);
+}
+
+function data(number: number, message: unknown, taken = 0): Uint8Array {
+  return frame(KIND.data, u32(number), u32(taken), msgpack.encode(message));
+}
+
+function control(kind: ControlKind, fields: ControlFields): Uint8Array {
+  const map = encode(fields as ValueMap);
+  return kind === KIND.hello ? frame(kind, MAGIC, map) : frame(kind, map);
+}
+
+function join(parts: Uint8Array[]): Uint8Array<ArrayBuffer> {
+  const out = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
+  let length = 0;
+  for (const part of parts) {
+    out.set(part, length);
+    length += part.length;
+  }
+  return out;
+}
+
+/** What a session makes of these bytes: how it failed. */
+async function failureOf(parts: Uint8Array[]): Promise<unknown> {
+  const { session, raw } = sessionAndRawEnd({
+    windowMessages: 4,
+    window: 4096,
+  });
+  const drained = drain(raw);
+  const opening = session.open();
+  const pending = session.receive();
+  raw.write(join(parts)).catch(() => {});
+  // Nothing more can come; a session that does not fail by itself fails then.
+  await raw.close(1, []);
+  await opening.catch(() => {});
+  await pending.catch(() => {});
+  const failure = await session.closed.catch((error) => error);
+  await drained;
+  return failure;
+}
+
+const FAULTS: [string, Uint8Array[], string][] = [
+  ["a message before the hello", [data(1, "x")], "frame of kind 2"],
+  ["a second hello", [HELLO, HELLO], "second hello"],
+  ["a goodbye before the hello", [control(KIND.goodbye, {})], "hello"],
+  [
+    "another version",
+    [control(KIND.hello, { ...helloFields(DEFAULT_OPTIONS), version: 99 })],
+    "version 99 of the protocol and this side version 1",
+  ],
+  [
+    "no codec in common",
+    [control(KIND.hello, { ...helloFields(DEFAULT_OPTIONS), codecs: ["xml"] })],
+    'the peer has "xml" and this side',
+  ],
+  [
+    "a window of nothing",
+    [control(KIND.hello, { ...helloFields(DEFAULT_OPTIONS), window: 0 })],
+    '"window"',
+  ],
+  ["a gap", [HELLO, data(1, "x"), data(3, "y")], "the next one must be 2"],
+  ["a repeat", [HELLO, data(1, "x"), data(1, "x")], "the next one must be 2"],
+  ["an unknown kind", [HELLO, frame(0x7f)], "frame of kind 127"],
+  ["an empty frame", [HELLO, new Uint8Array(8)], "frame of kind 0"],
+  ["text", [HELLO, new TextEncoder().encode("Hello, world")], "Hello, world"],
+  [
+    "a control frame over its limit",
+    [HELLO, join([new Uint8Array([0, 0, 0x20, 0, KIND.credit])])],
+    "frame of kind 5",
+  ],
+  ["no MessagePack", [HELLO, frame(KIND.credit, [0xc1])], "no MessagePack"],
+  ["no map", [HELLO, frame(KIND.credit, [0x90])], "no map"],
+  [
+    "a lying count in a control frame",
+    [HELLO, frame(KIND.credit, [0xdf, 0xff, 0xff, 0xff, 0xff])],
+    "more than 64 items",
+  ],
+  [
+    "credit that is no number",
+    [HELLO, control(KIND.credit, { taken: "all" })],
+    '"taken" must be a whole number',
+  ],
+  [
+    "credit for what was not sent",
+    [HELLO, control(KIND.credit, { taken: 1 })],
+    "the last one sent is 0",
+  ],
+  [
+    "an acknowledgement of what was not sent",
+    [HELLO, data(1, "x", 7)],
+    "the last one sent is 0",
+  ],
+  [
+    "a goodbye that counts messages which did not come",
+    [HELLO, control(KIND.goodbye, { sent: 5, taken: 0 })],
+    "goodbye after 5 messages",
+  ],
+  [
+    "a goodbye inside a message",
+    [
+      HELLO,
+      frame(KIND.first, u32(1), u32(0), u32(9), [1]),
+      control(KIND.goodbye, { sent: 0, taken: 0 }),
+    ],
+    "frame of kind 9",
+  ],
+  [
+    "a message after the goodbye",
+    [HELLO, control(KIND.goodbye, { sent: 0, taken: 0 }), data(1, "x")],
+    "has said goodbye",
+  ],
+  [
+    "more messages than the window",
+    [HELLO, ...[1, 2, 3, 4, 5, 6].map((number) => data(number, "x"))],
+    "more than the window",
+  ],
+  [
+    "more bytes than the window",
+    [HELLO, ...[1, 2, 3, 4].map((number) => data(number, "x".repeat(4000)))],
+    "more than the window",
+  ],
+  [
+    "a payload that is none",
+    [HELLO, frame(KIND.data, u32(1), u32(0), [0xc1])],
+    "decode",
+  ],
+  ["an empty payload", [HELLO, frame(KIND.data, u32(1), u32(0))], "decode"],
+  [
+    "a message over the limit",
+    [HELLO, join([new Uint8Array([0x70, 0, 0, 0, KIND.data])])],
+    '"maxMessage"',
+  ],
+  [
+    "a first part of a message over the limit",
+    [HELLO, frame(KIND.first, u32(1), u32(0), u32(2 ** 31), [1])],
+    '"maxMessage"',
+  ],
+  [
+    "a later part of nothing",
+    [HELLO, frame(KIND.next, [1])],
+    "frame of kind 4",
+  ],
+  [
+    "a part longer than its message",
+    [HELLO, frame(KIND.first, u32(1), u32(0), u32(2), [1, 2, 3])],
+    "part of 3 bytes",
+  ],
+  [
+    "a message inside another",
+    [HELLO, frame(KIND.first, u32(1), u32(0), u32(9), [1]), data(2, "x")],
+    "frame of kind 2",
+  ],
+];
+
+Deno.test({
+  name: "Session writes control frames that any MessagePack reader reads",
+  permissions: "none",
+  fn() {
+    const fields = { ...helloFields(DEFAULT_OPTIONS), window: 2 ** 40 };
+    const hello = encodeControl(KIND.hello, fields);
+    assertEquals(decode(hello.slice(5 + MAGIC.length)), {
+      ...fields,
+      window: 2n ** 40n,
+    });
+    const abort = { text: "no", fault: false, reason: new Uint8Array([0xc0]) };
+    assertEquals(decode(encodeControl(KIND.abort, abort).slice(5)), abort);
+  },
+});
+
+for (const [what, parts, message] of FAULTS) {
+  Deno.test({
+    name: `Session refuses ${what}`,
+    permissions: "none",
+    async fn() {
+      const failure = await failureOf(parts);
+      assertInstanceOf(failure, ProtocolError);
+      assertStringIncludes(failure.message, message);
+    },
+  });
+}
+
+Deno.test({
+  name: "Session tells the far side what it refused",
+  permissions: "none",
+  async fn() {
+    const [near, distant] = memoryStreams();
+    const left = new Session(new FrameWire(near, DEFAULT_OPTIONS));
+    const right = new Session(new FrameWire(distant, DEFAULT_OPTIONS), {
+      role: "acceptor",
+    });
+    await Promise.all([left.open(), right.open()]);
+    left.onFault(new ProtocolError("Cannot take this"));
+    const error = await assertRejects(() => right.receive(), ProtocolError);
+    assertStringIncludes(error.message, "Cannot take this");
+    await assertRejects(() => left.closed, ProtocolError);
+    await assertRejects(() => right.closed, ProtocolError);
+  },
+});
+
+Deno.test({
+  name: "Session gives up what waits when both sides close and nobody takes",
+  permissions: "none",
+  async fn() {
+    const limits = { windowMessages: 2, deadlockTimeout: 20 };
+    const [near, distant] = memoryStreams();
+    const left = new Session(new FrameWire(near, DEFAULT_OPTIONS), limits);
+    const right = new Session(new FrameWire(distant, DEFAULT_OPTIONS), {
+      ...limits,
+      role: "acceptor",
+    });
+    await Promise.all([left.open(), right.open()]);
+    const sends = [1, 2, 3, 4].map((number) => left.send(number));
+    const closing = [left.close(), right.close()];
+    const [first, second, third, fourth] = await Promise.allSettled(sends);
+    assertEquals([first!.status, second!.status], ["fulfilled", "fulfilled"]);
+    for (const late of [third!, fourth!]) {
+      assert(late.status === "rejected");
+      assertInstanceOf(late.reason, ClosedError);
+      assertEquals(late.reason.unsent, [1, 2]);
+    }
+    await Promise.all(closing);
+  },
+});
+
+Deno.test({
+  name: "Session keeps credit out of a message whose getter receives",
+  permissions: "none",
+  async fn() {
+    const [near, distant] = memoryStreams();
+    const left = new Session(new FrameWire(near, DEFAULT_OPTIONS), {
+      windowMessages: 2,
+    });
+    const right = new Session(new FrameWire(distant, DEFAULT_OPTIONS), {
+      role: "acceptor",
+    });
+    await Promise.all([left.open(), right.open()]);
+    await Promise.all([right.send("a"), right.send("b")]);
+    while (left.stats.queued < 2) {
+      await new Promise((resolve) => setTimeout(resolve));
+    }
+    const message = {
+      get taken() {
+        return [left.tryReceive(), left.tryReceive()].map(({ state }) => state);
+      },
+    };
+    await left.send(message);
+    assertEquals(await right.receive(), { taken: ["ok", "ok"] });
+    await Promise.all([left.close(), right.close()]);
+  },
+});
+
+Deno.test({
+  name: "Session ends with a PeerExitError at every cut of a conversation",
+  permissions: "none",
+  async fn() {
+    const whole = join([
+      HELLO,
+      data(1, { a: [1, "two"] }),
+      frame(KIND.first, u32(2), u32(0), u32(8), [0xc4, 6, 1]),
+      frame(KIND.next, [2, 3, 4, 5, 6]),
+    ]);
+    for (let length = 0; length < whole.length; length++) {
+      const failure = await failureOf([whole.subarray(0, length)]);
+      assertInstanceOf(failure, PeerExitError, `after ${length} bytes`);
+    }
+  },
+});
+
+Deno.test({
+  name: "Session sets no memory aside for bytes that have not come",
+  permissions: "none",
+  async fn() {
+    const before = Deno.memoryUsage().external;
+    const claims = Array.from(
+      { length: 20 },
+      () => sessionAndRawEnd({ window: 4096 }),
+    );
+    const claim = frame(KIND.first, u32(1), u32(0), u32(200 << 20), [1]);
+    const drained = claims.map(({ raw }) => drain(raw));
+    await Promise.all(claims.map(({ session, raw }) => {
+      raw.write(join([HELLO, claim]));
+      return session.open();
+    }));
+    const grown = Deno.memoryUsage().external - before;
+    assert(grown < 20 << 20, `external memory grew by ${grown} bytes`);
+    for (const { session, raw } of claims) {
+      session.abort(new Error("Enough"));
+      await assertRejects(() => session.closed, Error, "Enough");
+      await raw.close(1, []);
+    }
+    await Promise.all(drained);
+  },
+});
+
+Deno.test({
+  name: "Session survives any bytes",
+  permissions: { env: ["DUPLEX_SEED"] },
+  async fn() {
+    const next = random(seed());
+    const good = join([
+      HELLO,
+      data(1, { a: [1, "two"] }),
+      frame(KIND.first, u32(2), u32(0), u32(8), [0xc4, 6, 1]),
+      frame(KIND.next, [2, 3, 4, 5, 6]),
+      control(KIND.goodbye, { sent: 2, taken: 0 }),
+    ]);
+    for (let run = 0; run < 2000; run++) {
+      const bytes = good.slice();
+      const flips = 1 + Math.floor(next() * 4);
+      for (let flip = 0; flip < flips; flip++) {
+        bytes[Math.floor(next() * bytes.length)] = Math.floor(next() * 256);
+      }
+      const failure = await failureOf([bytes]);
+      const known = failure === undefined || failure instanceof PeerExitError ||
+        failure instanceof ProtocolError;
+      assert(known, `run ${run}: ${failure}`);
+    }
+  },
+});
+
+Deno.test({
+  name: "Session keeps order and content over a link that cuts anywhere",
+  permissions: { env: ["DUPLEX_SEED"] },
+  async fn() {
+    const next = random(seed());
+    for (const most of [3, 100, 5000, 1 << 20]) {
+      const [near, distant] = memoryStreams();
+      const left = new Session<Uint8Array>(
+        new FrameWire(choppy(near, next, most), DEFAULT_OPTIONS),
+        { name: "left", windowMessages: 7 },
+      );
+      const right = new Session<Uint8Array>(
+        new FrameWire(choppy(distant, next, most), DEFAULT_OPTIONS),
+        { role: "acceptor", name: "right", window: 100_000 },
+      );
+      await Promise.all([left.open(), right.open()]);
+      const largest = Math.min(most * 500, 2 ** 20);
+      const sizes = Array.from(
+        { length: 40 },
+        () => Math.floor(next() ** 4 * largest),
+      );
+      const send = async (side: Session<Uint8Array>) => {
+        for (const size of sizes) {
+          await side.send(new Uint8Array(size).fill(size));
+        }
+        await side.close();
+      };
+      const check = async (side: Session<Uint8Array>) => {
+        let index = 0;
+        for await (const bytes of side) {
+          const size = sizes[index++]!;
+          assertEquals(bytes.length, size);
+          assert(bytes.every((byte) => byte === (size & 255)));
+        }
+        assertEquals(index, sizes.length);
+      };
+      await Promise.all([send(left), send(right), check(left), check(right)]);
+    }
+  },
+});
+
+Deno.test({
+  name: "memoryStreams() takes what is written after the peer has closed",
+  permissions: "none",
+  async fn() {
+    // Credit that crosses the last goodbye: the peer reads nothing any more.
+    const [near, distant] = memoryStreams();
+    const written = near.write(new Uint8Array(1));
+    await distant.close(1, []);
+    await written;
+    await near.write(new Uint8Array(1));
+    await near.close(1, []);
+  },
+});

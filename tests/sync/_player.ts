@@ -1,0 +1,76 @@
+// Copyright 2026 the Duplex authors. MIT license.
+
+/**
+ * A worker of a campaign (`_sync_campaign.ts`), seen from the main thread.
+ *
+ * @module
+ */
+
+import type { Part, Start } from "../workers/sync_campaign.ts";
+
+const { locks } = navigator as unknown as {
+  locks: { request(name: string, run: () => void): Promise<unknown> };
+};
+
+/** A worker of a campaign. */
+export class Player {
+  readonly seat: number;
+  readonly #worker: Worker;
+  /** Settles when the thread is gone. */
+  readonly gone: Promise<void>;
+  isGone = false;
+  isTerminated = false;
+  #listen: ((said: unknown) => void) | undefined;
+
+  private constructor(
+    seat: number,
+    life: string,
+    worker: Worker,
+    onGone: (player: Player) => void,
+  ) {
+    this.seat = seat;
+    this.#worker = worker;
+    this.gone = locks.request(life, () => {}).then(() => {
+      this.isGone = true;
+      onGone(this);
+    });
+  }
+
+  static async start(
+    start: Start,
+    onWrong: (error: Error) => void,
+    onGone: (player: Player) => void,
+  ): Promise<Player> {
+    const url = new URL("../workers/sync_campaign.ts", import.meta.url);
+    const worker = new Worker(url, { type: "module" });
+    worker.onerror = (event) => {
+      event.preventDefault();
+      if (!event.message.includes("The end of a thread")) {
+        onWrong(new Error(`worker ${start.seat}: ${event.message}`));
+      }
+    };
+    const heard = () => new Promise((resolve) => worker.onmessage = resolve);
+    // What is posted before it listens would be lost.
+    await heard();
+    worker.postMessage(start);
+    await heard();
+    const player = new Player(start.seat, start.life, worker, onGone);
+    worker.onmessage = ({ data }) => {
+      if (typeof data === "object") onWrong(new Error(data.wrong));
+      else player.#listen?.(data);
+    };
+    return player;
+  }
+
+  /** Plays a part; settles when it is done, or the thread is gone or busy. */
+  play(part: Part): Promise<void> {
+    const said = new Promise<void>((resolve) => this.#listen = () => resolve());
+    this.#worker.postMessage(part);
+    return Promise.race([said, this.gone]);
+  }
+
+  terminate(): void {
+    this.isTerminated = true;
+    this.#worker.terminate();
+  }
+}

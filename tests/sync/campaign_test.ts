@@ -1,0 +1,30 @@
+// Copyright 2026 the Duplex authors. MIT license.
+
+/**
+ * A few plans of the campaign over all locks. `DUPLEX_SYNC_PLANS` says how many.
+ *
+ * @module
+ */
+
+import { assert } from "@std/assert";
+import { seed } from "../_seed.ts";
+import { runSyncPlan } from "./_campaign.ts";
+
+/** Plans, unless the environment says how many: a few seconds. */
+const PLANS = 4;
+
+Deno.test({
+  name: "All locks keep what they promise while threads die at random",
+  permissions: {
+    read: [new URL("../../", import.meta.url)],
+    env: ["DUPLEX_SEED", "DUPLEX_SYNC_PLANS"],
+  },
+  async fn() {
+    const first = seed();
+    const plans = Number(Deno.env.get("DUPLEX_SYNC_PLANS") ?? PLANS);
+    for (let plan = first; plan < first + plans; plan++) {
+      const { operations } = await runSyncPlan(plan);
+      assert(operations >= 0);
+    }
+  },
+});

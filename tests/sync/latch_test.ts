@@ -1,0 +1,97 @@
+// Copyright 2026 the Duplex authors. MIT license.
+
+/**
+ * The latch of `_sync/memory.ts` through every interleaving of its atomic
+ * operations, and bugs put into it to see that they are found.
+ *
+ * @module
+ */
+
+import { assertEquals, assertStringIncludes } from "@std/assert";
+import {
+  type Act,
+  LatchModel,
+  loadLatch,
+  type Verdict,
+} from "./_latch_model.ts";
+
+/** Takes the latch so many times. */
+function takes(times: number): Act[] {
+  return new Array(times).fill("take");
+}
+
+async function explore(
+  threads: Act[][],
+  edits: [was: string, is: string][] = [],
+): Promise<Verdict> {
+  const codes = await Promise.all(threads.map(() => loadLatch(edits)));
+  return new LatchModel(codes, threads).explore();
+}
+
+function test(name: string, fn: (t: Deno.TestContext) => Promise<void>): void {
+  Deno.test({
+    name,
+    permissions: { read: [new URL("../../", import.meta.url)] },
+    fn,
+  });
+}
+
+test("The latch lets one in at a time and wakes all that wait", async (t) => {
+  const models: [string, Act[][]][] = [
+    ["two threads", [takes(4), takes(4)]],
+    ["three threads", [takes(2), takes(2), takes(2)]],
+    ["one that may give up", [takes(2), ["try", "try"], takes(2)]],
+    ["two that may give up", [takes(2), ["try"], ["try", "take"]]],
+  ];
+  for (const [name, threads] of models) {
+    await t.step(name, async () => {
+      assertEquals((await explore(threads)).violation, undefined);
+    });
+  }
+});
+
+const TAKE =
+  "if (Atomics.exchange(words, LATCH, AWAITED) === FREE) return true;";
+
+/** Bugs, and how each is found. */
+const BUGS: Record<
+  string,
+  [found: string, edits: [was: string, is: string][]]
+> = {
+  "it does not note that it is awaited": ["all sleep", [
+    [TAKE, TAKE.replace("AWAITED", "TAKEN")],
+    [
+      "Atomics.wait(words, LATCH, AWAITED, left);",
+      "Atomics.wait(words, LATCH, TAKEN, left);",
+    ],
+  ]],
+  "one that was woken forgets the others that sleep": ["all sleep", [[
+    TAKE,
+    `if (Atomics.compareExchange(words, LATCH, FREE, TAKEN) === FREE) return true;
+       Atomics.compareExchange(words, LATCH, TAKEN, AWAITED);`,
+  ]]],
+  "it wakes none": ["all sleep", [[
+    "Atomics.notify(this.words, LATCH, 1);",
+    "",
+  ]]],
+  "it takes a latch that is taken": ["two inside", [[
+    TAKE,
+    "Atomics.exchange(words, LATCH, AWAITED); return true;",
+  ]]],
+  "it is freed in two steps": ["all sleep", [[
+    "if (Atomics.exchange(this.words, LATCH, FREE) === AWAITED) {",
+    `const was = Atomics.load(this.words, LATCH);
+       Atomics.exchange(this.words, LATCH, FREE);
+       if (was === AWAITED) {`,
+  ]]],
+};
+
+test("The model of the latch finds bugs", async (t) => {
+  for (const [name, [found, edits]] of Object.entries(BUGS)) {
+    await t.step(name, async () => {
+      const threads = [takes(2), takes(1), takes(1)];
+      const { violation = "" } = await explore(threads, edits);
+      assertStringIncludes(violation, found);
+    });
+  }
+});

@@ -1,0 +1,385 @@
+// Copyright 2026 the Duplex authors. MIT license.
+
+/**
+ * What `task` promises: which functions can go to a worker, what they may do
+ * there, and what comes back.
+ *
+ * @module
+ */
+
+import {
+  assertEquals,
+  assertRejects,
+  assertStrictEquals,
+  assertStringIncludes,
+  assertThrows,
+} from "@std/assert";
+import { ClosedError, PeerExitError } from "@duplex/ipc/duplex";
+import { task } from "@duplex/ipc/task";
+import { test as anyTest } from "../workers/_processes.ts";
+
+const ROOT = new URL("../..", import.meta.url);
+
+/** A test with what a worker's files are read with. */
+function test(
+  name: string,
+  fn: (t: Deno.TestContext) => Promise<void>,
+): void {
+  anyTest(name, fn, { read: [ROOT] });
+}
+
+/** Not to be seen in a worker. */
+const around = 7;
+
+test("task() runs a function in a thread of its own", async () => {
+  await using where = task((key: string) => {
+    const isThread = "DedicatedWorkerGlobalScope" in globalThis;
+    const before = (globalThis as Record<string, unknown>)[key];
+    (globalThis as Record<string, unknown>)[key] = true;
+    return [isThread, before];
+  }, { size: 1 });
+  const key = "taskWasHere";
+  assertEquals(await where(key), [true, undefined]);
+  assertEquals(await where(key), [true, true]);
+  assertEquals(key in globalThis, false);
+});
+
+test("task() takes functions however they are written", async (t) => {
+  const named = {
+    double(n: number) {
+      return 2 * n;
+    },
+    async later(n: number) {
+      await undefined;
+      return 2 * n;
+    },
+    classify(n: number) {
+      return 2 * n;
+    },
+    "two words"(n: number) {
+      return 2 * n;
+    },
+    [`comp${"uted"}`]: (n: number) => 2 * n,
+    renamed(n: number) {
+      return 2 * n;
+    },
+    nameless(n: number) {
+      return 2 * n;
+    },
+    get(n: number) {
+      return 2 * n;
+    },
+    async(n: number) {
+      return 2 * n;
+    },
+    escaped(n: number) {
+      return 2 * n;
+    },
+    1000(n: number) {
+      return 2 * n;
+    },
+    commented /* super ( [ */(n: number) {
+      return "super".length * 0 + 2 * n;
+    },
+    __proto__(n: number) {
+      return 2 * n;
+    },
+  };
+  function declared(n: number) {
+    return 2 * n;
+  }
+  const functions: Record<string, (n: number) => unknown> = {
+    arrow: (n) => 2 * n,
+    block: (n) => {
+      return 2 * n;
+    },
+    async: async (n) => await 2 * n,
+    declared,
+    expression: function (n) {
+      return 2 * n;
+    },
+    recursive: function double(n): number {
+      return n === 0 ? 0 : 2 + double(n - 1);
+    },
+    rest: (...[n]) => 2 * n!,
+    method: named.double,
+    asyncMethod: named.later,
+    classLike: named.classify,
+    quoted: named["two words"],
+    computed: named.computed!,
+    renamed: Object.defineProperty(named.renamed, "name", { value: "other" }),
+    nameless: Object.defineProperty(named.nameless, "name", {
+      value: Symbol("s"),
+    }),
+    get: named.get,
+    asyncName: named.async,
+    escaped: named.escaped,
+    number: named[1e3]!,
+    commented: named.commented,
+    proto: Object.getOwnPropertyDescriptor(named, "__proto__")!.value,
+    sloppy: new Function("n", "return n + n") as (n: number) => number,
+    separators: new Function(
+      "n",
+      "return '\u2028\u2029'.length * n //# sourceMappingURL=no.js.map\n",
+    ) as (n: number) => number,
+    comments: (n) => /* } */ 2 * n, // )
+    text: (n) => `${"`)}\n"}`.length * 0 + 2 * n,
+  };
+  await Promise.all(
+    Object.entries(functions).map(async ([name, fn]) => {
+      await using double = task(fn, { size: 1 });
+      assertEquals([name, await double(21)], [name, 42]);
+    }),
+  );
+  await t.step("and their arguments", async () => {
+    await using sum = task(
+      (
+        { a, b = 10 }: { a: number; b?: number },
+        [c]: number[] = [100],
+        ...rest: number[]
+      ) => a + b + c! + rest.length,
+      { size: 1 },
+    );
+    assertEquals(await sum({ a: 1 }), 111);
+    assertEquals(await sum({ a: 1, b: 2 }, [3], 0, 0), 8);
+    await using call = task(async (onStep: (n: number) => number) => {
+      return await onStep(20) + 1;
+    }, { size: 1 });
+    assertEquals(await call((n) => 2 * n), 41);
+  });
+});
+
+test("task() refuses what has no text that a worker could run", async () => {
+  class Doubler {
+    double(n: number) {
+      return 2 * n;
+    }
+    #secret(n: number) {
+      return 2 * n;
+    }
+    get secret() {
+      return this.#secret;
+    }
+    hidden() {
+      return this.#secret(1);
+    }
+  }
+  const outer = {
+    direct() {
+      return super.toString();
+    },
+    async /* and ( */ spread // [
+    (..._: number[]) {
+      return await super.toString();
+    },
+    within() {
+      return () => super.toString();
+    },
+  };
+  const [word, other] = ["two words", "later"] as const;
+  const named = {
+    [word](n: number) {
+      return 2 * n;
+    },
+    async [other](n: number) {
+      return await 2 * n;
+    },
+    get size() {
+      return 1;
+    },
+  };
+  const getter = Object.getOwnPropertyDescriptor(named, "size")!.get;
+  const wrong: [unknown, string][] = [
+    [undefined, "must be a function: current value is undefined"],
+    ["n => n", 'must be a function: current value is "n => n"'],
+    [Symbol("s"), "must be a function: current value is Symbol(s)"],
+    [{ toString: 1 }, "must be a function: current value is an object"],
+    [Doubler, 'Cannot make a task of "Doubler"'],
+    [class {}, "Cannot make a task of a function: its source cannot be sent"],
+    [Math.max, 'Cannot make a task of "max"'],
+    [((n: number) => n).bind(null), "it is a bound or a built-in function"],
+    [new Proxy((n: number) => n, {}), "it is a bound or a built-in function"],
+    [() => import.meta.url, 'it uses "import.meta"'],
+    [outer.direct, 'Cannot make a task of "direct": it uses "super"'],
+    [outer.spread, 'Cannot make a task of "spread": it uses "super"'],
+    [outer.within(), 'it uses "super"'],
+    [new Doubler().hidden, "it uses a private name"],
+    [new Function("return 010"), "Octal literals are not allowed"],
+    [(0, eval)("(function await(n) { return n })"), 'of the name "await"'],
+    [(0, eval)("(function /* */ * await() {})"), 'of the name "await"'],
+    [new Function("return '\ud83d'"), "half of a surrogate pair"],
+    [new Doubler().secret, 'Cannot make a task of "#secret"'],
+    [named["two words"], 'Cannot make a task of "two words"'],
+    [named.later, 'Cannot make a task of "later"'],
+    [getter, 'Cannot make a task of "get size"'],
+  ];
+  for (const [fn, text] of wrong) {
+    assertThrows(() => task(fn as () => void), TypeError, text);
+  }
+  assertThrows(() => task(() => 1, { size: 0 }), RangeError, '"size"');
+  const long = new Function(`return "${"x".repeat(2 ** 20)}"`);
+  assertThrows(() => task(long as () => void), RangeError, "at most 1048576");
+  await using double = task(Doubler.prototype.double, { size: 1 });
+  assertEquals(await double(21), 42);
+});
+
+test("task() says what is wrong with a variable around the function", async () => {
+  const hint = "the function of a task sees its arguments and globals only";
+  await using sees = task((n: number) => around + n, { size: 1 });
+  const error = await assertRejects(
+    () => sees(1),
+    ReferenceError,
+    "around is not defined",
+  );
+  assertStringIncludes(error.message, hint);
+  await using later = task(async (n: number) => {
+    await undefined;
+    return around + n;
+  }, { size: 1 });
+  await assertRejects(() => later(1), ReferenceError, hint);
+});
+
+test("task() gives back a frozen error as it is", async () => {
+  await using fails = task((isFrozen: boolean) => {
+    const error = new ReferenceError("x is not defined");
+    throw isFrozen ? Object.freeze(error) : error;
+  }, { size: 1 });
+  const error = await assertRejects(() => fails(true), ReferenceError);
+  assertEquals(error.message, "x is not defined");
+});
+
+test("task() refuses arguments that cannot be sent", async () => {
+  await using echo = task((value: unknown) => value, { size: 1 });
+  await assertRejects(
+    () => echo(Symbol("s")),
+    TypeError,
+    'Cannot call "run": the value at "$[0]" is a symbol',
+  );
+  await assertRejects(
+    () => echo.run(null as never),
+    TypeError,
+    "its arguments must be an array: current value is null",
+  );
+});
+
+test("task() gives back what the function throws", async () => {
+  await using fails = task((what: string) => {
+    if (what === "error") throw new RangeError("Too far");
+    throw what === "undefined" ? undefined : 0;
+  }, { size: 1 });
+  await assertRejects(() => fails("error"), RangeError, "Too far");
+  const thrown: unknown[] = [];
+  await fails("undefined").catch((error) => thrown.push(error));
+  await fails("zero").catch((error) => thrown.push(error));
+  assertEquals(thrown, [undefined, 0]);
+  await using many = task(function* (n: number) {
+    yield n;
+  }, { size: 1 });
+  await assertRejects(() => many(1), TypeError, "it gives many values");
+});
+
+test("task() permits nothing by default", async () => {
+  const path = new URL("deno.json", ROOT);
+  const read = async (path: string) => {
+    const text = await Deno.readTextFile(new URL(path));
+    return JSON.parse(text).name as string;
+  };
+  await using none = task(read, { size: 1 });
+  const error = await assertRejects(() => none(path.href));
+  assertStringIncludes(`${error}`, "Requires read access");
+  await using some = task(read, { size: 1, permissions: { read: [path] } });
+  assertEquals(await some(path.href), "@duplex/ipc");
+  const other = new URL("LICENSE", ROOT);
+  await assertRejects(() => some(other.href), Error, "Requires read access");
+});
+
+test("task() passes on the options of a pool", async () => {
+  await using never = task((_n: number) => new Promise<never>(() => {}), {
+    size: 1,
+    timeout: 20,
+  });
+  await assertRejects(() => never(1), DOMException, "longer than 20 ms");
+  const { signal } = new AbortController();
+  await assertRejects(
+    () => never.run([1], { signal, timeout: 10 }),
+    DOMException,
+    "longer than 10 ms",
+  );
+  const reason = new Error("No need");
+  const aborted = AbortSignal.abort(reason);
+  const error = await assertRejects(() => never.run([1], { signal: aborted }));
+  assertStrictEquals(error, reason);
+  await using exits = task((_n: number) => Deno.exit(3), {
+    size: 1,
+    retries: 0,
+  });
+  await assertRejects(
+    () => exits(1),
+    PeerExitError,
+    "was begun and its worker ended",
+  );
+});
+
+test("task() maps", async () => {
+  await using root = task((n: number) => {
+    if (n < 0) throw new RangeError(`No root of ${n}`);
+    return Math.sqrt(n);
+  }, { size: 2 });
+  assertEquals(await Array.fromAsync(root.map([1, 4, 9])), [1, 2, 3]);
+  await assertRejects(
+    () => Array.fromAsync(root.map([1, -1], { ordered: false })),
+    RangeError,
+    "No root of -1",
+  );
+  const outcomes = await Array.fromAsync(root.mapSettled([4, -4]));
+  assertEquals(
+    outcomes.map(({ status, item, runs }) => [status, item, runs]),
+    [["fulfilled", 4, 1], ["rejected", -4, 1]],
+  );
+  const { done, failed } = root.stats;
+  assertEquals([done >= 4, failed], [true, 2]);
+});
+
+test("task() starts no thread until it is called, and ends all", async () => {
+  const unused = task((n: number) => n);
+  assertEquals([unused.stats.workers, unused.stats.starting], [0, 0]);
+  await unused.close();
+  await assertRejects(() => unused(1), ClosedError, "the pool is closed");
+  const closed = task((n: number) => n, { size: 2 });
+  const echo = closed(1);
+  await closed.close();
+  assertEquals(await echo, 1);
+  assertEquals(closed.stats.workers, 0);
+  const aborted = task((_n: number) => new Promise<never>(() => {}), {
+    size: 1,
+  });
+  const reason = new Error("Enough");
+  const never = assertRejects(() => aborted(1), Error, "Enough");
+  await aborted.abort(reason);
+  await never;
+  assertStrictEquals(await assertRejects(() => aborted(1)), reason);
+});
+
+Deno.test({
+  name: "task() says what it may not read",
+  permissions: "none",
+  fn() {
+    assertThrows(
+      () => task((n: number) => n),
+      Deno.errors.NotCapable,
+      "run it again with --allow-read=",
+    );
+  },
+});
+
+test("task() refuses at once what workers cannot be given", () => {
+  const fn = (n: number) => n;
+  assertThrows(() => task(fn, { memory: 0 }), RangeError, '"memory"');
+  assertThrows(
+    () => task(fn, { permissions: { net: true } }),
+    Deno.errors.NotCapable,
+    "--allow-net",
+  );
+  assertThrows(() => task(fn, { permissions: 7 as never }), TypeError);
+  return Promise.resolve();
+});

@@ -1,0 +1,280 @@
+// Copyright 2026 the Duplex authors. MIT license.
+
+/**
+ * What a clone carries between threads, what it costs, and what is refused.
+ *
+ * @module
+ */
+
+import {
+  assert,
+  assertEquals,
+  assertFalse,
+  assertInstanceOf,
+  assertStrictEquals,
+  assertStringIncludes,
+  assertThrows,
+} from "@std/assert";
+import { ProtocolError } from "../../duplex.ts";
+import { makeParcel, receiveParcel } from "../../_thread/clone.ts";
+import { SAMPLE_VALUES } from "../_sample_values.ts";
+
+/** Takes a message through the clone, as a post to a thread does. */
+function clone<T>(message: T, transfer: Transferable[] = []): T {
+  const { parcel } = makeParcel(message, transfer);
+  return receiveParcel(structuredClone(parcel, { transfer })) as T;
+}
+
+Deno.test({
+  name: "makeParcel() carries every value equal",
+  permissions: {},
+  async fn(t) {
+    for (const [what, value] of SAMPLE_VALUES) {
+      await t.step(what, () => assertEquals(clone(value), value));
+    }
+  },
+});
+
+Deno.test({
+  name: "makeParcel() carries cycles and shared references",
+  permissions: {},
+  fn() {
+    const shared = { n: 1 };
+    const map = new Map<unknown, unknown>([[shared, shared]]);
+    const message: Record<string, unknown> = { one: shared, map };
+    message.self = [message, map];
+    const back = clone(message) as {
+      one: unknown;
+      map: typeof map;
+      self: unknown[];
+    };
+    assertStrictEquals(back.self[0], back);
+    assertStrictEquals(back.self[1], back.map);
+    assertStrictEquals(back.map.get(back.one), back.one);
+  },
+});
+
+Deno.test({
+  name: "makeParcel() shares shared memory",
+  permissions: {},
+  fn() {
+    const cells = new Int32Array(new SharedArrayBuffer(8), 4);
+    const back = clone({ cells, memory: cells.buffer });
+    cells[0] = 42;
+    assertEquals([back.cells[0], back.cells.byteOffset], [42, 4]);
+    assertEquals(new Int32Array(back.memory)[1], 42);
+  },
+});
+
+Deno.test({
+  name: "makeParcel() carries arrays with their fields",
+  permissions: {},
+  fn() {
+    const shared = { n: 1 };
+    const list = Object.assign([shared, 2], { first: shared, "a b": [3] });
+    const back = clone({ list, match: /(?<x>b)/d.exec("ab") });
+    assertEquals([...back.list], [{ n: 1 }, 2]);
+    assertStrictEquals(back.list.first, back.list[0]);
+    assertEquals(back.list["a b"], [3]);
+    assertEquals([back.match!.index, back.match!.input], [1, "ab"]);
+    assertEquals({ ...back.match!.groups }, { x: "b" });
+  },
+});
+
+class OwnError extends TypeError {
+  override name = "OwnError";
+  readonly code = 7;
+}
+
+Deno.test({
+  name: "makeParcel() carries errors with class, name, cause and fields",
+  permissions: {},
+  fn() {
+    const inner = new OwnError("Inner", { cause: "the cause" });
+    const both = new AggregateError([inner, "text"], "Both");
+    const message = Object.assign(new RangeError("Outer", { cause: both }), {
+      own: { inner },
+    });
+    Object.assign(message.own, { message });
+    const back = clone(message);
+    assertInstanceOf(back, RangeError);
+    assertStrictEquals(back.stack, message.stack);
+    assertInstanceOf(back.cause, AggregateError);
+    const [first, text] = back.cause.errors;
+    assertInstanceOf(first, TypeError);
+    assertEquals([first.name, first.message, text], [
+      "OwnError",
+      "Inner",
+      "text",
+    ]);
+    assertEquals([first.cause, (first as OwnError).code], ["the cause", 7]);
+    assertStrictEquals(back.own.inner, first);
+    assertStrictEquals((back.own as Record<string, unknown>).message, back);
+    assertFalse(Object.keys(back).includes("cause"));
+    const suppressed = clone(new SuppressedError(inner, 1, "Hidden"));
+    assertInstanceOf(suppressed, SuppressedError);
+    assertEquals([suppressed.error.code, suppressed.suppressed], [7, 1]);
+    const aborted = clone(new DOMException("Stop", "AbortError"));
+    assertInstanceOf(aborted, DOMException);
+    assertEquals([aborted.name, aborted.message], ["AbortError", "Stop"]);
+  },
+});
+
+Deno.test({
+  name: "makeParcel() moves what is transferred and copies the rest",
+  permissions: {},
+  fn() {
+    const [moved, copied] = [new Uint8Array([1]), new Uint8Array([2])];
+    const back = clone({ moved, copied }, [moved.buffer]);
+    assertEquals(back, { moved: new Uint8Array([1]), copied });
+    assert(moved.buffer.detached);
+    assertFalse(copied.buffer.detached);
+  },
+});
+
+Deno.test({
+  name: "makeParcel() refuses what cannot be sent and says where",
+  permissions: {},
+  async fn(t) {
+    const gone = new ArrayBuffer(1);
+    gone.transfer();
+    const shrunk = new ArrayBuffer(8, { maxByteLength: 8 });
+    const beyond = new Uint8Array(shrunk, 4, 4);
+    shrunk.resize(0);
+    const view = new Uint8Array(4);
+    const bytes = [view.buffer, view.buffer];
+    let deep: unknown = 1;
+    for (let depth = 0; depth < 600; depth++) deep = [deep];
+    const cases: [string, unknown, Transferable[], string][] = [
+      ["a function", { a: [() => 1] }, [], '"$.a[0]" is a function'],
+      ["a symbol", new Map([["k", Symbol()]]), [], '"$.get("k")" is a symbol'],
+      ["a promise", [Promise.resolve()], [], '"$[0]" is a Promise'],
+      ["a blob", { blob: new Blob() }, [], '"$.blob" is a Blob'],
+      [
+        "a function in an error",
+        Object.assign(new Error(), { run() {} }),
+        [],
+        '"$.run" is a function',
+      ],
+      [
+        "a function beside an array's items",
+        [Object.assign([1], { run() {} })],
+        [],
+        '"$[0].run" is a function',
+      ],
+      ["a view out of bounds", { v: beyond }, [], '"$.v" is a view beyond'],
+      ["what was given away", [gone], [], '"$[0]" is an ArrayBuffer that was'],
+      ["what is too deep", deep, [], "nested too deep"],
+      ["transferring it twice", view, bytes, "only once"],
+      ["transferring what is gone", 1, [gone], "Cannot transfer [object Array"],
+      [
+        "transferring a view",
+        view,
+        [view as unknown as ArrayBuffer],
+        "Cannot transfer [object Uint8Array]",
+      ],
+    ];
+    for (const [name, value, transfer, text] of cases) {
+      await t.step(name, () => {
+        const error = assertThrows(
+          () => makeParcel(value, transfer),
+          TypeError,
+        );
+        assertStringIncludes(error.message, text);
+      });
+    }
+    assertFalse(view.buffer.detached);
+  },
+});
+
+Deno.test({
+  name: "makeParcel() counts what a message takes",
+  permissions: {},
+  async fn(t) {
+    const size = 100_000;
+    const buffer = new ArrayBuffer(size);
+    const cases: [string, unknown, Transferable[], number][] = [
+      ["text", "x".repeat(size), [], size],
+      ["a name", { ["x".repeat(size)]: 1 }, [], size],
+      [
+        "a field of an array",
+        Object.assign([], { x: "x".repeat(size) }),
+        [],
+        size,
+      ],
+      [
+        "an error without texts",
+        Object.assign(new Error(), { message: {}, stack: Symbol(), x: buffer }),
+        [],
+        size,
+      ],
+      ["a whole number", 1n << BigInt(8 * size), [], size],
+      ["a buffer", [buffer], [], size],
+      ["a buffer that moves", buffer, [buffer], size],
+      ["a part of a buffer", new Uint8Array(buffer, 0, 1), [], size],
+      [
+        "a buffer seen often",
+        [
+          buffer,
+          new Uint8Array(buffer),
+          new DataView(buffer),
+        ],
+        [],
+        size,
+      ],
+      ["an error", new Error("x".repeat(size)), [], 2 * size],
+      ["shared memory", new SharedArrayBuffer(size), [], 0],
+    ];
+    for (const [name, value, transfer, expected] of cases) {
+      await t.step(name, () => {
+        const { size } = makeParcel(value, transfer);
+        assert(size >= expected && size < expected + 1000, `${size}`);
+      });
+    }
+  },
+});
+
+Deno.test({
+  name: "makeParcel() passes on what a getter throws",
+  permissions: {},
+  fn() {
+    const thrown = new TypeError("Mine");
+    const message = {
+      get bad() {
+        throw thrown;
+      },
+    };
+    assertStrictEquals(assertThrows(() => makeParcel(message)), thrown);
+  },
+});
+
+Deno.test({
+  name: "receiveParcel() refuses what no peer of ours would post",
+  permissions: {},
+  async fn(t) {
+    const error = new Error("x");
+    const cases: [string, unknown][] = [
+      ["no parcel", "text"],
+      ["no notes", [1]],
+      ["a note that is none", [1, [5]]],
+      ["a note of no error", [1, [[5, "TypeError", "n", [], undefined, {}]]]],
+      ["fields that are none", [1, [[
+        error,
+        "Error",
+        "n",
+        [],
+        undefined,
+        null,
+      ]]]],
+    ];
+    for (const [name, parcel] of cases) {
+      await t.step(name, () => {
+        assertThrows(() => receiveParcel(parcel), ProtocolError);
+      });
+    }
+    const record = {};
+    const notes = [[record, "Array", undefined, [], undefined, {}]];
+    receiveParcel([record, notes]);
+    assertStrictEquals(Object.getPrototypeOf(record), Object.prototype);
+  },
+});

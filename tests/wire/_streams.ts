@@ -1,0 +1,47 @@
+// Copyright 2026 the Duplex authors. MIT license.
+
+/**
+ * Links for tests of the session: one that cuts its reads anywhere, and one
+ * whose far side is written by hand.
+ *
+ * @module
+ */
+
+import type { ByteStream } from "../../_wire/byte_stream.ts";
+import { FrameWire } from "../../_wire/frame.ts";
+import { DEFAULT_OPTIONS, type SessionOptions } from "../../_session/hello.ts";
+import { memoryStreams } from "../../_session/memory.ts";
+import { Session } from "../../_session/session.ts";
+
+/** A stream whose reads bring between one byte and `most`. */
+export function choppy(
+  stream: ByteStream,
+  random: () => number,
+  most: number,
+): ByteStream {
+  return {
+    read(into) {
+      const size = 1 + Math.floor(random() * Math.min(into.length, most));
+      return stream.read(into.subarray(0, Math.min(size, into.length)));
+    },
+    write: (bytes) => stream.write(bytes),
+    diagnose: (cause, unsent) => stream.diagnose(cause, unsent),
+    close: (timeout, unsent) => stream.close(timeout, unsent),
+    destroy: () => stream.destroy(),
+  };
+}
+
+/** A session, and the raw end of the link that it talks over. */
+export function sessionAndRawEnd(
+  options: Partial<SessionOptions> = {},
+): { session: Session; raw: ByteStream } {
+  const [near, raw] = memoryStreams();
+  const own = { ...DEFAULT_OPTIONS, ...options };
+  return { session: new Session(new FrameWire(near, own), own), raw };
+}
+
+/** Reads and drops what the session writes, until its end. */
+export async function drain(raw: ByteStream): Promise<void> {
+  const into = new Uint8Array(65_536);
+  while (await raw.read(into) !== null);
+}

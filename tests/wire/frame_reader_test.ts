@@ -1,0 +1,79 @@
+// Copyright 2026 the Duplex authors. MIT license.
+
+/**
+ * A peer that sends much and says nothing, in one process with others: what it
+ * sends is always there at once, so that nothing but the reader makes it wait.
+ *
+ * @module
+ */
+
+import { assert, assertEquals } from "@std/assert";
+import { msgpack } from "@duplex/ipc/codec";
+import type { ByteStream } from "../../_wire/byte_stream.ts";
+import { FrameReader } from "../../_wire/frame_reader.ts";
+import type { WireEvents } from "../../_wire/wire.ts";
+import { concat, control, frame, uint32 } from "../workers/_wire.ts";
+
+const PING = 0x08;
+const [FIRST, NEXT] = [0x03, 0x04];
+const MIB = 2 ** 20;
+
+/** Reads frames whose bytes are all there, so many at a time, and looks at a timer. */
+async function readAll(bytes: Uint8Array, size: number): Promise<boolean> {
+  let ranBefore = false;
+  let position = 0;
+  const stream = {
+    read(into: Uint8Array<ArrayBuffer>) {
+      const part = bytes.subarray(position, position + size)
+        .subarray(0, into.length);
+      if (part.length === 0) return Promise.resolve(null);
+      into.set(part);
+      position += part.length;
+      return Promise.resolve(into.subarray(0, part.length));
+    },
+  } as unknown as ByteStream;
+  const ended = Promise.withResolvers<void>();
+  const events: WireEvents = {
+    onMessage() {},
+    onControl() {},
+    onDrain() {},
+    onFault: ended.reject,
+    onLost: () => ended.resolve(),
+  };
+  const reader = new FrameReader(stream, events, {
+    maxMessage: MIB,
+    window: MIB,
+    onPing() {},
+  });
+  reader.agree(msgpack);
+  const timer = setTimeout(() => ranBefore = true, 0);
+  reader.run();
+  await ended.promise;
+  clearTimeout(timer);
+  assertEquals(position, bytes.length);
+  return ranBefore;
+}
+
+function times(count: number, bytes: Uint8Array): Uint8Array {
+  return concat(...Array.from({ length: count }, () => bytes));
+}
+
+const ping = control(PING, { received: 0 });
+const first = frame(FIRST, uint32(1, 0, MIB), new Uint8Array(1));
+const BABBLE: readonly [string, Uint8Array, number][] = [
+  ["control frames", times(1_000, ping), 64 * 1024],
+  [
+    "parts of a byte",
+    concat(first, times(1_000, frame(NEXT, new Uint8Array(1)))),
+    64 * 1024,
+  ],
+  ["control frames, byte by byte", times(100, ping), 1],
+];
+
+for (const [what, bytes, size] of BABBLE) {
+  Deno.test({
+    name: `FrameReader lets others have their turn between ${what}`,
+    permissions: "none",
+    fn: async () => assert(await readAll(bytes, size)),
+  });
+}
