@@ -2,16 +2,23 @@
 
 /**
  * The contract: what a {@linkcode Duplex} promises, whatever lies between its
- * two ends, and the errors that it rejects with. {@linkcode duplexPair} makes
- * two that are joined in memory, for tests and for parts of one program.
+ * two ends, and the errors that it rejects with.
  *
  * ```ts
- * import { duplexPair } from "@duplex/ipc/duplex";
+ * import type { Duplex } from "@duplex/ipc/duplex";
+ * import { duplexPair } from "@duplex/ipc/pair";
  * import { assertEquals } from "@std/assert";
  *
+ * async function greet(duplex: Duplex<string>) {
+ *   await duplex.send("Hello!");
+ *   return await duplex.receive();
+ * }
+ *
  * const [main, worker] = duplexPair<string>();
- * await main.send("Hello from main!");
- * assertEquals(await worker.receive(), "Hello from main!");
+ * assertEquals(await Promise.all([greet(main), greet(worker)]), [
+ *   "Hello!",
+ *   "Hello!",
+ * ]);
  * await Promise.all([main.close(), worker.close()]);
  * ```
  *
@@ -19,10 +26,6 @@
  */
 
 import type { Codec } from "./codec.ts";
-import { FrameWire } from "./_wire/frame.ts";
-import { type SessionOptions, sessionOptions } from "./_session/hello.ts";
-import { memoryStreams } from "./_session/memory.ts";
-import { Session } from "./_session/session.ts";
 
 export {
   ClosedError,
@@ -270,45 +273,4 @@ export interface Duplex<In = unknown, Out = In>
   readonly closed: Promise<void>;
   /** What has gone through so far. */
   readonly stats: DuplexStats;
-}
-
-/**
- * Makes two duplexes that are joined in memory. They run on the session, the
- * frames and the codec that every byte link has, so what works here works there.
- *
- * @typeParam A The type of the messages that the first receives.
- * @typeParam B The type of the messages that the second receives.
- *
- * @param options Limits of both sides.
- * @returns The two ends.
- * @throws {RangeError} If an option is out of range.
- *
- * @example Usage
- * ```ts
- * import { duplexPair } from "@duplex/ipc/duplex";
- * import { assertEquals } from "@std/assert";
- *
- * const [left, right] = duplexPair<string, number>();
- * await left.send(1);
- * await right.send("one");
- * assertEquals(await right.receive(), 1);
- * assertEquals(await left.receive(), "one");
- * await Promise.all([left.close(), right.close()]);
- * ```
- */
-export function duplexPair<A = unknown, B = A>(
-  options: DuplexOptions = {},
-): [Duplex<A, B>, Duplex<B, A>] {
-  const limits = sessionOptions("Cannot make a pair of duplexes", options);
-  const [left, right] = memoryStreams().map((stream, index) => {
-    const own: SessionOptions = {
-      ...limits,
-      role: index === 0 ? "opener" : "acceptor",
-      name: index === 0 ? "left" : "right",
-    };
-    return new Session<unknown, unknown>(new FrameWire(stream, own), own);
-  }) as [Session<A, B>, Session<B, A>];
-  // Its failure is that of the duplex, which every call reports.
-  for (const end of [left, right]) end.open().catch(() => {});
-  return [left, right];
 }

@@ -31,6 +31,7 @@
 
 export * from "./codec.ts";
 export * from "./duplex.ts";
+export * from "./pair.ts";
 export * from "./parent.ts";
 export * from "./permissions.ts";
 export * from "./pipe.ts";

@@ -21,15 +21,9 @@ import {
   readRequest,
   workerOfScopes,
 } from "./_permissions/scopes.ts";
+import type { Permissions } from "./_permissions/kinds.ts";
 
-/**
- * What a worker may do: nothing, all that the caller may do, or Deno's own
- * permission object.
- *
- * A process may in addition import modules from the hosts that Deno allows by
- * default, `jsr.io` among them, if the caller may; `import: false` prevents that.
- */
-export type Permissions = "none" | "inherit" | Deno.PermissionOptionsObject;
+export type { Permissions };
 
 /** A permission value in the forms that Deno takes. */
 export interface Grant {

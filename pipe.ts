@@ -19,11 +19,8 @@
  */
 
 import { FrameWire } from "./_wire/frame.ts";
-import {
-  checkPositive,
-  type SessionOptions,
-  sessionOptions,
-} from "./_session/hello.ts";
+import { type SessionOptions, sessionOptions } from "./_session/hello.ts";
+import { checkPositive } from "./_base/options.ts";
 import { ChildStream } from "./_pipe/child.ts";
 import { openWithin } from "./_session/opening.ts";
 import {
@@ -33,6 +30,8 @@ import {
   type ChildOptions,
   denoArgs,
   nameOf,
+  type PipeCommandOptions,
+  type PipeOptions,
   readArgs,
   readEnv,
   startError,
@@ -40,81 +39,9 @@ import {
 import { StderrReader } from "./_pipe/stderr.ts";
 import { Session } from "./_session/session.ts";
 import { quoted } from "./_base/text.ts";
-import type { Duplex, DuplexOptions } from "./duplex.ts";
-import type { Permissions } from "./permissions.ts";
+import type { Duplex } from "./duplex.ts";
 
-/** Options for {@linkcode openPipe}. */
-export interface PipeOptions extends DuplexOptions {
-  /**
-   * What the worker may do. Nothing that the caller may not do itself.
-   *
-   * @default {"none"}
-   */
-  permissions?: Permissions;
-  /**
-   * Arguments of the program; a Deno worker finds them in `Deno.args`.
-   *
-   * @default {[]}
-   */
-  args?: readonly string[];
-  /**
-   * Variables that the child gets in addition to those of this process. A name
-   * must not be empty nor hold "=", and neither it nor its value a NUL character.
-   *
-   * @default {{}}
-   */
-  env?: Readonly<Record<string, string>>;
-  /**
-   * The child's working directory.
-   *
-   * @default {the caller's}
-   */
-  cwd?: string | URL;
-  /**
-   * What becomes of the child's standard error, and of what it prints to its
-   * standard output before its hello: passed on to this process's standard
-   * error, dropped, or given line by line to a function. A line is cut after
-   * 65536 characters. The last 4 KiB go into {@linkcode PeerExitError} in any
-   * case. An error that the function throws ends the duplex: everything pending
-   * and `close` reject with it, and the worker gets it as the reason of an abort.
-   *
-   * @default {"inherit"}
-   */
-  stderr?: "inherit" | "ignore" | ((line: string) => void);
-  /**
-   * Milliseconds for the child to start and say hello.
-   *
-   * @default {10000}
-   */
-  timeout?: number;
-  /**
-   * Bytes of the worker's JavaScript heap, rounded up to a MiB. A worker that
-   * needs more ends. Only for worker scripts.
-   *
-   * @default {Deno's own limit}
-   */
-  memory?: number;
-  /**
-   * Starts the child in a session of its own, so that Ctrl+C in a terminal sends
-   * SIGINT to this process alone, which can let the child finish. A child that
-   * runs when this process exits is killed, since a terminal cannot end it any
-   * more. When this process is killed, the child ends as it does without this
-   * option.
-   *
-   * @default {false}
-   */
-  detached?: boolean;
-}
-
-/** Options for {@linkcode openPipe} that name a program other than Deno. */
-export interface PipeCommandOptions
-  extends Omit<PipeOptions, "memory" | "permissions"> {
-  /**
-   * The program to start: a name that is looked for in `PATH`, or a path. It is
-   * not held in by Deno's permissions.
-   */
-  command: string;
-}
+export type { PipeCommandOptions, PipeOptions };
 
 /**
  * A {@linkcode Duplex} to a child process.

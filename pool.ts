@@ -22,13 +22,13 @@
  */
 
 import { ClosedError } from "./_base/errors.ts";
-import { checkPositive } from "./_session/hello.ts";
 import {
   checkItems,
   checkKind,
   checkName,
   checkOptions,
   checkPool,
+  checkPositive,
   checkRetries,
   checkSignal,
 } from "./_base/options.ts";

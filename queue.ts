@@ -19,11 +19,8 @@
  */
 
 import { onClaim } from "./_session/claim.ts";
-import {
-  checkPositive,
-  type SessionOptions,
-  sessionOptions,
-} from "./_session/hello.ts";
+import { type SessionOptions, sessionOptions } from "./_session/hello.ts";
+import { checkPositive } from "./_base/options.ts";
 import { openWithin } from "./_session/opening.ts";
 import { MAX_ATTEMPTS } from "./_queue/lease.ts";
 import { Link } from "./_queue/link.ts";

@@ -5,7 +5,7 @@
  * calls them as if they were its own. Both ends may do both at the same time.
  *
  * ```ts
- * import { duplexPair } from "@duplex/ipc/duplex";
+ * import { duplexPair } from "@duplex/ipc/pair";
  * import { expose, remote } from "@duplex/ipc/rpc";
  * import { assertEquals } from "@std/assert";
  *
@@ -32,8 +32,12 @@
  */
 
 import { serveCalls } from "./_session/claim.ts";
-import { checkPositive } from "./_session/hello.ts";
-import { checkKind, checkOptions, checkSignal } from "./_base/options.ts";
+import {
+  checkKind,
+  checkOptions,
+  checkPositive,
+  checkSignal,
+} from "./_base/options.ts";
 import { DEFAULT_MAX_CALLS, type Exposed, type Method } from "./_rpc/callee.ts";
 import type { CallLimits } from "./_rpc/caller.ts";
 import { CallPromise } from "./_rpc/promise.ts";
@@ -164,7 +168,7 @@ const withSignals = new WeakMap<Callback, Callback>();
  *
  * @example Usage
  * ```ts
- * import { duplexPair } from "@duplex/ipc/duplex";
+ * import { duplexPair } from "@duplex/ipc/pair";
  * import { expose, remote, withSignal } from "@duplex/ipc/rpc";
  * import { assertRejects } from "@std/assert";
  *
@@ -252,7 +256,7 @@ export function withSignal<Args extends unknown[], Result>(
  *
  * @example Both ends call each other
  * ```ts
- * import { duplexPair } from "@duplex/ipc/duplex";
+ * import { duplexPair } from "@duplex/ipc/pair";
  * import { expose, remote } from "@duplex/ipc/rpc";
  * import { assertEquals } from "@std/assert";
  *
@@ -370,7 +374,7 @@ function serve(exposed: Exposed, duplex: Duplex): Promise<void> {
  *
  * @example Progress that calls back
  * ```ts
- * import { duplexPair } from "@duplex/ipc/duplex";
+ * import { duplexPair } from "@duplex/ipc/pair";
  * import { expose, remote } from "@duplex/ipc/rpc";
  * import { assertEquals } from "@std/assert";
  *
@@ -430,7 +434,7 @@ function callLimits(action: string, options: RemoteOptions): CallLimits {
  *
  * @example Usage
  * ```ts
- * import { duplexPair } from "@duplex/ipc/duplex";
+ * import { duplexPair } from "@duplex/ipc/pair";
  * import { expose, notifier, remote } from "@duplex/ipc/rpc";
  * import { assertEquals } from "@std/assert";
  *

@@ -28,240 +28,31 @@ import { dial, Reconnector } from "./_socket/dial.ts";
 import { inContext } from "./_socket/errors.ts";
 import type { Established } from "./_socket/handshake.ts";
 import { SocketLink } from "./_socket/link.ts";
-import { SocketListener } from "./_socket/listener.ts";
+import {
+  type DuplexListener,
+  type ListenerStats,
+  SocketListener,
+} from "./_socket/listener.ts";
 import {
   listenerOptions,
+  type ListenOptions,
   type OpenerOptions,
   openerOptions,
+  type ResumeOptions,
+  type SocketOptions,
+  type SocketPeerOptions,
 } from "./_socket/options.ts";
-import { SocketSession } from "./_socket/session.ts";
-import type { Duplex, DuplexOptions, ReceiveOptions } from "./duplex.ts";
+import { type SocketDuplex, SocketSession } from "./_socket/session.ts";
 
-/** Options that both sides of a socket take. */
-export interface SocketPeerOptions extends DuplexOptions {
-  /**
-   * A key that both sides hold. Each proves it to the other, by an HMAC over
-   * what only this connection has, before anything else is read; the key itself
-   * is never sent. Use at least 16 random bytes: who hears a proof can try out
-   * short ones. It says who speaks and hides nothing: over a network, use TLS
-   * beside it. One that is given and `undefined` is refused: leave it out to have
-   * none.
-   *
-   * @default {no secret}
-   */
-  secret?: string | Uint8Array;
-  /**
-   * Milliseconds between signs of life, the smaller of both sides' offer. A
-   * peer of which nothing is heard for three of them is taken for dead: with the
-   * default, after 15 to 20 seconds. A peer that computes for longer without
-   * coming to its event loop is silent, too. Less than 50 counts as 50; `Infinity`
-   * on both sides is none.
-   *
-   * @default {5000}
-   */
-  heartbeat?: number;
-  /**
-   * Whether to check that nothing on the way has changed, repeated or reordered
-   * the bytes, as either side offer. TCP sees to it between two machines; what
-   * stands between them (a proxy, a tunnel) may not.
-   *
-   * @default {false}
-   */
-  checksum?: boolean;
-  /**
-   * Milliseconds to connect, to prove oneself and to say hello. `Infinity` waits
-   * for ever.
-   *
-   * @default {10000}
-   */
-  timeout?: number;
-}
-
-/** How a session goes on when its connection is lost. */
-export interface ResumeOptions {
-  /**
-   * Milliseconds after which a lost connection is given up.
-   *
-   * @default {30000}
-   */
-  timeout?: number;
-  /**
-   * Bytes that are kept at most, on this side and for each session, until the far
-   * side has acknowledged them; at least 524288. A sender waits when there are as
-   * many.
-   *
-   * @default {4194304}
-   */
-  replaySize?: number;
-  /**
-   * Milliseconds before the first attempt to connect again.
-   *
-   * @default {100}
-   */
-  minTimeout?: number;
-  /**
-   * The most milliseconds between two attempts.
-   *
-   * @default {5000}
-   */
-  maxTimeout?: number;
-  /**
-   * By what the time between two attempts grows.
-   *
-   * @default {2}
-   */
-  multiplier?: number;
-  /**
-   * How much of that time is left to chance, from 0 to 1.
-   *
-   * @default {1}
-   */
-  jitter?: number;
-}
-
-/** Options for {@linkcode openSocket}. */
-export interface SocketOptions extends SocketPeerOptions {
-  /**
-   * Whether to connect again when the connection is lost, and to go on where it
-   * was: what the far side has not received is sent again, so that every message
-   * arrives once and in order, and `close` waits until the far side has said that
-   * it has the last one. Waits between attempts grow as those of `retry`
-   * in `@std/async` do. The listener has to allow it, as it does by default.
-   *
-   * @default {false}
-   */
-  resume?: boolean | ResumeOptions;
-  /**
-   * Whether to compress what is large and becomes smaller by it, where the
-   * listener allows it. For slow networks: it costs more time than a fast one.
-   *
-   * @default {false}
-   */
-  compression?: boolean;
-  /**
-   * Certificates in PEM that are trusted in addition to the system's, for `tls:`.
-   * Each text may hold several, and must hold one.
-   *
-   * @default {[]}
-   */
-  caCerts?: readonly string[];
-  /** Gives the opening up; it then rejects with the signal's reason. */
-  signal?: AbortSignal;
-}
-
-/** Options for {@linkcode listen}. */
-export interface ListenOptions extends SocketPeerOptions {
-  /**
-   * Whether a session may go on when its connection is lost, for how long it is
-   * kept without one (`timeout`), and how much of it (`replaySize`).
-   *
-   * @default {true}
-   */
-  resume?: boolean | Pick<ResumeOptions, "timeout" | "replaySize">;
-  /**
-   * Whether to compress for a peer that asks for it.
-   *
-   * @default {true}
-   */
-  compression?: boolean;
-  /**
-   * How many peers there may be at a time, those that have lost their connection
-   * and may come back among them. One more is refused. The system bounds the open
-   * files of a process as well.
-   *
-   * @default {1024}
-   */
-  maxPeers?: number;
-  /**
-   * Limit on connections that have not authenticated, over TLS also those whose
-   * handshake is not done. When it is reached, the oldest one older than 250 ms is
-   * closed, so that idle connections cannot lock others out; more than 4 ×
-   * `maxPending` new ones per second can. The same happens when the process has no
-   * open file left for another connection.
-   *
-   * @default {256}
-   */
-  maxPending?: number;
-  /**
-   * Whether to let everybody in who can reach an address that is not on loopback
-   * only, although there is no `secret`.
-   *
-   * @default {false}
-   */
-  allowUnauthenticated?: boolean;
-  /** The certificate in PEM, with those that it stands on, for `tls:`. */
-  cert?: string;
-  /** The certificate's private key in PEM, not encrypted, for `tls:`. */
-  key?: string;
-  /**
-   * Called with the error of a connection that was closed before its hello, and
-   * with an error in accepting one: the first of a row, until one is accepted. The
-   * listener goes on in any case. Exceptions are ignored.
-   *
-   * @default {no callback}
-   */
-  onError?: (error: unknown, remoteAddress: string) => void;
-}
-
-/**
- * A {@linkcode Duplex} to a peer over a socket.
- *
- * @typeParam In The type of the messages received.
- * @typeParam Out The type of the messages sent.
- */
-export interface SocketDuplex<In = unknown, Out = In> extends Duplex<In, Out> {
-  /** Where the far side is, or was when it connected first. */
-  readonly remoteAddress: string;
-}
-
-/** What a {@linkcode DuplexListener} has to do with, from its `stats`. */
-export interface ListenerStats {
-  /** Peers that have proven themselves and whose duplex has not ended. */
-  readonly peers: number;
-  /** Those of them that have lost their connection and may come back. */
-  readonly detached: number;
-  /** Connections that have not proven themselves yet. */
-  readonly pending: number;
-  /** Connections that were let go before their hello. */
-  readonly refused: number;
-}
-
-/**
- * Takes peers at an address. Iterating over it gives each peer's duplex, and
- * ends when the listener is closed.
- *
- * @typeParam In The type of the messages received.
- * @typeParam Out The type of the messages sent.
- */
-export interface DuplexListener<In = unknown, Out = In>
-  extends AsyncIterable<SocketDuplex<In, Out>>, AsyncDisposable {
-  /** The address, with the port that the system chose where it was 0. */
-  readonly address: string;
-  /**
-   * Fulfilled once peers can connect: at once, but where a Unix socket takes the
-   * place of one that a dead process has left. Rejected if that fails, as is
-   * {@linkcode DuplexListener.accept}.
-   */
-  readonly ready: Promise<void>;
-  /** How many peers there are. */
-  readonly stats: ListenerStats;
-  /**
-   * Waits for the next peer.
-   *
-   * @param options A signal that stops waiting.
-   * @returns Its duplex, when both sides have said hello.
-   * @throws {ClosedError} If the listener is closed.
-   * @throws {Deno.errors.AddrInUse} If a living process listens on the Unix socket.
-   * @throws The signal's reason, if it has aborted.
-   */
-  accept(options?: ReceiveOptions): Promise<SocketDuplex<In, Out>>;
-  /**
-   * Takes no more peers, and waits for none. Those that were accepted go on, but a
-   * session that has no connection, or loses it now, has failed. Those that nobody
-   * has accepted yet are aborted.
-   */
-  close(): Promise<void>;
-}
+export type {
+  DuplexListener,
+  ListenerStats,
+  ListenOptions,
+  ResumeOptions,
+  SocketDuplex,
+  SocketOptions,
+  SocketPeerOptions,
+};
 
 /**
  * Connects to a listener and opens a duplex to it.

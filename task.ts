@@ -16,8 +16,7 @@
  * @module
  */
 
-import { checkOptions } from "./_base/options.ts";
-import { checkPositive } from "./_session/hello.ts";
+import { checkOptions, checkPositive } from "./_base/options.ts";
 import { grantThread } from "./_thread/permissions.ts";
 import { scriptOf } from "./_task/source.ts";
 import { grant, type Permissions } from "./permissions.ts";

@@ -25,7 +25,8 @@ export interface ClosedErrorOptions extends ErrorOptions {
  *
  * @example Usage
  * ```ts
- * import { ClosedError, duplexPair } from "@duplex/ipc/duplex";
+ * import { ClosedError } from "@duplex/ipc/duplex";
+ * import { duplexPair } from "@duplex/ipc/pair";
  * import { assertRejects } from "@std/assert";
  *
  * const [left, right] = duplexPair();

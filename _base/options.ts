@@ -6,8 +6,36 @@
  * @module
  */
 
-import { checkPositive } from "../_session/hello.ts";
 import { show } from "./text.ts";
+
+/**
+ * Refuses a number that is out of range.
+ *
+ * @param action What is attempted, for the error.
+ * @param name The option's name.
+ * @param value The option's value.
+ * @param range Whether it must be whole, and the most that it may be.
+ */
+export function checkPositive(
+  action: string,
+  name: string,
+  value: number,
+  { whole = false, most = Infinity } = {},
+): void {
+  if (typeof value !== "number") {
+    throw new TypeError(
+      `${action} as "${name}" must be a number: current value is ${
+        show(value)
+      }`,
+    );
+  }
+  if (value > 0 && value <= most && (!whole || Number.isInteger(value))) return;
+  const kind = whole ? "whole number" : "number";
+  const limit = most === Infinity ? "" : ` up to ${most}`;
+  throw new RangeError(
+    `${action} as "${name}" must be a positive ${kind}${limit}: current value is ${value}`,
+  );
+}
 
 /** Throws unless `options` are an object. */
 export function checkOptions(action: string, options: unknown): void {

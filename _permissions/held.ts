@@ -11,25 +11,8 @@
  */
 
 import { type Host, membersOf, readHost, witnessesOf } from "./host.ts";
+import type { Kind, Scope } from "./kinds.ts";
 import { excerpt, messageOf, printable, quoted } from "../_base/text.ts";
-
-/** The kinds of permission. Any other kind is refused. */
-export const KINDS = [
-  "env",
-  "ffi",
-  "import",
-  "net",
-  "read",
-  "run",
-  "sys",
-  "write",
-] as const;
-
-/** A kind of permission. */
-export type Kind = typeof KINDS[number];
-
-/** What a worker is given of a kind: all of it, or the listed items. */
-export type Scope = true | readonly string[];
 
 /**
  * What this program holds of a kind, or of an item of it. Asks for no permission

@@ -8,17 +8,9 @@
 
 import { expandPort } from "./host.ts";
 import { absolutePath, isCommandPath, pathOf } from "./path.ts";
-import {
-  check,
-  flagsOf,
-  isInherited,
-  type Kind,
-  KINDS,
-  type Scope,
-  type Target,
-} from "./held.ts";
+import { check, flagsOf, isInherited, type Target } from "./held.ts";
+import { type Kind, KINDS, type Permissions, type Scope } from "./kinds.ts";
 import { quoted, show } from "../_base/text.ts";
-import type { Permissions } from "../permissions.ts";
 
 /** What a worker is given of each kind. What is not there is not granted. */
 export type Scopes = ReadonlyMap<Kind, Scope>;

@@ -7,11 +7,85 @@
  * @module
  */
 
-import { checkPositive } from "../_session/hello.ts";
+import { checkPositive } from "../_base/options.ts";
 import { absolutePath, isUrl } from "../_permissions/path.ts";
 import { processFlags } from "./permissions.ts";
 import { excerpt, messageOf, quoted, show } from "../_base/text.ts";
-import type { PipeCommandOptions, PipeOptions } from "../pipe.ts";
+import type { DuplexOptions } from "../duplex.ts";
+import type { Permissions } from "../permissions.ts";
+
+/** Options for {@linkcode openPipe}. */
+export interface PipeOptions extends DuplexOptions {
+  /**
+   * What the worker may do. Nothing that the caller may not do itself.
+   *
+   * @default {"none"}
+   */
+  permissions?: Permissions;
+  /**
+   * Arguments of the program; a Deno worker finds them in `Deno.args`.
+   *
+   * @default {[]}
+   */
+  args?: readonly string[];
+  /**
+   * Variables that the child gets in addition to those of this process. A name
+   * must not be empty nor hold "=", and neither it nor its value a NUL character.
+   *
+   * @default {{}}
+   */
+  env?: Readonly<Record<string, string>>;
+  /**
+   * The child's working directory.
+   *
+   * @default {the caller's}
+   */
+  cwd?: string | URL;
+  /**
+   * What becomes of the child's standard error, and of what it prints to its
+   * standard output before its hello: passed on to this process's standard
+   * error, dropped, or given line by line to a function. A line is cut after
+   * 65536 characters. The last 4 KiB go into {@linkcode PeerExitError} in any
+   * case. An error that the function throws ends the duplex: everything pending
+   * and `close` reject with it, and the worker gets it as the reason of an abort.
+   *
+   * @default {"inherit"}
+   */
+  stderr?: "inherit" | "ignore" | ((line: string) => void);
+  /**
+   * Milliseconds for the child to start and say hello.
+   *
+   * @default {10000}
+   */
+  timeout?: number;
+  /**
+   * Bytes of the worker's JavaScript heap, rounded up to a MiB. A worker that
+   * needs more ends. Only for worker scripts.
+   *
+   * @default {Deno's own limit}
+   */
+  memory?: number;
+  /**
+   * Starts the child in a session of its own, so that Ctrl+C in a terminal sends
+   * SIGINT to this process alone, which can let the child finish. A child that
+   * runs when this process exits is killed, since a terminal cannot end it any
+   * more. When this process is killed, the child ends as it does without this
+   * option.
+   *
+   * @default {false}
+   */
+  detached?: boolean;
+}
+
+/** Options for {@linkcode openPipe} that name a program other than Deno. */
+export interface PipeCommandOptions
+  extends Omit<PipeOptions, "memory" | "permissions"> {
+  /**
+   * The program to start: a name that is looked for in `PATH`, or a path. It is
+   * not held in by Deno's permissions.
+   */
+  command: string;
+}
 
 /** How the errors of `openPipe` begin. */
 export const ACTION = "Cannot open a pipe";

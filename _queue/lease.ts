@@ -13,7 +13,7 @@ import type { ByteBuffer } from "../_codec/byte_buffer.ts";
 import type { Codec } from "../codec.ts";
 import { Inbox, Outbox } from "../_session/credit.ts";
 import { ProtocolError } from "../_base/errors.ts";
-import { PostBox } from "../_thread/port_stream.ts";
+import { PostBox } from "../_thread/post_box.ts";
 import type { StoredMessage } from "./store.ts";
 import { Deque } from "../_base/waiting.ts";
 

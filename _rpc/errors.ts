@@ -39,7 +39,7 @@ export interface RemoteErrorOptions extends ErrorOptions {
  *
  * @example Usage
  * ```ts
- * import { duplexPair } from "@duplex/ipc/duplex";
+ * import { duplexPair } from "@duplex/ipc/pair";
  * import { expose, remote, RemoteError } from "@duplex/ipc/rpc";
  * import { assertEquals, assertRejects } from "@std/assert";
  *

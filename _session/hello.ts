@@ -12,6 +12,7 @@ import { type Codec, json, msgpack } from "../codec.ts";
 import { isInstance, ProtocolError } from "../_base/errors.ts";
 import type { ControlFields } from "../_wire/wire.ts";
 import type { DuplexOptions } from "../duplex.ts";
+import { checkPositive } from "../_base/options.ts";
 import { excerpt, messageOf, quoted, show } from "../_base/text.ts";
 
 /** The version of the wire that this package speaks. */
@@ -84,35 +85,6 @@ export function sessionOptions(
     complete[name] = value;
   }
   return complete;
-}
-
-/**
- * Refuses a number that is out of range.
- *
- * @param action What is attempted, for the error.
- * @param name The option's name.
- * @param value The option's value.
- * @param range Whether it must be whole, and the most that it may be.
- */
-export function checkPositive(
-  action: string,
-  name: string,
-  value: number,
-  { whole = false, most = Infinity } = {},
-): void {
-  if (typeof value !== "number") {
-    throw new TypeError(
-      `${action} as "${name}" must be a number: current value is ${
-        show(value)
-      }`,
-    );
-  }
-  if (value > 0 && value <= most && (!whole || Number.isInteger(value))) return;
-  const kind = whole ? "whole number" : "number";
-  const limit = most === Infinity ? "" : ` up to ${most}`;
-  throw new RangeError(
-    `${action} as "${name}" must be a positive ${kind}${limit}: current value is ${value}`,
-  );
 }
 
 /**

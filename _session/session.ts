@@ -22,7 +22,6 @@ import { announceClosing, onReceipts } from "./claim.ts";
 import { type Accounts, Inbox, Outbox } from "./credit.ts";
 import { ClosedError, DeadlockError, ProtocolError } from "../_base/errors.ts";
 import {
-  checkPositive,
   DEFAULT_OPTIONS,
   helloFields,
   type PeerHello,
@@ -32,6 +31,7 @@ import {
   type SessionOptions,
   unsigned,
 } from "./hello.ts";
+import { checkPositive } from "../_base/options.ts";
 import { StallWatch } from "./stall.ts";
 import { MAX_TIMER, WaitQueue } from "../_base/waiting.ts";
 import { iteratorOf, readableOf, writableOf } from "./streams.ts";

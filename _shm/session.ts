@@ -10,7 +10,8 @@
 
 import { Inbox, Outbox } from "../_session/credit.ts";
 import { DeadlockError } from "../_base/errors.ts";
-import { checkPositive, type SessionOptions } from "../_session/hello.ts";
+import type { SessionOptions } from "../_session/hello.ts";
+import { checkPositive } from "../_base/options.ts";
 import { Session } from "../_session/session.ts";
 import type { ShmWire } from "./shm_wire.ts";
 import { type ControlFields, type ControlKind, KIND } from "../_wire/wire.ts";

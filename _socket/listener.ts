@@ -10,7 +10,6 @@
 
 import { ClosedError } from "../_base/errors.ts";
 import { FrameWire } from "../_wire/frame.ts";
-import type { SessionOptions } from "../_session/hello.ts";
 import {
   formatAddress,
   isLoopback,
@@ -25,12 +24,7 @@ import {
   unauthenticated,
   withoutStack,
 } from "./errors.ts";
-import {
-  acceptHandshake,
-  type HandshakeOffer,
-  sendRefusal,
-  type Terms,
-} from "./handshake.ts";
+import { acceptHandshake, sendRefusal, type Terms } from "./handshake.ts";
 import { SocketLink } from "./link.ts";
 import { withRecords } from "./records.ts";
 import { SocketSession } from "./session.ts";
@@ -41,9 +35,58 @@ import {
   settlesWithin,
   WaitQueue,
 } from "../_base/waiting.ts";
-import type { TlsAcceptor } from "./tls.ts";
 import type { ReceiveOptions } from "../duplex.ts";
-import type { DuplexListener, ListenerStats, SocketDuplex } from "../socket.ts";
+import type { ListenerOptions } from "./options.ts";
+import type { SocketDuplex } from "./session.ts";
+
+/** What a {@linkcode DuplexListener} has to do with, from its `stats`. */
+export interface ListenerStats {
+  /** Peers that have proven themselves and whose duplex has not ended. */
+  readonly peers: number;
+  /** Those of them that have lost their connection and may come back. */
+  readonly detached: number;
+  /** Connections that have not proven themselves yet. */
+  readonly pending: number;
+  /** Connections that were let go before their hello. */
+  readonly refused: number;
+}
+
+/**
+ * Takes peers at an address. Iterating over it gives each peer's duplex, and
+ * ends when the listener is closed.
+ *
+ * @typeParam In The type of the messages received.
+ * @typeParam Out The type of the messages sent.
+ */
+export interface DuplexListener<In = unknown, Out = In>
+  extends AsyncIterable<SocketDuplex<In, Out>>, AsyncDisposable {
+  /** The address, with the port that the system chose where it was 0. */
+  readonly address: string;
+  /**
+   * Fulfilled once peers can connect: at once, but where a Unix socket takes the
+   * place of one that a dead process has left. Rejected if that fails, as is
+   * {@linkcode DuplexListener.accept}.
+   */
+  readonly ready: Promise<void>;
+  /** How many peers there are. */
+  readonly stats: ListenerStats;
+  /**
+   * Waits for the next peer.
+   *
+   * @param options A signal that stops waiting.
+   * @returns Its duplex, when both sides have said hello.
+   * @throws {ClosedError} If the listener is closed.
+   * @throws {Deno.errors.AddrInUse} If a living process listens on the Unix socket.
+   * @throws The signal's reason, if it has aborted.
+   */
+  accept(options?: ReceiveOptions): Promise<SocketDuplex<In, Out>>;
+  /**
+   * Takes no more peers, and waits for none. Those that were accepted go on, but a
+   * session that has no connection, or loses it now, has failed. Those that nobody
+   * has accepted yet are aborted.
+   */
+  close(): Promise<void>;
+}
 
 /** Milliseconds after a failed accept, when the system may be short of files. */
 const ACCEPT_PAUSE = 100;
@@ -54,23 +97,6 @@ const ACCEPT_PAUSE = 100;
  * meanwhile in the system's own queue.
  */
 const MIN_PENDING_TIME = 250;
-
-/** What a listener was told, checked and complete. */
-export interface ListenerOptions {
-  readonly offer: HandshakeOffer;
-  readonly limits: SessionOptions;
-  /** The TLS of a `tls` address. */
-  readonly tls: TlsAcceptor | undefined;
-  /** Milliseconds for a peer to prove itself and to say hello. */
-  readonly timeout: number;
-  readonly maxPeers: number;
-  readonly maxPending: number;
-  readonly allowUnauthenticated: boolean;
-  /** Milliseconds for which a session without a connection is kept. */
-  readonly resumeTimeout: number;
-  readonly replaySize: number;
-  readonly onError: (error: unknown, remote: string) => void;
-}
 
 /** A connection whose peer has not proven itself yet. */
 interface Pending {

@@ -6,11 +6,8 @@
  * @module
  */
 
-import {
-  checkPositive,
-  type SessionOptions,
-  sessionOptions,
-} from "../_session/hello.ts";
+import { type SessionOptions, sessionOptions } from "../_session/hello.ts";
+import { checkPositive } from "../_base/options.ts";
 import { formatAddress, isLoopback, type SocketAddress } from "./address.ts";
 import type { Backoff, Target } from "./dial.ts";
 import type { HandshakeOffer } from "./handshake.ts";
@@ -19,8 +16,190 @@ import { MIN_REPLAY_SIZE } from "./link.ts";
 import { readCaCerts } from "./pem.ts";
 import { TlsAcceptor } from "./tls.ts";
 import { show } from "../_base/text.ts";
-import type { ListenerOptions } from "./listener.ts";
-import type { ListenOptions, ResumeOptions, SocketOptions } from "../socket.ts";
+import type { DuplexOptions } from "../duplex.ts";
+
+/** Options that both sides of a socket take. */
+export interface SocketPeerOptions extends DuplexOptions {
+  /**
+   * A key that both sides hold. Each proves it to the other, by an HMAC over
+   * what only this connection has, before anything else is read; the key itself
+   * is never sent. Use at least 16 random bytes: who hears a proof can try out
+   * short ones. It says who speaks and hides nothing: over a network, use TLS
+   * beside it. One that is given and `undefined` is refused: leave it out to have
+   * none.
+   *
+   * @default {no secret}
+   */
+  secret?: string | Uint8Array;
+  /**
+   * Milliseconds between signs of life, the smaller of both sides' offer. A
+   * peer of which nothing is heard for three of them is taken for dead: with the
+   * default, after 15 to 20 seconds. A peer that computes for longer without
+   * coming to its event loop is silent, too. Less than 50 counts as 50; `Infinity`
+   * on both sides is none.
+   *
+   * @default {5000}
+   */
+  heartbeat?: number;
+  /**
+   * Whether to check that nothing on the way has changed, repeated or reordered
+   * the bytes, as either side offer. TCP sees to it between two machines; what
+   * stands between them (a proxy, a tunnel) may not.
+   *
+   * @default {false}
+   */
+  checksum?: boolean;
+  /**
+   * Milliseconds to connect, to prove oneself and to say hello. `Infinity` waits
+   * for ever.
+   *
+   * @default {10000}
+   */
+  timeout?: number;
+}
+
+/** How a session goes on when its connection is lost. */
+export interface ResumeOptions {
+  /**
+   * Milliseconds after which a lost connection is given up.
+   *
+   * @default {30000}
+   */
+  timeout?: number;
+  /**
+   * Bytes that are kept at most, on this side and for each session, until the far
+   * side has acknowledged them; at least 524288. A sender waits when there are as
+   * many.
+   *
+   * @default {4194304}
+   */
+  replaySize?: number;
+  /**
+   * Milliseconds before the first attempt to connect again.
+   *
+   * @default {100}
+   */
+  minTimeout?: number;
+  /**
+   * The most milliseconds between two attempts.
+   *
+   * @default {5000}
+   */
+  maxTimeout?: number;
+  /**
+   * By what the time between two attempts grows.
+   *
+   * @default {2}
+   */
+  multiplier?: number;
+  /**
+   * How much of that time is left to chance, from 0 to 1.
+   *
+   * @default {1}
+   */
+  jitter?: number;
+}
+
+/** Options for {@linkcode openSocket}. */
+export interface SocketOptions extends SocketPeerOptions {
+  /**
+   * Whether to connect again when the connection is lost, and to go on where it
+   * was: what the far side has not received is sent again, so that every message
+   * arrives once and in order, and `close` waits until the far side has said that
+   * it has the last one. Waits between attempts grow as those of `retry`
+   * in `@std/async` do. The listener has to allow it, as it does by default.
+   *
+   * @default {false}
+   */
+  resume?: boolean | ResumeOptions;
+  /**
+   * Whether to compress what is large and becomes smaller by it, where the
+   * listener allows it. For slow networks: it costs more time than a fast one.
+   *
+   * @default {false}
+   */
+  compression?: boolean;
+  /**
+   * Certificates in PEM that are trusted in addition to the system's, for `tls:`.
+   * Each text may hold several, and must hold one.
+   *
+   * @default {[]}
+   */
+  caCerts?: readonly string[];
+  /** Gives the opening up; it then rejects with the signal's reason. */
+  signal?: AbortSignal;
+}
+
+/** Options for {@linkcode listen}. */
+export interface ListenOptions extends SocketPeerOptions {
+  /**
+   * Whether a session may go on when its connection is lost, for how long it is
+   * kept without one (`timeout`), and how much of it (`replaySize`).
+   *
+   * @default {true}
+   */
+  resume?: boolean | Pick<ResumeOptions, "timeout" | "replaySize">;
+  /**
+   * Whether to compress for a peer that asks for it.
+   *
+   * @default {true}
+   */
+  compression?: boolean;
+  /**
+   * How many peers there may be at a time, those that have lost their connection
+   * and may come back among them. One more is refused. The system bounds the open
+   * files of a process as well.
+   *
+   * @default {1024}
+   */
+  maxPeers?: number;
+  /**
+   * Limit on connections that have not authenticated, over TLS also those whose
+   * handshake is not done. When it is reached, the oldest one older than 250 ms is
+   * closed, so that idle connections cannot lock others out; more than 4 ×
+   * `maxPending` new ones per second can. The same happens when the process has no
+   * open file left for another connection.
+   *
+   * @default {256}
+   */
+  maxPending?: number;
+  /**
+   * Whether to let everybody in who can reach an address that is not on loopback
+   * only, although there is no `secret`.
+   *
+   * @default {false}
+   */
+  allowUnauthenticated?: boolean;
+  /** The certificate in PEM, with those that it stands on, for `tls:`. */
+  cert?: string;
+  /** The certificate's private key in PEM, not encrypted, for `tls:`. */
+  key?: string;
+  /**
+   * Called with the error of a connection that was closed before its hello, and
+   * with an error in accepting one: the first of a row, until one is accepted. The
+   * listener goes on in any case. Exceptions are ignored.
+   *
+   * @default {no callback}
+   */
+  onError?: (error: unknown, remoteAddress: string) => void;
+}
+
+/** What a listener was told, checked and complete. */
+export interface ListenerOptions {
+  readonly offer: HandshakeOffer;
+  readonly limits: SessionOptions;
+  /** The TLS of a `tls` address. */
+  readonly tls: TlsAcceptor | undefined;
+  /** Milliseconds for a peer to prove itself and to say hello. */
+  readonly timeout: number;
+  readonly maxPeers: number;
+  readonly maxPending: number;
+  readonly allowUnauthenticated: boolean;
+  /** Milliseconds for which a session without a connection is kept. */
+  readonly resumeTimeout: number;
+  readonly replaySize: number;
+  readonly onError: (error: unknown, remote: string) => void;
+}
 
 /** What a cold start on a busy machine takes, ten times over. */
 const DEFAULT_TIMEOUT = 10_000;

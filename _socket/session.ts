@@ -9,7 +9,18 @@
 import type { FrameWire } from "../_wire/frame.ts";
 import type { SessionOptions } from "../_session/hello.ts";
 import { Session } from "../_session/session.ts";
-import type { SocketDuplex } from "../socket.ts";
+import type { Duplex } from "../duplex.ts";
+
+/**
+ * A {@linkcode Duplex} to a peer over a socket.
+ *
+ * @typeParam In The type of the messages received.
+ * @typeParam Out The type of the messages sent.
+ */
+export interface SocketDuplex<In = unknown, Out = In> extends Duplex<In, Out> {
+  /** Where the far side is, or was when it connected first. */
+  readonly remoteAddress: string;
+}
 
 /** A session that knows where its far side is. */
 export class SocketSession<In, Out> extends Session<In, Out>

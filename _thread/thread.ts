@@ -14,7 +14,7 @@
  */
 
 import { PeerExitError } from "../_base/errors.ts";
-import { checkPositive } from "../_session/hello.ts";
+import { checkPositive } from "../_base/options.ts";
 import { absolutePath, isUrl } from "../_permissions/path.ts";
 import { threadPermissions } from "./permissions.ts";
 import { reasonText, show } from "../_base/text.ts";

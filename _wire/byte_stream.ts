@@ -6,7 +6,15 @@
  * @module
  */
 
-import type { PostBox } from "../_thread/port_stream.ts";
+/** Messages that were posted beside the stream, by their numbers, until they are taken out. */
+export interface Posts {
+  /** Whether the message with this number has arrived. */
+  has(number: number): boolean;
+  /** Takes a message out. It must have arrived. */
+  take(number: number): unknown;
+  /** Settles when a message has arrived; with `false` if none will arrive any more. */
+  arrival(): Promise<boolean>;
+}
 
 /** The two-way stream of bytes that a transport offers. */
 export interface ByteStream {
@@ -30,7 +38,7 @@ export interface ByteStream {
    */
   post?(number: number, message: unknown, transfer: Transferable[]): void;
   /** What was posted beside the stream and came here. */
-  readonly posts?: PostBox;
+  readonly posts?: Posts;
   /**
    * Whether nothing is expected any more but credit that nobody waits for. A
    * stream whose reading would keep its process alive does not read meanwhile.

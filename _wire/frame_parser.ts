@@ -10,7 +10,7 @@
  * @module
  */
 
-import type { PostBox } from "../_thread/port_stream.ts";
+import type { Posts } from "./byte_stream.ts";
 import type { Codec } from "../codec.ts";
 import { ProtocolError } from "../_base/errors.ts";
 import { quoted } from "../_base/text.ts";
@@ -56,7 +56,7 @@ export class FrameParser {
   into: Uint8Array<ArrayBuffer>;
   from = 0;
   to = INITIAL_BUFFER_SIZE;
-  readonly #posts: PostBox | undefined;
+  readonly #posts: Posts | undefined;
   readonly #events: WireEvents;
   readonly #options: FrameWireOptions;
   #codec: Codec | undefined;
@@ -89,7 +89,7 @@ export class FrameParser {
   constructor(
     events: WireEvents,
     options: FrameWireOptions,
-    posts?: PostBox,
+    posts?: Posts,
   ) {
     this.#events = events;
     this.#options = options;

@@ -8,7 +8,7 @@
  */
 
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
-import { duplexPair } from "@duplex/ipc/duplex";
+import { duplexPair } from "@duplex/ipc/pair";
 import { Pool } from "@duplex/ipc/pool";
 import { expose, notifier, remote, withSignal } from "@duplex/ipc/rpc";
 import { task } from "@duplex/ipc/task";

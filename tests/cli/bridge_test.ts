@@ -18,10 +18,10 @@ import {
   DeadlockError,
   type Duplex,
   type DuplexOptions,
-  duplexPair,
   PeerExitError,
   ProtocolError,
 } from "../../duplex.ts";
+import { duplexPair } from "../../pair.ts";
 import { within } from "../workers/_processes.ts";
 
 function test(name: string, fn: () => Promise<void>): void {

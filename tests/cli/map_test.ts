@@ -16,7 +16,8 @@ import {
   assertStringIncludes,
   assertThrows,
 } from "@std/assert";
-import { type Duplex, duplexPair } from "@duplex/ipc/duplex";
+import type { Duplex } from "@duplex/ipc/duplex";
+import { duplexPair } from "@duplex/ipc/pair";
 import { expose } from "@duplex/ipc/rpc";
 import { type EndSignal, UsageError } from "../../_cli/arguments.ts";
 import { type MapEnds, type MapLimits, mapLines } from "../../_cli/map.ts";

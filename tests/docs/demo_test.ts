@@ -12,7 +12,8 @@ import {
   assertRejects,
   assertStringIncludes,
 } from "@std/assert";
-import { type Duplex, duplexPair } from "../../duplex.ts";
+import type { Duplex } from "../../duplex.ts";
+import { duplexPair } from "../../pair.ts";
 import { demo } from "../../examples/demo.ts";
 import { describeFile, listFiles } from "../../examples/_demo_files.ts";
 import {

@@ -8,7 +8,8 @@
  */
 
 import { json, msgpack } from "@duplex/ipc/codec";
-import { type DuplexOptions, duplexPair } from "@duplex/ipc/duplex";
+import type { DuplexOptions } from "@duplex/ipc/duplex";
+import { duplexPair } from "@duplex/ipc/pair";
 import { openPipe } from "@duplex/ipc/pipe";
 import { openQueue } from "@duplex/ipc/queue";
 import { openShm } from "@duplex/ipc/shm";

@@ -10,12 +10,8 @@
 import { thrownFrom } from "../../_rpc/errors.ts";
 import { type Failure, PLACE, TAG } from "../../_rpc/messages.ts";
 import { json, msgpack } from "../../codec.ts";
-import {
-  ClosedError,
-  type Duplex,
-  duplexPair,
-  ProtocolError,
-} from "../../duplex.ts";
+import { ClosedError, type Duplex, ProtocolError } from "../../duplex.ts";
+import { duplexPair } from "../../pair.ts";
 import {
   expose,
   notifier,

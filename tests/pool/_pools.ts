@@ -7,7 +7,8 @@
  * @module
  */
 
-import { type Duplex, duplexPair } from "@duplex/ipc/duplex";
+import type { Duplex } from "@duplex/ipc/duplex";
+import { duplexPair } from "@duplex/ipc/pair";
 import { Pool, type PoolOptions } from "@duplex/ipc/pool";
 import { expose } from "@duplex/ipc/rpc";
 

@@ -17,12 +17,8 @@ import {
   assertStringIncludes,
   assertThrows,
 } from "@std/assert";
-import {
-  ClosedError,
-  type Duplex,
-  duplexPair,
-  PeerExitError,
-} from "@duplex/ipc/duplex";
+import { ClosedError, type Duplex, PeerExitError } from "@duplex/ipc/duplex";
+import { duplexPair } from "@duplex/ipc/pair";
 import { Pool } from "@duplex/ipc/pool";
 import { openQueue } from "@duplex/ipc/queue";
 import { expose, remote } from "@duplex/ipc/rpc";

@@ -6,7 +6,7 @@
  * @module
  */
 
-import { duplexPair } from "@duplex/ipc/duplex";
+import { duplexPair } from "@duplex/ipc/pair";
 import {
   expose,
   type ExposeOptions,

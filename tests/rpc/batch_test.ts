@@ -15,7 +15,8 @@ import {
   assertStringIncludes,
 } from "@std/assert";
 import { json } from "@duplex/ipc/codec";
-import { type Duplex, duplexPair, ProtocolError } from "@duplex/ipc/duplex";
+import { type Duplex, ProtocolError } from "@duplex/ipc/duplex";
+import { duplexPair } from "@duplex/ipc/pair";
 import { expose, remote, withSignal } from "@duplex/ipc/rpc";
 import type { Pending } from "../../_rpc/caller.ts";
 import { Batch, Lane } from "../../_rpc/batch.ts";

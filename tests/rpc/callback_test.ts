@@ -14,7 +14,8 @@ import {
   assertRejects,
   assertStrictEquals,
 } from "@std/assert";
-import { ClosedError, duplexPair } from "@duplex/ipc/duplex";
+import { ClosedError } from "@duplex/ipc/duplex";
+import { duplexPair } from "@duplex/ipc/pair";
 import { expose, remote, withSignal } from "@duplex/ipc/rpc";
 import { aborted, connect, CountedSignal, test, withAbort } from "./_ends.ts";
 

@@ -16,12 +16,8 @@ import {
   assertStringIncludes,
 } from "@std/assert";
 import { type Codec, json, msgpack } from "@duplex/ipc/codec";
-import {
-  ClosedError,
-  type Duplex,
-  duplexPair,
-  PeerExitError,
-} from "@duplex/ipc/duplex";
+import { ClosedError, type Duplex, PeerExitError } from "@duplex/ipc/duplex";
+import { duplexPair } from "@duplex/ipc/pair";
 import { openPipe } from "@duplex/ipc/pipe";
 import { openQueue } from "@duplex/ipc/queue";
 import { expose, notifier, remote, RemoteError } from "@duplex/ipc/rpc";

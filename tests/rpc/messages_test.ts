@@ -13,12 +13,8 @@ import {
   assertRejects,
   assertStringIncludes,
 } from "@std/assert";
-import {
-  ClosedError,
-  type Duplex,
-  duplexPair,
-  ProtocolError,
-} from "@duplex/ipc/duplex";
+import { ClosedError, type Duplex, ProtocolError } from "@duplex/ipc/duplex";
+import { duplexPair } from "@duplex/ipc/pair";
 import { expose, remote } from "@duplex/ipc/rpc";
 import { MAX_BATCH, MAX_PULL, TAG } from "../../_rpc/messages.ts";
 import { test } from "./_ends.ts";

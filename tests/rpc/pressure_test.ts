@@ -8,7 +8,8 @@
  */
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { type Duplex, duplexPair, ProtocolError } from "@duplex/ipc/duplex";
+import { type Duplex, ProtocolError } from "@duplex/ipc/duplex";
+import { duplexPair } from "@duplex/ipc/pair";
 import { expose, notifier, remote } from "@duplex/ipc/rpc";
 import { DESCRIBE, MAX_BATCH, PLACE, TAG } from "../../_rpc/messages.ts";
 import { MAX_WAITING_ANSWERS } from "../../_rpc/outlet.ts";

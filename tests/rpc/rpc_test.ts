@@ -14,7 +14,8 @@ import {
   assertStringIncludes,
   assertThrows,
 } from "@std/assert";
-import { ClosedError, type Duplex, duplexPair } from "@duplex/ipc/duplex";
+import { ClosedError, type Duplex } from "@duplex/ipc/duplex";
+import { duplexPair } from "@duplex/ipc/pair";
 import { openPipe } from "@duplex/ipc/pipe";
 import { openQueue } from "@duplex/ipc/queue";
 import {

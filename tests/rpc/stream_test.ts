@@ -15,7 +15,8 @@ import {
   assertRejects,
   assertStringIncludes,
 } from "@std/assert";
-import { ClosedError, duplexPair } from "@duplex/ipc/duplex";
+import { ClosedError } from "@duplex/ipc/duplex";
+import { duplexPair } from "@duplex/ipc/pair";
 import { expose, notifier, remote, withSignal } from "@duplex/ipc/rpc";
 import { aborted, connect, test, withAbort } from "./_ends.ts";
 

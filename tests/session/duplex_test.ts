@@ -12,11 +12,8 @@ import {
   assertStrictEquals,
   assertThrows,
 } from "@std/assert";
-import {
-  type Duplex,
-  type DuplexOptions,
-  duplexPair,
-} from "@duplex/ipc/duplex";
+import type { Duplex, DuplexOptions } from "@duplex/ipc/duplex";
+import { duplexPair } from "@duplex/ipc/pair";
 import { FrameWire } from "../../_wire/frame.ts";
 import { type SessionOptions, sessionOptions } from "../../_session/hello.ts";
 import { memoryStreams } from "../../_session/memory.ts";
