@@ -140,7 +140,7 @@ export class QueueWire implements Wire, LinkEvents {
   #isReplacing = false;
   /** Whether calls are made, which only the worker that has them can answer. */
   #isClaimed = false;
-  /** How a worker ended that is not replaced. */
+  /** How a worker ended that is not replaced, or why the queue failed. */
   #loss: PeerExitError | undefined;
 
   constructor(options: QueueWireOptions, store: MessageStore) {
@@ -228,6 +228,10 @@ export class QueueWire implements Wire, LinkEvents {
     if (inTime && this.#store.count === 0) return;
     await this.destroy();
     const unsent = this.accounts.outbox.unsent();
+    // A worker may fail after all goodbyes were said.
+    if (inTime && this.#loss !== undefined) {
+      throw await this.diagnose(this.#loss, unsent);
+    }
     if (inTime) {
       throw new ClosedError(
         `Cannot close a queue in good order: its workers said goodbye before they had handled everything, messages left: ${this.#store.count}; see "unsent"`,
@@ -615,6 +619,7 @@ export class QueueWire implements Wire, LinkEvents {
 
   /** Fails; what has come can still be received. */
   #lose(error: PeerExitError): void {
+    this.#loss = error;
     this.#answers.flushAll(this.#links);
     this.#destroyed = true;
     this.#events!.onLost(error);

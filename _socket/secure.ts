@@ -176,6 +176,8 @@ async function handshake(
     const conn = await connectTcp(target, signal);
     secured = await startTls(conn, target);
     signal.addEventListener("abort", onAbort, { once: true });
+    // An abort up to here has reached no listener.
+    if (signal.aborted) secured.close();
     signal.throwIfAborted();
     await secured.handshake();
     how = "completed";

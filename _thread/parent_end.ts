@@ -19,15 +19,18 @@ import { GONE, type ThreadScope } from "./scope.ts";
  * @param close Closes the duplex of a script that has come to its end.
  */
 export function parentEnd(
-  { port, evaluated, memory }: ThreadScope,
+  { port, evaluated, hasFailed, memory }: ThreadScope,
   close: () => Promise<void>,
 ): PortEnd & { leaveGoodbye(): void } {
   watchMemory(memory);
   let asked = false;
   // What waited for the duplex gets a turn to hear of its end, since the parent
-  // ends the worker then.
+  // ends the worker then. If that made the script fail, the parent waits for the
+  // error, which it could not receive any more once it has ended the worker.
   const leave = () => {
-    setImmediate(() => port.postMessage(GONE, []));
+    setImmediate(() => {
+      if (!hasFailed()) port.postMessage(GONE, []);
+    });
     return Promise.resolve();
   };
   return {

@@ -66,6 +66,8 @@ export interface ThreadScope {
   readonly port: Port;
   /** Settles when the worker script has been run to its end. */
   readonly evaluated: Promise<unknown>;
+  /** Whether an error that nothing caught is about to end the worker. */
+  hasFailed(): boolean;
 }
 
 /**
@@ -84,8 +86,20 @@ export function enterThread(): ThreadScope | undefined {
     port.postMessage(READY, []);
     return new Promise(() => {});
   });
-  const evaluated = import(scope.location.href).catch(() => {});
-  return { transport, memory: Number(memory), port, evaluated };
+  let hasFailed = false;
+  const evaluated = import(scope.location.href).catch(() => hasFailed = true);
+  const failures: Event[] = [];
+  for (const type of ["error", "unhandledrejection"]) {
+    globalThis.addEventListener(type, (event) => failures.push(event));
+  }
+  return {
+    transport,
+    memory: Number(memory),
+    port,
+    evaluated,
+    // The script may have prevented the end in a listener of its own.
+    hasFailed: () => hasFailed || failures.some((it) => !it.defaultPrevented),
+  };
 }
 
 /** The way to the parent; what comes before anybody listens is kept. */

@@ -8,7 +8,7 @@
  */
 
 /** Milliseconds within which what a run used must be gone. */
-const LIMIT = 3_000;
+const LIMIT = 30_000;
 
 /** A run that has left something behind. */
 export class ResidueError extends Error {

@@ -118,7 +118,7 @@ test("openPipe() ends a child that breaks the protocol", async (t) => {
       const lines = new Lines();
       const worker = await openRaw(fault, { ...LIMITS, stderr: lines.take });
       const error = await assertRejects(
-        () => within(worker.closed, 5_000),
+        () => within(worker.closed),
         ProtocolError,
       );
       assertStringIncludes(error.message, text);

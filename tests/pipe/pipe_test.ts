@@ -383,6 +383,8 @@ test("openPipe() lets a worker go on after both goodbyes", async () => {
 
 test("PipeDuplex.close() ends a worker that stays after its goodbye", async () => {
   const worker = await open("stays", { closeTimeout: Infinity });
+  // Its goodbye has come, so that the time is for its exit.
+  await assertRejects(() => worker.receive(), ClosedError);
   const error = await assertRejects(
     () => worker.close({ timeout: 100 }),
     PeerExitError,

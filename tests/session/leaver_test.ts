@@ -185,6 +185,41 @@ overWorkers(
   },
 );
 
+Deno.test({
+  name:
+    "openQueue() rejects with the error of a worker that fails as it closes",
+  permissions: { read: [new URL("../..", import.meta.url)] },
+  async fn(t) {
+    const ends = {
+      throws: 'throw new Error("Failed");',
+      rejects:
+        'Promise.reject(new Error("Failed")); await new Promise(() => {});',
+    };
+    for (const [name, end] of Object.entries(ends)) {
+      const failing = script(`
+        await main.receive();
+        main.close();
+        await main.receive();
+        ${end}
+      `);
+      await t.step(name, async () => {
+        // Whichever of the goodbyes, the error and the end comes first.
+        for (let round = 0; round < 20; round++) {
+          const worker = await openQueue(failing, { attempts: 1, restart: 0 });
+          for (const message of ["one", "two", "three"]) {
+            await worker.send(message);
+          }
+          const { message, unsent } = await within(
+            assertRejects(() => worker.close(), PeerExitError),
+          );
+          assertStringIncludes(message, "Failed");
+          assertEquals(unsent.at(-1), "three");
+        }
+      });
+    }
+  },
+});
+
 overWorkers(
   "gives back on every later call what a worker did not receive",
   async (open) => {

@@ -19,9 +19,21 @@ import {
   type SocketOptions,
 } from "@duplex/ipc/socket";
 
+/**
+ * Milliseconds after which {@linkcode until} gives up. Less than a test has, so that
+ * the test ends what it has opened and the tests after it see nothing of it.
+ */
+const UNTIL_LIMIT = 60_000;
+
 /** Waits until something holds, for what has no event of its own. */
 export async function until(condition: () => boolean): Promise<void> {
-  while (!condition()) await new Promise((resolve) => setTimeout(resolve, 2));
+  const end = performance.now() + UNTIL_LIMIT;
+  while (!condition()) {
+    if (performance.now() > end) {
+      throw new Error(`Not so within ${UNTIL_LIMIT} ms: ${condition}`);
+    }
+    await new Promise((resolve) => setTimeout(resolve, 2));
+  }
 }
 
 /** A listener that sends back what its peers send. */

@@ -35,6 +35,9 @@ const SECRET = "Only these two know";
 /** Milliseconds that an attempt and a connection have. */
 const PATIENCE = 50;
 
+/** For an attempt that is ended by something else. */
+const NO_HURRY: SocketOptions = { timeout: 60_000 };
+
 /** How many attempts are made, or connections, of each kind. */
 const COUNT = 6;
 
@@ -251,6 +254,34 @@ filesTest(
 );
 
 filesTest(
+  "openSocket() gives its file back when it is stopped as TLS begins",
+  async () => {
+    await using server = new Server("tls", false, (conn) => conn.closeWrite());
+    const options = { ...OPTIONS.tls, ...NO_HURRY };
+    await failToOpen(server.address, options, 1);
+    const before = openFiles() - server.held;
+    const controller = new AbortController();
+    const { startTls } = Deno;
+    Deno.startTls = async (conn, options) => {
+      const secured = await startTls(conn, options);
+      controller.abort(new Error("Stopped"));
+      return secured;
+    };
+    try {
+      const { signal } = controller;
+      await assertRejects(
+        () => openSocket(server.address, { ...options, signal }),
+        Error,
+        "Stopped",
+      );
+    } finally {
+      Deno.startTls = startTls;
+    }
+    await until(() => openFiles() - server.held <= before);
+  },
+);
+
+filesTest(
   "openSocket() keeps few files for a server that answers now and then",
   async () => {
     let count = 0;
@@ -279,10 +310,18 @@ for (
     `openSocket() keeps few files of many attempts at a TLS server that ${what}`,
     async () => {
       await using server = new Server("tls", false, act);
-      // What an attempt loads stays open.
-      await using other = new Server("tls", false, () => Promise.resolve());
-      await failToOpen(other.address, OPTIONS.tls, 2);
-      await until(() => other.held === 2);
+      // What an attempt loads stays open. Its TLS handshake has begun by then.
+      const begun = new AbortController();
+      await using other = new Server("tls", false, async (conn) => {
+        await readSome(conn);
+        begun.abort();
+      });
+      const { signal } = begun;
+      await failToOpen(
+        other.address,
+        { ...OPTIONS.tls, signal, ...NO_HURRY },
+        1,
+      );
       const before = openFiles();
       await failToOpen(server.address, { ...OPTIONS.tls, timeout: 300 }, 60);
       await until(() => openFiles() - server.held <= before + most);

@@ -252,7 +252,7 @@ async function openAltered(
     return [chunk];
   };
   await using proxy = new Proxy(server.address, () => ({ [way]: { alter } }));
-  const options = { secret: SECRET, timeout: 500 };
+  const options = { secret: SECRET, timeout: 1_500 };
   return await assertRejects(
     () => openSocket(proxy.address, options),
     Error,
