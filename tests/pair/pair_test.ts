@@ -16,7 +16,7 @@ import type { Duplex, DuplexOptions } from "@duplex/ipc/duplex";
 import { duplexPair } from "@duplex/ipc/pair";
 import { FrameWire } from "../../_wire/frame.ts";
 import { type SessionOptions, sessionOptions } from "../../_session/hello.ts";
-import { memoryStreams } from "../../_session/memory.ts";
+import { memoryStreams } from "../../_session/memory_stream.ts";
 import { Session } from "../../_session/session.ts";
 import { behave } from "../_behaviours.ts";
 import { conformance } from "../_conformance.ts";
