@@ -172,7 +172,8 @@ export interface DuplexOptions {
  *
  * @example Usage
  * ```ts
- * import { type Duplex, duplexPair } from "@duplex/ipc/duplex";
+ * import type { Duplex } from "@duplex/ipc/duplex";
+ * import { duplexPair } from "@duplex/ipc/pair";
  * import { assertEquals } from "@std/assert";
  *
  * async function double(main: Duplex<number>) {

@@ -20,7 +20,7 @@ import { ClosedError, PeerExitError, ProtocolError } from "@duplex/ipc/duplex";
 import { FrameWire } from "../../_wire/frame.ts";
 import { encodeControl, MAGIC } from "../../_wire/frame_layout.ts";
 import { DEFAULT_OPTIONS, helloFields } from "../../_session/hello.ts";
-import { memoryStreams } from "../../_session/memory.ts";
+import { memoryStreams } from "../../_session/memory_stream.ts";
 import { Session } from "../../_session/session.ts";
 import {
   type ControlFields,

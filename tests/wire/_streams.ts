@@ -10,7 +10,7 @@
 import type { ByteStream } from "../../_wire/byte_stream.ts";
 import { FrameWire } from "../../_wire/frame.ts";
 import { DEFAULT_OPTIONS, type SessionOptions } from "../../_session/hello.ts";
-import { memoryStreams } from "../../_session/memory.ts";
+import { memoryStreams } from "../../_session/memory_stream.ts";
 import { Session } from "../../_session/session.ts";
 
 /** A stream whose reads bring between one byte and `most`. */
