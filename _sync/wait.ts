@@ -1,145 +1,95 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * What a thread remembers of its own waits: each wait, and the place in the queue
- * that one or more of them have.
+ * The waits of this thread in the queue of a lock, and the slots that they use.
  *
  * @module
  */
 
-import type { WaitLimits } from "./limits.ts";
-import { type Abortable, aborts } from "./watch.ts";
-import { MAX_TIMER } from "../_base/waiting.ts";
+import { TaskWait } from "./timers.ts";
 
-/** Where a wait waits. */
-export interface Waiter {
-  /** Called at the end of a wait's limits, with the error that its caller gets. */
-  giveUp(wait: Wait, reason: unknown): void;
+/** The queue of a wait. */
+export interface Canceller {
+  /** Cancels a wait of a task, whose promise then rejects with the reason. */
+  cancel(wait: Wait, reason: unknown): void;
 }
 
 /** One wait. */
-export class Wait implements Abortable {
-  readonly place: Place;
-  /** How many waits were in the queue before it. */
+export class Wait extends TaskWait<number> {
+  readonly slot: OwnSlot;
+  /** The number of waits that were in the queue before. */
   readonly ahead: number;
+  readonly #queue: Canceller;
   /** The result, once it is granted. */
   result: number | undefined;
-  /** Its neighbours among the waits of the place. */
+  /** The neighbours among the waits of the slot. */
   next: Wait | undefined;
-  before: Wait | undefined;
-  #promise: PromiseWithResolvers<number> | undefined;
-  #limits: WaitLimits | undefined;
-  #waiter: Waiter | undefined;
-  #timer: ReturnType<typeof setTimeout> | undefined;
+  previous: Wait | undefined;
 
-  constructor(place: Place, ahead: number) {
-    this.place = place;
+  constructor(slot: OwnSlot, ahead: number, queue: Canceller) {
+    super();
+    this.slot = slot;
     this.ahead = ahead;
+    this.#queue = queue;
   }
 
-  /** What is done, as "Cannot `action`" names it. */
-  get action(): string {
-    return this.#limits?.action ?? "wait for the lock";
-  }
-
-  /** Starts to wait in a task. */
-  start(limits: WaitLimits, waiter: Waiter): Promise<number> {
-    this.#promise = Promise.withResolvers();
-    this.#limits = limits;
-    this.#waiter = waiter;
-    if (limits.signal !== undefined) aborts.add(this, limits.signal);
-    this.#startTimer();
-    return this.#promise.promise;
-  }
-
-  abort(reason: unknown): void {
-    this.#waiter?.giveUp(this, reason);
-  }
-
-  /** Ends the wait in a task with its result. */
-  succeed(): void {
-    this.#end();
-    this.#promise?.resolve(this.result!);
-  }
-
-  /** Ends the wait in a task with an error. */
-  fail(reason: unknown): void {
-    this.#end();
-    this.#promise?.reject(reason);
-  }
-
-  #end(): void {
-    clearTimeout(this.#timer);
-    this.#waiter = undefined;
-    const signal = this.#limits?.signal;
-    if (signal !== undefined) aborts.delete(this, signal);
-  }
-
-  #startTimer(): void {
-    const { left } = this.#limits!;
-    if (left === Infinity) return;
-    const delay = Math.min(Math.ceil(left), MAX_TIMER);
-    this.#timer = setTimeout(() => this.#onTime(), delay);
-  }
-
-  #onTime(): void {
-    if (this.#limits!.left > 0) return this.#startTimer();
-    this.#waiter?.giveUp(this, this.#limits!.timeoutError());
+  protected override onLimit(reason: unknown): void {
+    this.#queue.cancel(this, reason);
   }
 }
 
 /** A slot of this thread, and the waits that share it. */
-export class Place {
-  readonly slot: number;
+export class OwnSlot {
+  readonly index: number;
   readonly tag: number;
-  /** Whether it belongs to a call that blocks the thread. */
+  /** Whether a call that blocks the thread uses it. */
   readonly isSync: boolean;
-  /** Grants that were taken over and are not settled in shared memory. */
-  taken = 0;
-  /** Of these, the ones that are to be settled when the latch can be had. */
+  /** Grants that waits have received and that are not settled in shared memory. */
+  received = 0;
+  /** Of these, the ones to settle when the latch is acquired next. */
   settling = 0;
-  /** Waits that were given up and are to leave when the latch can be had. */
+  /** Cancelled waits, to be removed when the latch is acquired next. */
   leaving = 0;
   /** Whether a promise of `Atomics.waitAsync` is pending. */
-  isArmed = false;
-  /** Whether the slot is free again. */
-  isGone = false;
+  isAsleep = false;
+  /** Whether the slot was freed. */
+  isFreed = false;
   #first: Wait | undefined;
   #last: Wait | undefined;
 
-  constructor(slot: number, tag: number, isSync: boolean) {
-    this.slot = slot;
+  constructor(index: number, tag: number, isSync: boolean) {
+    this.index = index;
     this.tag = tag;
     this.isSync = isSync;
   }
 
   /** Whether any wait has no result yet. */
-  get isAwaited(): boolean {
+  get hasWaits(): boolean {
     return this.#first !== undefined;
   }
 
   /** Adds a wait at the end. */
   push(wait: Wait): void {
-    wait.before = this.#last;
+    wait.previous = this.#last;
     if (this.#last === undefined) this.#first = wait;
     else this.#last.next = wait;
     this.#last = wait;
   }
 
-  /** Takes the first wait, if there is one. */
+  /** Removes and returns the first wait, if there is one. */
   shift(): Wait | undefined {
     const wait = this.#first;
     if (wait !== undefined) this.remove(wait);
     return wait;
   }
 
-  /** Takes a wait out. */
+  /** Removes a wait. */
   remove(wait: Wait): void {
-    const { next, before } = wait;
-    if (before === undefined) this.#first = next;
-    else before.next = next;
-    if (next === undefined) this.#last = before;
-    else next.before = before;
-    wait.next = wait.before = undefined;
+    const { next, previous } = wait;
+    if (previous === undefined) this.#first = next;
+    else previous.next = next;
+    if (next === undefined) this.#last = previous;
+    else next.previous = previous;
+    wait.next = wait.previous = undefined;
   }
 }

@@ -51,7 +51,7 @@ test("The latch lets one in at a time and wakes all that wait", async (t) => {
 });
 
 const TAKE =
-  "if (Atomics.exchange(words, LATCH, AWAITED) === FREE) return true;";
+  "if (Atomics.exchange(words, LATCH, CONTENDED) === FREE) return true;";
 
 /** Bugs, and how each is found. */
 const BUGS: Record<
@@ -59,16 +59,16 @@ const BUGS: Record<
   [found: string, edits: [was: string, is: string][]]
 > = {
   "it does not note that it is awaited": ["all sleep", [
-    [TAKE, TAKE.replace("AWAITED", "TAKEN")],
+    [TAKE, TAKE.replace("CONTENDED", "HELD")],
     [
-      "Atomics.wait(words, LATCH, AWAITED, left);",
-      "Atomics.wait(words, LATCH, TAKEN, left);",
+      "Atomics.wait(words, LATCH, CONTENDED, left);",
+      "Atomics.wait(words, LATCH, HELD, left);",
     ],
   ]],
   "one that was woken forgets the others that sleep": ["all sleep", [[
     TAKE,
-    `if (Atomics.compareExchange(words, LATCH, FREE, TAKEN) === FREE) return true;
-       Atomics.compareExchange(words, LATCH, TAKEN, AWAITED);`,
+    `if (Atomics.compareExchange(words, LATCH, FREE, HELD) === FREE) return true;
+       Atomics.compareExchange(words, LATCH, HELD, CONTENDED);`,
   ]]],
   "it wakes none": ["all sleep", [[
     "Atomics.notify(this.words, LATCH, 1);",
@@ -76,13 +76,13 @@ const BUGS: Record<
   ]]],
   "it takes a latch that is taken": ["two inside", [[
     TAKE,
-    "Atomics.exchange(words, LATCH, AWAITED); return true;",
+    "Atomics.exchange(words, LATCH, CONTENDED); return true;",
   ]]],
   "it is freed in two steps": ["all sleep", [[
-    "if (Atomics.exchange(this.words, LATCH, FREE) === AWAITED) {",
+    "if (Atomics.exchange(this.words, LATCH, FREE) === CONTENDED) {",
     `const was = Atomics.load(this.words, LATCH);
        Atomics.exchange(this.words, LATCH, FREE);
-       if (was === AWAITED) {`,
+       if (was === CONTENDED) {`,
   ]]],
 };
 

@@ -54,14 +54,14 @@ test("A lock attaches to a buffer of its kind and to no other", async (t) => {
         assertThrows(
           () => new Kind(makeOther().buffer),
           TypeError,
-          `Cannot attach a ${Kind.name} as "buffer" must come from the "buffer" of another ${Kind.name}: it is that of a ${Other.name}`,
+          `Cannot attach to the ${Kind.name} as "buffer" must be the "buffer" of a ${Kind.name}: it contains the lock ${Other.name}`,
         );
       }
       for (const length of [0, 3, 64, 65, 4096]) {
         assertThrows(
           () => new Kind(new SharedArrayBuffer(length)),
           TypeError,
-          "it holds no lock",
+          "it contains no lock",
         );
       }
       for (
@@ -70,7 +70,7 @@ test("A lock attaches to a buffer of its kind and to no other", async (t) => {
         assertThrows(
           () => new Kind(wrong as unknown as SharedArrayBuffer),
           TypeError,
-          `Cannot attach a ${Kind.name} as "buffer" must be a SharedArrayBuffer: current value is `,
+          `Cannot attach to the ${Kind.name} as "buffer" must be a SharedArrayBuffer: current value is `,
         );
       }
     });
@@ -230,7 +230,10 @@ test("Condition wants a guard that holds its mutex", async () => {
     assertThrows(() => condition.waitSync(not), TypeError, '"guard" must');
   }
   const waits = mutex.lock({ queue: true });
-  assertState(assertThrows(() => condition.waitSync(guard)), "could not go on");
+  assertState(
+    assertThrows(() => condition.waitSync(guard)),
+    "could not continue",
+  );
   guard.unlock();
   assertState(assertThrows(() => condition.waitSync(guard)), "does not hold");
   assertState(

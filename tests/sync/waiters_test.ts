@@ -18,7 +18,7 @@ import {
 } from "@std/assert";
 import { FIELDS, Memory } from "../../_sync/memory.ts";
 import { NONE, Slots } from "../../_sync/slots.ts";
-import { claim, release } from "../../_sync/life.ts";
+import { releaseId, retainId } from "../../_sync/liveness.ts";
 import {
   AtomicCounter,
   Barrier,
@@ -423,7 +423,7 @@ const undo: (() => void)[] = [];
 test("The queue takes as many steps however many wait", async () => {
   /** The steps of each operation with so many waits in the queue. */
   function stepsWith(waits: number): Record<string, number> {
-    const thread = claim();
+    const thread = retainId();
     try {
       const { memory, steps } = counted(Memory.create("Semaphore", [0], 5000));
       const slots = new Slots(memory, {
@@ -442,17 +442,17 @@ test("The queue takes as many steps however many wait", async () => {
         return result;
       };
       const last = count("append", () => slots.append(thread, 0, NONE));
-      count("join", () => slots.join(last));
+      count("addWait", () => slots.addWait(last));
       const first = count("first", () => slots.first());
       count("grant", () => slots.grant(first, 0));
       count("takeBack", () => slots.takeBack(first));
       slots.grant(first, 0);
       count("settle", () => slots.settle(first, 1));
-      count("depart", () => slots.depart(last, 2));
-      count("pay", () => slots.pay());
+      count("removeWaits", () => slots.removeWaits(last, 2));
+      count("runDeferred", () => slots.runDeferred());
       return taken;
     } finally {
-      release();
+      releaseId();
       for (const restore of undo.splice(0)) restore();
     }
   }
