@@ -14,7 +14,7 @@
  * @module
  */
 
-import { Registry, SharedLock } from "./lock.ts";
+import { LockType, SharedLock } from "./lock.ts";
 import { FIELDS, type Memory } from "./memory.ts";
 import {
   capacityFor,
@@ -144,18 +144,17 @@ function checkResult(result: number, number: number): number {
   );
 }
 
-const barriers = new Registry(
+const barriers = new LockType(
   "Barrier",
   BarrierCore,
-  (action, { parties, threads }: BarrierOptions) => {
-    // A party may be a thread of its own, so the same limit holds for both.
-    checkInteger(action, "parties", parties, 1, MAX_THREADS);
-    const capacity = capacityFor(
+  // A party may be a thread of its own, so the same limit holds for both.
+  ({ parties, threads }: BarrierOptions, action) => ({
+    fields: [checkInteger(action, "parties", parties, 1, MAX_THREADS), 0],
+    capacity: capacityFor(
       action,
       threads === undefined ? Math.max(DEFAULT_THREADS, parties) : threads,
-    );
-    return [[parties, 0], capacity];
-  },
+    ),
+  }),
 );
 
 /** Options for {@linkcode Barrier}. */
@@ -214,7 +213,7 @@ export class Barrier extends SharedLock {
    */
   constructor(from: BarrierOptions | SharedArrayBuffer) {
     const core = barriers.open(from);
-    super(core, barriers, from);
+    super(core, from);
     this.#core = core;
   }
 

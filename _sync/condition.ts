@@ -10,7 +10,7 @@
  */
 
 import { isInstance } from "../_base/errors.ts";
-import { Registry, SharedLock } from "./lock.ts";
+import { LockType, SharedLock } from "./lock.ts";
 import type { Memory } from "./memory.ts";
 import { Guard, type MutexGuard, type TryLockOptions } from "./mutex.ts";
 import {
@@ -124,13 +124,13 @@ function failureOfSync(run: () => unknown): Failure | undefined {
   return undefined;
 }
 
-const conditions = new Registry(
+const conditions = new LockType(
   "Condition",
   ConditionCore,
-  (action, { threads }: LockMemoryOptions) => [
-    [],
-    capacityFor(action, threads),
-  ],
+  ({ threads }: LockMemoryOptions, action) => ({
+    fields: [],
+    capacity: capacityFor(action, threads),
+  }),
 );
 
 /** Options for {@linkcode Condition.waitSync}. */
@@ -198,7 +198,7 @@ export class Condition extends SharedLock {
    */
   constructor(from: LockMemoryOptions | SharedArrayBuffer = {}) {
     const core = conditions.open(from);
-    super(core, conditions, from);
+    super(core, from);
     this.#core = core;
   }
 

@@ -19,7 +19,7 @@
  * @module
  */
 
-import { type Core, Registry, SharedLock } from "./lock.ts";
+import { type Core, LockType, SharedLock } from "./lock.ts";
 import { FIELDS, type Memory } from "./memory.ts";
 import {
   checkSafeInteger,
@@ -194,13 +194,13 @@ class CounterCore implements Core {
   }
 }
 
-const counters = new Registry(
+const counters = new LockType(
   "AtomicCounter",
   CounterCore,
-  (action, { value = 0 }: AtomicCounterOptions) => {
+  ({ value = 0 }: AtomicCounterOptions, action) => {
     checkSafeInteger(action, "value", value);
-    const words = new Int32Array(new BigInt64Array([BigInt(value)]).buffer);
-    return [[...words], 0];
+    // The low and the high word: `|` computes modulo 2 ** 32.
+    return { fields: [value | 0, Math.floor(value / 2 ** 32)], capacity: 0 };
   },
 );
 
@@ -251,7 +251,7 @@ export class AtomicCounter extends SharedLock {
    */
   constructor(from: AtomicCounterOptions | SharedArrayBuffer = {}) {
     const core = counters.open(from);
-    super(core, counters, from);
+    super(core, from);
     this.#core = core;
   }
 

@@ -12,7 +12,7 @@
  * @module
  */
 
-import { Registry, SharedLock } from "./lock.ts";
+import { LockType, SharedLock } from "./lock.ts";
 import { FIELDS, type Memory } from "./memory.ts";
 import {
   capacityFor,
@@ -84,14 +84,16 @@ class EventCore extends QueuedCore {
   }
 }
 
-const events = new Registry(
+const events = new LockType(
   "ResetEvent",
   EventCore,
-  (action, { automatic, set, threads }: ResetEventOptions) => {
-    const isAutomatic = checkFlag(action, "automatic", automatic);
-    const isSet = checkFlag(action, "set", set);
-    return [[Number(isSet), Number(isAutomatic)], capacityFor(action, threads)];
-  },
+  ({ automatic, set, threads }: ResetEventOptions, action) => ({
+    fields: [
+      Number(checkFlag(action, "set", set)),
+      Number(checkFlag(action, "automatic", automatic)),
+    ],
+    capacity: capacityFor(action, threads),
+  }),
 );
 
 /** Options for {@linkcode ResetEvent}. */
@@ -157,7 +159,7 @@ export class ResetEvent extends SharedLock {
    */
   constructor(from: ResetEventOptions | SharedArrayBuffer = {}) {
     const core = events.open(from);
-    super(core, events, from);
+    super(core, from);
     this.#core = core;
   }
 

@@ -21,37 +21,34 @@ export interface Core {
   readonly memory: Memory;
 }
 
-interface Sharing {
-  share(core: Core): SharedArrayBuffer;
+/** A new lock: the words of its kind and the number of slots. */
+export interface Layout {
+  readonly fields: number[];
+  readonly capacity: number;
 }
-
-/**
- * The words of a new lock and its number of slots, from its options, which are
- * checked.
- */
-type LayoutOf<Options> = (
-  action: string,
-  options: Options,
-) => [fields: number[], capacity: number];
 
 /** The map is cleaned at this size, and then at twice the size that is left. */
 const FIRST_CLEANING = 64;
 
-/** The locks of one kind that this thread knows. */
-export class Registry<Options extends object, C extends Core> {
+/** The shared locks, by their number. An unused core is collected. */
+const known = new Map<number, WeakRef<Core>>();
+let nextCleaning = FIRST_CLEANING;
+
+/** One kind of lock. */
+export class LockType<Options extends object, C extends Core> {
   readonly #kind: Kind;
   readonly #Core: new (memory: Memory) => C;
-  readonly #layoutOf: LayoutOf<Options>;
-  /** By the number of the lock. An unused core is collected. */
-  readonly #known = new Map<number, WeakRef<C>>();
+  readonly #layoutOf: (options: Options, action: string) => Layout;
   /** Attached cores by their buffer: to attach again is fast. */
   readonly #attached = new WeakMap<SharedArrayBuffer, C>();
-  #nextCleaning = FIRST_CLEANING;
 
+  /**
+   * @param layoutOf Checks the options of a new lock.
+   */
   constructor(
     kind: Kind,
     Core: new (memory: Memory) => C,
-    layoutOf: LayoutOf<Options>,
+    layoutOf: (options: Options, action: string) => Layout,
   ) {
     this.#kind = kind;
     this.#Core = Core;
@@ -61,8 +58,8 @@ export class Registry<Options extends object, C extends Core> {
   /** Creates a lock, or attaches to the one in a buffer. */
   open(from: Options | SharedArrayBuffer): C {
     if (!isOptions(from)) return this.#attached.get(from) ?? this.#attach(from);
-    const [fields, capacity] = this.#layoutOf(`create the ${this.#kind}`, from);
-    return new this.#Core(Memory.create(this.#kind, fields, capacity));
+    const layout = this.#layoutOf(from, `create the ${this.#kind}`);
+    return new this.#Core(Memory.create(this.#kind, layout));
   }
 
   #attach(buffer: unknown): C {
@@ -72,37 +69,40 @@ export class Registry<Options extends object, C extends Core> {
       throw typeError(action, "buffer", "a SharedArrayBuffer", buffer);
     }
     const memory = Memory.attach(kind, buffer);
-    const known = this.#known.get(memory.unique)?.deref();
-    if (known === undefined || known.memory.isSame(memory)) {
-      const core = known ?? new this.#Core(memory);
-      this.share(core);
-      this.#attached.set(buffer, core);
-      return core;
+    const found = known.get(memory.unique)?.deref();
+    if (
+      found !== undefined &&
+      !(found instanceof this.#Core && found.memory.isSame(memory))
+    ) {
+      throw new TypeError(
+        `Cannot ${action} as "buffer" is a copy of the memory of another ${kind}: send its "buffer" itself, which threads then share`,
+      );
     }
-    throw new TypeError(
-      `Cannot ${action} as "buffer" is a copy of the memory of another ${kind}: send its "buffer" itself, which threads then share`,
-    );
+    const core = found ?? new this.#Core(memory);
+    share(core);
+    this.#attached.set(buffer, core);
+    return core;
   }
+}
 
-  /**
-   * Makes a core known, and returns its buffer. A new lock is not known before its
-   * buffer is read, because a `WeakRef` keeps it to the end of the task.
-   */
-  share(core: C): SharedArrayBuffer {
-    const { unique, words } = core.memory;
-    if (this.#known.get(unique)?.deref() === undefined) {
-      if (this.#known.size >= this.#nextCleaning) this.#clean();
-      this.#known.set(unique, new WeakRef(core));
-    }
-    return words.buffer;
+/**
+ * Makes a core known, and returns its buffer. A new lock is not known before its
+ * buffer is read, because a `WeakRef` keeps it to the end of the task.
+ */
+function share(core: Core): SharedArrayBuffer {
+  const { unique, words } = core.memory;
+  if (known.get(unique)?.deref() === undefined) {
+    if (known.size >= nextCleaning) clean();
+    known.set(unique, new WeakRef(core));
   }
+  return words.buffer;
+}
 
-  #clean(): void {
-    for (const [unique, core] of this.#known) {
-      if (core.deref() === undefined) this.#known.delete(unique);
-    }
-    this.#nextCleaning = Math.max(FIRST_CLEANING, 2 * this.#known.size);
+function clean(): void {
+  for (const [unique, core] of known) {
+    if (core.deref() === undefined) known.delete(unique);
   }
+  nextCleaning = Math.max(FIRST_CLEANING, 2 * known.size);
 }
 
 /**
@@ -121,14 +121,12 @@ export class Registry<Options extends object, C extends Core> {
  */
 export abstract class SharedLock {
   readonly #core: Core;
-  readonly #registry: Sharing;
   readonly #buffer: SharedArrayBuffer | undefined;
 
   /** @ignore */
-  protected constructor(core: Core, registry: Sharing, from: object) {
+  protected constructor(core: Core, from: object) {
     this.#core = core;
-    this.#registry = registry;
-    this.#buffer = isOptions(from) ? undefined : from as SharedArrayBuffer;
+    if (from instanceof SharedArrayBuffer) this.#buffer = from;
   }
 
   /**
@@ -136,6 +134,6 @@ export abstract class SharedLock {
    * lock with `new`. A copy of the memory is not the same lock.
    */
   get buffer(): SharedArrayBuffer {
-    return this.#buffer ?? this.#registry.share(this.#core);
+    return this.#buffer ?? share(this.#core);
   }
 }

@@ -91,7 +91,10 @@ export class Memory {
   }
 
   /** Creates a lock with these words of its kind and this number of slots. */
-  static create(kind: Kind, fields: number[], capacity: number): Memory {
+  static create(
+    kind: Kind,
+    { fields, capacity }: { fields: number[]; capacity: number },
+  ): Memory {
     const length = HEADER + capacity * SLOT_WORDS;
     const words = new Int32Array(new SharedArrayBuffer(length * 4));
     words[0] = MAGIC;

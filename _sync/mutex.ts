@@ -23,7 +23,7 @@
  */
 
 import { isAlive, ownId, releaseId, retainId } from "./liveness.ts";
-import { Registry, SharedLock } from "./lock.ts";
+import { LockType, SharedLock } from "./lock.ts";
 import { FIELDS, LATCH_LIMIT_MS, latchError, type Memory } from "./memory.ts";
 import {
   capacityFor,
@@ -405,13 +405,13 @@ export class Guard implements MutexGuard {
   }
 }
 
-const mutexes = new Registry(
+const mutexes = new LockType(
   "Mutex",
   MutexCore,
-  (action, { threads }: LockMemoryOptions) => [
-    [],
-    capacityFor(action, threads),
-  ],
+  ({ threads }: LockMemoryOptions, action) => ({
+    fields: [],
+    capacity: capacityFor(action, threads),
+  }),
 );
 
 /**
@@ -469,7 +469,7 @@ export class Mutex extends SharedLock {
    */
   constructor(from: LockMemoryOptions | SharedArrayBuffer = {}) {
     const core = mutexes.open(from);
-    super(core, mutexes, from);
+    super(core, from);
     this.#core = core;
   }
 

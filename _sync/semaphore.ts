@@ -8,7 +8,7 @@
  * @module
  */
 
-import { Registry, SharedLock } from "./lock.ts";
+import { LockType, SharedLock } from "./lock.ts";
 import { FIELDS, type Memory } from "./memory.ts";
 import {
   capacityFor,
@@ -76,13 +76,13 @@ class SemaphoreCore extends QueuedCore {
   }
 }
 
-const semaphores = new Registry(
+const semaphores = new LockType(
   "Semaphore",
   SemaphoreCore,
-  (action, { permits, threads }: SemaphoreOptions) => [
-    [checkInteger(action, "permits", permits, 0, MAX_PERMITS)],
-    capacityFor(action, threads),
-  ],
+  ({ permits, threads }: SemaphoreOptions, action) => ({
+    fields: [checkInteger(action, "permits", permits, 0, MAX_PERMITS)],
+    capacity: capacityFor(action, threads),
+  }),
 );
 
 /** Options for {@linkcode Semaphore}. */
@@ -151,7 +151,7 @@ export class Semaphore extends SharedLock {
    */
   constructor(from: SemaphoreOptions | SharedArrayBuffer) {
     const core = semaphores.open(from);
-    super(core, semaphores, from);
+    super(core, from);
     this.#core = core;
   }
 

@@ -425,7 +425,9 @@ test("The queue takes as many steps however many wait", async () => {
   function stepsWith(waits: number): Record<string, number> {
     const thread = retainId();
     try {
-      const { memory, steps } = counted(Memory.create("Semaphore", [0], 5000));
+      const { memory, steps } = counted(
+        Memory.create("Semaphore", { fields: [0], capacity: 5000 }),
+      );
       const slots = new Slots(memory, {
         attempt: () => 0,
         revoke: () => {},
