@@ -183,12 +183,8 @@ export interface BarrierOptions extends LockMemoryOptions {
  * - **Death:** a thread that dies while it waits is detected within 30 ms of its
  *   end. One that dies before it arrives is not, because the barrier does not know
  *   the parties: use a timeout.
- * - **Limit:** any number of tasks of a thread can wait, and at least
- *   {@linkcode BarrierOptions.threads} threads. If the queue is full, a call in a
- *   further thread throws a `RangeError`.
- * - **Staying alive:** a thread that waits does not end automatically.
  *
- * Requires no permission.
+ * Requires no permission. See {@linkcode SharedLock} for limits.
  *
  * @example Usage
  * ```ts
@@ -198,6 +194,11 @@ export interface BarrierOptions extends LockMemoryOptions {
  * const barrier = new Barrier({ parties: 3 });
  * const numbers = [barrier.wait(), barrier.wait(), barrier.waitSync()];
  * assertEquals(await Promise.all(numbers), [0, 1, 2]);
+ *
+ * barrier.abort();
+ * assertEquals(barrier.broken, true);
+ * barrier.reset();
+ * assertEquals(barrier.broken, false);
  * ```
  */
 export class Barrier extends SharedLock {
@@ -256,19 +257,6 @@ export class Barrier extends SharedLock {
   /**
    * Breaks the barrier: all waiting and later calls throw
    * {@linkcode BrokenBarrierError}.
-   *
-   * @example Abort and reset
-   * ```ts
-   * import { Barrier, BrokenBarrierError } from "@duplex/ipc/sync";
-   * import { assert, assertRejects } from "@std/assert";
-   *
-   * const barrier = new Barrier({ parties: 2 });
-   * const waiting = barrier.wait();
-   * barrier.abort();
-   * await assertRejects(() => waiting, BrokenBarrierError);
-   * barrier.reset();
-   * assert(!barrier.broken);
-   * ```
    */
   abort(): void {
     this.#core.abort();

@@ -25,9 +25,8 @@ import {
   type WaitLimits,
   type WaitOptions,
 } from "./options.ts";
-import { KEPT, QueuedCore } from "./queue.ts";
+import { KEPT, QueuedCore, type Wait } from "./queue.ts";
 import { MUST_WAIT, NONE } from "./slots.ts";
-import type { Wait } from "./wait.ts";
 
 /** The result of a wait that was notified. */
 const NOTIFIED = 0;
@@ -150,20 +149,17 @@ export interface ConditionOptions extends WaitOptions, TryLockOptions {}
  *   have been faster, and a wait may rarely end without a notification.
  * - **Order:** the longest wait is notified first. With more than 128 waiters, those
  *   of one thread stay in order and the threads take turns.
- * - **Limit:** any number of tasks of a thread can wait, and at least
- *   {@linkcode LockMemoryOptions.threads} threads. If the queue is full, a call in a
- *   further thread throws a `RangeError` and still holds its mutex.
  * - **Death:** if a thread dies while it waits, or after it was notified and before
  *   it holds the mutex again, the next waiter is notified. If the owner of the mutex
  *   died, the wait throws {@linkcode OwnerDiedError} and its guard cannot be used
  *   any more, unless `recover` is set; the next waiter is notified then as well.
  *
- * Requires no permission.
+ * Requires no permission. See {@linkcode SharedLock} for limits.
  *
  * @example Usage
  * ```ts
  * import { Condition, Mutex } from "@duplex/ipc/sync";
- * import { assertEquals } from "@std/assert";
+ * import { assertEquals, assertThrows } from "@std/assert";
  *
  * const mutex = new Mutex();
  * const changed = new Condition();
@@ -182,6 +178,10 @@ export interface ConditionOptions extends WaitOptions, TryLockOptions {}
  *
  * await Promise.all([wait(), prepare()]);
  * assertEquals(ready, true);
+ *
+ * using guard = mutex.lockSync();
+ * assertThrows(() => changed.waitSync(guard, { timeout: 10 }), DOMException);
+ * assertEquals(changed.notifyAll(), 0);
  * ```
  */
 export class Condition extends SharedLock {
@@ -232,20 +232,6 @@ export class Condition extends SharedLock {
    * @param options Timeout, and what to do if the mutex's owner died.
    * @throws What {@linkcode Condition.wait} rejects with, and an
    *   `InvalidStateError` if a task of this thread waits for the mutex.
-   *
-   * @example With a timeout
-   * ```ts
-   * import { Condition, Mutex } from "@duplex/ipc/sync";
-   * import { assertThrows } from "@std/assert";
-   *
-   * const condition = new Condition();
-   * using guard = new Mutex().lockSync();
-   * assertThrows(
-   *   () => condition.waitSync(guard, { timeout: 10 }),
-   *   DOMException,
-   *   "10 ms have passed",
-   * );
-   * ```
    */
   waitSync(guard: MutexGuard, options?: ConditionSyncOptions): void {
     const limits = syncLimitsOf(ACTION, options);

@@ -31,7 +31,7 @@ import {
   type WaitOptions,
 } from "./options.ts";
 import {
-  hasTimers,
+  areTimersLoaded,
   loadTimers,
   refProgram,
   TaskWait,
@@ -103,7 +103,7 @@ class CounterCore implements Core {
     let changes = Atomics.load(this.#words, CHANGES);
     let value = this.#read();
     if (isWanted(value)) return value;
-    if (!hasTimers()) {
+    if (!areTimersLoaded) {
       loadTimers();
       changes = Atomics.load(this.#words, CHANGES);
       value = this.#read();
@@ -236,6 +236,9 @@ export interface AtomicCounterOptions {
  * assertEquals(left.add(-1), 0);
  * assertEquals(await done, 0);
  * assertEquals(left.untilSync((value) => value < 5), 0);
+ * assertEquals(left.set(7), 0);
+ * assertEquals(left.compareExchange(7, 8), true);
+ * assertEquals(left.value, 8);
  * ```
  */
 export class AtomicCounter extends SharedLock {
@@ -290,16 +293,6 @@ export class AtomicCounter extends SharedLock {
    * @returns The previous value.
    * @throws {TypeError} If the value is not a number.
    * @throws {RangeError} If the value is not a safe integer.
-   *
-   * @example Usage
-   * ```ts
-   * import { AtomicCounter } from "@duplex/ipc/sync";
-   * import { assertEquals } from "@std/assert";
-   *
-   * const counter = new AtomicCounter();
-   * assertEquals(counter.set(7), 0);
-   * assertEquals(counter.value, 7);
-   * ```
    */
   set(value: number): number {
     checkSafeInteger("set the counter", "value", value);
@@ -316,16 +309,6 @@ export class AtomicCounter extends SharedLock {
    * @returns Whether it was set.
    * @throws {TypeError} If a value is not a number.
    * @throws {RangeError} If a value is not a safe integer.
-   *
-   * @example Usage
-   * ```ts
-   * import { AtomicCounter } from "@duplex/ipc/sync";
-   * import { assertEquals } from "@std/assert";
-   *
-   * const counter = new AtomicCounter({ value: 1 });
-   * assertEquals(counter.compareExchange(1, 2), true);
-   * assertEquals(counter.compareExchange(1, 3), false);
-   * ```
    */
   compareExchange(expected: number, value: number): boolean {
     checkSafeInteger("set the counter", "expected", expected);

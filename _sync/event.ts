@@ -121,15 +121,11 @@ export interface ResetEventOptions extends LockMemoryOptions {
  *   A second `set` before the next call has no effect. A call that blocks its thread
  *   goes before the thread's waiting tasks. With more than 128 waiters, those of one
  *   thread stay in order and the threads take turns.
- * - **Limit:** any number of tasks of a thread can wait, and at least
- *   {@linkcode LockMemoryOptions.threads} threads. If the queue is full, a call in a
- *   further thread throws a `RangeError`.
  * - **Cancelling and death:** a call whose wait ends at the moment of its timeout or
  *   abort succeeds. If a thread dies before its call returned, the next wait ends in
  *   its place. No `set` is lost.
- * - **Staying alive:** a thread that waits does not end automatically.
  *
- * Requires no permission.
+ * Requires no permission. See {@linkcode SharedLock} for limits.
  *
  * @example Usage
  * ```ts

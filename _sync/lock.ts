@@ -108,6 +108,11 @@ function clean(): void {
 /**
  * The base class of all locks: shared memory that is sent to other threads.
  *
+ * - **Limit:** any number of tasks of a thread can wait for a lock, and at least
+ *   {@linkcode LockMemoryOptions.threads} threads. If the queue is full, a call in a
+ *   further thread throws a `RangeError`. Counters have no limit.
+ * - **Staying alive:** a thread that waits does not end automatically.
+ *
  * @example Usage
  * ```ts
  * import { ResetEvent } from "@duplex/ipc/sync";

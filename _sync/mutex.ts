@@ -36,7 +36,7 @@ import {
   type WaitOptions,
 } from "./options.ts";
 import { DISTINCT, FullError, QueuedCore } from "./queue.ts";
-import { MUST_WAIT, NONE } from "./slots.ts";
+import { COUNT, MUST_WAIT, NONE, TAG, THREAD } from "./slots.ts";
 import { CHECK_MS } from "./timers.ts";
 
 const OWNER = FIELDS;
@@ -108,8 +108,8 @@ export interface MutexGuard extends Disposable {
  *
  * @example Usage
  * ```ts
- * import { Mutex, type MutexGuard, OwnerDiedError } from "@duplex/ipc/sync";
- * import { assert } from "@std/assert";
+ * import { Mutex, OwnerDiedError } from "@duplex/ipc/sync";
+ * import { assert, assertRejects } from "@std/assert";
  *
  * const mutex = new Mutex();
  * // A worker that locks the mutex and is terminated.
@@ -130,19 +130,14 @@ export interface MutexGuard extends Disposable {
  * await promise;
  * worker.terminate();
  *
- * async function lock(): Promise<MutexGuard> {
- *   try {
- *     return await mutex.lock();
- *   } catch (error) {
- *     if (!(error instanceof OwnerDiedError)) throw error;
- *     const guard = await mutex.lock({ recover: true });
- *     // Repair here if `guard.ownerDied`: no other thread has done so.
- *     assert(guard.ownerDied);
- *     return guard;
- *   }
+ * await assertRejects(() => mutex.lock(), OwnerDiedError);
+ * {
+ *   using guard = await mutex.lock({ recover: true });
+ *   // Repair here if `guard.ownerDied`: no other thread has done so.
+ *   assert(guard.ownerDied);
  * }
- *
- * using _guard = await lock();
+ * using guard = await mutex.lock();
+ * assert(!guard.ownerDied);
  * ```
  */
 export class OwnerDiedError extends Error {
@@ -201,34 +196,31 @@ class MutexCore extends QueuedCore {
     return this.#createGuard(action, result);
   }
 
-  lockSync(
-    options?: LockSyncOptions,
-    action = ACTION,
-    queue = false,
-  ): Guard {
+  lockSync(options?: LockSyncOptions, action = ACTION, queue = false): Guard {
     const limits = syncLimitsOf(action, options);
     const tag = tagOf(options);
-    this.#beginCall(action, queue);
-    let result = REFUSED;
-    try {
-      result = this.waitSync(limits, tag);
-    } finally {
-      this.#endCall(result);
-    }
-    return this.#createGuard(action, result);
+    return this.#lock(action, queue, () => this.waitSync(limits, tag))!;
   }
 
   tryLock(options?: TryLockOptions): Guard | undefined {
     if (options !== undefined) checkOptions(ACTION, options);
     const tag = tagOf(options);
-    this.#beginCall(ACTION, false);
+    return this.#lock(ACTION, false, () => this.tryNow(ACTION, tag));
+  }
+
+  #lock(
+    action: string,
+    queue: boolean,
+    attempt: () => number,
+  ): Guard | undefined {
+    this.#beginCall(action, queue);
     let result = REFUSED;
     try {
-      result = this.tryNow(ACTION, tag);
+      result = attempt();
     } finally {
       this.#endCall(result);
     }
-    return result === MUST_WAIT ? undefined : this.#createGuard(ACTION, result);
+    return result === MUST_WAIT ? undefined : this.#createGuard(action, result);
   }
 
   /** Unlocks if this thread holds the mutex, and through this guard if given. */
@@ -375,11 +367,11 @@ class MutexCore extends QueuedCore {
     words[OWNER] = 0;
     words[DIED] = hasOwnerDied ? 1 : 0;
     for (let slot; (slot = slots.first()) !== NONE;) {
-      if (hasOwnerDied && slots.tagOf(slot) !== RECOVER) {
-        slots.grant(slot, REFUSED, slots.countOf(slot));
+      if (hasOwnerDied && slots.read(slot, TAG) !== RECOVER) {
+        slots.grant(slot, REFUSED, slots.read(slot, COUNT));
         continue;
       }
-      words[OWNER] = slots.threadOf(slot);
+      words[OWNER] = slots.read(slot, THREAD);
       words[DIED] = 0;
       return slots.grant(slot, hasOwnerDied ? RECOVERED : LOCKED);
     }
@@ -421,9 +413,6 @@ const mutexes = new LockType(
  * - **Order:** first come, first served; asynchronous and synchronous calls have
  *   one queue. With more than 128 waiters, those of one thread stay in order and
  *   the threads take turns.
- * - **Limit:** any number of tasks of a thread can wait, and at least
- *   {@linkcode LockMemoryOptions.threads} threads. If the queue is full, a call in a
- *   further thread throws a `RangeError`.
  * - **Owner:** the thread holds the mutex, not the task. To lock what this thread
  *   holds or waits for is an error at once, unless `queue` is set; so is to unlock
  *   what it does not hold.
@@ -438,22 +427,28 @@ const mutexes = new LockType(
  * - **Staying alive:** a thread that holds a mutex or waits for one does not end
  *   automatically.
  *
- * Requires no permission.
+ * Requires no permission. See {@linkcode SharedLock} for limits.
  *
  * @example Usage
  * ```ts
  * import { Mutex } from "@duplex/ipc/sync";
- * import { assertThrows } from "@std/assert";
+ * import { assert, assertRejects, assertThrows } from "@std/assert";
  *
  * const mutex = new Mutex();
  * // In another thread: const mutex = new Mutex(buffer);
  * {
  *   using _guard = await mutex.lock({ timeout: 1000 });
  *   assertThrows(() => mutex.lockSync(), DOMException, "holds it already");
+ *   // Another task of this thread waits for this one.
+ *   const waiting = mutex.lock({ queue: true, timeout: 10 });
+ *   await assertRejects(() => waiting, DOMException, "10 ms have passed");
  * }
- * {
- *   using _guard = mutex.lockSync();
- * }
+ * const guard = mutex.tryLock();
+ * assert(guard !== undefined);
+ * guard.unlock();
+ *
+ * mutex.lockSync();
+ * mutex.unlock();
  * assertThrows(() => mutex.unlock(), DOMException, "does not hold it");
  * ```
  */
@@ -485,20 +480,6 @@ export class Mutex extends SharedLock {
    *   this thread holds or waits for it already and `queue` is not set.
    * @throws {TypeError} If an option has the wrong type.
    * @throws {RangeError} If the timeout is negative or the queue is full.
-   *
-   * @example Tasks of one thread, with a timeout
-   * ```ts
-   * import { Mutex } from "@duplex/ipc/sync";
-   * import { assertRejects } from "@std/assert";
-   *
-   * const mutex = new Mutex();
-   * using _guard = await mutex.lock();
-   * await assertRejects(
-   *   () => mutex.lock({ queue: true, timeout: 10 }),
-   *   DOMException,
-   *   "10 ms have passed",
-   * );
-   * ```
    */
   lock(options?: LockOptions): Promise<MutexGuard> {
     return this.#core.lock(options);
@@ -524,15 +505,6 @@ export class Mutex extends SharedLock {
    *   not set.
    * @throws {DOMException} `InvalidStateError` if this thread holds or waits for it
    *   already.
-   *
-   * @example Usage
-   * ```ts
-   * import { Mutex } from "@duplex/ipc/sync";
-   * import { assert } from "@std/assert";
-   *
-   * using guard = new Mutex().tryLock();
-   * assert(guard !== undefined);
-   * ```
    */
   tryLock(options?: TryLockOptions): MutexGuard | undefined {
     return this.#core.tryLock(options);
@@ -542,18 +514,6 @@ export class Mutex extends SharedLock {
    * Unlocks the mutex, whichever task of this thread has its guard.
    *
    * @throws {DOMException} `InvalidStateError` if this thread does not hold it.
-   *
-   * @example Usage
-   * ```ts
-   * import { Mutex } from "@duplex/ipc/sync";
-   * import { assert } from "@std/assert";
-   *
-   * const mutex = new Mutex();
-   * mutex.lockSync();
-   * mutex.unlock();
-   * assert(mutex.tryLock());
-   * mutex.unlock();
-   * ```
    */
   unlock(): void {
     this.#core.unlock();

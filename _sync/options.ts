@@ -99,23 +99,22 @@ export function limitsOf(
   action: string,
   options: WaitOptions | undefined,
 ): WaitLimits {
-  if (options === undefined) return new WaitLimits(action);
-  checkOptions(action, options);
-  const { timeout, signal } = options;
+  const signal = options?.signal;
   if (signal !== undefined && !isInstance(signal, AbortSignal)) {
     throw typeError(action, "signal", "an AbortSignal", signal);
   }
-  return new WaitLimits(action, checkTimeout(action, timeout), signal);
+  return syncLimitsOf(action, options, signal);
 }
 
 /** The limits of a call that blocks its thread. */
 export function syncLimitsOf(
   action: string,
   options: SyncWaitOptions | undefined,
+  signal?: AbortSignal,
 ): WaitLimits {
   if (options === undefined) return new WaitLimits(action);
   checkOptions(action, options);
-  return new WaitLimits(action, checkTimeout(action, options.timeout));
+  return new WaitLimits(action, checkTimeout(action, options.timeout), signal);
 }
 
 function checkTimeout(action: string, timeout: unknown = Infinity): number {

@@ -28,16 +28,24 @@ import {
   type Memory,
 } from "./memory.ts";
 import { ORDERED, type WaitLimits } from "./options.ts";
-import { GRANTS, MUST_WAIT, NONE, type Rules, Slots } from "./slots.ts";
 import {
+  COUNT,
+  GRANTS,
+  MUST_WAIT,
+  NONE,
+  RESULT,
+  type Rules,
+  Slots,
+} from "./slots.ts";
+import {
+  areTimersLoaded,
   CHECK_MS,
-  hasTimers,
   loadTimers,
+  TaskWait,
   unwatch,
   watch,
   type Watched,
 } from "./timers.ts";
-import { type Canceller, OwnSlot, Wait } from "./wait.ts";
 
 /** Milliseconds between two failures to acquire the latch that may be unrelated. */
 const STUCK_GAP_MS = 1000;
@@ -71,6 +79,86 @@ export const EXCHANGEABLE: Traits = { ...ALIKE, isExchangeable: true };
 /** Equal grants that are kept until they are settled. */
 export const KEPT: Traits = { ...ALIKE, isKept: true };
 
+/** One wait. */
+export class Wait extends TaskWait<number> {
+  readonly slot: OwnSlot;
+  /** The number of waits that were in the queue before. */
+  readonly ahead: number;
+  readonly #queue: QueuedCore;
+  /** The result, once it is granted. */
+  result: number | undefined;
+  /** The neighbours among the waits of the slot. */
+  next: Wait | undefined;
+  previous: Wait | undefined;
+
+  constructor(slot: OwnSlot, ahead: number, queue: QueuedCore) {
+    super();
+    this.slot = slot;
+    this.ahead = ahead;
+    this.#queue = queue;
+  }
+
+  protected override onLimit(reason: unknown): void {
+    this.#queue.cancel(this, reason);
+  }
+}
+
+/** A slot of this thread, and the waits that share it. */
+class OwnSlot {
+  readonly index: number;
+  readonly tag: number;
+  /** Whether a call that blocks the thread uses it. */
+  readonly isSync: boolean;
+  /** Grants that waits have received and that are not settled in shared memory. */
+  received = 0;
+  /** Of these, the ones to settle when the latch is acquired next. */
+  settling = 0;
+  /** Cancelled waits, to be removed when the latch is acquired next. */
+  leaving = 0;
+  /** Whether a promise of `Atomics.waitAsync` is pending. */
+  isAsleep = false;
+  /** Whether the slot was freed. */
+  isFreed = false;
+  #first: Wait | undefined;
+  #last: Wait | undefined;
+
+  constructor(index: number, tag: number, isSync: boolean) {
+    this.index = index;
+    this.tag = tag;
+    this.isSync = isSync;
+  }
+
+  /** Whether any wait has no result yet. */
+  get hasWaits(): boolean {
+    return this.#first !== undefined;
+  }
+
+  /** Adds a wait at the end. */
+  push(wait: Wait): void {
+    wait.previous = this.#last;
+    if (this.#last === undefined) this.#first = wait;
+    else this.#last.next = wait;
+    this.#last = wait;
+  }
+
+  /** Removes and returns the first wait, if there is one. */
+  shift(): Wait | undefined {
+    const wait = this.#first;
+    if (wait !== undefined) this.remove(wait);
+    return wait;
+  }
+
+  /** Removes a wait. */
+  remove(wait: Wait): void {
+    const { next, previous } = wait;
+    if (previous === undefined) this.#first = next;
+    else previous.next = next;
+    if (next === undefined) this.#last = previous;
+    else next.previous = previous;
+    wait.next = wait.previous = undefined;
+  }
+}
+
 /** The state of this thread's waits in a queue. */
 class OwnWaits {
   /** The slots of this thread. */
@@ -89,7 +177,7 @@ class OwnWaits {
 }
 
 /** What a thread knows of a lock with a queue. The kinds of locks extend it. */
-export abstract class QueuedCore implements Core, Rules, Watched, Canceller {
+export abstract class QueuedCore implements Core, Rules, Watched {
   readonly memory: Memory;
   readonly words: Int32Array<SharedArrayBuffer>;
   readonly slots: Slots;
@@ -153,7 +241,7 @@ export abstract class QueuedCore implements Core, Rules, Watched, Canceller {
    * @throws {RangeError} If there is no slot.
    */
   begin(limits: WaitLimits, tag: number, isSync: boolean): Wait | number {
-    const isReady = ownId() !== 0 && (isSync || hasTimers());
+    const isReady = ownId() !== 0 && (isSync || areTimersLoaded);
     const begun = this.#begin(limits, tag, isSync, isReady);
     if (begun !== undefined) return begun;
     // Both take long, so they happen without the latch.
@@ -322,7 +410,7 @@ export abstract class QueuedCore implements Core, Rules, Watched, Canceller {
   #takeFromTask(): number {
     if (!this.#traits.isExchangeable) return MUST_WAIT;
     for (const slot of this.#waits.slots) {
-      if (slot.isSync || this.slots.grantsOf(slot.index) === 0) continue;
+      if (slot.isSync || this.slots.read(slot.index, GRANTS) === 0) continue;
       if (slot.hasWaits) return this.slots.takeBack(slot.index);
     }
     return MUST_WAIT;
@@ -346,7 +434,7 @@ export abstract class QueuedCore implements Core, Rules, Watched, Canceller {
   #sharedSlot(tag: number, isSync: boolean): OwnSlot | undefined {
     const newest = isSync ? undefined : this.#waits.newest[tag];
     if (newest === undefined) return undefined;
-    const count = this.slots.countOf(newest.index);
+    const count = this.slots.read(newest.index, COUNT);
     const isScarce = this.slots.free <= this.memory.capacity - ORDERED;
     // Once waits share a slot, later ones do as well, so that they stay in order.
     const isShared = count > 1 ||
@@ -409,7 +497,7 @@ export abstract class QueuedCore implements Core, Rules, Watched, Canceller {
     const grants = Atomics.load(this.words, at + GRANTS) - slot.received;
     for (let left = grants; left > 0 && slot.hasWaits; left--) {
       const wait = slot.shift()!;
-      wait.result = this.slots.resultOf(slot.index);
+      wait.result = this.slots.read(slot.index, RESULT);
       slot.received++;
       wait.resolve(wait.result);
     }
@@ -469,16 +557,18 @@ export abstract class QueuedCore implements Core, Rules, Watched, Canceller {
     let settled = slot.settling;
     slot.received -= settled;
     slot.settling = 0;
-    const leaves = Math.min(slot.leaving, slots.countOf(index));
+    const leaves = Math.min(slot.leaving, slots.read(index, COUNT));
     if (leaves > 0) {
       slot.leaving -= leaves;
       isFree = slots.removeWaits(index, leaves);
     }
-    let grants = isFree ? 0 : slots.grantsOf(index) - settled - slot.received;
+    let grants = isFree
+      ? 0
+      : slots.read(index, GRANTS) - settled - slot.received;
     if (grants < 0) throw damageError(`${grants} waits were granted`);
     for (; grants > 0 && slot.hasWaits; grants--) {
       const wait = slot.shift()!;
-      wait.result = slots.resultOf(index);
+      wait.result = slots.read(index, RESULT);
       this.#waits.done.push(wait);
       if (this.#traits.isKept) slot.received++;
       else settled++;
@@ -487,7 +577,7 @@ export abstract class QueuedCore implements Core, Rules, Watched, Canceller {
       // They belong to waits that were cancelled without the latch.
       slot.leaving -= grants;
       settled += grants;
-      slots.defer(slots.resultOf(index), grants);
+      slots.defer(slots.read(index, RESULT), grants);
     }
     if (settled > 0) isFree = slots.settle(index, settled);
     if (isFree) this.#forget(slot);

@@ -108,9 +108,6 @@ export interface SemaphorePermit extends Disposable {
  *   one queue. Only a call that blocks its thread goes before the waiting tasks of
  *   the same thread, since they could not continue. With more than 128 waiters,
  *   those of one thread stay in order and the threads take turns.
- * - **Limit:** any number of tasks of a thread can wait, and at least
- *   {@linkcode LockMemoryOptions.threads} threads. If the queue is full, a call in a
- *   further thread throws a `RangeError`.
  * - **Owner:** a permit has no owner: any thread may release it, also more often
  *   than it was acquired. So the permits of a thread that died are **not**
  *   returned, as it may have passed them on. If they must be returned, use a
@@ -118,9 +115,8 @@ export interface SemaphorePermit extends Disposable {
  *   before its call returned is granted to the next waiter.
  * - **Cancelling:** a call that is granted a permit at the moment of its timeout or
  *   abort succeeds. No permit is lost.
- * - **Staying alive:** a thread that waits does not end automatically.
  *
- * Requires no permission.
+ * Requires no permission. See {@linkcode SharedLock} for limits.
  *
  * @example Usage
  * ```ts
@@ -135,6 +131,8 @@ export interface SemaphorePermit extends Disposable {
  *   assertEquals(semaphore.tryAcquire(), undefined);
  * }
  * assertEquals(semaphore.available, 2);
+ * semaphore.release(3);
+ * assertEquals(semaphore.available, 5);
  * ```
  */
 export class Semaphore extends SharedLock {
@@ -204,16 +202,6 @@ export class Semaphore extends SharedLock {
    * @throws {TypeError} If the count is not a number.
    * @throws {RangeError} If the count is out of range, or more than 2147483647
    *   permits would be free; none is released then.
-   *
-   * @example Permits for produced items
-   * ```ts
-   * import { Semaphore } from "@duplex/ipc/sync";
-   * import { assertEquals } from "@std/assert";
-   *
-   * const items = new Semaphore({ permits: 0 });
-   * items.release(3);
-   * assertEquals(items.available, 3);
-   * ```
    */
   release(count = 1): void {
     this.#core.release(checkInteger("release permits", "count", count, 1));

@@ -59,12 +59,13 @@ const IN_USE = QUEUE + 6;
 const WAITS = QUEUE + 7;
 const SWEPT = QUEUE + 8;
 
-const THREAD = 0;
-const TAG = 1;
-const COUNT = 2;
+/** The words of a slot. */
+export const THREAD = 0;
+export const TAG = 1;
+export const COUNT = 2;
 /** The word of a slot to sleep on. */
 export const GRANTS = 3;
-const RESULT = 4;
+export const RESULT = 4;
 const NEXT = 5;
 const PREVIOUS = 6;
 
@@ -174,7 +175,7 @@ export class Slots {
   first(): number {
     for (;;) {
       const slot = this.#words[FIRST]! - 1;
-      if (slot === NONE || isAlive(this.threadOf(slot))) return slot;
+      if (slot === NONE || isAlive(this.read(slot, THREAD))) return slot;
       this.#freeDead(slot);
     }
   }
@@ -182,32 +183,15 @@ export class Slots {
   /** The first slot of a thread in the queue, or {@linkcode NONE}. */
   firstOf(thread: number): number {
     let slot = this.#words[FIRST]! - 1;
-    while (slot !== NONE && this.threadOf(slot) !== thread) {
+    while (slot !== NONE && this.read(slot, THREAD) !== thread) {
       slot = this.#next(slot);
     }
     return slot;
   }
 
-  threadOf(slot: number): number {
-    return this.#words[this.memory.at(slot) + THREAD]!;
-  }
-
-  tagOf(slot: number): number {
-    return this.#words[this.memory.at(slot) + TAG]!;
-  }
-
-  /** The number of waits of a slot in the queue. */
-  countOf(slot: number): number {
-    return this.#words[this.memory.at(slot) + COUNT]!;
-  }
-
-  /** The number of grants of a slot that are not settled. */
-  grantsOf(slot: number): number {
-    return this.#words[this.memory.at(slot) + GRANTS]!;
-  }
-
-  resultOf(slot: number): number {
-    return this.#words[this.memory.at(slot) + RESULT]!;
+  /** Reads a word of a slot. */
+  read(slot: number, word: number): number {
+    return this.#words[this.memory.at(slot) + word]!;
   }
 
   /** Adds a slot with one wait, before another slot or at the end of the queue. */
@@ -271,7 +255,7 @@ export class Slots {
   grantAll(result: number): number {
     let granted = 0;
     for (let slot; (slot = this.first()) !== NONE;) {
-      const count = this.countOf(slot);
+      const count = this.read(slot, COUNT);
       this.grant(slot, result, count);
       granted += count;
     }
@@ -346,7 +330,7 @@ export class Slots {
     let isAnyDead = false;
     for (let slot = this.#words[head]! - 1; slot !== NONE;) {
       const next = this.#next(slot);
-      if (!isAlive(this.threadOf(slot))) {
+      if (!isAlive(this.read(slot, THREAD))) {
         this.#freeDead(slot);
         isAnyDead = true;
       }

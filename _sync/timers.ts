@@ -15,12 +15,8 @@ import { AbortGroups, MAX_TIMER } from "../_base/waiting.ts";
 /** Milliseconds between two checks for dead threads. */
 export const CHECK_MS = 20;
 
-let areTimersLoaded = false;
-
 /** Whether {@linkcode loadTimers} was called. */
-export function hasTimers(): boolean {
-  return areTimersLoaded;
-}
+export let areTimersLoaded = false;
 
 /**
  * Makes Deno load its timers, which it does when they are first used. It runs
