@@ -15,7 +15,7 @@
  */
 
 import { LockType, SharedLock } from "./lock.ts";
-import { FIELDS, type Memory } from "./memory.ts";
+import { FIELDS } from "./memory.ts";
 import {
   capacityFor,
   checkInteger,
@@ -28,7 +28,7 @@ import {
   type WaitLimits,
   type WaitOptions,
 } from "./options.ts";
-import { DISTINCT, QueuedCore } from "./queue.ts";
+import { QueuedCore } from "./queue.ts";
 import { MUST_WAIT } from "./slots.ts";
 
 const PARTIES = FIELDS;
@@ -70,10 +70,6 @@ export class BrokenBarrierError extends Error {
 
 /** What a thread knows of a barrier. */
 class BarrierCore extends QueuedCore {
-  constructor(memory: Memory) {
-    super(memory, DISTINCT);
-  }
-
   get parties(): number {
     return this.words[PARTIES]!;
   }

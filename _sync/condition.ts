@@ -25,7 +25,7 @@ import {
   type WaitLimits,
   type WaitOptions,
 } from "./options.ts";
-import { KEPT, QueuedCore, type Wait } from "./queue.ts";
+import { QueuedCore, type Wait } from "./queue.ts";
 import { MUST_WAIT, NONE } from "./slots.ts";
 
 /** The result of a wait that was notified. */
@@ -42,7 +42,7 @@ interface Failure {
 /** What a thread knows of a condition. */
 class ConditionCore extends QueuedCore {
   constructor(memory: Memory) {
-    super(memory, KEPT);
+    super(memory, { isUniform: true, isKept: true });
   }
 
   override attempt(): number {

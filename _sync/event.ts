@@ -23,7 +23,7 @@ import {
   type SyncWaitOptions,
   type WaitOptions,
 } from "./options.ts";
-import { ALIKE, EXCHANGEABLE, QueuedCore } from "./queue.ts";
+import { QueuedCore } from "./queue.ts";
 import { MUST_WAIT, NONE } from "./slots.ts";
 
 const IS_SET = FIELDS;
@@ -40,7 +40,7 @@ class EventCore extends QueuedCore {
 
   constructor(memory: Memory) {
     const isAutomatic = memory.words[AUTOMATIC] === 1;
-    super(memory, isAutomatic ? EXCHANGEABLE : ALIKE);
+    super(memory, { isUniform: true, isExchangeable: isAutomatic });
     this.isAutomatic = isAutomatic;
   }
 

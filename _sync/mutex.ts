@@ -24,7 +24,7 @@
 
 import { isAlive, ownId, releaseId, retainId } from "./liveness.ts";
 import { LockType, SharedLock } from "./lock.ts";
-import { FIELDS, LATCH_LIMIT_MS, latchError, type Memory } from "./memory.ts";
+import { FIELDS, LATCH_LIMIT_MS, latchError } from "./memory.ts";
 import {
   capacityFor,
   checkFlag,
@@ -35,7 +35,7 @@ import {
   type SyncWaitOptions,
   type WaitOptions,
 } from "./options.ts";
-import { DISTINCT, FullError, QueuedCore } from "./queue.ts";
+import { FullError, QueuedCore } from "./queue.ts";
 import { COUNT, MUST_WAIT, NONE, TAG, THREAD } from "./slots.ts";
 import { CHECK_MS } from "./timers.ts";
 
@@ -173,10 +173,6 @@ class MutexCore extends QueuedCore {
   #guard: Guard | undefined;
   /** The number of calls of this thread that wait. */
   #calls = 0;
-
-  constructor(memory: Memory) {
-    super(memory, DISTINCT);
-  }
 
   async lock(options?: LockOptions, action = ACTION): Promise<Guard> {
     const limits = limitsOf(action, options);

@@ -192,8 +192,12 @@ export function typeError(
   name: string,
   expected: string,
   value: unknown,
-): TypeError {
-  return new TypeError(argumentText(action, name, expected, value));
+  Kind = TypeError,
+): Error {
+  const shown = show(value);
+  return new Kind(
+    `Cannot ${action} as "${name}" must be ${expected}: current value is ${shown}`,
+  );
 }
 
 /** The error of an argument that is not a number, or one out of range. */
@@ -204,16 +208,5 @@ function numberError(
   value: unknown,
 ): Error {
   const Kind = typeof value === "number" ? RangeError : TypeError;
-  return new Kind(argumentText(action, name, expected, value));
-}
-
-function argumentText(
-  action: string,
-  name: string,
-  expected: string,
-  value: unknown,
-): string {
-  return `Cannot ${action} as "${name}" must be ${expected}: current value is ${
-    show(value)
-  }`;
+  return typeError(action, name, expected, value, Kind);
 }

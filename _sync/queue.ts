@@ -56,28 +56,12 @@ export class FullError extends RangeError {}
 /** How grants of a kind of lock may be used. */
 export interface Traits {
   /** Whether all grants are equal. A wait can then share a slot with grants. */
-  readonly isUniform: boolean;
+  readonly isUniform?: boolean;
   /** Whether a call that blocks its thread may use a grant of the thread's tasks. */
-  readonly isExchangeable: boolean;
+  readonly isExchangeable?: boolean;
   /** Whether grants are settled by {@linkcode QueuedCore.settle}, not when received. */
-  readonly isKept: boolean;
+  readonly isKept?: boolean;
 }
-
-/** The traits of locks whose grants differ. */
-export const DISTINCT: Traits = {
-  isUniform: false,
-  isExchangeable: false,
-  isKept: false,
-};
-
-/** The traits of locks whose grants are equal. */
-export const ALIKE: Traits = { ...DISTINCT, isUniform: true };
-
-/** The same, and a call that blocks its thread may use the grant of a task. */
-export const EXCHANGEABLE: Traits = { ...ALIKE, isExchangeable: true };
-
-/** Equal grants that are kept until they are settled. */
-export const KEPT: Traits = { ...ALIKE, isKept: true };
 
 /** One wait. */
 export class Wait extends TaskWait<number> {
@@ -181,14 +165,18 @@ export abstract class QueuedCore implements Core, Rules, Watched {
   readonly memory: Memory;
   readonly words: Int32Array<SharedArrayBuffer>;
   readonly slots: Slots;
-  readonly #traits: Traits;
+  readonly #isUniform: boolean;
+  readonly #isExchangeable: boolean;
+  readonly #isKept: boolean;
   /** Created for the first wait, as most locks have none. */
   #own: OwnWaits | undefined;
 
-  constructor(memory: Memory, traits: Traits) {
+  constructor(memory: Memory, traits: Traits = {}) {
     this.memory = memory;
     this.words = memory.words;
-    this.#traits = traits;
+    this.#isUniform = traits.isUniform ?? false;
+    this.#isExchangeable = traits.isExchangeable ?? false;
+    this.#isKept = traits.isKept ?? false;
     this.slots = new Slots(memory, this);
   }
 
@@ -292,7 +280,7 @@ export abstract class QueuedCore implements Core, Rules, Watched {
   /** Cancels a wait after {@linkcode begin}. */
   abandon(wait: Wait): void {
     if (this.#cancel(wait, LATCH_GRACE_MS)) return;
-    if (this.#traits.isKept) this.passOn(wait);
+    if (this.#isKept) this.passOn(wait);
   }
 
   /** Settles a kept grant, which was used. */
@@ -398,7 +386,7 @@ export abstract class QueuedCore implements Core, Rules, Watched {
   #attempt(tag: number): number {
     const result = this.attempt(tag);
     // A lock that keeps grants is never acquired without a wait.
-    if (result !== MUST_WAIT || this.#traits.isKept) return result;
+    if (result !== MUST_WAIT || this.#isKept) return result;
     return this.slots.check() ? this.attempt(tag) : result;
   }
 
@@ -408,7 +396,7 @@ export abstract class QueuedCore implements Core, Rules, Watched {
    * might wait for just that grant.
    */
   #takeFromTask(): number {
-    if (!this.#traits.isExchangeable) return MUST_WAIT;
+    if (!this.#isExchangeable) return MUST_WAIT;
     for (const slot of this.#waits.slots) {
       if (slot.isSync || this.slots.read(slot.index, GRANTS) === 0) continue;
       if (slot.hasWaits) return this.slots.takeBack(slot.index);
@@ -438,7 +426,7 @@ export abstract class QueuedCore implements Core, Rules, Watched {
     const isScarce = this.slots.free <= this.memory.capacity - ORDERED;
     // Once waits share a slot, later ones do as well, so that they stay in order.
     const isShared = count > 1 ||
-      isScarce && (count > 0 || this.#traits.isUniform);
+      isScarce && (count > 0 || this.#isUniform);
     if (!isShared) return undefined;
     this.slots.addWait(newest.index);
     return newest;
@@ -492,7 +480,7 @@ export abstract class QueuedCore implements Core, Rules, Watched {
    * latch. Returns whether there were any.
    */
   #receiveKept(slot: OwnSlot): boolean {
-    if (!this.#traits.isKept || slot.leaving > 0) return false;
+    if (!this.#isKept || slot.leaving > 0) return false;
     const at = this.memory.at(slot.index);
     const grants = Atomics.load(this.words, at + GRANTS) - slot.received;
     for (let left = grants; left > 0 && slot.hasWaits; left--) {
@@ -570,7 +558,7 @@ export abstract class QueuedCore implements Core, Rules, Watched {
       const wait = slot.shift()!;
       wait.result = slots.read(index, RESULT);
       this.#waits.done.push(wait);
-      if (this.#traits.isKept) slot.received++;
+      if (this.#isKept) slot.received++;
       else settled++;
     }
     if (grants > 0) {

@@ -19,7 +19,7 @@ import {
   type SyncWaitOptions,
   type WaitOptions,
 } from "./options.ts";
-import { EXCHANGEABLE, QueuedCore } from "./queue.ts";
+import { QueuedCore } from "./queue.ts";
 import { MUST_WAIT, NONE } from "./slots.ts";
 
 const PERMITS = FIELDS;
@@ -34,7 +34,7 @@ const ACTION = "acquire a permit of the semaphore";
 /** What a thread knows of a semaphore. */
 class SemaphoreCore extends QueuedCore {
   constructor(memory: Memory) {
-    super(memory, EXCHANGEABLE);
+    super(memory, { isUniform: true, isExchangeable: true });
   }
 
   get available(): number {
