@@ -37,6 +37,8 @@ let nextCleaning = FIRST_CLEANING;
 /** One kind of lock. */
 export class LockType<Options extends object, C extends Core> {
   readonly #kind: Kind;
+  /** Creation, as "Cannot `action`" names it. */
+  readonly #create: string;
   readonly #Core: new (memory: Memory) => C;
   readonly #layoutOf: (options: Options, action: string) => Layout;
   /** Attached cores by their buffer: to attach again is fast. */
@@ -51,6 +53,7 @@ export class LockType<Options extends object, C extends Core> {
     layoutOf: (options: Options, action: string) => Layout,
   ) {
     this.#kind = kind;
+    this.#create = `create the ${kind}`;
     this.#Core = Core;
     this.#layoutOf = layoutOf;
   }
@@ -58,7 +61,7 @@ export class LockType<Options extends object, C extends Core> {
   /** Creates a lock, or attaches to the one in a buffer. */
   open(from: Options | SharedArrayBuffer): C {
     if (!isOptions(from)) return this.#attached.get(from) ?? this.#attach(from);
-    const layout = this.#layoutOf(from, `create the ${this.#kind}`);
+    const layout = this.#layoutOf(from, this.#create);
     return new this.#Core(Memory.create(this.#kind, layout));
   }
 

@@ -33,6 +33,7 @@ import {
   type LockMemoryOptions,
   syncLimitsOf,
   type SyncWaitOptions,
+  type WaitLimits,
   type WaitOptions,
 } from "./options.ts";
 import { FullError, QueuedCore } from "./queue.ts";
@@ -194,25 +195,27 @@ class MutexCore extends QueuedCore {
 
   lockSync(options?: LockSyncOptions, action = ACTION, queue = false): Guard {
     const limits = syncLimitsOf(action, options);
-    const tag = tagOf(options);
-    return this.#lock(action, queue, () => this.waitSync(limits, tag))!;
+    return this.#lock(action, tagOf(options), queue, limits)!;
   }
 
   tryLock(options?: TryLockOptions): Guard | undefined {
     if (options !== undefined) checkOptions(ACTION, options);
-    const tag = tagOf(options);
-    return this.#lock(ACTION, false, () => this.tryNow(ACTION, tag));
+    return this.#lock(ACTION, tagOf(options), false, undefined);
   }
 
+  /** Locks with the thread blocked; without limits it does not wait. */
   #lock(
     action: string,
+    tag: number,
     queue: boolean,
-    attempt: () => number,
+    limits: WaitLimits | undefined,
   ): Guard | undefined {
     this.#beginCall(action, queue);
     let result = REFUSED;
     try {
-      result = attempt();
+      result = limits === undefined
+        ? this.tryNow(action, tag)
+        : this.waitSync(limits, tag);
     } finally {
       this.#endCall(result);
     }
