@@ -3,11 +3,12 @@
 /**
  * Locks for memory that threads share: {@linkcode Mutex},
  * {@linkcode Semaphore}, {@linkcode Condition}, {@linkcode Barrier},
- * {@linkcode ResetEvent} and {@linkcode AtomicCounter}. Each lies in a
+ * {@linkcode ResetEvent} and {@linkcode AtomicCounter}. Each is stored in a
  * `SharedArrayBuffer`, its `buffer`, which is sent to a worker in a message;
- * there the same class attaches to it. Each can be waited for in a task, with a
- * `timeout` and a `signal`, and with the thread blocked, with a `timeout`, on the
- * main thread as well. A mutex whose holder died is not held for ever.
+ * the worker attaches to it with the same class. Each can be waited for in a task,
+ * with a `timeout` and a `signal`, and with the thread blocked, with a `timeout`, on
+ * the main thread as well. If the thread that holds a mutex dies, other threads can
+ * recover the mutex.
  *
  * The threads are Web Workers and the main thread. Do not end a thread of
  * `node:worker_threads` with `terminate()` while it uses a lock: that can stop it in
@@ -56,26 +57,34 @@
  * @module
  */
 
-export { Barrier, type BarrierOptions } from "./_sync/barrier.ts";
+export {
+  Barrier,
+  type BarrierOptions,
+  BrokenBarrierError,
+} from "./_sync/barrier.ts";
 export {
   Condition,
   type ConditionOptions,
   type ConditionSyncOptions,
 } from "./_sync/condition.ts";
 export { AtomicCounter, type AtomicCounterOptions } from "./_sync/counter.ts";
-export { BrokenBarrierError, OwnerDiedError } from "./_sync/errors.ts";
 export { ResetEvent, type ResetEventOptions } from "./_sync/event.ts";
+export { SharedLock } from "./_sync/lock.ts";
 export {
   type LockOptions,
   type LockSyncOptions,
   Mutex,
   type MutexGuard,
+  OwnerDiedError,
   type TryLockOptions,
 } from "./_sync/mutex.ts";
-export type { LockMemoryOptions } from "./_sync/queue.ts";
+export type {
+  LockMemoryOptions,
+  SyncWaitOptions,
+  WaitOptions,
+} from "./_sync/options.ts";
 export {
   Semaphore,
   type SemaphoreOptions,
   type SemaphorePermit,
 } from "./_sync/semaphore.ts";
-export type { SyncWaitOptions, WaitOptions } from "./_sync/limits.ts";

@@ -1,113 +1,125 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * A barrier. Over the queue of `_sync/queue.ts` it keeps two words:
+ * A barrier. In addition to the queue of `_sync/queue.ts` it has two words:
  *
- * | word | content                                    |
- * | ---- | ------------------------------------------ |
- * | 16   | the parties: how many must come            |
- * | 17   | 1 while it is broken                       |
+ * | word | content                                       |
+ * | ---- | --------------------------------------------- |
+ * | 16   | the number of parties that must arrive        |
+ * | 17   | 1 while it is broken                          |
  *
- * The parties that have come are those in the queue; a party's number is how many
- * were in it before. The last one does not get into it, but grants all others.
+ * The parties that have arrived are those in the queue; a party's number is how many
+ * were in it before. The last party does not enter the queue; it grants all others.
  *
  * @module
  */
 
-import { checkWhole, isOptions } from "./checks.ts";
-import { BrokenBarrierError } from "./errors.ts";
+import { LockType, SharedLock } from "./lock.ts";
+import { FIELDS } from "./memory.ts";
 import {
+  capacityFor,
+  checkInteger,
+  DEFAULT_THREADS,
   limitsOf,
+  type LockMemoryOptions,
+  MAX_THREADS,
   syncLimitsOf,
   type SyncWaitOptions,
   type WaitLimits,
   type WaitOptions,
-} from "./limits.ts";
-import { FIELDS, type Memory } from "./memory.ts";
-import {
-  capacityFor,
-  DEFAULT_THREADS,
-  DISTINCT,
-  type LockMemoryOptions,
-  Queue,
-} from "./queue.ts";
-import { type Core, Registry } from "./registry.ts";
-import { MUST_WAIT, type Rules } from "./slots.ts";
+} from "./options.ts";
+import { QueuedCore } from "./queue.ts";
+import { MUST_WAIT } from "./slots.ts";
 
 const PARTIES = FIELDS;
 const BROKEN = FIELDS + 1;
 
-/** As many as threads: each may be a thread of its own. */
-const MAX_PARTIES = 65_536;
-
-/** The results of a wait; the one that comes last gets its number. */
+/** The results of a wait; that of the last party is its number. */
 const HAS_OPENED = 0;
 const IS_BROKEN = -2;
 
 const ACTION = "wait at the barrier";
 
-/** What a barrier does. */
-class BarrierCore implements Core, Rules {
-  readonly memory: Memory;
-  readonly queue: Queue;
-  readonly #words: Int32Array<SharedArrayBuffer>;
-
-  constructor(memory: Memory) {
-    this.memory = memory;
-    this.#words = memory.words;
-    this.queue = new Queue(memory, this, DISTINCT);
+/**
+ * Error thrown by {@linkcode Barrier.wait} and {@linkcode Barrier.waitSync} if
+ * the barrier is broken: a waiting call was cancelled, its thread died, or
+ * {@linkcode Barrier.abort} was called.
+ *
+ * @example Usage
+ * ```ts
+ * import { Barrier, BrokenBarrierError } from "@duplex/ipc/sync";
+ * import { assertThrows } from "@std/assert";
+ *
+ * const barrier = new Barrier({ parties: 2 });
+ * barrier.abort();
+ * assertThrows(() => barrier.waitSync(), BrokenBarrierError);
+ * ```
+ */
+export class BrokenBarrierError extends Error {
+  /**
+   * Constructs a new instance.
+   *
+   * @param message The error message.
+   * @param options The cause, if there is one.
+   */
+  constructor(message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.name = "BrokenBarrierError";
   }
+}
 
+/** What a thread knows of a barrier. */
+class BarrierCore extends QueuedCore {
   get parties(): number {
-    return this.#words[PARTIES]!;
+    return this.words[PARTIES]!;
   }
 
-  get broken(): boolean {
-    // A party that waits may have died.
-    this.queue.look(ACTION);
-    return Atomics.load(this.#words, BROKEN) === 1;
+  get isBroken(): boolean {
+    // A waiting party may have died.
+    this.checkThreads(ACTION);
+    return Atomics.load(this.words, BROKEN) === 1;
   }
 
-  async wait(limits: WaitLimits): Promise<number> {
+  async arrive(limits: WaitLimits): Promise<number> {
     limits.signal?.throwIfAborted();
-    const wait = this.queue.begin(limits, 0, false);
-    if (typeof wait === "number") return check(wait, wait);
-    return check(await this.queue.finish(wait, limits), wait.ahead);
+    const wait = this.begin(limits, 0, false);
+    if (typeof wait === "number") return checkResult(wait, wait);
+    return checkResult(await this.finish(wait, limits), wait.ahead);
   }
 
-  waitSync(limits: WaitLimits): number {
-    const wait = this.queue.begin(limits, 0, true);
-    if (typeof wait === "number") return check(wait, wait);
-    return check(this.queue.finishSync(wait, limits), wait.ahead);
+  arriveSync(limits: WaitLimits): number {
+    const wait = this.begin(limits, 0, true);
+    if (typeof wait === "number") return checkResult(wait, wait);
+    return checkResult(this.finishSync(wait, limits), wait.ahead);
   }
 
   abort(): void {
-    this.queue.latched("abort the barrier", () => this.#break());
+    this.withLatch("abort the barrier", () => this.#break());
   }
 
   reset(): void {
-    this.queue.latched("reset the barrier", () => {
+    this.withLatch("reset the barrier", () => {
       this.#break();
       // A dead party of this round must not break the next one.
-      this.queue.slots.pay();
-      Atomics.store(this.#words, BROKEN, 0);
+      this.slots.runDeferred();
+      Atomics.store(this.words, BROKEN, 0);
     });
   }
 
-  attempt(): number {
-    if (this.#words[BROKEN] === 1) return IS_BROKEN;
-    const { slots } = this.queue;
+  override attempt(): number {
+    const { slots, words } = this;
+    if (words[BROKEN] === 1) return IS_BROKEN;
     const last = this.parties - 1;
     if (slots.waits < last) return MUST_WAIT;
-    // A party that died has not come.
+    // A dead party does not count as arrived; it breaks the barrier.
     slots.sweep();
-    if (this.#words[BROKEN] === 1) return IS_BROKEN;
+    if (words[BROKEN] === 1) return IS_BROKEN;
     slots.grantAll(HAS_OPENED);
     return last;
   }
 
-  revoke(): void {
-    // A party that died after the barrier had opened has come all the same.
+  override revoke(): void {
+    // A party that died after the barrier opened had arrived.
   }
 
   onLeave(): void {
@@ -115,22 +127,38 @@ class BarrierCore implements Core, Rules {
   }
 
   #break(): void {
-    Atomics.store(this.#words, BROKEN, 1);
-    this.queue.slots.grantAll(IS_BROKEN);
+    Atomics.store(this.words, BROKEN, 1);
+    this.slots.grantAll(IS_BROKEN);
   }
 }
 
-const barriers: Registry<BarrierCore> = new Registry(
+/** Returns the number of a party, or throws if its barrier is broken. */
+function checkResult(result: number, number: number): number {
+  if (result !== IS_BROKEN) return number;
+  throw new BrokenBarrierError(
+    `Cannot ${ACTION} as it is broken: a waiting call was cancelled, its thread died, or "abort" was called; "reset" makes it usable again`,
+  );
+}
+
+const barriers = new LockType(
   "Barrier",
-  (memory) => new BarrierCore(memory),
+  BarrierCore,
+  // A party may be a thread of its own, so the same limit holds for both.
+  ({ parties, threads }: BarrierOptions, action) => ({
+    fields: [checkInteger(action, "parties", parties, 1, MAX_THREADS), 0],
+    capacity: capacityFor(
+      action,
+      threads === undefined ? Math.max(DEFAULT_THREADS, parties) : threads,
+    ),
+  }),
 );
 
 /** Options for {@linkcode Barrier}. */
 export interface BarrierOptions extends LockMemoryOptions {
-  /** How many must come before any goes on, a whole number from 1 to 65536. */
+  /** Number of parties that must arrive, an integer from 1 to 65536. */
   parties: number;
   /**
-   * How many threads can always wait at the same time, as of the other locks.
+   * Number of threads that can always wait at the same time, as for other locks.
    *
    * @default {`parties`, at least 64}
    */
@@ -138,24 +166,21 @@ export interface BarrierOptions extends LockMemoryOptions {
 }
 
 /**
- * Lets calls wait until a number of parties have come, then lets all go on
- * together, again and again. Threads share it by its `buffer`, sent in a message.
+ * Makes a number of parties wait for each other: when the last has arrived, all
+ * continue. It can be used any number of times. Threads share it by its `buffer`,
+ * sent in a message.
  *
- * - **Numbers:** each wait gives the number of parties that had come before: 0 for
- *   the first, `parties - 1` for the last.
- * - **Breaking:** without one party the others would wait for ever. So the barrier
- *   breaks when a call that waits reaches its timeout or is aborted, when a thread
- *   dies while it waits, or by {@linkcode Barrier.abort}: all calls that wait, and
- *   all later ones, throw {@linkcode BrokenBarrierError}, until
- *   {@linkcode Barrier.reset}.
- * - **Death:** a thread that dies while it waits is noticed within 30 ms of its
- *   end. One that dies before it comes is not, because the barrier does not know
- *   that it was to come: use a timeout.
- * - **Limit:** any number of tasks of a thread can wait, and at least
- *   {@linkcode BarrierOptions.threads} threads. One more gets a `RangeError`.
- * - **Staying alive:** a thread that waits does not end automatically.
+ * - **Numbers:** each wait returns the number of parties that had arrived before: 0
+ *   for the first, `parties - 1` for the last.
+ * - **Breaking:** without one party the others would wait forever. So the barrier
+ *   breaks when a waiting call reaches its timeout or is aborted, when a thread
+ *   dies while it waits, or by {@linkcode Barrier.abort}: all waiting and later
+ *   calls throw {@linkcode BrokenBarrierError}, until {@linkcode Barrier.reset}.
+ * - **Death:** a thread that dies while it waits is detected within 30 ms of its
+ *   end. One that dies before it arrives is not, because the barrier does not know
+ *   the parties: use a timeout.
  *
- * Requires no permission.
+ * Requires no permission. See {@linkcode SharedLock} for limits.
  *
  * @example Usage
  * ```ts
@@ -165,14 +190,18 @@ export interface BarrierOptions extends LockMemoryOptions {
  * const barrier = new Barrier({ parties: 3 });
  * const numbers = [barrier.wait(), barrier.wait(), barrier.waitSync()];
  * assertEquals(await Promise.all(numbers), [0, 1, 2]);
+ *
+ * barrier.abort();
+ * assertEquals(barrier.broken, true);
+ * barrier.reset();
+ * assertEquals(barrier.broken, false);
  * ```
  */
-export class Barrier {
+export class Barrier extends SharedLock {
   readonly #core: BarrierCore;
-  readonly #buffer: SharedArrayBuffer | undefined;
 
   /**
-   * Makes a barrier, or attaches to one.
+   * Creates a barrier, or attaches to one.
    *
    * @param from Options for a new barrier, or the `buffer` of the one to attach to.
    * @throws {TypeError} If the buffer is not that of a barrier, or is a copy of it,
@@ -180,159 +209,60 @@ export class Barrier {
    * @throws {RangeError} If an option is out of range.
    */
   constructor(from: BarrierOptions | SharedArrayBuffer) {
-    if (isOptions(from)) {
-      const action = "make a Barrier";
-      const { parties, threads } = from;
-      checkWhole(action, "parties", parties, 1, MAX_PARTIES);
-      const capacity = capacityFor(
-        action,
-        threads === undefined ? Math.max(DEFAULT_THREADS, parties) : threads,
-      );
-      this.#core = barriers.create([parties, 0], capacity);
-    } else {
-      this.#core = barriers.attach(from);
-      this.#buffer = from;
-    }
+    const core = barriers.open(from);
+    super(core, from);
+    this.#core = core;
   }
 
-  /**
-   * The shared memory of the barrier, to be sent to other threads. A copy of it is
-   * another barrier.
-   *
-   * @example Usage
-   * ```ts
-   * import { Barrier } from "@duplex/ipc/sync";
-   * import { assertEquals } from "@std/assert";
-   *
-   * const first = new Barrier({ parties: 2 });
-   * assertEquals(new Barrier(first.buffer).buffer, first.buffer);
-   * ```
-   */
-  get buffer(): SharedArrayBuffer {
-    return this.#buffer ?? barriers.share(this.#core);
-  }
-
-  /**
-   * How many must come.
-   *
-   * @example Usage
-   * ```ts
-   * import { Barrier } from "@duplex/ipc/sync";
-   * import { assertEquals } from "@std/assert";
-   *
-   * assertEquals(new Barrier({ parties: 2 }).parties, 2);
-   * ```
-   */
+  /** The number of parties that must arrive. */
   get parties(): number {
     return this.#core.parties;
   }
 
-  /**
-   * Whether the barrier is broken.
-   *
-   * @example Usage
-   * ```ts
-   * import { Barrier } from "@duplex/ipc/sync";
-   * import { assertEquals } from "@std/assert";
-   *
-   * assertEquals(new Barrier({ parties: 2 }).broken, false);
-   * ```
-   */
+  /** Whether the barrier is broken. */
   get broken(): boolean {
-    return this.#core.broken;
+    return this.#core.isBroken;
   }
 
   /**
-   * Waits until all parties have come.
+   * Waits until all parties have arrived. A timeout or abort breaks the barrier.
    *
-   * @param options How long to wait; giving up breaks the barrier.
-   * @returns A promise for the number of parties that had come before.
+   * @param options Timeout and signal.
+   * @returns A promise for the number of parties that had arrived before.
    * @throws The signal's reason if it aborts.
    * @throws {BrokenBarrierError} If the barrier is broken or breaks.
-   * @throws {DOMException} `TimeoutError` if the time is up.
+   * @throws {DOMException} `TimeoutError` at the timeout.
    * @throws {TypeError} If an option has the wrong type.
-   * @throws {RangeError} If the timeout is negative, or there is no place for one
-   *   more thread.
-   *
-   * @example Giving up
-   * ```ts
-   * import { Barrier } from "@duplex/ipc/sync";
-   * import { assert, assertRejects } from "@std/assert";
-   *
-   * const barrier = new Barrier({ parties: 2 });
-   * await assertRejects(() => barrier.wait({ timeout: 10 }), DOMException);
-   * assert(barrier.broken);
-   * ```
+   * @throws {RangeError} If the timeout is negative or the queue is full.
    */
   async wait(options?: WaitOptions): Promise<number> {
-    return await this.#core.wait(limitsOf(ACTION, options));
+    return await this.#core.arrive(limitsOf(ACTION, options));
   }
 
   /**
-   * Blocks the thread until all parties have come.
+   * Blocks the thread until all parties have arrived. A timeout breaks the barrier.
    *
-   * @param options How long to wait; giving up breaks the barrier.
-   * @returns The number of parties that had come before.
-   * @throws {BrokenBarrierError} If the barrier is broken or breaks.
-   * @throws {DOMException} `TimeoutError` if the time is up.
-   * @throws {TypeError} If an option has the wrong type.
-   * @throws {RangeError} If the timeout is negative, or there is no place for one
-   *   more thread.
-   *
-   * @example Usage
-   * ```ts
-   * import { Barrier } from "@duplex/ipc/sync";
-   * import { assertEquals } from "@std/assert";
-   *
-   * assertEquals(new Barrier({ parties: 1 }).waitSync(), 0);
-   * ```
+   * @param options Timeout.
+   * @returns The number of parties that had arrived before.
+   * @throws What {@linkcode Barrier.wait} rejects with.
    */
   waitSync(options?: SyncWaitOptions): number {
-    return this.#core.waitSync(syncLimitsOf(ACTION, options));
+    return this.#core.arriveSync(syncLimitsOf(ACTION, options));
   }
 
   /**
-   * Breaks the barrier: all calls that wait and all later ones throw
+   * Breaks the barrier: all waiting and later calls throw
    * {@linkcode BrokenBarrierError}.
-   *
-   * @example Usage
-   * ```ts
-   * import { Barrier, BrokenBarrierError } from "@duplex/ipc/sync";
-   * import { assertRejects } from "@std/assert";
-   *
-   * const barrier = new Barrier({ parties: 2 });
-   * const waiting = barrier.wait();
-   * barrier.abort();
-   * await assertRejects(() => waiting, BrokenBarrierError);
-   * ```
    */
   abort(): void {
     this.#core.abort();
   }
 
   /**
-   * Makes the barrier as new. Calls that wait throw {@linkcode BrokenBarrierError}.
-   *
-   * @example Usage
-   * ```ts
-   * import { Barrier } from "@duplex/ipc/sync";
-   * import { assertEquals } from "@std/assert";
-   *
-   * const barrier = new Barrier({ parties: 1 });
-   * barrier.abort();
-   * barrier.reset();
-   * assertEquals(barrier.waitSync(), 0);
-   * ```
+   * Makes a broken barrier usable again. Waiting calls throw
+   * {@linkcode BrokenBarrierError}.
    */
   reset(): void {
     this.#core.reset();
   }
-}
-
-/** The number of a party, or the error that its wait throws. */
-function check(result: number, number: number): number {
-  if (result !== IS_BROKEN) return number;
-  throw new BrokenBarrierError(
-    `Cannot ${ACTION} as it is broken: a call gave up or its thread died while it waited, or "abort" was called; "reset" makes it as new`,
-  );
 }

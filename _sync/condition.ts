@@ -1,30 +1,32 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * A condition: only a queue. A wait gets into the queue before it unlocks the
- * mutex, so it misses no notification that comes after the unlocking. A
- * notification is settled when the wait holds the mutex again; if its thread dies
- * before, the notification goes to the next.
+ * A condition variable: only a queue. A wait enters the queue before it unlocks the
+ * mutex, so it misses no notification after the unlock. A notification is settled
+ * when the wait holds the mutex again; if its thread dies before, the notification
+ * is granted to the next wait.
  *
  * @module
  */
 
-import { checkFlag, checkWhole, hasType, isOptions } from "./checks.ts";
+import { isInstance } from "../_base/errors.ts";
+import { LockType, SharedLock } from "./lock.ts";
+import type { Memory } from "./memory.ts";
+import { Guard, type MutexGuard, type TryLockOptions } from "./mutex.ts";
 import {
+  capacityFor,
+  checkFlag,
+  checkInteger,
   limitsOf,
+  type LockMemoryOptions,
   syncLimitsOf,
   type SyncWaitOptions,
+  typeError,
   type WaitLimits,
   type WaitOptions,
-} from "./limits.ts";
-import type { Memory } from "./memory.ts";
-import type { MutexGuard, TryLockOptions } from "./mutex.ts";
-import { Guard } from "./mutex_core.ts";
-import { capacityFor, KEPT, type LockMemoryOptions, Queue } from "./queue.ts";
-import { type Core, Registry } from "./registry.ts";
-import { MUST_WAIT, NONE, type Rules } from "./slots.ts";
-import type { Wait } from "./wait.ts";
-import { show } from "../_base/text.ts";
+} from "./options.ts";
+import { QueuedCore, type Wait } from "./queue.ts";
+import { MUST_WAIT, NONE } from "./slots.ts";
 
 /** The result of a wait that was notified. */
 const NOTIFIED = 0;
@@ -32,27 +34,28 @@ const NOTIFIED = 0;
 const ACTION = "wait for the condition";
 const NOTIFY = "notify the condition";
 
-/** What a condition does. */
-class ConditionCore implements Core, Rules {
-  readonly memory: Memory;
-  readonly queue: Queue;
+/** What was thrown by one of the steps of a wait. */
+interface Failure {
+  readonly reason: unknown;
+}
 
+/** What a thread knows of a condition. */
+class ConditionCore extends QueuedCore {
   constructor(memory: Memory) {
-    this.memory = memory;
-    this.queue = new Queue(memory, this, KEPT);
+    super(memory, { isUniform: true, isKept: true });
   }
 
-  attempt(): number {
+  override attempt(): number {
     return MUST_WAIT;
   }
 
-  revoke(_result: number, count: number): void {
+  override revoke(_result: number, count: number): void {
     this.notify(count);
   }
 
-  /** Notifies so many, and returns how many there were. Under the latch. */
+  /** Notifies waits; returns their number. Under the latch. */
   notify(count: number): number {
-    const { slots } = this.queue;
+    const { slots } = this;
     for (let notified = 0; notified < count; notified++) {
       const slot = slots.first();
       if (slot === NONE) return notified;
@@ -61,60 +64,72 @@ class ConditionCore implements Core, Rules {
     return count;
   }
 
-  async wait(held: Guard, limits: WaitLimits, recover: boolean): Promise<void> {
+  async waitWith(
+    guard: Guard,
+    limits: WaitLimits,
+    recover: boolean,
+  ): Promise<void> {
     limits.signal?.throwIfAborted();
-    const wait = this.#begin(held, limits, false);
-    let failure: { reason: unknown } | undefined;
-    try {
-      await this.queue.finish(wait, limits);
-    } catch (reason) {
-      failure = { reason };
-    }
-    try {
-      await held.core.resume(held, recover);
-    } catch (error) {
-      if (failure === undefined) this.queue.pass(wait);
-      throw error;
-    }
-    if (failure !== undefined) throw failure.reason;
-    this.queue.settle(wait);
+    const wait = this.#enqueueAndUnlock(guard, limits, false);
+    const failure = await failureOf(this.finish(wait, limits));
+    const relocked = await failureOf(guard.core.relock(guard, recover));
+    this.#end(wait, failure, relocked);
   }
 
-  waitSync(held: Guard, limits: WaitLimits, recover: boolean): void {
-    const wait = this.#begin(held, limits, true);
-    let failure: { reason: unknown } | undefined;
-    try {
-      this.queue.finishSync(wait, limits);
-    } catch (reason) {
-      failure = { reason };
-    }
-    try {
-      held.core.resumeSync(held, recover);
-    } catch (error) {
-      if (failure === undefined) this.queue.pass(wait);
-      throw error;
-    }
-    if (failure !== undefined) throw failure.reason;
-    this.queue.settle(wait);
+  waitSyncWith(guard: Guard, limits: WaitLimits, recover: boolean): void {
+    const wait = this.#enqueueAndUnlock(guard, limits, true);
+    const failure = failureOfSync(() => this.finishSync(wait, limits));
+    const relocked = failureOfSync(() => guard.core.relockSync(guard, recover));
+    this.#end(wait, failure, relocked);
   }
 
-  /** Gets into the queue, and unlocks the mutex. */
-  #begin(held: Guard, limits: WaitLimits, isSync: boolean): Wait {
+  #enqueueAndUnlock(guard: Guard, limits: WaitLimits, isSync: boolean): Wait {
     // An attempt never succeeds, so this is a wait.
-    const wait = this.queue.begin(limits, 0, isSync) as Wait;
+    const wait = this.begin(limits, 0, isSync) as Wait;
     try {
-      held.unlock();
+      guard.unlock();
     } catch (error) {
-      this.queue.cancel(wait);
+      this.abandon(wait);
       throw error;
     }
     return wait;
   }
+
+  /** Ends a wait, given what failed in it, and in locking the mutex again. */
+  #end(
+    wait: Wait,
+    failure: Failure | undefined,
+    relocked: Failure | undefined,
+  ): void {
+    if (failure === undefined) {
+      if (relocked === undefined) return this.settle(wait);
+      // The caller cannot use its notification without the mutex.
+      this.passOn(wait);
+    }
+    throw (relocked ?? failure)!.reason;
+  }
 }
 
-const conditions: Registry<ConditionCore> = new Registry(
+function failureOf(promise: Promise<unknown>): Promise<Failure | undefined> {
+  return promise.then(() => undefined, (reason: unknown) => ({ reason }));
+}
+
+function failureOfSync(run: () => unknown): Failure | undefined {
+  try {
+    run();
+  } catch (reason) {
+    return { reason };
+  }
+  return undefined;
+}
+
+const conditions = new LockType(
   "Condition",
-  (memory) => new ConditionCore(memory),
+  ConditionCore,
+  ({ threads }: LockMemoryOptions, action) => ({
+    fields: [],
+    capacity: capacityFor(action, threads),
+  }),
 );
 
 /** Options for {@linkcode Condition.waitSync}. */
@@ -124,30 +139,27 @@ export interface ConditionSyncOptions extends SyncWaitOptions, TryLockOptions {}
 export interface ConditionOptions extends WaitOptions, TryLockOptions {}
 
 /**
- * Lets the holder of a {@linkcode Mutex} wait until another thread has changed
- * what the mutex protects. Threads share it by its `buffer`, sent in a message.
+ * A condition variable: the holder of a {@linkcode Mutex} waits until another thread
+ * has changed what the mutex protects. Threads share it by its `buffer`, sent in a
+ * message.
  *
  * - **Waiting:** unlocks the mutex and waits in one step; afterwards the guard
  *   holds the mutex again, also after a timeout or an abort, which therefore may
- *   take until the mutex is free. Check again what you wait for: another may
+ *   take until the mutex is free. Check again what you wait for: another thread may
  *   have been faster, and a wait may rarely end without a notification.
- * - **Order:** the longest wait is notified first. With more than 128 waits, those
+ * - **Order:** the longest wait is notified first. With more than 128 waiters, those
  *   of one thread stay in order and the threads take turns.
- * - **Limit:** any number of tasks of a thread can wait, and at least
- *   {@linkcode LockMemoryOptions.threads} threads. One more gets a `RangeError`
- *   and still holds its mutex.
  * - **Death:** if a thread dies while it waits, or after it was notified and before
- *   it holds the mutex again, the notification goes to the next that waits. If the
- *   holder of the mutex died, the wait throws {@linkcode OwnerDiedError} and its
- *   guard cannot be used any more, unless `recover` is set; its notification goes
- *   to the next as well.
+ *   it holds the mutex again, the next waiter is notified. If the owner of the mutex
+ *   died, the wait throws {@linkcode OwnerDiedError} and its guard cannot be used
+ *   any more, unless `recover` is set; the next waiter is notified then as well.
  *
- * Requires no permission.
+ * Requires no permission. See {@linkcode SharedLock} for limits.
  *
  * @example Usage
  * ```ts
  * import { Condition, Mutex } from "@duplex/ipc/sync";
- * import { assertEquals } from "@std/assert";
+ * import { assertEquals, assertThrows } from "@std/assert";
  *
  * const mutex = new Mutex();
  * const changed = new Condition();
@@ -166,14 +178,17 @@ export interface ConditionOptions extends WaitOptions, TryLockOptions {}
  *
  * await Promise.all([wait(), prepare()]);
  * assertEquals(ready, true);
+ *
+ * using guard = mutex.lockSync();
+ * assertThrows(() => changed.waitSync(guard, { timeout: 10 }), DOMException);
+ * assertEquals(changed.notifyAll(), 0);
  * ```
  */
-export class Condition {
+export class Condition extends SharedLock {
   readonly #core: ConditionCore;
-  readonly #buffer: SharedArrayBuffer | undefined;
 
   /**
-   * Makes a condition, or attaches to one.
+   * Creates a condition, or attaches to one.
    *
    * @param from Options for a new condition, or the `buffer` of the one to attach
    *   to.
@@ -182,65 +197,31 @@ export class Condition {
    * @throws {RangeError} If the number of threads is out of range.
    */
   constructor(from: LockMemoryOptions | SharedArrayBuffer = {}) {
-    if (isOptions(from)) {
-      const capacity = capacityFor("make a Condition", from.threads);
-      this.#core = conditions.create([], capacity);
-    } else {
-      this.#core = conditions.attach(from);
-      this.#buffer = from;
-    }
+    const core = conditions.open(from);
+    super(core, from);
+    this.#core = core;
   }
 
   /**
-   * The shared memory of the condition, to be sent to other threads. A copy of it
-   * is not notified.
-   *
-   * @example Usage
-   * ```ts
-   * import { Condition } from "@duplex/ipc/sync";
-   * import { assertEquals } from "@std/assert";
-   *
-   * const condition = new Condition();
-   * assertEquals(new Condition(condition.buffer).buffer, condition.buffer);
-   * ```
-   */
-  get buffer(): SharedArrayBuffer {
-    return this.#buffer ?? conditions.share(this.#core);
-  }
-
-  /**
-   * Unlocks the guard's mutex, waits for a notification, and locks it again.
+   * Unlocks the guard's mutex, waits for a notification, and locks it again. After
+   * an error other than `OwnerDiedError` the guard holds the mutex if it held it
+   * before.
    *
    * @param guard The guard of the mutex, which must hold it.
-   * @param options How long to wait, and whether to take the mutex from the dead.
+   * @param options Timeout and signal, and what to do if the mutex's owner died.
    * @returns A promise that settles when the guard holds the mutex again.
-   * @throws The signal's reason if it aborts; the guard then holds the mutex.
+   * @throws The signal's reason if it aborts.
    * @throws {OwnerDiedError} If the thread that held the mutex meanwhile has died
    *   and `recover` is not set; the guard then does not hold the mutex.
-   * @throws {DOMException} `TimeoutError` if the time is up; the guard then holds
-   *   the mutex. `InvalidStateError` if the guard does not hold its mutex.
+   * @throws {DOMException} `TimeoutError` at the timeout, `InvalidStateError` if the
+   *   guard does not hold its mutex.
    * @throws {TypeError} If the guard or an option has the wrong type.
-   * @throws {RangeError} If the timeout is negative, or there is no place for one
-   *   more thread; the guard then holds the mutex.
-   *
-   * @example Giving up
-   * ```ts
-   * import { Condition, Mutex } from "@duplex/ipc/sync";
-   * import { assertRejects } from "@std/assert";
-   *
-   * const condition = new Condition();
-   * using guard = await new Mutex().lock();
-   * await assertRejects(
-   *   () => condition.wait(guard, { timeout: 10 }),
-   *   DOMException,
-   *   "10 ms have passed",
-   * );
-   * ```
+   * @throws {RangeError} If the timeout is negative or the queue is full.
    */
   async wait(guard: MutexGuard, options?: ConditionOptions): Promise<void> {
     const limits = limitsOf(ACTION, options);
     const recover = checkFlag(ACTION, "recover", options?.recover);
-    await this.#core.wait(checkGuard(guard, false), limits, recover);
+    await this.#core.waitWith(checkGuard(guard, false), limits, recover);
   }
 
   /**
@@ -248,87 +229,47 @@ export class Condition {
    * it again.
    *
    * @param guard The guard of the mutex, which must hold it.
-   * @param options How long to wait, and whether to take the mutex from the dead.
-   * @throws {OwnerDiedError} If the thread that held the mutex meanwhile has died
-   *   and `recover` is not set; the guard then does not hold the mutex.
-   * @throws {DOMException} `TimeoutError` if the time is up; the guard then holds
-   *   the mutex. `InvalidStateError` if the guard does not hold its mutex, or a
-   *   task of this thread waits for it.
-   * @throws {TypeError} If the guard or an option has the wrong type.
-   * @throws {RangeError} If the timeout is negative, or there is no place for one
-   *   more thread; the guard then holds the mutex.
-   *
-   * @example Giving up
-   * ```ts
-   * import { Condition, Mutex } from "@duplex/ipc/sync";
-   * import { assertThrows } from "@std/assert";
-   *
-   * const condition = new Condition();
-   * using guard = new Mutex().lockSync();
-   * assertThrows(
-   *   () => condition.waitSync(guard, { timeout: 10 }),
-   *   DOMException,
-   *   "10 ms have passed",
-   * );
-   * ```
+   * @param options Timeout, and what to do if the mutex's owner died.
+   * @throws What {@linkcode Condition.wait} rejects with, and an
+   *   `InvalidStateError` if a task of this thread waits for the mutex.
    */
   waitSync(guard: MutexGuard, options?: ConditionSyncOptions): void {
     const limits = syncLimitsOf(ACTION, options);
     const recover = checkFlag(ACTION, "recover", options?.recover);
-    this.#core.waitSync(checkGuard(guard, true), limits, recover);
+    this.#core.waitSyncWith(checkGuard(guard, true), limits, recover);
   }
 
   /**
-   * Ends the longest waits. Call it while you hold the mutex, so that no other
-   * thread checks and then starts to wait in between.
+   * Notifies the longest waits. Call it while you hold the mutex, so that no other
+   * thread checks the data before and starts to wait after the notification.
    *
-   * @param count How many to notify, a whole number from 1 on.
-   * @returns How many were notified: fewer if fewer wait.
+   * @param count Number of waits to notify, an integer, 1 or more.
+   * @returns The number of notified waits: fewer than `count` if fewer wait.
    * @throws {TypeError} If the count is not a number.
    * @throws {RangeError} If the count is out of range.
-   *
-   * @example Usage
-   * ```ts
-   * import { Condition } from "@duplex/ipc/sync";
-   * import { assertEquals } from "@std/assert";
-   *
-   * assertEquals(new Condition().notify(), 0);
-   * ```
    */
   notify(count = 1): number {
-    checkWhole(NOTIFY, "count", count, 1);
-    const { queue } = this.#core;
-    if (queue.slots.waits === 0) return 0;
-    return queue.latched(NOTIFY, () => this.#core.notify(count));
+    checkInteger(NOTIFY, "count", count, 1);
+    if (this.#core.slots.waits === 0) return 0;
+    return this.#core.withLatch(NOTIFY, () => this.#core.notify(count));
   }
 
   /**
-   * Ends all waits.
+   * Notifies all waits.
    *
-   * @returns How many were notified.
-   *
-   * @example Usage
-   * ```ts
-   * import { Condition } from "@duplex/ipc/sync";
-   * import { assertEquals } from "@std/assert";
-   *
-   * assertEquals(new Condition().notifyAll(), 0);
-   * ```
+   * @returns The number of notified waits.
    */
   notifyAll(): number {
-    const { queue } = this.#core;
-    if (queue.slots.waits === 0) return 0;
-    return queue.latched(NOTIFY, () => queue.slots.grantAll(NOTIFIED));
+    const { slots } = this.#core;
+    if (slots.waits === 0) return 0;
+    return this.#core.withLatch(NOTIFY, () => slots.grantAll(NOTIFIED));
   }
 }
 
 function checkGuard(guard: unknown, blocks: boolean): Guard {
-  if (!hasType(guard, Guard)) {
-    throw new TypeError(
-      `Cannot ${ACTION} as "guard" must come from a lock call of a Mutex: current value is ${
-        show(guard)
-      }`,
-    );
+  if (!isInstance(guard, Guard)) {
+    const expected = "the guard of a Mutex";
+    throw typeError(ACTION, "guard", expected, guard);
   }
   guard.core.checkWait(ACTION, guard, blocks);
   return guard;

@@ -9,20 +9,20 @@
  * | ------ | ------------------------------------------------------------ |
  * | 0      | a magic number                                               |
  * | 1      | the kind: a mutex, a semaphore, …                            |
- * | 2, 3   | a random number that tells two locks apart                   |
- * | 4      | the latch: 0 free, 1 taken, 2 taken and awaited              |
+ * | 2, 3   | a random number that identifies the lock                     |
+ * | 4      | the latch: 0 free, 1 held, 2 held with threads that wait     |
  * | 5      | a count that changes when a thread compares two buffers      |
- * | 6      | how many slots there are                                     |
+ * | 6      | the number of slots                                          |
  * | 7–15   | the queue (`_sync/slots.ts`)                                 |
  * | 16–19  | the words of the kind                                        |
  * | 20–    | the slots of the queue                                       |
  *
  * All words from 6 on, except those of a counter, are changed under the latch
- * only. It is held for a few hundred instructions, longer only to wake many
- * threads, and never across an `await`. Deno ends the thread of a Web Worker only
- * between tasks (`terminate()` does not stop one that runs), so a thread does not
- * end while it has the latch. So a latch that stays taken means that another
- * program part has overwritten the memory; a call then ends with an error.
+ * only. A thread holds the latch for a few hundred instructions, longer only to
+ * wake many threads, and never across an `await`. Deno ends the thread of a Web
+ * Worker only between tasks (`terminate()` does not interrupt a running one), so a
+ * thread never ends while it holds the latch. A latch that stays held therefore
+ * means that other code has overwritten the memory; calls then throw an error.
  *
  * @module
  */
@@ -41,23 +41,23 @@ export const QUEUE = 7;
 export const FIELDS = 16;
 const HEADER = 20;
 
-/** How many words a slot has. */
-export const SLOT_WORDS = 7;
+/** The number of words of a slot. */
+const SLOT_WORDS = 7;
 
 /** States of the latch. */
 const FREE = 0;
-const TAKEN = 1;
-const AWAITED = 2;
+const HELD = 1;
+const CONTENDED = 2;
 
 /**
- * Milliseconds after which a taken latch counts as damaged: a thousand times as
- * long as a busy system keeps a thread from its next instruction.
+ * Milliseconds after which a held latch counts as damaged: a thousand times the
+ * longest pause of a thread on a busy system.
  */
 export const LATCH_LIMIT_MS = 5000;
 
 /**
  * Milliseconds for which a call waits for the latch after its own deadline: some
- * time slices of a busy system, in which the holder of the latch gets its turn.
+ * time slices of a busy system, in which the holder of the latch runs again.
  */
 export const LATCH_GRACE_MS = 100;
 
@@ -73,16 +73,16 @@ const KINDS = [
 /** The kinds of locks; word 1 is the index plus 1. */
 export type Kind = typeof KINDS[number];
 
-/** Milliseconds to wait for a latch, or a getter that is read if it is taken. */
+/** Milliseconds to wait for a latch, or an object that computes them if needed. */
 export type LatchTime = number | { readonly forLatch: number };
 
-/** Whether this thread has a latch. */
+/** Whether this thread holds a latch. */
 let hasLatch = false;
 
 /** The words of a lock. */
 export class Memory {
   readonly words: Int32Array<SharedArrayBuffer>;
-  /** How many slots there are. */
+  /** The number of slots. */
   readonly capacity: number;
 
   constructor(words: Int32Array<SharedArrayBuffer>) {
@@ -90,8 +90,11 @@ export class Memory {
     this.capacity = words[CAPACITY]!;
   }
 
-  /** Makes a lock with these words of its kind and so many slots. */
-  static create(kind: Kind, fields: number[], capacity: number): Memory {
+  /** Creates a lock with these words of its kind and this number of slots. */
+  static create(
+    kind: Kind,
+    { fields, capacity }: { fields: number[]; capacity: number },
+  ): Memory {
     const length = HEADER + capacity * SLOT_WORDS;
     const words = new Int32Array(new SharedArrayBuffer(length * 4));
     words[0] = MAGIC;
@@ -102,7 +105,28 @@ export class Memory {
     return new Memory(words);
   }
 
-  /** A number that tells this lock from others: the low 53 bits of words 2, 3. */
+  /** The memory of a lock of this kind. Throws if the buffer holds no such lock. */
+  static attach(kind: Kind, buffer: SharedArrayBuffer): Memory {
+    const isWhole = buffer.byteLength % 4 === 0 &&
+      buffer.byteLength >= HEADER * 4;
+    const words = new Int32Array(buffer, 0, isWhole ? undefined : 0);
+    if (words[0] !== MAGIC) throw attachError(kind, "it contains no lock");
+    const found = KINDS[words[KIND]! - 1];
+    if (found !== kind) {
+      const other = found === undefined
+        ? "a lock of another version"
+        : `the lock ${found}`;
+      throw attachError(kind, `it contains ${other}`);
+    }
+    const length = HEADER + words[CAPACITY]! * SLOT_WORDS;
+    if (words.length !== length) {
+      const sizes = `${words.length * 4} bytes in place of ${length * 4}`;
+      throw attachError(kind, `it has ${sizes}`);
+    }
+    return new Memory(words);
+  }
+
+  /** The number that identifies the lock: the low 53 bits of words 2 and 3. */
   get unique(): number {
     const { words } = this;
     return (words[UNIQUE]! & 0x1fffff) * 2 ** 32 + (words[UNIQUE + 1]! >>> 0);
@@ -116,38 +140,38 @@ export class Memory {
     return Atomics.load(other.words, COMPARED) !== before;
   }
 
-  /** Where a slot begins. */
+  /** The first word of a slot. */
   at(slot: number): number {
-    // The number may come from memory that another program part has overwritten.
+    // The number may come from memory that other code has overwritten.
     if (slot >= 0 && slot < this.capacity) return HEADER + slot * SLOT_WORDS;
     throw damageError(`it names slot ${slot} of ${this.capacity}`);
   }
 
   /**
-   * Takes the latch, within so many milliseconds, and returns whether this
-   * thread has it. It must then call {@linkcode Memory.leave} soon.
+   * Acquires the latch; returns whether it did so in time. The thread must soon
+   * call {@linkcode Memory.leave}.
    */
   enter(time: LatchTime): boolean {
     // This thread would wait for itself.
-    if (hasLatch) throw new Error("Cannot take a latch under a latch");
+    if (hasLatch) throw new Error("Cannot acquire a latch under a latch");
     if (
-      Atomics.compareExchange(this.words, LATCH, FREE, TAKEN) !== FREE &&
+      Atomics.compareExchange(this.words, LATCH, FREE, HELD) !== FREE &&
       !this.#await(typeof time === "number" ? time : time.forLatch)
     ) return false;
     hasLatch = true;
     return true;
   }
 
-  /** Whether the latch has a value that it never gets. */
-  get isBroken(): boolean {
+  /** Whether the latch has a value that the code of this file never writes. */
+  get isLatchDamaged(): boolean {
     const state = Atomics.load(this.words, LATCH);
-    return state !== FREE && state !== TAKEN && state !== AWAITED;
+    return state !== FREE && state !== HELD && state !== CONTENDED;
   }
 
-  /** Gives the latch back. */
+  /** Releases the latch. */
   leave(): void {
     hasLatch = false;
-    if (Atomics.exchange(this.words, LATCH, FREE) === AWAITED) {
+    if (Atomics.exchange(this.words, LATCH, FREE) === CONTENDED) {
       Atomics.notify(this.words, LATCH, 1);
     }
   }
@@ -156,56 +180,32 @@ export class Memory {
     const { words } = this;
     const end = performance.now() + ms;
     for (;;) {
-      if (this.isBroken) return false;
-      if (Atomics.exchange(words, LATCH, AWAITED) === FREE) return true;
+      if (this.isLatchDamaged) return false;
+      // It stays contended: other threads may sleep, and `leave` must wake them.
+      if (Atomics.exchange(words, LATCH, CONTENDED) === FREE) return true;
       const left = end - performance.now();
       if (left <= 0) return false;
-      Atomics.wait(words, LATCH, AWAITED, left);
+      Atomics.wait(words, LATCH, CONTENDED, left);
     }
   }
 }
 
-/** The error of a call that did not get the latch. */
+function attachError(kind: Kind, found: string): TypeError {
+  return new TypeError(
+    `Cannot attach to the ${kind} as "buffer" must be the "buffer" of a ${kind}: ${found}`,
+  );
+}
+
+/** The error of a call that did not acquire the latch. */
 export function latchError(action: string): Error {
   return new Error(
-    `Cannot ${action} as the memory of the lock is damaged: another thread has held its latch for ${LATCH_LIMIT_MS} ms, or its latch has been overwritten; make a new lock`,
+    `Cannot ${action} as the memory of the lock is damaged: another thread has held its latch for ${LATCH_LIMIT_MS} ms, or its latch has been overwritten; create a new lock`,
   );
 }
 
-/** The error of a call that found words that cannot be. */
+/** The error of a call that read words that no lock has. */
 export function damageError(what: string): Error {
   return new Error(
-    `Cannot use the memory of the lock as it has been overwritten: ${what}; make a new lock`,
+    `Cannot use the memory of the lock as it has been overwritten: ${what}; create a new lock`,
   );
-}
-
-/** The words of a buffer that holds a lock of this kind. */
-export function attach(
-  kind: Kind,
-  buffer: SharedArrayBuffer,
-): Int32Array<SharedArrayBuffer> {
-  const other = `as "buffer" must come from the "buffer" of another ${kind}`;
-  const isWhole = buffer.byteLength % 4 === 0 &&
-    buffer.byteLength >= HEADER * 4;
-  const words = new Int32Array(buffer, 0, isWhole ? undefined : 0);
-  if (words[0] !== MAGIC) {
-    throw new TypeError(`Cannot attach a ${kind} ${other}: it holds no lock`);
-  }
-  const found = KINDS[words[KIND]! - 1];
-  if (found !== kind) {
-    throw new TypeError(
-      `Cannot attach a ${kind} ${other}: it is that of a ${
-        found ?? "lock of another version"
-      }`,
-    );
-  }
-  const length = HEADER + words[CAPACITY]! * SLOT_WORDS;
-  if (words.length !== length) {
-    throw new TypeError(
-      `Cannot attach a ${kind} ${other}: it has ${
-        words.length * 4
-      } bytes in place of ${length * 4}`,
-    );
-  }
-  return words;
 }

@@ -1,25 +1,24 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * Waiting for a lock. The queue in shared memory is in `_sync/slots.ts`; this is
- * what one thread does with it.
+ * What one thread does with the queue of a lock in shared memory
+ * (`_sync/slots.ts`).
  *
- * - A wait has a slot of its own as long as there are enough. When only those are
- *   left that are kept for other threads, further tasks of a thread share the slot
- *   that the thread took last. So one thread may wait in any number of tasks.
- * - `Atomics.waitAsync` has no way to cancel, so there is one promise for each
- *   slot, and freeing the slot ends it.
- * - A wait that is given up and finds its slot granted takes the grant, so none is
- *   lost.
- * - A call that cannot have the latch in time leaves its slot to the timer of
- *   `_sync/watch.ts`, which frees it later.
+ * - A wait has a slot of its own while there are enough. If the only free slots
+ *   are those kept for other threads, further tasks of a thread share the slot that
+ *   the thread acquired last. So any number of tasks of a thread can wait.
+ * - `Atomics.waitAsync` cannot be cancelled. So there is one promise for each slot,
+ *   and freeing the slot ends it.
+ * - A wait that is cancelled and finds its slot granted accepts the grant, so no
+ *   grant is lost.
+ * - A call that does not acquire the latch in time leaves its slot to the timer of
+ *   `_sync/timers.ts`, which frees it later.
  *
  * @module
  */
 
-import { checkWhole } from "./checks.ts";
-import { claim, ownId, release } from "./life.ts";
-import type { WaitLimits } from "./limits.ts";
+import { ownId, releaseId, retainId } from "./liveness.ts";
+import type { Core } from "./lock.ts";
 import {
   damageError,
   LATCH_GRACE_MS,
@@ -28,117 +27,164 @@ import {
   type LatchTime,
   type Memory,
 } from "./memory.ts";
-import { GRANTS, MUST_WAIT, NONE, type Rules, Slots } from "./slots.ts";
-import { Place, Wait, type Waiter } from "./wait.ts";
+import { ORDERED, type WaitLimits } from "./options.ts";
 import {
+  COUNT,
+  GRANTS,
+  MUST_WAIT,
+  NONE,
+  RESULT,
+  type Rules,
+  Slots,
+} from "./slots.ts";
+import {
+  areTimersLoaded,
   CHECK_MS,
-  hasTimers,
   loadTimers,
+  TaskWait,
   unwatch,
   watch,
   type Watched,
-} from "./watch.ts";
+} from "./timers.ts";
 
-/** Slots beyond those kept for threads, so that so many waits are in order. */
-const ORDERED = 128;
-
-/** Threads that can always wait: more than most machines have the memory for. */
-export const DEFAULT_THREADS = 64;
-
-/** With so many threads the memory of a lock takes 1.8 MB. */
-const MAX_THREADS = 65_536;
-
-/** Options for the memory of a lock. */
-export interface LockMemoryOptions {
-  /**
-   * How many threads can always wait for the lock at the same time, whatever else
-   * waits, a whole number from 1 to 65536. Each takes 28 bytes of memory. A call in
-   * a further thread throws a `RangeError` if there is no place left. The number
-   * of waits in one thread is not limited.
-   *
-   * @default {64}
-   */
-  threads?: number;
-}
-
-/** How many slots a lock has for so many threads. */
-export function capacityFor(
-  action: string,
-  threads: unknown = DEFAULT_THREADS,
-): number {
-  return ORDERED + checkWhole(action, "threads", threads, 1, MAX_THREADS);
-}
-
-/** Looks that are further apart do not tell that the latch was taken in between. */
+/** Milliseconds between two failures to acquire the latch that may be unrelated. */
 const STUCK_GAP_MS = 1000;
 
 /** The error of a wait for which there is no slot. */
 export class FullError extends RangeError {}
 
-/** How results of a kind of lock may be used. */
+/** How grants of a kind of lock may be used. */
 export interface Traits {
-  /**
-   * Whether all grants are alike. A wait can then share a slot that was granted,
-   * and a call that blocks its thread can take what was granted to a task of it.
-   */
-  readonly isUniform: boolean;
-  /** Whether a call that blocks its thread takes grants of its tasks. */
-  readonly isExchangeable: boolean;
-  /** Whether grants are settled by {@linkcode Queue.settle}, not when taken over. */
-  readonly isKept: boolean;
+  /** Whether all grants are equal. A wait can then share a slot with grants. */
+  readonly isUniform?: boolean;
+  /** Whether a call that blocks its thread may use a grant of the thread's tasks. */
+  readonly isExchangeable?: boolean;
+  /** Whether grants are settled by {@linkcode QueuedCore.settle}, not when received. */
+  readonly isKept?: boolean;
 }
 
-/** The traits of locks whose grants differ. */
-export const DISTINCT: Traits = {
-  isUniform: false,
-  isExchangeable: false,
-  isKept: false,
-};
+/** One wait. */
+export class Wait extends TaskWait<number> {
+  readonly slot: OwnSlot;
+  /** The number of waits that were in the queue before. */
+  readonly ahead: number;
+  readonly #queue: QueuedCore;
+  /** The result, once it is granted. */
+  result: number | undefined;
+  /** The neighbours among the waits of the slot. */
+  next: Wait | undefined;
+  previous: Wait | undefined;
 
-/** The traits of locks whose grants are all alike. */
-export const ALIKE: Traits = { ...DISTINCT, isUniform: true };
+  constructor(slot: OwnSlot, ahead: number, queue: QueuedCore) {
+    super();
+    this.slot = slot;
+    this.ahead = ahead;
+    this.#queue = queue;
+  }
 
-/** The same where a call that blocks its thread may take the grant of a task. */
-export const EXCHANGEABLE: Traits = { ...ALIKE, isExchangeable: true };
+  protected override onLimit(reason: unknown): void {
+    this.#queue.cancel(this, reason);
+  }
+}
 
-/** The same where grants are kept until they are settled. */
-export const KEPT: Traits = { ...ALIKE, isKept: true };
+/** A slot of this thread, and the waits that share it. */
+class OwnSlot {
+  readonly index: number;
+  readonly tag: number;
+  /** Whether a call that blocks the thread uses it. */
+  readonly isSync: boolean;
+  /** Grants that waits have received and that are not settled in shared memory. */
+  received = 0;
+  /** Of these, the ones to settle when the latch is acquired next. */
+  settling = 0;
+  /** Cancelled waits, to be removed when the latch is acquired next. */
+  leaving = 0;
+  /** Whether a promise of `Atomics.waitAsync` is pending. */
+  isAsleep = false;
+  /** Whether the slot was freed. */
+  isFreed = false;
+  #first: Wait | undefined;
+  #last: Wait | undefined;
 
-/** What a thread remembers of its own waits in a queue. */
-class Local {
+  constructor(index: number, tag: number, isSync: boolean) {
+    this.index = index;
+    this.tag = tag;
+    this.isSync = isSync;
+  }
+
+  /** Whether any wait has no result yet. */
+  get hasWaits(): boolean {
+    return this.#first !== undefined;
+  }
+
+  /** Adds a wait at the end. */
+  push(wait: Wait): void {
+    wait.previous = this.#last;
+    if (this.#last === undefined) this.#first = wait;
+    else this.#last.next = wait;
+    this.#last = wait;
+  }
+
+  /** Removes and returns the first wait, if there is one. */
+  shift(): Wait | undefined {
+    const wait = this.#first;
+    if (wait !== undefined) this.remove(wait);
+    return wait;
+  }
+
+  /** Removes a wait. */
+  remove(wait: Wait): void {
+    const { next, previous } = wait;
+    if (previous === undefined) this.#first = next;
+    else previous.next = next;
+    if (next === undefined) this.#last = previous;
+    else next.previous = previous;
+    wait.next = wait.previous = undefined;
+  }
+}
+
+/** The state of this thread's waits in a queue. */
+class OwnWaits {
   /** The slots of this thread. */
-  readonly places = new Set<Place>();
+  readonly slots = new Set<OwnSlot>();
   /** How many of them belong to tasks. */
-  taskPlaces = 0;
-  /** The place of a task that was made last, for each tag. */
-  readonly newest: (Place | undefined)[] = [];
-  /** Waits that have a result, to be ended after the latch is given back. */
+  taskSlots = 0;
+  /** The slot of a task that was added last, for each tag. */
+  readonly newest: (OwnSlot | undefined)[] = [];
+  /** Waits with a result, to be resolved after the latch is released. */
   done: Wait[] = [];
-  /** The places that are to be drained when the latch can be had. */
-  readonly behind = new Set<Place>();
-  /** Since when no look could have the latch, and when the last one tried. */
+  /** The slots to reconcile when the latch is acquired next. */
+  readonly postponed = new Set<OwnSlot>();
+  /** Times of the first and last failure to acquire the latch in a row. */
   stuckSince = -Infinity;
   stuckUntil = -Infinity;
 }
 
-/** The queue of one lock in one thread. */
-export class Queue implements Watched, Waiter {
+/** What a thread knows of a lock with a queue. The kinds of locks extend it. */
+export abstract class QueuedCore implements Core, Rules, Watched {
+  readonly memory: Memory;
+  readonly words: Int32Array<SharedArrayBuffer>;
   readonly slots: Slots;
-  readonly #memory: Memory;
-  readonly #rules: Rules;
-  readonly #traits: Traits;
-  /** Made for the first wait, as there are many locks that no thread waits for. */
-  #own: Local | undefined;
+  readonly #isUniform: boolean;
+  readonly #isExchangeable: boolean;
+  readonly #isKept: boolean;
+  /** Created for the first wait, as most locks have none. */
+  #own: OwnWaits | undefined;
 
-  constructor(memory: Memory, rules: Rules, traits: Traits) {
-    this.#memory = memory;
-    this.#rules = rules;
-    this.#traits = traits;
-    this.slots = new Slots(memory, rules);
+  constructor(memory: Memory, traits: Traits = {}) {
+    this.memory = memory;
+    this.words = memory.words;
+    this.#isUniform = traits.isUniform ?? false;
+    this.#isExchangeable = traits.isExchangeable ?? false;
+    this.#isKept = traits.isKept ?? false;
+    this.slots = new Slots(memory, this);
   }
 
+  abstract attempt(tag: number): number;
+  abstract revoke(result: number, count: number): void;
+
   /** Runs a function under the latch. It must be short and must not wait. */
-  latched<T>(action: string, run: () => T): T {
+  withLatch<T>(action: string, run: () => T): T {
     if (!this.slots.enter(LATCH_LIMIT_MS)) throw latchError(action);
     try {
       return run();
@@ -147,13 +193,13 @@ export class Queue implements Watched, Waiter {
     }
   }
 
-  /** Looks for dead threads if they may hold something back. */
-  look(action: string): void {
-    if (!this.slots.hasGrants && !this.slots.isDue) return;
-    this.latched(action, () => this.slots.look());
+  /** Checks for dead threads if there may be any. */
+  checkThreads(action: string): void {
+    if (!this.slots.hasGrants && !this.slots.isCheckDue) return;
+    this.withLatch(action, () => this.slots.check());
   }
 
-  /** Takes what is wanted if it can be had now, else {@linkcode MUST_WAIT}. */
+  /** Acquires the lock if it is free, else returns {@linkcode MUST_WAIT}. */
   tryNow(action: string, tag = 0): number {
     if (!this.slots.enter(LATCH_LIMIT_MS)) throw latchError(action);
     try {
@@ -177,83 +223,83 @@ export class Queue implements Watched, Waiter {
   }
 
   /**
-   * Tries, and gets into the queue if it must wait. Its caller must go on to
-   * {@linkcode finish}, {@linkcode finishSync} or {@linkcode cancel}.
+   * Tries to acquire the lock, and enters the queue if that fails. The caller must
+   * then call {@linkcode finish}, {@linkcode finishSync} or {@linkcode abandon}.
    *
    * @throws {RangeError} If there is no slot.
    */
   begin(limits: WaitLimits, tag: number, isSync: boolean): Wait | number {
-    const isReady = ownId() !== 0 && (isSync || hasTimers());
+    const isReady = ownId() !== 0 && (isSync || areTimersLoaded);
     const begun = this.#begin(limits, tag, isSync, isReady);
     if (begun !== undefined) return begun;
-    // Both take long, so they are done without the latch.
+    // Both take long, so they happen without the latch.
     if (!isSync) loadTimers();
-    claim();
+    retainId();
     try {
       return this.#begin(limits, tag, isSync, true)!;
     } finally {
-      release();
+      releaseId();
     }
   }
 
   /** Waits in a task, after {@linkcode begin}. */
   finish(wait: Wait, limits: WaitLimits): Promise<number> {
-    const { place } = wait;
-    const promise = wait.start(limits, this);
+    const { slot } = wait;
+    const promise = wait.start(limits);
     watch(this);
-    if (!place.isArmed && !this.#arm(place)) this.#wake(place);
+    if (!slot.isAsleep && !this.#sleep(slot)) this.#onWake(slot);
     return promise;
   }
 
   /** Waits with the thread blocked, after {@linkcode begin}. */
   finishSync(wait: Wait, limits: WaitLimits): number {
-    const { words } = this.#memory;
-    const word = this.#memory.at(wait.place.slot) + GRANTS;
+    const { words } = this;
+    const word = this.memory.at(wait.slot.index) + GRANTS;
     for (;;) {
       Atomics.wait(words, word, 0, Math.min(limits.left, CHECK_MS));
-      if (this.#takeKept(wait.place)) return wait.result!;
+      if (this.#receiveKept(wait.slot)) return wait.result!;
       let time: LatchTime = limits;
       let error = latchError;
       if (Atomics.load(words, word) === 0 && limits.left > 0) {
-        if (!this.slots.isDue) continue;
+        if (!this.slots.isCheckDue) continue;
         const damage = this.#check(Math.min(limits.left, CHECK_MS));
         if (damage === undefined) continue;
         error = damage;
         time = LATCH_GRACE_MS;
       }
-      if (!this.#giveUp(wait, time)) return wait.result!;
+      if (!this.#cancel(wait, time)) return wait.result!;
       throw limits.left === 0 ? limits.timeoutError() : error(limits.action);
     }
   }
 
-  /** Ends a wait in a task at its timeout or abort. */
-  giveUp(wait: Wait, reason: unknown): void {
-    if (this.#giveUp(wait, LATCH_GRACE_MS)) wait.fail(reason);
+  /** Cancels a wait in a task at its timeout or abort. */
+  cancel(wait: Wait, reason: unknown): void {
+    if (this.#cancel(wait, LATCH_GRACE_MS)) wait.reject(reason);
   }
 
-  /** Gives a wait up, after {@linkcode begin}. */
-  cancel(wait: Wait): void {
-    if (this.#giveUp(wait, LATCH_GRACE_MS)) return;
-    if (this.#traits.isKept) this.pass(wait);
+  /** Cancels a wait after {@linkcode begin}. */
+  abandon(wait: Wait): void {
+    if (this.#cancel(wait, LATCH_GRACE_MS)) return;
+    if (this.#isKept) this.passOn(wait);
   }
 
-  /** Says that a grant that is kept was used. */
-  settle({ place }: Wait): void {
-    place.settling++;
-    this.#clear(place);
+  /** Settles a kept grant, which was used. */
+  settle({ slot }: Wait): void {
+    slot.settling++;
+    this.#update(slot);
   }
 
-  /** Gives a grant that is kept to another. */
-  pass({ place }: Wait): void {
-    place.taken--;
-    place.leaving++;
-    this.#clear(place);
+  /** Passes a kept grant on to another wait. */
+  passOn({ slot }: Wait): void {
+    slot.received--;
+    slot.leaving++;
+    this.#update(slot);
   }
 
-  /** Looks for the dead, and does what could not be done before. */
+  /** Checks for dead threads, and reconciles the postponed slots. */
   tick(): void {
-    if (this.#local.behind.size === 0 && !this.slots.isDue) return;
-    // A busy latch is free soon, and the next tick comes soon as well.
+    if (this.#waits.postponed.size === 0 && !this.slots.isCheckDue) return;
+    // A busy latch is free soon, and the next tick is soon as well.
     const damage = this.#check(1);
     if (damage !== undefined) this.#fail(damage);
   }
@@ -262,7 +308,7 @@ export class Queue implements Watched, Waiter {
     limits: WaitLimits,
     tag: number,
     isSync: boolean,
-    mayJoin: boolean,
+    mayEnqueue: boolean,
   ): Wait | number | undefined {
     if (!this.slots.enter(limits)) {
       throw limits.left === 0
@@ -270,211 +316,212 @@ export class Queue implements Watched, Waiter {
         : latchError(limits.action);
     }
     try {
-      if (isSync && this.#own !== undefined && this.#own.taskPlaces > 0) {
+      if (isSync && this.#own !== undefined && this.#own.taskSlots > 0) {
         const result = this.#takeFromTask();
         if (result !== MUST_WAIT) return result;
       }
       const result = this.#attempt(tag);
       if (result !== MUST_WAIT) return result;
-      return mayJoin ? this.#join(limits.action, tag, isSync) : undefined;
+      return mayEnqueue ? this.#enqueue(limits.action, tag, isSync) : undefined;
     } finally {
       this.#leave();
     }
   }
 
   /**
-   * Looks around under the latch. Returns what makes the error if the memory is
-   * damaged.
+   * Checks for dead threads under the latch. Returns a function that creates the
+   * error if the memory is damaged.
    */
   #check(ms: number): ((action: string) => Error) | undefined {
-    if (!this.slots.enter(ms)) return this.#isStuck() ? latchError : undefined;
-    const { behind } = this.#local;
-    this.#local.stuckUntil = -Infinity;
+    if (!this.slots.enter(ms)) {
+      return this.#isLatchStuck() ? latchError : undefined;
+    }
+    const { postponed } = this.#waits;
+    this.#waits.stuckUntil = -Infinity;
     try {
       try {
-        for (const place of behind) this.#drain(place);
-        this.slots.look();
+        for (const slot of postponed) this.#reconcile(slot);
+        this.slots.check();
       } finally {
         this.#leave();
       }
     } catch (error) {
       return () => error as Error;
     }
-    const drained = [...behind];
-    behind.clear();
-    for (const place of drained) {
-      if (place.isAwaited && !place.isArmed) this.#wake(place);
+    const reconciled = [...postponed];
+    postponed.clear();
+    for (const slot of reconciled) {
+      if (slot.hasWaits && !slot.isAsleep) this.#onWake(slot);
     }
   }
 
-  /** Whether the looks of the last seconds could not have the latch. */
-  #isStuck(): boolean {
-    if (this.#memory.isBroken) return true;
-    const local = this.#local;
+  /** Whether no check of the last seconds acquired the latch. */
+  #isLatchStuck(): boolean {
+    if (this.memory.isLatchDamaged) return true;
+    const own = this.#waits;
     const now = performance.now();
-    if (now - local.stuckUntil > STUCK_GAP_MS) local.stuckSince = now;
-    local.stuckUntil = now;
-    return now - local.stuckSince >= LATCH_LIMIT_MS;
+    if (now - own.stuckUntil > STUCK_GAP_MS) own.stuckSince = now;
+    own.stuckUntil = now;
+    return now - own.stuckSince >= LATCH_LIMIT_MS;
   }
 
-  /** Gives the latch back, and ends the waits that have got their result. */
+  /** Releases the latch, and resolves the waits that have received a result. */
   #leave(): void {
     try {
       this.slots.leave();
     } finally {
-      const local = this.#own;
-      if (local !== undefined && local.done.length > 0) {
-        const { done } = local;
-        local.done = [];
-        for (const wait of done) wait.succeed();
+      const own = this.#own;
+      if (own !== undefined && own.done.length > 0) {
+        const { done } = own;
+        own.done = [];
+        for (const wait of done) wait.resolve(wait.result!);
       }
     }
   }
 
-  get #local(): Local {
-    return this.#own ??= new Local();
+  get #waits(): OwnWaits {
+    return this.#own ??= new OwnWaits();
   }
 
   #attempt(tag: number): number {
-    const result = this.#rules.attempt(tag);
-    // Where grants are kept, there is nothing to take without a wait.
-    if (result !== MUST_WAIT || this.#traits.isKept) return result;
-    return this.slots.look() ? this.#rules.attempt(tag) : result;
+    const result = this.attempt(tag);
+    // A lock that keeps grants is never acquired without a wait.
+    if (result !== MUST_WAIT || this.#isKept) return result;
+    return this.slots.check() ? this.attempt(tag) : result;
   }
 
   /**
-   * A blocked thread cannot take what was granted to one of its tasks, and might
-   * wait for just that: it takes it, and the task waits again as the first.
+   * Takes a grant from a task of this thread, which waits again as the first. The
+   * thread is about to block, so the task could not use its grant, and this call
+   * might wait for just that grant.
    */
   #takeFromTask(): number {
-    if (!this.#traits.isExchangeable) return MUST_WAIT;
-    for (const place of this.#local.places) {
-      if (place.isSync || this.slots.grantsOf(place.slot) === 0) continue;
-      if (place.isAwaited) return this.slots.takeBack(place.slot);
+    if (!this.#isExchangeable) return MUST_WAIT;
+    for (const slot of this.#waits.slots) {
+      if (slot.isSync || this.slots.read(slot.index, GRANTS) === 0) continue;
+      if (slot.hasWaits) return this.slots.takeBack(slot.index);
     }
     return MUST_WAIT;
   }
 
-  /** Gets into the queue. */
-  #join(action: string, tag: number, isSync: boolean): Wait {
+  /** Adds a wait to the queue. */
+  #enqueue(action: string, tag: number, isSync: boolean): Wait {
     const { waits } = this.slots;
-    const place = this.#share(tag, isSync) ?? this.#take(tag, isSync);
-    if (place === undefined) {
+    const slot = this.#sharedSlot(tag, isSync) ?? this.#newSlot(tag, isSync);
+    if (slot === undefined) {
       throw new FullError(
-        `Cannot ${action} as all ${this.#memory.capacity} places in its queue are taken: make it with more "threads", or wait for it in fewer threads`,
+        `Cannot ${action} as all ${this.memory.capacity} slots of its queue are in use: create it with more "threads", or wait for it in fewer threads`,
       );
     }
-    const wait = new Wait(place, waits);
-    place.push(wait);
+    const wait = new Wait(slot, waits, this);
+    slot.push(wait);
     return wait;
   }
 
-  /** The newest place for a task, if it is to be shared. */
-  #share(tag: number, isSync: boolean): Place | undefined {
-    const newest = isSync ? undefined : this.#local.newest[tag];
+  /** The newest slot of a task, if a further task must share it. */
+  #sharedSlot(tag: number, isSync: boolean): OwnSlot | undefined {
+    const newest = isSync ? undefined : this.#waits.newest[tag];
     if (newest === undefined) return undefined;
-    const count = this.slots.countOf(newest.slot);
-    const isScarce = this.slots.room <= this.#memory.capacity - ORDERED;
-    // Once waits share a place, those that follow do, so that they stay in order.
+    const count = this.slots.read(newest.index, COUNT);
+    const isScarce = this.slots.free <= this.memory.capacity - ORDERED;
+    // Once waits share a slot, later ones do as well, so that they stay in order.
     const isShared = count > 1 ||
-      isScarce && (count > 0 || this.#traits.isUniform);
+      isScarce && (count > 0 || this.#isUniform);
     if (!isShared) return undefined;
-    this.slots.join(newest.slot);
+    this.slots.addWait(newest.index);
     return newest;
   }
 
-  /** A new place. */
-  #take(tag: number, isSync: boolean): Place | undefined {
-    const local = this.#local;
-    if (this.slots.room <= this.#memory.capacity - ORDERED) {
-      // What was granted to this thread and not taken over yet keeps places.
-      for (const place of local.places) if (!place.isSync) this.#drain(place);
+  #newSlot(tag: number, isSync: boolean): OwnSlot | undefined {
+    const own = this.#waits;
+    if (this.slots.free <= this.memory.capacity - ORDERED) {
+      // Grants of this thread that it has not received yet occupy slots.
+      for (const slot of own.slots) if (!slot.isSync) this.#reconcile(slot);
     }
     const thread = ownId();
-    // A blocking call goes before the tasks of its thread: they could not go on.
-    const next = isSync && local.taskPlaces > 0
+    // A blocking call goes before the tasks of its thread, which it blocks.
+    const next = isSync && own.taskSlots > 0
       ? this.slots.firstOf(thread)
       : NONE;
-    const slot = this.slots.append(thread, tag, next);
-    if (slot === NONE) return undefined;
-    claim();
-    const place = new Place(slot, tag, isSync);
-    local.places.add(place);
+    const index = this.slots.append(thread, tag, next);
+    if (index === NONE) return undefined;
+    retainId();
+    const slot = new OwnSlot(index, tag, isSync);
+    own.slots.add(slot);
     if (!isSync) {
-      local.taskPlaces++;
-      local.newest[tag] = place;
+      own.taskSlots++;
+      own.newest[tag] = slot;
     }
-    return place;
+    return slot;
   }
 
-  /** Sleeps in a task until something is granted to a place, unless it was. */
-  #arm(place: Place): boolean {
-    const word = this.#memory.at(place.slot) + GRANTS;
-    const asleep = Atomics.waitAsync(this.#memory.words, word, place.taken);
+  /** Sleeps in a task until the slot has another grant, unless it has one now. */
+  #sleep(slot: OwnSlot): boolean {
+    const word = this.memory.at(slot.index) + GRANTS;
+    const asleep = Atomics.waitAsync(this.words, word, slot.received);
     if (!asleep.async) return false;
-    place.isArmed = true;
+    slot.isAsleep = true;
     asleep.value.then(() => {
-      place.isArmed = false;
-      this.#wake(place);
+      slot.isAsleep = false;
+      this.#onWake(slot);
     });
     return true;
   }
 
-  /** Takes over what was granted to a place, and sleeps again if it is awaited. */
-  #wake(place: Place): void {
-    while (!place.isGone && (this.#takeKept(place) || this.#clear(place))) {
-      if (!place.isAwaited || place.isArmed || this.#arm(place)) return;
+  /** Receives the grants of a slot, and sleeps again if it has more waits. */
+  #onWake(slot: OwnSlot): void {
+    while (!slot.isFreed && (this.#receiveKept(slot) || this.#update(slot))) {
+      if (!slot.hasWaits || slot.isAsleep || this.#sleep(slot)) return;
     }
   }
 
   /**
-   * Takes over grants that are kept. That changes nothing in shared memory, so it
-   * needs no latch. Returns whether there were any.
+   * Receives kept grants. That changes nothing in shared memory, so it needs no
+   * latch. Returns whether there were any.
    */
-  #takeKept(place: Place): boolean {
-    if (!this.#traits.isKept || place.leaving > 0) return false;
-    const at = this.#memory.at(place.slot);
-    const { words } = this.#memory;
-    const grants = Atomics.load(words, at + GRANTS) - place.taken;
-    for (let left = grants; left > 0 && place.isAwaited; left--) {
-      const wait = place.shift()!;
-      wait.result = this.slots.resultOf(place.slot);
-      place.taken++;
-      wait.succeed();
+  #receiveKept(slot: OwnSlot): boolean {
+    if (!this.#isKept || slot.leaving > 0) return false;
+    const at = this.memory.at(slot.index);
+    const grants = Atomics.load(this.words, at + GRANTS) - slot.received;
+    for (let left = grants; left > 0 && slot.hasWaits; left--) {
+      const wait = slot.shift()!;
+      wait.result = this.slots.read(slot.index, RESULT);
+      slot.received++;
+      wait.resolve(wait.result);
     }
     return grants > 0;
   }
 
   /**
-   * Gives a wait up, unless it has a result; returns whether it has none. In that
-   * case it has left the queue, or leaves when the latch can be had.
+   * Cancels a wait unless it has a result; returns whether it did. The wait has
+   * then left the queue, or leaves it when the latch is acquired next.
    */
-  #giveUp(wait: Wait, time: LatchTime): boolean {
+  #cancel(wait: Wait, time: LatchTime): boolean {
     if (wait.result !== undefined) return false;
-    const { place } = wait;
-    const isLatched = this.slots.enter(time);
+    const { slot } = wait;
+    const hasLatch = this.slots.enter(time);
     try {
-      if (isLatched) this.#drain(place);
+      if (hasLatch) this.#reconcile(slot);
       if (wait.result !== undefined) return false;
-      place.remove(wait);
-      place.leaving++;
-      if (isLatched) this.#drain(place);
-      else this.#postpone(place);
+      slot.remove(wait);
+      slot.leaving++;
+      if (hasLatch) this.#reconcile(slot);
+      else this.#postpone(slot);
       return true;
     } finally {
-      if (isLatched) this.#leave();
+      if (hasLatch) this.#leave();
     }
   }
 
-  /** Drains a place, now or, if the latch cannot be had, later. */
-  #clear(place: Place): boolean {
+  /** Reconciles a slot, later if the latch cannot be acquired now. */
+  #update(slot: OwnSlot): boolean {
     if (!this.slots.enter(LATCH_GRACE_MS)) {
-      this.#postpone(place);
+      this.#postpone(slot);
       return false;
     }
     try {
       try {
-        this.#drain(place);
+        this.#reconcile(slot);
       } finally {
         this.#leave();
       }
@@ -485,67 +532,69 @@ export class Queue implements Watched, Waiter {
     }
   }
 
-  #postpone(place: Place): void {
-    this.#local.behind.add(place);
+  #postpone(slot: OwnSlot): void {
+    this.#waits.postponed.add(slot);
     watch(this);
   }
 
-  /** Brings a place and its slot in shared memory to the same state. */
-  #drain(place: Place): void {
+  /** Brings a slot and its words in shared memory to the same state. */
+  #reconcile(slot: OwnSlot): void {
     const { slots } = this;
-    const { slot } = place;
+    const { index } = slot;
     let isFree = false;
-    let settled = place.settling;
-    place.taken -= settled;
-    place.settling = 0;
-    const leaves = Math.min(place.leaving, slots.countOf(slot));
+    let settled = slot.settling;
+    slot.received -= settled;
+    slot.settling = 0;
+    const leaves = Math.min(slot.leaving, slots.read(index, COUNT));
     if (leaves > 0) {
-      place.leaving -= leaves;
-      isFree = slots.depart(slot, leaves);
+      slot.leaving -= leaves;
+      isFree = slots.removeWaits(index, leaves);
     }
-    let grants = isFree ? 0 : slots.grantsOf(slot) - settled - place.taken;
+    let grants = isFree
+      ? 0
+      : slots.read(index, GRANTS) - settled - slot.received;
     if (grants < 0) throw damageError(`${grants} waits were granted`);
-    for (; grants > 0 && place.isAwaited; grants--) {
-      const wait = place.shift()!;
-      wait.result = slots.resultOf(slot);
-      this.#local.done.push(wait);
-      if (this.#traits.isKept) place.taken++;
+    for (; grants > 0 && slot.hasWaits; grants--) {
+      const wait = slot.shift()!;
+      wait.result = slots.read(index, RESULT);
+      this.#waits.done.push(wait);
+      if (this.#isKept) slot.received++;
       else settled++;
     }
     if (grants > 0) {
-      // They are for waits that were given up without the latch.
-      place.leaving -= grants;
+      // They belong to waits that were cancelled without the latch.
+      slot.leaving -= grants;
       settled += grants;
-      slots.owe(slots.resultOf(slot), grants);
+      slots.defer(slots.read(index, RESULT), grants);
     }
-    if (settled > 0) isFree = slots.settle(slot, settled);
-    if (isFree) this.#drop(place);
+    if (settled > 0) isFree = slots.settle(index, settled);
+    if (isFree) this.#forget(slot);
   }
 
-  /** Forgets a place whose slot is free. */
-  #drop(place: Place): void {
-    const { places, behind, newest } = this.#local;
-    place.isGone = true;
-    places.delete(place);
-    behind.delete(place);
-    if (!place.isSync) {
-      this.#local.taskPlaces--;
-      if (newest[place.tag] === place) newest[place.tag] = undefined;
+  /** Forgets a slot that was freed. */
+  #forget(slot: OwnSlot): void {
+    const { slots, postponed, newest } = this.#waits;
+    slot.isFreed = true;
+    slots.delete(slot);
+    postponed.delete(slot);
+    if (!slot.isSync) {
+      this.#waits.taskSlots--;
+      if (newest[slot.tag] === slot) newest[slot.tag] = undefined;
     }
-    if (places.size === 0) unwatch(this);
-    release();
+    if (slots.size === 0) unwatch(this);
+    releaseId();
   }
 
-  /** Ends all waits, since the memory is damaged. */
+  /** Rejects all waits, since the memory is damaged. */
   #fail(damage: (action: string) => Error): void {
-    for (const place of this.#local.places) {
-      for (let wait; (wait = place.shift()) !== undefined;) {
-        wait.fail(damage(wait.action));
+    for (const slot of this.#waits.slots) {
+      for (let wait; (wait = slot.shift()) !== undefined;) {
+        wait.reject(damage(wait.action));
       }
-      const word = this.#memory.at(place.slot) + GRANTS;
-      this.#drop(place);
+      const word = this.memory.at(slot.index) + GRANTS;
+      this.#forget(slot);
       // Ends the promise of `Atomics.waitAsync`.
-      Atomics.notify(this.#memory.words, word);
+      Atomics.notify(this.words, word);
     }
   }
 }

@@ -1,92 +1,74 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * A semaphore. Over the queue of `_sync/queue.ts` it keeps one word, 16: the free
- * permits. To release is to grant to the first in the queue, or else to add 1, so
- * permits are free only while the queue is empty.
+ * A semaphore. In addition to the queue of `_sync/queue.ts` it has one word, 16: the
+ * number of free permits. A released permit is granted to the first wait in the
+ * queue; only if the queue is empty does it become free.
  *
  * @module
  */
 
-import { checkWhole, isOptions } from "./checks.ts";
+import { LockType, SharedLock } from "./lock.ts";
+import { FIELDS, type Memory } from "./memory.ts";
 import {
+  capacityFor,
+  checkInteger,
   limitsOf,
+  type LockMemoryOptions,
   syncLimitsOf,
   type SyncWaitOptions,
   type WaitOptions,
-} from "./limits.ts";
-import { FIELDS, LATCH_LIMIT_MS, latchError, type Memory } from "./memory.ts";
-import {
-  capacityFor,
-  EXCHANGEABLE,
-  type LockMemoryOptions,
-  Queue,
-} from "./queue.ts";
-import { type Core, Registry } from "./registry.ts";
-import { MUST_WAIT, NONE, type Rules } from "./slots.ts";
+} from "./options.ts";
+import { QueuedCore } from "./queue.ts";
+import { MUST_WAIT, NONE } from "./slots.ts";
 
 const PERMITS = FIELDS;
-/** The highest number of a word. */
+/** The highest number in a word. */
 const MAX_PERMITS = 2 ** 31 - 1;
 
 /** The result of a wait that got a permit. */
 const ACQUIRED = 0;
 
 const ACTION = "acquire a permit of the semaphore";
-const RELEASE = "release permits";
 
-/** What a semaphore does. */
-class SemaphoreCore implements Core, Rules {
-  readonly memory: Memory;
-  readonly queue: Queue;
-  readonly #words: Int32Array<SharedArrayBuffer>;
-
+/** What a thread knows of a semaphore. */
+class SemaphoreCore extends QueuedCore {
   constructor(memory: Memory) {
-    this.memory = memory;
-    this.#words = memory.words;
-    this.queue = new Queue(memory, this, EXCHANGEABLE);
+    super(memory, { isUniform: true, isExchangeable: true });
   }
 
   get available(): number {
     // A permit may have been granted to a thread that died.
-    this.queue.look(ACTION);
-    return Atomics.load(this.#words, PERMITS);
-  }
-
-  attempt(): number {
-    if (this.#words[PERMITS] === 0) return MUST_WAIT;
-    Atomics.sub(this.#words, PERMITS, 1);
-    return ACQUIRED;
-  }
-
-  revoke(_result: number, count: number): void {
-    this.#release(count);
+    this.checkThreads(ACTION);
+    return Atomics.load(this.words, PERMITS);
   }
 
   release(count: number): void {
-    const { slots } = this.queue;
-    if (!slots.enter(LATCH_LIMIT_MS)) throw latchError(RELEASE);
-    try {
-      const free = this.#words[PERMITS]!;
+    this.withLatch("release permits", () => {
+      const free = this.words[PERMITS]!;
       if (free + count > MAX_PERMITS) {
         throw new RangeError(
-          `Cannot release ${count} permits as at most ${MAX_PERMITS} may be free: ${free} are`,
+          `Cannot release ${count} permits as at most ${MAX_PERMITS} can be free: ${free} are free`,
         );
       }
-      this.#release(count);
-    } finally {
-      slots.leave();
-    }
+      this.revoke(ACQUIRED, count);
+    });
   }
 
-  #release(count: number): void {
-    const { slots } = this.queue;
+  override attempt(): number {
+    if (this.words[PERMITS] === 0) return MUST_WAIT;
+    Atomics.sub(this.words, PERMITS, 1);
+    return ACQUIRED;
+  }
+
+  override revoke(_result: number, count: number): void {
+    const { slots, words } = this;
     for (let left = count; left > 0; left--) {
       const slot = slots.first();
       if (slot === NONE) {
-        // Only a permit that comes back from a dead thread can be one too many.
-        const room = MAX_PERMITS - this.#words[PERMITS]!;
-        Atomics.add(this.#words, PERMITS, Math.min(left, room));
+        // Only permits that are returned for a dead thread can exceed the maximum.
+        const room = MAX_PERMITS - words[PERMITS]!;
+        Atomics.add(words, PERMITS, Math.min(left, room));
         return;
       }
       slots.grant(slot, ACQUIRED);
@@ -94,14 +76,18 @@ class SemaphoreCore implements Core, Rules {
   }
 }
 
-const semaphores: Registry<SemaphoreCore> = new Registry(
+const semaphores = new LockType(
   "Semaphore",
-  (memory) => new SemaphoreCore(memory),
+  SemaphoreCore,
+  ({ permits, threads }: SemaphoreOptions, action) => ({
+    fields: [checkInteger(action, "permits", permits, 0, MAX_PERMITS)],
+    capacity: capacityFor(action, threads),
+  }),
 );
 
 /** Options for {@linkcode Semaphore}. */
 export interface SemaphoreOptions extends LockMemoryOptions {
-  /** How many permits there are at first, a whole number from 0 to 2147483647. */
+  /** Number of permits at first, an integer from 0 to 2147483647. */
   permits: number;
 }
 
@@ -115,49 +101,45 @@ export interface SemaphorePermit extends Disposable {
 }
 
 /**
- * Hands out a number of permits, so that no more than so many are at work.
+ * A number of permits that limits how many tasks and threads work at the same time.
  * Threads share it by its `buffer`, sent in a message.
  *
- * - **Order:** first come, first served, asynchronous and synchronous calls in
- *   one queue; only a call that blocks its thread goes before the tasks of the
- *   same thread, since they could not go on. With more than 128 waits, those of
- *   one thread stay in order and the threads take turns.
- * - **Limit:** any number of tasks of a thread can wait, and at least
- *   {@linkcode LockMemoryOptions.threads} threads. One more gets a `RangeError`.
+ * - **Order:** first come, first served; asynchronous and synchronous calls have
+ *   one queue. Only a call that blocks its thread goes before the waiting tasks of
+ *   the same thread, since they could not continue. With more than 128 waiters,
+ *   those of one thread stay in order and the threads take turns.
  * - **Owner:** a permit has no owner: any thread may release it, also more often
  *   than it was acquired. So the permits of a thread that died are **not**
- *   returned: it may have passed them on. Where they must be, use a
+ *   returned, as it may have passed them on. If they must be returned, use a
  *   {@linkcode Mutex} for each. A permit that was granted to a thread that died
- *   before its call returned is granted to the next.
+ *   before its call returned is granted to the next waiter.
  * - **Cancelling:** a call that is granted a permit at the moment of its timeout or
- *   abort has it. No permit is lost.
- * - **Staying alive:** a thread that waits does not end automatically.
+ *   abort succeeds. No permit is lost.
  *
- * Requires no permission.
+ * Requires no permission. See {@linkcode SharedLock} for limits.
  *
  * @example Usage
  * ```ts
  * import { Semaphore } from "@duplex/ipc/sync";
- * import { assertEquals } from "@std/assert";
+ * import { assertEquals, assertThrows } from "@std/assert";
  *
  * const semaphore = new Semaphore({ permits: 2 });
- * let atWork = 0;
- * let most = 0;
- * await Promise.all([1, 2, 3, 4].map(async () => {
- *   using _permit = await semaphore.acquire();
- *   most = Math.max(most, ++atWork);
- *   await Promise.resolve();
- *   atWork--;
- * }));
- * assertEquals(most, 2);
+ * {
+ *   using _first = await semaphore.acquire();
+ *   using _second = semaphore.acquireSync();
+ *   assertThrows(() => semaphore.acquireSync({ timeout: 0 }), DOMException);
+ *   assertEquals(semaphore.tryAcquire(), undefined);
+ * }
+ * assertEquals(semaphore.available, 2);
+ * semaphore.release(3);
+ * assertEquals(semaphore.available, 5);
  * ```
  */
-export class Semaphore {
+export class Semaphore extends SharedLock {
   readonly #core: SemaphoreCore;
-  readonly #buffer: SharedArrayBuffer | undefined;
 
   /**
-   * Makes a semaphore, or attaches to one.
+   * Creates a semaphore, or attaches to one.
    *
    * @param from Options for a new semaphore, or the `buffer` of the one to attach
    *   to.
@@ -166,104 +148,40 @@ export class Semaphore {
    * @throws {RangeError} If an option is out of range.
    */
   constructor(from: SemaphoreOptions | SharedArrayBuffer) {
-    if (isOptions(from)) {
-      const action = "make a Semaphore";
-      const { permits, threads } = from;
-      checkWhole(action, "permits", permits, 0, MAX_PERMITS);
-      const capacity = capacityFor(action, threads);
-      this.#core = semaphores.create([permits], capacity);
-    } else {
-      this.#core = semaphores.attach(from);
-      this.#buffer = from;
-    }
+    const core = semaphores.open(from);
+    super(core, from);
+    this.#core = core;
   }
 
-  /**
-   * The shared memory of the semaphore, to be sent to other threads. A copy of it
-   * has permits of its own.
-   *
-   * @example Usage
-   * ```ts
-   * import { Semaphore } from "@duplex/ipc/sync";
-   * import { assertEquals } from "@std/assert";
-   *
-   * const first = new Semaphore({ permits: 1 });
-   * assertEquals(new Semaphore(first.buffer).buffer, first.buffer);
-   * ```
-   */
-  get buffer(): SharedArrayBuffer {
-    return this.#buffer ?? semaphores.share(this.#core);
-  }
-
-  /**
-   * How many permits are free at the moment. Another thread may take them.
-   *
-   * @example Usage
-   * ```ts
-   * import { Semaphore } from "@duplex/ipc/sync";
-   * import { assertEquals } from "@std/assert";
-   *
-   * const semaphore = new Semaphore({ permits: 2 });
-   * using _permit = semaphore.acquireSync();
-   * assertEquals(semaphore.available, 1);
-   * ```
-   */
+  /** The number of free permits. Other threads may change it at any time. */
   get available(): number {
     return this.#core.available;
   }
 
   /**
-   * Acquires a permit; waits for one.
+   * Acquires a permit; waits until one is free.
    *
-   * @param options How long to wait.
+   * @param options Timeout and signal.
    * @returns A promise for the permit.
    * @throws The signal's reason if it aborts.
-   * @throws {DOMException} `TimeoutError` if the time is up.
+   * @throws {DOMException} `TimeoutError` at the timeout.
    * @throws {TypeError} If an option has the wrong type.
-   * @throws {RangeError} If the timeout is negative, or there is no place for one
-   *   more thread.
-   *
-   * @example Giving up
-   * ```ts
-   * import { Semaphore } from "@duplex/ipc/sync";
-   * import { assertRejects } from "@std/assert";
-   *
-   * const semaphore = new Semaphore({ permits: 1 });
-   * using _permit = await semaphore.acquire();
-   * await assertRejects(
-   *   () => semaphore.acquire({ timeout: 10 }),
-   *   DOMException,
-   *   "10 ms have passed",
-   * );
-   * ```
+   * @throws {RangeError} If the timeout is negative or the queue is full.
    */
   async acquire(options?: WaitOptions): Promise<SemaphorePermit> {
-    await this.#core.queue.wait(limitsOf(ACTION, options));
+    await this.#core.wait(limitsOf(ACTION, options));
     return new Permit(this.#core);
   }
 
   /**
-   * Acquires a permit; blocks the thread until there is one.
+   * Acquires a permit; blocks the thread until one is free.
    *
-   * @param options How long to wait.
+   * @param options Timeout.
    * @returns The permit.
-   * @throws {DOMException} `TimeoutError` if the time is up.
-   * @throws {TypeError} If an option has the wrong type.
-   * @throws {RangeError} If the timeout is negative, or there is no place for one
-   *   more thread.
-   *
-   * @example Usage
-   * ```ts
-   * import { Semaphore } from "@duplex/ipc/sync";
-   * import { assertThrows } from "@std/assert";
-   *
-   * const semaphore = new Semaphore({ permits: 1 });
-   * using _permit = semaphore.acquireSync();
-   * assertThrows(() => semaphore.acquireSync({ timeout: 0 }), DOMException);
-   * ```
+   * @throws What {@linkcode Semaphore.acquire} rejects with.
    */
   acquireSync(options?: SyncWaitOptions): SemaphorePermit {
-    this.#core.queue.waitSync(syncLimitsOf(ACTION, options));
+    this.#core.waitSync(syncLimitsOf(ACTION, options));
     return new Permit(this.#core);
   }
 
@@ -271,40 +189,22 @@ export class Semaphore {
    * Acquires a permit if one is free.
    *
    * @returns The permit, or `undefined`.
-   *
-   * @example Usage
-   * ```ts
-   * import { Semaphore } from "@duplex/ipc/sync";
-   * import { assertEquals } from "@std/assert";
-   *
-   * assertEquals(new Semaphore({ permits: 0 }).tryAcquire(), undefined);
-   * ```
    */
   tryAcquire(): SemaphorePermit | undefined {
-    const result = this.#core.queue.tryNow(ACTION);
+    const result = this.#core.tryNow(ACTION);
     return result === ACQUIRED ? new Permit(this.#core) : undefined;
   }
 
   /**
    * Releases permits, whichever thread acquired them.
    *
-   * @param count How many, a whole number from 1 on.
+   * @param count Number of permits, an integer, 1 or more.
    * @throws {TypeError} If the count is not a number.
    * @throws {RangeError} If the count is out of range, or more than 2147483647
    *   permits would be free; none is released then.
-   *
-   * @example Permits that stand for things that were made
-   * ```ts
-   * import { Semaphore } from "@duplex/ipc/sync";
-   * import { assertEquals } from "@std/assert";
-   *
-   * const things = new Semaphore({ permits: 0 });
-   * things.release(3);
-   * assertEquals(things.available, 3);
-   * ```
    */
   release(count = 1): void {
-    this.#core.release(checkWhole(RELEASE, "count", count, 1));
+    this.#core.release(checkInteger("release permits", "count", count, 1));
   }
 }
 

@@ -5,49 +5,49 @@
  *
  * | word   | content                                                           |
  * | ------ | ----------------------------------------------------------------- |
- * | 7, 8   | the queue: its first and last slot, plus 1; 0 is none             |
- * | 9, 10  | the slots that were granted and are not settled, likewise         |
- * | 11     | free slots, linked by "next", plus 1; 0 is none                   |
- * | 12, 13 | how many slots were ever used, and how many are used now          |
- * | 14     | how many waits are in the queue                                   |
+ * | 7, 8   | the queue: its first and last slot, plus 1; 0 if it is empty      |
+ * | 9, 10  | the slots with grants that are not settled, likewise              |
+ * | 11     | the first free slot, plus 1, linked by "next"; 0 if there is none |
+ * | 12, 13 | the number of slots that were ever used, and that are in use      |
+ * | 14     | the number of waits in the queue                                  |
  * | 15     | the time of the last sweep, `Date.now()` mod 2^32                 |
  *
  * A slot holds one or more waits of one thread:
  *
  * | word | content                                                             |
  * | ---- | ------------------------------------------------------------------- |
- * | 0    | the number of the thread (`_sync/life.ts`)                          |
- * | 1    | a tag that the kind gives a meaning                                 |
- * | 2    | how many waits of the slot are in the queue                         |
- * | 3    | how many were granted and are not settled: the word to sleep on     |
- * | 4    | the result of those                                                 |
- * | 5, 6 | the next slot in its list and the one before, plus 1; 0 is none     |
+ * | 0    | the number of the thread (`_sync/liveness.ts`)                      |
+ * | 1    | a tag whose meaning the kind defines                                |
+ * | 2    | the number of its waits in the queue                                |
+ * | 3    | the number of its grants that are not settled: the word to sleep on |
+ * | 4    | the result of these                                                 |
+ * | 5, 6 | the next and the previous slot in its list, plus 1; 0 at the end    |
  *
- * - **To wait:** try under the latch; if that fails, take a slot, put it at the
- *   end of the queue, release the latch, and sleep while word 3 is as it was.
- * - **To grant:** take a wait from the first slot of the queue, write the result,
- *   add 1 to word 3 and notify it. What is granted belongs to that thread; a call
- *   that comes later cannot take it. A slot with more waits goes to the end of the
- *   queue, so that the other threads get their turns.
- * - **To settle:** subtract what was granted and has been taken over; an empty
- *   slot is freed. Until then it is given back if the thread dies.
- * - **To leave:** subtract from word 2; an empty slot is freed.
- * - **To bury:** free the slot of a dead thread, and give back what was granted to
- *   it. The first in the queue is looked up before it is granted something, and
- *   the granted ones before a call waits; a sweep looks up all. At most one sweep
- *   is made in {@linkcode SWEEP_MS}, however many threads wait.
+ * - **To wait:** try under the latch; if that fails, append a slot to the queue,
+ *   release the latch, and sleep while word 3 is unchanged.
+ * - **To grant:** remove a wait from the first slot of the queue, write the result,
+ *   add 1 to word 3 and notify it. The grant belongs to that thread; no later call
+ *   can overtake it. A slot that has more waits moves to the end of the queue, so
+ *   that threads take turns.
+ * - **To settle:** subtract the grants that the thread has received; a slot without
+ *   waits and grants is freed. Until then a grant is returned if the thread dies.
+ * - **To cancel:** subtract from word 2; a slot without waits and grants is freed.
+ * - **If a thread died:** free its slot, and return its grants. The thread of the
+ *   first slot is checked before each grant, those with grants before each call
+ *   that would wait. A sweep checks all, at most once in {@linkcode SWEEP_MS}
+ *   however many threads wait.
  *
- * Everything here runs under the latch and takes the same time however many wait,
+ * All this happens under the latch and takes the same time however many wait,
  * except a sweep and a grant to all.
  *
  * @module
  */
 
-import { beginLook, endLook, isAlive } from "./life.ts";
+import { beginCheck, endCheck, isAlive } from "./liveness.ts";
 import { type LatchTime, type Memory, QUEUE } from "./memory.ts";
 
-/** Milliseconds between two sweeps. */
-export const SWEEP_MS = 10;
+/** Milliseconds between two sweeps: half the interval of the checking timer. */
+const SWEEP_MS = 10;
 
 /** The lists by their first slot; the word after it has their last slot. */
 const FIRST = QUEUE;
@@ -59,36 +59,37 @@ const IN_USE = QUEUE + 6;
 const WAITS = QUEUE + 7;
 const SWEPT = QUEUE + 8;
 
-const THREAD = 0;
-const TAG = 1;
-const COUNT = 2;
+/** The words of a slot. */
+export const THREAD = 0;
+export const TAG = 1;
+export const COUNT = 2;
 /** The word of a slot to sleep on. */
 export const GRANTS = 3;
-const RESULT = 4;
+export const RESULT = 4;
 const NEXT = 5;
-const BEFORE = 6;
+const PREVIOUS = 6;
 
 /** No slot. */
 export const NONE = -1;
-/** The answer of an attempt that must wait. */
+/** The result of an attempt that must wait. */
 export const MUST_WAIT = -1;
 
-/** What a kind of lock does; every function is called under the latch. */
+/** How a kind of lock behaves; every function is called under the latch. */
 export interface Rules {
-  /** Takes what is wanted and returns a result, or {@linkcode MUST_WAIT}. */
+  /** Acquires the lock and returns a result, or {@linkcode MUST_WAIT}. */
   attempt(tag: number): number;
-  /** Gives back what was granted to so many waits and is not needed. */
+  /** Returns grants of this result that their waits do not use. */
   revoke(result: number, count: number): void;
-  /** So many waits have left the queue without a result. */
+  /** Called when waits have left the queue without a result. */
   onLeave?(count: number): void;
-  /** Whether something else may be left of a dead thread; also without the latch. */
-  suspects?(): boolean;
-  /** Cleans up what a dead thread has left. */
-  inspect?(): void;
+  /** Whether the holder is dead; also called without the latch. */
+  hasDeadHolder?(): boolean;
+  /** Takes the lock from its dead holder. */
+  removeDeadHolder?(): void;
 }
 
-/** What is to be done when the queue is whole again. */
-interface Owed {
+/** A change that must wait until the lists are consistent. */
+interface Deferred {
   readonly result: number;
   readonly grants: number;
   readonly leaves: number;
@@ -99,9 +100,9 @@ export class Slots {
   readonly memory: Memory;
   readonly #words: Int32Array<SharedArrayBuffer>;
   readonly #rules: Rules;
-  /** Made when it is needed, as there are many locks that no thread waits for. */
-  #owed: Owed[] | undefined;
-  /** The first word to notify when the latch is free, or 0, and the others. */
+  /** Created when needed, as most locks have no waits. */
+  #deferred: Deferred[] | undefined;
+  /** The first word to notify after the latch is released, or 0, and the others. */
   #wake = 0;
   #wakes: number[] | undefined;
 
@@ -111,36 +112,36 @@ export class Slots {
     this.#rules = rules;
   }
 
-  /** Takes the latch; see {@linkcode Memory.enter}. */
+  /** Acquires the latch; see {@linkcode Memory.enter}. */
   enter(time: LatchTime): boolean {
     if (!this.memory.enter(time)) return false;
-    beginLook();
+    beginCheck();
     return true;
   }
 
-  /** Completes what is owed, and gives the latch back. */
+  /** Makes the deferred changes, and releases the latch. */
   leave(): void {
     try {
-      if (this.#owed !== undefined) this.pay();
+      if (this.#deferred !== undefined) this.runDeferred();
     } finally {
-      endLook();
+      endCheck();
       this.memory.leave();
       if (this.#wake !== 0) this.#wakeAll();
     }
   }
 
-  /** Does for the dead slots what had to wait until the lists were whole again. */
-  pay(): void {
-    for (let owed; (owed = this.#owed?.pop()) !== undefined;) {
-      if (owed.leaves > 0) this.#rules.onLeave?.(owed.leaves);
-      if (owed.grants > 0) this.#rules.revoke(owed.result, owed.grants);
+  /** Makes the deferred changes. */
+  runDeferred(): void {
+    for (let change; (change = this.#deferred?.pop()) !== undefined;) {
+      if (change.leaves > 0) this.#rules.onLeave?.(change.leaves);
+      if (change.grants > 0) this.#rules.revoke(change.result, change.grants);
     }
-    this.#owed = undefined;
+    this.#deferred = undefined;
   }
 
   /**
-   * Wakes the threads that were granted something. They take the latch at once, so
-   * they are not woken before it is free.
+   * Wakes the threads with new grants. They acquire the latch at once, so they are
+   * not woken before it is free.
    */
   #wakeAll(): void {
     Atomics.notify(this.#words, this.#wake);
@@ -150,67 +151,50 @@ export class Slots {
     this.#wakes = undefined;
   }
 
-  /** Has the rules give back what was granted, before the latch is given back. */
-  owe(result: number, grants: number): void {
-    this.#owe(result, grants, 0);
+  /** Defers what the rules do about unused grants, and waits that have left. */
+  defer(result: number, grants: number, leaves = 0): void {
+    (this.#deferred ??= []).push({ result, grants, leaves });
   }
 
   /** Whether any slot is in use; also without the latch. */
-  get inUse(): boolean {
+  get isInUse(): boolean {
     return Atomics.load(this.#words, IN_USE) > 0;
   }
 
-  /** How many slots are free. */
-  get room(): number {
+  /** The number of free slots. */
+  get free(): number {
     return this.memory.capacity - this.#words[IN_USE]!;
   }
 
-  /** How many waits are in the queue; also without the latch. */
+  /** The number of waits in the queue; also without the latch. */
   get waits(): number {
     return Atomics.load(this.#words, WAITS);
   }
 
-  /** The first slot of the queue whose thread lives, or {@linkcode NONE}. */
+  /** The first slot of the queue whose thread is alive, or {@linkcode NONE}. */
   first(): number {
     for (;;) {
       const slot = this.#words[FIRST]! - 1;
-      if (slot === NONE || isAlive(this.threadOf(slot))) return slot;
-      this.#bury(slot);
+      if (slot === NONE || isAlive(this.read(slot, THREAD))) return slot;
+      this.#freeDead(slot);
     }
   }
 
   /** The first slot of a thread in the queue, or {@linkcode NONE}. */
   firstOf(thread: number): number {
     let slot = this.#words[FIRST]! - 1;
-    while (slot !== NONE && this.threadOf(slot) !== thread) {
+    while (slot !== NONE && this.read(slot, THREAD) !== thread) {
       slot = this.#next(slot);
     }
     return slot;
   }
 
-  threadOf(slot: number): number {
-    return this.#words[this.memory.at(slot) + THREAD]!;
+  /** Reads a word of a slot. */
+  read(slot: number, word: number): number {
+    return this.#words[this.memory.at(slot) + word]!;
   }
 
-  tagOf(slot: number): number {
-    return this.#words[this.memory.at(slot) + TAG]!;
-  }
-
-  /** How many waits of a slot are in the queue. */
-  countOf(slot: number): number {
-    return this.#words[this.memory.at(slot) + COUNT]!;
-  }
-
-  /** How many waits of a slot were granted and are not settled. */
-  grantsOf(slot: number): number {
-    return this.#words[this.memory.at(slot) + GRANTS]!;
-  }
-
-  resultOf(slot: number): number {
-    return this.#words[this.memory.at(slot) + RESULT]!;
-  }
-
-  /** Takes a slot for one wait, before another slot or at the end of the queue. */
+  /** Adds a slot with one wait, before another slot or at the end of the queue. */
   append(thread: number, tag: number, next: number): number {
     const words = this.#words;
     let slot = words[FREE]! - 1;
@@ -227,8 +211,8 @@ export class Slots {
     return slot;
   }
 
-  /** Adds a wait to a slot, which then is in the queue. */
-  join(slot: number): void {
+  /** Adds a wait to a slot, which is in the queue afterwards. */
+  addWait(slot: number): void {
     const words = this.#words;
     words[WAITS]!++;
     if (words[this.memory.at(slot) + COUNT]!++ > 0) return;
@@ -236,7 +220,7 @@ export class Slots {
     this.#link(FIRST, slot, NONE);
   }
 
-  /** Makes a granted wait wait again, as the first in the queue. */
+  /** Makes a granted wait the first in the queue again; returns its result. */
   takeBack(slot: number): number {
     const words = this.#words;
     const at = this.memory.at(slot);
@@ -248,7 +232,7 @@ export class Slots {
     return words[at + RESULT]!;
   }
 
-  /** Grants a result to so many waits of a slot of the queue, and wakes its thread. */
+  /** Grants a result to waits of a slot of the queue, and wakes its thread. */
   grant(slot: number, result: number, count = 1): void {
     const words = this.#words;
     const at = this.memory.at(slot);
@@ -267,18 +251,18 @@ export class Slots {
     else (this.#wakes ??= []).push(at + GRANTS);
   }
 
-  /** Grants a result to all waits, and returns how many there were. */
+  /** Grants a result to all waits; returns their number. */
   grantAll(result: number): number {
     let granted = 0;
     for (let slot; (slot = this.first()) !== NONE;) {
-      const count = this.countOf(slot);
+      const count = this.read(slot, COUNT);
       this.grant(slot, result, count);
       granted += count;
     }
     return granted;
   }
 
-  /** Settles so many grants of a slot; returns whether the slot is free now. */
+  /** Settles grants of a slot; returns whether that freed the slot. */
   settle(slot: number, count: number): boolean {
     const words = this.#words;
     const at = this.memory.at(slot);
@@ -289,13 +273,13 @@ export class Slots {
     return true;
   }
 
-  /** Takes so many waits out of the queue; returns whether the slot is free now. */
-  depart(slot: number, count: number): boolean {
+  /** Removes waits of a slot from the queue; returns whether that freed the slot. */
+  removeWaits(slot: number, count: number): boolean {
     const words = this.#words;
     const at = this.memory.at(slot);
     words[WAITS]! -= count;
     words[at + COUNT]! -= count;
-    this.#owe(0, 0, count);
+    this.defer(0, 0, count);
     if (words[at + COUNT]! > 0) return false;
     this.#unlink(FIRST, slot);
     const isFree = words[at + GRANTS] === 0;
@@ -304,45 +288,41 @@ export class Slots {
     return isFree;
   }
 
-  /** Whether any slot was granted and is not settled; also without the latch. */
+  /** Whether any grant is not settled; also without the latch. */
   get hasGrants(): boolean {
     return Atomics.load(this.#words, GRANTED_FIRST) !== 0;
   }
 
-  /** Whether a look is due; also without the latch. */
-  get isDue(): boolean {
-    return this.#isSweepDue || this.#rules.suspects?.() === true;
+  /** Whether {@linkcode check} is due; also without the latch. */
+  get isCheckDue(): boolean {
+    return this.#isSweepDue || this.#rules.hasDeadHolder?.() === true;
   }
 
-  /** Looks for what dead threads have left; returns whether there may be a change. */
-  look(): boolean {
-    const suspects = this.#rules.suspects?.() === true;
-    if (suspects) this.#rules.inspect?.();
-    if (!this.inUse) return suspects;
-    if (this.#isSweepDue) return this.sweep() || suspects;
-    // There are few of them, and what was granted to a dead thread is free.
+  /** Removes what belongs to dead threads; returns whether there was any. */
+  check(): boolean {
+    const isHolderDead = this.#rules.hasDeadHolder?.() === true;
+    if (isHolderDead) this.#rules.removeDeadHolder?.();
+    if (!this.isInUse) return isHolderDead;
+    if (this.#isSweepDue) return this.sweep() || isHolderDead;
+    // This list is short, and grants of a dead thread can be used at once.
     const isAnyDead = this.#sweep(GRANTED_FIRST);
-    this.pay();
-    return isAnyDead || suspects;
+    this.runDeferred();
+    return isAnyDead || isHolderDead;
   }
 
-  /** Buries the slots of all dead threads; returns whether there were any. */
+  /** Frees the slots of all dead threads; returns whether there were any. */
   sweep(): boolean {
     Atomics.store(this.#words, SWEPT, Date.now() | 0);
-    const waited = this.#sweep(FIRST);
-    const granted = this.#sweep(GRANTED_FIRST);
-    this.pay();
-    return waited || granted;
-  }
-
-  #owe(result: number, grants: number, leaves: number): void {
-    (this.#owed ??= []).push({ result, grants, leaves });
+    const hadWaits = this.#sweep(FIRST);
+    const hadGrants = this.#sweep(GRANTED_FIRST);
+    this.runDeferred();
+    return hadWaits || hadGrants;
   }
 
   get #isSweepDue(): boolean {
-    if (!this.inUse) return false;
+    if (!this.isInUse) return false;
     const passed = (Date.now() | 0) - Atomics.load(this.#words, SWEPT);
-    // Also if the system's clock was set back.
+    // Unsigned, so that it is due also if the system's clock was set back.
     return passed >>> 0 >= SWEEP_MS;
   }
 
@@ -350,8 +330,8 @@ export class Slots {
     let isAnyDead = false;
     for (let slot = this.#words[head]! - 1; slot !== NONE;) {
       const next = this.#next(slot);
-      if (!isAlive(this.threadOf(slot))) {
-        this.#bury(slot);
+      if (!isAlive(this.read(slot, THREAD))) {
+        this.#freeDead(slot);
         isAnyDead = true;
       }
       slot = next;
@@ -363,19 +343,20 @@ export class Slots {
     return this.#words[this.memory.at(slot) + NEXT]! - 1;
   }
 
-  #bury(slot: number): void {
+  /** Frees the slot of a dead thread. */
+  #freeDead(slot: number): void {
     const words = this.#words;
     const at = this.memory.at(slot);
     const leaves = words[at + COUNT]!;
     const grants = words[at + GRANTS]!;
-    this.#owe(words[at + RESULT]!, grants, leaves);
+    this.defer(words[at + RESULT]!, grants, leaves);
     this.#unlink(leaves > 0 ? FIRST : GRANTED_FIRST, slot);
     words[WAITS]! -= leaves;
     words[at + COUNT] = 0;
     this.#free(slot);
   }
 
-  /** Frees a slot, and wakes what still sleeps on it, before another takes it. */
+  /** Frees a slot, and wakes all that sleep on it, before it is used again. */
   #free(slot: number): void {
     const words = this.#words;
     const at = this.memory.at(slot);
@@ -387,25 +368,27 @@ export class Slots {
     Atomics.sub(words, IN_USE, 1);
   }
 
-  /** Puts a slot into a list, before another or at the end. */
+  /** Inserts a slot into a list, before another or at the end. */
   #link(head: number, slot: number, next: number): void {
     const words = this.#words;
     const at = this.memory.at(slot);
-    const follower = next === NONE ? head + 1 : this.memory.at(next) + BEFORE;
-    const before = words[follower]! - 1;
+    const back = next === NONE ? head + 1 : this.memory.at(next) + PREVIOUS;
+    const previous = words[back]! - 1;
     words[at + NEXT] = next + 1;
-    words[at + BEFORE] = before + 1;
-    words[follower] = slot + 1;
-    words[before === NONE ? head : this.memory.at(before) + NEXT] = slot + 1;
+    words[at + PREVIOUS] = previous + 1;
+    words[back] = slot + 1;
+    words[previous === NONE ? head : this.memory.at(previous) + NEXT] = slot +
+      1;
   }
 
   #unlink(head: number, slot: number): void {
     const words = this.#words;
     const at = this.memory.at(slot);
     const next = words[at + NEXT]! - 1;
-    const before = words[at + BEFORE]! - 1;
-    words[before === NONE ? head : this.memory.at(before) + NEXT] = next + 1;
-    words[next === NONE ? head + 1 : this.memory.at(next) + BEFORE] = before +
+    const previous = words[at + PREVIOUS]! - 1;
+    words[previous === NONE ? head : this.memory.at(previous) + NEXT] = next +
       1;
+    words[next === NONE ? head + 1 : this.memory.at(next) + PREVIOUS] =
+      previous + 1;
   }
 }

@@ -414,7 +414,9 @@ class Campaign {
     await Promise.all(parts);
     this.#isOver = true;
     const isAnyGone = players.some(({ isGone }) => isGone);
-    if (passed < count && !isAnyGone) world.fail("The barrier broke by itself");
+    if (passed < count && !isAnyGone) {
+      world.fail("The barrier broke although no party died");
+    }
     if (isAnyGone) return;
     const all = (1 << barrier.parties) - 1;
     for (let generation = 0; generation < count; generation++) {
@@ -424,8 +426,8 @@ class Campaign {
   }
 
   /**
-   * A party that died while it waited breaks the barrier, unless it came last: then
-   * the others wait for it in the next generation, as for one that never came.
+   * A party that died while it waited breaks the barrier, unless it arrived last: then
+   * the others wait for it in the next generation, as for one that never arrives.
    */
   async #onPartyGone(
     world: World,
@@ -545,7 +547,7 @@ class Campaign {
       await wait;
     }
     const left = slotsInUse(buffer);
-    if (left > 0) this.#world.fail(`${left} places in a queue are taken`);
+    if (left > 0) this.#world.fail(`${left} slots of a queue are in use`);
     const sleepers = sleepersOf(buffer);
     if (sleepers > 0) this.#world.fail(`${sleepers} sleep after their wait`);
   }

@@ -8,7 +8,7 @@
  * What runs is the code of `_sync/memory.ts` itself, in a module of its own for
  * each thread. While a thread runs, `Atomics` is the model's: an operation is made
  * on the model's words and its result is noted, and before the next one the thread
- * is stopped. To go on with it, its call is run from the beginning with the noted
+ * is stopped. To continue it, its call is run from the beginning with the noted
  * results.
  *
  * @module
@@ -28,7 +28,7 @@ export type Act = "take" | "try";
 
 /** What an exploration found. */
 export interface Verdict {
-  /** States that were told apart. */
+  /** The number of different states. */
   states: number;
   /** What is wrong, and the operations that led there. */
   violation?: string;
@@ -36,7 +36,7 @@ export interface Verdict {
 
 /** Where a thread is. */
 interface ThreadState {
-  /** Its act, and whether it is inside; in the end there is no such act. */
+  /** The index of its act (after the last, it has ended), and whether it is inside. */
   act: number;
   isInside: boolean;
   /** The results of its operations since then. */
@@ -183,7 +183,7 @@ export class LatchModel {
       const wrong = state.words[INSIDE]! > 1
         ? "two inside"
         : next.length === 0 && !isOver
-        ? "all sleep"
+        ? "all threads sleep"
         : undefined;
       if (wrong !== undefined) {
         return { states: seen.size, violation: `${wrong}${describe(path)}` };
@@ -209,7 +209,7 @@ export class LatchModel {
         if (act === "take") return [];
         const results = shorten([...thread.results, TIMED_OUT]);
         const change = { results, sleepsOn: undefined };
-        return [after(state, index, change, "gives up")];
+        return [after(state, index, change, "times out")];
       }
       const outcome = this.#outcome(index, thread);
       if (typeof outcome === "object") return [perform(state, index, outcome)];

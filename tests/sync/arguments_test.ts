@@ -407,8 +407,7 @@ async function errorOf(run: () => unknown): Promise<unknown> {
 }
 
 Deno.test({
-  name:
-    "A lock throws a clear error for every wrong argument and stays as it was",
+  name: "A lock throws for every invalid argument and is unchanged",
   permissions: "none",
   async fn(t) {
     for (const [kind, make] of SUBJECTS) {
@@ -438,7 +437,7 @@ Deno.test({
 });
 
 Deno.test({
-  name: "A lock that needs options throws a clear error without them",
+  name: "A lock throws if a required argument is missing",
   permissions: "none",
   async fn() {
     const unsafe = (make: () => unknown, name: string) =>
@@ -463,7 +462,7 @@ Deno.test({
 });
 
 Deno.test({
-  name: "A lock does nothing before all its options were read",
+  name: "A lock is unchanged if reading an option throws",
   permissions: "none",
   async fn() {
     const mutex = new Mutex();

@@ -14,7 +14,7 @@ import { runSyncPlan } from "./_campaign.ts";
 const PLANS = 4;
 
 Deno.test({
-  name: "All locks keep what they promise while threads die at random",
+  name: "All locks keep their guarantees while threads die at random",
   permissions: {
     read: [new URL("../../", import.meta.url)],
     env: ["DUPLEX_SEED", "DUPLEX_SYNC_PLANS"],

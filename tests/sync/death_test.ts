@@ -72,7 +72,7 @@ class Account {
   }
 }
 
-/** One holder's death: who waits for the mutex, and how, is drawn. */
+/** One owner's death, with waiters that are drawn. */
 async function oneDeath(
   account: Account,
   draw: () => number,
@@ -96,7 +96,7 @@ async function oneDeath(
     using guard = mutex.lockSync({ recover: true });
     account.repair(guard);
   }
-  // Who waited behind one that recovers has nothing to fear.
+  // A waiter behind one with `recover` is not refused.
   const expected = early ? { result: false } : { failed: "OwnerDiedError" };
   if (other) assertEquals(await other.hear(), expected);
   using guard = mutex.lockSync();
@@ -104,11 +104,11 @@ async function oneDeath(
 }
 
 workerTest(
-  "Mutex of 200 holders that were terminated is handed on",
+  "Mutex.lock() recovers after each of 200 terminated owners",
   async () => {
     const draw = random(seed());
     const account = new Account();
-    // Each worker starts while the one before it dies, and has its part to come.
+    // Each worker starts while the previous one dies.
     let next = Actor.ready();
     for (let death = 0; death < 200; death++) {
       const ready = next;
@@ -119,49 +119,55 @@ workerTest(
   ["DUPLEX_SEED"],
 );
 
-workerTest("Mutex is handed on however its holder ends", async (t) => {
-  for (const end of ["terminate", "close", "throw"] as const) {
-    for (const [form, sync] of FORMS) {
-      await t.step(`${end}, ${form}`, async () => {
-        const account = new Account();
-        using holder = await account.hold(end === "terminate" ? {} : { end });
-        if (end === "terminate") holder.terminate();
-        if (end === "throw") assertEquals(await holder.hear(), "failed");
-        const { mutex } = account;
-        if (sync) assertThrows(() => mutex.lockSync(), OwnerDiedError);
-        else await assertRejects(() => mutex.lock(), OwnerDiedError);
-        // Nobody gets it unwarned until somebody has recovered it.
-        assertThrows(() => mutex.tryLock(), OwnerDiedError);
-        using guard = sync
-          ? mutex.lockSync({ recover: true })
-          : await mutex.lock({ recover: true });
-        account.repair(guard);
-        guard.unlock();
-        using after = mutex.tryLock();
-        assertEquals(after?.ownerDied, false);
-      });
+workerTest(
+  "Mutex.lock() rejects with OwnerDiedError however the owner ends",
+  async (t) => {
+    for (const end of ["terminate", "close", "throw"] as const) {
+      for (const [form, sync] of FORMS) {
+        await t.step(`${end}, ${form}`, async () => {
+          const account = new Account();
+          using holder = await account.hold(end === "terminate" ? {} : { end });
+          if (end === "terminate") holder.terminate();
+          if (end === "throw") assertEquals(await holder.hear(), "failed");
+          const { mutex } = account;
+          if (sync) assertThrows(() => mutex.lockSync(), OwnerDiedError);
+          else await assertRejects(() => mutex.lock(), OwnerDiedError);
+          // Every call throws until one has recovered it.
+          assertThrows(() => mutex.tryLock(), OwnerDiedError);
+          using guard = sync
+            ? mutex.lockSync({ recover: true })
+            : await mutex.lock({ recover: true });
+          account.repair(guard);
+          guard.unlock();
+          using after = mutex.tryLock();
+          assertEquals(after?.ownerDied, false);
+        });
+      }
     }
-  }
-});
-
-workerTest("Mutex is handed on among threads that only block", async () => {
-  // The main thread takes no part: the waiters find out by themselves.
-  const account = new Account();
-  using holder = await account.hold();
-  using refused = await account.wait({ sync: true });
-  using recovers = await account.wait({ sync: true, recover: true });
-  using behind = await account.wait({ sync: true });
-  holder.terminate();
-  const heard = [refused, recovers, behind].map((actor) => actor.hear());
-  assertEquals(await Promise.all(heard), [
-    { failed: "OwnerDiedError" },
-    { result: true },
-    { result: false },
-  ]);
-});
+  },
+);
 
 workerTest(
-  "Mutex of a thread that still runs is not taken from it",
+  "Mutex.lockSync() detects a dead owner without the main thread",
+  async () => {
+    // The main thread takes no part: the waiters find out by themselves.
+    const account = new Account();
+    using holder = await account.hold();
+    using refused = await account.wait({ sync: true });
+    using recovers = await account.wait({ sync: true, recover: true });
+    using behind = await account.wait({ sync: true });
+    holder.terminate();
+    const heard = [refused, recovers, behind].map((actor) => actor.hear());
+    assertEquals(await Promise.all(heard), [
+      { failed: "OwnerDiedError" },
+      { result: true },
+      { result: false },
+    ]);
+  },
+);
+
+workerTest(
+  "Mutex.lock() does not recover the mutex while its owner runs",
   async () => {
     const account = new Account();
     const { mutex, view } = account;
@@ -176,7 +182,7 @@ workerTest(
   },
 );
 
-workerTest("Mutex keeps its holder's thread alive", async () => {
+workerTest("Mutex.lock() keeps the owner's thread alive", async () => {
   const account = new Account();
   using holder = await account.hold({ end: "drain" });
   await assertRejects(() => account.mutex.lock({ timeout: 100 }), DOMException);
@@ -184,7 +190,7 @@ workerTest("Mutex keeps its holder's thread alive", async () => {
   await assertRejects(() => account.mutex.lock(), OwnerDiedError);
 });
 
-workerTest("Mutex is not lost with a thread that died waiting", async (t) => {
+workerTest("Mutex.unlock() skips a waiter that died", async (t) => {
   for (const moment of ["before", "after"]) {
     await t.step(`${moment} it was its turn`, async () => {
       const account = new Account();
@@ -202,85 +208,101 @@ workerTest("Mutex is not lost with a thread that died waiting", async (t) => {
   }
 });
 
-workerTest("Condition refuses who waits when the holder died", async (t) => {
-  for (const recover of [false, true]) {
-    await t.step(`recover ${recover}`, async () => {
-      const account = new Account();
-      const condition = new Condition();
-      const guard = await account.mutex.lock();
-      const done = condition.wait(guard, { recover });
-      using holder = await account.hold();
-      assertEquals(condition.notify(), 1);
-      holder.terminate();
-      if (recover) {
-        await done;
-        account.repair(guard);
-        guard.unlock();
-      } else {
-        assertInstanceOf(await done.catch((error) => error), OwnerDiedError);
-        assertThrows(() => guard.unlock(), DOMException, "does not hold it");
-      }
-    });
-  }
-});
-
-workerTest("Condition notifies the next for one that was refused", async () => {
-  const account = new Account();
-  const { mutex } = account;
-  const condition = new Condition();
-  const first = await mutex.lock();
-  const refused = condition.wait(first);
-  const second = await mutex.lock();
-  const recovers = condition.wait(second, { recover: true });
-  using holder = await account.hold();
-  assertEquals(condition.notify(), 1);
-  holder.terminate();
-  assertInstanceOf(await refused.catch((error) => error), OwnerDiedError);
-  await recovers;
-  account.repair(second);
-  second.unlock();
-  assertEquals(waiting(condition.buffer), 0);
-});
-
-workerTest("Semaphore loses no permit with one who died waiting", async (t) => {
-  for (const moment of ["before", "after"]) {
-    await t.step(`${moment} it was released`, async () => {
-      for (let round = 0; round < 10; round++) {
-        const semaphore = new Semaphore({ permits: 0 });
-        const { buffer } = semaphore;
-        const act = { name: "wait", what: "semaphore", buffer } as const;
-        using actor = await Actor.start(act);
-        await untilWaiting(buffer, 1);
-        const behind = semaphore.acquire();
-        if (moment === "before") {
-          actor.terminate();
-          // It is noticed, and its place is free.
-          await untilWaiting(buffer, 1);
-          semaphore.release();
+workerTest(
+  'Condition.wait() rejects with OwnerDiedError unless "recover" is set',
+  async (t) => {
+    for (const recover of [false, true]) {
+      await t.step(`recover ${recover}`, async () => {
+        const account = new Account();
+        const condition = new Condition();
+        const guard = await account.mutex.lock();
+        const done = condition.wait(guard, { recover });
+        using holder = await account.hold();
+        assertEquals(condition.notify(), 1);
+        holder.terminate();
+        if (recover) {
+          await done;
+          account.repair(guard);
+          guard.unlock();
         } else {
-          // It may or may not take its permit before it ends.
-          semaphore.release();
-          actor.terminate();
-          semaphore.release();
+          assertInstanceOf(await done.catch((error) => error), OwnerDiedError);
+          assertThrows(() => guard.unlock(), DOMException, "does not hold it");
         }
-        using _permit = await behind;
-      }
+      });
+    }
+  },
+);
+
+workerTest(
+  "Condition.wait() passes its notification on if it rejects with OwnerDiedError",
+  async () => {
+    const account = new Account();
+    const { mutex } = account;
+    const condition = new Condition();
+    const first = await mutex.lock();
+    const refused = condition.wait(first);
+    const second = await mutex.lock();
+    const recovers = condition.wait(second, { recover: true });
+    using holder = await account.hold();
+    assertEquals(condition.notify(), 1);
+    holder.terminate();
+    assertInstanceOf(await refused.catch((error) => error), OwnerDiedError);
+    await recovers;
+    account.repair(second);
+    second.unlock();
+    assertEquals(waiting(condition.buffer), 0);
+  },
+);
+
+workerTest(
+  "Semaphore.release() loses no permit to a waiter that died",
+  async (t) => {
+    for (const moment of ["before", "after"]) {
+      await t.step(`${moment} it was released`, async () => {
+        for (let round = 0; round < 10; round++) {
+          const semaphore = new Semaphore({ permits: 0 });
+          const { buffer } = semaphore;
+          const act = { name: "wait", what: "semaphore", buffer } as const;
+          using actor = await Actor.start(act);
+          await untilWaiting(buffer, 1);
+          const behind = semaphore.acquire();
+          if (moment === "before") {
+            actor.terminate();
+            // It is noticed, and its place is free.
+            await untilWaiting(buffer, 1);
+            semaphore.release();
+          } else {
+            // It may or may not take its permit before it ends.
+            semaphore.release();
+            actor.terminate();
+            semaphore.release();
+          }
+          using _permit = await behind;
+        }
+      });
+    }
+  },
+);
+
+workerTest(
+  "Semaphore does not return the permits of a dead thread",
+  async () => {
+    const semaphore = new Semaphore({ permits: 1 });
+    const { buffer } = semaphore;
+    using actor = await Actor.start({
+      name: "wait",
+      what: "semaphore",
+      buffer,
     });
-  }
-});
+    assertEquals(await actor.hear(), { result: "acquired" });
+    actor.terminate();
+    await assertRejects(() => semaphore.acquire({ timeout: 60 }), DOMException);
+    semaphore.release();
+    using _permit = semaphore.acquireSync();
+  },
+);
 
-workerTest("Semaphore does not return the permits of the dead", async () => {
-  const semaphore = new Semaphore({ permits: 1 });
-  const { buffer } = semaphore;
-  using actor = await Actor.start({ name: "wait", what: "semaphore", buffer });
-  assertEquals(await actor.hear(), { result: "acquired" });
-  actor.terminate();
-  await assertRejects(() => semaphore.acquire({ timeout: 60 }), DOMException);
-  semaphore.release();
-  using _permit = semaphore.acquireSync();
-});
-
-workerTest("ResetEvent wakes the next when one who waited died", async () => {
+workerTest("ResetEvent.set() skips a waiter that died", async () => {
   const event = new ResetEvent({ automatic: true });
   const { buffer } = event;
   const act = { name: "wait", what: "event", buffer } as const;
@@ -294,7 +316,7 @@ workerTest("ResetEvent wakes the next when one who waited died", async () => {
   assertEquals(await second.hear(), { result: undefined });
 });
 
-workerTest("Condition notifies the next when one who waited died", async () => {
+workerTest("Condition.notify() skips a waiter that died", async () => {
   const mutex = new Mutex();
   const condition = new Condition();
   const { buffer } = condition;
@@ -320,22 +342,29 @@ workerTest("Condition notifies the next when one who waited died", async () => {
   assertEquals(await second.hear(), { result: 1 });
 });
 
-workerTest("Barrier breaks when one that waits dies", async (t) => {
-  for (const [form, sync] of FORMS) {
-    await t.step(form, async () => {
-      const barrier = new Barrier({ parties: 3 });
-      const { buffer } = barrier;
-      using dies = await Actor.start({ name: "wait", what: "barrier", buffer });
-      await untilWaiting(buffer, 1);
-      dies.terminate();
-      if (sync) assertThrows(() => barrier.waitSync(), BrokenBarrierError);
-      else await assertRejects(() => barrier.wait(), BrokenBarrierError);
-      assert(barrier.broken);
-      barrier.reset();
-      assertEquals([barrier.broken, waiting(buffer)], [false, 0]);
-    });
-  }
-});
+workerTest(
+  "Barrier.wait() rejects with BrokenBarrierError if a waiter dies",
+  async (t) => {
+    for (const [form, sync] of FORMS) {
+      await t.step(form, async () => {
+        const barrier = new Barrier({ parties: 3 });
+        const { buffer } = barrier;
+        using dies = await Actor.start({
+          name: "wait",
+          what: "barrier",
+          buffer,
+        });
+        await untilWaiting(buffer, 1);
+        dies.terminate();
+        if (sync) assertThrows(() => barrier.waitSync(), BrokenBarrierError);
+        else await assertRejects(() => barrier.wait(), BrokenBarrierError);
+        assert(barrier.broken);
+        barrier.reset();
+        assertEquals([barrier.broken, waiting(buffer)], [false, 0]);
+      });
+    }
+  },
+);
 
 /** Settles when the thread of the first slot in the memory of a lock is gone. */
 async function untilFirstIsGone(
@@ -348,18 +377,25 @@ async function untilFirstIsGone(
   await locks.request(`@duplex/ipc thread ${thread}`, () => {});
 }
 
-workerTest("Semaphore grants nothing to the dead", async () => {
-  const semaphore = new Semaphore({ permits: 0 });
-  const { buffer } = semaphore;
-  using actor = await Actor.start({ name: "wait", what: "semaphore", buffer });
-  await untilWaiting(buffer, 1);
-  actor.terminate();
-  await untilFirstIsGone(buffer);
-  semaphore.release();
-  assertEquals(semaphore.available, 1);
-});
+workerTest(
+  "Semaphore.release() grants no permit to a dead thread",
+  async () => {
+    const semaphore = new Semaphore({ permits: 0 });
+    const { buffer } = semaphore;
+    using actor = await Actor.start({
+      name: "wait",
+      what: "semaphore",
+      buffer,
+    });
+    await untilWaiting(buffer, 1);
+    actor.terminate();
+    await untilFirstIsGone(buffer);
+    semaphore.release();
+    assertEquals(semaphore.available, 1);
+  },
+);
 
-workerTest("Condition notifies none of the dead", async () => {
+workerTest("Condition.notify() notifies no dead thread", async () => {
   const condition = new Condition();
   const { buffer } = condition;
   const mutex = new Mutex().buffer;
@@ -411,27 +447,30 @@ class Expiring implements Disposable {
   }
 }
 
-workerTest("Semaphore takes back what was granted to the dead", async () => {
-  for (const look of ["tryAcquire", "available", "acquire", "acquireSync"]) {
-    const semaphore = new Semaphore({ permits: 0 });
-    const { buffer } = semaphore;
-    using dies = await Expiring.start({ what: "semaphore", buffer });
-    semaphore.release();
-    assertEquals(semaphore.available, 0);
-    await dies.end();
-    if (look === "available") assertEquals(semaphore.available, 1);
-    using permit = look === "acquire"
-      ? await semaphore.acquire()
-      : look === "acquireSync"
-      ? semaphore.acquireSync()
-      : semaphore.tryAcquire();
-    assert(permit !== undefined);
-    assertEquals(semaphore.tryAcquire(), undefined);
-  }
-});
+workerTest(
+  "Semaphore returns a permit that was granted to a thread that died",
+  async () => {
+    for (const look of ["tryAcquire", "available", "acquire", "acquireSync"]) {
+      const semaphore = new Semaphore({ permits: 0 });
+      const { buffer } = semaphore;
+      using dies = await Expiring.start({ what: "semaphore", buffer });
+      semaphore.release();
+      assertEquals(semaphore.available, 0);
+      await dies.end();
+      if (look === "available") assertEquals(semaphore.available, 1);
+      using permit = look === "acquire"
+        ? await semaphore.acquire()
+        : look === "acquireSync"
+        ? semaphore.acquireSync()
+        : semaphore.tryAcquire();
+      assert(permit !== undefined);
+      assertEquals(semaphore.tryAcquire(), undefined);
+    }
+  },
+);
 
 workerTest(
-  "Semaphore takes back what was granted to a shared place",
+  "Semaphore returns the permits of a shared slot whose thread died",
   async () => {
     const semaphore = new Semaphore({ permits: 0 });
     const { buffer } = semaphore;
@@ -450,19 +489,22 @@ workerTest(
   },
 );
 
-workerTest("ResetEvent takes back what was granted to the dead", async () => {
-  const event = new ResetEvent({ automatic: true });
-  const { buffer } = event;
-  using dies = await Expiring.start({ what: "event", buffer });
-  event.set();
-  assertEquals(event.isSet, false);
-  await dies.end();
-  assertEquals(event.isSet, true);
-  await event.wait();
-  assertEquals(event.isSet, false);
-});
+workerTest(
+  "ResetEvent is set again if it was granted to a thread that died",
+  async () => {
+    const event = new ResetEvent({ automatic: true });
+    const { buffer } = event;
+    using dies = await Expiring.start({ what: "event", buffer });
+    event.set();
+    assertEquals(event.isSet, false);
+    await dies.end();
+    assertEquals(event.isSet, true);
+    await event.wait();
+    assertEquals(event.isSet, false);
+  },
+);
 
-workerTest("Barrier is broken by a dead party without others", async () => {
+workerTest("Barrier.broken is true if the only party died", async () => {
   const barrier = new Barrier({ parties: 2 });
   const { buffer } = barrier;
   using dies = await Expiring.start({ what: "barrier", buffer });
@@ -470,21 +512,24 @@ workerTest("Barrier is broken by a dead party without others", async () => {
   assertEquals(barrier.broken, true);
 });
 
-workerTest("Barrier does not open with a dead party", async () => {
-  for (const [, sync] of FORMS) {
-    const barrier = new Barrier({ parties: 2 });
-    const { buffer } = barrier;
-    using dies = await Expiring.start({ what: "barrier", buffer });
-    await dies.end();
-    if (sync) assertThrows(() => barrier.waitSync(), BrokenBarrierError);
-    else await assertRejects(() => barrier.wait(), BrokenBarrierError);
-    barrier.reset();
-    assertEquals([barrier.broken, waiting(buffer)], [false, 0]);
-  }
-});
+workerTest(
+  "Barrier.wait() rejects if another party died before the last arrives",
+  async () => {
+    for (const [, sync] of FORMS) {
+      const barrier = new Barrier({ parties: 2 });
+      const { buffer } = barrier;
+      using dies = await Expiring.start({ what: "barrier", buffer });
+      await dies.end();
+      if (sync) assertThrows(() => barrier.waitSync(), BrokenBarrierError);
+      else await assertRejects(() => barrier.wait(), BrokenBarrierError);
+      barrier.reset();
+      assertEquals([barrier.broken, waiting(buffer)], [false, 0]);
+    }
+  },
+);
 
 workerTest(
-  "Barrier that is reset does not break by a party that died before",
+  "Barrier.reset() ignores a party that died before",
   async () => {
     const barrier = new Barrier({ parties: 2 });
     const { buffer } = barrier;
@@ -498,20 +543,23 @@ workerTest(
   },
 );
 
-workerTest("Mutex goes to the next when the dead had not begun", async () => {
-  const mutex = new Mutex();
-  const { buffer } = mutex;
-  const guard = mutex.lockSync();
-  using dies = await Expiring.start({ what: "mutex", buffer });
-  guard.unlock();
-  assertEquals(mutex.tryLock(), undefined);
-  await dies.end();
-  using after = mutex.tryLock();
-  assertEquals(after?.ownerDied, false);
-});
+workerTest(
+  "Mutex.lock() succeeds if the owner died before it received its grant",
+  async () => {
+    const mutex = new Mutex();
+    const { buffer } = mutex;
+    const guard = mutex.lockSync();
+    using dies = await Expiring.start({ what: "mutex", buffer });
+    guard.unlock();
+    assertEquals(mutex.tryLock(), undefined);
+    await dies.end();
+    using after = mutex.tryLock();
+    assertEquals(after?.ownerDied, false);
+  },
+);
 
 workerTest(
-  "Condition notifies the next for one that was notified and died",
+  "Condition passes the notification of a dead thread on",
   async (t) => {
     for (const moment of ["before it woke", "before it held the mutex"]) {
       for (const [form, sync] of FORMS) {

@@ -36,12 +36,12 @@ function test(name: string, fn: (t: Deno.TestContext) => Promise<void>): void {
   });
 }
 
-test("The latch lets one in at a time and wakes all that wait", async (t) => {
+test("Memory.enter() admits one thread at a time and wakes all waiters", async (t) => {
   const models: [string, Act[][]][] = [
     ["two threads", [takes(4), takes(4)]],
     ["three threads", [takes(2), takes(2), takes(2)]],
-    ["one that may give up", [takes(2), ["try", "try"], takes(2)]],
-    ["two that may give up", [takes(2), ["try"], ["try", "take"]]],
+    ["one with a timeout", [takes(2), ["try", "try"], takes(2)]],
+    ["two with a timeout", [takes(2), ["try"], ["try", "take"]]],
   ];
   for (const [name, threads] of models) {
     await t.step(name, async () => {
@@ -51,42 +51,42 @@ test("The latch lets one in at a time and wakes all that wait", async (t) => {
 });
 
 const TAKE =
-  "if (Atomics.exchange(words, LATCH, AWAITED) === FREE) return true;";
+  "if (Atomics.exchange(words, LATCH, CONTENDED) === FREE) return true;";
 
 /** Bugs, and how each is found. */
 const BUGS: Record<
   string,
   [found: string, edits: [was: string, is: string][]]
 > = {
-  "it does not note that it is awaited": ["all sleep", [
-    [TAKE, TAKE.replace("AWAITED", "TAKEN")],
+  "it does not mark the latch as contended": ["all threads sleep", [
+    [TAKE, TAKE.replace("CONTENDED", "HELD")],
     [
-      "Atomics.wait(words, LATCH, AWAITED, left);",
-      "Atomics.wait(words, LATCH, TAKEN, left);",
+      "Atomics.wait(words, LATCH, CONTENDED, left);",
+      "Atomics.wait(words, LATCH, HELD, left);",
     ],
   ]],
-  "one that was woken forgets the others that sleep": ["all sleep", [[
+  "a woken thread clears the mark of the others": ["all threads sleep", [[
     TAKE,
-    `if (Atomics.compareExchange(words, LATCH, FREE, TAKEN) === FREE) return true;
-       Atomics.compareExchange(words, LATCH, TAKEN, AWAITED);`,
+    `if (Atomics.compareExchange(words, LATCH, FREE, HELD) === FREE) return true;
+       Atomics.compareExchange(words, LATCH, HELD, CONTENDED);`,
   ]]],
-  "it wakes none": ["all sleep", [[
+  "it wakes no thread": ["all threads sleep", [[
     "Atomics.notify(this.words, LATCH, 1);",
     "",
   ]]],
-  "it takes a latch that is taken": ["two inside", [[
+  "it acquires a held latch": ["two inside", [[
     TAKE,
-    "Atomics.exchange(words, LATCH, AWAITED); return true;",
+    "Atomics.exchange(words, LATCH, CONTENDED); return true;",
   ]]],
-  "it is freed in two steps": ["all sleep", [[
-    "if (Atomics.exchange(this.words, LATCH, FREE) === AWAITED) {",
+  "it is released in two steps": ["all threads sleep", [[
+    "if (Atomics.exchange(this.words, LATCH, FREE) === CONTENDED) {",
     `const was = Atomics.load(this.words, LATCH);
        Atomics.exchange(this.words, LATCH, FREE);
-       if (was === AWAITED) {`,
+       if (was === CONTENDED) {`,
   ]]],
 };
 
-test("The model of the latch finds bugs", async (t) => {
+test("LatchModel.explore() finds bugs", async (t) => {
   for (const [name, [found, edits]] of Object.entries(BUGS)) {
     await t.step(name, async () => {
       const threads = [takes(2), takes(1), takes(1)];

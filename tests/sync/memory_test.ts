@@ -53,7 +53,7 @@ function copyOf(buffer: SharedArrayBuffer, more = 0): SharedArrayBuffer {
   return copy;
 }
 
-test("A lock does not attach to a copy of its memory", async (t) => {
+test("A lock throws if the buffer is a copy of its memory", async (t) => {
   for (const [Kind, make] of KINDS) {
     await t.step(Kind.name, () => {
       const lock = make();
@@ -83,7 +83,7 @@ test("A lock does not attach to a copy of its memory", async (t) => {
   }
 });
 
-test("Mutex is one lock for all buffers of its memory, and no other", async () => {
+test("Mutex is the same lock for all buffers of its memory", async () => {
   const mutex = new Mutex();
   const { buffer } = mutex;
   const copy = copyOf(buffer);
@@ -175,7 +175,7 @@ const WAITS: [string, () => Waiting][] = [
   }],
 ];
 
-test("A latch that is never released ends a wait at its timeout", async (t) => {
+test("A wait ends at its timeout if the latch is never released", async (t) => {
   for (const [kind, make] of WAITS) {
     await t.step(kind, async () => {
       for (const latch of [1, 2]) {
@@ -194,7 +194,7 @@ function assertTimeout(error: unknown): void {
   assertEquals(error.name, "TimeoutError");
 }
 
-test("A latch that is taken while a task waits ends it at its timeout", async (t) => {
+test("A wait in a task ends at its timeout if the latch is held meanwhile", async (t) => {
   for (const [kind, make] of WAITS) {
     await t.step(kind, async () => {
       const { buffer, wait, grant, isFree } = make();
@@ -213,7 +213,7 @@ test("A latch that is taken while a task waits ends it at its timeout", async (t
   }
 });
 
-test("A latch that was overwritten ends every call with an error", async (t) => {
+test("Every call throws if the latch was overwritten", async (t) => {
   for (const [kind, make] of WAITS) {
     await t.step(kind, async () => {
       for (const latch of [3, -1, 0x7fffffff]) {
@@ -239,7 +239,7 @@ test("A latch that was overwritten ends every call with an error", async (t) => 
 });
 
 workerTest(
-  "A latch that is taken while a thread is blocked ends its wait",
+  "A blocking wait ends if the latch is held meanwhile",
   async () => {
     for (
       const [latch, failed] of [[1, "TimeoutError"], [3, "Error"]] as const
@@ -256,7 +256,7 @@ workerTest(
   },
 );
 
-test("Condition keeps its mutex when its latch cannot be had", async () => {
+test("Condition.wait() keeps the mutex if the latch cannot be acquired", async () => {
   const condition = new Condition();
   const mutex = new Mutex();
   const waits = condition.wait(mutex.lockSync());

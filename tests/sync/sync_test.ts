@@ -44,7 +44,7 @@ const KINDS: [Attach, () => { buffer: SharedArrayBuffer }][] = [
   [AtomicCounter, () => new AtomicCounter()],
 ];
 
-test("A lock attaches to a buffer of its kind and to no other", async (t) => {
+test("A lock attaches only to a buffer of its kind", async (t) => {
   for (const [Kind, make] of KINDS) {
     await t.step(Kind.name, () => {
       const { buffer } = make();
@@ -54,14 +54,14 @@ test("A lock attaches to a buffer of its kind and to no other", async (t) => {
         assertThrows(
           () => new Kind(makeOther().buffer),
           TypeError,
-          `Cannot attach a ${Kind.name} as "buffer" must come from the "buffer" of another ${Kind.name}: it is that of a ${Other.name}`,
+          `Cannot attach to the ${Kind.name} as "buffer" must be the "buffer" of a ${Kind.name}: it contains the lock ${Other.name}`,
         );
       }
       for (const length of [0, 3, 64, 65, 4096]) {
         assertThrows(
           () => new Kind(new SharedArrayBuffer(length)),
           TypeError,
-          "it holds no lock",
+          "it contains no lock",
         );
       }
       for (
@@ -70,14 +70,14 @@ test("A lock attaches to a buffer of its kind and to no other", async (t) => {
         assertThrows(
           () => new Kind(wrong as unknown as SharedArrayBuffer),
           TypeError,
-          `Cannot attach a ${Kind.name} as "buffer" must be a SharedArrayBuffer: current value is `,
+          `Cannot attach to the ${Kind.name} as "buffer" must be a SharedArrayBuffer: current value is `,
         );
       }
     });
   }
 });
 
-/** A wait of each kind that nobody ends, in both forms, and what ends the lock. */
+/** A wait of each kind that never succeeds, in both forms, and the cleanup. */
 const WAITS: [
   string,
   () => [
@@ -117,7 +117,7 @@ const WAITS: [
     const mutex = new Mutex();
     let guard: Disposable | undefined = mutex.lockSync();
     return [(o) => mutex.lock({ ...o, queue: true }), (o) => {
-      // A thread cannot block for itself; its limits are checked all the same.
+      // A thread cannot block for itself; only the checks of the limits are tested.
       guard?.[Symbol.dispose]();
       guard = undefined;
       using _guard = mutex.lockSync(o);
@@ -126,7 +126,7 @@ const WAITS: [
   }],
 ];
 
-test("A wait keeps its limits", async (t) => {
+test("A wait ends at its timeout or abort", async (t) => {
   for (const [name, make] of WAITS) {
     await t.step(name, async () => {
       const [wait, waitSync, end] = make();
@@ -166,7 +166,7 @@ function assertState(error: unknown, text: string): void {
   assert(error.message.includes(text), error.message);
 }
 
-test("Mutex refuses recursion and strangers", async () => {
+test("Mutex.lock() rejects if its thread holds it, unlock() throws unless it does", async () => {
   const mutex = new Mutex();
   const other = new Mutex(mutex.buffer);
   assertState(assertThrows(() => mutex.unlock()), "thread does not hold it");
@@ -204,11 +204,11 @@ function bound(mutex: Mutex): Pick<Mutex, "lock" | "lockSync" | "tryLock"> {
   };
 }
 
-test("Mutex gives the tasks of a thread their turns in order", async () => {
+test('Mutex.lock() with "queue" serves the tasks of a thread in order', async () => {
   const mutex = new Mutex();
   const log: number[] = [];
   let inside = 0;
-  // More than have a place of their own in the queue.
+  // More than have a slot of their own in the queue.
   await Promise.all(Array.from({ length: 300 }, async (_, index) => {
     using _guard = await mutex.lock({ queue: true });
     assertEquals(inside++, 0);
@@ -220,7 +220,7 @@ test("Mutex gives the tasks of a thread their turns in order", async () => {
   assertEquals(waiting(mutex.buffer), 0);
 });
 
-test("Condition wants a guard that holds its mutex", async () => {
+test("Condition.wait() rejects unless the guard holds its mutex", async () => {
   const condition = new Condition();
   const mutex = new Mutex();
   const guard = mutex.lockSync();
@@ -230,7 +230,10 @@ test("Condition wants a guard that holds its mutex", async () => {
     assertThrows(() => condition.waitSync(not), TypeError, '"guard" must');
   }
   const waits = mutex.lock({ queue: true });
-  assertState(assertThrows(() => condition.waitSync(guard)), "could not go on");
+  assertState(
+    assertThrows(() => condition.waitSync(guard)),
+    "could not continue",
+  );
   guard.unlock();
   assertState(assertThrows(() => condition.waitSync(guard)), "does not hold");
   assertState(
@@ -243,7 +246,7 @@ test("Condition wants a guard that holds its mutex", async () => {
   }
 });
 
-test("Semaphore checks its numbers", async () => {
+test("Semaphore throws if a number is out of range", async () => {
   for (const permits of [-1, 1.5, NaN, 2 ** 31]) {
     assertThrows(() => new Semaphore({ permits }), RangeError, `${permits}`);
   }
@@ -259,7 +262,7 @@ test("Semaphore checks its numbers", async () => {
   assertEquals(semaphore.available, 2 ** 31 - 1);
 });
 
-test("Semaphore gives a blocked thread what its tasks wait for", async () => {
+test("Semaphore.acquireSync() uses a permit that was granted to a task of its thread", async () => {
   const semaphore = new Semaphore({ permits: 0 });
   const tasks = [semaphore.acquire(), semaphore.acquire()];
   semaphore.release();
@@ -271,7 +274,7 @@ test("Semaphore gives a blocked thread what its tasks wait for", async () => {
   assertEquals(semaphore.available, 0);
 });
 
-test("Barrier breaks, and is made as new", async () => {
+test("Barrier.reset() makes a broken barrier usable again", async () => {
   const barrier = new Barrier({ parties: 3 });
   const [first, second] = [barrier.wait({ timeout: 5 }), barrier.wait()];
   await assertRejects(() => first, DOMException, "5 ms have passed");
@@ -288,13 +291,13 @@ test("Barrier breaks, and is made as new", async () => {
   }
 });
 
-test("Barrier holds more than the queue of the other locks", async () => {
+test("Barrier opens with more parties than other locks have slots", async () => {
   const barrier = new Barrier({ parties: 300 });
   const numbers = Array.from({ length: 300 }, () => barrier.wait());
   assertEquals((await Promise.all(numbers)).at(-1), 299);
 });
 
-test("ResetEvent that is automatic keeps one set", async () => {
+test("ResetEvent.set() of an automatic event ends one wait", async () => {
   const event = new ResetEvent({ automatic: true });
   event.set();
   event.set();
@@ -302,14 +305,14 @@ test("ResetEvent that is automatic keeps one set", async () => {
   await assertRejects(() => event.wait({ timeout: 1 }), DOMException);
   const waits = event.wait();
   event.set();
-  // The task was let go, and cannot go on now.
+  // The set was granted to the task, which cannot continue now.
   event.waitSync({ timeout: 1000 });
   event.set();
   await waits;
   assertEquals(event.isSet, false);
 });
 
-test("AtomicCounter holds safe integers", async () => {
+test("AtomicCounter throws unless its value is a safe integer", async () => {
   const max = Number.MAX_SAFE_INTEGER;
   const counter = new AtomicCounter({ value: max - 1 });
   assertEquals(counter.add(), max);
@@ -331,7 +334,7 @@ test("AtomicCounter holds safe integers", async () => {
 });
 
 Deno.test({
-  name: "A wait that is cancelled in the moment of its turn loses nothing",
+  name: "A wait that is cancelled when it is granted loses no grant",
   permissions: { env: ["DUPLEX_SEED"] },
   async fn() {
     const draw = random(seed());

@@ -18,7 +18,7 @@ import {
 } from "@std/assert";
 import { FIELDS, Memory } from "../../_sync/memory.ts";
 import { NONE, Slots } from "../../_sync/slots.ts";
-import { claim, release } from "../../_sync/life.ts";
+import { releaseId, retainId } from "../../_sync/liveness.ts";
 import {
   AtomicCounter,
   Barrier,
@@ -36,7 +36,7 @@ import {
   workerTest,
 } from "../workers/_sync_acts.ts";
 
-/** More than there are places in the queue of a lock. */
+/** More than a lock has slots. */
 const MANY = 1000;
 
 function test(name: string, fn: (t: Deno.TestContext) => Promise<void>): void {
@@ -69,13 +69,13 @@ class Waiters {
   }
 }
 
-test("Condition notifies as many of 1000 as it says, in order", async () => {
+test("Condition.notify() notifies the given number of 1000 waits, in order", async () => {
   const { mutex, condition, notified, tasks, add } = bind(new Waiters());
   await add(MANY);
   assertEquals(condition.notify(3), 3);
   await Promise.all(tasks.slice(0, 3));
   {
-    // None of the others goes on, and one that comes later waits too.
+    // No other wait ends, and a later one waits as well.
     using guard = await mutex.lock({ queue: true });
     await assertTimeout(() => condition.wait(guard, { timeout: 30 }));
     assertThrows(() => condition.waitSync(guard, { timeout: 0 }), DOMException);
@@ -192,7 +192,7 @@ test("A lock serves 1000 waits of a thread in order", async (t) => {
       if (kind !== "AtomicCounter") await untilWaiting(buffer, MANY);
       grantAll();
       await Promise.all(waits);
-      // A barrier that opens ends the waits of all places at once.
+      // A barrier that opens ends the waits of all slots at once.
       assertEquals(served, times(MANY, (index) => index));
       assertEquals(waiting(buffer), 0);
       assertEquals(sleepersOf(buffer), 0);
@@ -200,7 +200,7 @@ test("A lock serves 1000 waits of a thread in order", async (t) => {
   }
 });
 
-test("A wait that ends early leaves nothing behind", async (t) => {
+test("A cancelled wait leaves no slot, sleep or waiter", async (t) => {
   for (const [kind, make] of WAITS) {
     // All waits at a barrier end with the first.
     if (kind === "Barrier") continue;
@@ -226,7 +226,7 @@ test("A wait that ends early leaves nothing behind", async (t) => {
   }
 });
 
-test("AtomicCounter leaves no sleep behind when no task waits any more", async () => {
+test("AtomicCounter.until() ends its sleep after the last wait", async () => {
   const timers: Promise<unknown>[] = [];
   const { waitAsync } = Atomics;
   Object.assign(Atomics, {
@@ -263,7 +263,7 @@ test("AtomicCounter leaves no sleep behind when no task waits any more", async (
   }
 });
 
-test("AtomicCounter is waited for while other threads change it", async () => {
+test("AtomicCounter.until() keeps its timeout while the value changes", async () => {
   // A change between two looks: the sleep ends before it begins.
   const counter = new AtomicCounter();
   let looks = 0;
@@ -330,7 +330,7 @@ class Calls<Name extends PropertyKey> implements Disposable {
 const { locks } = navigator as unknown as { locks: object };
 
 workerTest(
-  "A look looks each thread up once, however many locks wait",
+  "A check looks each thread up once, however many locks have waits",
   async () => {
     const count = 50;
     const data = new SharedArrayBuffer(8);
@@ -420,12 +420,14 @@ function counted(memory: Memory): { memory: Memory; steps: () => number } {
 
 const undo: (() => void)[] = [];
 
-test("The queue takes as many steps however many wait", async () => {
+test("Slots needs the same number of steps however many wait", async () => {
   /** The steps of each operation with so many waits in the queue. */
   function stepsWith(waits: number): Record<string, number> {
-    const thread = claim();
+    const thread = retainId();
     try {
-      const { memory, steps } = counted(Memory.create("Semaphore", [0], 5000));
+      const { memory, steps } = counted(
+        Memory.create("Semaphore", { fields: [0], capacity: 5000 }),
+      );
       const slots = new Slots(memory, {
         attempt: () => 0,
         revoke: () => {},
@@ -442,17 +444,17 @@ test("The queue takes as many steps however many wait", async () => {
         return result;
       };
       const last = count("append", () => slots.append(thread, 0, NONE));
-      count("join", () => slots.join(last));
+      count("addWait", () => slots.addWait(last));
       const first = count("first", () => slots.first());
       count("grant", () => slots.grant(first, 0));
       count("takeBack", () => slots.takeBack(first));
       slots.grant(first, 0);
       count("settle", () => slots.settle(first, 1));
-      count("depart", () => slots.depart(last, 2));
-      count("pay", () => slots.pay());
+      count("removeWaits", () => slots.removeWaits(last, 2));
+      count("runDeferred", () => slots.runDeferred());
       return taken;
     } finally {
-      release();
+      releaseId();
       for (const restore of undo.splice(0)) restore();
     }
   }
@@ -460,7 +462,7 @@ test("The queue takes as many steps however many wait", async () => {
   await Promise.resolve();
 });
 
-workerTest("A lock has places for as many threads as it says", async () => {
+workerTest("A lock has slots for the given number of threads", async () => {
   const kinds = [
     ["mutex", (threads: number) => {
       const mutex = new Mutex({ threads });
@@ -512,7 +514,7 @@ workerTest("A lock has places for as many threads as it says", async () => {
 });
 
 workerTest(
-  "Condition keeps its mutex when there is no place to wait",
+  "Condition.wait() keeps the mutex if the queue is full",
   async () => {
     const mutex = new Mutex();
     const condition = new Condition({ threads: 1 });

@@ -24,7 +24,7 @@ import {
 
 const FORMS: [string, boolean][] = [["task", false], ["blocked", true]];
 
-workerTest("Mutex lets one thread in at a time", async () => {
+workerTest("Mutex.lock() admits one thread at a time", async () => {
   const rounds = 2000;
   const mutex = new Mutex();
   const data = new SharedArrayBuffer(200);
@@ -46,7 +46,7 @@ workerTest("Mutex lets one thread in at a time", async () => {
   assertEquals(view[0], 5 * rounds);
 });
 
-workerTest("Mutex serves those who wait in the order they came", async (t) => {
+workerTest("Mutex.lock() serves threads in order", async (t) => {
   for (const [form, sync] of FORMS) {
     await t.step(form, async () => {
       const mutex = new Mutex();
@@ -81,28 +81,31 @@ workerTest("Mutex serves those who wait in the order they came", async (t) => {
   }
 });
 
-workerTest("Mutex and Semaphore let nobody overtake who waits", async () => {
-  const mutex = new Mutex();
-  const guard = mutex.lockSync();
-  const { buffer } = mutex;
-  const data = new SharedArrayBuffer(8);
-  using holder = await Actor.start({ name: "hold", buffer, data });
-  await untilWaiting(buffer, 1);
-  guard.unlock();
-  assertEquals(mutex.tryLock(), undefined);
-  assertEquals(await holder.hear(), "held");
+workerTest(
+  "Mutex.tryLock() and Semaphore.tryAcquire() do not overtake a wait",
+  async () => {
+    const mutex = new Mutex();
+    const guard = mutex.lockSync();
+    const { buffer } = mutex;
+    const data = new SharedArrayBuffer(8);
+    using holder = await Actor.start({ name: "hold", buffer, data });
+    await untilWaiting(buffer, 1);
+    guard.unlock();
+    assertEquals(mutex.tryLock(), undefined);
+    assertEquals(await holder.hear(), "held");
 
-  const semaphore = new Semaphore({ permits: 0 });
-  const act = { name: "wait", what: "semaphore", sync: true } as const;
-  using waiter = await Actor.start({ ...act, buffer: semaphore.buffer });
-  await untilWaiting(semaphore.buffer, 1);
-  semaphore.release();
-  assertEquals(semaphore.tryAcquire(), undefined);
-  assertEquals(await waiter.hear(), { result: "acquired" });
-});
+    const semaphore = new Semaphore({ permits: 0 });
+    const act = { name: "wait", what: "semaphore", sync: true } as const;
+    using waiter = await Actor.start({ ...act, buffer: semaphore.buffer });
+    await untilWaiting(semaphore.buffer, 1);
+    semaphore.release();
+    assertEquals(semaphore.tryAcquire(), undefined);
+    assertEquals(await waiter.hear(), { result: "acquired" });
+  },
+);
 
 workerTest(
-  "Mutex gives up in another thread when the time is up",
+  "Mutex.lock() rejects at its timeout if another thread holds it",
   async (t) => {
     for (const [form, sync] of FORMS) {
       await t.step(form, async () => {
@@ -118,7 +121,7 @@ workerTest(
   },
 );
 
-workerTest("Semaphore hands out as many permits as there are", async (t) => {
+workerTest("Semaphore.acquire() resolves once for each permit", async (t) => {
   for (const [form, sync] of FORMS) {
     await t.step(form, async () => {
       const semaphore = new Semaphore({ permits: 1 });
@@ -135,120 +138,137 @@ workerTest("Semaphore hands out as many permits as there are", async (t) => {
   }
 });
 
-workerTest("Condition wakes one, or all, in other threads", async (t) => {
-  for (const [form, sync] of FORMS) {
-    await t.step(form, async () => {
-      const mutex = new Mutex();
-      const condition = new Condition();
-      const data = new SharedArrayBuffer(4);
-      const view = new Int32Array(data);
-      const { buffer } = condition;
-      const act = {
-        name: "wait",
-        what: "condition",
-        buffer,
-        data,
-        sync,
-      } as const;
-      const actors = await Promise.all(
-        [1, 2, 3].map(() => Actor.start({ ...act, mutex: mutex.buffer })),
-      );
-      await untilWaiting(buffer, 3);
-      const heard = actors.map((actor) => actor.hear());
-      {
-        using _guard = await mutex.lock();
-        view[0] = 1;
-        assertEquals(condition.notify(), 1);
-      }
-      assertEquals(await Promise.race(heard), { result: 1 });
-      assertEquals(waiting(buffer), 2);
-      {
-        using _guard = mutex.lockSync();
-        view[0] = 2;
-        assertEquals(condition.notifyAll(), 2);
-      }
-      await Promise.all(heard);
-      assertEquals(view[0], 0);
-      for (using _actor of actors);
-    });
-  }
-});
-
-workerTest("Barrier lets all go on together, again and again", async () => {
-  const rounds = 200;
-  const barrier = new Barrier({ parties: 4 });
-  const { buffer } = barrier;
-  const actors = await Promise.all(
-    [true, false, true].map((sync) =>
-      Actor.start({ name: "wait", what: "barrier", buffer, sync, rounds })
-    ),
-  );
-  const all: number[][] = [[]];
-  for (let round = 0; round < rounds; round++) {
-    all[0]!.push(round % 2 ? await barrier.wait() : barrier.waitSync());
-  }
-  for (using actor of actors) {
-    all.push((await actor.hear() as { result: number[] }).result);
-  }
-  for (let round = 0; round < rounds; round++) {
-    assertEquals(all.map((numbers) => numbers[round]).toSorted(), [0, 1, 2, 3]);
-  }
-});
-
-workerTest("ResetEvent lets one go on, or all, in other threads", async (t) => {
-  for (const [form, sync] of FORMS) {
-    for (const automatic of [true, false]) {
-      await t.step(
-        `${form}, ${automatic ? "automatic" : "manual"}`,
-        async () => {
-          const event = new ResetEvent({ automatic });
-          const { buffer } = event;
-          const act = { name: "wait", what: "event", buffer, sync } as const;
-          const actors = await Promise.all(
-            [1, 2, 3].map(() => Actor.start(act)),
-          );
-          await untilWaiting(buffer, 3);
-          event.set();
-          assertEquals(waiting(buffer), automatic ? 2 : 0);
-          assertEquals(event.isSet, !automatic);
-          event.set();
-          event.set();
-          for (using actor of actors) {
-            assertEquals(await actor.hear(), { result: undefined });
-          }
-          assertEquals(event.isSet, !automatic);
-        },
-      );
+workerTest(
+  "Condition.notify() wakes one other thread, notifyAll() all",
+  async (t) => {
+    for (const [form, sync] of FORMS) {
+      await t.step(form, async () => {
+        const mutex = new Mutex();
+        const condition = new Condition();
+        const data = new SharedArrayBuffer(4);
+        const view = new Int32Array(data);
+        const { buffer } = condition;
+        const act = {
+          name: "wait",
+          what: "condition",
+          buffer,
+          data,
+          sync,
+        } as const;
+        const actors = await Promise.all(
+          [1, 2, 3].map(() => Actor.start({ ...act, mutex: mutex.buffer })),
+        );
+        await untilWaiting(buffer, 3);
+        const heard = actors.map((actor) => actor.hear());
+        {
+          using _guard = await mutex.lock();
+          view[0] = 1;
+          assertEquals(condition.notify(), 1);
+        }
+        assertEquals(await Promise.race(heard), { result: 1 });
+        assertEquals(waiting(buffer), 2);
+        {
+          using _guard = mutex.lockSync();
+          view[0] = 2;
+          assertEquals(condition.notifyAll(), 2);
+        }
+        await Promise.all(heard);
+        assertEquals(view[0], 0);
+        for (using _actor of actors);
+      });
     }
-  }
-});
+  },
+);
 
-workerTest("AtomicCounter loses no change, and wakes who waits", async (t) => {
-  const counter = new AtomicCounter();
-  const { buffer } = counter;
-  const act = { name: "add", buffer, rounds: 20_000 } as const;
-  const actors = await Promise.all([1, 2].map(() => Actor.start(act)));
-  for (let round = 0; round < act.rounds; round++) counter.add();
-  for (using actor of actors) await actor.hear();
-  assertEquals(counter.value, 3 * act.rounds);
-  for (const [form, sync] of FORMS) {
-    await t.step(form, async () => {
-      const counter = new AtomicCounter();
-      const { buffer } = counter;
-      const act = { name: "wait", what: "counter", buffer, sync } as const;
-      using actor = await Actor.start(act);
-      for (let value = 0; value < 3; value++) {
-        await new Promise((resolve) => setTimeout(resolve, 1));
-        counter.add();
+workerTest(
+  "Barrier.wait() resolves for all parties in each of 200 rounds",
+  async () => {
+    const rounds = 200;
+    const barrier = new Barrier({ parties: 4 });
+    const { buffer } = barrier;
+    const actors = await Promise.all(
+      [true, false, true].map((sync) =>
+        Actor.start({ name: "wait", what: "barrier", buffer, sync, rounds })
+      ),
+    );
+    const all: number[][] = [[]];
+    for (let round = 0; round < rounds; round++) {
+      all[0]!.push(round % 2 ? await barrier.wait() : barrier.waitSync());
+    }
+    for (using actor of actors) {
+      all.push((await actor.hear() as { result: number[] }).result);
+    }
+    for (let round = 0; round < rounds; round++) {
+      assertEquals(all.map((numbers) => numbers[round]).toSorted(), [
+        0,
+        1,
+        2,
+        3,
+      ]);
+    }
+  },
+);
+
+workerTest(
+  "ResetEvent.set() ends one wait of another thread, or all",
+  async (t) => {
+    for (const [form, sync] of FORMS) {
+      for (const automatic of [true, false]) {
+        await t.step(
+          `${form}, ${automatic ? "automatic" : "manual"}`,
+          async () => {
+            const event = new ResetEvent({ automatic });
+            const { buffer } = event;
+            const act = { name: "wait", what: "event", buffer, sync } as const;
+            const actors = await Promise.all(
+              [1, 2, 3].map(() => Actor.start(act)),
+            );
+            await untilWaiting(buffer, 3);
+            event.set();
+            assertEquals(waiting(buffer), automatic ? 2 : 0);
+            assertEquals(event.isSet, !automatic);
+            event.set();
+            event.set();
+            for (using actor of actors) {
+              assertEquals(await actor.hear(), { result: undefined });
+            }
+            assertEquals(event.isSet, !automatic);
+          },
+        );
       }
-      assertEquals(await actor.hear(), { result: 3 });
-    });
-  }
-});
+    }
+  },
+);
+
+workerTest(
+  "AtomicCounter.add() loses no change and wakes waiters",
+  async (t) => {
+    const counter = new AtomicCounter();
+    const { buffer } = counter;
+    const act = { name: "add", buffer, rounds: 20_000 } as const;
+    const actors = await Promise.all([1, 2].map(() => Actor.start(act)));
+    for (let round = 0; round < act.rounds; round++) counter.add();
+    for (using actor of actors) await actor.hear();
+    assertEquals(counter.value, 3 * act.rounds);
+    for (const [form, sync] of FORMS) {
+      await t.step(form, async () => {
+        const counter = new AtomicCounter();
+        const { buffer } = counter;
+        const act = { name: "wait", what: "counter", buffer, sync } as const;
+        using actor = await Actor.start(act);
+        for (let value = 0; value < 3; value++) {
+          await new Promise((resolve) => setTimeout(resolve, 1));
+          counter.add();
+        }
+        assertEquals(await actor.hear(), { result: 3 });
+      });
+    }
+  },
+);
 
 const root = new URL("../../", import.meta.url);
 Deno.test({
-  name: "A wait keeps a program running with nothing else to do",
+  name: "A wait keeps the program running",
   permissions: { read: [root], run: [Deno.execPath()] },
   async fn() {
     const program = new URL("../workers/sync_program.ts", import.meta.url).href;
@@ -259,7 +279,7 @@ Deno.test({
     }).spawn();
     const reader = child.stdout.getReader();
     await reader.read();
-    // Longer than a program takes to end by itself.
+    // Longer than a program takes to end.
     const pause = new Promise((resolve) => setTimeout(resolve, 200, "runs"));
     const ended = child.status.then(() => "ended");
     assertEquals(await Promise.race([pause, ended]), "runs");
