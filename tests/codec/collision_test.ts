@@ -273,6 +273,12 @@ test("StringSample tells that the strings of a text collide", () => {
     pause = 0;
     return time;
   }));
+  // A busy machine interrupts one of them several times in a row.
+  let interruptions = 6;
+  assertFalse(sample.collide((text) => {
+    const isInterrupted = isOwn(text) && interruptions-- > 0;
+    return 1e-4 * countOf(text) + (isInterrupted ? 5 : 0);
+  }));
   assertFalse(sample.collide());
 });
 
