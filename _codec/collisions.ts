@@ -11,7 +11,8 @@
  * It measures: when the last keys took longer than ordinary keys do, it looks up
  * a sample of them again. A key is slow if it takes many times as long as a key
  * that is not in the table, each of several times. A pause of the thread is not
- * taken for a slow key, since it does not return at the same key each time.
+ * taken for a slow key, since it does not return at the same key each time, nor
+ * for waste of slow keys, which is estimated from the sample.
  *
  * @module
  */
@@ -65,6 +66,12 @@ const MIN_SLOW_KEYS = 4;
 const MIN_SLOW_SHARE = 256;
 
 /**
+ * How much more keys may have wasted than is estimated from the sample, which may
+ * have few of the slow ones.
+ */
+const MAX_ESTIMATE_RATIO = 4;
+
+/**
  * Characters of a property's name from which on it is not measured: to receive
  * it takes as long as to compare its hash with a thousand others.
  */
@@ -103,8 +110,12 @@ export class CollisionGuard {
   #taken = 0;
   #since = now();
   readonly #sample: unknown[] = [];
+  /** What its keys have wasted by the clock, which runs on in a pause. */
+  #wasted = 0;
   #measured = 0;
   #slow = 0;
+  /** How much longer the slow keys took than others. */
+  #excess = 0;
 
   /**
    * @param waste Of the message that the keys are in.
@@ -178,6 +189,7 @@ export class CollisionGuard {
     this.#since = now();
     const wasted = this.#since - since - ordinaryTime;
     if (wasted <= 0) return false;
+    this.#wasted += wasted;
     this.#waste.time += wasted;
     return this.#waste.time > MAX_WASTE;
   }
@@ -185,31 +197,47 @@ export class CollisionGuard {
   #count(lookUp: () => boolean, lookUpStranger: () => boolean): void {
     this.#measured++;
     // Most keys are fast the first time.
-    if (fastest(lookUp, 1) > MIN_SLOW_TIME && isSlow(lookUp, lookUpStranger)) {
-      this.#slow++;
-    }
+    if (fastest(lookUp, 1) <= MIN_SLOW_TIME) return;
+    const excess = excessOf(lookUp, lookUpStranger);
+    if (excess === 0) return;
+    this.#slow++;
+    this.#excess += excess;
   }
 
   #areMany(): boolean {
-    return this.#slow >= MIN_SLOW_KEYS &&
-      this.#slow * MIN_SLOW_SHARE >= this.#measured;
+    if (
+      this.#slow < MIN_SLOW_KEYS ||
+      this.#slow * MIN_SLOW_SHARE < this.#measured
+    ) return false;
+    // To add a key takes as long as to look one up. What is beyond that was a pause.
+    const estimate = this.#excess / this.#measured * this.#taken * STRIDE;
+    const pause = this.#wasted - estimate * MAX_ESTIMATE_RATIO;
+    if (pause > 0) {
+      this.#wasted -= pause;
+      this.#waste.time -= pause;
+    }
+    return this.#waste.time > MAX_WASTE;
   }
 }
 
 /** Counts what lookups found: V8 leaves out a lookup whose result is not used. */
 let found = 0;
 
-/** Whether one lookup takes many times as long as another. */
-function isSlow(
+/**
+ * How many milliseconds longer one lookup takes than another; 0 unless it takes
+ * many times as long.
+ */
+function excessOf(
   lookUp: () => boolean,
   lookUpStranger: () => boolean,
-): boolean {
+): number {
   const before = fastest(lookUp, ROUNDS);
   const reference = fastest(lookUpStranger, ROUNDS);
   // Once more: V8 may have gone over to slower code in between.
   const after = fastest(lookUp, ROUNDS);
   const limit = Math.max(MIN_SLOW_TIME, reference * MAX_RATIO);
-  return before > limit && after > limit;
+  const time = Math.min(before, after);
+  return time > limit ? time - reference : 0;
 }
 
 /** Milliseconds that the fastest of several lookups takes. */

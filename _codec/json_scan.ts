@@ -57,8 +57,14 @@ const MAX_WASTE = 1000;
 /** Milliseconds that it takes to parse an ordinary string of a sample. */
 const ORDINARY_TIME = 0.0002;
 
-/** How often a sample that takes longer is parsed. The shortest time counts. */
-const ROUNDS = 4;
+/** How often a sample that takes longer is parsed, at least. The shortest time counts. */
+const MIN_ROUNDS = 4;
+
+/**
+ * Milliseconds for which it is parsed, at least: on a busy machine a few rounds in
+ * a row may all be interrupted, and dozens are not.
+ */
+const MIN_MEASURING_TIME = 250;
 
 /** How much longer than similar strings ordinary ones may take. */
 const TOLERANCE = 1.5;
@@ -157,12 +163,15 @@ export class StringSample {
     // Similar strings tell what is slow on this machine, at this moment.
     const similar = this.#text(similarTo);
     let similarTime = timeOf(similar);
-    for (let round = 1; round < ROUNDS; round++) {
+    let measured = time + similarTime;
+    for (let round = 1;; round++) {
       if (!this.#isSlow(time, similarTime * TOLERANCE)) return false;
-      similarTime = Math.min(similarTime, timeOf(similar));
-      time = Math.min(time, timeOf(text));
+      if (round >= MIN_ROUNDS && measured >= MIN_MEASURING_TIME) return true;
+      const times = [timeOf(similar), timeOf(text)] as const;
+      similarTime = Math.min(similarTime, times[0]);
+      time = Math.min(time, times[1]);
+      measured += times[0] + times[1];
     }
-    return this.#isSlow(time, similarTime * TOLERANCE);
   }
 
   /** Whether the whole text would take too long, if the sample takes so long. */

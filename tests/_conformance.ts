@@ -60,7 +60,10 @@ export function conformance(subject: Subject): void {
     options: DuplexOptions = {},
     far: DuplexOptions = {},
   ): Promise<Duplex> {
-    const duplex = await subject.open(options, far);
+    const duplex = await subject.open(
+      { ...NO_HURRY, ...options },
+      { ...NO_HURRY, ...far },
+    );
     await duplex.send(command);
     return duplex;
   }
@@ -72,6 +75,9 @@ export function conformance(subject: Subject): void {
     });
   }
 }
+
+/** For a close that nothing is to end before its time, also on a busy machine. */
+const NO_HURRY: DuplexOptions = { closeTimeout: 60_000 };
 
 /** Opens the duplex of one test. */
 type Open = (

@@ -247,6 +247,19 @@ test("CollisionGuard tells that strings collide, and others do not", () => {
   assertFalse(collide(ordinary));
 });
 
+test("CollisionGuard tells keys that take long from a pause", () => {
+  const strings = CASES["strings that are indexes"]!.chosen.slice(0, 1_000);
+  const guard = new CollisionGuard({ time: 0 });
+  const table = new Set<unknown>();
+  for (const [index, text] of strings.entries()) {
+    table.add(text);
+    // As long as some dozen messages of such strings waste.
+    const end = performance.now() + (index % 100 === 50 ? 30 : 0);
+    while (performance.now() < end);
+    assertFalse(guard.collides(table, text), `at ${index}`);
+  }
+});
+
 test("StringSample tells that the strings of a text collide", () => {
   const strings = Array.from({ length: 40_000 }, (_, at) => `s${at}`);
   const bytes = new TextEncoder().encode(JSON.stringify(strings));
@@ -272,6 +285,12 @@ test("StringSample tells that the strings of a text collide", () => {
     const time = 1e-4 * countOf(text) + pause;
     pause = 0;
     return time;
+  }));
+  // A busy machine interrupts one of them several times in a row.
+  let interruptions = 6;
+  assertFalse(sample.collide((text) => {
+    const isInterrupted = isOwn(text) && interruptions-- > 0;
+    return 1e-4 * countOf(text) + (isInterrupted ? 5 : 0);
   }));
   assertFalse(sample.collide());
 });

@@ -24,7 +24,7 @@ import {
 } from "@duplex/ipc/queue";
 import { drawPlan, Fates, faultsOf, pick, play } from "./_faults.ts";
 import { random, seed } from "../_seed.ts";
-import { within, workerUrl } from "../workers/_processes.ts";
+import { allDone, within, workerUrl } from "../workers/_processes.ts";
 import type { Act } from "../workers/queue_acts.ts";
 import type { Done, How, Job } from "../workers/queue_dies.ts";
 
@@ -85,11 +85,9 @@ async function playRuns(): Promise<void> {
   }
   // What dies at its start is drawn as workers start, so these go one by one.
   while (next < 35) await playRun(next++, 0.2);
-  const lanes = Array.from({ length: LANES }, async () => {
+  await allDone(Array.from({ length: LANES }, async () => {
     while (next < 205) await playRun(next++, 0);
-  });
-  await Promise.allSettled(lanes);
-  await Promise.all(lanes);
+  }));
 }
 
 Deno.test({

@@ -64,6 +64,17 @@ export async function within<T>(
   }
 }
 
+/**
+ * Waits for all promises, also if one rejects: what goes on after a test has
+ * failed would fail the tests after it.
+ */
+export async function allDone<T>(
+  promises: readonly Promise<T>[],
+): Promise<T[]> {
+  await Promise.allSettled(promises);
+  return await Promise.all(promises);
+}
+
 /** What the documentation says that `openPipe` requires, and no more. */
 export const RUN = { run: [Deno.execPath()] };
 
