@@ -69,7 +69,7 @@ function openDies(options: QueueOptions): Promise<QueueDuplex<Done, Job>> {
 /** Runs that are played at a time, where they do not depend on one another. */
 const LANES = 4;
 
-/** Each run has a limit of its own: the time that `play` gives a queue to close. */
+/** Each run has a limit of its own. */
 async function playRuns(): Promise<void> {
   const base = seed();
   let next = 0;
@@ -78,7 +78,10 @@ async function playRuns(): Promise<void> {
     const plan = drawPlan(draw);
     using _ = fates > 0 ? new Fates(draw, fates) : undefined;
     const where = `run ${run} of seed ${base}`;
-    const faults = faultsOf(plan, await play(plan));
+    const faults = await within(play(plan)).then(
+      (outcome) => faultsOf(plan, outcome),
+      (error) => [error.message],
+    );
     // The others end, so that nothing of this test is left in the next one.
     if (faults.length > 0) next = Infinity;
     assertEquals(faults, [], where);

@@ -75,7 +75,11 @@ export class Host implements AsyncDisposable {
       const line = this.#lines.shift();
       if (line?.startsWith(word)) return line.slice(word.length).trim();
       if (line !== undefined) continue;
-      if (this.#hasEnded) throw new Error(`It has ended without "${word}"`);
+      if (this.#hasEnded) {
+        const { code, signal } = await this.#child.status;
+        const how = signal ?? `code ${code}`;
+        throw new Error(`It has ended without "${word}": ${how}`);
+      }
       await this.#onLine.promise;
     }
   }
