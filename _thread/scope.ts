@@ -88,17 +88,22 @@ export function enterThread(): ThreadScope | undefined {
   });
   let hasFailed = false;
   const evaluated = import(scope.location.href).catch(() => hasFailed = true);
-  const failures: Event[] = [];
+  // The script may prevent the end in a listener of its own, which runs later than
+  // this one, so an event is looked at when the next one arrives, or is asked about.
+  let last: Event | undefined;
+  const isEnd = () => last !== undefined && !last.defaultPrevented;
   for (const type of ["error", "unhandledrejection"]) {
-    globalThis.addEventListener(type, (event) => failures.push(event));
+    globalThis.addEventListener(type, (event) => {
+      hasFailed ||= isEnd();
+      last = event;
+    });
   }
   return {
     transport,
     memory: Number(memory),
     port,
     evaluated,
-    // The script may have prevented the end in a listener of its own.
-    hasFailed: () => hasFailed || failures.some((it) => !it.defaultPrevented),
+    hasFailed: () => hasFailed || isEnd(),
   };
 }
 

@@ -79,6 +79,23 @@ for (const [name, open] of Object.entries(TRANSPORTS)) {
   }
 
   Deno.test({
+    name: `${name}() keeps nothing of rejections that a worker handles`,
+    permissions: READ,
+    fn: () =>
+      within((async () => {
+        const worker = await open<string, unknown>(workerUrl("thread_acts"), {
+          // The reasons together take 400 MB.
+          memory: 256 * 2 ** 20,
+        });
+        await worker.send("handle");
+        assertEquals(await worker.receive(), "about to");
+        assertEquals(await worker.receive(), "handled");
+        worker.abort();
+        await worker.closed.catch(() => {});
+      })()),
+  });
+
+  Deno.test({
     name: `${name}() tells of a worker that is terminated`,
     permissions: READ,
     fn: () =>

@@ -26,6 +26,18 @@ export const ACTS = {
     kept.push(new Array(100_000).fill(1.5));
     setTimeout(ACTS.grow);
   },
+  /** Handles rejections with large reasons, then says so. */
+  handle: async () => {
+    self.addEventListener("unhandledrejection", (event) => {
+      // Not the error that ends a worker whose heap is too large.
+      if (Array.isArray(event.reason)) event.preventDefault();
+    });
+    for (let count = 0; count < 500; count++) {
+      Promise.reject(new Array(100_000).fill(1.5));
+      await new Promise((resolve) => setTimeout(resolve));
+    }
+    await main.send("handled");
+  },
   /** Never comes to its event loop again. */
   spin: () => {
     for (;;);
