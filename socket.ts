@@ -23,16 +23,13 @@
 
 import { FrameWire } from "./_wire/frame.ts";
 import { openWithin } from "./_session/opening.ts";
+import { checkSignal } from "./_base/options.ts";
 import { formatAddress, parseAddress } from "./_socket/address.ts";
 import { dial, Reconnector } from "./_socket/dial.ts";
 import { inContext } from "./_socket/errors.ts";
 import type { Established } from "./_socket/handshake.ts";
 import { SocketLink } from "./_socket/link.ts";
-import {
-  type DuplexListener,
-  type ListenerStats,
-  SocketListener,
-} from "./_socket/listener.ts";
+import { type DuplexListener, SocketListener } from "./_socket/listener.ts";
 import {
   listenerOptions,
   type ListenOptions,
@@ -40,19 +37,23 @@ import {
   openerOptions,
   type ResumeOptions,
   type SocketOptions,
-  type SocketPeerOptions,
 } from "./_socket/options.ts";
 import { type SocketDuplex, SocketSession } from "./_socket/session.ts";
 
 export type {
   DuplexListener,
-  ListenerStats,
   ListenOptions,
   ResumeOptions,
   SocketDuplex,
   SocketOptions,
-  SocketPeerOptions,
 };
+export {
+  ClosedError,
+  DeadlockError,
+  PeerExitError,
+  ProtocolError,
+} from "./_base/errors.ts";
+export type { Duplex, DuplexOptions } from "./duplex.ts";
 
 /**
  * Connects to a listener and opens a duplex to it.
@@ -117,18 +118,14 @@ export async function openSocket<In = unknown, Out = In>(
   const parsed = parseAddress(action, address);
   const chosen = openerOptions(action, parsed, options);
   const { signal } = options;
+  checkSignal(action, signal);
   signal?.throwIfAborted();
   const opening = new SocketOpening<In, Out>(formatAddress(parsed), chosen);
-  const onAbort = () => opening.fail(signal!.reason);
-  signal?.addEventListener("abort", onAbort, { once: true });
-  try {
-    await openWithin(opening, chosen.target.timeout, () => ({
-      attempt: opening.attempt,
-      ...(opening.duplex === undefined ? { awaited: "answer" } : {}),
-    }));
-  } finally {
-    signal?.removeEventListener("abort", onAbort);
-  }
+  const { timeout } = chosen.target;
+  await openWithin(opening, { timeout, signal }, () => ({
+    attempt: opening.attempt,
+    ...(opening.duplex === undefined ? { awaited: "answer" } : {}),
+  }));
   return opening.duplex!;
 }
 
