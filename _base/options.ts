@@ -1,21 +1,17 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * Checks of what programs give to pools, tasks and calls, before anything begins.
+ * Checks of options. Each takes the attempted action, with which its error begins.
  *
  * @module
  */
 
 import { show } from "./text.ts";
 
-/**
- * Refuses a number that is out of range.
- *
- * @param action What is attempted, for the error.
- * @param name The option's name.
- * @param value The option's value.
- * @param range Whether it must be whole, and the most that it may be.
- */
+/** Milliseconds to open a duplex: ten times a cold start on a busy machine. */
+export const DEFAULT_OPEN_TIMEOUT = 10_000;
+
+/** Throws unless a number is positive, and in range. */
 export function checkPositive(
   action: string,
   name: string,
@@ -37,7 +33,33 @@ export function checkPositive(
   );
 }
 
-/** Throws unless `options` are an object. */
+/** Throws unless a finite number is in a range. */
+export function checkNumber(
+  action: string,
+  name: string,
+  value: unknown,
+  { min, max = Infinity, whole = false }: {
+    min: number;
+    max?: number;
+    whole?: boolean;
+  },
+): void {
+  const isInRange = Number.isFinite(value) && Number(value) >= min &&
+    Number(value) <= max;
+  if (isInRange && (!whole || Number.isInteger(value))) return;
+  const Kind = typeof value === "number" ? RangeError : TypeError;
+  const kind = whole ? "whole number" : "number";
+  const range = max === Infinity
+    ? `of at least ${min}`
+    : `from ${min} to ${max}`;
+  throw new Kind(
+    `${action} as "${name}" must be a ${kind} ${range}: current value is ${
+      show(value)
+    }`,
+  );
+}
+
+/** Throws unless `options` is an object. */
 export function checkOptions(action: string, options: unknown): void {
   if (typeof options === "object" && options !== null) return;
   throw new TypeError(
@@ -47,7 +69,7 @@ export function checkOptions(action: string, options: unknown): void {
   );
 }
 
-/** Throws unless the numbers that a pool is given are in range. */
+/** Throws unless the numbers among a pool's options are in range. */
 export function checkPool(
   action: string,
   { maxTasks, retries, startRetries, ...numbers }: {
@@ -79,7 +101,7 @@ export function checkName(action: string, name: string, value: unknown): void {
   );
 }
 
-/** Throws unless a signal is an `AbortSignal`, if there is one. */
+/** Throws unless a signal is an `AbortSignal` or `undefined`. */
 export function checkSignal(action: string, signal: unknown): void {
   if (signal === undefined || signal instanceof AbortSignal) return;
   throw new TypeError(
@@ -89,24 +111,17 @@ export function checkSignal(action: string, signal: unknown): void {
   );
 }
 
-/** Throws unless a number of retries is an integer from 0 up, at most `most`. */
+/** Throws unless a number of retries is an integer from 0 to `most`. */
 export function checkRetries(
   action: string,
   name: string,
   retries: unknown,
   most = Infinity,
 ): void {
-  const isCount = Number.isInteger(retries) && Number(retries) >= 0;
-  if (isCount && Number(retries) <= most) return;
-  const Kind = typeof retries === "number" ? RangeError : TypeError;
-  throw new Kind(
-    `${action} as "${name}" must be a whole number from 0 ${
-      most === Infinity ? "up" : `to ${most}`
-    }: current value is ${show(retries)}`,
-  );
+  checkNumber(action, name, retries, { min: 0, max: most, whole: true });
 }
 
-/** Throws unless an option is of a kind, if it is there. */
+/** Throws unless an option is of a kind or `undefined`. */
 export function checkKind(
   action: string,
   name: string,

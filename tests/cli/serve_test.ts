@@ -492,7 +492,7 @@ test("serve does not wait for a peer that may not come back", async () => {
   await assertRejects(
     () => openSocket(forwarder.address, { resume: true }),
     Error,
-    "resumes no sessions",
+    "does not resume sessions",
   );
   const peer = await openSocket(forwarder.address);
   const pid = await ask(peer, "pid") as number;

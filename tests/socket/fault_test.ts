@@ -227,7 +227,7 @@ test(
       assertEquals(checker.faults(checker.next), NO_FAULTS);
     }
     assertGreater(countArrived(sides), MISCHIEFS);
-    assertGreater(faultsLike(errors, /its checksum is/).length, 0);
+    assertGreater(faultsLike(errors, /its checksum must be/).length, 0);
   },
   NET,
 );

@@ -501,7 +501,7 @@ for (const form of ["tcp", "tls"] as const) {
       await beServed(address, { ...OPTIONS[form], secret: SECRET });
       assertStringIncludes(
         await host.hear("error Cannot admit"),
-        "the system has no file left",
+        "the system has no open file left",
       );
       assertLess(openFiles(host.pid), MAX_FILES + 1);
       for (const conn of silent) conn.close();

@@ -65,7 +65,7 @@ async function replaceListener(
   await using host = second.host;
   const error = await receiving;
   assertEquals(second.address, first.address);
-  assertStringIncludes(error.message, "there is no such session any more");
+  assertStringIncludes(error.message, "the session has ended");
   assertEquals(error.unsent.slice(-2), ["unsent", { unsent: 2 }]);
   assert(!error.unsent.includes("heard"));
   assertEquals(await ended, error);
@@ -146,7 +146,7 @@ test("listenSocket() touches no file that is not a socket", async () => {
   await assertRejects(
     () => listener.ready,
     Deno.errors.AddrInUse,
-    "what is at the path is no socket",
+    "the file at the path is not a socket",
   );
   await listener.close();
   assertEquals(await Deno.readTextFile(PLAIN), "Dear diary");
@@ -191,7 +191,7 @@ test("openSocket() rejects when the peer's process is stopped", async () => {
     const error = await assertRejects(() => main.receive(), PeerExitError);
     assertInstanceOf(error.cause, DOMException);
     assertEquals(error.cause.name, "TimeoutError");
-    assertStringIncludes(error.message, "nothing was heard from it");
+    assertStringIncludes(error.message, "it sent nothing for 3 heartbeats");
     assertEquals(error.unsent.at(-1), "unsent");
     await assertRejects(() => main.closed, PeerExitError);
   } finally {

@@ -256,12 +256,12 @@ test(
     await main.send("unsent");
     await worker.send("unsent, too");
     const there = await assertRejects(() => worker.receive(), PeerExitError);
-    assertStringIncludes(there.message, "did not come back within 50 ms");
+    assertStringIncludes(there.message, "did not reconnect within 50 ms");
     assertEquals(there.unsent, ["unsent, too"]);
     assertEquals(await assertRejects(() => worker.closed), there);
     session.mend();
     const here = await assertRejects(() => main.receive(), PeerExitError);
-    assertStringIncludes(here.message, "there is no such session any more");
+    assertStringIncludes(here.message, "the session has ended");
     assertEquals(here.unsent, ["unsent"]);
     assertEquals(await assertRejects(() => main.send("late")), here);
     assertEquals([listener.stats.peers, listener.stats.detached], [0, 0]);
@@ -283,12 +283,12 @@ test("openSocket() rejects when it cannot come back in time", async () => {
   assertEquals(error.unsent.at(-1), "unsent");
 }, NET);
 
-test("openSocket() rejects when the listener resumes no sessions", async () => {
+test("openSocket() rejects when the listener does not resume sessions", async () => {
   await using listener = listenSocket(TCP, { resume: false });
   await assertRejects(
     () => openSocket(listener.address, { resume: true }),
     ProtocolError,
-    "The far side resumes no sessions",
+    "The peer does not resume sessions",
   );
   const [main, worker] = await Promise.all([
     openSocket(listener.address),
@@ -357,7 +357,7 @@ test(
     await assertRejects(() => worker.closed, Error, "Enough");
     session.mend();
     const error = await assertRejects(() => main.closed, PeerExitError);
-    assertStringIncludes(error.message, "there is no such session any more");
+    assertStringIncludes(error.message, "the session has ended");
   },
   NET,
 );
