@@ -218,7 +218,7 @@ class RecordConnection implements Connection {
     const expected = this.#view.getUint32(this.#start + 5);
     if (checksum !== expected) {
       throw new ProtocolError(
-        `Cannot read record ${number} as its checksum must be ${checksum}: current value is ${expected}`,
+        `Cannot read record ${number}: its checksum is ${expected}, that of its bytes is ${checksum}`,
       );
     }
     const bytes = this.#in.subarray(body, end);

@@ -195,7 +195,7 @@ test("serve tells a peer how its worker died, and goes on", async () => {
     [
       "pipe",
       ["exit", 3, "error: No more paper"],
-      "exited with code 3; it said",
+      "exited with code 3; stderr:",
     ],
     ["pipe", ["exit", 3, "error: No more paper"], "No more paper"],
     [

@@ -87,7 +87,7 @@ const CASES: Record<string, Case> = {
   "a worker that stays and ignores SIGTERM": {
     act: () => errorOfClose("ignores"),
     message:
-      `The worker "ends.ts" ${LATE}, nor within 1000 ms after SIGTERM, and was ended by this side with SIGKILL; it said "got SIGTERM"`,
+      `The worker "ends.ts" ${LATE}, nor within 1000 ms after SIGTERM, and was ended by this side with SIGKILL; stderr: "got SIGTERM"`,
     kind: PeerExitError,
     signal: "SIGKILL",
   },

@@ -260,7 +260,7 @@ test("openPipe() tells the code, the last words and what was not sent", async ()
   assertEquals(lines.all, ["the disk is full", "and so am I"]);
   assertStringIncludes(
     error.message,
-    '"acts.ts" exited with code 3; it said "and so am I"',
+    '"acts.ts" exited with code 3; stderr: "and so am I"',
   );
   assertEquals(await assertRejects(() => worker.closed), error);
   assertEquals(await assertRejects(() => worker.send("five")), error);

@@ -109,7 +109,7 @@ test(
     const error = await assertRejects(
       () => worker.close({ timeout: 100 }),
       ClosedError,
-      "what was sent last may not have arrived",
+      "the last messages may not have arrived",
     );
     assertEquals(error.unsent, ["lost"]);
     assertEquals(await assertRejects(() => worker.closed), error);

@@ -283,19 +283,23 @@ test("openSocket() rejects when it cannot come back in time", async () => {
   assertEquals(error.unsent.at(-1), "unsent");
 }, NET);
 
-test("openSocket() rejects when the listener does not resume sessions", async () => {
-  await using listener = listenSocket(TCP, { resume: false });
-  await assertRejects(
-    () => openSocket(listener.address, { resume: true }),
-    ProtocolError,
-    "The peer does not resume sessions",
-  );
-  const [main, worker] = await Promise.all([
-    openSocket(listener.address),
-    listener.accept(),
-  ]);
-  await Promise.all([main.close(), worker.close()]);
-}, NET);
+test(
+  "openSocket() rejects when the listener does not resume sessions",
+  async () => {
+    await using listener = listenSocket(TCP, { resume: false });
+    await assertRejects(
+      () => openSocket(listener.address, { resume: true }),
+      ProtocolError,
+      "The peer does not resume sessions",
+    );
+    const [main, worker] = await Promise.all([
+      openSocket(listener.address),
+      listener.accept(),
+    ]);
+    await Promise.all([main.close(), worker.close()]);
+  },
+  NET,
+);
 
 test(
   "DuplexListener.close() gives up a session without a connection",
