@@ -1,21 +1,21 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * The kinds of permission, and the value that says what a worker may do.
+ * The kinds of permission, and the permission value.
  *
  * @module
  */
 
 /**
- * What a worker may do: nothing, all that the caller may do, or Deno's own
- * permission object.
+ * The permissions of a worker: none, those of the caller, or Deno's permission
+ * object.
  *
- * A process may in addition import modules from the hosts that Deno allows by
- * default, `jsr.io` among them, if the caller may; `import: false` prevents that.
+ * A process may also import modules from the hosts that Deno allows by default, such
+ * as `jsr.io`, if the caller may. `import: false` prevents that.
  */
 export type Permissions = "none" | "inherit" | Deno.PermissionOptionsObject;
 
-/** The kinds of permission. Any other kind is refused. */
+/** The kinds of permission; others are an error. */
 export const KINDS = [
   "env",
   "ffi",
@@ -30,5 +30,5 @@ export const KINDS = [
 /** A kind of permission. */
 export type Kind = typeof KINDS[number];
 
-/** What a worker is given of a kind: all of it, or the listed items. */
+/** The granted part of a kind: all of it, or the listed items. */
 export type Scope = true | readonly string[];

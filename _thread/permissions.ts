@@ -11,7 +11,7 @@
 import {
   checkRequest,
   readRequest,
-  workerOfScopes,
+  scopesToOptions,
 } from "../_permissions/scopes.ts";
 import type { Permissions } from "../permissions.ts";
 
@@ -36,7 +36,7 @@ export function grantThread(
 ): Deno.PermissionOptions | undefined {
   // Deno then gives the worker what this thread has, exactly.
   if (permissions === "inherit") return undefined;
-  return workerOfScopes(checkRequest(readRequest(permissions), "thread"));
+  return scopesToOptions(checkRequest(readRequest(permissions), "thread"));
 }
 
 /**

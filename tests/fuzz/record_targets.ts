@@ -355,7 +355,9 @@ class Resumed {
     if (this.#ended > 0) {
       // One that comes back then finds that there is no such session.
       for (const link of this.#links) {
-        if (link.isDetached) link.abandon(new Error("there is no such session"));
+        if (link.isDetached) {
+          link.abandon(new Error("there is no such session"));
+        }
       }
       return;
     }

@@ -170,25 +170,27 @@ test("grant() refuses what is not a permission", "inherit", async (t) => {
     ["or an array: current value is an object", {
       read: { toJSON: () => "\u001b[2J" },
     }],
-    ['"read" must be a text without a comma: current value is "/a,/b"', {
+    ['"read" must be a string without a comma: current value is "/a,/b"', {
       read: ["/a,/b"],
     }],
-    ['"net" must be a text without a comma: current value is "a,b"', {
+    ['"net" must be a string without a comma: current value is "a,b"', {
       net: ["a,b"],
     }],
-    ['"env" must be a text without a comma: current value is ""', {
+    ['"env" must be a string without a comma: current value is ""', {
       env: [""],
     }],
-    ['"read" must be a text without a comma: current value is ""', {
+    ['"read" must be a string without a comma: current value is ""', {
       read: [""],
     }],
-    ['"run" must be a text without a comma: current value is 5', { run: [5] }],
+    ['"run" must be a string without a comma: current value is 5', {
+      run: [5],
+    }],
     ['current value is "/a,b"', { read: [new URL("file:///a%2Cb")] }],
-    ['"run" must be a text without a comma: current value is "a\\u0000b"', {
+    ['"run" must be a string without a comma: current value is "a\\u0000b"', {
       run: ["a\0b"],
     }],
     [
-      '"net" must be a text without a comma: current value is an instance of URL',
+      '"net" must be a string without a comma: current value is an instance of URL',
       {
         net: [new URL("http://example.com")],
       },
