@@ -19,7 +19,7 @@ import { type SessionOptions, sessionOptions } from "./_session/hello.ts";
 import { enterThread } from "./_thread/scope.ts";
 import type { Delivery } from "./_queue/lease.ts";
 import type { Duplex, DuplexOptions } from "./duplex.ts";
-import type { ShmDuplex } from "./_shm/shm_duplex.ts";
+import type { ShmDuplex } from "./_shm/session.ts";
 
 export type { Delivery };
 

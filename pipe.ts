@@ -18,7 +18,7 @@
  * @module
  */
 
-import { FrameWire } from "./_wire/frame.ts";
+import { FrameWire } from "./_wire/frame_wire.ts";
 import { type SessionOptions, sessionOptions } from "./_session/hello.ts";
 import { checkPositive } from "./_base/options.ts";
 import { ChildStream } from "./_pipe/child.ts";
@@ -193,7 +193,6 @@ export async function openPipe<In, Out>(
   };
   const stderrReader = new StderrReader(child.stderr, stderr, onPrintError);
   const wire = new FrameWire(new ChildStream(label, child, stderrReader), {
-    ...limits,
     onText: (text) => stderrReader.print(text),
   });
   const session = new PipeSession<In, Out>(wire, limits, child.pid);

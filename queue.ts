@@ -18,7 +18,6 @@
  * @module
  */
 
-import { onClaim } from "./_session/claim.ts";
 import { type SessionOptions, sessionOptions } from "./_session/hello.ts";
 import { checkPositive } from "./_base/options.ts";
 import { openWithin } from "./_session/opening.ts";
@@ -201,8 +200,7 @@ export async function openQueue<In = unknown, Out = In>(
       return link;
     },
   }, new MemoryStore());
-  const session = new Session<In, Out>(wire, limits, wire.accounts);
-  onClaim(session, () => wire.claim());
+  const session = new Session<In, Out>(wire, limits, wire.flow);
   try {
     await session.open();
     return session;
@@ -262,7 +260,8 @@ async function openLink(
   try {
     await openWithin(link, timeout, () => ({ attempt }));
   } catch (error) {
-    await link.fail(error);
+    link.fail(error);
+    await link.ended;
     throw error;
   } finally {
     signal.removeEventListener("abort", onAbort);

@@ -21,7 +21,7 @@
  * @module
  */
 
-import { FrameWire } from "./_wire/frame.ts";
+import { FrameWire } from "./_wire/frame_wire.ts";
 import { openWithin } from "./_session/opening.ts";
 import { formatAddress, parseAddress } from "./_socket/address.ts";
 import { dial, Reconnector } from "./_socket/dial.ts";
@@ -158,7 +158,6 @@ class SocketOpening<In, Out> {
     const link = new SocketLink(this.#address, reconnector);
     reconnector?.watch(link, terms.session!);
     const wire = new FrameWire(link, {
-      ...limits,
       onPing: (fields) => link.onPing(fields),
     });
     const duplex = new SocketSession<In, Out>(wire, limits, this.#address);

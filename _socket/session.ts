@@ -6,7 +6,7 @@
  * @module
  */
 
-import type { FrameWire } from "../_wire/frame.ts";
+import type { FrameWire } from "../_wire/frame_wire.ts";
 import type { SessionOptions } from "../_session/hello.ts";
 import { Session } from "../_session/session.ts";
 import type { Duplex } from "../duplex.ts";

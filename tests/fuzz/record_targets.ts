@@ -8,7 +8,7 @@
  */
 
 import { deflateRawSync, inflateRawSync } from "node:zlib";
-import { FrameWire } from "../../_wire/frame.ts";
+import { FrameWire } from "../../_wire/frame_wire.ts";
 import { DEFAULT_OPTIONS, type SessionOptions } from "../../_session/hello.ts";
 import { Session } from "../../_session/session.ts";
 import { MIN_REPLAY_SIZE, SocketLink } from "../../_socket/link.ts";
@@ -334,7 +334,6 @@ class Resumed {
     this.sessions.push(
       new Session(
         new FrameWire(link, {
-          ...options,
           onPing: (fields) => link.onPing(fields),
         }),
         options,

@@ -347,7 +347,7 @@ function sessions(
         destroy: () => Promise.resolve(),
       },
       exitError,
-    }, options);
+    });
     return { session: new ShmSession(wire, options), wire };
   });
 }

@@ -9,8 +9,7 @@
 
 import { assertEquals, assertStrictEquals, assertThrows } from "@std/assert";
 import { msgpack } from "../../codec.ts";
-import { Packer } from "../../_queue/pack.ts";
-import { MemoryStore, type StoredMessage } from "../../_queue/store.ts";
+import { MemoryStore, Packer, type StoredMessage } from "../../_queue/store.ts";
 import { random, seed } from "../_seed.ts";
 
 function stored(number: number, packer = new Packer(msgpack, 1000)) {
