@@ -98,7 +98,7 @@ const FAULTS: [string, string][] = [
   ["creditHuge", '"taken" must be a whole number: current value is 11529215'],
   ["creditText", '"taken" must be a whole number: current value is "all"'],
   ["creditEmpty", '"taken" must be a whole number: current value is undefined'],
-  ["goodbyeEarly", "goodbye after 3 messages: 0 have come"],
+  ["goodbyeEarly", "goodbye after 3 messages: 0 have arrived"],
   ["goodbyeTaken", "acknowledgement of message 3: the last one sent is 0"],
   ["goodbyeTwice", "goodbye after 0 messages"],
   ["afterGoodbye", "message 1"],
