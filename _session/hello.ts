@@ -40,9 +40,9 @@ export const DEFAULT_OPTIONS: SessionOptions = {
 };
 
 /**
- * The options of an opening function, checked and completed.
+ * Checks the options of an opening function and adds the defaults.
  *
- * @param action What is attempted, for the error.
+ * @param action What is attempted, for errors.
  */
 export function sessionOptions(
   action: string,
@@ -69,7 +69,7 @@ export function sessionOptions(
 
 /**
  * The most messages in flight: half of what 32 bits count, so that a number cut
- * to 32 bits tells old from new.
+ * to 32 bits still shows whether it is old or new.
  */
 const MAX_MESSAGES = 2 ** 31 - 1;
 

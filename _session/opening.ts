@@ -1,29 +1,29 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * Waiting for a far side's hello, with a bound: what every opening function does
- * once it has started its worker.
+ * Waiting for the peer's hello, within a time limit, as every opening function
+ * does.
  *
  * @module
  */
 
 import { MAX_TIMER } from "../_base/waiting.ts";
 
-/** What is being opened: a session, or a link that has one. */
+/** A session that is being opened, or what contains one. */
 export interface Opening {
-  /** Greets the far side; settles when both hellos are said. */
+  /** Starts the session; settles when the peer's hello has arrived. */
   open(): Promise<void>;
-  /** Ends it with an error of this side's. */
+  /** Ends it with an error. */
   fail(error: unknown): unknown;
 }
 
 /**
  * Opens something within `timeout` milliseconds.
  *
- * @param opening What is opened.
- * @param timeout Milliseconds; longer than a timer can wait is for ever.
- * @param describe Says what was attempted, and with whom, and what is known of it.
- * @throws {DOMException} If there was no hello in time ("TimeoutError").
+ * @param opening The session.
+ * @param timeout Milliseconds; no limit if a timer cannot wait that long.
+ * @param describe Returns what was attempted, with which peer, and what is known.
+ * @throws {DOMException} If no hello has arrived in time ("TimeoutError").
  */
 export async function openWithin(
   opening: Opening,
