@@ -40,7 +40,7 @@ export interface FailedMessage<Out = unknown> {
   readonly error: PeerExitError;
 }
 
-/** What a queue does, checked. */
+/** The options of a queue, checked. */
 export interface QueueWireOptions extends SessionOptions {
   workers: number;
   capacity: number | undefined;
@@ -201,7 +201,7 @@ export class QueueWire implements Wire, LinkEvents {
   // What the links report
 
   onProgress(link: Link): void {
-    // Nothing is sent before all workers have said hello.
+    // Nothing is sent before all workers have sent their hellos.
     if (!this.#isOpen || this.#isDestroyed) return;
     this.#finish(link);
     this.#advance();
@@ -209,7 +209,7 @@ export class QueueWire implements Wire, LinkEvents {
       this.#areWorkersStalled = false;
       this.#reportRoom();
     }
-    // The others may now be all that have messages.
+    // Now perhaps all workers that have messages are stalled.
     if (link.leased === 0 && this.#links.some((other) => other.isStalled)) {
       this.#checkStall();
     }
@@ -231,7 +231,7 @@ export class QueueWire implements Wire, LinkEvents {
       const left = new PeerExitError(
         "The worker said goodbye and was ended with the message in hand",
       );
-      if (this.#takeBack(unhandled, left)) this.#advance();
+      if (this.#putBack(unhandled, left)) this.#advance();
     } else if (!this.#isOpen) {
       this.#failToOpen(error);
     } else if (isDeath(error)) {
@@ -308,34 +308,34 @@ export class QueueWire implements Wire, LinkEvents {
     return this.#packer!.unpack(payload);
   }
 
-  /** Does all that can be done now. */
+  /** Delivers answers, gives out messages, and ends the queue if it is done. */
   #advance(): void {
-    // What is handed on may be taken at once, which makes room and leads here.
+    // An answer may be received inside of this, which calls it again.
     if (!this.#isOpen || this.#isDestroyed) return;
     if (this.#answers.isPulling || this.#isReplacing) return;
     const { head } = this.#answers;
-    this.#answers.pull(this.#links, this.#store.next?.number, this.#isOver);
+    this.#answers.pull(this.#links, this.#store.next?.number, this.#isOver());
     if (this.#answers.head > head) this.#reportRoom();
     this.#dispatch();
-    this.#sayGoodbye();
-    this.#hearGoodbye();
+    this.#closeLinks();
+    this.#reportGoodbye();
   }
 
-  /** Gives workers what waits, as far as they have room. */
+  /** Gives the messages that wait to workers, as far as they have room. */
   #dispatch(): void {
     for (;;) {
       const { next } = this.#store;
       const link = next && this.#choose(next);
       if (link === undefined) return;
       const message = this.#store.take();
-      if (!link.give(message)) this.#store.handBack([message]);
+      if (!link.give(message)) this.#store.putBack([message]);
     }
   }
 
-  /** The worker that has the least to do, of those that can take a message. */
+  /** Returns the worker with the fewest messages, of those that can take this one. */
   #choose(message: StoredMessage): Link | undefined {
     const isShared = this.#options.workers > 1;
-    // A worker that has said goodbye may take something still, if it is alone.
+    // A worker that has sent a goodbye may still receive, if there is no other.
     const others = isShared && this.#links.some((link) => !link.hasEnded);
     let chosen: Link | undefined;
     for (const link of this.#links) {
@@ -354,11 +354,11 @@ export class QueueWire implements Wire, LinkEvents {
     if (message.attempts === 0 && !(ordered && link.isBehind(message))) {
       return true;
     }
-    // The answers before its own must be few, since they are put aside for it.
+    // The answers before its own must be few, since they are kept until then.
     return link.leased === 0 && (!ordered || link.askIfDone());
   }
 
-  /** Ends the messages that a worker has handled. */
+  /** Removes the messages that a worker has handled. */
   #finish(link: Link): void {
     const handled = link.takeHandled();
     if (handled.length === 0) return;
@@ -415,10 +415,10 @@ export class QueueWire implements Wire, LinkEvents {
   // End
 
   /**
-   * Says goodbye to the workers once everything was given to one of them, and to
-   * one that has said it, while others go on: what it leaves is for them.
+   * Sends a goodbye to all workers once they were given everything, and to a worker
+   * that has sent one, if others can take the messages that it leaves.
    */
-  #sayGoodbye(): void {
+  #closeLinks(): void {
     const all = this.#isClosing && this.#store.waiting === 0;
     const others = this.#restarting > 0 ||
       this.#links.some((link) => !link.hasEnded);
@@ -428,21 +428,21 @@ export class QueueWire implements Wire, LinkEvents {
     }
   }
 
-  /** Whether a worker may have to take what another one drops. */
+  /** Whether a worker may have to take the messages of another one. */
   #isNeeded(link: Link): boolean {
     return this.#options.restart === 0 &&
       this.#links.some((other) => other !== link && other.leased > 0);
   }
 
-  /** Whether every worker has said goodbye. */
-  get #isOver(): boolean {
+  /** Whether every worker has sent a goodbye. */
+  #isOver(): boolean {
     return this.#restarting === 0 &&
       this.#links.every((link) => link.hasEnded && !link.isHolding);
   }
 
-  /** Every worker has said goodbye, and all that they sent was handed on. */
-  #hearGoodbye(): void {
-    if (this.#hasEnded || !this.#isOver) return;
+  /** Reports a goodbye if every worker has sent one and all answers were delivered. */
+  #reportGoodbye(): void {
+    if (this.#hasEnded || !this.#isOver()) return;
     if (this.#loss !== undefined && this.#store.count > 0) {
       return this.#lose(this.#loss);
     }
@@ -451,18 +451,18 @@ export class QueueWire implements Wire, LinkEvents {
     this.#events.onGoodbye(0);
   }
 
-  /** Puts messages back that a worker did not handle; `false` if that ends the queue. */
-  #takeBack(unhandled: StoredMessage[], error: PeerExitError): boolean {
+  /** Puts messages back that a worker did not handle; returns whether the queue goes on. */
+  #putBack(unhandled: StoredMessage[], error: PeerExitError): boolean {
     const { attempts } = this.#options;
     const failed = unhandled.filter((message) => message.attempts >= attempts);
-    this.#store.handBack(
+    this.#store.putBack(
       unhandled.filter((message) => message.attempts < attempts),
     );
-    return failed.every((message) => this.#giveUp(message, error));
+    return failed.every((message) => this.#endFailed(message, error));
   }
 
-  /** Hands back a message that cannot be handled; `false` if that ends the queue. */
-  #giveUp(message: StoredMessage, error: PeerExitError): boolean {
+  /** Ends a message that cannot be handled; returns whether the queue goes on. */
+  #endFailed(message: StoredMessage, error: PeerExitError): boolean {
     const { onFailed } = this.#options;
     const { number, attempts } = message;
     if (onFailed === undefined) {
@@ -487,13 +487,13 @@ export class QueueWire implements Wire, LinkEvents {
         attempts,
         error,
       };
-      // It may be asynchronous, and its rejection nobody else would see.
+      // It may be asynchronous; a rejection must not be unhandled.
       Promise.resolve(onFailed(failed) as unknown).catch(onError);
     } catch (cause) {
       onError(cause);
       return false;
     }
-    // It may have ended the queue.
+    // The function may have ended the queue.
     if (this.#isDestroyed) return false;
     this.#store.acknowledge(message);
     this.#answers.onFailed(number);
@@ -501,16 +501,16 @@ export class QueueWire implements Wire, LinkEvents {
     return true;
   }
 
-  /** Starts another worker in place of one that died, if there is use for it. */
+  /** Starts another worker in place of one that died, if it is needed. */
   #onDeath(
     unhandled: StoredMessage[],
     error: PeerExitError,
     deaths: number,
   ): void {
     if (this.#isPinned) return this.#lose(error);
-    // Who is handed a message back may close the queue, or receive from it.
+    // `onFailed` may close the queue, or receive from it.
     this.#isReplacing = true;
-    const goesOn = this.#takeBack(unhandled, error);
+    const goesOn = this.#putBack(unhandled, error);
     this.#isReplacing = false;
     if (!goesOn) return;
     this.#replace(error, deaths);
@@ -552,7 +552,7 @@ export class QueueWire implements Wire, LinkEvents {
     this.#advance();
   }
 
-  /** Fails; what has come can still be received. */
+  /** Fails; answers that have arrived can still be received. */
   #lose(error: PeerExitError): void {
     this.#loss = error;
     this.#answers.flushAll(this.#links);

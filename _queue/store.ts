@@ -58,7 +58,7 @@ export interface MessageStore {
   /** Ends a message that was taken. */
   acknowledge(message: StoredMessage): void;
   /** Puts messages that were taken back to where they were; they wait again. */
-  handBack(messages: readonly StoredMessage[]): void;
+  putBack(messages: readonly StoredMessage[]): void;
   /** All messages that are kept, in the order of their numbers. */
   all(): StoredMessage[];
 }
@@ -103,7 +103,7 @@ export class MemoryStore implements MessageStore {
     if (this.#leased.delete(message)) this.bytes -= message.size;
   }
 
-  handBack(messages: readonly StoredMessage[]): void {
+  putBack(messages: readonly StoredMessage[]): void {
     if (messages.length === 0) return;
     for (const message of messages) this.#leased.delete(message);
     this.#returned = [...this.#returned, ...messages].sort(byNumber).reverse();

@@ -83,7 +83,7 @@ export interface ShmDuplex<In = unknown, Out = In> extends Duplex<In, Out> {
    *
    * @param options How long to wait.
    * @returns The message.
-   * @throws {DOMException} If nothing came in time ("TimeoutError"), or if the
+   * @throws {DOMException} If nothing arrived in time ("TimeoutError"), or if the
    *   next message comes through the event loop ("InvalidStateError"): one that
    *   shares memory, refers to itself or was transferred. `receive` gets it.
    * @throws {ClosedError} If the peer has said goodbye and nothing is left.
@@ -186,7 +186,7 @@ export class ShmSession<In = unknown, Out = In> extends Session<In, Out>
       const left = deadline - performance.now();
       if (left <= 0) {
         throw new DOMException(
-          `Cannot receive: nothing has come within ${timeout} ms`,
+          `Cannot receive: nothing has arrived within ${timeout} ms`,
           "TimeoutError",
         );
       }
