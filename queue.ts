@@ -133,7 +133,7 @@ const DEFAULT_RETRIES = 2;
  * ends the whole process when a worker fills its heap in one go; a child process
  * has neither weakness (see {@linkcode openPipe}).
  *
- * Requires `--unstable-worker-options` unless `permissions` is `"inherit"`,
+ * Requires Deno 2.9.0 or later, `--unstable-worker-options` unless `permissions` is `"inherit"`,
  * `--allow-read` for the script and the files that it imports, and every
  * permission that is passed on.
  *

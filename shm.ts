@@ -75,7 +75,7 @@ const MIN_RING_BYTES = 4096;
  * its heap in one go. A child process has neither weakness (see
  * {@linkcode openPipe}).
  *
- * Requires `--unstable-worker-options` unless `permissions` is `"inherit"`,
+ * Requires Deno 2.9.0 or later, `--unstable-worker-options` unless `permissions` is `"inherit"`,
  * `--allow-read` for the script and the files that it imports, and every
  * permission that is passed on.
  *

@@ -15,6 +15,7 @@
 
 import { PeerExitError } from "../_base/errors.ts";
 import { checkPositive, checkSignal } from "../_base/options.ts";
+import { ALL, checkRuntime } from "../_base/runtime.ts";
 import { absolutePath, isUrl } from "../_permissions/path.ts";
 import { threadPermissions } from "./permissions.ts";
 import { reasonText, show } from "../_base/text.ts";
@@ -83,6 +84,7 @@ export function threadOptions(
   action: string,
   options: ThreadOptions,
 ): CompleteThreadOptions {
+  checkRuntime(action, ALL);
   const {
     permissions = "none",
     memory,
