@@ -33,7 +33,7 @@ export abstract class Task {
   /** Whether it cannot go with others: a function is to be called back. */
   readonly callsBack: boolean;
   /** How often it was given to a worker that may have begun it. */
-  runs = 0;
+  attempts = 0;
   #isSettled = false;
 
   constructor(job: Job, args: unknown[], since: number) {
@@ -79,7 +79,7 @@ export abstract class Task {
 
   /** Whether it may be run once more. */
   get mayRetry(): boolean {
-    return this.runs <= this.job.retries;
+    return this.attempts <= this.job.retries;
   }
 }
 
@@ -115,7 +115,10 @@ export function dropSettled(tasks: Deque<Task>): void {
 }
 
 /** What a task is rejected with whose workers ended. */
-export function endedError({ job, runs }: Task, cause: unknown): Error {
+export function endedError(
+  { job, attempts: runs }: Task,
+  cause: unknown,
+): Error {
   const what = runs === 1
     ? "the task was begun and its worker ended"
     : `the task was begun ${runs} times and its worker ended each time`;

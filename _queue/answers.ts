@@ -27,12 +27,12 @@ export class QueueFlow extends Flow {
 
   /** @param list Lists the messages in the store. */
   constructor(
-    { window, windowMessages }: SessionOptions,
+    { windowBytes, windowMessages }: SessionOptions,
     store: MessageStore,
     answers: AnswerMerge,
     list: () => readonly unknown[],
   ) {
-    super(window, windowMessages);
+    super(windowBytes, windowMessages);
     this.#store = store;
     this.#answers = answers;
     this.#list = list;
@@ -64,8 +64,8 @@ export class QueueFlow extends Flow {
   }
 
   // The window of a worker's link and that of the session.
-  override get window(): number {
-    return super.window * 2;
+  override get windowBytes(): number {
+    return super.windowBytes * 2;
   }
 
   override get windowMessages(): number {

@@ -27,8 +27,8 @@ const NUMBER_SIZE = 6;
 /** The unit of a number's high word. */
 const TWO_32 = 2 ** 32;
 
-/** The most attempts that a byte holds. */
-export const MAX_ATTEMPTS = 255;
+/** The most retries: attempts are written in a byte. */
+export const MAX_RETRIES = 254;
 
 /** Bytes up to which a loop copies faster than `set` with a view made for it. */
 const LOOP_COPY_SIZE = 256;
@@ -37,8 +37,8 @@ const LOOP_COPY_SIZE = 256;
 export interface Delivery {
   /** The message's number in its queue, from 1 up; the same every time. */
   readonly number: number;
-  /** How often workers had taken it before and died without handling it. */
-  readonly attempts: number;
+  /** 1 for the first delivery, and one more each time that a worker ended without handling it. */
+  readonly attempt: number;
 }
 
 /** Writes messages of a store, which are bytes already, with their leases. */
@@ -187,8 +187,12 @@ export class WorkerFlow extends Flow {
   /** The value of `#requested` at the last report to the parent. */
   #requestedAtReport = 0;
 
-  constructor(window: number, windowMessages: number, counts: SharedCounts) {
-    super(window, windowMessages);
+  constructor(
+    windowBytes: number,
+    windowMessages: number,
+    counts: SharedCounts,
+  ) {
+    super(windowBytes, windowMessages);
     this.#counts = counts;
   }
 
@@ -213,11 +217,11 @@ export class WorkerFlow extends Flow {
   get delivery(): Delivery | undefined {
     return this.#number === 0
       ? undefined
-      : { number: this.#number, attempts: this.#attempts };
+      : { number: this.#number, attempt: this.#attempts + 1 };
   }
 
   // A store may hold any number of messages for a worker.
-  override get window(): number {
+  override get windowBytes(): number {
     return Infinity;
   }
 

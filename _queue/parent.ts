@@ -43,7 +43,11 @@ export async function openParent(
 ): Promise<Duplex<unknown, unknown>> {
   const { port } = scope;
   const counts = new SharedCounts();
-  const flow = new WorkerFlow(limits.window, limits.windowMessages, counts);
+  const flow = new WorkerFlow(
+    limits.windowBytes,
+    limits.windowMessages,
+    counts,
+  );
   const posts = new PostBox((parcel) => flow.receivePost(parcel));
   const wire = new ThreadWire(new PortStream(port, parentEnd(scope), posts), {
     messageCodec: (codec) => new LeaseReader(codec, flow),
@@ -52,8 +56,8 @@ export async function openParent(
     isCreditOrdered: true,
     postsBulk: true,
   });
-  const maxMessage = limits.maxMessage + LEASE_SIZE;
-  const session = new WorkerSession(wire, { ...limits, maxMessage }, flow);
+  const maxMessageBytes = limits.maxMessageBytes + LEASE_SIZE;
+  const session = new WorkerSession(wire, { ...limits, maxMessageBytes }, flow);
   session[onPeerGoodbye] = closeAtEnd(scope, session);
   // Message 0 is the worker's counts.
   port.postMessage([0, [counts.memory, []]], []);

@@ -34,7 +34,7 @@ export interface FailedMessage<Out = unknown> {
   readonly message: Out;
   /** Its number in the queue. */
   readonly number: number;
-  /** How often a worker took it. */
+  /** How often it was given to a worker. */
   readonly attempts: number;
   /** How the last of these workers ended. */
   readonly error: PeerExitError;
@@ -45,14 +45,12 @@ export interface QueueWireOptions extends SessionOptions {
   workers: number;
   capacity: number | undefined;
   ordered: boolean;
-  attempts: number;
-  restart: number;
-  timeout: number;
+  retries: number;
+  restart: boolean;
   onFailed: ((failed: FailedMessage) => void) | undefined;
-  /** Opens a link to a worker, within `timeout` milliseconds. */
+  /** Opens a link to a worker, or rejects if it does not open in time. */
   openLink(
     events: LinkEvents,
-    timeout: number,
     signal: AbortSignal,
   ): Promise<Link>;
 }
@@ -246,10 +244,10 @@ export class QueueWire implements Wire, LinkEvents {
   // Beginning
 
   async #openAll(): Promise<void> {
-    const { workers, timeout } = this.#options;
+    const { workers } = this.#options;
     const opening = Array.from(
       { length: workers },
-      () => this.#openLink(timeout),
+      () => this.#openLink(),
     );
     const links = await Promise.all(opening);
     if (this.#isDestroyed) return;
@@ -263,8 +261,8 @@ export class QueueWire implements Wire, LinkEvents {
   }
 
   /** Opens a link and adds it, unless it has ended already. */
-  async #openLink(timeout: number): Promise<Link> {
-    const opening = this.#options.openLink(this, timeout, this.#stop.signal);
+  async #openLink(): Promise<Link> {
+    const opening = this.#options.openLink(this, this.#stop.signal);
     this.#opening.add(opening);
     try {
       const link = await opening;
@@ -287,16 +285,20 @@ export class QueueWire implements Wire, LinkEvents {
       peers.reduce((total, peer) => total + of(peer), 0);
     const messages = this.#options.capacity ??
       sum((peer) => peer.windowMessages);
-    const maxMessage = Math.min(...peers.map((peer) => peer.maxMessage)) -
+    const maxMessageBytes =
+      Math.min(...peers.map((peer) => peer.maxMessageBytes)) -
       LEASE_SIZE;
     const first = peers[0]!;
-    this.#packer = new Packer(first.codec, maxMessage);
+    this.#packer = new Packer(first.codec, maxMessageBytes);
     this.#isOpen = true;
     this.#events.onHello({
       ...first,
-      window: Math.min(sum((peer) => peer.window), MAX_IN_FLIGHT_SIZE),
+      windowBytes: Math.min(
+        sum((peer) => peer.windowBytes),
+        MAX_IN_FLIGHT_SIZE,
+      ),
       windowMessages: Math.min(messages, MAX_IN_FLIGHT),
-      maxMessage,
+      maxMessageBytes,
     });
     // Some workers may have answered, or ended, before the last one was open.
     this.#advance();
@@ -430,7 +432,7 @@ export class QueueWire implements Wire, LinkEvents {
 
   /** Whether a worker may have to take the messages of another one. */
   #isNeeded(link: Link): boolean {
-    return this.#options.restart === 0 &&
+    return !this.#options.restart &&
       this.#links.some((other) => other !== link && other.leased > 0);
   }
 
@@ -453,10 +455,10 @@ export class QueueWire implements Wire, LinkEvents {
 
   /** Puts messages back that a worker did not handle; returns whether the queue goes on. */
   #putBack(unhandled: StoredMessage[], error: PeerExitError): boolean {
-    const { attempts } = this.#options;
-    const failed = unhandled.filter((message) => message.attempts >= attempts);
+    const { retries } = this.#options;
+    const failed = unhandled.filter((message) => message.attempts > retries);
     this.#store.putBack(
-      unhandled.filter((message) => message.attempts < attempts),
+      unhandled.filter((message) => message.attempts <= retries),
     );
     return failed.every((message) => this.#endFailed(message, error));
   }
@@ -518,9 +520,9 @@ export class QueueWire implements Wire, LinkEvents {
   }
 
   #replace(error: PeerExitError, deaths: number): void {
-    const { attempts, restart } = this.#options;
+    const { retries, restart } = this.#options;
     const hasWork = this.#store.waiting > 0 || !this.#isClosing;
-    if (hasWork && restart > 0 && deaths <= attempts && !this.#hasEnded) {
+    if (hasWork && restart && deaths <= retries + 1 && !this.#hasEnded) {
       this.#restart(deaths);
       return;
     }
@@ -535,7 +537,7 @@ export class QueueWire implements Wire, LinkEvents {
     let link: Link | undefined;
     let cause: unknown;
     try {
-      link = await this.#openLink(this.#options.restart);
+      link = await this.#openLink();
       link.deaths = deaths;
     } catch (error) {
       cause = error;

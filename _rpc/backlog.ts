@@ -43,7 +43,7 @@ const MAX_HELD_SIZE = 1024 * 1024;
  * known then.
  */
 const UNKNOWN: ReceiveWindow = {
-  window: Infinity,
+  windowBytes: Infinity,
   windowMessages: 2 ** 20,
   lastSize: 0,
 };
@@ -112,10 +112,10 @@ export class Backlog {
   get isFull(): boolean {
     if (this.isEmpty) return false;
     if (!this.#outlet.hasAsked) return true;
-    const { window, windowMessages } = this.#window;
+    const { windowBytes, windowMessages } = this.#window;
     const [last, secondLast] = this.#lastSizes as [number, number];
     return this.#held.length > MAX_HELD + windowMessages + 1 ||
-      this.#size - last - secondLast > MAX_HELD_SIZE + window;
+      this.#size - last - secondLast > MAX_HELD_SIZE + windowBytes;
   }
 
   /** Settles when the peer may be read further. */

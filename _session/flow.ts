@@ -20,7 +20,7 @@ interface Counted {
 /** What a session says of the messages that it receives. */
 export interface ReceiveWindow {
   /** Bytes that the peer may have sent and this side has not received. */
-  readonly window: number;
+  readonly windowBytes: number;
   /** Messages that the peer may have sent and this side has not received. */
   readonly windowMessages: number;
   /** Bytes of the message that was received last. */
@@ -51,7 +51,7 @@ export class Flow implements FlowCounts, ReceiveWindow {
 
   // Incoming
 
-  readonly #window: number;
+  readonly #windowBytes: number;
   readonly #windowMessages: number;
   /** Messages that have arrived and wait to be received, and their bytes. */
   readonly #waiting = new Deque<Counted>();
@@ -67,11 +67,11 @@ export class Flow implements FlowCounts, ReceiveWindow {
   lastSize = 0;
 
   /**
-   * @param window Bytes that the peer may send before some are received.
+   * @param windowBytes Bytes that the peer may send before some are received.
    * @param windowMessages Messages that it may.
    */
-  constructor(window: number, windowMessages: number) {
-    this.#window = window;
+  constructor(windowBytes: number, windowMessages: number) {
+    this.#windowBytes = windowBytes;
     this.#windowMessages = windowMessages;
   }
 
@@ -124,8 +124,8 @@ export class Flow implements FlowCounts, ReceiveWindow {
     return this.#unacknowledged.toArray().map(({ message }) => message);
   }
 
-  get window(): number {
-    return this.#window;
+  get windowBytes(): number {
+    return this.#windowBytes;
   }
 
   get windowMessages(): number {
@@ -139,7 +139,7 @@ export class Flow implements FlowCounts, ReceiveWindow {
 
   get isWindowFull(): boolean {
     return this.arrived - this.reported >= this.#windowMessages ||
-      this.#bytesWaiting + this.#bytesUnreported >= this.#window;
+      this.#bytesWaiting + this.#bytesUnreported >= this.#windowBytes;
   }
 
   /** Counts a message that has arrived. */
@@ -184,7 +184,7 @@ export class Flow implements FlowCounts, ReceiveWindow {
   /** Whether enough was received for a frame that acknowledges it. */
   get isCreditDue(): boolean {
     return this.received - this.reported >= this.#windowMessages / 2 ||
-      this.#bytesUnreported >= this.#window / 2;
+      this.#bytesUnreported >= this.#windowBytes / 2;
   }
 
   /** All that may be acknowledged is acknowledged now. */

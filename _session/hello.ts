@@ -18,9 +18,9 @@ export interface SessionOptions extends OwnHello {
   role: "opener" | "acceptor";
   name: string;
   codecs: readonly Codec[];
-  window: number;
+  windowBytes: number;
   windowMessages: number;
-  maxMessage: number;
+  maxMessageBytes: number;
   /** Milliseconds of blocked sending after which a deadlock is looked for. */
   deadlockTimeout: number;
   /** Milliseconds that `close` waits for the peer. */
@@ -32,9 +32,9 @@ export const DEFAULT_OPTIONS: SessionOptions = {
   role: "opener",
   name: "main",
   codecs: [msgpack, json],
-  window: 4 * 1024 * 1024,
+  windowBytes: 4 * 1024 * 1024,
   windowMessages: 4096,
-  maxMessage: 256 * 1024 * 1024,
+  maxMessageBytes: 256 * 1024 * 1024,
   deadlockTimeout: 5_000,
   closeTimeout: 5_000,
 };
@@ -75,9 +75,9 @@ const MAX_MESSAGES = 2 ** 31 - 1;
 
 /** For each limit, whether it must be whole, and the most. */
 const LIMITS = [
-  ["window", true, Number.MAX_SAFE_INTEGER],
+  ["windowBytes", true, Number.MAX_SAFE_INTEGER],
   ["windowMessages", true, MAX_MESSAGES],
-  ["maxMessage", true, MAX_MESSAGE_SIZE],
+  ["maxMessageBytes", true, MAX_MESSAGE_SIZE],
   ["deadlockTimeout", false, Infinity],
   ["closeTimeout", false, Infinity],
 ] as const;

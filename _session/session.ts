@@ -25,10 +25,8 @@ import { MAX_TIMER, WaitQueue } from "../_base/waiting.ts";
 import { iteratorOf, readableOf, writableOf } from "./streams.ts";
 import type { PeerHello, Wire, WireEvents } from "../_wire/wire.ts";
 import type {
-  CloseOptions,
   Duplex,
   DuplexStats,
-  ReceiveOptions,
   ReceiveResult,
   SendOptions,
 } from "../duplex.ts";
@@ -128,8 +126,8 @@ export class Session<In = unknown, Out = In>
   constructor(wire: Wire, options: Partial<SessionOptions> = {}, flow?: Flow) {
     this.#wire = wire;
     this.#options = { ...DEFAULT_OPTIONS, ...options };
-    const { window, windowMessages, deadlockTimeout } = this.#options;
-    this.flow = flow ?? new Flow(window, windowMessages);
+    const { windowBytes, windowMessages, deadlockTimeout } = this.#options;
+    this.flow = flow ?? new Flow(windowBytes, windowMessages);
     this.#stall = new StallWatch(deadlockTimeout, {
       isBlocked: () => this.#senders.length > 0 && this.#receivers.length === 0,
       notify: () => this.notifyStall(),
@@ -212,17 +210,17 @@ export class Session<In = unknown, Out = In>
   }
 
   trySend(message: Out, options?: SendOptions): boolean {
+    options?.signal?.throwIfAborted();
     if (this.isSendClosed) return false;
     if (this.#senders.length > 0 || !this.hasRoom) {
       this.#pauseUnlessAwaited(true);
       return false;
     }
-    options?.signal?.throwIfAborted();
     this.#post(message, options);
     return true;
   }
 
-  receive(options?: ReceiveOptions): Promise<In> {
+  receive(options?: { signal?: AbortSignal }): Promise<In> {
     this.flow.beforeReceive();
     if (this.flow.queued > 0) return Promise.resolve(this.#take());
     if (this.#isReceiveClosed()) return Promise.reject(this.receiveError());
@@ -245,7 +243,7 @@ export class Session<In = unknown, Out = In>
     );
   }
 
-  close(options: CloseOptions = {}): Promise<void> {
+  close(options: { timeout?: number } = {}): Promise<void> {
     const { timeout = this.#options.closeTimeout } = options;
     try {
       checkPositive("Cannot close a duplex", "timeout", timeout);
@@ -388,7 +386,7 @@ export class Session<In = unknown, Out = In>
 
   #isWindowOpen(): boolean {
     const peer = this.#peer;
-    return peer !== undefined && this.flow.bytesInFlight < peer.window &&
+    return peer !== undefined && this.flow.bytesInFlight < peer.windowBytes &&
       this.flow.inFlight < peer.windowMessages;
   }
 

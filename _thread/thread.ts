@@ -14,7 +14,8 @@
  */
 
 import { PeerExitError } from "../_base/errors.ts";
-import { checkPositive } from "../_base/options.ts";
+import { checkPositive, checkSignal } from "../_base/options.ts";
+import { ALL, checkRuntime } from "../_base/runtime.ts";
 import { absolutePath, isUrl } from "../_permissions/path.ts";
 import { threadPermissions } from "./permissions.ts";
 import { reasonText, show } from "../_base/text.ts";
@@ -34,41 +35,44 @@ const LAST_MOMENT = 200;
 /** Options for transports whose workers are Web Workers. */
 export interface ThreadOptions {
   /**
-   * What each worker may do: at most what the caller may do.
+   * Permissions of each worker. The caller must hold them.
    *
    * @default {"none"}
    */
   permissions?: Permissions;
   /**
-   * Bytes of each worker's JavaScript heap, at most what Deno gives it: 4 GiB on
-   * a machine with 16, less on a smaller one, more with
-   * `--v8-flags=--max-old-space-size`. A worker that holds more ends itself. It
-   * checks ten times a second, when its event loop runs; a worker that fills its
-   * heap in one task ends the process. The default leaves a quarter for growth
-   * between two checks.
+   * Bytes of each worker's JavaScript heap, at most Deno's limit: 4 GiB on a machine
+   * with 16 GiB, less on a smaller one, more with `--v8-flags=--max-old-space-size`.
+   * A worker whose heap is larger ends. The heap is measured ten times a second, when
+   * the worker returns to its event loop; a worker that fills its heap in one step
+   * ends the process. The default leaves a quarter for growth between two
+   * measurements.
    *
-   * @default {three quarters of what Deno gives it}
+   * @default {three quarters of Deno's limit}
    */
   memory?: number;
   /**
-   * Milliseconds for each worker to start and say hello.
+   * Milliseconds for each worker to start and say hello, also for a replacement.
    *
    * @default {10000}
    */
-  timeout?: number;
+  openTimeout?: number;
+  /** Cancels the opening: the workers are ended, and it rejects with the signal's reason. */
+  signal?: AbortSignal;
 }
 
 /** {@linkcode ThreadOptions} with their defaults. */
 export interface CompleteThreadOptions {
   readonly permissions: Permissions;
   readonly memory: number | undefined;
-  readonly timeout: number;
+  readonly openTimeout: number;
+  readonly signal: AbortSignal | undefined;
 }
 
 /** The default of {@linkcode ThreadOptions.memory}, as a share of the heap. */
 const DEFAULT_MEMORY_SHARE = 3 / 4;
 
-/** The default of {@linkcode ThreadOptions.timeout}: a hundred times a start on a busy machine. */
+/** The default of {@linkcode ThreadOptions.openTimeout}: a hundred times a start on a busy machine. */
 const DEFAULT_TIMEOUT = 10_000;
 
 /**
@@ -80,14 +84,18 @@ export function threadOptions(
   action: string,
   options: ThreadOptions,
 ): CompleteThreadOptions {
+  checkRuntime(action, ALL);
   const {
     permissions = "none",
     memory,
-    timeout = DEFAULT_TIMEOUT,
+    openTimeout = DEFAULT_TIMEOUT,
+    signal,
   } = options;
   checkPositive(action, "memory", memory ?? 1);
-  checkPositive(action, "timeout", timeout);
-  return { permissions, memory, timeout };
+  checkPositive(action, "openTimeout", openTimeout);
+  checkSignal(action, signal);
+  signal?.throwIfAborted();
+  return { permissions, memory, openTimeout, signal };
 }
 
 /** Returns the bytes that a worker's heap may hold. */

@@ -67,9 +67,9 @@ export function helloFields(own: OwnHello): ControlFields {
     version: VERSION,
     name: cut(own.name),
     codecs: own.codecs.map((codec) => codec.name),
-    window: own.window,
+    window: own.windowBytes,
     messages: own.windowMessages,
-    maxMessage: own.maxMessage,
+    maxMessage: own.maxMessageBytes,
   };
 }
 
@@ -88,9 +88,9 @@ export function readHello(fields: ControlFields, own: OwnHello): PeerHello {
   return {
     name: typeof name === "string" ? excerpt(name, MAX_TEXT_LENGTH) : "peer",
     codec: agreeOnCodec(fields.codecs, own),
-    window: Math.min(positive(fields, "window"), MAX_IN_FLIGHT_SIZE),
+    windowBytes: Math.min(positive(fields, "window"), MAX_IN_FLIGHT_SIZE),
     windowMessages: Math.min(positive(fields, "messages"), MAX_IN_FLIGHT),
-    maxMessage: Math.min(positive(fields, "maxMessage"), MAX_MESSAGE_SIZE),
+    maxMessageBytes: Math.min(positive(fields, "maxMessage"), MAX_MESSAGE_SIZE),
   };
 }
 

@@ -298,7 +298,7 @@ export class FrameDecoder {
     const peer = readHello(fields, this.#hello);
     this.#codec = this.#options.messageCodec?.(peer.codec) ??
       new MessageCodec(peer.codec);
-    this.#encoder.agree(this.#codec, peer.maxMessage);
+    this.#encoder.agree(this.#codec, peer.maxMessageBytes);
     this.#events.onHello(peer);
   }
 
@@ -344,9 +344,9 @@ export class FrameDecoder {
       );
     }
     if (flow.isWindowFull) {
-      const { window, windowMessages } = this.#hello;
+      const { windowBytes, windowMessages } = this.#hello;
       throw new ProtocolError(
-        `Cannot take message ${number}: the peer has sent more than the window of ${window} bytes and ${windowMessages} messages`,
+        `Cannot take message ${number}: the peer has sent more than the window of ${windowBytes} bytes and ${windowMessages} messages`,
       );
     }
     this.#messages++;
@@ -445,7 +445,7 @@ export class FrameDecoder {
       number: this.#view.getUint32(this.#start + 5),
       acknowledged: this.#view.getUint32(this.#start + 9),
       total,
-      bytes: new Uint8Array(Math.min(total, this.#hello.window)),
+      bytes: new Uint8Array(Math.min(total, this.#hello.windowBytes)),
       filled: 0,
     };
     this.#start = payload;
@@ -483,10 +483,10 @@ export class FrameDecoder {
   }
 
   #checkSize(size: number): void {
-    const { maxMessage } = this.#hello;
-    if (size <= maxMessage) return;
+    const { maxMessageBytes } = this.#hello;
+    if (size <= maxMessageBytes) return;
     throw new ProtocolError(
-      `Cannot take a message of ${size} bytes: "maxMessage" is ${maxMessage}`,
+      `Cannot take a message of ${size} bytes: "maxMessageBytes" is ${maxMessageBytes}`,
     );
   }
 

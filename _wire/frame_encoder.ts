@@ -65,7 +65,7 @@ interface Parted {
 export class FrameEncoder {
   readonly #flow: FlowCounts;
   #codec: MessageCodec | undefined;
-  #maxMessage = 0;
+  #maxMessageBytes = 0;
   #isEncoding = false;
   /** The batch that fills, and spare ones. */
   #batch = emptyBatch();
@@ -94,11 +94,11 @@ export class FrameEncoder {
   /**
    * Sets what both hellos agreed on.
    *
-   * @param maxMessage Bytes of the largest message that the peer receives.
+   * @param maxMessageBytes Bytes of the largest message that the peer receives.
    */
-  agree(codec: MessageCodec, maxMessage: number): void {
+  agree(codec: MessageCodec, maxMessageBytes: number): void {
     this.#codec = codec;
-    this.#maxMessage = maxMessage;
+    this.#maxMessageBytes = maxMessageBytes;
   }
 
   /** The codec that both hellos agreed on. */
@@ -141,7 +141,7 @@ export class FrameEncoder {
 
   /** Throws unless the peer receives a message of this size. */
   checkSize(size: number): void {
-    checkSize(size, this.#maxMessage);
+    checkSize(size, this.#maxMessageBytes);
   }
 
   /** The number of the next message, as a frame has it. */
@@ -275,7 +275,7 @@ export class FrameEncoder {
       batch.length += DATA_HEADER_SIZE;
       codec.encodeInto(message, batch);
       const size = batch.length - start - DATA_HEADER_SIZE;
-      checkSize(size, this.#maxMessage);
+      checkSize(size, this.#maxMessageBytes);
       return size;
     } catch (error) {
       batch.length = start;
@@ -328,10 +328,10 @@ export class FrameEncoder {
 }
 
 /** Throws unless the peer receives a message of this size. */
-export function checkSize(size: number, maxMessage: number): void {
-  if (size <= maxMessage) return;
+export function checkSize(size: number, maxMessageBytes: number): void {
+  if (size <= maxMessageBytes) return;
   throw new RangeError(
-    `Cannot send a message of ${size} bytes: the peer takes at most ${maxMessage}; raise its "maxMessage" or send less at a time`,
+    `Cannot send a message of ${size} bytes: the peer takes at most ${maxMessageBytes}; raise its "maxMessageBytes" or send less at a time`,
   );
 }
 

@@ -23,11 +23,11 @@ export interface OwnHello {
   /** The codecs of this side, the preferred one first. */
   readonly codecs: readonly Codec[];
   /** Bytes that the peer may send before this side has received some. */
-  readonly window: number;
+  readonly windowBytes: number;
   /** Messages that the peer may send before this side has received some. */
   readonly windowMessages: number;
   /** Bytes of the largest message that this side receives. */
-  readonly maxMessage: number;
+  readonly maxMessageBytes: number;
 }
 
 /** The peer's hello, checked. */
@@ -35,9 +35,9 @@ export interface PeerHello {
   readonly name: string;
   /** The codec that both sides agreed on, for both directions. */
   readonly codec: Codec;
-  readonly window: number;
+  readonly windowBytes: number;
   readonly windowMessages: number;
-  readonly maxMessage: number;
+  readonly maxMessageBytes: number;
 }
 
 /** The counts of a session that its wire writes into frames and checks frames by. */

@@ -13,7 +13,7 @@ import { DEFAULT_OPTIONS, type SessionOptions } from "../../_session/hello.ts";
 import { costOfMsgpack } from "../../_codec/msgpack_decode.ts";
 import { Session } from "../../_session/session.ts";
 import { json, msgpack } from "../../codec.ts";
-import { ClosedError } from "../../duplex.ts";
+import { isEnd } from "../../_base/errors.ts";
 import {
   type Bytes,
   concat,
@@ -103,9 +103,9 @@ async function runSession(
     role: shape.role,
     name: "near",
     codecs: shape.onlyJson ? [json] : [msgpack, json],
-    window: shape.window,
+    windowBytes: shape.window,
     windowMessages: shape.windowMessages,
-    maxMessage: shape.maxMessage,
+    maxMessageBytes: shape.maxMessage,
     deadlockTimeout: Infinity,
   };
   const texts: Uint8Array[] = [];
@@ -194,7 +194,7 @@ function compare(
   const isFault = error instanceof Error && error.name === "ProtocolError";
   if (isFault) checkRefusal(error);
   else if (error instanceof Error && expected.end !== "abort") {
-    if (!(error instanceof ClosedError)) {
+    if (!isEnd(error)) {
       throw new Violation(
         `The session failed with an unexpected error: ${show(error)}`,
       );

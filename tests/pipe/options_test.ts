@@ -51,13 +51,15 @@ const TAKES: Record<string, (value: unknown) => boolean> = {
   closeTimeout: isPositive,
   cwd: (value) => value === "text",
   deadlockTimeout: isPositive,
+  clearEnv: (value) => value === true,
   detached: (value) => value === true,
   env: (value) => isPlain(value) || value instanceof URL,
-  maxMessage: isWhole,
+  maxMessageBytes: isWhole,
   memory: (value) => isPositive(value) && value !== Infinity,
+  signal: () => false,
   stderr: (value) => typeof value === "function",
-  timeout: isPositive,
-  window: isWhole,
+  openTimeout: isPositive,
+  windowBytes: isWhole,
   windowMessages: isWhole,
 };
 
@@ -124,7 +126,7 @@ test("openPipe() refuses options that are not an object", async () => {
     const { message } = await refusal(ACTS, value);
     assertStringIncludes(message, '"options" must be an object');
   }
-  const { message } = await refusal({ command: "tool" }, { timeout: 1 });
+  const { message } = await refusal({ command: "tool" }, { openTimeout: 1 });
   assertStringIncludes(message, 'the command "tool" with a second argument');
 });
 
@@ -222,7 +224,7 @@ test("openPipe() shows what a worker said without moving the cursor", async () =
   const source = `console.log(${JSON.stringify(text)})`;
   const script = `data:text/javascript,${encodeURIComponent(source)}`;
   const error = await assertRejects(
-    () => openPipe(script, { stderr: "ignore" }),
+    () => openPipe(script, { stderr: "null" }),
     PeerExitError,
   );
   assertEquals(error.stderr, text);

@@ -7,7 +7,7 @@
  */
 
 import { assertEquals, assertRejects } from "@std/assert";
-import { openQueue, type QueueDuplex } from "@duplex/ipc/queue";
+import { type Duplex, openQueue } from "@duplex/ipc/queue";
 import { within, workerUrl } from "../workers/_processes.ts";
 
 const READ = { read: [new URL("../..", import.meta.url)] };
@@ -17,10 +17,10 @@ function test(name: string, fn: () => Promise<void>): void {
 }
 
 test("openQueue() may be closed by who is handed a message back", async () => {
-  const queue: QueueDuplex<number> = await openQueue(
+  const queue: Duplex<number> = await openQueue(
     workerUrl("queue_throws"),
     {
-      attempts: 1,
+      retries: 0,
       onFailed: () => void queue.close().catch(() => {}),
     },
   );
@@ -32,10 +32,10 @@ test("openQueue() may be closed by who is handed a message back", async () => {
 
 test("openQueue() may be read by who is handed a message back", async () => {
   const failed: unknown[] = [];
-  const queue: QueueDuplex<number> = await openQueue(
+  const queue: Duplex<number> = await openQueue(
     workerUrl("queue_throws"),
     {
-      attempts: 1,
+      retries: 0,
       windowMessages: 1,
       onFailed: ({ message }) => void failed.push(message, queue.tryReceive()),
     },
@@ -55,7 +55,7 @@ test("openQueue() may be read by who is handed a message back", async () => {
 test("openQueue() gives a living worker what another one drops at the end", async () => {
   const queue = await openQueue<number>(workerUrl("queue_once"), {
     workers: 2,
-    restart: 0,
+    restart: false,
   });
   for (const number of [1, 5, 2]) await queue.send(number);
   const closing = queue.close();

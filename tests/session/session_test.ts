@@ -12,11 +12,14 @@ import {
   assertEquals,
   assertInstanceOf,
   assertRejects,
+  assertStrictEquals,
   assertStringIncludes,
+  assertThrows,
 } from "@std/assert";
 import { decode, encode, type ValueMap } from "@std/msgpack";
 import { msgpack } from "@duplex/ipc/codec";
 import { ClosedError, PeerExitError, ProtocolError } from "@duplex/ipc/duplex";
+import { duplexPair } from "@duplex/ipc/pair";
 import { FrameWire } from "../../_wire/frame_wire.ts";
 import {
   type ControlFields,
@@ -71,7 +74,7 @@ function join(parts: Uint8Array[]): Uint8Array<ArrayBuffer> {
 async function failureOf(parts: Uint8Array[]): Promise<unknown> {
   const { session, raw } = sessionAndRawEnd({
     windowMessages: 4,
-    window: 4096,
+    windowBytes: 4096,
   });
   const drained = drain(raw);
   const opening = session.open();
@@ -175,12 +178,12 @@ const FAULTS: [string, Uint8Array[], string][] = [
   [
     "a message over the limit",
     [HELLO, join([new Uint8Array([0x70, 0, 0, 0, KIND.data])])],
-    '"maxMessage"',
+    '"maxMessageBytes"',
   ],
   [
     "a first part of a message over the limit",
     [HELLO, frame(KIND.first, u32(1), u32(0), u32(2 ** 31), [1])],
-    '"maxMessage"',
+    '"maxMessageBytes"',
   ],
   [
     "a later part of nothing",
@@ -198,6 +201,25 @@ const FAULTS: [string, Uint8Array[], string][] = [
     "frame of kind 2",
   ],
 ];
+
+Deno.test({
+  name: "Session.trySend() throws the reason of an aborted signal",
+  permissions: "none",
+  fn: async () => {
+    const [left, right] = duplexPair<number>({ windowMessages: 1 });
+    const reason = new Error("No longer needed");
+    const signal = AbortSignal.abort(reason);
+    const thrown = () => assertThrows(() => left.trySend(2, { signal }));
+    await left.send(1);
+    assertEquals(left.trySend(2), false);
+    assertStrictEquals(thrown(), reason);
+    assertEquals(await right.receive(), 1);
+    assertStrictEquals(thrown(), reason);
+    assertEquals(right.tryReceive(), { state: "empty" });
+    await Promise.all([left.close(), right.close()]);
+    assertStrictEquals(thrown(), reason);
+  },
+});
 
 Deno.test({
   name: "Session writes control frames that any MessagePack reader reads",
@@ -320,7 +342,7 @@ Deno.test({
     const before = Deno.memoryUsage().external;
     const claims = Array.from(
       { length: 20 },
-      () => sessionAndRawEnd({ window: 4096 }),
+      () => sessionAndRawEnd({ windowBytes: 4096 }),
     );
     const claim = frame(KIND.first, u32(1), u32(0), u32(200 << 20), [1]);
     const drained = claims.map(({ raw }) => drain(raw));
@@ -378,7 +400,7 @@ Deno.test({
       );
       const right = new Session<Uint8Array>(
         new FrameWire(choppy(distant, next, most)),
-        { role: "acceptor", name: "right", window: 100_000 },
+        { role: "acceptor", name: "right", windowBytes: 100_000 },
       );
       await Promise.all([left.open(), right.open()]);
       const largest = Math.min(most * 500, 2 ** 20);

@@ -50,7 +50,11 @@ async function readAll(frames: Uint8Array, size: number): Promise<boolean> {
   };
   const wire = new FrameWire(stream, { onPing() {} });
   const timer = setTimeout(() => ranBefore = true, 0);
-  wire.start(events, { ...DEFAULT_OPTIONS, maxMessage: MIB, window: MIB });
+  wire.start(events, {
+    ...DEFAULT_OPTIONS,
+    maxMessageBytes: MIB,
+    windowBytes: MIB,
+  });
   await ended.promise;
   clearTimeout(timer);
   assertEquals(position, bytes.length);
