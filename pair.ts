@@ -22,7 +22,7 @@ import {
   PeerExitError,
   ProtocolError,
 } from "./_base/errors.ts";
-import { type SessionOptions, sessionOptions } from "./_session/hello.ts";
+import { type SessionOptions, sessionOptions } from "./_session/options.ts";
 import { memoryStreams } from "./_session/memory_stream.ts";
 import { Session } from "./_session/session.ts";
 import { FrameWire } from "./_wire/frame_wire.ts";

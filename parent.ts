@@ -15,7 +15,7 @@
  * @module
  */
 
-import { type SessionOptions, sessionOptions } from "./_session/hello.ts";
+import { type SessionOptions, sessionOptions } from "./_session/options.ts";
 import { enterThread } from "./_thread/scope.ts";
 import type { Delivery } from "./_queue/lease.ts";
 import type { Duplex, DuplexOptions } from "./duplex.ts";

@@ -19,7 +19,7 @@
  */
 
 import { FrameWire } from "./_wire/frame_wire.ts";
-import { type SessionOptions, sessionOptions } from "./_session/hello.ts";
+import { type SessionOptions, sessionOptions } from "./_session/options.ts";
 import { checkPositive, checkSignal } from "./_base/options.ts";
 import { checkRuntime, PROCESSES } from "./_base/runtime.ts";
 import { ChildStream } from "./_pipe/child.ts";

@@ -11,7 +11,7 @@
 import type { ByteStream } from "../_wire/byte_stream.ts";
 import { PeerExitError } from "../_base/errors.ts";
 import { FrameWire } from "../_wire/frame_wire.ts";
-import type { SessionOptions } from "../_session/hello.ts";
+import type { SessionOptions } from "../_session/options.ts";
 import { Session } from "../_session/session.ts";
 import type { Duplex } from "../duplex.ts";
 

@@ -10,7 +10,7 @@
 
 import type { Answer, Link } from "./link.ts";
 import { Flow } from "../_session/flow.ts";
-import type { SessionOptions } from "../_session/hello.ts";
+import type { SessionOptions } from "../_session/options.ts";
 import type { MessageStore } from "./store.ts";
 import { Deque } from "../_base/waiting.ts";
 import type { WireEvents } from "../_wire/wire.ts";

@@ -8,7 +8,7 @@
  */
 
 import { PeerExitError } from "../_base/errors.ts";
-import type { SessionOptions } from "../_session/hello.ts";
+import type { SessionOptions } from "../_session/options.ts";
 import { Session } from "../_session/session.ts";
 import { PortStream } from "../_thread/port_stream.ts";
 import { postParcel } from "../_thread/post_box.ts";

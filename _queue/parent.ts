@@ -6,7 +6,7 @@
  * @module
  */
 
-import type { SessionOptions } from "../_session/hello.ts";
+import type { SessionOptions } from "../_session/options.ts";
 import { onPeerGoodbye, Session } from "../_session/session.ts";
 import { closeAtEnd, parentEnd } from "../_thread/parent_end.ts";
 import { PortStream } from "../_thread/port_stream.ts";

@@ -14,7 +14,7 @@
  */
 
 import { ClosedError, PeerExitError, ProtocolError } from "../_base/errors.ts";
-import type { SessionOptions } from "../_session/hello.ts";
+import type { SessionOptions } from "../_session/options.ts";
 import { AnswerMerge, QueueFlow } from "./answers.ts";
 import { LEASE_SIZE } from "./lease.ts";
 import { isDeath, type Link, type LinkEvents } from "./link.ts";

@@ -19,7 +19,7 @@
 
 import { ClosedError, DeadlockError } from "../_base/errors.ts";
 import { Flow, type ReceiveWindow, StallWatch } from "./flow.ts";
-import { DEFAULT_OPTIONS, type SessionOptions } from "./hello.ts";
+import { DEFAULT_OPTIONS, type SessionOptions } from "./options.ts";
 import { checkPositive } from "../_base/options.ts";
 import { MAX_TIMER, WaitQueue } from "../_base/waiting.ts";
 import { iteratorOf, readableOf, writableOf } from "./streams.ts";

@@ -9,7 +9,7 @@
  */
 
 import { DeadlockError } from "../_base/errors.ts";
-import type { SessionOptions } from "../_session/hello.ts";
+import type { SessionOptions } from "../_session/options.ts";
 import { checkPositive } from "../_base/options.ts";
 import { Session } from "../_session/session.ts";
 import type { ShmWire } from "./shm_wire.ts";

@@ -17,7 +17,10 @@ import { json } from "../../codec.ts";
 import { DeadlockError, ProtocolError } from "../../duplex.ts";
 import { FrameWire } from "../../_wire/frame_wire.ts";
 import type { ByteStream } from "../../_wire/byte_stream.ts";
-import { DEFAULT_OPTIONS, type SessionOptions } from "../../_session/hello.ts";
+import {
+  DEFAULT_OPTIONS,
+  type SessionOptions,
+} from "../../_session/options.ts";
 import { memoryStreams } from "../../_session/memory_stream.ts";
 import { Session } from "../../_session/session.ts";
 import { openPipe, type PipeDuplex, type PipeOptions } from "../../pipe.ts";

@@ -9,7 +9,10 @@
 import { FrameWire } from "../../_wire/frame_wire.ts";
 import { decodeControl, KIND, MAGIC } from "../../_wire/frame_layout.ts";
 import { readHello, readReason } from "../../_wire/control_frames.ts";
-import { DEFAULT_OPTIONS, type SessionOptions } from "../../_session/hello.ts";
+import {
+  DEFAULT_OPTIONS,
+  type SessionOptions,
+} from "../../_session/options.ts";
 import { costOfMsgpack } from "../../_codec/msgpack_decode.ts";
 import { Session } from "../../_session/session.ts";
 import { json, msgpack } from "../../codec.ts";

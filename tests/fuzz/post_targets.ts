@@ -9,7 +9,10 @@
 
 import { receiveParcel } from "../../_thread/clone.ts";
 import { ProtocolError } from "../../_base/errors.ts";
-import { DEFAULT_OPTIONS, type SessionOptions } from "../../_session/hello.ts";
+import {
+  DEFAULT_OPTIONS,
+  type SessionOptions,
+} from "../../_session/options.ts";
 import { PortStream } from "../../_thread/port_stream.ts";
 import { Session } from "../../_session/session.ts";
 import type { Port } from "../../_thread/scope.ts";

@@ -9,7 +9,10 @@
 
 import { deflateRawSync, inflateRawSync } from "node:zlib";
 import { FrameWire } from "../../_wire/frame_wire.ts";
-import { DEFAULT_OPTIONS, type SessionOptions } from "../../_session/hello.ts";
+import {
+  DEFAULT_OPTIONS,
+  type SessionOptions,
+} from "../../_session/options.ts";
 import { Session } from "../../_session/session.ts";
 import { MIN_REPLAY_SIZE, SocketLink } from "../../_socket/link.ts";
 import { type RecordOptions, withRecords } from "../../_socket/records.ts";

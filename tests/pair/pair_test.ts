@@ -15,7 +15,7 @@ import {
 import type { Duplex, DuplexOptions } from "@duplex/ipc/duplex";
 import { duplexPair } from "@duplex/ipc/pair";
 import { FrameWire } from "../../_wire/frame_wire.ts";
-import { type SessionOptions, sessionOptions } from "../../_session/hello.ts";
+import { type SessionOptions, sessionOptions } from "../../_session/options.ts";
 import { memoryStreams } from "../../_session/memory_stream.ts";
 import { Session } from "../../_session/session.ts";
 import { behave } from "../_behaviours.ts";

@@ -29,7 +29,7 @@ import {
   MAGIC,
 } from "../../_wire/frame_layout.ts";
 import { helloFields } from "../../_wire/control_frames.ts";
-import { DEFAULT_OPTIONS } from "../../_session/hello.ts";
+import { DEFAULT_OPTIONS } from "../../_session/options.ts";
 import { memoryStreams } from "../../_session/memory_stream.ts";
 import { Session } from "../../_session/session.ts";
 import { random, seed } from "../_seed.ts";

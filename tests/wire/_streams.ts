@@ -9,7 +9,10 @@
 
 import type { ByteStream } from "../../_wire/byte_stream.ts";
 import { FrameWire } from "../../_wire/frame_wire.ts";
-import { DEFAULT_OPTIONS, type SessionOptions } from "../../_session/hello.ts";
+import {
+  DEFAULT_OPTIONS,
+  type SessionOptions,
+} from "../../_session/options.ts";
 import { memoryStreams } from "../../_session/memory_stream.ts";
 import { Session } from "../../_session/session.ts";
 

@@ -13,7 +13,7 @@ import { msgpack } from "@duplex/ipc/codec";
 import { ProtocolError } from "@duplex/ipc/duplex";
 import { KIND, MAGIC } from "../../_wire/frame_layout.ts";
 import { helloFields } from "../../_wire/control_frames.ts";
-import { DEFAULT_OPTIONS } from "../../_session/hello.ts";
+import { DEFAULT_OPTIONS } from "../../_session/options.ts";
 import { sessionAndRawEnd } from "./_streams.ts";
 import { concat, frame } from "../workers/_wire.ts";
 

@@ -11,7 +11,7 @@ import { assert, assertEquals } from "@std/assert";
 import type { ByteStream } from "../../_wire/byte_stream.ts";
 import { FrameWire } from "../../_wire/frame_wire.ts";
 import { Flow } from "../../_session/flow.ts";
-import { DEFAULT_OPTIONS } from "../../_session/hello.ts";
+import { DEFAULT_OPTIONS } from "../../_session/options.ts";
 import type { WireEvents } from "../../_wire/wire.ts";
 import { concat, control, frame, hello, uint32 } from "../workers/_wire.ts";
 
