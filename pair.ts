@@ -1,7 +1,7 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * Two duplexes that are joined in memory, for tests and for parts of one program.
+ * Two connected duplexes in one program, for tests and for parts of a program.
  *
  * ```ts
  * import { duplexPair } from "@duplex/ipc/pair";
@@ -22,10 +22,10 @@ import {
   PeerExitError,
   ProtocolError,
 } from "./_base/errors.ts";
-import { type SessionOptions, sessionOptions } from "./_session/hello.ts";
+import { type SessionOptions, sessionOptions } from "./_session/options.ts";
 import { memoryStreams } from "./_session/memory_stream.ts";
 import { Session } from "./_session/session.ts";
-import { FrameWire } from "./_wire/frame.ts";
+import { FrameWire } from "./_wire/frame_wire.ts";
 import type { Duplex, DuplexOptions } from "./duplex.ts";
 
 export {
@@ -38,8 +38,8 @@ export {
 };
 
 /**
- * Makes two duplexes that are joined in memory. They run on the session, the
- * frames and the codec that every byte link has, so what works here works there.
+ * Creates two connected duplexes. They use the session, the frames and the codec of
+ * the byte transports, so what works here works there.
  *
  * @typeParam A The type of the messages that the first receives.
  * @typeParam B The type of the messages that the second receives.
@@ -71,9 +71,9 @@ export function duplexPair<A = unknown, B = A>(
       role: index === 0 ? "opener" : "acceptor",
       name: index === 0 ? "left" : "right",
     };
-    return new Session<unknown, unknown>(new FrameWire(stream, own), own);
+    return new Session<unknown, unknown>(new FrameWire(stream), own);
   }) as [Session<A, B>, Session<B, A>];
-  // Its failure is that of the duplex, which every call reports.
+  // Every call on the duplex reports the failure.
   for (const end of [left, right]) end.open().catch(() => {});
   return [left, right];
 }

@@ -18,9 +18,10 @@
  * @module
  */
 
-import { FrameWire } from "./_wire/frame.ts";
-import { type SessionOptions, sessionOptions } from "./_session/hello.ts";
+import { FrameWire } from "./_wire/frame_wire.ts";
+import { type SessionOptions, sessionOptions } from "./_session/options.ts";
 import { DEFAULT_OPEN_TIMEOUT } from "./_base/options.ts";
+import { checkRuntime, PROCESSES } from "./_base/runtime.ts";
 import { ChildStream } from "./_pipe/child.ts";
 import { openSession } from "./_session/opening.ts";
 import {
@@ -88,9 +89,9 @@ class PipeSession<In, Out> extends Session<In, Out>
  * The worker's Deno looks for a configuration file next to the script. The flags of
  * this process are not passed on.
  *
- * Requires `--allow-run` for the executable of Deno, every permission that is passed
- * on, and for a script from another host `--allow-import` of that host, unless Deno
- * allows it by default.
+ * Requires Deno 2.4.0 or later, `--allow-run` for the executable of Deno, every
+ * permission that is passed on, and for a script from another host `--allow-import` of
+ * that host, unless Deno allows it by default.
  *
  * @typeParam In The type of the messages received.
  * @typeParam Out The type of the messages sent.
@@ -139,7 +140,8 @@ export function openPipe<In = unknown, Out = In>(
  * not read its input keeps running. On Linux, start it with
  * `setpriv --pdeathsig KILL`, which takes a millisecond.
  *
- * Requires `--allow-run` for the program. Deno's permissions do not restrict it.
+ * Requires Deno 2.4.0 or later, and `--allow-run` for the program. Deno's permissions
+ * do not restrict it.
  *
  * @typeParam In The type of the messages received.
  * @typeParam Out The type of the messages sent.
@@ -180,6 +182,7 @@ export async function openPipe<In, Out>(
   options?: PipeOptions,
 ): Promise<PipeDuplex<In, Out>> {
   const isScript = typeof target === "string" || target instanceof URL;
+  checkRuntime(ACTION, PROCESSES);
   checkTarget(target, options);
   const chosen = isScript ? options ?? {} : target;
   const {
@@ -206,7 +209,6 @@ export async function openPipe<In, Out>(
   };
   const stderrReader = new StderrReader(child.stderr, stderr, onPrintError);
   const wire = new FrameWire(new ChildStream(label, child, stderrReader), {
-    ...limits,
     onText: (text) => stderrReader.print(text),
   });
   const session = new PipeSession<In, Out>(wire, limits, child.pid);

@@ -22,6 +22,7 @@
  */
 
 import { openWithin } from "./_session/opening.ts";
+import { ALL, checkRuntime } from "./_base/runtime.ts";
 import { checkSignal } from "./_base/options.ts";
 import { parseAddress } from "./_socket/address.ts";
 import { type DuplexListener, SocketListener } from "./_socket/listener.ts";
@@ -53,8 +54,8 @@ export type { Duplex, DuplexOptions } from "./duplex.ts";
 /**
  * Connects to a listener and opens a duplex to it.
  *
- * Requires `--allow-net` for the host and the port of `tcp:` and `tls:`
- * addresses. For `unix:/path` it requires `--allow-net=unix:/path`,
+ * Requires Deno 2.9.0 or later, and `--allow-net` for the host and the port of `tcp:`
+ * and `tls:` addresses. For `unix:/path` it requires `--allow-net=unix:/path`,
  * `--allow-read=/path` and `--allow-write=/path`, with an absolute path.
  *
  * Deno keeps the file of a TLS connection open until its handshake has ended, even
@@ -111,6 +112,7 @@ export async function openSocket<In = unknown, Out = In>(
   options: SocketOptions = {},
 ): Promise<SocketDuplex<In, Out>> {
   const action = "Cannot open a socket";
+  checkRuntime(action, ALL);
   const parsed = parseAddress(action, address);
   const chosen = openerOptions(action, parsed, options);
   const { signal } = options;
@@ -140,8 +142,8 @@ export async function openSocket<In = unknown, Out = In>(
  * `openTimeout`, and from at most `maxPending` such connections. Over TLS the
  * handshake is read as well, and one record of up to 16 KiB.
  *
- * Requires `--allow-net` for the host and the port of `tcp:` and `tls:`
- * addresses. For `unix:/path` it requires `--allow-net=unix:/path`,
+ * Requires Deno 2.9.0 or later, and `--allow-net` for the host and the port of `tcp:`
+ * and `tls:` addresses. For `unix:/path` it requires `--allow-net=unix:/path`,
  * `--allow-read=/path` and `--allow-write=/path`, with an absolute path.
  *
  * @typeParam In The type of the messages received.
@@ -195,6 +197,7 @@ export function listenSocket<In = unknown, Out = In>(
   options: ListenOptions = {},
 ): DuplexListener<In, Out> {
   const action = "Cannot listen";
+  checkRuntime(action, ALL);
   const parsed = parseAddress(action, address);
   const chosen = listenerOptions(action, parsed, options);
   return new SocketListener<In, Out>(parsed, chosen);

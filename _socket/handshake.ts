@@ -15,18 +15,19 @@
 
 import { ProtocolError } from "../_base/errors.ts";
 import { type Refusal, RefusedError } from "./errors.ts";
+import { count, VERSION } from "../_wire/control_frames.ts";
 import {
+  type ControlFields,
   decodeControl,
   encodeControl,
+  KIND,
   LENGTH_SIZE,
 } from "../_wire/frame_layout.ts";
-import { unsigned, VERSION } from "../_session/hello.ts";
 import type { Connection } from "./connection.ts";
 import type { HandshakeOffer } from "./options.ts";
 import { withRecords } from "./records.ts";
 import { excerpt, messageOf, quoted, show } from "../_base/text.ts";
 import { MAX_TIMER, settlesWithin } from "../_base/waiting.ts";
-import { type ControlFields, KIND } from "../_wire/wire.ts";
 
 /** Bytes of the longest greeting or ready. Those of this package have about 150. */
 const MAX_SIZE = 1024;
@@ -235,7 +236,7 @@ function checkGreeting(
   their: Role,
 ): Greeting {
   const frame = "a greeting";
-  const version = unsigned(fields, "version", frame);
+  const version = count(fields, "version", frame);
   if (version !== VERSION) {
     throw new ProtocolError(
       `Cannot talk to the peer: it speaks version ${version} of the protocol and this side version ${VERSION}`,
@@ -243,7 +244,7 @@ function checkGreeting(
   }
   binary(frame, fields, "nonce", NONCE_SIZE);
   const greeting: Greeting = {
-    heartbeat: unsigned(fields, "heartbeat", frame),
+    heartbeat: count(fields, "heartbeat", frame),
     checksum: boolean(frame, fields, "checksum"),
     compression: boolean(frame, fields, "compression"),
     resume: boolean(frame, fields, "resume"),
@@ -296,7 +297,7 @@ async function readReady(
   transcript: Uint8Array,
 ): Promise<number> {
   const { fields } = await readFrame(connection, KIND.ready);
-  const position = unsigned(fields, "received", "a ready");
+  const position = count(fields, "received", "a ready");
   const proof = binary("a ready", fields, "proof", PROOF_SIZE);
   const key = await importKey(secret, "verify");
   const data = provenBytes(role, position, transcript);
@@ -412,13 +413,13 @@ async function readExactly(
 ): Promise<Uint8Array<ArrayBuffer>> {
   const bytes = new Uint8Array(size);
   for (let filled = 0; filled < size;) {
-    const count = await connection.read(bytes.subarray(filled));
-    if (count === null) {
+    const added = await connection.read(bytes.subarray(filled));
+    if (added === null) {
       throw new Deno.errors.ConnectionReset(
         "The peer ended the connection before it had proven itself",
       );
     }
-    filled += count;
+    filled += added;
   }
   return bytes;
 }

@@ -6,8 +6,8 @@
  * @module
  */
 
-import { FrameWire } from "../_wire/frame.ts";
-import type { SessionOptions } from "../_session/hello.ts";
+import { FrameWire } from "../_wire/frame_wire.ts";
+import type { SessionOptions } from "../_session/options.ts";
 import { Session } from "../_session/session.ts";
 import type { Duplex } from "../duplex.ts";
 import type { SocketStream } from "./stream.ts";
@@ -34,7 +34,6 @@ export class SocketSession<In, Out> extends Session<In, Out>
     remoteAddress: string,
   ) {
     const wire = new FrameWire(stream, {
-      ...options,
       onPing: (fields) => stream.onPing(fields),
     });
     super(wire, options);

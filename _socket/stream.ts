@@ -12,13 +12,16 @@
 
 import type { ByteStream } from "../_wire/byte_stream.ts";
 import { ClosedError, PeerExitError, ProtocolError } from "../_base/errors.ts";
-import { unsigned } from "../_session/hello.ts";
-import { encodeControl } from "../_wire/frame_layout.ts";
+import { count } from "../_wire/control_frames.ts";
+import {
+  type ControlFields,
+  encodeControl,
+  KIND,
+} from "../_wire/frame_layout.ts";
 import type { Connection } from "./connection.ts";
 import { ReplayLog } from "./replay.ts";
 import { reasonText } from "../_base/text.ts";
 import { MAX_TIMER, settlesWithin } from "../_base/waiting.ts";
-import { type ControlFields, KIND } from "../_wire/wire.ts";
 
 /** Heartbeats without a byte after which a peer counts as dead. */
 const MAX_MISSED = 3;
@@ -209,7 +212,7 @@ export class SocketStream implements ByteStream {
 
   /** Handles a ping of the peer. */
   onPing(fields: ControlFields): void {
-    const received = unsigned(fields, "received", "a ping");
+    const received = count(fields, "received", "a ping");
     this.#log?.release(received);
     this.#onReleased();
   }
