@@ -15,7 +15,7 @@
  * @module
  */
 
-import { type SessionOptions, sessionOptions } from "./_session/options.ts";
+import { sessionOptions } from "./_session/options.ts";
 import { enterThread } from "./_thread/scope.ts";
 import type { Delivery } from "./_queue/lease.ts";
 import type { Duplex, DuplexOptions } from "./duplex.ts";
@@ -128,14 +128,10 @@ export function parent<In = unknown, Out = In>(
 async function open(
   options: DuplexOptions,
 ): Promise<Duplex<unknown, unknown>> {
-  const limits: SessionOptions = {
-    ...sessionOptions("Cannot open the parent", {
-      closeTimeout: Infinity,
-      ...options,
-    }),
-    role: "acceptor",
-    name: "worker",
-  };
+  const limits = sessionOptions("Cannot open the parent", "acceptor", {
+    closeTimeout: Infinity,
+    ...options,
+  });
   if (thread !== undefined) {
     const { openParent } = await transport!;
     return await openParent(limits, thread);

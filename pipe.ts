@@ -190,11 +190,7 @@ export async function openPipe<In, Out>(
     openTimeout: timeout = DEFAULT_OPEN_TIMEOUT,
     signal,
   } = chosen;
-  const limits: SessionOptions = {
-    ...sessionOptions(ACTION, chosen),
-    role: "opener",
-    name: "main",
-  };
+  const limits = sessionOptions(ACTION, "opener", chosen);
   checkChild(chosen);
   signal?.throwIfAborted();
   const [label, command, args] = isScript

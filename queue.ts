@@ -18,7 +18,7 @@
  * @module
  */
 
-import { type SessionOptions, sessionOptions } from "./_session/options.ts";
+import { sessionOptions } from "./_session/options.ts";
 import { checkKind, checkPositive, checkRetries } from "./_base/options.ts";
 import { openSession, openWithin } from "./_session/opening.ts";
 import { MAX_RETRIES } from "./_queue/lease.ts";
@@ -177,11 +177,7 @@ export async function openQueue<In = unknown, Out = In>(
 ): Promise<Duplex<In, Out>> {
   const own = threadOptions(ACTION, options);
   const queue = queueOptions(options as QueueOptions);
-  const limits: SessionOptions = {
-    ...sessionOptions(ACTION, options),
-    role: "opener",
-    name: "main",
-  };
+  const limits = sessionOptions(ACTION, "opener", options);
   const wire = new QueueWire({
     ...limits,
     ...queue,

@@ -46,10 +46,12 @@ export const DEFAULT_OPTIONS: SessionOptions = {
  */
 export function sessionOptions(
   action: string,
+  role: SessionOptions["role"],
   options: DuplexOptions,
 ): SessionOptions {
   const { codec, ...limits } = options;
-  const complete = { ...DEFAULT_OPTIONS };
+  const name = role === "opener" ? "main" : "worker";
+  const complete = { ...DEFAULT_OPTIONS, role, name };
   if (codec !== undefined) {
     if (typeof codec?.encode !== "function") {
       throw new TypeError(

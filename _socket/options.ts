@@ -270,11 +270,7 @@ export function openerOptions(
     caCerts = [],
     openTimeout: timeout = DEFAULT_OPEN_TIMEOUT,
   } = options;
-  const limits: SessionOptions = {
-    ...sessionOptions(action, options),
-    role: "opener",
-    name: "main",
-  };
+  const limits = sessionOptions(action, "opener", options);
   const chosen = readResume(action, resume);
   const offer = readOffer(action, options, false, chosen !== undefined);
   checkPositive(action, "openTimeout", timeout);
@@ -300,11 +296,7 @@ export function listenerOptions(
     allowUnauthenticated = false,
     onError = () => {},
   } = options;
-  const limits: SessionOptions = {
-    ...sessionOptions(action, options),
-    role: "acceptor",
-    name: "worker",
-  };
+  const limits = sessionOptions(action, "acceptor", options);
   const chosen = readResume(action, options.resume ?? true);
   const resumeTimeout = chosen?.timeout ?? DEFAULT_RESUME_TIMEOUT;
   const offer = readOffer(action, options, true, chosen !== undefined);

@@ -15,7 +15,7 @@ import {
 import type { Duplex, DuplexOptions } from "@duplex/ipc/duplex";
 import { duplexPair } from "@duplex/ipc/pair";
 import { FrameWire } from "../../_wire/frame_wire.ts";
-import { type SessionOptions, sessionOptions } from "../../_session/options.ts";
+import { sessionOptions } from "../../_session/options.ts";
 import { memoryStreams } from "../../_session/memory_stream.ts";
 import { Session } from "../../_session/session.ts";
 import { behave } from "../_behaviours.ts";
@@ -27,16 +27,11 @@ async function openPair(
   far: DuplexOptions,
 ): Promise<Duplex> {
   const [near, distant] = memoryStreams();
-  const own: SessionOptions = {
-    ...sessionOptions("Cannot open", options),
-    role: "opener",
-    name: "main",
-  };
-  const theirs: SessionOptions = {
-    ...sessionOptions("Cannot open", { closeTimeout: Infinity, ...far }),
-    role: "acceptor",
-    name: "worker",
-  };
+  const own = sessionOptions("Cannot open", "opener", options);
+  const theirs = sessionOptions("Cannot open", "acceptor", {
+    closeTimeout: Infinity,
+    ...far,
+  });
   const main = new Session(new FrameWire(near), own);
   const worker = new Session(new FrameWire(distant), theirs);
   await Promise.all([main.open(), worker.open()]);
