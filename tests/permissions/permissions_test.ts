@@ -108,7 +108,7 @@ test("grant() makes relative paths absolute", "inherit", () => {
   ]);
 });
 
-test("grant() takes URLs of files", "inherit", () => {
+test("grant() accepts URLs of files", "inherit", () => {
   const flags = flagsOf({
     read: [new URL("file:///data/a%20b")],
     run: [new URL("file:///bin/ls")],
@@ -152,7 +152,7 @@ test("grant() refuses what the caller does not hold", {
   }
 });
 
-test("grant() refuses what is not a permission", "inherit", async (t) => {
+test("grant() rejects invalid permissions", "inherit", async (t) => {
   const cases: [string, unknown][] = [
     ['"disk" is not a kind of permission', { disk: true }],
     ['"all" is not a kind of permission', { all: true }],
@@ -205,7 +205,7 @@ test("grant() refuses what is not a permission", "inherit", async (t) => {
   }
 });
 
-test("grant() refuses hosts that Deno does not know", "inherit", async (t) => {
+test("grant() rejects invalid hosts", "inherit", async (t) => {
   const cases: [item: string, hint: string][] = [
     ["::1", '; write "[::1]"'],
     ["[::1", ""],
@@ -245,7 +245,7 @@ test("grant() refuses hosts that Deno does not know", "inherit", async (t) => {
   }
 });
 
-test("grant() refuses URLs that are no paths here", "inherit", () => {
+test("grant() rejects URLs that are not paths", "inherit", () => {
   for (const href of ["https://x/y", "data:a", "x:../../etc", "file:///%FF"]) {
     const error = assertThrows(
       () => grant({ read: [new URL(href)] }),
@@ -281,7 +281,7 @@ async function grantIn(
 }
 
 test(
-  "grant() gives away nothing that the caller is denied",
+  "grant() does not grant what is denied to the caller",
   { run: [EXEC] },
   async (t) => {
     const refused = "NotCapable";

@@ -42,7 +42,7 @@ function openAct(act: string, options: PipeOptions = {}): Promise<PipeDuplex> {
   return openPipe(workerUrl("acts"), { ...options, args: [act] });
 }
 
-test("openPipe() rejects a hello that it cannot take", async (t) => {
+test("openPipe() rejects an invalid hello", async (t) => {
   const cases: [string, string][] = [
     ["version", "it speaks version 99 of the protocol and this side version 1"],
     ["codecs", 'the peer has "morse", "flags" and this side "msgpack"'],
@@ -137,7 +137,7 @@ test("openPipe() ends a child that breaks the protocol", async (t) => {
   }
 });
 
-test("openPipe() hands over what came in order before the fault", async () => {
+test("openPipe() delivers messages that arrived before the fault", async () => {
   const worker = await openRaw("manyMessages", {
     ...LIMITS,
     stderr: "null",
@@ -172,7 +172,7 @@ test("openPipe() settles everything that is pending at a fault", async () => {
   }
 });
 
-test("openPipe() makes a child end that does not care", async () => {
+test("openPipe() ends a child that ignores the end of its input", async () => {
   using processes = new Processes();
   const lines = new Lines();
   const worker = await openRaw("stubborn", { stderr: lines.take });
@@ -235,7 +235,7 @@ test("openPipe() rejects when the child ends inside its hello", async () => {
   assertInstanceOf(error.cause, ProtocolError);
 });
 
-test("openPipe() gives up on a child that says no hello", async () => {
+test("openPipe() rejects when a child sends no hello in time", async () => {
   using processes = new Processes();
   const error = await assertRejects(
     () => openRaw("silent", { openTimeout: 400, stderr: "null" }),
@@ -246,7 +246,7 @@ test("openPipe() gives up on a child that says no hello", async () => {
   assertEquals([processes.started, processes.running], [1, 0]);
 });
 
-test("openPipe() tells the code, the last words and what was not sent", async () => {
+test("openPipe() reports the code, the stderr and the unsent messages", async () => {
   const lines = new Lines();
   const worker = await openAct("lastWord", { stderr: lines.take });
   for (const message of ["one", "two", "three", "four"]) {

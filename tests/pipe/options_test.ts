@@ -154,7 +154,7 @@ test("openPipe() names the argument or the variable that is wrong", async (t) =>
   }
 });
 
-test("openPipe() takes an option that is undefined for one that is not given", async () => {
+test("openPipe() treats undefined options as omitted", async () => {
   const names = Object.keys(TAKES).filter((name) => name !== "args");
   const options = Object.fromEntries(names.map((name) => [name, undefined]));
   const worker = await openPipe(ACTS, { ...options, args: ["echo"] });
@@ -176,7 +176,7 @@ async function startError(
 }
 
 test(
-  "openPipe() names a program or a folder that is not there",
+  "openPipe() names a program or a folder that does not exist",
   async () => {
     const folder = await Deno.makeTempDir();
     const file = `${folder}/file`;
@@ -218,7 +218,7 @@ test("openPipe() names a program that it may not run", async () => {
   );
 }, RUN);
 
-test("openPipe() shows what a worker said without moving the cursor", async () => {
+test("openPipe() escapes the output of a worker", async () => {
   // Escape sequences of one byte, line breaks, and a change of direction.
   const text = "Error: a\u009b2Jb\u202ec\u2028d\x1b[2Je";
   const source = `console.log(${JSON.stringify(text)})`;

@@ -75,7 +75,7 @@ const CA_CERTS: Case[] = [
 ];
 
 Deno.test({
-  name: "openSocket() refuses certificates that it could not trust",
+  name: "openSocket() rejects invalid certificates in caCerts",
   permissions: "none",
   async fn() {
     for (const [what, caCerts, type, text, hasCause = false] of CA_CERTS) {
@@ -154,7 +154,7 @@ async function pairs(): Promise<PairCase[]> {
 }
 
 Deno.test({
-  name: "listenSocket() refuses a certificate or a key that it could not use",
+  name: "listenSocket() rejects an invalid certificate or key",
   // It is found before a permission is asked for.
   permissions: "none",
   async fn() {
@@ -192,7 +192,7 @@ Deno.test({
 });
 
 Deno.test({
-  name: "openSocket() tells what is wrong with a certificate in its cause",
+  name: "openSocket() gives the fault of a certificate as the cause",
   permissions: { net: ["localhost"] },
   async fn() {
     await using listener = listenSocket(TLS, { cert: CERT, key: KEY });

@@ -233,7 +233,7 @@ async function openSession(
   };
 }
 
-test("openSocket() goes on where it was", async () => {
+test("openSocket() continues a session on a new connection", async () => {
   await using session = await openSession();
   const { main, worker, listener } = session;
   await main.send("before");
@@ -248,7 +248,7 @@ test("openSocket() goes on where it was", async () => {
 }, NET);
 
 test(
-  "openSocket() rejects when the listener keeps the session no longer",
+  "openSocket() rejects when the listener has dropped the session",
   async () => {
     await using session = await openSession({}, { resume: { timeout: 50 } });
     const { main, worker, listener } = session;
@@ -269,7 +269,7 @@ test(
   NET,
 );
 
-test("openSocket() rejects when it cannot come back in time", async () => {
+test("openSocket() rejects when it cannot reconnect in time", async () => {
   await using session = await openSession({
     resume: { timeout: 50, minTimeout: 1 },
   });
@@ -302,7 +302,7 @@ test(
 );
 
 test(
-  "DuplexListener.close() gives up a session without a connection",
+  "DuplexListener.close() ends a session without a connection",
   async () => {
     await using session = await openSession({
       resume: { timeout: 100, minTimeout: 1 },
@@ -322,7 +322,7 @@ test(
 );
 
 test(
-  "DuplexListener.close() lets a session go on until its connection is lost",
+  "DuplexListener.close() keeps a session until its connection is lost",
   async () => {
     await using session = await openSession({
       resume: { timeout: 100, minTimeout: 1 },
@@ -366,21 +366,25 @@ test(
   NET,
 );
 
-test("SocketDuplex.close() without a connection ends in its time", async () => {
-  await using session = await openSession();
-  const { main, worker } = session;
-  await session.sever();
-  await main.send("unsent");
-  const error = await assertRejects(
-    () => main.close({ timeout: 50 }),
-    ClosedError,
-    "50 ms",
-  );
-  assertEquals(error.unsent, ["unsent"]);
-  await assertRejects(() => worker.close({ timeout: 50 }), ClosedError);
-}, NET);
+test(
+  "SocketDuplex.close() without a connection ends within its timeout",
+  async () => {
+    await using session = await openSession();
+    const { main, worker } = session;
+    await session.sever();
+    await main.send("unsent");
+    const error = await assertRejects(
+      () => main.close({ timeout: 50 }),
+      ClosedError,
+      "50 ms",
+    );
+    assertEquals(error.unsent, ["unsent"]);
+    await assertRejects(() => worker.close({ timeout: 50 }), ClosedError);
+  },
+  NET,
+);
 
-test("SocketDuplex.close() waits for the connection to come back", async () => {
+test("SocketDuplex.close() waits for the next connection", async () => {
   await using session = await openSession();
   const { main, worker } = session;
   await session.sever();
@@ -395,7 +399,7 @@ test("SocketDuplex.close() waits for the connection to come back", async () => {
 const REPLAY_SIZE = 512 * 1024;
 
 test(
-  "SocketDuplex.send() waits when there is too much to send again",
+  "SocketDuplex.send() waits while the replay buffer is full",
   async () => {
     const resume = { ...RESUME, replaySize: REPLAY_SIZE };
     await using session = await openSession({ ...PATIENT, resume }, PATIENT);
@@ -420,7 +424,7 @@ test(
 );
 
 test(
-  "SocketDuplex.send() goes on when all that was kept has arrived",
+  "SocketDuplex.send() continues when the replay buffer was acknowledged",
   async () => {
     const resume = { ...RESUME, replaySize: REPLAY_SIZE };
     let isDeaf = false;
@@ -521,7 +525,7 @@ test(
 );
 
 test(
-  "openSocket() with checksums goes on at no position that was changed",
+  "openSocket() with checksums does not resume at a changed position",
   async () => {
     const far = { checksum: true };
     let chunks = 0;
