@@ -137,8 +137,8 @@ export function openPipe<In = unknown, Out = In>(
  *
  * A program that must not outlive this process, even if this process is killed, has
  * to exit at the end of its standard input, as `duplex.py` does. A program that does
- * not read its input keeps running. On Linux, start it with
- * `setpriv --pdeathsig KILL`, which takes a millisecond.
+ * not read its input keeps running. On Linux, `setpriv --pdeathsig KILL program`
+ * starts a program that is killed with this process, and takes a millisecond.
  *
  * Requires Deno 2.4.0 or later, and `--allow-run` for the program. Deno's permissions
  * do not restrict it.

@@ -16,7 +16,7 @@ const DRAIN_SIZE = 16 * 1024;
 export interface Connection {
   /** Reads some bytes into `into`; `null` at the end. */
   read(into: Uint8Array<ArrayBuffer>): Promise<number | null>;
-  /** Writes all of `bytes`. Never called while an earlier write is under way. */
+  /** Writes all of `bytes`. Never called while an earlier write is in progress. */
   write(bytes: Uint8Array<ArrayBuffer>): Promise<void>;
   /**
    * Closes the connection so that the peer can still read all that was written:

@@ -175,16 +175,16 @@ export interface ListenOptions extends
   /** The certificate's private key in PEM, not encrypted, for `tls:`. */
   key?: string;
   /**
-   * Called with the error of a connection that was closed before its hello, and
-   * with an error in accepting one: the first of a row, until one is accepted. The
-   * listener continues in any case. Exceptions are ignored.
+   * Called with the error of a connection that was closed before its hello, and with
+   * the error of a failed accept, only once until the next connection is accepted. The
+   * listener continues in both cases. Exceptions are ignored.
    *
    * @default {no callback}
    */
   onError?: (error: unknown, remoteAddress: string) => void;
 }
 
-/** What this side wants of a connection. */
+/** The properties of a connection that this side offers. */
 export interface HandshakeOffer {
   readonly secret: Uint8Array<ArrayBuffer> | undefined;
   /** Milliseconds between heartbeats; none if it is longer than a timer. */

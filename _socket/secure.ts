@@ -234,7 +234,7 @@ async function startTls(
     try {
       conn.close();
     } catch {
-      // Deno has closed it already, depending on where it failed.
+      // Deno closes it itself after some errors.
     }
     throw error;
   }
