@@ -127,7 +127,7 @@ Deno.test("demo sends every file of a folder over every transport", async () => 
       assertEquals(cells.at(-1), `read: ${folder}`);
       assertStringIncludes(
         stdout,
-        `${name}: a worker that asked for a file outside of the folder was refused`,
+        `${name}: a worker was denied a file outside the folder`,
       );
     }
     assertStringIncludes(stdout, "NotCapable");
