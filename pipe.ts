@@ -21,6 +21,7 @@
 import { FrameWire } from "./_wire/frame.ts";
 import { type SessionOptions, sessionOptions } from "./_session/hello.ts";
 import { checkPositive, checkSignal } from "./_base/options.ts";
+import { checkRuntime, PROCESSES } from "./_base/runtime.ts";
 import { ChildStream } from "./_pipe/child.ts";
 import { openSession } from "./_session/opening.ts";
 import {
@@ -91,7 +92,7 @@ class PipeSession<In, Out> extends Session<In, Out>
  * The worker's Deno finds its own configuration, beside the script. Flags that
  * this process was started with are not passed on.
  *
- * Requires `--allow-run` for Deno's own executable, every permission that is
+ * Requires Deno 2.4.0 or later, `--allow-run` for Deno's own executable, every permission that is
  * passed on, and for a script from another host `--allow-import` of that host,
  * unless Deno allows it by default.
  *
@@ -141,7 +142,7 @@ export function openPipe<In = unknown, Out = In>(
  * not read it goes on. Linux ends it if the program is started by
  * `setpriv --pdeathsig KILL`, which becomes the program and takes a millisecond.
  *
- * Requires `--allow-run` for the program. Deno's permissions do not hold it in.
+ * Requires Deno 2.4.0 or later, and `--allow-run` for the program. Deno's permissions do not hold it in.
  *
  * @typeParam In The type of the messages received.
  * @typeParam Out The type of the messages sent.
@@ -180,6 +181,7 @@ export async function openPipe<In, Out>(
   options?: PipeOptions,
 ): Promise<PipeDuplex<In, Out>> {
   const isScript = typeof target === "string" || target instanceof URL;
+  checkRuntime(ACTION, PROCESSES);
   checkTarget(target, options);
   const chosen = isScript ? options ?? {} : target;
   const { stderr = "inherit", openTimeout: timeout = DEFAULT_TIMEOUT, signal } =

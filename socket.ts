@@ -23,6 +23,7 @@
 
 import { FrameWire } from "./_wire/frame.ts";
 import { openWithin } from "./_session/opening.ts";
+import { ALL, checkRuntime } from "./_base/runtime.ts";
 import { checkSignal } from "./_base/options.ts";
 import { formatAddress, parseAddress } from "./_socket/address.ts";
 import { dial, Reconnector } from "./_socket/dial.ts";
@@ -58,7 +59,7 @@ export type { Duplex, DuplexOptions } from "./duplex.ts";
 /**
  * Connects to a listener and opens a duplex to it.
  *
- * Requires `--allow-net` for the host and the port of `tcp:` and `tls:`
+ * Requires Deno 2.9.0 or later, and `--allow-net` for the host and the port of `tcp:` and `tls:`
  * addresses; for `unix:/path` it requires `--allow-net=unix:/path`,
  * `--allow-read=/path` and `--allow-write=/path`, the path from the root.
  *
@@ -115,6 +116,7 @@ export async function openSocket<In = unknown, Out = In>(
   options: SocketOptions = {},
 ): Promise<SocketDuplex<In, Out>> {
   const action = "Cannot open a socket";
+  checkRuntime(action, ALL);
   const parsed = parseAddress(action, address);
   const chosen = openerOptions(action, parsed, options);
   const { signal } = options;
@@ -200,7 +202,7 @@ class SocketOpening<In, Out> {
  * read from it, within `timeout`, from `maxPending` connections at most. Over TLS
  * the handshake is read as well, and one record of up to 16 KiB.
  *
- * Requires `--allow-net` for the host and the port of `tcp:` and `tls:`
+ * Requires Deno 2.9.0 or later, and `--allow-net` for the host and the port of `tcp:` and `tls:`
  * addresses; for `unix:/path` it requires `--allow-net=unix:/path`,
  * `--allow-read=/path` and `--allow-write=/path`, the path from the root.
  *
@@ -254,6 +256,7 @@ export function listenSocket<In = unknown, Out = In>(
   options: ListenOptions = {},
 ): DuplexListener<In, Out> {
   const action = "Cannot listen";
+  checkRuntime(action, ALL);
   const parsed = parseAddress(action, address);
   const chosen = listenerOptions(action, parsed, options);
   return new SocketListener<In, Out>(parsed, chosen);
