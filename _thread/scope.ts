@@ -28,7 +28,7 @@ export const READY = "@duplex/ipc ready";
 /** Posted by a worker whose duplex has ended. */
 export const GONE = "@duplex/ipc gone";
 
-const NAME = /^@duplex\/ipc (\w+) (\d+) [\w-]+$/;
+const NAME = /^@duplex\/ipc (queue|shm) (\d+) [\w-]+$/;
 
 /**
  * Makes a name for a worker and its Web Lock.
@@ -59,7 +59,7 @@ interface WorkerScope {
 /** A worker of this package, seen from within. */
 export interface ThreadScope {
   /** The transport that it was started for. */
-  readonly transport: string;
+  readonly transport: "queue" | "shm";
   /** Bytes that its heap may hold. */
   readonly memory: number;
   /** The way to the thread that started it. */
@@ -99,7 +99,7 @@ export function enterThread(): ThreadScope | undefined {
     });
   }
   return {
-    transport,
+    transport: transport === "shm" ? transport : "queue",
     memory: Number(memory),
     port,
     evaluated,

@@ -11,7 +11,6 @@
  */
 
 import { parent } from "../../parent.ts";
-import type { ShmDuplex } from "../../shm.ts";
 import { messagesOf, weigh } from "../_messages.mjs";
 
 async function take(): Promise<void> {
@@ -41,7 +40,7 @@ async function echo(): Promise<void> {
 }
 
 async function spin(): Promise<void> {
-  await using main = await parent() as ShmDuplex<unknown>;
+  await using main = await parent({ transport: "shm" });
   for (;;) {
     const message = main.receiveSync();
     if (message === null) return;

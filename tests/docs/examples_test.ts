@@ -1,7 +1,7 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * The examples over real processes, the far end in Python, and the bytes that
+ * The examples over real processes, a peer in Python, and the bytes that
  * PROTOCOL.md shows.
  *
  * @module
@@ -230,7 +230,7 @@ with Duplex() as main:
 });
 
 pythonTest(
-  "duplex.py notices a deadlock together with the far side",
+  "duplex.py detects a deadlock together with its peer",
   async () => {
     const { worker, printed } = await openPython(
       `
@@ -270,7 +270,7 @@ pythonTest("duplex.py refuses another version and names both", async () => {
   );
 });
 
-pythonTest("duplex.py refuses a far side without its codec", async () => {
+pythonTest("duplex.py rejects a peer without its codec", async () => {
   await assertRejects(
     () => openPython(ECHO, { codec: json }),
     ProtocolError,
@@ -295,7 +295,7 @@ pythonTest("duplex.py ends with its standard input", async () => {
   assertEquals(code, 1);
   assertStringIncludes(
     new TextDecoder().decode(stderr),
-    "PeerEnded: The parent ended without a goodbye",
+    "PeerEnded: Cannot read from the parent: it ended without a goodbye",
   );
 });
 
