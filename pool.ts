@@ -32,7 +32,7 @@ import {
   checkRetries,
   checkSignal,
 } from "./_base/options.ts";
-import { PoolCore, type PoolStats } from "./_pool/scheduler.ts";
+import { type PoolStats, Scheduler } from "./_pool/scheduler.ts";
 import {
   type MapOutcome,
   type MapProgress,
@@ -258,7 +258,7 @@ const DEFAULT_RETRIES = 2;
  */
 export class Pool<Methods extends object = AnyMethods>
   implements AsyncDisposable {
-  readonly #core: PoolCore;
+  readonly #scheduler: Scheduler;
   readonly #queue: RunQueue;
   readonly #defaults: Required<
     Pick<RunOptions, "timeout" | "waitTimeout" | "retries">
@@ -297,8 +297,8 @@ export class Pool<Methods extends object = AnyMethods>
     const limits = { size, maxTasks, maxMemory, startAttempts };
     this.#defaults = { timeout, waitTimeout, retries };
     checkPool(ACTION, { ...limits, ...this.#defaults });
-    this.#core = new PoolCore({ open, ...limits });
-    this.#queue = new RunQueue(this.#core);
+    this.#scheduler = new Scheduler({ open, ...limits });
+    this.#queue = new RunQueue(this.#scheduler);
   }
 
   /**
@@ -454,7 +454,7 @@ export class Pool<Methods extends object = AnyMethods>
    * ```
    */
   get stats(): PoolStats {
-    return this.#core.stats;
+    return this.#scheduler.stats;
   }
 
   /**
@@ -510,7 +510,7 @@ export class Pool<Methods extends object = AnyMethods>
    */
   async abort(reason?: unknown): Promise<void> {
     reason ??= new DOMException("The pool was aborted", "AbortError");
-    const failing = this.#core.fail(reason);
+    const failing = this.#scheduler.fail(reason);
     this.#closing ??= failing;
     await failing;
   }
@@ -531,15 +531,15 @@ export class Pool<Methods extends object = AnyMethods>
   }
 
   async #close(): Promise<void> {
-    this.#core.finish(
+    this.#scheduler.finish(
       new ClosedError("Cannot finish the map: the pool was closed"),
     );
-    await this.#core.idle();
-    await this.#core.close();
+    await this.#scheduler.idle();
+    await this.#scheduler.close();
   }
 
   #check(action: string): void {
-    this.#core.check();
+    this.#scheduler.check();
     if (this.#closing === undefined) return;
     throw new ClosedError(`${action}: the pool is closed`);
   }
@@ -562,7 +562,7 @@ export class Pool<Methods extends object = AnyMethods>
     }
     const job = this.#job(action, method, options);
     const limits = { job, ordered, readAhead, signal, onProgress };
-    return new MapRun(this.#core, items, limits);
+    return new MapRun(this.#scheduler, items, limits);
   }
 
   /** What a run attempts, made once for tasks of one method. */

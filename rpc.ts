@@ -39,16 +39,15 @@ import {
   checkSignal,
 } from "./_base/options.ts";
 import { DEFAULT_MAX_CALLS, type Exposed, type Method } from "./_rpc/callee.ts";
-import type { CallLimits } from "./_rpc/caller.ts";
-import { CallPromise } from "./_rpc/promise.ts";
-import { DEFAULT_READ_AHEAD, Peer } from "./_rpc/peer.ts";
-import { MAX_PULL } from "./_rpc/messages.ts";
-import type { Callback } from "./_rpc/places.ts";
+import { type CallLimits, DEFAULT_READ_AHEAD } from "./_rpc/caller.ts";
+import { RpcEndpoint } from "./_rpc/endpoint.ts";
+import { type Callback, MAX_PULL } from "./_rpc/messages.ts";
+import { CallPromise } from "./_rpc/stream.ts";
 import { show } from "./_base/text.ts";
 import type { Duplex } from "./duplex.ts";
 import { parent } from "./parent.ts";
 
-export { RemoteError, type RemoteErrorOptions } from "./_rpc/errors.ts";
+export { RemoteError } from "./_rpc/errors.ts";
 
 /** Options for {@linkcode expose}. */
 export interface ExposeOptions {
@@ -335,7 +334,7 @@ function methodsOf(methods: object): Map<string, Method> {
 
 /** Answers until the far side has said goodbye, and then says its own. */
 function serve(exposed: Exposed, duplex: Duplex): Promise<void> {
-  const { callee, ended } = Peer.of(duplex);
+  const { callee, ended } = RpcEndpoint.of(duplex);
   callee.expose(exposed);
   serveCalls(duplex);
   return ended.then(() => callee.idle()).then(() => duplex.close())
@@ -399,9 +398,9 @@ export function remote<Methods extends object>(
   options: RemoteOptions = {},
 ): Remote<Methods> {
   const limits = callLimits("Cannot make a remote", options);
-  const { caller } = Peer.of(duplex);
+  const endpoint = RpcEndpoint.of(duplex);
   return methodProxy((name) => (...args: unknown[]) =>
-    CallPromise.from(caller.call(name, args, limits))
+    CallPromise.from(endpoint.call(name, args, limits))
   ) as Remote<Methods>;
 }
 
@@ -454,9 +453,9 @@ function callLimits(action: string, options: RemoteOptions): CallLimits {
 export function notifier<Methods extends object>(
   duplex: Duplex,
 ): Notifier<Methods> {
-  const peer = Peer.of(duplex);
+  const endpoint = RpcEndpoint.of(duplex);
   return methodProxy((name) => (...args: unknown[]) =>
-    peer.notify(name, args)
+    endpoint.notify(name, args)
   ) as Notifier<Methods>;
 }
 

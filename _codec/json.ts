@@ -11,10 +11,10 @@ import { type ByteBuffer, readText, writeText } from "./byte_buffer.ts";
 import { ProtocolError } from "../_base/errors.ts";
 import { scanJson } from "./json_scan.ts";
 import { excerpt, messageOf } from "../_base/text.ts";
-import { explainRefusal } from "./value_path.ts";
 import {
   arrayFields,
   describeUnsendable,
+  explainRefusal,
   isRecord,
   MAX_DEPTH,
   mayHaveFields,

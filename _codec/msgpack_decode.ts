@@ -9,6 +9,7 @@
  */
 
 import { CollisionGuard } from "./collisions.ts";
+import { fromParts } from "./error_parts.ts";
 import { ProtocolError } from "../_base/errors.ts";
 import {
   ARRAY_COST,
@@ -51,8 +52,6 @@ import {
   bytesToUtf16,
 } from "./msgpack_payloads.ts";
 import {
-  defineIndex,
-  defineOwn,
   EXT_ARRAY,
   EXT_ARRAY_BUFFER,
   EXT_BIGINT,
@@ -65,13 +64,11 @@ import {
   EXT_UNDEFINED,
   EXT_UTF16,
   EXT_VIEW,
-  isIndex,
-  makeError,
   MAX_DEPTH,
   MIN_OWNED_VIEW,
-  setOwn,
 } from "./values.ts";
 import { MsgpackReader } from "./msgpack_reader.ts";
+import { defineIndex, defineOwn, isIndex, setOwn } from "./properties.ts";
 
 /** Maps and sets below this size are not slow whatever their keys are. */
 const MIN_GUARDED = 128;
@@ -493,7 +490,7 @@ class Decoder extends MsgpackReader {
     const errors = this.#list(depth);
     const fields = this.#fields(depth, "an error");
     this.charge(ERROR_FIELD_COST * Object.keys(fields).length);
-    return makeError({
+    return fromParts({
       className,
       name,
       message,

@@ -10,12 +10,11 @@
 
 import { ByteBuffer, writeText } from "./byte_buffer.ts";
 import { MAX_COST, MAX_ITEMS, regexpCost } from "./message_cost.ts";
+import { toParts } from "./error_parts.ts";
 import {
   arrayFields,
   describeUnsendable,
-  errorClass,
-  errorErrors,
-  errorFields,
+  explainRefusal,
   EXT_ARRAY,
   EXT_ARRAY_BUFFER,
   EXT_BIGINT,
@@ -28,6 +27,7 @@ import {
   EXT_UNDEFINED,
   EXT_UTF16,
   EXT_VIEW,
+  findRefusal,
   isOutOfBounds,
   isRecord,
   isUnsendableBuffer,
@@ -37,7 +37,6 @@ import {
 } from "./values.ts";
 import { bigintToBytes, utf16ToBytes } from "./msgpack_payloads.ts";
 import { messageOf } from "../_base/text.ts";
-import { explainRefusal, findRefusal } from "./value_path.ts";
 
 /**
  * Strings up to this length are written by a loop as long as they are ASCII:
@@ -359,8 +358,8 @@ class Encoder {
   }
 
   #fields(
-    value: Record<string, unknown>,
-    keys: string[],
+    value: Readonly<Record<string, unknown>>,
+    keys: readonly string[],
     depth: number,
   ): void {
     const length = keys.length;
@@ -521,27 +520,26 @@ class Encoder {
   #error(value: Error, depth: number): void {
     this.#enter(value, depth);
     const start = this.#open(EXT_ERROR);
-    const { name, message, stack } = value;
-    const errorClassName = errorClass(value);
+    const { className, name, message, stack, causes, errors = [], fields } =
+      toParts(value);
     this.#arrayHeader(7);
-    this.#string(errorClassName);
-    this.#string(typeof name === "string" ? name : errorClassName);
-    const hasMessage = typeof message === "string" &&
-      (message !== "" || Object.hasOwn(value, "message"));
-    this.write(hasMessage ? message : null, depth + 1);
-    this.write(typeof stack === "string" ? stack : null, depth + 1);
-    const hasCause = Object.hasOwn(value, "cause");
-    this.#arrayHeader(hasCause ? 1 : 0);
-    if (hasCause) this.write(value.cause, depth + 1);
-    const errors = errorErrors(value) ?? [];
-    const count = errors.length;
+    this.#string(className);
+    this.#string(name);
+    this.write(message ?? null, depth + 1);
+    this.write(stack ?? null, depth + 1);
+    this.#list(causes, depth);
+    this.#list(errors, depth);
+    this.#fields(fields, Object.keys(fields), depth);
+    this.#close(start);
+  }
+
+  /** Writes an array that is part of an extension. */
+  #list(values: readonly unknown[], depth: number): void {
+    const count = values.length;
     this.#arrayHeader(count);
     for (let index = 0; index < count; index++) {
-      this.write(errors[index], depth + 1);
+      this.write(values[index], depth + 1);
     }
-    const record = value as unknown as Record<string, unknown>;
-    this.#fields(record, errorFields(value), depth);
-    this.#close(start);
   }
 }
 

@@ -16,7 +16,7 @@ import {
   NAME_COST,
   SHAPE_COST,
 } from "./message_cost.ts";
-import { isIndex } from "./values.ts";
+import { isIndex } from "./properties.ts";
 
 /** Bytes of the longest key that is remembered. */
 export const MAX_CACHED_KEY = 64;

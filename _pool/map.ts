@@ -8,7 +8,7 @@
  * @module
  */
 
-import { type Job, type Source, Task } from "./task.ts";
+import { type Job, Task, type TaskSource } from "./task.ts";
 import { Deque } from "../_base/waiting.ts";
 
 /** The outcome of one item, from `Pool.mapSettled`. */
@@ -45,13 +45,13 @@ export interface MapProgress {
 /** What a map needs of its pool. */
 export interface MapHost {
   /** Begins to take tasks from a source. */
-  begin(source: Source): void;
+  begin(source: TaskSource): void;
   /** Takes no more tasks from it, and takes back those that are at work. */
-  end(source: Source, job: Job, reason: unknown): void;
+  end(source: TaskSource, job: Job, reason: unknown): void;
   /** There may be something to take from a source now. */
-  wake(source: Source): void;
+  wake(source: TaskSource): void;
   /** A source has had an outcome. */
-  touch(source: Source): void;
+  touch(source: TaskSource): void;
   /** How many items may be between reading and taking, if the map does not say. */
   readAhead(job: Job): number;
   /** Aborts a map with a signal. */
@@ -101,8 +101,8 @@ class MapTask extends Task {
 }
 
 /** One map. */
-export class MapRun implements Source, AsyncIterableIterator<Outcome> {
-  turn: Source["turn"];
+export class MapRun implements TaskSource, AsyncIterableIterator<Outcome> {
+  turn: TaskSource["turn"];
   readonly #host: MapHost;
   readonly #limits: MapLimits;
   readonly #items: Items<unknown>;
@@ -188,7 +188,7 @@ export class MapRun implements Source, AsyncIterableIterator<Outcome> {
       const index = this.#count - this.#read.length - 1;
       tasks.push(new MapTask(this, this.#limits.job, item, index));
       // What calls back goes alone.
-      if (tasks.at(-1)!.callsBack) break;
+      if (tasks.at(-1)!.hasSlots) break;
     }
     if (this.#isExhausted) this.#endIfDone();
     // An iterable may stop the map that reads it.

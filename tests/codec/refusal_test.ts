@@ -47,11 +47,11 @@ const REFUSED: [unknown, string][] = [
     [new DataView(new SharedArrayBuffer(1))],
     '"$[0]" is a view of a SharedArrayBuffer',
   ],
-  [[givenAway(1).buffer], '"$[0]" is an ArrayBuffer that was given away'],
-  [[givenAway(1)], '"$[0]" is a view of an ArrayBuffer that was given away'],
+  [[givenAway(1).buffer], '"$[0]" is a detached ArrayBuffer'],
+  [[givenAway(1)], '"$[0]" is a view of a detached ArrayBuffer'],
   ...outOfBounds().map((view): [unknown, string] => [
     { a: [view] },
-    '"$.a[0]" is a view beyond the end of an ArrayBuffer that was made smaller',
+    '"$.a[0]" is a view beyond the end of a resized ArrayBuffer',
   ]),
 ];
 

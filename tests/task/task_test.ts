@@ -275,7 +275,7 @@ test("task() gives back what the function throws", async () => {
   await using many = task(function* (n: number) {
     yield n;
   }, { size: 1 });
-  await assertRejects(() => many(1), TypeError, "it gives many values");
+  await assertRejects(() => many(1), TypeError, "its result is a stream");
 });
 
 test("task() permits nothing by default", async () => {
