@@ -230,13 +230,13 @@ class LineMap {
     this.#file = file;
     const { workers: size, timeout, retries } = limits;
     this.#pool = new Pool(() => workers.open(), {
-      size,
+      workers: size,
       timeout,
       ...(retries === undefined ? {} : { retries }),
     });
     this.#items = new Items(
       ends.input,
-      ({ line, text, error }) => this.#fail({ line, text, error, runs: 0 }),
+      ({ line, text, error }) => this.#fail({ line, text, error, attempts: 0 }),
       size,
     );
     this.#results = new ResultWriter(
@@ -284,10 +284,10 @@ class LineMap {
   }
 
   #take(outcome: Outcome): Promise<void> | undefined {
-    const { index, item, runs } = outcome;
+    const { index, item, attempts: runs } = outcome;
     const line = this.#items.settle(index);
     if (outcome.status === "rejected") {
-      this.#fail({ line, item, error: outcome.reason, runs });
+      this.#fail({ line, item, error: outcome.reason, attempts: runs });
       return undefined;
     }
     try {
@@ -295,7 +295,7 @@ class LineMap {
       this.#done++;
       return written;
     } catch (error) {
-      this.#fail({ line, item, error, runs });
+      this.#fail({ line, item, error, attempts: runs });
       return undefined;
     }
   }

@@ -20,7 +20,7 @@ export type MapOutcome<Item, Result> =
     readonly item: Item;
     readonly value: Result;
     /** How often it was given to a worker that may have begun it. */
-    readonly runs: number;
+    readonly attempts: number;
   }
   | {
     readonly status: "rejected";
@@ -29,7 +29,7 @@ export type MapOutcome<Item, Result> =
     readonly item: Item;
     readonly reason: unknown;
     /** How often it was given to a worker that may have begun it. */
-    readonly runs: number;
+    readonly attempts: number;
   };
 
 /** How far a map has come. */
@@ -88,15 +88,15 @@ class MapTask extends Task {
   }
 
   protected override onFulfilled(value: unknown): void {
-    const { runs, args: [item] } = this;
+    const { attempts, args: [item] } = this;
     const index = this.#index;
-    this.#map.onOutcome({ status: "fulfilled", index, item, value, runs });
+    this.#map.onOutcome({ status: "fulfilled", index, item, value, attempts });
   }
 
   protected override onRejected(reason: unknown): void {
-    const { runs, args: [item] } = this;
+    const { attempts, args: [item] } = this;
     const index = this.#index;
-    this.#map.onOutcome({ status: "rejected", index, item, reason, runs });
+    this.#map.onOutcome({ status: "rejected", index, item, reason, attempts });
   }
 }
 

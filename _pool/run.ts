@@ -40,7 +40,7 @@ class RunTask extends Task {
 
   override get waitError(): Error | undefined {
     // The limit is for the first run only.
-    if (!this.isLate || this.runs > 0) return undefined;
+    if (!this.isLate || this.attempts > 0) return undefined;
     return new DOMException(
       `Cannot run ${
         quoted(this.job.method)

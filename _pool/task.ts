@@ -33,7 +33,7 @@ export abstract class Task {
   /** Whether functions or signals are among its arguments; it then has no batch. */
   readonly hasSlots: boolean;
   /** Number of workers that may have begun it. */
-  runs = 0;
+  attempts = 0;
   #isSettled = false;
 
   constructor(job: Job, args: unknown[], since: number) {
@@ -79,7 +79,7 @@ export abstract class Task {
 
   /** Whether it may be run again. */
   get mayRetry(): boolean {
-    return this.runs <= this.job.retries;
+    return this.attempts <= this.job.retries;
   }
 }
 
@@ -115,10 +115,10 @@ export function dropSettled(tasks: Deque<Task>): void {
 }
 
 /** The error of a task whose workers ended. */
-export function endedError({ job, runs }: Task, cause: unknown): Error {
-  const what = runs === 1
+export function endedError({ job, attempts }: Task, cause: unknown): Error {
+  const what = attempts === 1
     ? "the task was begun and its worker ended"
-    : `the task was begun ${runs} times and its worker ended each time`;
+    : `the task was begun ${attempts} times and its worker ended each time`;
   const message = `Cannot run ${quoted(job.method)}: ${what}: ${
     reasonText(cause)
   }`;

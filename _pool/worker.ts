@@ -117,7 +117,7 @@ export class PoolWorker implements AnswerHandler {
     this.#since = performance.now();
     this.given += tasks.length;
     const [{ job: { method }, args, hasSlots }] = tasks as [Task];
-    for (const task of tasks) task.runs++;
+    for (const task of tasks) task.attempts++;
     this.#watch();
     if (tasks.length > 1) this.#recallLater();
     if (hasSlots) this.#call(method, args);
@@ -263,7 +263,7 @@ export class PoolWorker implements AnswerHandler {
   /** Returns the tasks from an index on, which were not begun. */
   #return(from: number): void {
     const rest = this.#tasks.slice(from);
-    for (const task of rest) task.runs--;
+    for (const task of rest) task.attempts--;
     this.given -= rest.length;
     this.#events.onReturned(rest);
     this.#end = from;

@@ -55,10 +55,10 @@ test("Scheduler does not ask sources that have no tasks", async () => {
   const opener = new Opener(() => ({ echo: (n: number) => n }));
   const core = new Scheduler({
     open: opener.open,
-    size: 2,
+    workers: 2,
     maxTasks: 10,
     maxMemory: Infinity,
-    startAttempts: 1,
+    startRetries: 0,
   });
   const idle = numbers(100).map(() => new IdleSource());
   for (const source of idle) core.begin(source);
