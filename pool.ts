@@ -40,12 +40,13 @@ import {
   ValueIterator,
 } from "./_pool/map.ts";
 import { RunQueue } from "./_pool/run.ts";
-import type { Latency, LatencyBucket } from "./_pool/latency.ts";
+import type { Latency } from "./_pool/latency.ts";
 import type { Job } from "./_pool/task.ts";
 import { quoted, show } from "./_base/text.ts";
 import type { Duplex } from "./duplex.ts";
+import type { Remote } from "./rpc.ts";
 
-export type { Latency, LatencyBucket, MapOutcome, MapProgress, PoolStats };
+export type { Latency, MapOutcome, MapProgress, PoolStats };
 
 /** Options for {@linkcode Pool.run}, and for each task of a map. */
 export interface TaskOptions {
@@ -173,42 +174,6 @@ export interface PoolOptions {
   retries?: number;
 }
 
-/** Any methods, where the worker's are not known. */
-export type AnyMethods = Record<string, (...args: unknown[]) => unknown>;
-
-/**
- * The names of the functions among an object's properties.
- *
- * @typeParam Methods The type of the object.
- */
-export type MethodName<Methods> =
-  & {
-    [Name in keyof Methods]: Methods[Name] extends (
-      ...args: never[]
-    ) => unknown ? Name
-      : never;
-  }[keyof Methods]
-  & string;
-
-/**
- * The arguments of a method.
- *
- * @typeParam Methods The type of the object that has it.
- * @typeParam Name Its name.
- */
-export type MethodArgs<Methods, Name extends keyof Methods> =
-  Methods[Name] extends (...args: infer Args) => unknown ? Args : never;
-
-/**
- * What a method gives in the end.
- *
- * @typeParam Methods The type of the object that has it.
- * @typeParam Name Its name.
- */
-export type MethodResult<Methods, Name extends keyof Methods> =
-  Methods[Name] extends (...args: never[]) => infer Result ? Awaited<Result>
-    : never;
-
 const ACTION = "Cannot make a pool";
 
 /** As {@linkcode PoolOptions.startRetries}: two in addition to the first attempt. */
@@ -257,8 +222,9 @@ const DEFAULT_RETRIES = 2;
  * assertEquals(pool.stats.done, 4);
  * ```
  */
-export class Pool<Methods extends object = AnyMethods>
-  implements AsyncDisposable {
+export class Pool<
+  Methods extends object = Record<string, (...args: unknown[]) => unknown>,
+> implements AsyncDisposable {
   readonly #scheduler: Scheduler;
   readonly #queue: RunQueue;
   readonly #defaults: Required<
@@ -331,11 +297,11 @@ export class Pool<Methods extends object = AnyMethods>
    * assertEquals(await pool.run("square", [7], { timeout: 10_000 }), 49);
    * ```
    */
-  async run<Name extends MethodName<Methods>>(
+  async run<Name extends string & keyof Remote<Methods>>(
     method: Name,
-    args: MethodArgs<Methods, Name>,
+    args: Parameters<Remote<Methods>[Name]>,
     options: RunOptions = {},
-  ): Promise<MethodResult<Methods, Name>> {
+  ): Promise<Awaited<ReturnType<Remote<Methods>[Name]>>> {
     const action = this.#actionOf(method);
     checkOptions(action, options);
     this.#check(action);
@@ -350,7 +316,7 @@ export class Pool<Methods extends object = AnyMethods>
     const { signal, waitTimeout = this.#defaults.waitTimeout } = options;
     checkPositive(action, "waitTimeout", waitTimeout);
     const result = this.#queue.run(job, args, signal, waitTimeout);
-    return await result as MethodResult<Methods, Name>;
+    return await result as Awaited<ReturnType<Remote<Methods>[Name]>>;
   }
 
   /**
@@ -385,16 +351,16 @@ export class Pool<Methods extends object = AnyMethods>
    * assertEquals((await Array.fromAsync(squares)).length, 3);
    * ```
    */
-  map<Name extends MethodName<Methods>>(
+  map<Name extends string & keyof Remote<Methods>>(
     items:
-      | Iterable<MethodArgs<Methods, Name>[0]>
-      | AsyncIterable<MethodArgs<Methods, Name>[0]>,
+      | Iterable<Parameters<Remote<Methods>[Name]>[0]>
+      | AsyncIterable<Parameters<Remote<Methods>[Name]>[0]>,
     method: Name,
     options: MapOptions = {},
-  ): AsyncIterableIterator<MethodResult<Methods, Name>> {
+  ): AsyncIterableIterator<Awaited<ReturnType<Remote<Methods>[Name]>>> {
     return new ValueIterator(
       this.#map(items, method, options),
-    ) as AsyncIterableIterator<MethodResult<Methods, Name>>;
+    ) as AsyncIterableIterator<Awaited<ReturnType<Remote<Methods>[Name]>>>;
   }
 
   /**
@@ -431,17 +397,23 @@ export class Pool<Methods extends object = AnyMethods>
    * }
    * ```
    */
-  mapSettled<Name extends MethodName<Methods>>(
+  mapSettled<Name extends string & keyof Remote<Methods>>(
     items:
-      | Iterable<MethodArgs<Methods, Name>[0]>
-      | AsyncIterable<MethodArgs<Methods, Name>[0]>,
+      | Iterable<Parameters<Remote<Methods>[Name]>[0]>
+      | AsyncIterable<Parameters<Remote<Methods>[Name]>[0]>,
     method: Name,
     options: MapOptions = {},
   ): AsyncIterableIterator<
-    MapOutcome<MethodArgs<Methods, Name>[0], MethodResult<Methods, Name>>
+    MapOutcome<
+      Parameters<Remote<Methods>[Name]>[0],
+      Awaited<ReturnType<Remote<Methods>[Name]>>
+    >
   > {
     return this.#map(items, method, options) as AsyncIterableIterator<
-      MapOutcome<MethodArgs<Methods, Name>[0], MethodResult<Methods, Name>>
+      MapOutcome<
+        Parameters<Remote<Methods>[Name]>[0],
+        Awaited<ReturnType<Remote<Methods>[Name]>>
+      >
     >;
   }
 

@@ -10,7 +10,7 @@
  */
 
 import type { ByteBuffer } from "../_codec/byte_buffer.ts";
-import type { Codec } from "../codec.ts";
+import type { FastCodec as Codec } from "../_codec/fast_codec.ts";
 import { Inbox, Outbox } from "../_session/credit.ts";
 import { ProtocolError } from "../_base/errors.ts";
 import { PostBox } from "../_thread/post_box.ts";

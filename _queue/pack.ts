@@ -9,7 +9,7 @@
 
 import { ByteBuffer } from "../_codec/byte_buffer.ts";
 import { isBulk, makeParcel, receiveParcel } from "../_thread/clone.ts";
-import type { Codec } from "../codec.ts";
+import type { FastCodec as Codec } from "../_codec/fast_codec.ts";
 import type { Payload } from "./store.ts";
 import { checkSize } from "../_wire/frame_queue.ts";
 

@@ -11,7 +11,7 @@
  */
 
 import type { Posts } from "./byte_stream.ts";
-import type { Codec } from "../codec.ts";
+import type { FastCodec as Codec } from "../_codec/fast_codec.ts";
 import { ProtocolError } from "../_base/errors.ts";
 import { quoted } from "../_base/text.ts";
 import {

@@ -10,7 +10,7 @@
  */
 
 import { ByteBuffer } from "../_codec/byte_buffer.ts";
-import type { Codec } from "../codec.ts";
+import type { FastCodec as Codec } from "../_codec/fast_codec.ts";
 import {
   DATA_HEADER_SIZE,
   FIRST_HEADER_SIZE,

@@ -69,6 +69,8 @@ const PRIVATE_USES = new Set([
   "_cli/compare_measure.ts _permissions/path.ts",
   "_cli/compare_measure.ts _thread/permissions.ts",
   "_cli/map_input.ts _codec/byte_buffer.ts",
+  "_cli/map_output.ts _codec/byte_buffer.ts",
+  "_cli/map_output.ts _codec/json.ts",
   "_cli/map_options.ts _socket/address.ts",
   "_cli/map_workers.ts _rpc/endpoint.ts",
   "_cli/serve.ts _socket/errors.ts",

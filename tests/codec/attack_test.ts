@@ -15,7 +15,8 @@ import {
   assertStrictEquals,
   assertThrows,
 } from "@std/assert";
-import { type Codec, json, msgpack } from "../../codec.ts";
+import { json, msgpack } from "./_fast.ts";
+import type { Codec } from "../../codec.ts";
 import { ProtocolError } from "../../_base/errors.ts";
 import { MAX_DEPTH } from "../../_codec/values.ts";
 import { random } from "../_seed.ts";

@@ -16,7 +16,8 @@ import {
   assertThrows,
 } from "@std/assert";
 import { MAX_ITEMS } from "../../_codec/message_cost.ts";
-import { ByteBuffer, json, msgpack } from "../../codec.ts";
+import { ByteBuffer } from "../../_codec/byte_buffer.ts";
+import { json, msgpack } from "./_fast.ts";
 import { MAX_DEPTH } from "../../_codec/values.ts";
 
 /** A test that needs no permission. */
