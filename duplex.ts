@@ -29,10 +29,8 @@ import type { Codec } from "./codec.ts";
 
 export {
   ClosedError,
-  type ClosedErrorOptions,
   DeadlockError,
   PeerExitError,
-  type PeerExitErrorOptions,
   ProtocolError,
 } from "./_base/errors.ts";
 
@@ -52,12 +50,6 @@ export interface SendOptions {
   transfer?: Transferable[];
 }
 
-/** Options for {@linkcode Duplex.receive}. */
-export interface ReceiveOptions {
-  /** Stops waiting; the receive then rejects with the signal's reason. */
-  signal?: AbortSignal;
-}
-
 /**
  * What {@linkcode Duplex.tryReceive} found, told apart by `state`, so that
  * `undefined` stays a message.
@@ -68,17 +60,6 @@ export type ReceiveResult<T> =
   | { state: "ok"; value: T }
   | { state: "empty" }
   | { state: "closed" };
-
-/** Options for {@linkcode Duplex.close}. */
-export interface CloseOptions {
-  /**
-   * Milliseconds to wait for the far side's goodbye, and for a worker to exit,
-   * before the duplex is ended without it. `Infinity` waits for ever.
-   *
-   * @default {5000}
-   */
-  timeout?: number;
-}
 
 /** What has gone through a duplex, from {@linkcode Duplex.stats}. */
 export interface DuplexStats {
@@ -222,14 +203,14 @@ export interface Duplex<In = unknown, Out = In>
   /**
    * Takes the next message; waits for one.
    *
-   * @param options A signal that stops the waiting.
+   * @param options A signal that stops the waiting; the receive then rejects with its reason.
    * @returns A promise for the message.
    * @throws The signal's reason if it aborts, or that of an `abort` on either side.
    * @throws {ClosedError} If the far side has said goodbye and nothing is left.
    * @throws {PeerExitError} If the peer ended and nothing is left.
    * @throws {ProtocolError} If the peer broke the protocol.
    */
-  receive(options?: ReceiveOptions): Promise<In>;
+  receive(options?: { signal?: AbortSignal }): Promise<In>;
   /**
    * Takes the next message if one has arrived.
    *
@@ -251,7 +232,9 @@ export interface Duplex<In = unknown, Out = In>
    * What the far side still sends can be received meanwhile. Calling it again
    * gives the same promise.
    *
-   * @param options How long to wait.
+   * @param options `timeout`: milliseconds to wait for the peer's goodbye, and for a
+   *   worker to exit, before the duplex is ended without it; `closeTimeout` by
+   *   default, `Infinity` waits for ever.
    * @returns A promise that settles when the link is gone.
    * @throws {ClosedError} If the far side does not say goodbye in time; the link
    *   is then ended all the same, and `unsent` has what was not delivered.
@@ -259,7 +242,7 @@ export interface Duplex<In = unknown, Out = In>
    *   code that tells of an error.
    * @throws {RangeError} If the timeout is not positive.
    */
-  close(options?: CloseOptions): Promise<void>;
+  close(options?: { timeout?: number }): Promise<void>;
   /**
    * Ends the duplex now: everything pending rejects with the reason, here and
    * on the far side. The first reason stays.

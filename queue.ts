@@ -21,7 +21,7 @@
 import { onClaim } from "./_session/claim.ts";
 import { type SessionOptions, sessionOptions } from "./_session/hello.ts";
 import { checkKind, checkPositive, checkRetries } from "./_base/options.ts";
-import { openWithin } from "./_session/opening.ts";
+import { openSession, openWithin } from "./_session/opening.ts";
 import { MAX_RETRIES } from "./_queue/lease.ts";
 import { Link } from "./_queue/link.ts";
 import { MemoryStore } from "./_queue/store.ts";
@@ -31,6 +31,13 @@ import { Thread, type ThreadOptions, threadOptions } from "./_thread/thread.ts";
 import type { Duplex, DuplexOptions } from "./duplex.ts";
 
 export type { FailedMessage, ThreadOptions };
+export {
+  ClosedError,
+  DeadlockError,
+  PeerExitError,
+  ProtocolError,
+} from "./_base/errors.ts";
+export type { Duplex, DuplexOptions } from "./duplex.ts";
 
 /**
  * Options for {@linkcode openQueue}.
@@ -88,14 +95,6 @@ export interface QueueOptions<Out = unknown>
   onFailed?: (failed: FailedMessage<Out>) => void;
 }
 
-/**
- * A {@linkcode Duplex} to Web Workers behind a queue.
- *
- * @typeParam In The type of the messages received.
- * @typeParam Out The type of the messages sent.
- */
-export type QueueDuplex<In = unknown, Out = In> = Duplex<In, Out>;
-
 const ACTION = "Cannot open a queue";
 
 /** As {@linkcode QueueOptions.retries}: two in addition to the first attempt. */
@@ -134,7 +133,7 @@ const DEFAULT_RETRIES = 2;
  * ends the whole process when a worker fills its heap in one go; a child process
  * has neither weakness (see {@linkcode openPipe}).
  *
- * Requires `--unstable-worker-options` unless `permissions` is `"inherit"`,
+ * Requires Deno 2.9.0 or later, `--unstable-worker-options` unless `permissions` is `"inherit"`,
  * `--allow-read` for the script and the files that it imports, and every
  * permission that is passed on.
  *
@@ -150,6 +149,7 @@ const DEFAULT_RETRIES = 2;
  *   script cannot be read.
  * @throws {ProtocolError} If a worker speaks no codec of this side's.
  * @throws {DOMException} If a worker did not say hello in time ("TimeoutError").
+ * @throws The reason of `signal`, if it aborts before the last worker's hello.
  * @throws {RangeError} If an option is out of range.
  * @throws {TypeError} If an option is of the wrong kind, or Deno was started
  *   without `--unstable-worker-options` and `permissions` is not `"inherit"`.
@@ -178,7 +178,7 @@ const DEFAULT_RETRIES = 2;
 export async function openQueue<In = unknown, Out = In>(
   script: string | URL,
   options: QueueOptions<Out> = {},
-): Promise<QueueDuplex<In, Out>> {
+): Promise<Duplex<In, Out>> {
   const own = threadOptions(ACTION, options);
   const queue = queueOptions(options as QueueOptions);
   const limits: SessionOptions = {
@@ -198,13 +198,9 @@ export async function openQueue<In = unknown, Out = In>(
   }, new MemoryStore());
   const session = new Session<In, Out>(wire, limits, wire.accounts);
   onClaim(session, () => wire.claim());
-  try {
-    await session.open();
-    return session;
-  } catch (error) {
-    await session.closed.catch(() => {});
-    throw error;
-  }
+  // The time is that of each worker.
+  const unlimited = { timeout: Infinity, signal: own.signal };
+  return await openSession(session, unlimited, () => ({ attempt: ACTION }));
 }
 
 /** The options that only a queue has, checked and completed. */
@@ -235,16 +231,11 @@ async function openLink(
   timeout: number,
   signal: AbortSignal,
 ): Promise<void> {
-  const onAbort = () => link.fail(signal.reason);
-  signal.addEventListener("abort", onAbort);
-  if (signal.aborted) onAbort();
   const attempt = `${ACTION} to "${label}"`;
   try {
-    await openWithin(link, timeout, () => ({ attempt }));
+    await openWithin(link, { timeout, signal }, () => ({ attempt }));
   } catch (error) {
     await link.fail(error);
     throw error;
-  } finally {
-    signal.removeEventListener("abort", onAbort);
   }
 }

@@ -22,17 +22,20 @@ import { type SessionOptions, sessionOptions } from "./_session/hello.ts";
 import { makeRings, MAX_CAPACITY, RingEnd, SpinPolicy } from "./_shm/ring.ts";
 import { ShmSession } from "./_shm/session.ts";
 import { ShmWire } from "./_shm/shm_wire.ts";
-import { openWithin } from "./_session/opening.ts";
-import type {
-  ReceiveSyncOptions,
-  SendSyncOptions,
-  ShmDuplex,
-} from "./_shm/shm_duplex.ts";
+import { openSession } from "./_session/opening.ts";
+import type { ShmDuplex } from "./_shm/shm_duplex.ts";
 import { show } from "./_base/text.ts";
 import { Thread, type ThreadOptions, threadOptions } from "./_thread/thread.ts";
 import type { DuplexOptions } from "./duplex.ts";
 
-export type { ReceiveSyncOptions, SendSyncOptions, ShmDuplex, ThreadOptions };
+export type { ShmDuplex, ThreadOptions };
+export {
+  ClosedError,
+  DeadlockError,
+  PeerExitError,
+  ProtocolError,
+} from "./_base/errors.ts";
+export type { Duplex, DuplexOptions } from "./duplex.ts";
 
 /** Options for {@linkcode openShm}. */
 export interface ShmOptions extends DuplexOptions, ThreadOptions {
@@ -72,7 +75,7 @@ const MIN_RING_BYTES = 4096;
  * its heap in one go. A child process has neither weakness (see
  * {@linkcode openPipe}).
  *
- * Requires `--unstable-worker-options` unless `permissions` is `"inherit"`,
+ * Requires Deno 2.9.0 or later, `--unstable-worker-options` unless `permissions` is `"inherit"`,
  * `--allow-read` for the script and the files that it imports, and every
  * permission that is passed on.
  *
@@ -87,6 +90,7 @@ const MIN_RING_BYTES = 4096;
  * @throws {PeerExitError} If the worker ended before its hello.
  * @throws {ProtocolError} If the worker speaks no codec of this side's.
  * @throws {DOMException} If the worker did not say hello in time ("TimeoutError").
+ * @throws The reason of `signal`, if it aborts before the worker's hello.
  * @throws {RangeError} If an option is out of range.
  * @throws {TypeError} If an option is of the wrong kind, or Deno was started
  *   without `--unstable-worker-options` and `permissions` is not `"inherit"`.
@@ -147,13 +151,8 @@ export async function openShm<In = unknown, Out = In>(
   thread.ended.then(() => wire.onPeerGone());
   const session = new ShmSession<In, Out>(wire, limits);
   const attempt = `${ACTION} to "${label}"`;
-  try {
-    await openWithin(session, own.openTimeout, () => ({ attempt }));
-    return session;
-  } catch (error) {
-    await session.closed.catch(() => {});
-    throw error;
-  }
+  const { openTimeout: timeout, signal } = own;
+  return await openSession(session, { timeout, signal }, () => ({ attempt }));
 }
 
 function checkRingBytes(ringBytes: number): void {

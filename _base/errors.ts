@@ -9,16 +9,6 @@
 
 import { reasonText } from "./text.ts";
 
-/** Options for {@linkcode ClosedError}. */
-export interface ClosedErrorOptions extends ErrorOptions {
-  /**
-   * Messages that were accepted and are not known to have been delivered.
-   *
-   * @default {[]}
-   */
-  unsent?: readonly unknown[];
-}
-
 /**
  * Error thrown when a duplex is used after its end: a `send` after this side said
  * goodbye, a `receive` after the far side did and the last message was taken.
@@ -57,33 +47,14 @@ export class ClosedError extends Error {
    * @param message The error message.
    * @param options The messages that were not delivered, and the cause.
    */
-  constructor(message: string, options: ClosedErrorOptions = {}) {
+  constructor(
+    message: string,
+    options: ErrorOptions & { unsent?: readonly unknown[] } = {},
+  ) {
     super(message, options);
     this.name = "ClosedError";
     this.unsent = options.unsent ?? [];
   }
-}
-
-/** Options for {@linkcode PeerExitError}. */
-export interface PeerExitErrorOptions extends ClosedErrorOptions {
-  /**
-   * The exit code, where the peer was a process that ended by itself.
-   *
-   * @default {null}
-   */
-  code?: number | null;
-  /**
-   * The signal that ended the peer, where one did.
-   *
-   * @default {null}
-   */
-  signal?: string | null;
-  /**
-   * The last of what the peer wrote to its standard error.
-   *
-   * @default {""}
-   */
-  stderr?: string;
 }
 
 /**
@@ -100,7 +71,20 @@ export interface PeerExitErrorOptions extends ClosedErrorOptions {
  * assertEquals(error.signal, null);
  * ```
  */
-export class PeerExitError extends ClosedError {
+export class PeerExitError extends Error {
+  /**
+   * Messages that were accepted and are not known to have been received by the
+   * peer, as of a {@linkcode ClosedError}.
+   *
+   * @example Usage
+   * ```ts
+   * import { PeerExitError } from "@duplex/ipc/duplex";
+   * import { assertEquals } from "@std/assert";
+   *
+   * assertEquals(new PeerExitError("Gone", { unsent: [1] }).unsent, [1]);
+   * ```
+   */
+  readonly unsent: readonly unknown[];
   /**
    * The exit code of a process that ended by itself, else `null`.
    *
@@ -145,9 +129,18 @@ export class PeerExitError extends ClosedError {
    * @param message The error message.
    * @param options How the peer ended, what was not delivered, and the cause.
    */
-  constructor(message: string, options: PeerExitErrorOptions = {}) {
+  constructor(
+    message: string,
+    options: ErrorOptions & {
+      unsent?: readonly unknown[];
+      code?: number | null;
+      signal?: string | null;
+      stderr?: string;
+    } = {},
+  ) {
     super(message, options);
     this.name = "PeerExitError";
+    this.unsent = options.unsent ?? [];
     this.code = options.code ?? null;
     this.signal = options.signal ?? null;
     this.stderr = options.stderr ?? "";
@@ -232,7 +225,7 @@ export function isInstance<T>(
   }
 }
 
-/** Whether an error says that a duplex ended in good order. */
-export function isGoodbye(error: unknown): error is ClosedError {
-  return isInstance(error, ClosedError) && !isInstance(error, PeerExitError);
+/** Whether an error says that a duplex has ended, with or without a goodbye. */
+export function isEnd(error: unknown): error is ClosedError | PeerExitError {
+  return isInstance(error, ClosedError) || isInstance(error, PeerExitError);
 }

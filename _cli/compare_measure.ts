@@ -377,7 +377,7 @@ function checkMessage(answer: Answer, message: Uint8Array): void {
 }
 
 /** What a process says at its end is in its error, and nothing in the way then. */
-const stderr = "ignore";
+const stderr = "null";
 
 /** Opens a worker over a transport, with what it needs and no more. */
 async function open(transport: Transport): Promise<Opened> {

@@ -48,7 +48,7 @@ nothing writes null.
                         replaced; by default as long as it likes
   --errors FILE         write each line that failed to a file, as JSON: its
                         number ("line"), its value ("item", or "text" where it
-                        is no JSON), "error" and how often it was run ("runs");
+                        is no JSON), "error" and how often it was given to a worker ("attempts");
                         what was in the file is gone
 
 Lines that fail are told on standard error where there is no --errors; the exit

@@ -23,7 +23,7 @@ const MAX_SHOWN_LENGTH = 500;
 const ANSI_COLOR = new RegExp(`${String.fromCharCode(27)}\\[[0-9;]*m`, "g");
 
 /** Where standard error goes. */
-export type StderrTarget = "inherit" | "ignore" | ((line: string) => void);
+export type StderrTarget = "inherit" | "null" | ((line: string) => void);
 
 /** Reads a child's standard error to its end. */
 export class StderrReader {

@@ -7,7 +7,7 @@
  * @module
  */
 
-import { ClosedError, isInstance } from "../_base/errors.ts";
+import { ClosedError, isEnd } from "../_base/errors.ts";
 import { methodLabel, type Post, unsendable } from "./caller.ts";
 import { Batch, BatchRunner, isThenable } from "./batch.ts";
 import { fromFailure, reduceFailure, toFailure } from "./errors.ts";
@@ -171,7 +171,7 @@ export class Callee {
   /** Replaces an answer that cannot be sent; settles when the replacement was sent. */
   refuse(message: Message, error: unknown): Promise<void> | undefined {
     // The duplex has ended.
-    if (isInstance(error, ClosedError)) return undefined;
+    if (isEnd(error)) return undefined;
     switch (message[0]) {
       case TAG.value:
         return this.#postError(message[1], resultError(error));

@@ -10,7 +10,7 @@
 
 import {
   ClosedError,
-  isGoodbye,
+  isEnd,
   isInstance,
   ProtocolError,
 } from "../_base/errors.ts";
@@ -341,7 +341,7 @@ export class Caller {
         const handler = this.#pending.get(message[1]);
         if (handler === undefined) return;
         this.#pending.delete(message[1]);
-        if (isInstance(error, ClosedError)) {
+        if (isEnd(error)) {
           return handler.fail(endError(error, handler.label));
         }
         // In a batch of one, "$" stands for the arguments of its call.
@@ -357,9 +357,7 @@ export class Caller {
       }
       case TAG.cancel: {
         // The end of the duplex cancels the call as well.
-        const reduced = isInstance(error, ClosedError)
-          ? undefined
-          : reduceFailure(message[2]);
+        const reduced = isEnd(error) ? undefined : reduceFailure(message[2]);
         if (reduced === undefined) return;
         return this.post([TAG.cancel, message[1], reduced]);
       }
@@ -441,7 +439,7 @@ function cancelSignals(
 
 /** The error of a call that cannot be answered any more. */
 function endError(error: unknown, label: string): unknown {
-  if (!isGoodbye(error)) return error;
+  if (!isInstance(error, ClosedError)) return error;
   return new ClosedError(
     `Cannot finish the call of ${label}: ${lowered(reasonText(error))}`,
     { cause: error },

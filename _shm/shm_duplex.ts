@@ -9,32 +9,6 @@
 
 import type { Duplex } from "../duplex.ts";
 
-/** Options for {@linkcode ShmDuplex.sendSync}. */
-export interface SendSyncOptions {
-  /**
-   * Milliseconds to wait for room at most.
-   *
-   * @default {Infinity}
-   */
-  timeout?: number;
-  /**
-   * Buffers that are given up and move to the far side.
-   *
-   * @default {[]}
-   */
-  transfer?: Transferable[];
-}
-
-/** Options for {@linkcode ShmDuplex.receiveSync}. */
-export interface ReceiveSyncOptions {
-  /**
-   * Milliseconds to wait for a message at most.
-   *
-   * @default {Infinity}
-   */
-  timeout?: number;
-}
-
 /**
  * A {@linkcode Duplex} through shared memory. Both ends have it: a worker that
  * was opened with {@linkcode openShm} gets one from {@linkcode parent}.
@@ -54,7 +28,8 @@ export interface ShmDuplex<In = unknown, Out = In> extends Duplex<In, Out> {
    * Sends that wait already go first.
    *
    * @param message The message.
-   * @param options How long to wait, buffers to give up.
+   * @param options `timeout`: milliseconds to wait for room, without a limit by
+   *   default; `transfer`: buffers that move to the peer, and are detached here.
    * @throws {DOMException} If there was no room in time ("TimeoutError"). The
    *   message was not sent then.
    * @throws {ClosedError} If the duplex was closed.
@@ -65,12 +40,16 @@ export interface ShmDuplex<In = unknown, Out = In> extends Duplex<In, Out> {
    * @throws {RangeError} If it is larger than the far side takes, or the timeout
    *   is not positive.
    */
-  sendSync(message: Out, options?: SendSyncOptions): void;
+  sendSync(
+    message: Out,
+    options?: { timeout?: number; transfer?: Transferable[] },
+  ): void;
   /**
    * Takes the next message, and blocks the thread until there is one. Receives
    * that wait already are served first.
    *
-   * @param options How long to wait.
+   * @param options `timeout`: milliseconds to wait for a message, without a limit by
+   *   default.
    * @returns The message.
    * @throws {DOMException} If nothing came in time ("TimeoutError"), or if the
    *   next message comes through the event loop ("InvalidStateError"): one that
@@ -80,5 +59,5 @@ export interface ShmDuplex<In = unknown, Out = In> extends Duplex<In, Out> {
    * @throws {ProtocolError} If the peer broke the protocol.
    * @throws {RangeError} If the timeout is not positive.
    */
-  receiveSync(options?: ReceiveSyncOptions): In;
+  receiveSync(options?: { timeout?: number }): In;
 }

@@ -14,7 +14,8 @@
  */
 
 import { PeerExitError } from "../_base/errors.ts";
-import { checkPositive } from "../_base/options.ts";
+import { checkPositive, checkSignal } from "../_base/options.ts";
+import { ALL, checkRuntime } from "../_base/runtime.ts";
 import { absolutePath, isUrl } from "../_permissions/path.ts";
 import { threadPermissions } from "./permissions.ts";
 import { reasonText, show } from "../_base/text.ts";
@@ -56,6 +57,8 @@ export interface ThreadOptions {
    * @default {10000}
    */
   openTimeout?: number;
+  /** Cancels the opening: the workers are ended, and it rejects with the signal's reason. */
+  signal?: AbortSignal;
 }
 
 /** {@linkcode ThreadOptions} with their defaults. */
@@ -63,6 +66,7 @@ export interface CompleteThreadOptions {
   readonly permissions: Permissions;
   readonly memory: number | undefined;
   readonly openTimeout: number;
+  readonly signal: AbortSignal | undefined;
 }
 
 /** As {@linkcode ThreadOptions.memory}: the share of the heap that Deno gives. */
@@ -80,14 +84,18 @@ export function threadOptions(
   action: string,
   options: ThreadOptions,
 ): CompleteThreadOptions {
+  checkRuntime(action, ALL);
   const {
     permissions = "none",
     memory,
-    openTimeout: timeout = DEFAULT_TIMEOUT,
+    openTimeout = DEFAULT_TIMEOUT,
+    signal,
   } = options;
   checkPositive(action, "memory", memory ?? 1);
-  checkPositive(action, "openTimeout", timeout);
-  return { permissions, memory, openTimeout: timeout };
+  checkPositive(action, "openTimeout", openTimeout);
+  checkSignal(action, signal);
+  signal?.throwIfAborted();
+  return { permissions, memory, openTimeout, signal };
 }
 
 /** The bytes that a worker's heap may hold. */

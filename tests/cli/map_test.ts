@@ -254,13 +254,13 @@ test("map writes lines that failed to a file", async () => {
         name: "SyntaxError",
         message: "Cannot read the line as JSON: Unexpected end of JSON input",
       },
-      runs: 0,
+      attempts: 0,
     },
     {
       line: 2,
       item: "odd",
       error: { name: "Odd", message: "one\ntwo \u001b[31m" },
-      runs: 1,
+      attempts: 1,
     },
     {
       line: 3,
@@ -269,7 +269,7 @@ test("map writes lines that failed to a file", async () => {
         name: "TypeError",
         message: "Cannot read the line: it is not valid UTF-8",
       },
-      runs: 0,
+      attempts: 0,
     },
   ]);
   await assertRejects(
