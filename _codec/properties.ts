@@ -30,7 +30,7 @@ const FAR_INDEX = "4294967293";
  * V8 stores indexes in an array with room for all lower indexes as well, 13 kB for
  * a key of four bytes, as long as the array is not much larger than a hash table
  * would be. A very large index makes it use a hash table (V8's
- * `JSObject::ShouldConvertToSlowElements`, `src/objects/js-objects-inl.h`), which
+ * `ShouldConvertToSlowElements`, `src/objects/js-objects-inl.h`), which
  * it keeps after that index is deleted. `tests/codec/memory_test.ts` fails if this
  * stops working.
  *

@@ -34,32 +34,35 @@ export const TWO_32 = 0x1_0000_0000;
 /** 2^53 / 2^32: the high word of a safe integer is below it. */
 export const MAX_SAFE_HIGH = 0x20_0000;
 
-/** `undefined`; no payload. */
-export const EXT_UNDEFINED = 0x01;
-/** A bigint; a sign byte (0 or 1 for negative), the magnitude big-endian. */
-export const EXT_BIGINT = 0x02;
-/** A regular expression; two strings, its source and its flags. */
-export const EXT_REGEXP = 0x03;
-/** A `Map`; an array of a key, its value, the next key, its value … */
-export const EXT_MAP = 0x04;
-/** A `Set`; an array of its values. */
-export const EXT_SET = 0x05;
-/** An `ArrayBuffer`; its bytes. */
-export const EXT_ARRAY_BUFFER = 0x06;
-/** A view; a byte of {@linkcode VIEW_KINDS}, its elements little-endian. */
-export const EXT_VIEW = 0x07;
-/** An error; an array of class, name, message, stack, causes, errors, fields. */
-export const EXT_ERROR = 0x08;
-/** A `Date` without a time; no payload. */
-export const EXT_INVALID_DATE = 0x09;
-/** A string that UTF-8 cannot carry; its UTF-16 code units little-endian. */
-export const EXT_UTF16 = 0x0a;
-/** An array with fields of its own; an array of its items, a map of its fields. */
-export const EXT_ARRAY = 0x0b;
-/** The timestamp of the MessagePack specification, -1 as a byte. */
-export const EXT_TIMESTAMP = 0xff;
+/** The MessagePack extension types, and their payloads. */
+export const EXT = {
+  /** `undefined`; no payload. */
+  undefined: 0x01,
+  /** A bigint; a sign byte (0, or 1 for negative), the magnitude big-endian. */
+  bigint: 0x02,
+  /** A regular expression; two strings, its source and its flags. */
+  regexp: 0x03,
+  /** A `Map`; an array of a key, its value, the next key, its value … */
+  map: 0x04,
+  /** A `Set`; an array of its values. */
+  set: 0x05,
+  /** An `ArrayBuffer`; its bytes. */
+  arrayBuffer: 0x06,
+  /** A view; a byte of {@linkcode VIEW_KINDS}, its elements little-endian. */
+  view: 0x07,
+  /** An error; an array of class, name, message, stack, causes, errors, fields. */
+  error: 0x08,
+  /** A `Date` without a time; no payload. */
+  invalidDate: 0x09,
+  /** A string that is not well-formed; its UTF-16 code units little-endian. */
+  utf16: 0x0a,
+  /** An array with fields; an array of its items, a map of its fields. */
+  array: 0x0b,
+  /** The timestamp of the MessagePack specification, -1 as a byte. */
+  timestamp: 0xff,
+} as const;
 
-/** A constructor of an array buffer's view. */
+/** The constructor of a view. */
 export type ViewConstructor = new (buffer: ArrayBuffer) => ArrayBufferView;
 
 /** A class that an older runtime may not have. */

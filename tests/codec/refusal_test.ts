@@ -306,7 +306,10 @@ test("json.encode() refuses what JSON would drop or change", () => {
     [{ a: -Infinity }, '"$.a" is -Infinity'],
     [[1n], '"$[0]" is a bigint'],
     [{ a: Object.assign([1], { x: 2 }) }, '"$.a" is an array with fields'],
-    [[/a/.exec("a")], '"$[0]" is an array with fields beside its items'],
+    [
+      [/a/.exec("a")],
+      '"$[0]" is an array with fields in addition to its items',
+    ],
     [Object.assign(Array(9).fill(1), { x: 2 }), '"$" is an array with fields'],
     [{ at: new Date(0) }, '"$.at" is of the class Date'],
     [[new Map()], '"$[0]" is of the class Map'],
