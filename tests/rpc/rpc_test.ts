@@ -295,8 +295,8 @@ test("expose() refuses what it cannot expose", async () => {
   const [main, worker] = duplexPair();
   const refused: [unknown, ExposeOptions, string][] = [
     [null, {}, "must be an object with functions: current value is null"],
-    [{}, {}, "has none of its own"],
-    [new Poisoned(), {}, "those of a class are on its prototype"],
+    [{}, {}, "has no own methods"],
+    [new Poisoned(), {}, "those of a class are inherited"],
     [{ then: () => {} }, {}, 'one is named "then"'],
     [{ a: () => {} }, { maxCalls: 0 }, '"maxCalls"'],
     [{ a: () => {} }, { onError: 1 as never }, '"onError" must be a function'],
