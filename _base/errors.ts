@@ -1,8 +1,8 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * The errors that callers of a duplex catch, in a file of their own so that the
- * session and the codecs can throw them without loading the contract.
+ * The errors of a duplex. They are in a file of their own, so that the session and
+ * the codecs can throw them without loading the contract.
  *
  * @module
  */
@@ -10,8 +10,9 @@
 import { reasonText } from "./text.ts";
 
 /**
- * Error thrown when a duplex is used after its end: a `send` after this side said
- * goodbye, a `receive` after the far side did and the last message was taken.
+ * Error thrown when a duplex is used after its end: by `send` after this side said
+ * goodbye, by `receive` after the peer said goodbye and the last message was
+ * received.
  *
  * @example Usage
  * ```ts
@@ -26,9 +27,9 @@ import { reasonText } from "./text.ts";
  */
 export class ClosedError extends Error {
   /**
-   * Messages that were accepted, in the order sent, and are not known to have
-   * been taken by the far side. One that was taken just before the end may be
-   * among them, one that is not among them was taken.
+   * Messages that were sent, in order, and that the peer did not acknowledge.
+   * Messages that are not in the list were received; one that is may have been
+   * received just before the end.
    *
    * @example Usage
    * ```ts
@@ -58,8 +59,8 @@ export class ClosedError extends Error {
 }
 
 /**
- * Error thrown when the peer ended without a goodbye: it exited, was killed, or
- * its connection broke. Everything that was pending rejects with it.
+ * Error thrown when the peer ended without a goodbye: it exited, was killed, or its
+ * connection was lost. Everything pending rejects with it.
  *
  * @example Usage
  * ```ts
@@ -86,7 +87,7 @@ export class PeerExitError extends Error {
    */
   readonly unsent: readonly unknown[];
   /**
-   * The exit code of a process that ended by itself, else `null`.
+   * The exit code of a process that exited, else `null`.
    *
    * @example Usage
    * ```ts
@@ -98,7 +99,7 @@ export class PeerExitError extends Error {
    */
   readonly code: number | null;
   /**
-   * The name of the signal that ended the process, else `null`.
+   * The signal that ended the process, else `null`.
    *
    * @example Usage
    * ```ts
@@ -110,8 +111,8 @@ export class PeerExitError extends Error {
    */
   readonly signal: string | null;
   /**
-   * The last of what the peer wrote to its standard error, at most 4 KiB; of a
-   * Web Worker, the error that it did not catch.
+   * The last 4 KiB of the peer's standard error; for a Web Worker, its uncaught
+   * error.
    *
    * @example Usage
    * ```ts
@@ -148,9 +149,9 @@ export class PeerExitError extends Error {
 }
 
 /**
- * Error thrown when the peer sent something that the protocol does not allow:
- * bytes that are no frame, a number out of order, a message over the limit, a
- * payload that the codec cannot read.
+ * Error thrown when the peer breaks the protocol: bytes that are not a frame, a
+ * number out of order, a message over the limit, a payload that the codec cannot
+ * decode.
  *
  * @example Usage
  * ```ts
@@ -166,7 +167,7 @@ export class ProtocolError extends Error {
    * Constructs a new instance.
    *
    * @param message The error message.
-   * @param options The cause, where there is one.
+   * @param options The cause, if there is one.
    */
   constructor(message: string, options?: ErrorOptions) {
     super(message, options);
@@ -175,8 +176,8 @@ export class ProtocolError extends Error {
 }
 
 /**
- * What was thrown while something that a peer sent was handled, as a fault of the
- * peer: whatever it sends, it is answered with an abort that says why.
+ * An error thrown while data of a peer was handled, as a `ProtocolError`: the peer is
+ * sent an abort with the reason.
  */
 export function toFault(thrown: unknown): ProtocolError {
   return thrown instanceof ProtocolError ? thrown : new ProtocolError(
@@ -186,9 +187,9 @@ export function toFault(thrown: unknown): ProtocolError {
 }
 
 /**
- * Error that a waiting `send` rejects with when both sides wait for the other
- * to receive and neither does. The messages of the rejected sends were not
- * sent; the duplex stays open, and goes on as soon as somebody receives.
+ * Error that a pending `send` rejects with if both sides wait for the other to
+ * receive. The messages of the rejected sends were not sent; the duplex stays open,
+ * and continues as soon as one side receives.
  *
  * @example Usage
  * ```ts
@@ -211,8 +212,7 @@ export class DeadlockError extends Error {
 }
 
 /**
- * Whether a value that was thrown is of a class. As `instanceof`, but never throws:
- * a reason that a program or a peer gives may be a proxy.
+ * Like `instanceof`, but never throws: a thrown value may be a proxy.
  */
 export function isInstance<T>(
   value: unknown,

@@ -35,24 +35,24 @@ const LAST_MOMENT = 200;
 /** Options for transports whose workers are Web Workers. */
 export interface ThreadOptions {
   /**
-   * What each worker may do. Nothing that the caller may not do itself.
+   * Permissions of each worker. The caller must hold them.
    *
    * @default {"none"}
    */
   permissions?: Permissions;
   /**
-   * Bytes of each worker's JavaScript heap, at most what Deno gives it: 4 GiB on
-   * a machine with 16, less on a smaller one, more with
-   * `--v8-flags=--max-old-space-size`. A worker that is found to hold more ends.
-   * It is looked at ten times a second, when the worker comes to its event loop;
-   * one that fills its heap in one go ends the process. The default leaves a
-   * quarter for what grows between two looks.
+   * Bytes of each worker's JavaScript heap, at most Deno's limit: 4 GiB on a machine
+   * with 16 GiB, less on a smaller one, more with `--v8-flags=--max-old-space-size`.
+   * A worker whose heap is larger ends. The heap is measured ten times a second, when
+   * the worker returns to its event loop; a worker that fills its heap in one step
+   * ends the process. The default leaves a quarter for growth between two
+   * measurements.
    *
-   * @default {three quarters of what Deno gives it}
+   * @default {three quarters of Deno's limit}
    */
   memory?: number;
   /**
-   * Milliseconds for each worker to start and say hello.
+   * Milliseconds for each worker to start and say hello, also for a replacement.
    *
    * @default {10000}
    */
