@@ -15,11 +15,11 @@
  * @module
  */
 
-import { type SessionOptions, sessionOptions } from "./_session/hello.ts";
+import { type SessionOptions, sessionOptions } from "./_session/options.ts";
 import { enterThread } from "./_thread/scope.ts";
 import type { Delivery } from "./_queue/lease.ts";
 import type { Duplex, DuplexOptions } from "./duplex.ts";
-import type { ShmDuplex } from "./_shm/shm_duplex.ts";
+import type { ShmDuplex } from "./_shm/session.ts";
 
 export type { Delivery };
 export {

@@ -31,7 +31,7 @@
  * @module
  */
 
-import { serveCalls } from "./_session/claim.ts";
+import { type CallHooks, onPeerGoodbye } from "./_session/session.ts";
 import {
   checkKind,
   checkOptions,
@@ -329,7 +329,10 @@ function ownMethods(methods: object): Map<string, Method> {
 function serve(exposed: Exposed, duplex: Duplex): Promise<void> {
   const { callee, ended } = RpcEndpoint.of(duplex);
   callee.expose(exposed);
-  serveCalls(duplex);
+  // This closes the duplex instead, when all calls were answered.
+  if (onPeerGoodbye in duplex) {
+    (duplex as CallHooks)[onPeerGoodbye] = () => {};
+  }
   return ended.then(() => callee.idle()).then(() => duplex.close())
     // `close` does not reject after an abort of this end, but `closed` does.
     .then(() => duplex.closed);

@@ -8,7 +8,12 @@
  * @module
  */
 
-import { claim, onClosing, receiptsOf } from "../_session/claim.ts";
+import {
+  beforeGoodbye,
+  type CallHooks,
+  pinPeer,
+  receiveWindow,
+} from "../_session/session.ts";
 import { ClosedError, isEnd, isInstance } from "../_base/errors.ts";
 import { Backlog, MESSAGES_PER_TURN } from "./backlog.ts";
 import { Callee } from "./callee.ts";
@@ -65,15 +70,16 @@ export class RpcEndpoint {
       callBack: (id, args) => CallPromise.from(this.call(id, args)),
       isHolding: () => !this.#backlog.isEmpty,
     });
-    this.#backlog = new Backlog(outlet, receiptsOf(duplex), {
+    const hooks = callHooks(duplex);
+    this.#backlog = new Backlog(outlet, hooks[receiveWindow], {
       handle: (message) => this.callee.onMessage(message),
       onFault: (error) => duplex.abort(error),
       onEmpty: () => this.callee.checkIdle(),
     });
-    onClosing(duplex, () => {
+    hooks[beforeGoodbye] = () => {
       this.#backlog.flush();
       outlet.flush();
-    });
+    };
     this.#read();
   }
 
@@ -82,7 +88,7 @@ export class RpcEndpoint {
     checkDuplex('Cannot make calls as "duplex" must be a Duplex', duplex);
     let endpoint = endpoints.get(duplex);
     if (endpoint === undefined) {
-      claim(duplex);
+      callHooks(duplex)[pinPeer]?.();
       endpoint = new RpcEndpoint(duplex);
       endpoints.set(duplex, endpoint);
     }
@@ -215,6 +221,11 @@ export class RpcEndpoint {
     this.#backlog.flush();
     this.callee.end(reason);
   }
+}
+
+/** The hooks of a duplex for calls; none if it is not of this package. */
+function callHooks(duplex: Duplex): CallHooks {
+  return receiveWindow in duplex ? duplex as CallHooks : {};
 }
 
 /**

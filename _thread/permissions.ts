@@ -1,9 +1,9 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * A permission value for a Web Worker. Deno takes one only where the program was
- * started with `--unstable-worker-options`, and ends the whole process, past
- * every `catch`, where it was not. So it is found out before a worker starts.
+ * The permissions of a Web Worker. Deno accepts them only if the program was started
+ * with `--unstable-worker-options`; otherwise it ends the whole process, which
+ * cannot be caught. So the flag is checked before a worker starts.
  *
  * @module
  */
@@ -17,7 +17,7 @@ import type { Permissions } from "../permissions.ts";
 
 const FLAG = "--unstable-worker-options";
 
-/** What a Web Worker is started with; nothing where it inherits. */
+/** A part of the options of `new Worker`; empty if the worker inherits. */
 export interface ThreadPermissions {
   deno?: { permissions: Deno.PermissionOptions };
 }
@@ -25,8 +25,8 @@ export interface ThreadPermissions {
 let enabled: Promise<boolean> | undefined;
 
 /**
- * The permissions for a Web Worker, none if it inherits. Deno denies it what is
- * denied to this thread.
+ * Returns the permissions for a Web Worker, or `undefined` if it inherits. Deno
+ * denies it what is denied to this thread.
  *
  * @throws {Deno.errors.NotCapable} If this thread does not hold what it grants.
  * @throws {TypeError} If Deno has no such permission.
@@ -34,15 +34,15 @@ let enabled: Promise<boolean> | undefined;
 export function grantThread(
   permissions: Permissions,
 ): Deno.PermissionOptions | undefined {
-  // Deno then gives the worker what this thread has, exactly.
+  // Deno then gives the worker exactly what this thread has.
   if (permissions === "inherit") return undefined;
   return workerOfScopes(checkRequest(readRequest(permissions), "thread"));
 }
 
 /**
- * The options that give a Web Worker its permissions.
+ * Returns the options that give a Web Worker its permissions.
  *
- * @param action What is attempted, for the error.
+ * @param action What is attempted, for errors.
  * @param permissions What the worker may do.
  * @returns A part of the options of `new Worker`.
  * @throws {Deno.errors.NotCapable} If the caller does not hold what it grants.
@@ -63,10 +63,10 @@ export async function threadPermissions(
 
 /**
  * Whether the flag was given, on the command line or in a configuration file.
- * Deno tells of its unstable flags in one place only: the arguments that
- * `node:child_process` makes for a fork. One is begun here with two IPC pipes,
- * which is refused after the arguments are made and before anything is started
- * or any permission asked for.
+ * Deno shows its unstable flags in one place only: the arguments that
+ * `node:child_process` makes for a fork. This starts a fork with two IPC pipes,
+ * which is refused after the arguments are made, and before a process is started
+ * or a permission is requested.
  */
 async function hasWorkerOptions(): Promise<boolean> {
   const [{ fork }, { subscribe, unsubscribe }] = await Promise.all([
@@ -78,7 +78,7 @@ async function hasWorkerOptions(): Promise<boolean> {
   const onChild = (message: unknown) => {
     child = (message as { process?: unknown }).process;
   };
-  // The fork looks at a variable, for which a person would be asked.
+  // The fork reads a variable, for which Deno would prompt.
   const { get } = Deno.env;
   Deno.env.get = () => undefined;
   subscribe("child_process", onChild);

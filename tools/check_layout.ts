@@ -82,7 +82,7 @@ const PRIVATE_USES = new Set([
 const SCRIPTS = new Set(["_task/worker.ts"]);
 
 const USES_DENO =
-  /^(_?(pipe|socket|permissions|cli)\b.*|parent|_thread\/(permissions|parent_memory))\.ts$/;
+  /^(_?(pipe|socket|permissions|cli)\b.*|parent|_thread\/(permissions|parent_end))\.ts$/;
 
 /** What a worker loads. */
 const WORKER_NEEDS =

@@ -15,9 +15,12 @@ import {
 } from "@std/assert";
 import { json } from "../../codec.ts";
 import { DeadlockError, ProtocolError } from "../../duplex.ts";
-import { FrameWire } from "../../_wire/frame.ts";
+import { FrameWire } from "../../_wire/frame_wire.ts";
 import type { ByteStream } from "../../_wire/byte_stream.ts";
-import { DEFAULT_OPTIONS, type SessionOptions } from "../../_session/hello.ts";
+import {
+  DEFAULT_OPTIONS,
+  type SessionOptions,
+} from "../../_session/options.ts";
 import { memoryStreams } from "../../_session/memory_stream.ts";
 import { Session } from "../../_session/session.ts";
 import { openPipe, type PipeDuplex, type PipeOptions } from "../../pipe.ts";
@@ -320,7 +323,7 @@ function recorded(
     return write.call(stream, bytes);
   };
   const own = { ...DEFAULT_OPTIONS, ...options };
-  return new Session(new FrameWire(stream, own), own);
+  return new Session(new FrameWire(stream), own);
 }
 
 Deno.test("PROTOCOL.md shows the bytes that a session writes", async () => {
