@@ -14,7 +14,8 @@ import {
   writeAll,
 } from "./files.ts";
 import { messageOf as textOf } from "../_base/text.ts";
-import { ByteBuffer, json } from "../codec.ts";
+import { ByteBuffer } from "../_codec/byte_buffer.ts";
+import { encodeJsonInto } from "../_codec/json.ts";
 
 /** Bytes of results that wait for whoever reads them, before the next is taken. */
 const MAX_WAITING = 0x1_0000;
@@ -60,7 +61,7 @@ export class ResultWriter {
     const waiting = this.#waiting;
     try {
       // JSON has no undefined, which is what a method gives that gives nothing.
-      json.encodeInto(value === undefined ? null : value, waiting);
+      encodeJsonInto(value === undefined ? null : value, waiting);
     } catch (error) {
       throw resultError(error);
     }

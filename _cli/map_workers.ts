@@ -10,8 +10,7 @@
 import { messageOf, UsageError } from "./arguments.ts";
 import type { MapOptions } from "./map_options.ts";
 import { openWorker } from "./worker.ts";
-import { DESCRIBE } from "../_rpc/messages.ts";
-import { DEFAULT_READ_AHEAD, Peer } from "../_rpc/peer.ts";
+import { RpcEndpoint } from "../_rpc/endpoint.ts";
 import { quoted } from "../_base/text.ts";
 import { settlesWithin } from "../_base/waiting.ts";
 import type { Duplex } from "../duplex.ts";
@@ -133,15 +132,9 @@ export function openerOf(
 /** The methods that a worker exposes. */
 async function methodsOf(duplex: Duplex): Promise<string[]> {
   try {
-    const found = await Peer.of(duplex).caller.call(DESCRIBE, [], {
-      signal: undefined,
-      timeout: DESCRIBE_TIMEOUT,
-      readAhead: DEFAULT_READ_AHEAD,
-    });
-    const { methods } = found as { methods?: unknown };
-    return Array.isArray(methods)
-      ? methods.filter((name) => typeof name === "string")
-      : [];
+    const endpoint = RpcEndpoint.of(duplex);
+    const { methods } = await endpoint.describe(DESCRIBE_TIMEOUT);
+    return methods;
   } catch (cause) {
     throw new Error(
       `the worker does not say what it exposes, as one does that calls "expose" of @duplex/ipc/rpc: ${

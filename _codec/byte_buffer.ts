@@ -1,113 +1,42 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * Bytes that grow at the end: what encoders write into, so that a message goes
- * from its value into the outgoing frames with one copy. Text goes in and comes
- * out as UTF-8.
+ * A growing buffer that encoders append to, so that a message is copied once from
+ * its value to the outgoing frames; and text as UTF-8.
  *
  * @module
  */
 
 /**
- * A growing run of bytes. A writer calls {@linkcode ByteBuffer.reserve} for the
- * most that it is about to write, writes at {@linkcode ByteBuffer.length}
- * through `bytes` or `view`, and moves `length` on. The fields are open because
- * the encoders' inner loops live on them.
- *
- * @example Usage
- * ```ts
- * import { ByteBuffer } from "@duplex/ipc/codec";
- * import { assertEquals } from "@std/assert";
- *
- * const buffer = new ByteBuffer(16);
- * buffer.reserve(4);
- * buffer.view.setUint32(buffer.length, 0xcafe);
- * buffer.length += 4;
- * assertEquals(buffer.toBytes(), new Uint8Array([0, 0, 0xca, 0xfe]));
- * ```
+ * A growing buffer. A writer calls {@linkcode ByteBuffer.reserve} with the most
+ * bytes that it may write, writes at {@linkcode ByteBuffer.length} through `bytes`
+ * or `view`, and adds to `length`. The fields are public for the inner loops of
+ * encoders.
  */
 export class ByteBuffer {
-  /**
-   * The storage; what lies past `length` is unused. Replaced when it grows.
-   *
-   * @example Usage
-   * ```ts
-   * import { ByteBuffer } from "@duplex/ipc/codec";
-   * import { assertEquals } from "@std/assert";
-   *
-   * assertEquals(new ByteBuffer(16).bytes.length, 16);
-   * ```
-   */
+  /** The storage, unused from `length` on. Replaced when it grows. */
   bytes: Uint8Array<ArrayBuffer>;
-  /**
-   * A view of the same storage. Replaced when it grows.
-   *
-   * @example Usage
-   * ```ts
-   * import { ByteBuffer } from "@duplex/ipc/codec";
-   * import { assertEquals } from "@std/assert";
-   *
-   * assertEquals(new ByteBuffer(16).view.byteLength, 16);
-   * ```
-   */
+  /** A view of the same storage. Replaced when it grows. */
   view: DataView<ArrayBuffer>;
-  /**
-   * How many bytes are in use.
-   *
-   * @example Usage
-   * ```ts
-   * import { ByteBuffer } from "@duplex/ipc/codec";
-   * import { assertEquals } from "@std/assert";
-   *
-   * assertEquals(new ByteBuffer(16).length, 0);
-   * ```
-   */
+  /** Number of bytes in use. */
   length = 0;
 
-  /**
-   * Constructs a new instance.
-   *
-   * @param capacity Bytes to set aside at first.
-   */
+  /** @param capacity Initial bytes of the storage. */
   constructor(capacity: number) {
     this.bytes = new Uint8Array(capacity);
     this.view = new DataView(this.bytes.buffer);
   }
 
   /**
-   * Makes room for `size` more bytes. The storage at least doubles when it has
-   * to grow, so that many small writes cost one copy in all.
-   *
-   * @example Usage
-   * ```ts
-   * import { ByteBuffer } from "@duplex/ipc/codec";
-   * import { assert } from "@std/assert";
-   *
-   * const buffer = new ByteBuffer(16);
-   * buffer.reserve(100);
-   * assert(buffer.bytes.length >= 100);
-   * ```
-   *
-   * @param size How many bytes are about to be written.
+   * Makes room for `size` more bytes. The storage at least doubles when it grows,
+   * so that all bytes together are copied once on average.
    */
   reserve(size: number): void {
     const needed = this.length + size;
     if (needed > this.bytes.length) this.#grow(needed);
   }
 
-  /**
-   * A copy of the bytes in use.
-   *
-   * @example Usage
-   * ```ts
-   * import { ByteBuffer } from "@duplex/ipc/codec";
-   * import { assertEquals } from "@std/assert";
-   *
-   * assertEquals(new ByteBuffer(16).toBytes(), new Uint8Array());
-   * ```
-   *
-   * @returns A copy of the bytes in use.
-   */
+  /** A copy of the bytes in use. */
   toBytes(): Uint8Array<ArrayBuffer> {
     return this.bytes.slice(0, this.length);
   }
@@ -122,7 +51,7 @@ export class ByteBuffer {
 
 const TEXT_ENCODER = new TextEncoder();
 
-/** Turns malformed text into U+FFFD, in a third of the time of the next. */
+/** Decodes malformed text as U+FFFD, in a third of the time of the fatal decoder. */
 const LENIENT_DECODER = new TextDecoder("utf-8", { ignoreBOM: true });
 const FATAL_DECODER = new TextDecoder("utf-8", {
   fatal: true,
@@ -132,11 +61,11 @@ const FATAL_DECODER = new TextDecoder("utf-8", {
 /**
  * Appends a string as UTF-8.
  *
- * @param target Where to.
+ * @param target The buffer.
  * @param text The string, well-formed.
  */
 export function writeText(target: ByteBuffer, text: string): void {
-  // One byte a character does for ASCII; the rest of other text follows.
+  // ASCII needs one byte for each character. The rest of other text follows.
   target.reserve(text.length);
   const { read, written } = TEXT_ENCODER.encodeInto(
     text,
@@ -160,15 +89,15 @@ export function writeText(target: ByteBuffer, text: string): void {
  */
 export function readText(bytes: Uint8Array): string {
   const text = LENIENT_DECODER.decode(bytes);
-  // U+FFFD may be what was sent, or stand for what is malformed. The other
-  // decoder throws then; it would take as much memory again for a valid text.
+  // U+FFFD may have been sent, or replace malformed bytes. Only then the fatal
+  // decoder runs: for a valid text it would take the same memory again.
   if (
     !text.includes("\ufffd") || countInText(text) === countInBytes(bytes)
   ) return text;
   return FATAL_DECODER.decode(bytes);
 }
 
-/** How often U+FFFD stands in a text. */
+/** Occurrences of U+FFFD in a text. */
 function countInText(text: string): number {
   let count = 0;
   for (
@@ -179,7 +108,7 @@ function countInText(text: string): number {
   return count;
 }
 
-/** How often U+FFFD stands in UTF-8. */
+/** Occurrences of U+FFFD in UTF-8. */
 function countInBytes(bytes: Uint8Array): number {
   let count = 0;
   for (

@@ -12,7 +12,8 @@ import {
   Encoder as PeerEncoder,
 } from "@msgpack/msgpack";
 import { decode as stdDecode, encode as stdEncode } from "@std/msgpack";
-import { ByteBuffer, json, msgpack } from "../codec.ts";
+import { ByteBuffer } from "../_codec/byte_buffer.ts";
+import { json, msgpack } from "../tests/codec/_fast.ts";
 import { LOG_LINE, logLines } from "./_messages.mjs";
 
 /** How long one round lasts, and how many there are. */

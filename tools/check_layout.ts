@@ -69,9 +69,10 @@ const PRIVATE_USES = new Set([
   "_cli/compare_measure.ts _permissions/path.ts",
   "_cli/compare_measure.ts _thread/permissions.ts",
   "_cli/map_input.ts _codec/byte_buffer.ts",
+  "_cli/map_output.ts _codec/byte_buffer.ts",
+  "_cli/map_output.ts _codec/json.ts",
   "_cli/map_options.ts _socket/address.ts",
-  "_cli/map_workers.ts _rpc/messages.ts",
-  "_cli/map_workers.ts _rpc/peer.ts",
+  "_cli/map_workers.ts _rpc/endpoint.ts",
   "_cli/serve.ts _socket/errors.ts",
   "_cli/serve_options.ts _socket/address.ts",
   "_cli/worker.ts _thread/permissions.ts",
@@ -91,7 +92,6 @@ const WORKER_NEEDS =
 const MAY_CONVERT = new Set([
   "_codec/json.ts",
   "_base/text.ts",
-  "_codec/value_path.ts",
 ]);
 
 interface Import {
