@@ -8,7 +8,8 @@
  * @module
  */
 
-import { type Job, type Source, Task } from "./task.ts";
+import { type Job, type Source, Task, type Waiting } from "./task.ts";
+import { ClosedError } from "../_base/errors.ts";
 import { Deque } from "../_base/waiting.ts";
 
 /** The outcome of one item, from `Pool.mapSettled`. */
@@ -96,6 +97,7 @@ class MapTask extends Task {
   protected override onRejected(reason: unknown): void {
     const { runs, args: [item] } = this;
     const index = this.#index;
+    if (runs === 0) return this.#map.onUnbegun(index);
     this.#map.onOutcome({ status: "rejected", index, item, reason, runs });
   }
 }
@@ -121,9 +123,10 @@ export class MapRun implements Source, AsyncIterableIterator<Outcome> {
   #isTouched = false;
   /** Outcomes that `onProgress` was told of. */
   #reported = 0;
-  /** Outcomes in order that wait for one before, and those that can be taken. */
-  readonly #early = new Map<number, Outcome>();
+  /** Outcomes that wait for an earlier one; `null` for an item that has none. */
+  readonly #early = new Map<number, Outcome | null>();
   #nextIndex = 0;
+  /** Outcomes that can be taken. */
   readonly #ready = new Deque<Outcome>();
   readonly #takers = new Deque<PromiseWithResolvers<Result>>();
   #isBegun = false;
@@ -199,12 +202,19 @@ export class MapRun implements Source, AsyncIterableIterator<Outcome> {
     this.abort(error);
   }
 
-  /** Reads no more items; those that were read get their outcome. */
-  finish(error: unknown): void {
-    if (this.#isExhausted) return;
-    this.#isExhausted = true;
-    this.#error = { error };
-    this.#leaveItems();
+  /** Reads no more items. Those that were read are run, or dropped. */
+  finish(waiting: Waiting): void {
+    if (this.#isOver) return;
+    if (!this.#isExhausted) {
+      this.#isExhausted = true;
+      this.#error = { error: closedError() };
+      this.#leaveItems();
+    }
+    if (waiting === "reject" && this.#read.length > 0) {
+      this.#error = { error: closedError() };
+      this.#count -= this.#read.length;
+      this.#read.clear();
+    }
     this.#endIfDone();
   }
 
@@ -213,21 +223,17 @@ export class MapRun implements Source, AsyncIterableIterator<Outcome> {
     this.#done++;
     if (outcome.status === "rejected") this.#failed++;
     if (this.#isOver) return;
-    if (!this.#isTouched) {
-      this.#isTouched = true;
-      this.#host.touch(this);
-    }
-    if (!this.#limits.ordered) this.#give(outcome);
-    else if (outcome.index !== this.#nextIndex) {
-      this.#early.set(outcome.index, outcome);
-    } else {
-      this.#give(outcome);
-      let next: Outcome | undefined;
-      while ((next = this.#early.get(++this.#nextIndex)) !== undefined) {
-        this.#early.delete(this.#nextIndex);
-        this.#give(next);
-      }
-    }
+    this.#touch();
+    if (this.#limits.ordered) this.#giveInOrder(outcome.index, outcome);
+    else this.#give(outcome);
+  }
+
+  /** An item that a worker was given was not begun, and is not run. */
+  onUnbegun(index: number): void {
+    this.#count--;
+    this.#error = { error: closedError() };
+    this.#touch();
+    if (this.#limits.ordered) this.#giveInOrder(index, null);
   }
 
   /** Several outcomes have come. */
@@ -328,6 +334,25 @@ export class MapRun implements Source, AsyncIterableIterator<Outcome> {
     this.#endIfDone();
   }
 
+  #touch(): void {
+    if (this.#isTouched) return;
+    this.#isTouched = true;
+    this.#host.touch(this);
+  }
+
+  #giveInOrder(index: number, outcome: Outcome | null): void {
+    if (index !== this.#nextIndex) {
+      this.#early.set(index, outcome);
+      return;
+    }
+    let next: Outcome | null | undefined = outcome;
+    while (next !== undefined) {
+      if (next !== null) this.#give(next);
+      next = this.#early.get(++this.#nextIndex);
+      this.#early.delete(this.#nextIndex);
+    }
+  }
+
   #give(outcome: Outcome): void {
     if (this.#takers.length === 0) return this.#ready.push(outcome);
     this.#taken++;
@@ -390,6 +415,10 @@ export class MapRun implements Source, AsyncIterableIterator<Outcome> {
       // Nobody wants to know any more.
     }
   }
+}
+
+function closedError(): ClosedError {
+  return new ClosedError("Cannot finish the map: the pool was closed");
 }
 
 function totalOf(items: object | string): number | undefined {

@@ -7,7 +7,14 @@
  */
 
 import type { PoolCore } from "./scheduler.ts";
-import { dropSettled, type Job, type Source, Task } from "./task.ts";
+import {
+  closedError,
+  dropSettled,
+  type Job,
+  type Source,
+  Task,
+  type Waiting,
+} from "./task.ts";
 import { quoted } from "../_base/text.ts";
 import { AbortGroups, Deque, MAX_TIMER } from "../_base/waiting.ts";
 
@@ -153,6 +160,14 @@ export class RunQueue implements Source {
       if (task.callsBack) break;
     }
     return tasks;
+  }
+
+  finish(waiting: Waiting): void {
+    if (waiting === "run") return;
+    while (this.#tasks.length > 0) {
+      const task = this.#tasks.shift();
+      this.#core.reject(task, closedError(task));
+    }
   }
 
   fail(error: unknown): void {

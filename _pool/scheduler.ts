@@ -12,11 +12,13 @@ import { ClosedError } from "../_base/errors.ts";
 import type { MapHost, MapRun } from "./map.ts";
 import { Histogram, type Latency } from "./latency.ts";
 import {
+  closedError,
   dropSettled,
   endedError,
   type Job,
   type Source,
   type Task,
+  type Waiting,
 } from "./task.ts";
 import { Turns } from "./turns.ts";
 import { abort, PoolWorker, type WorkerEvents } from "./worker.ts";
@@ -125,8 +127,8 @@ export class PoolCore implements WorkerEvents, MapHost {
   #failed = 0;
   #retried = 0;
   #delay: ReturnType<typeof setTimeout> | undefined;
-  /** Why maps end with what they have read, once it is so. */
-  #finish: { readonly error: unknown } | undefined;
+  /** What becomes of tasks that wait, once the pool is being closed. */
+  #closing: Waiting | undefined;
   /** Why no worker can be had any more, once it is so. */
   #failure: { readonly error: unknown } | undefined;
   #isPumping = false;
@@ -136,6 +138,11 @@ export class PoolCore implements WorkerEvents, MapHost {
 
   constructor(options: CoreOptions) {
     this.#options = options;
+  }
+
+  /** Whether the pool is being closed, or is. */
+  get isClosing(): boolean {
+    return this.#closing !== undefined;
   }
 
   /** Whether no task can be run any more. */
@@ -176,14 +183,22 @@ export class PoolCore implements WorkerEvents, MapHost {
   begin(source: Source): void {
     this.#sources.add(source);
     if (this.#failure !== undefined) source.fail(this.#failure.error);
-    else if (this.#finish === undefined) this.wake(source);
-    else source.finish?.(this.#finish.error);
+    else if (this.#closing === undefined) this.wake(source);
+    else source.finish(this.#closing);
   }
 
-  /** Has every source, also one that begins later, give no more than it has read. */
-  finish(error: unknown): void {
-    this.#finish = { error };
-    for (const source of [...this.#sources]) source.finish?.(error);
+  /** Lets no source, also one that begins later, give more than it has read. */
+  finish(waiting: Waiting): void {
+    if (this.#closing === waiting || this.#closing === "reject") return;
+    this.#closing = waiting;
+    for (const source of [...this.#sources]) source.finish(waiting);
+    if (waiting === "run") return;
+    while (this.#again.length > 0) {
+      const task = this.#again.shift();
+      this.reject(task, closedError(task));
+    }
+    // The maps of tasks that were rejected may be at their end now.
+    this.onReport();
   }
 
   /** Aborts a map with a signal. */
@@ -296,9 +311,7 @@ export class PoolCore implements WorkerEvents, MapHost {
   onRejected(task: Task, error: unknown): void {
     const { retryOn } = task.job;
     try {
-      if (
-        task.mayRetry && !task.isSettled && !this.isOver && retryOn?.(error)
-      ) {
+      if (this.#mayRetry(task) && !task.isSettled && retryOn?.(error)) {
         return this.#again.push(task);
       }
     } catch (cause) {
@@ -310,7 +323,9 @@ export class PoolCore implements WorkerEvents, MapHost {
   onReturned(tasks: Task[]): void {
     for (const task of tasks) {
       if (task.isSettled) continue;
-      const { waitError } = task;
+      const waitError = this.#closing === "reject"
+        ? closedError(task)
+        : task.waitError;
       if (waitError === undefined) this.#again.push(task);
       else this.reject(task, waitError);
     }
@@ -320,7 +335,7 @@ export class PoolCore implements WorkerEvents, MapHost {
     for (const task of tasks) {
       if (task.isSettled) continue;
       if (this.#failure !== undefined) this.reject(task, this.#failure.error);
-      else if (task.mayRetry) this.#again.push(task);
+      else if (this.#mayRetry(task)) this.#again.push(task);
       else this.reject(task, endedError(task, error));
     }
     this.onReport();
@@ -360,6 +375,10 @@ export class PoolCore implements WorkerEvents, MapHost {
     if (!task.reject(error)) return;
     this.#failed++;
     this.#latency.add(performance.now() - task.since);
+  }
+
+  #mayRetry(task: Task): boolean {
+    return task.mayRetry && this.#closing !== "reject" && !this.isOver;
   }
 
   /** Takes back the tasks of a job that are at work. */

@@ -83,6 +83,9 @@ export abstract class Task {
   }
 }
 
+/** What becomes of tasks that wait when a pool is closed. */
+export type Waiting = "run" | "reject";
+
 /** Where tasks come from. */
 export interface Source extends Listed {
   /** Tasks that wait to be taken. */
@@ -93,8 +96,8 @@ export interface Source extends Listed {
   take(most: (job: Job) => number): Task[];
   /** Several outcomes have come. */
   onReport?(): void;
-  /** No more tasks are read; what was read gets its outcome. */
-  finish?(error: unknown): void;
+  /** The pool is closed: no more tasks are read, and those that wait are run or rejected. */
+  finish(waiting: Waiting): void;
   /** No more workers can be had. */
   fail(error: unknown): void;
 }
@@ -127,6 +130,16 @@ export function endedError({ job, runs }: Task, cause: unknown): Error {
   }
   const { code, signal, stderr } = cause;
   return new PeerExitError(message, { cause, code, signal, stderr });
+}
+
+/** Error of a task that is not run, or not run again, since its pool was closed. */
+export function closedError({ job, runs }: Task): ClosedError {
+  const when = runs === 0
+    ? "the task was begun"
+    : `the task was run again; it was begun before and has no result`;
+  return new ClosedError(
+    `Cannot run ${quoted(job.method)}: the pool was closed before ${when}`,
+  );
 }
 
 /** What a task is rejected with that took too long. */
