@@ -236,8 +236,7 @@ class LineMap {
     });
     this.#items = new Items(
       ends.input,
-      ({ line, text, error }) => this.#fail({ line, text, error, runs: 0 }),
-      size,
+      (bad) => this.#fail({ ...bad, runs: 0 }),
     );
     this.#results = new ResultWriter(
       ends.output,
@@ -254,7 +253,6 @@ class LineMap {
       const { ordered } = this.#limits;
       const outcomes = this.#pool.mapSettled(this.#items, this.#method, {
         ordered,
-        onProgress: ({ done }) => this.#items.onProgress(done),
       });
       for await (const outcome of outcomes) await this.#take(outcome);
     } catch (error) {
@@ -280,23 +278,22 @@ class LineMap {
       `stopping at ${signal.name}, once what runs is finished; a second one ends it now`,
     );
     // Whether it ends well is asked for at the end.
-    this.#pool.close().catch(() => {});
+    this.#pool.close({ waiting: "reject" }).catch(() => {});
   }
 
   #take(outcome: Outcome): Promise<void> | undefined {
     const { index, item, runs } = outcome;
-    const line = this.#items.settle(index);
-    if (outcome.status === "rejected") {
-      this.#fail({ line, item, error: outcome.reason, runs });
-      return undefined;
-    }
+    const line = this.#items.lineOf(index);
     try {
+      if (outcome.status === "rejected") throw outcome.reason;
       const written = this.#results.add(outcome.value);
       this.#done++;
       return written;
     } catch (error) {
       this.#fail({ line, item, error, runs });
       return undefined;
+    } finally {
+      this.#items.settle(index);
     }
   }
 
@@ -326,7 +323,7 @@ class LineMap {
     const { isFile = false, size = 0 } = this.#input ?? {};
     // A file may have grown, or been read in part by somebody else.
     const share = isFile && size > 0
-      ? Math.min(1, this.#items.settledBytes / size)
+      ? Math.min(1, this.#items.doneBytes / size)
       : undefined;
     return renderProgress({
       done: this.#done,
@@ -354,12 +351,12 @@ class LineMap {
         ? ""
         : "the results cannot be written: ";
       status.print(`error: ${what}${messageOf(failure.error)}`);
-      status.print(`lines: ${counts}; ${this.#left(this.#limits.ordered)}`);
+      status.print(`lines: ${counts}; ${this.#left()}`);
       return 1;
     }
     if (this.#signal !== undefined) {
       const { name, code } = this.#signal;
-      status.print(`stopped by ${name}: ${counts}; ${this.#left(true)}`);
+      status.print(`stopped by ${name}: ${counts}; ${this.#left()}`);
       return code;
     }
     if (this.#failed > 0 || status.isShown) {
@@ -368,17 +365,12 @@ class LineMap {
     return this.#failed > 0 ? 1 : 0;
   }
 
-  /**
-   * Which lines are left.
-   *
-   * @param isPrefix Whether all lines before the first that is left are through,
-   *   and none after it.
-   */
-  #left(isPrefix: boolean): string {
-    const line = this.#items.firstLeft;
-    if (line === undefined) return "none is left";
-    return isPrefix
-      ? `left: the lines from ${line} on`
-      : `left: line ${line}, and others behind it`;
+  /** Says which lines are left. */
+  #left(): string {
+    const { left } = this.#items;
+    if (left === undefined) return "none is left";
+    return left.isRest
+      ? `left: the lines from ${left.first} on`
+      : `left: line ${left.first}, and others behind it`;
   }
 }

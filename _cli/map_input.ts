@@ -187,109 +187,50 @@ function trimEnd(text: string): string {
   return text.endsWith("\r") ? text.slice(0, -1) : text;
 }
 
-/** What is known of a line that has no outcome. */
+/** A line that was given to the pool and has no outcome. */
 interface Open {
   readonly line: number;
   readonly size: number;
 }
 
-/** A line that is no item, and what waits for it to be told. */
+/** A bad line that is not reported yet. */
 interface Held extends BadLine {
   readonly size: number;
-  /** How many items there are before it. */
+  /** The number of items before it. */
   readonly before: number;
 }
 
-/** Milliseconds of work that the workers have before them, together. */
-const LEAST_SUPPLY = 25;
-const MOST_SUPPLY = 100;
-
 /**
- * How many items are given to a pool ahead of their outcomes. A pool that is closed
- * runs all that it has read. So it gets what its workers do in a moment: many that
- * are quick, and of those that take long no more than there are workers.
- */
-export class Supply {
-  readonly #least: number;
-  #size: number;
-  /** When the count began that the next look is about, and with how many. */
-  #since: number;
-  #done = 0;
-
-  /**
-   * @param workers How many items can be at work at a time.
-   * @param now In milliseconds.
-   */
-  constructor(workers: number, now: number) {
-    this.#least = workers;
-    this.#size = workers;
-    this.#since = now;
-  }
-
-  /** How many there may be. */
-  get size(): number {
-    return this.#size;
-  }
-
-  /**
-   * Looks how long as many took as there may be.
-   *
-   * @param done Items that are through.
-   * @param now In milliseconds.
-   */
-  onProgress(done: number, now: number): void {
-    if (done - this.#done < this.#size) return;
-    const ms = now - this.#since;
-    if (ms < LEAST_SUPPLY) this.#size *= 2;
-    else if (ms > MOST_SUPPLY) {
-      this.#size = Math.max(this.#least, Math.floor(this.#size / 2));
-    }
-    this.#since = now;
-    this.#done = done;
-  }
-}
-
-/**
- * The items of the input, for one map of a pool. A line that is no item is told
- * once every item before it was begun, so that what was told and what was not are
- * parted by one line, wherever the map is stopped.
+ * The items of the input, for one map of a pool. A bad line is reported once the
+ * items before it were begun, so that one line number tells what is done and what
+ * is left when the map is stopped.
  */
 export class Items implements AsyncIterableIterator<unknown> {
   readonly #lines: LineReader;
   readonly #onBad: (bad: BadLine) => void;
-  readonly #supply: Supply;
-  readonly #maxAhead: number;
   /** Items without an outcome, by their index. */
   readonly #open = new Map<number, Open>();
   readonly #held = new Deque<Held>();
-  /** Items that there were, those that are through, and the last that is settled. */
   #count = 0;
-  #through = 0;
+  /** The highest index of an item that has an outcome. */
   #last = -1;
-  /** Lines that were taken, of all kinds. */
-  #taken = 0;
+  /** The number of the last line that was read, and of the last that is done. */
+  #read = 0;
+  #lastDone = 0;
+  /** What the lines take that were read and are not done. */
   #ahead = 0;
-  #settled = 0;
-  #room = Promise.withResolvers<void>();
+  #doneBytes = 0;
+  #room: PromiseWithResolvers<void> | undefined;
   #isExhausted = false;
-  #isLeft = false;
+  #isStopped = false;
 
   /**
-   * @param source Where the lines are.
-   * @param onBad Told of each line that is no item.
-   * @param workers How many items can be at work at a time.
-   * @param maxAhead Bytes of lines without an outcome that may have been read.
+   * @param source The source of the lines.
+   * @param onBad Called with each bad line.
    */
-  constructor(
-    source: ByteSource,
-    onBad: (bad: BadLine) => void,
-    workers: number,
-    maxAhead: number = MAX_AHEAD,
-  ) {
+  constructor(source: ByteSource, onBad: (bad: BadLine) => void) {
     this.#lines = new LineReader(source);
     this.#onBad = onBad;
-    this.#supply = new Supply(workers, performance.now());
-    this.#maxAhead = maxAhead;
   }
 
   [Symbol.asyncIterator](): this {
@@ -298,63 +239,64 @@ export class Items implements AsyncIterableIterator<unknown> {
 
   async next(): Promise<IteratorResult<unknown, undefined>> {
     for (;;) {
-      while (!this.#hasRoom && !this.#isLeft) await this.#room.promise;
-      const line = this.#isLeft ? undefined : await this.#lines.next();
-      // One that comes when none is wanted any more was not begun.
-      if (this.#isLeft) return { value: undefined, done: true };
+      // The pool limits the number of items that it reads ahead, not their bytes.
+      while (this.#ahead >= MAX_AHEAD && !this.#isStopped) {
+        this.#room = Promise.withResolvers();
+        await this.#room.promise;
+      }
+      const line = this.#isStopped ? undefined : await this.#lines.next();
+      // A line that arrives after the stop is not begun.
+      if (this.#isStopped) return { value: undefined, done: true };
       if (line === undefined) {
         this.#isExhausted = true;
         return { value: undefined, done: true };
       }
       const parsed = parseLine(line);
-      this.#taken = line.number;
+      this.#read = line.number;
       if (parsed.kind === "item") {
         return { value: this.#begin(line, parsed.item), done: false };
       }
-      if (parsed.kind === "blank") this.#settled += line.size;
+      if (parsed.kind === "blank") this.#doneBytes += line.size;
       else this.#hold(line, parsed);
     }
   }
 
   return(): Promise<IteratorResult<unknown, undefined>> {
-    this.#isLeft = true;
-    this.#room.resolve();
+    this.#isStopped = true;
+    this.#room?.resolve();
     return Promise.resolve({ value: undefined, done: true });
   }
 
-  /** So many items are through, whether their outcomes were taken or not. */
-  onProgress(done: number): void {
-    this.#through = done;
-    this.#supply.onProgress(done, performance.now());
-    this.#onRoom();
+  /** The line number of an item without an outcome. */
+  lineOf(index: number): number {
+    return this.#open.get(index)!.line;
   }
 
-  /** The outcome of the item with this index was taken; returns the number of its line. */
-  settle(index: number): number {
+  /** The item with this index has an outcome, which was reported. */
+  settle(index: number): void {
     const { line, size } = this.#open.get(index)!;
     this.#open.delete(index);
     this.#last = Math.max(this.#last, index);
-    this.#onSettled(size);
-    this.#tell();
-    return line;
+    this.#onDone(line, size);
+    this.#report();
   }
 
-  /** Bytes of the lines that have an outcome, or need none. */
-  get settledBytes(): number {
-    return this.#settled;
+  /** The bytes of all lines that are done. */
+  get doneBytes(): number {
+    return this.#doneBytes;
   }
 
   /**
-   * The first line that has no outcome, and may not be there; `undefined` if there
-   * is none.
+   * Which lines are left: the first one, which the input may not have, and whether
+   * all lines behind it are left as well. `undefined` if no line is left.
    */
-  get firstLeft(): number | undefined {
-    let first: number | undefined;
-    for (const { line } of this.#open.values()) {
-      if (first === undefined || line < first) first = line;
-    }
-    if (first !== undefined || this.#isExhausted) return first;
-    return this.#taken + 1;
+  get left(): { readonly first: number; readonly isRest: boolean } | undefined {
+    const open = Array.from(this.#open.values(), ({ line }) => line);
+    if (this.#held.length > 0) open.push(this.#held.first.line);
+    if (!this.#isExhausted) open.push(this.#read + 1);
+    if (open.length === 0) return undefined;
+    const first = open.reduce((least, line) => Math.min(least, line));
+    return { first, isRest: first > this.#lastDone };
   }
 
   #begin({ number, size }: RawLine, item: unknown): unknown {
@@ -369,34 +311,27 @@ export class Items implements AsyncIterableIterator<unknown> {
   ): void {
     this.#held.push({ line: number, size, text, error, before: this.#count });
     this.#ahead += size + LINE_COST;
-    this.#tell();
+    this.#report();
   }
 
-  /** Tells of those before which every item was begun: pools begin them in order. */
-  #tell(): void {
-    while (
-      this.#held.length > 0 && this.#held.first.before <= this.#last + 1
-    ) {
+  /**
+   * Reports bad lines. The pool begins items in order, so all items before the
+   * last one with an outcome were begun. After the stop a bad line behind that one
+   * is left, as the items behind it are.
+   */
+  #report(): void {
+    const reach = this.#isStopped ? this.#last : this.#last + 1;
+    while (this.#held.length > 0 && this.#held.first.before <= reach) {
       const { line, size, text, error } = this.#held.shift();
-      this.#onSettled(size);
+      this.#onDone(line, size);
       this.#onBad({ line, text, error });
     }
   }
 
-  #onSettled(size: number): void {
-    this.#settled += size;
+  #onDone(line: number, size: number): void {
+    this.#lastDone = Math.max(this.#lastDone, line);
+    this.#doneBytes += size;
     this.#ahead -= size + LINE_COST;
-    this.#onRoom();
-  }
-
-  get #hasRoom(): boolean {
-    return this.#ahead < this.#maxAhead &&
-      this.#count - this.#through < this.#supply.size;
-  }
-
-  #onRoom(): void {
-    if (!this.#hasRoom) return;
-    this.#room.resolve();
-    this.#room = Promise.withResolvers();
+    if (this.#ahead < MAX_AHEAD) this.#room?.resolve();
   }
 }
