@@ -28,7 +28,7 @@
  * deno run -A --unstable-worker-options jsr:@duplex/ipc/cli compare --size 1024
  * ```
  *
- * `serve` requires for each address what `listen` requires: `--allow-net` for the
+ * `serve` requires for each address what `listenSocket` requires: `--allow-net` for the
  * host and the port, or `--allow-net=unix:/path`, `--allow-read=/path` and
  * `--allow-write=/path`. `map` requires the same for `--over ADDRESS`, and
  * otherwise, as `serve` does:

@@ -115,7 +115,7 @@ export interface DuplexOptions {
    *
    * @default {4194304}
    */
-  window?: number;
+  windowBytes?: number;
   /**
    * Messages that the far side may have on their way here before this side
    * takes some. The default keeps both sides busy with small messages.
@@ -129,7 +129,7 @@ export interface DuplexOptions {
    *
    * @default {268435456}
    */
-  maxMessage?: number;
+  maxMessageBytes?: number;
   /**
    * Milliseconds that both sides may wait for the other to receive before their
    * sends reject with {@linkcode DeadlockError}. Longer than a busy program is

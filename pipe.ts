@@ -54,7 +54,7 @@ export interface PipeDuplex<In = unknown, Out = In> extends Duplex<In, Out> {
   readonly pid: number;
 }
 
-/** As {@linkcode PipeOptions.timeout}: what a cold start on a busy machine takes, ten times over. */
+/** As {@linkcode PipeOptions.openTimeout}: what a cold start on a busy machine takes, ten times over. */
 const DEFAULT_TIMEOUT = 10_000;
 
 class PipeSession<In, Out> extends Session<In, Out>
@@ -173,13 +173,13 @@ export async function openPipe<In, Out>(
   const isScript = typeof target === "string" || target instanceof URL;
   checkTarget(target, options);
   const chosen = isScript ? options ?? {} : target;
-  const { stderr = "inherit", timeout = DEFAULT_TIMEOUT } = chosen;
+  const { stderr = "inherit", openTimeout: timeout = DEFAULT_TIMEOUT } = chosen;
   const limits: SessionOptions = {
     ...sessionOptions(ACTION, chosen),
     role: "opener",
     name: "main",
   };
-  checkPositive(ACTION, "timeout", timeout);
+  checkPositive(ACTION, "openTimeout", timeout);
   checkChild(chosen);
   const [label, command, args] = isScript
     ? [nameOf(target), Deno.execPath(), denoArgs(target, options ?? {})]

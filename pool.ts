@@ -11,7 +11,7 @@
  * import { assertEquals } from "@std/assert";
  *
  * const script = new URL("./examples/hello/methods.ts", import.meta.url);
- * await using pool = new Pool<Methods>(() => openPipe(script), { size: 2 });
+ * await using pool = new Pool<Methods>(() => openPipe(script), { workers: 2 });
  * const squares = await Array.fromAsync(pool.map([1, 2, 3], "square"));
  * assertEquals(squares, [1, 4, 9]);
  * ```
@@ -127,7 +127,7 @@ export interface PoolOptions {
    *
    * @default {navigator.hardwareConcurrency}
    */
-  size?: number;
+  workers?: number;
   /**
    * Tasks after which a worker is replaced.
    *
@@ -144,12 +144,13 @@ export interface PoolOptions {
    */
   maxMemory?: number;
   /**
-   * How often in a row workers may fail to start. When none is left then, all
-   * tasks reject with the last failure as the cause, and so does every later one.
+   * How often starting a worker is tried again after a failure. If it fails once more
+   * and no worker is left, all tasks reject with the last failure as the cause, and
+   * so does every later one.
    *
-   * @default {3}
+   * @default {2}
    */
-  startAttempts?: number;
+  startRetries?: number;
   /**
    * As {@linkcode TaskOptions.timeout}, where a task has none of its own.
    *
@@ -222,8 +223,8 @@ export type MethodResult<Methods, Name extends keyof Methods> =
 
 const ACTION = "Cannot make a pool";
 
-/** As {@linkcode PoolOptions.startAttempts}: one for bad luck, one to be sure. */
-const DEFAULT_START_ATTEMPTS = 3;
+/** As {@linkcode PoolOptions.startRetries}: two in addition to the first attempt. */
+const DEFAULT_START_RETRIES = 2;
 
 /** As {@linkcode PoolOptions.retries}: once beside the one that ends workers, once by chance. */
 const DEFAULT_RETRIES = 2;
@@ -259,7 +260,7 @@ const DEFAULT_RETRIES = 2;
  * import { assertEquals } from "@std/assert";
  *
  * const script = new URL("./examples/hello/methods.ts", import.meta.url);
- * await using pool = new Pool<Methods>(() => openPipe(script), { size: 1 });
+ * await using pool = new Pool<Methods>(() => openPipe(script), { workers: 1 });
  * assertEquals(await pool.run("square", [7]), 49);
  *
  * let sum = 0;
@@ -291,10 +292,10 @@ export class Pool<Methods extends object = AnyMethods>
   constructor(open: () => Promise<Duplex>, options: PoolOptions = {}) {
     checkOptions(ACTION, options);
     const {
-      size = navigator.hardwareConcurrency,
+      workers = navigator.hardwareConcurrency,
       maxTasks = Infinity,
       maxMemory = Infinity,
-      startAttempts = DEFAULT_START_ATTEMPTS,
+      startRetries: startRetries = DEFAULT_START_RETRIES,
       timeout = Infinity,
       waitTimeout = Infinity,
       retries = DEFAULT_RETRIES,
@@ -306,7 +307,7 @@ export class Pool<Methods extends object = AnyMethods>
         }`,
       );
     }
-    const limits = { size, maxTasks, maxMemory, startAttempts };
+    const limits = { workers, maxTasks, maxMemory, startRetries };
     this.#defaults = { timeout, waitTimeout, retries };
     checkPool(ACTION, { ...limits, ...this.#defaults });
     this.#core = new PoolCore({ open, ...limits });
@@ -338,7 +339,7 @@ export class Pool<Methods extends object = AnyMethods>
    * import { assertEquals } from "@std/assert";
    *
    * const script = new URL("./examples/hello/methods.ts", import.meta.url);
-   * await using pool = new Pool(() => openPipe(script), { size: 1 });
+   * await using pool = new Pool(() => openPipe(script), { workers: 1 });
    * assertEquals(await pool.run("square", [7], { timeout: 10_000 }), 49);
    * ```
    */
@@ -391,7 +392,7 @@ export class Pool<Methods extends object = AnyMethods>
    * import { assertEquals } from "@std/assert";
    *
    * const script = new URL("./examples/hello/methods.ts", import.meta.url);
-   * await using pool = new Pool(() => openPipe(script), { size: 1 });
+   * await using pool = new Pool(() => openPipe(script), { workers: 1 });
    * const squares = pool.map([1, 2, 3], "square", { ordered: false });
    * assertEquals((await Array.fromAsync(squares)).length, 3);
    * ```
@@ -432,9 +433,13 @@ export class Pool<Methods extends object = AnyMethods>
    * import { assertEquals } from "@std/assert";
    *
    * const script = new URL("./examples/hello/methods.ts", import.meta.url);
-   * await using pool = new Pool(() => openPipe(script), { size: 1 });
-   * for await (const { status, index, runs } of pool.mapSettled([7], "square")) {
-   *   assertEquals({ status, index, runs }, { status: "fulfilled", index: 0, runs: 1 });
+   * await using pool = new Pool(() => openPipe(script), { workers: 1 });
+   * for await (const { status, index, attempts } of pool.mapSettled([7], "square")) {
+   *   assertEquals({ status, index, attempts }, {
+   *     status: "fulfilled",
+   *     index: 0,
+   *     attempts: 1,
+   *   });
    * }
    * ```
    */
@@ -499,7 +504,7 @@ export class Pool<Methods extends object = AnyMethods>
    * import { assertEquals } from "@std/assert";
    *
    * const script = new URL("./examples/hello/methods.ts", import.meta.url);
-   * const pool = new Pool(() => openPipe(script), { size: 1 });
+   * const pool = new Pool(() => openPipe(script), { workers: 1 });
    * const square = pool.run("square", [7]);
    * await pool.close();
    * assertEquals(await square, 49);
@@ -513,7 +518,7 @@ export class Pool<Methods extends object = AnyMethods>
    * import { assertEquals, assertRejects } from "@std/assert";
    *
    * const script = new URL("./examples/hello/methods.ts", import.meta.url);
-   * const pool = new Pool(() => openPipe(script), { size: 1 });
+   * const pool = new Pool(() => openPipe(script), { workers: 1 });
    * function* numbers() {
    *   for (let number = 0;; number++) yield number;
    * }
@@ -554,7 +559,7 @@ export class Pool<Methods extends object = AnyMethods>
    * import { assertRejects } from "@std/assert";
    *
    * const script = new URL("./examples/hello/methods.ts", import.meta.url);
-   * const pool = new Pool(() => openPipe(script), { size: 1 });
+   * const pool = new Pool(() => openPipe(script), { workers: 1 });
    * const square = pool.run("square", [7]);
    * await Promise.all([
    *   assertRejects(() => square, Error, "no need"),
@@ -630,7 +635,7 @@ export class Pool<Methods extends object = AnyMethods>
     const { timeout = this.#defaults.timeout, retryOn, signal } = options;
     const { retries = this.#defaults.retries } = options;
     checkPositive(action, "timeout", timeout);
-    checkRetries(action, retries);
+    checkRetries(action, "retries", retries);
     checkKind(action, "retryOn", retryOn, "function");
     checkSignal(action, signal);
     return { method, timeout, retries, retryOn };

@@ -20,11 +20,10 @@
 
 import { onClaim } from "./_session/claim.ts";
 import { type SessionOptions, sessionOptions } from "./_session/hello.ts";
-import { checkPositive } from "./_base/options.ts";
+import { checkKind, checkPositive, checkRetries } from "./_base/options.ts";
 import { openWithin } from "./_session/opening.ts";
-import { MAX_ATTEMPTS } from "./_queue/lease.ts";
+import { MAX_RETRIES } from "./_queue/lease.ts";
 import { Link } from "./_queue/link.ts";
-import { show } from "./_base/text.ts";
 import { MemoryStore } from "./_queue/store.ts";
 import { type FailedMessage, QueueWire } from "./_queue/queue_wire.ts";
 import { Session } from "./_session/session.ts";
@@ -65,23 +64,23 @@ export interface QueueOptions<Out = unknown>
    */
   ordered?: boolean;
   /**
-   * Milliseconds for the replacement of a worker that died to start and say
-   * hello; 0 replaces none, and the queue fails when its last worker has died.
+   * Whether a worker that died is replaced. Otherwise the queue fails when its
+   * last worker has died.
    *
-   * @default {`timeout`}
+   * @default {true}
    */
-  restart?: number;
+  restart?: boolean;
   /**
-   * How often a message is given to workers that die with it in hand, or before
-   * its answer has left; at most 255. It is then given to `onFailed`. A message
-   * that was tried before is given to a worker that has no other, so from 2 up
-   * only what is the cause itself fails.
+   * How often a message is delivered again when its worker died before it had
+   * handled it, from 0 to 254. After that it is given to `onFailed`. A message
+   * that is delivered again goes to a worker that has no other, so from 1 up only
+   * a message that is the cause itself fails.
    *
-   * @default {3}
+   * @default {2}
    */
-  attempts?: number;
+  retries?: number;
   /**
-   * Takes messages that workers died of `attempts` times. Without it such a
+   * Called with a message whose worker died at its last attempt. Without it such a
    * message ends the queue with {@linkcode PeerExitError}, and stands in its
    * `unsent`. An error that it throws or rejects with ends the queue; the queue
    * does not wait for it.
@@ -99,8 +98,8 @@ export type QueueDuplex<In = unknown, Out = In> = Duplex<In, Out>;
 
 const ACTION = "Cannot open a queue";
 
-/** As {@linkcode QueueOptions.attempts}: one for bad luck, and one to be sure. */
-const DEFAULT_ATTEMPTS = 3;
+/** As {@linkcode QueueOptions.retries}: two in addition to the first attempt. */
+const DEFAULT_RETRIES = 2;
 
 /**
  * Starts a worker script in Web Workers and opens a duplex to them.
@@ -181,7 +180,7 @@ export async function openQueue<In = unknown, Out = In>(
   options: QueueOptions<Out> = {},
 ): Promise<QueueDuplex<In, Out>> {
   const own = threadOptions(ACTION, options);
-  const queue = queueOptions(options as QueueOptions, own.timeout);
+  const queue = queueOptions(options as QueueOptions);
   const limits: SessionOptions = {
     ...sessionOptions(ACTION, options),
     role: "opener",
@@ -190,14 +189,10 @@ export async function openQueue<In = unknown, Out = In>(
   const wire = new QueueWire({
     ...limits,
     ...queue,
-    timeout: own.timeout,
-    async openLink(events, timeout, signal) {
-      const thread = await Thread.start(ACTION, "queue", script, {
-        ...own,
-        timeout,
-      });
+    async openLink(events, signal) {
+      const thread = await Thread.start(ACTION, "queue", script, own);
       const link = new Link(thread, limits, events);
-      await openLink(link, thread.label, timeout, signal);
+      await openLink(link, thread.label, own.openTimeout, signal);
       return link;
     },
   }, new MemoryStore());
@@ -213,39 +208,24 @@ export async function openQueue<In = unknown, Out = In>(
 }
 
 /** The options that only a queue has, checked and completed. */
-function queueOptions(options: QueueOptions, timeout: number) {
+function queueOptions(options: QueueOptions) {
   const {
     workers = 1,
     capacity,
     ordered = false,
-    restart = timeout,
-    attempts = DEFAULT_ATTEMPTS,
+    restart = true,
+    retries = DEFAULT_RETRIES,
     onFailed,
   } = options;
   checkPositive(ACTION, "workers", workers, { whole: true });
   if (capacity !== undefined) {
     checkPositive(ACTION, "capacity", capacity, { whole: true });
   }
-  if (typeof ordered !== "boolean") {
-    throw new TypeError(
-      `${ACTION} as "ordered" must be a boolean: current value is ${
-        show(ordered)
-      }`,
-    );
-  }
-  if (restart !== 0) checkPositive(ACTION, "restart", restart);
-  checkPositive(ACTION, "attempts", attempts, {
-    whole: true,
-    most: MAX_ATTEMPTS,
-  });
-  if (onFailed !== undefined && typeof onFailed !== "function") {
-    throw new TypeError(
-      `${ACTION} as "onFailed" must be a function: current value is ${
-        show(onFailed)
-      }`,
-    );
-  }
-  return { workers, capacity, ordered, restart, attempts, onFailed };
+  checkKind(ACTION, "ordered", ordered, "boolean");
+  checkKind(ACTION, "restart", restart, "boolean");
+  checkRetries(ACTION, "retries", retries, MAX_RETRIES);
+  checkKind(ACTION, "onFailed", onFailed, "function");
+  return { workers, capacity, ordered, restart, retries, onFailed };
 }
 
 /** Waits for a worker's hello, until the time is up or the queue ends. */

@@ -44,16 +44,16 @@ export interface ShmOptions extends DuplexOptions, ThreadOptions {
    *
    * @default {1048576}
    */
-  capacity?: number;
+  ringBytes?: number;
 }
 
 const ACTION = "Cannot open shared memory";
 
-/** As {@linkcode ShmOptions.capacity}: four parts of a large message. */
-const DEFAULT_CAPACITY = 2 ** 20;
+/** As {@linkcode ShmOptions.ringBytes}: four parts of a large message. */
+const DEFAULT_RING_BYTES = 2 ** 20;
 
 /** The smallest ring: a control frame of the largest size fits. */
-const MIN_CAPACITY = 4096;
+const MIN_RING_BYTES = 4096;
 
 /**
  * Starts a worker script in a Web Worker and opens a duplex to it through shared
@@ -116,17 +116,17 @@ export async function openShm<In = unknown, Out = In>(
   script: string | URL,
   options: ShmOptions = {},
 ): Promise<ShmDuplex<In, Out>> {
-  const { capacity = DEFAULT_CAPACITY } = options;
+  const { ringBytes = DEFAULT_RING_BYTES } = options;
   const own = threadOptions(ACTION, options);
   const limits: SessionOptions = {
     ...sessionOptions(ACTION, options),
     role: "opener",
     name: "main",
   };
-  checkCapacity(capacity);
+  checkRingBytes(ringBytes);
   const thread = await Thread.start(ACTION, "shm", script, own);
   const { port, label } = thread;
-  const memory = makeRings(capacity);
+  const memory = makeRings(ringBytes);
   port.postMessage(memory.words.buffer, []);
   const ring = new RingEnd(memory, "opener", new SpinPolicy());
   const exitError = (cause: unknown, unsent: readonly unknown[]) =>
@@ -148,7 +148,7 @@ export async function openShm<In = unknown, Out = In>(
   const session = new ShmSession<In, Out>(wire, limits);
   const attempt = `${ACTION} to "${label}"`;
   try {
-    await openWithin(session, own.timeout, () => ({ attempt }));
+    await openWithin(session, own.openTimeout, () => ({ attempt }));
     return session;
   } catch (error) {
     await session.closed.catch(() => {});
@@ -156,14 +156,14 @@ export async function openShm<In = unknown, Out = In>(
   }
 }
 
-function checkCapacity(capacity: number): void {
+function checkRingBytes(ringBytes: number): void {
   if (
-    Number.isInteger(capacity) && capacity >= MIN_CAPACITY &&
-    capacity <= MAX_CAPACITY && (capacity & (capacity - 1)) === 0
+    Number.isInteger(ringBytes) && ringBytes >= MIN_RING_BYTES &&
+    ringBytes <= MAX_CAPACITY && (ringBytes & (ringBytes - 1)) === 0
   ) return;
   throw new RangeError(
-    `${ACTION} as "capacity" must be a power of two from ${MIN_CAPACITY} to ${MAX_CAPACITY}: current value is ${
-      show(capacity)
+    `${ACTION} as "ringBytes" must be a power of two from ${MIN_RING_BYTES} to ${MAX_CAPACITY}: current value is ${
+      show(ringBytes)
     }`,
   );
 }

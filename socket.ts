@@ -6,11 +6,11 @@
  * secret, and a session can outlive its connection.
  *
  * ```ts
- * import { listen, openSocket } from "@duplex/ipc/socket";
+ * import { listenSocket, openSocket } from "@duplex/ipc/socket";
  * import { assertEquals } from "@std/assert";
  *
  * const secret = crypto.randomUUID();
- * await using listener = listen<string>("tcp://127.0.0.1:0", { secret });
+ * await using listener = listenSocket<string>("tcp://127.0.0.1:0", { secret });
  * const main = await openSocket<string>(listener.address, { secret });
  * const worker = await listener.accept();
  * await main.send("Hello from main!");
@@ -96,10 +96,10 @@ export type {
  *
  * @example A session that outlives its connection
  * ```ts
- * import { listen, openSocket } from "@duplex/ipc/socket";
+ * import { listenSocket, openSocket } from "@duplex/ipc/socket";
  * import { assertEquals } from "@std/assert";
  *
- * await using listener = listen<number>("tcp://127.0.0.1:0");
+ * await using listener = listenSocket<number>("tcp://127.0.0.1:0");
  * const main = await openSocket<number>(listener.address, {
  *   resume: { timeout: 60_000 },
  * });
@@ -230,7 +230,7 @@ class SocketOpening<In, Out> {
  *
  * @example Usage
  * ```ts
- * import { listen, openSocket, type SocketDuplex } from "@duplex/ipc/socket";
+ * import { listenSocket, openSocket, type SocketDuplex } from "@duplex/ipc/socket";
  * import { assertEquals } from "@std/assert";
  *
  * async function serve(peer: SocketDuplex<string>) {
@@ -238,7 +238,7 @@ class SocketOpening<In, Out> {
  *   await peer.close();
  * }
  *
- * const listener = listen<string>("tcp://127.0.0.1:0");
+ * const listener = listenSocket<string>("tcp://127.0.0.1:0");
  * const serving = (async () => {
  *   // Nobody waits for the peer before, nor fails with it.
  *   for await (const peer of listener) serve(peer).catch(console.error);
@@ -252,7 +252,7 @@ class SocketOpening<In, Out> {
  * await serving;
  * ```
  */
-export function listen<In = unknown, Out = In>(
+export function listenSocket<In = unknown, Out = In>(
   address: string | URL,
   options: ListenOptions = {},
 ): DuplexListener<In, Out> {

@@ -115,7 +115,7 @@ const ACTION = "Cannot make a task";
  * await using sha256 = task(async (text: string) => {
  *   const bytes = new TextEncoder().encode(text);
  *   return new Uint8Array(await crypto.subtle.digest("SHA-256", bytes)).toHex();
- * }, { size: 2 });
+ * }, { workers: 2 });
  *
  * const sums = await Array.fromAsync(sha256.map(["a", "b", "c"]));
  * assertEquals(sums[0]?.slice(0, 8), "ca978112");

@@ -50,11 +50,11 @@ export function checkOptions(action: string, options: unknown): void {
 /** Throws unless the numbers that a pool is given are in range. */
 export function checkPool(
   action: string,
-  { maxTasks, retries, ...numbers }: {
-    size: number;
+  { maxTasks, retries, startRetries, ...numbers }: {
+    workers: number;
     maxTasks: number;
     maxMemory: number;
-    startAttempts: number;
+    startRetries: number;
     timeout: number;
     waitTimeout: number;
     retries: number;
@@ -64,10 +64,11 @@ export function checkPool(
     checkPositive(action, "maxTasks", maxTasks, { whole: true });
   }
   for (const [name, value] of Object.entries(numbers)) {
-    const whole = name === "size" || name === "startAttempts";
+    const whole = name === "workers";
     checkPositive(action, name, value, { whole });
   }
-  checkRetries(action, retries);
+  checkRetries(action, "retries", retries);
+  checkRetries(action, "startRetries", startRetries);
 }
 
 /** Throws unless a name is a string. */
@@ -88,14 +89,20 @@ export function checkSignal(action: string, signal: unknown): void {
   );
 }
 
-/** Throws unless `retries` is an integer from 0 up. */
-export function checkRetries(action: string, retries: unknown): void {
-  if (Number.isInteger(retries) && Number(retries) >= 0) return;
+/** Throws unless a number of retries is an integer from 0 up, at most `most`. */
+export function checkRetries(
+  action: string,
+  name: string,
+  retries: unknown,
+  most = Infinity,
+): void {
+  const isCount = Number.isInteger(retries) && Number(retries) >= 0;
+  if (isCount && Number(retries) <= most) return;
   const Kind = typeof retries === "number" ? RangeError : TypeError;
   throw new Kind(
-    `${action} as "retries" must be a whole number from 0 up: current value is ${
-      show(retries)
-    }`,
+    `${action} as "${name}" must be a whole number from 0 ${
+      most === Infinity ? "up" : `to ${most}`
+    }: current value is ${show(retries)}`,
   );
 }
 

@@ -68,7 +68,7 @@ async function take(peer: End): Promise<void> {
 /** Listens, and serves the first peer that comes. */
 async function serveAt(main: End, address: string): Promise<void> {
   // What is no far end of a socket does not load it.
-  const { listen } = await import("../socket.ts");
+  const { listenSocket: listen } = await import("../socket.ts");
   await using listener = listen<Told, Answer>(address);
   await listener.ready;
   await main.send(listener.address);

@@ -230,13 +230,13 @@ class LineMap {
     this.#file = file;
     const { workers: size, timeout, retries } = limits;
     this.#pool = new Pool(() => workers.open(), {
-      size,
+      workers: size,
       timeout,
       ...(retries === undefined ? {} : { retries }),
     });
     this.#items = new Items(
       ends.input,
-      (bad) => this.#fail({ ...bad, runs: 0 }),
+      (bad) => this.#fail({ ...bad, attempts: 0 }),
     );
     this.#results = new ResultWriter(
       ends.output,
@@ -282,7 +282,7 @@ class LineMap {
   }
 
   #take(outcome: Outcome): Promise<void> | undefined {
-    const { index, item, runs } = outcome;
+    const { index, item, attempts } = outcome;
     const line = this.#items.lineOf(index);
     try {
       if (outcome.status === "rejected") throw outcome.reason;
@@ -290,7 +290,7 @@ class LineMap {
       this.#done++;
       return written;
     } catch (error) {
-      this.#fail({ line, item, error, runs });
+      this.#fail({ line, item, error, attempts });
       return undefined;
     } finally {
       this.#items.settle(index);

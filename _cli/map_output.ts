@@ -138,20 +138,20 @@ export interface Failure {
   readonly item?: unknown;
   readonly error: unknown;
   /** How often it was given to a worker that may have begun it. */
-  readonly runs: number;
+  readonly attempts: number;
 }
 
 /** A failure as a line of JSON. */
 export function failureJson(failure: Failure): string {
-  const { line, text, item, error, runs } = failure;
+  const { line, text, item, error, attempts } = failure;
   const what = text === undefined ? { item } : { text };
-  return JSON.stringify({ line, ...what, error: partsOf(error), runs });
+  return JSON.stringify({ line, ...what, error: partsOf(error), attempts });
 }
 
 /** A failure as a line for people. */
-export function failureLine({ line, error, runs }: Failure): string {
+export function failureLine({ line, error, attempts }: Failure): string {
   const { name, message } = partsOf(error);
-  const often = runs > 1 ? ` (run ${runs} times)` : "";
+  const often = attempts > 1 ? ` (run ${attempts} times)` : "";
   return messageOf(`line ${line}: ${name}: ${message}${often}`);
 }
 

@@ -25,7 +25,11 @@ import { openWorker, whyNotGranted } from "./worker.ts";
 import { withoutStack } from "../_socket/errors.ts";
 import { settlesWithin } from "../_base/waiting.ts";
 import type { Duplex } from "../duplex.ts";
-import { type DuplexListener, listen, type SocketDuplex } from "../socket.ts";
+import {
+  type DuplexListener,
+  listenSocket,
+  type SocketDuplex,
+} from "../socket.ts";
 
 /** The command `serve`. */
 export const serve: Command = {
@@ -88,7 +92,7 @@ class Server {
     const { addresses, listenOptions } = this.#options;
     try {
       for (const { address, tls } of addresses) {
-        const listener = listen(address, {
+        const listener = listenSocket(address, {
           ...listenOptions,
           ...tls,
           onError: (error, remote) =>

@@ -57,7 +57,7 @@ export interface PipeOptions extends DuplexOptions {
    *
    * @default {10000}
    */
-  timeout?: number;
+  openTimeout?: number;
   /**
    * Bytes of the worker's JavaScript heap, rounded up to a MiB. A worker that
    * needs more ends. Only for worker scripts.

@@ -21,7 +21,7 @@ export type MapOutcome<Item, Result> =
     readonly item: Item;
     readonly value: Result;
     /** How often it was given to a worker that may have begun it. */
-    readonly runs: number;
+    readonly attempts: number;
   }
   | {
     readonly status: "rejected";
@@ -30,7 +30,7 @@ export type MapOutcome<Item, Result> =
     readonly item: Item;
     readonly reason: unknown;
     /** How often it was given to a worker that may have begun it. */
-    readonly runs: number;
+    readonly attempts: number;
   };
 
 /** How far a map has come. */
@@ -89,16 +89,16 @@ class MapTask extends Task {
   }
 
   protected override onFulfilled(value: unknown): void {
-    const { runs, args: [item] } = this;
+    const { attempts, args: [item] } = this;
     const index = this.#index;
-    this.#map.onOutcome({ status: "fulfilled", index, item, value, runs });
+    this.#map.onOutcome({ status: "fulfilled", index, item, value, attempts });
   }
 
   protected override onRejected(reason: unknown): void {
-    const { runs, args: [item] } = this;
+    const { attempts, args: [item] } = this;
     const index = this.#index;
-    if (runs === 0) return this.#map.onUnbegun(index);
-    this.#map.onOutcome({ status: "rejected", index, item, reason, runs });
+    if (attempts === 0) return this.#map.onUnbegun(index);
+    this.#map.onOutcome({ status: "rejected", index, item, reason, attempts });
   }
 }
 

@@ -47,7 +47,7 @@ class RunTask extends Task {
 
   override get waitError(): Error | undefined {
     // One that was begun waits no more, even if it is to be run again.
-    if (!this.isLate || this.runs > 0) return undefined;
+    if (!this.isLate || this.attempts > 0) return undefined;
     return new DOMException(
       `Cannot run ${
         quoted(this.job.method)

@@ -61,10 +61,10 @@ const BATCHES_AHEAD = 4;
 /** What a pool was told. */
 export interface CoreOptions {
   readonly open: () => Promise<Duplex>;
-  readonly size: number;
+  readonly workers: number;
   readonly maxTasks: number;
   readonly maxMemory: number;
-  readonly startAttempts: number;
+  readonly startRetries: number;
 }
 
 /** What a pool has done so far, from `Pool.stats`. */
@@ -177,7 +177,7 @@ export class PoolCore implements WorkerEvents, MapHost {
   readAhead({ method }: Job): number {
     const batch = this.#paces.get(method)?.batch ?? 1;
     const each = Math.max(READ_AHEAD, BATCHES_AHEAD * batch);
-    return each * this.#options.size;
+    return each * this.#options.workers;
   }
 
   begin(source: Source): void {
@@ -394,7 +394,7 @@ export class PoolCore implements WorkerEvents, MapHost {
       if (!worker.isFree) continue;
       const tasks = this.#take(worker);
       if (tasks.length === 0) return;
-      this.#retried += tasks.filter(({ runs }) => runs > 0).length;
+      this.#retried += tasks.filter(({ attempts }) => attempts > 0).length;
       worker.run(tasks);
     }
   }
@@ -436,9 +436,9 @@ export class PoolCore implements WorkerEvents, MapHost {
   /** Starts as many workers as there are tasks waiting for one. */
   #startWorkers(): void {
     if (this.#failure !== undefined || this.#delay !== undefined) return;
-    const most = this.#options.size - this.#workers.size;
+    const most = this.#options.workers - this.#workers.size;
     const starting = this.#starts.size;
-    if (this.#failures >= this.#options.startAttempts) {
+    if (this.#failures > this.#options.startRetries) {
       if (this.#workers.size + starting === 0 && this.#countWaiting(1) > 0) {
         this.fail(startError(this.#failures, this.#startFailure));
       }
@@ -502,7 +502,7 @@ export class PoolCore implements WorkerEvents, MapHost {
 
   /** Waits before the next worker is started, longer each time. */
   #startLater(): void {
-    if (this.#failures >= this.#options.startAttempts) return;
+    if (this.#failures > this.#options.startRetries) return;
     const doubled = START_DELAY * 2 ** (this.#failures - 1);
     const delay = Math.min(doubled, MAX_START_DELAY);
     this.#delay ??= setTimeout(() => {

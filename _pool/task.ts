@@ -33,7 +33,7 @@ export abstract class Task {
   /** Whether it cannot go with others: a function is to be called back. */
   readonly callsBack: boolean;
   /** How often it was given to a worker that may have begun it. */
-  runs = 0;
+  attempts = 0;
   #isSettled = false;
 
   constructor(job: Job, args: unknown[], since: number) {
@@ -79,7 +79,7 @@ export abstract class Task {
 
   /** Whether it may be run once more. */
   get mayRetry(): boolean {
-    return this.runs <= this.job.retries;
+    return this.attempts <= this.job.retries;
   }
 }
 
@@ -118,7 +118,10 @@ export function dropSettled(tasks: Deque<Task>): void {
 }
 
 /** What a task is rejected with whose workers ended. */
-export function endedError({ job, runs }: Task, cause: unknown): Error {
+export function endedError(
+  { job, attempts: runs }: Task,
+  cause: unknown,
+): Error {
   const what = runs === 1
     ? "the task was begun and its worker ended"
     : `the task was begun ${runs} times and its worker ended each time`;
@@ -133,10 +136,10 @@ export function endedError({ job, runs }: Task, cause: unknown): Error {
 }
 
 /** Error of a task that is not run, or not run again, since its pool was closed. */
-export function closedError({ job, runs }: Task): ClosedError {
-  const when = runs === 0
+export function closedError({ job, attempts }: Task): ClosedError {
+  const when = attempts === 0
     ? "the task was begun"
-    : `the task was run again; it was begun before and has no result`;
+    : "the task was run again; it was begun before and has no result";
   return new ClosedError(
     `Cannot run ${quoted(job.method)}: the pool was closed before ${when}`,
   );

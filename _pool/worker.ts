@@ -122,7 +122,7 @@ export class PoolWorker implements Pending {
     this.#since = performance.now();
     this.given += tasks.length;
     const [{ job: { method }, args, callsBack }] = tasks as [Task];
-    for (const task of tasks) task.runs++;
+    for (const task of tasks) task.attempts++;
     this.#watch();
     if (tasks.length > 1) this.#recallLater();
     if (callsBack) this.#call(method, args);
@@ -269,7 +269,7 @@ export class PoolWorker implements Pending {
   /** Gives back the tasks from one on, which were not begun. */
   #return(from: number): void {
     const rest = this.#tasks.slice(from);
-    for (const task of rest) task.runs--;
+    for (const task of rest) task.attempts--;
     this.given -= rest.length;
     this.#events.onReturned(rest);
     this.#end = from;

@@ -16,7 +16,7 @@ import type { WireEvents } from "../_wire/wire.ts";
 
 /** How answers are merged. */
 export interface AnswerOptions
-  extends Pick<SessionOptions, "window" | "windowMessages"> {
+  extends Pick<SessionOptions, "windowBytes" | "windowMessages"> {
   ordered: boolean;
 }
 
@@ -106,7 +106,7 @@ export class AnswerMerge {
 
   /** Whether the session has no room for another answer. */
   get isFull(): boolean {
-    const { window, windowMessages } = this.#options;
+    const { windowBytes: window, windowMessages } = this.#options;
     return this.#sizes.length >= windowMessages || this.#bytes >= window;
   }
 

@@ -27,7 +27,7 @@ const NUMBER_SIZE = 6;
 const TWO_32 = 2 ** 32;
 
 /** Attempts are written in a byte. */
-export const MAX_ATTEMPTS = 255;
+export const MAX_RETRIES = 254;
 
 /** Bytes up to which a loop copies faster than `set` with a view made for it. */
 const LOOP_COPY_SIZE = 256;
@@ -36,8 +36,8 @@ const LOOP_COPY_SIZE = 256;
 export interface Delivery {
   /** The message's number in its queue, from 1 up; the same every time. */
   readonly number: number;
-  /** How often workers had taken it before and died without handling it. */
-  readonly attempts: number;
+  /** 1 for the first delivery, and one more each time that a worker ended without handling it. */
+  readonly attempt: number;
 }
 
 /** The codec of a queue's end of a link: messages have been encoded already. */
@@ -146,7 +146,7 @@ export class Deliveries {
   get current(): Delivery | undefined {
     return this.#number === 0
       ? undefined
-      : { number: this.#number, attempts: this.#attempts };
+      : { number: this.#number, attempt: this.#attempts + 1 };
   }
 }
 

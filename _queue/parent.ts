@@ -91,7 +91,7 @@ export async function openParent(
   const outbox = new LeasedOutbox(counts);
   const own: SessionOptions = {
     ...limits,
-    maxMessage: limits.maxMessage + LEASE_SIZE,
+    maxMessageBytes: limits.maxMessageBytes + LEASE_SIZE,
     codecs: limits.codecs.map((codec) => workerCodec(codec, deliveries)),
   };
   const posts = new LeasedPostBox(deliveries);
@@ -102,7 +102,7 @@ export async function openParent(
     own,
     outbox,
   );
-  const { window, windowMessages } = own;
+  const { windowBytes: window, windowMessages } = own;
   const inbox = new LeasedInbox(window, windowMessages, deliveries, counts);
   const session = new QueueParent(wire, own, { inbox, outbox }, deliveries);
   onServe(session, () => end.leaveGoodbye());

@@ -48,7 +48,7 @@ export interface FailedMessage<Out = unknown> {
   readonly message: Out;
   /** Its number in the queue. */
   readonly number: number;
-  /** How often a worker took it. */
+  /** How often it was given to a worker. */
   readonly attempts: number;
   /** How the last of these workers ended. */
   readonly error: PeerExitError;
@@ -59,14 +59,12 @@ export interface QueueWireOptions extends SessionOptions {
   workers: number;
   capacity: number | undefined;
   ordered: boolean;
-  attempts: number;
-  restart: number;
-  timeout: number;
+  retries: number;
+  restart: boolean;
   onFailed: ((failed: FailedMessage) => void) | undefined;
-  /** Opens a link to a worker, within `timeout` milliseconds. */
+  /** Opens a link to a worker, or rejects if it does not open in time. */
   openLink(
     events: LinkEvents,
-    timeout: number,
     signal: AbortSignal,
   ): Promise<Link>;
 }
@@ -147,7 +145,7 @@ export class QueueWire implements Wire, LinkEvents {
     this.#options = options;
     this.#store = store;
     this.#answers = new AnswerMerge(options);
-    const { window, windowMessages } = options;
+    const { windowBytes: window, windowMessages } = options;
     const decode = (message: StoredMessage) => this.#decode(message);
     this.accounts = {
       inbox: new MergedInbox(window, windowMessages),
@@ -303,10 +301,10 @@ export class QueueWire implements Wire, LinkEvents {
   // Beginning
 
   async #openAll(): Promise<void> {
-    const { workers, timeout } = this.#options;
+    const { workers } = this.#options;
     const opening = Array.from(
       { length: workers },
-      () => this.#openLink(timeout),
+      () => this.#openLink(),
     );
     const links = await Promise.all(opening);
     if (this.#destroyed) return;
@@ -320,8 +318,8 @@ export class QueueWire implements Wire, LinkEvents {
   }
 
   /** Opens a link and takes it on, unless it has ended already. */
-  async #openLink(timeout: number): Promise<Link> {
-    const opening = this.#options.openLink(this, timeout, this.#stop.signal);
+  async #openLink(): Promise<Link> {
+    const opening = this.#options.openLink(this, this.#stop.signal);
     this.#opening.add(opening);
     try {
       const link = await opening;
@@ -491,7 +489,7 @@ export class QueueWire implements Wire, LinkEvents {
 
   /** Whether a worker may have to take what another one drops. */
   #isNeeded(link: Link): boolean {
-    return this.#options.restart === 0 &&
+    return !this.#options.restart &&
       this.#links.some((other) => other !== link && other.leased > 0);
   }
 
@@ -517,10 +515,10 @@ export class QueueWire implements Wire, LinkEvents {
 
   /** Puts messages back that a worker did not handle; `false` if that ends the queue. */
   #takeBack(unhandled: StoredMessage[], error: PeerExitError): boolean {
-    const { attempts } = this.#options;
-    const failed = unhandled.filter((message) => message.attempts >= attempts);
+    const { retries } = this.#options;
+    const failed = unhandled.filter((message) => message.attempts > retries);
     this.#store.handBack(
-      unhandled.filter((message) => message.attempts < attempts),
+      unhandled.filter((message) => message.attempts <= retries),
     );
     return failed.every((message) => this.#giveUp(message, error));
   }
@@ -582,9 +580,9 @@ export class QueueWire implements Wire, LinkEvents {
   }
 
   #replace(error: PeerExitError, deaths: number): void {
-    const { attempts, restart } = this.#options;
+    const { retries, restart } = this.#options;
     const hasWork = this.#store.waiting > 0 || !this.#closing;
-    if (hasWork && restart > 0 && deaths <= attempts && !this.#saidGoodbye) {
+    if (hasWork && restart && deaths <= retries + 1 && !this.#saidGoodbye) {
       this.#restart(deaths);
       return;
     }
@@ -599,7 +597,7 @@ export class QueueWire implements Wire, LinkEvents {
     let link: Link | undefined;
     let cause: unknown;
     try {
-      link = await this.#openLink(this.#options.restart);
+      link = await this.#openLink();
       link.deaths = deaths;
     } catch (error) {
       cause = error;

@@ -36,11 +36,11 @@ export interface SessionOptions {
   /** The codecs that this end speaks, the preferred one first. */
   codecs: readonly Codec[];
   /** Bytes that may be on their way to this end before it takes some. */
-  window: number;
+  windowBytes: number;
   /** Messages that may be on their way to this end before it takes some. */
   windowMessages: number;
   /** Bytes of the largest message that this end takes. */
-  maxMessage: number;
+  maxMessageBytes: number;
   /** Milliseconds of blocked sending after which a deadlock is looked for. */
   deadlockTimeout: number;
   /** Milliseconds that `close` waits for the far side. */
@@ -52,9 +52,9 @@ export const DEFAULT_OPTIONS: SessionOptions = {
   role: "opener",
   name: "main",
   codecs: [msgpack, json],
-  window: 4 * 1024 * 1024,
+  windowBytes: 4 * 1024 * 1024,
   windowMessages: 4096,
-  maxMessage: 256 * 1024 * 1024,
+  maxMessageBytes: 256 * 1024 * 1024,
   deadlockTimeout: 5_000,
   closeTimeout: 5_000,
 };
@@ -108,9 +108,9 @@ const MAX_IN_FLIGHT = 2 ** 20;
 
 /** What each limit may be: whether it must be whole, and the most. */
 const LIMITS = [
-  ["window", true, Number.MAX_SAFE_INTEGER],
+  ["windowBytes", true, Number.MAX_SAFE_INTEGER],
   ["windowMessages", true, MAX_MESSAGES],
-  ["maxMessage", true, MAX_SIZE],
+  ["maxMessageBytes", true, MAX_SIZE],
   ["deadlockTimeout", false, Infinity],
   ["closeTimeout", false, Infinity],
 ] as const;
@@ -130,9 +130,9 @@ export function helloFields(options: SessionOptions): ControlFields {
     version: VERSION,
     name: cut(options.name),
     codecs: options.codecs.map((codec) => codec.name),
-    window: options.window,
+    window: options.windowBytes,
     messages: options.windowMessages,
-    maxMessage: options.maxMessage,
+    maxMessage: options.maxMessageBytes,
   };
 }
 

@@ -108,7 +108,7 @@ export class Session<In = unknown, Out = In>
   ) {
     this.#wire = wire;
     this.#options = { ...DEFAULT_OPTIONS, ...options };
-    const { window, windowMessages } = this.#options;
+    const { windowBytes: window, windowMessages } = this.#options;
     this.#inbox = accounts.inbox ?? new Inbox(window, windowMessages);
     this.#outbox = accounts.outbox ?? new Outbox();
     onReceipts(this, this.#inbox);

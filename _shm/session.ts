@@ -49,7 +49,7 @@ export class ShmSession<In = unknown, Out = In> extends Session<In, Out>
    * @param options Names, codecs and limits.
    */
   constructor(wire: ShmWire, options: SessionOptions) {
-    const inbox = new Inbox(options.window, options.windowMessages);
+    const inbox = new Inbox(options.windowBytes, options.windowMessages);
     const outbox = new Outbox();
     super(wire, options, { inbox, outbox });
     this.#wire = wire;

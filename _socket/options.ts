@@ -1,7 +1,7 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * The options of `openSocket` and `listen`, checked and made complete.
+ * The options of `openSocket` and `listenSocket`, checked and made complete.
  *
  * @module
  */
@@ -55,7 +55,7 @@ export interface SocketPeerOptions extends DuplexOptions {
    *
    * @default {10000}
    */
-  timeout?: number;
+  openTimeout?: number;
 }
 
 /** How a session goes on when its connection is lost. */
@@ -130,7 +130,7 @@ export interface SocketOptions extends SocketPeerOptions {
   signal?: AbortSignal;
 }
 
-/** Options for {@linkcode listen}. */
+/** Options for {@linkcode listenSocket}. */
 export interface ListenOptions extends SocketPeerOptions {
   /**
    * Whether a session may go on when its connection is lost, for how long it is
@@ -235,7 +235,11 @@ export function openerOptions(
   address: SocketAddress,
   options: SocketOptions,
 ): OpenerOptions {
-  const { resume = false, caCerts = [], timeout = DEFAULT_TIMEOUT } = options;
+  const {
+    resume = false,
+    caCerts = [],
+    openTimeout: timeout = DEFAULT_TIMEOUT,
+  } = options;
   const limits: SessionOptions = {
     ...sessionOptions(action, options),
     role: "opener",
@@ -243,7 +247,7 @@ export function openerOptions(
   };
   const chosen = readResume(action, resume);
   const offer = readOffer(action, options, false, chosen !== undefined);
-  checkPositive(action, "timeout", timeout);
+  checkPositive(action, "openTimeout", timeout);
   checkOnlyTls(action, address, { caCerts: options.caCerts });
   const target: Target = {
     address,
@@ -259,14 +263,14 @@ export function openerOptions(
   };
 }
 
-/** Reads the options of `listen`. */
+/** Reads the options of `listenSocket`. */
 export function listenerOptions(
   action: string,
   address: SocketAddress,
   options: ListenOptions,
 ): ListenerOptions {
   const {
-    timeout = DEFAULT_TIMEOUT,
+    openTimeout: timeout = DEFAULT_TIMEOUT,
     maxPeers = DEFAULT_MAX_PEERS,
     maxPending = DEFAULT_MAX_PENDING,
     allowUnauthenticated = false,
@@ -280,7 +284,7 @@ export function listenerOptions(
   const chosen = readResume(action, options.resume ?? true);
   const resumeTimeout = chosen?.timeout ?? DEFAULT_RESUME_TIMEOUT;
   const offer = readOffer(action, options, true, chosen !== undefined);
-  checkPositive(action, "timeout", timeout);
+  checkPositive(action, "openTimeout", timeout);
   checkPositive(action, "resume.timeout", resumeTimeout);
   for (const [name, value] of Object.entries({ maxPeers, maxPending })) {
     checkPositive(action, name, value, { whole: value !== Infinity });

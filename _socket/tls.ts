@@ -51,7 +51,7 @@ interface Node {
 type MakeEngine = (wire: Stream.Duplex) => Tls.TLSSocket;
 
 /**
- * A part of Deno that is loaded when it is used: `node:tls` takes 40 ms. `listen`
+ * A part of Deno that is loaded when it is used: `node:tls` takes 40 ms. `listenSocket`
  * is synchronous, so `import` cannot be used.
  */
 function loadBuiltin(name: string): unknown {
@@ -120,7 +120,7 @@ export class TlsAcceptor {
   #checkEngine(): void {
     const wire = new this.#node.stream.Duplex({ read: () => {} });
     const engine = this.#makeEngine(wire);
-    // The error is emitted as well, but only after `listen` has returned.
+    // The error is emitted as well, but only after `listenSocket` has returned.
     engine.on("error", () => {});
     const { _initError: error } = engine as { _initError?: unknown };
     // Ends the engine as well, in a later tick. Deno never frees an engine that is

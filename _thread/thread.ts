@@ -55,20 +55,20 @@ export interface ThreadOptions {
    *
    * @default {10000}
    */
-  timeout?: number;
+  openTimeout?: number;
 }
 
 /** {@linkcode ThreadOptions} with their defaults. */
 export interface CompleteThreadOptions {
   readonly permissions: Permissions;
   readonly memory: number | undefined;
-  readonly timeout: number;
+  readonly openTimeout: number;
 }
 
 /** As {@linkcode ThreadOptions.memory}: the share of the heap that Deno gives. */
 const DEFAULT_MEMORY_SHARE = 3 / 4;
 
-/** As {@linkcode ThreadOptions.timeout}: what a start on a busy machine takes, a hundred times over. */
+/** As {@linkcode ThreadOptions.openTimeout}: what a start on a busy machine takes, a hundred times over. */
 const DEFAULT_TIMEOUT = 10_000;
 
 /**
@@ -83,11 +83,11 @@ export function threadOptions(
   const {
     permissions = "none",
     memory,
-    timeout = DEFAULT_TIMEOUT,
+    openTimeout: timeout = DEFAULT_TIMEOUT,
   } = options;
   checkPositive(action, "memory", memory ?? 1);
-  checkPositive(action, "timeout", timeout);
-  return { permissions, memory, timeout };
+  checkPositive(action, "openTimeout", timeout);
+  return { permissions, memory, openTimeout: timeout };
 }
 
 /** The bytes that a worker's heap may hold. */

@@ -55,9 +55,9 @@ export const MAGIC: Uint8Array = new Uint8Array([
 /** Options for {@linkcode FrameWire}. */
 export interface FrameWireOptions {
   /** Bytes of the largest message that this side takes. */
-  maxMessage: number;
+  maxMessageBytes: number;
   /** Bytes that may be set aside for a message before they have arrived. */
-  window: number;
+  windowBytes: number;
   /** Takes what the peer printed before its hello; without it that is a fault. */
   onText?: (text: Uint8Array) => void;
   /** Takes the peer's pings; without it one is a fault. */

@@ -341,7 +341,7 @@ export class FrameParser {
       number: this.#view.getUint32(this.#start + 5),
       taken: this.#view.getUint32(this.#start + 9),
       total,
-      bytes: new Uint8Array(Math.min(total, this.#options.window)),
+      bytes: new Uint8Array(Math.min(total, this.#options.windowBytes)),
       filled: 0,
     };
     this.#start = payload;
@@ -387,10 +387,10 @@ export class FrameParser {
   }
 
   #checkSize(size: number): void {
-    const { maxMessage } = this.#options;
+    const { maxMessageBytes: maxMessage } = this.#options;
     if (size <= maxMessage) return;
     throw new ProtocolError(
-      `Cannot take a message of ${size} bytes: "maxMessage" is ${maxMessage}`,
+      `Cannot take a message of ${size} bytes: "maxMessageBytes" is ${maxMessage}`,
     );
   }
 

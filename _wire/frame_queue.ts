@@ -287,7 +287,7 @@ export class FrameQueue {
 export function checkSize(size: number, maxMessage: number): void {
   if (size <= maxMessage) return;
   throw new RangeError(
-    `Cannot send a message of ${size} bytes: the far side takes at most ${maxMessage}; raise its "maxMessage" or send less at a time`,
+    `Cannot send a message of ${size} bytes: the far side takes at most ${maxMessage}; raise its "maxMessageBytes" or send less at a time`,
   );
 }
 

@@ -155,7 +155,7 @@ const CLAUSES: Record<
 
   async "refuses a message larger than the far side takes"(open) {
     await using duplex = await open({ do: "echo" }, {}, {
-      maxMessage: BYTES,
+      maxMessageBytes: BYTES,
     });
     const message = new Uint8Array(BYTES);
     const error = await assertRejects(() => duplex.send(message), RangeError);
@@ -279,7 +279,7 @@ const CLAUSES: Record<
   },
 
   async "holds no more than the window for a slow reader"(open) {
-    const far = { window: 32 * BYTES, windowMessages: 1000 };
+    const far = { windowBytes: 32 * BYTES, windowMessages: 1000 };
     const duplex = await open({ do: "take", count: 0 }, {}, far);
     assertEquals(await duplex.receive(), "taken");
     let sent = 0;

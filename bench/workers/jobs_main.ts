@@ -33,7 +33,7 @@ async function openRemote(): Promise<Omit<Jobs, "map">> {
 }
 
 function openPool(size: number): Omit<Jobs, "echo"> {
-  const pool = new Pool<Methods>(openWorker, { size });
+  const pool = new Pool<Methods>(openWorker, { workers: size });
   return {
     async map(numbers) {
       const results: number[] = [];

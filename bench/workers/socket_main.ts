@@ -9,7 +9,7 @@
  */
 
 import type { Duplex } from "../../duplex.ts";
-import { listen } from "../../socket.ts";
+import { listenSocket } from "../../socket.ts";
 import { measure, oneWay } from "./_measure.ts";
 import {
   checkHosts,
@@ -33,7 +33,9 @@ await using rest = new AsyncDisposableStack();
 /** Listens, starts the far process, and gives what accepts its connections. */
 async function start(role: string): Promise<() => Promise<Peer>> {
   const { address } = rest.use(await Place.make(form));
-  const listener = listen<unknown>(address, { maxPeers: 2 * CONNECTIONS });
+  const listener = listenSocket<unknown>(address, {
+    maxPeers: 2 * CONNECTIONS,
+  });
   rest.defer(() => listener.close());
   await listener.ready;
   const far = new Far(SCRIPT, role, listener.address);

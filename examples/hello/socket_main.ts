@@ -1,10 +1,10 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
-import { listen } from "@duplex/ipc/socket";
+import { listenSocket } from "@duplex/ipc/socket";
 
 const [address = "tcp://127.0.0.1:9000"] = Deno.args;
 const secret = "Only we two know";
-await using listener = listen<string>(address, { secret });
+await using listener = listenSocket<string>(address, { secret });
 await listener.ready;
 console.log(`Run socket_main.py ${listener.address}`);
 await using far = await listener.accept();

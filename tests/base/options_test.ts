@@ -72,9 +72,9 @@ function casesOf(pool: Pool): Case[] {
     "remote()": ["timeout"],
   };
   const whole: Record<string, string[]> = {
-    "new Pool()": ["size", "maxTasks", "startAttempts"],
+    "new Pool()": ["workers", "maxTasks"],
     "Pool.map()": ["readAhead"],
-    "task()": ["size"],
+    "task()": ["workers"],
     "expose()": ["maxCalls"],
     "remote()": ["readAhead"],
   };

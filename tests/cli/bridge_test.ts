@@ -88,7 +88,7 @@ test("bridge() passes the reason of an abort on", async () => {
 });
 
 test("bridge() ends both sides with a message that cannot go on", async () => {
-  const [peer, nearPeer] = duplexPair({ maxMessage: 1000 });
+  const [peer, nearPeer] = duplexPair({ maxMessageBytes: 1000 });
   const [nearWorker, worker] = duplexPair();
   const ended = bridge(nearPeer, nearWorker);
   await worker.send("x".repeat(2000));

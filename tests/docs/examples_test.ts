@@ -147,7 +147,7 @@ pythonTest("duplex.py takes and sends messages in parts", async () => {
 
 pythonTest("duplex.py keeps to both windows and gives credit", async () => {
   const { worker } = await openPython(ECHO, {
-    window: 1000,
+    windowBytes: 1000,
     windowMessages: 3,
   });
   const sending = (async () => {

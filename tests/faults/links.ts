@@ -14,8 +14,8 @@ import { openPipe } from "@duplex/ipc/pipe";
 import { openQueue } from "@duplex/ipc/queue";
 import { openShm } from "@duplex/ipc/shm";
 import {
-  listen,
   type ListenOptions,
+  listenSocket,
   openSocket,
   type SocketOptions,
 } from "@duplex/ipc/socket";
@@ -120,21 +120,21 @@ async function openThreads(plan: LinkPlan): Promise<OpenLink> {
   const permissions = { read: true as const, write: [folder] };
   const watch = watchWorkers();
   const common = { ...commonOptions(options), permissions };
-  const { workers, ordered, capacity, attempts, isRestarted, ringBytes } =
+  const { workers, ordered, capacity, retries, isRestarted, ringBytes } =
     options;
   try {
     const main = link === "shm"
       ? await openShm(script, {
         ...common,
-        ...ringBytes !== undefined && { capacity: ringBytes },
+        ...ringBytes !== undefined && { ringBytes },
       })
       : await openQueue(script, {
         ...common,
         ...workers !== undefined && { workers },
         ...ordered !== undefined && { ordered },
         ...capacity !== undefined && { capacity },
-        ...attempts !== undefined && { attempts },
-        ...isRestarted === false && { restart: 0 },
+        ...retries !== undefined && { retries },
+        ...isRestarted === false && { restart: false },
       });
     return {
       main,
@@ -199,7 +199,7 @@ async function openDirectly(plan: LinkPlan): Promise<OpenLink> {
 
 async function openThroughProxy(plan: LinkPlan): Promise<OpenLink> {
   const { near, far } = socketOptions(plan);
-  const listener = listen("tcp://127.0.0.1:0", far);
+  const listener = listenSocket("tcp://127.0.0.1:0", far);
   let obstacle = Promise.resolve();
   const faults = { delay: () => obstacle };
   const proxy = new Proxy(listener.address, () => ({

@@ -27,7 +27,7 @@ export function duplexOptions(
     codec,
   } = options;
   return {
-    ...windowBytes !== undefined && { window: windowBytes },
+    ...windowBytes !== undefined && { windowBytes: windowBytes },
     ...windowMessages !== undefined && { windowMessages },
     ...deadlockTimeout !== undefined && { deadlockTimeout },
     ...closeTimeout !== undefined && { closeTimeout },

@@ -84,7 +84,7 @@ export interface PlanOptions {
   readonly workers?: number;
   readonly ordered?: boolean;
   readonly capacity?: number;
-  readonly attempts?: number;
+  readonly retries?: number;
   readonly isRestarted?: boolean;
   /** Bytes of a ring. */
   readonly ringBytes?: number;
@@ -155,7 +155,7 @@ export function makeOptions(lots: Lots, link: LinkName): PlanOptions {
       ...common,
       workers: lots.pick([1, 1, 2, 3]),
       ordered: lots.chance(0.5),
-      attempts: lots.pick([1, 2, 3]),
+      retries: lots.pick([0, 1, 2]),
       isRestarted: lots.chance(0.7),
       ...lots.some(0.4, { capacity: lots.pick([1, 3, 20]) }),
     };

@@ -79,7 +79,7 @@ function openWorkers(
       },
     };
   }
-  const options = { permissions, timeout: OPEN_TIMEOUT };
+  const options = { permissions, openTimeout: OPEN_TIMEOUT };
   const open = plan.link === "queue"
     ? () => openQueue(script, options)
     : () => openShm(script, options);
@@ -97,7 +97,7 @@ function work([name, id]: Task): [string, null] {
 function makeRunner(plan: PoolPlan, workers: Workers): Runner {
   const { size, options } = plan;
   if (plan.link === "task") {
-    const inWorkers = task(work, { size, ...options });
+    const inWorkers = task(work, { workers: size, ...options });
     return {
       run: (one, options) => inWorkers.run([one], options),
       map: (tasks, options) => inWorkers.map(tasks, options),
@@ -110,7 +110,10 @@ function makeRunner(plan: PoolPlan, workers: Workers): Runner {
       },
     };
   }
-  const pool = new Pool<Methods>(() => workers.open(), { size, ...options });
+  const pool = new Pool<Methods>(() => workers.open(), {
+    workers: size,
+    ...options,
+  });
   return {
     run: (one, options) => pool.run("work", [one], options),
     map: (tasks, options) => pool.map(tasks, "work", options),

@@ -108,9 +108,9 @@ async function runSession(
     role: shape.role,
     name: "near",
     codecs: shape.onlyJson ? [json] : [msgpack, json],
-    window: shape.window,
+    windowBytes: shape.window,
     windowMessages: shape.windowMessages,
-    maxMessage: shape.maxMessage,
+    maxMessageBytes: shape.maxMessage,
     deadlockTimeout: Infinity,
   };
   const texts: Uint8Array[] = [];

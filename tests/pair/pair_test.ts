@@ -64,12 +64,12 @@ Deno.test({
   fn() {
     for (const value of [0, -1, 1.5, NaN, Infinity]) {
       assertThrows(
-        () => duplexPair({ window: value }),
+        () => duplexPair({ windowBytes: value }),
         RangeError,
-        `"window" must be a positive whole number`,
+        `"windowBytes" must be a positive whole number`,
       );
     }
-    assertThrows(() => duplexPair({ maxMessage: 2 ** 32 }), RangeError);
+    assertThrows(() => duplexPair({ maxMessageBytes: 2 ** 32 }), RangeError);
     assertThrows(() => duplexPair({ deadlockTimeout: 0 }), RangeError);
   },
 });

@@ -148,7 +148,7 @@ const CASES: Record<string, Case> = {
     kind: RangeError,
   },
   "a worker that says no hello": {
-    act: () => assertRejects(() => openEnd("silent", { timeout: 200 })),
+    act: () => assertRejects(() => openEnd("silent", { openTimeout: 200 })),
     message:
       'Cannot open a pipe to "ends.ts": it did not say hello within 200 ms',
     kind: DOMException,

@@ -72,7 +72,7 @@ test("openPipe() rejects a hello that it cannot take", async (t) => {
 });
 
 /** Small limits, so that a child can go beyond them. */
-const LIMITS = { maxMessage: 1000, window: 1000, windowMessages: 4 };
+const LIMITS = { maxMessageBytes: 1000, windowBytes: 1000, windowMessages: 4 };
 
 const FAULTS: [string, string][] = [
   ["unknownKind", "frame of kind 127 and 13 bytes"],
@@ -80,9 +80,9 @@ const FAULTS: [string, string][] = [
   ["hugeControl", "frame of kind 5 and 4294967295 bytes"],
   ["longControl", "frame of kind 6 and 4097 bytes"],
   ["shortData", "frame of kind 2 and 3 bytes"],
-  ["hugeData", 'message of 4294967286 bytes: "maxMessage" is 1000'],
-  ["oversized", 'message of 1004 bytes: "maxMessage" is 1000'],
-  ["hugeFirst", 'message of 4294967295 bytes: "maxMessage" is 1000'],
+  ["hugeData", 'message of 4294967286 bytes: "maxMessageBytes" is 1000'],
+  ["oversized", 'message of 1004 bytes: "maxMessageBytes" is 1000'],
+  ["hugeFirst", 'message of 4294967295 bytes: "maxMessageBytes" is 1000'],
   ["partTooLong", "part of 10 bytes: its message of 15 bytes has 10 already"],
   ["nextFirst", "frame of kind 4 and 11 bytes"],
   ["emptyPart", "frame of kind 3 and 13 bytes"],
@@ -238,7 +238,7 @@ test("openPipe() rejects when the child ends inside its hello", async () => {
 test("openPipe() gives up on a child that says no hello", async () => {
   using processes = new Processes();
   const error = await assertRejects(
-    () => openRaw("silent", { timeout: 400, stderr: "ignore" }),
+    () => openRaw("silent", { openTimeout: 400, stderr: "ignore" }),
     DOMException,
   );
   assertEquals(error.name, "TimeoutError");

@@ -38,7 +38,7 @@ async function loadWorker(): Promise<void> {
   const count = 1024;
   await using worker = await openLoad<unknown>(
     "write",
-    { window: WINDOW },
+    { windowBytes: WINDOW },
     count,
     MIB,
   );
@@ -90,7 +90,7 @@ Deno.test({
     const maxMessage = 300 * MIB;
     await using worker = await openLoad<Uint8Array<ArrayBuffer>>(
       "echo",
-      { maxMessage },
+      { maxMessageBytes: maxMessage },
       maxMessage,
     );
     const message = noise(256 * MIB);

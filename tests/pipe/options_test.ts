@@ -53,11 +53,11 @@ const TAKES: Record<string, (value: unknown) => boolean> = {
   deadlockTimeout: isPositive,
   detached: (value) => value === true,
   env: (value) => isPlain(value) || value instanceof URL,
-  maxMessage: isWhole,
+  maxMessageBytes: isWhole,
   memory: (value) => isPositive(value) && value !== Infinity,
   stderr: (value) => typeof value === "function",
-  timeout: isPositive,
-  window: isWhole,
+  openTimeout: isPositive,
+  windowBytes: isWhole,
   windowMessages: isWhole,
 };
 
@@ -124,7 +124,7 @@ test("openPipe() refuses options that are not an object", async () => {
     const { message } = await refusal(ACTS, value);
     assertStringIncludes(message, '"options" must be an object');
   }
-  const { message } = await refusal({ command: "tool" }, { timeout: 1 });
+  const { message } = await refusal({ command: "tool" }, { openTimeout: 1 });
   assertStringIncludes(message, 'the command "tool" with a second argument');
 });
 

@@ -254,16 +254,19 @@ test("openPipe() ends a worker that needs more memory than it may", async () => 
 
 test("openPipe() refuses options that are out of range and starts nothing", async (t) => {
   const cases: [PipeOptions, string][] = [
-    [{ timeout: 0 }, '"timeout" must be a positive number: current value is 0'],
-    [{ timeout: -1 }, '"timeout" must be a positive number'],
-    [{ timeout: NaN }, "current value is NaN"],
+    [
+      { openTimeout: 0 },
+      '"openTimeout" must be a positive number: current value is 0',
+    ],
+    [{ openTimeout: -1 }, '"openTimeout" must be a positive number'],
+    [{ openTimeout: NaN }, "current value is NaN"],
     [{ memory: 0 }, '"memory" must be a positive number'],
     [{ memory: -5 }, "current value is -5"],
     [{ memory: Infinity }, "current value is Infinity"],
-    [{ window: 0 }, '"window" must be a positive whole number'],
-    [{ window: 1.5 }, "current value is 1.5"],
+    [{ windowBytes: 0 }, '"windowBytes" must be a positive whole number'],
+    [{ windowBytes: 1.5 }, "current value is 1.5"],
     [{ windowMessages: 2 ** 31 }, "current value is 2147483648"],
-    [{ maxMessage: 2 ** 32 }, "current value is 4294967296"],
+    [{ maxMessageBytes: 2 ** 32 }, "current value is 4294967296"],
     [{ deadlockTimeout: -1 }, '"deadlockTimeout" must be a positive number'],
     [{ closeTimeout: 0 }, '"closeTimeout" must be a positive number'],
   ];

@@ -51,7 +51,7 @@ export function poolOf<T extends object>(
   options: PoolOptions = {},
 ): [Pool<T>, Opener] {
   const opener = new Opener(() => methods);
-  return [new Pool<T>(opener.open, { size: 1, ...options }), opener];
+  return [new Pool<T>(opener.open, { workers: 1, ...options }), opener];
 }
 
 /** A message to a far side, or from it. */
@@ -71,7 +71,7 @@ export function rawPool(
     const [near, far] = duplexPair();
     serve(far).catch(() => far.close()).catch(() => {});
     return Promise.resolve(near);
-  }, { size: 1, ...options });
+  }, { workers: 1, ...options });
 }
 
 /** Computes without a pause. */

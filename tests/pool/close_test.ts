@@ -71,7 +71,7 @@ for (const [name, open, permissions] of TRANSPORTS) {
   test(
     `Pool.close() finishes what runs and rejects what waits, over ${name}`,
     async () => {
-      const pool = new Pool<Methods>(open, { size: 2 });
+      const pool = new Pool<Methods>(open, { workers: 2 });
       const work = new Work();
       const runs = numbers(5).map((n) => pool.run("callBack", [work.task(n)]));
       await work.steps.until(2);
@@ -94,7 +94,7 @@ for (const [name, open, permissions] of TRANSPORTS) {
     test(
       `Pool.map() gives the results of all that was begun, ${how}, over ${name}`,
       async () => {
-        const pool = new Pool<Methods>(open, { size: 2 });
+        const pool = new Pool<Methods>(open, { workers: 2 });
         const work = new Work();
         const map = pool.map(work.tasks(), "callBack", { ordered });
         const results: unknown[] = [];
@@ -190,14 +190,14 @@ bareTest(
   async () => {
     const work = new Work();
     const opener = new Opener(() => ({ work: (n: number) => work.task(n)() }));
-    const pool = new Pool(opener.open, { size: 1, retries: 5 });
+    const pool = new Pool(opener.open, { workers: 1, retries: 5 });
     const map = pool.mapSettled([1], "work");
     const outcome = map.next();
     await work.steps.until(1);
     const closing = pool.close(REJECT);
     opener.far[0]!.abort(new Error("It died"));
     const { value } = await outcome;
-    assertEquals(value?.status === "rejected" && value.runs, 1);
+    assertEquals(value?.status === "rejected" && value.attempts, 1);
     await closing;
     assertEquals(work.begun, [1]);
     assertEquals(opener.near.length, 1);
@@ -214,7 +214,7 @@ bareTest("Pool.close() rejects a task that waits to be run again", async () => {
       await started.opened;
     }
     return await opener.open();
-  }, { size: 1 });
+  }, { workers: 1 });
   const run = pool.run("work", [1]);
   await work.steps.until(1);
   opener.far[0]!.abort(new Error("It died"));
@@ -253,7 +253,7 @@ bareTest("Pool.close() drops items that their worker returns", async () => {
     if (isHeld) held = message;
     for (const value of isHeld ? values.slice(0, 2) : values) begun.add(value);
     if (!isHeld) far.send([TAG.items, id, values]).catch(() => {});
-  }, { size: 2 });
+  }, { workers: 2 });
   const results: number[] = [];
   const map = pool.mapSettled(new Source().sync, "f");
   await assertRejects(

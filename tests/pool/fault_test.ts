@@ -69,8 +69,8 @@ async function openSharing(
 }
 
 /** The sum of what a map says of runs. */
-function runsOf(outcomes: readonly { readonly runs: number }[]): number {
-  return outcomes.reduce((sum, { runs }) => sum + runs, 0);
+function runsOf(outcomes: readonly { readonly attempts: number }[]): number {
+  return outcomes.reduce((sum, { attempts }) => sum + attempts, 0);
 }
 
 test(
@@ -79,7 +79,7 @@ test(
     const base = seed();
     const draw = random(base);
     const victims = new Victims();
-    const pool = new Pool<Methods>(victims.open, { size: 2 });
+    const pool = new Pool<Methods>(victims.open, { workers: 2 });
     const outcomes: MapOutcome<number, number[]>[] = [];
     const items = numbers(COUNT);
     for await (
@@ -100,7 +100,7 @@ test(
     const last = new Map<number, number>();
     const told = new Set<string>();
     for (const outcome of outcomes) {
-      const { index, item, runs } = outcome;
+      const { index, item, attempts: runs } = outcome;
       assertEquals(item, index);
       if (outcome.status === "rejected") {
         assertInstanceOf(outcome.reason, PeerExitError, where);
@@ -137,18 +137,21 @@ test(
     const words = new Int32Array(new SharedArrayBuffer(8 * COUNT));
     for (const _ of numbers(12)) words[COUNT + Math.floor(draw() * COUNT)] = 1;
     const deaths = words.filter((word) => word > 0).length;
-    const pool = new Pool<Methods>(() => openSharing(words), { size: 2 });
+    const pool = new Pool<Methods>(() => openSharing(words), { workers: 2 });
     const times = new Uint8Array(COUNT);
     let runs = 0;
     for await (const outcome of pool.mapSettled(numbers(COUNT), "logOnce")) {
       const { index } = outcome;
       times[index]!++;
-      runs += outcome.runs;
+      runs += outcome.attempts;
       assert(outcome.status === "fulfilled", `${index} of seed ${base}`);
       assertEquals(outcome.value, 2 * index);
       // It was begun at least once, and no more often than is said.
       const begun = words[index]!;
-      assert(begun >= 1 && begun <= outcome.runs, `${index} of seed ${base}`);
+      assert(
+        begun >= 1 && begun <= outcome.attempts,
+        `${index} of seed ${base}`,
+      );
     }
     assertEquals(times.findIndex((count) => count !== 1), -1);
     assertEquals(runs - COUNT, pool.stats.retried);
@@ -164,7 +167,7 @@ test("Pool.run() never begins a task twice that has no retries", async () => {
   const count = 2_000;
   const words = new Int32Array(new SharedArrayBuffer(4 * count));
   const pool = new Pool<Methods>(() => openSharing(words), {
-    size: 2,
+    workers: 2,
     retries: 0,
   });
   const fatal = numbers(count).map(() => draw() < 6 / count);
@@ -189,7 +192,7 @@ test("Pool ends a process that never comes back", async () => {
     const duplex = await openPipe(ACTS);
     pids.push(duplex.pid);
     return duplex;
-  }, { size: 1 });
+  }, { workers: 1 });
   const error = await assertRejects(
     () => pool.run("spin", [], { timeout: 100 }),
     DOMException,
@@ -209,7 +212,7 @@ test("Pool.abort() ends a process that never comes back", async () => {
     const duplex = await openPipe(ACTS);
     pids.push(duplex.pid);
     return duplex;
-  }, { size: 1 });
+  }, { workers: 1 });
   const begun = Promise.withResolvers<void>();
   const reason = new Error("Enough");
   const spins = pool.run("progress", [1, () => {
@@ -226,7 +229,7 @@ test("Pool.abort() ends a process that never comes back", async () => {
 }, "inherit");
 
 test("Pool replaces a thread whose task never settles", async () => {
-  const pool = new Pool<Methods>(() => openShm(ACTS), { size: 1 });
+  const pool = new Pool<Methods>(() => openShm(ACTS), { workers: 1 });
   const never = pool.run("never", [], { timeout: 20 });
   await assertRejects(() => never, DOMException, "longer than 20 ms");
   assertEquals(await pool.run("square", [7]), 49);
@@ -235,7 +238,7 @@ test("Pool replaces a thread whose task never settles", async () => {
 }, READ);
 
 test("Pool.map() lets its reader stop early", async () => {
-  const pool = new Pool<Methods>(() => openShm(ACTS), { size: 2 });
+  const pool = new Pool<Methods>(() => openShm(ACTS), { workers: 2 });
   let read = 0;
   let left = 0;
   function* items() {
@@ -255,7 +258,7 @@ test("Pool.map() lets its reader stop early", async () => {
 
 test("Pool.map() tells a thread that its reader has left", async () => {
   const words = new Int32Array(new SharedArrayBuffer(4));
-  const pool = new Pool<Methods>(() => openSharing(words), { size: 1 });
+  const pool = new Pool<Methods>(() => openSharing(words), { workers: 1 });
   for await (const _ of pool.map([0, 1], "waitsFrom")) {
     await Atomics.waitAsync(words, 0, 0).value;
     break;
@@ -266,7 +269,7 @@ test("Pool.map() tells a thread that its reader has left", async () => {
 }, READ);
 
 test("Pool.map() over processes ends as its iterable does", async () => {
-  await using pool = new Pool<Methods>(() => openPipe(ACTS), { size: 2 });
+  await using pool = new Pool<Methods>(() => openPipe(ACTS), { workers: 2 });
   function* items() {
     yield* numbers(1_000);
     throw new RangeError("Out of items");
@@ -345,7 +348,7 @@ async function readMap(
   const seen = new Set<number>();
   try {
     for await (const outcome of pool.mapSettled(items, "item", { ordered })) {
-      const { index, status, runs } = outcome;
+      const { index, status, attempts: runs } = outcome;
       assert(!seen.has(index), `${index} came twice`);
       if (ordered) assertEquals(index, seen.size);
       seen.add(index);
@@ -366,10 +369,10 @@ async function play(draw: () => number): Promise<void> {
     values[Math.floor(draw() * values.length)]!;
   const opener = new Doomed();
   const pool = new Pool<DoomedMethods>(opener.openOrNot, {
-    size: pick([1, 2, 5]),
+    workers: pick([1, 2, 5]),
     retries: pick([0, 1, 2]),
     maxTasks: pick([3, 40, Infinity]),
-    startAttempts: 100,
+    startRetries: 99,
     timeout: 15,
   });
   const drawFate = () => {
@@ -454,7 +457,7 @@ for (const [name, reason, text] of oddReasons()) {
         fails: () => opener.far[worker]!.abort(reason),
         add: (n: number) => n + 1,
       }));
-      const pool = new Pool(opener.open, { size: 1, retries: 1 });
+      const pool = new Pool(opener.open, { workers: 1, retries: 1 });
       const [error] = await Promise.allSettled([pool.run("fails", [])]);
       assert(error.status === "rejected");
       assertInstanceOf(error.reason, Error);
@@ -481,7 +484,7 @@ for (const [name, reason, text] of oddReasons()) {
   }, "none");
 
   test(`Pool rejects when no worker starts because of ${name}`, async () => {
-    const pool = new Pool(() => Promise.reject(reason), { startAttempts: 1 });
+    const pool = new Pool(() => Promise.reject(reason), { startRetries: 0 });
     await assertRejects(
       () => pool.run("any", []),
       Error,
@@ -512,7 +515,7 @@ test(
     main.abort({ toString: 1, valueOf: 1 });
   `)
     }`;
-    const pool = new Pool(() => openShm(script), { size: 1, retries: 0 });
+    const pool = new Pool(() => openShm(script), { workers: 1, retries: 0 });
     await assertRejects(
       () => pool.run("any", []),
       ClosedError,
@@ -527,7 +530,7 @@ test("Pool shows what a worker said without control characters", async () => {
   const text = "\x1b[31mred\u202e\r\n";
   const shown = String.raw`\u{1b}[31mred\u{202e}\u{d}\u{a}`;
   const failing = new Pool(() => Promise.reject(new Error(text)), {
-    startAttempts: 1,
+    startRetries: 0,
   });
   const failed = await assertRejects(() => failing.run("any", []), Error);
   assert(failed.message.endsWith(shown), failed.message);
@@ -535,7 +538,7 @@ test("Pool shows what a worker said without control characters", async () => {
   const opener: Opener = new Opener(() => ({
     leave: () => opener.far[0]!.abort(new Error(text)),
   }));
-  const pool = new Pool(opener.open, { size: 1, retries: 0 });
+  const pool = new Pool(opener.open, { workers: 1, retries: 0 });
   const ended = await assertRejects(() => pool.run("leave", []), ClosedError);
   assert(ended.message.endsWith(shown), ended.message);
   assertInstanceOf(ended.cause, Error);

@@ -45,7 +45,7 @@ test("Pool.map() gives results in order", async () => {
       return n;
     },
   };
-  const [pool] = poolOf(methods, { size: 4 });
+  const [pool] = poolOf(methods, { workers: 4 });
   const map = pool.map(numbers(4), "waits");
   const results = numbers(4).map(() => map.next());
   for (const n of [3, 1, 2, 0]) {
@@ -68,7 +68,7 @@ test("Pool.map() gives results as they come where they need no order", async () 
       return n;
     },
   };
-  const [pool] = poolOf(methods, { size: 4 });
+  const [pool] = poolOf(methods, { workers: 4 });
   const map = pool.map(numbers(4), "waits", { ordered: false });
   const first = map.next();
   for (const n of [3, 1, 2, 0]) {
@@ -81,7 +81,7 @@ test("Pool.map() gives results as they come where they need no order", async () 
 
 test("Pool.map() puts many small items into a message", async () => {
   for (const ordered of [true, false]) {
-    const [pool, opener] = poolOf(echo, { size: 2 });
+    const [pool, opener] = poolOf(echo, { workers: 2 });
     let sum = 0;
     for await (const n of pool.map(numbers(10_000), "echo", { ordered })) {
       sum += n as number;
@@ -93,7 +93,7 @@ test("Pool.map() puts many small items into a message", async () => {
 });
 
 test("Pool.map() takes any iterable", async () => {
-  const [pool] = poolOf(echo, { size: 2 });
+  const [pool] = poolOf(echo, { workers: 2 });
   async function* later() {
     for (const n of numbers(100)) yield n;
   }
@@ -115,7 +115,7 @@ test("Pool.map() takes any iterable", async () => {
 });
 
 test("Pool.map() reads on while every result is awaited", async () => {
-  const [pool] = poolOf(echo, { size: 2 });
+  const [pool] = poolOf(echo, { workers: 2 });
   for (const kind of KINDS) {
     for (const readAhead of [1, 2, 7]) {
       for (const ordered of [true, false]) {
@@ -133,7 +133,7 @@ test("Pool.map() does not read far ahead of a slow reader", async () => {
   const readAhead = 5;
   for (const kind of KINDS) {
     for (const ordered of [true, false]) {
-      const [pool] = poolOf(echo, { size: 2 });
+      const [pool] = poolOf(echo, { workers: 2 });
       const source = new Source();
       const map = pool.map(source[kind], "echo", { readAhead, ordered });
       await settle();
@@ -154,7 +154,7 @@ test("Pool.map() does not read far ahead of a slow reader", async () => {
 
 test("Pool.map() bounds what it reads ahead by itself", async () => {
   for (const kind of KINDS) {
-    const [pool] = poolOf(echo, { size: 2 });
+    const [pool] = poolOf(echo, { workers: 2 });
     const source = new Source();
     const map = pool.map(source[kind], "echo");
     for (let taken = 1; taken <= 5_000; taken++) {
@@ -176,7 +176,7 @@ test("Pool.map() ends with the first failure, after the results before it", asyn
     },
   };
   for (const kind of KINDS) {
-    const [pool] = poolOf(methods, { size: 2 });
+    const [pool] = poolOf(methods, { workers: 2 });
     const source = new Source();
     const results: number[] = [];
     const map = pool.map(source[kind], "work");
@@ -235,7 +235,7 @@ test("Pool.map() throws what was thrown, whatever it is", async () => {
       index: 0,
       item: thrown,
       reason: thrown,
-      runs: 1,
+      attempts: 1,
     });
   }
   await pool.close();
@@ -248,13 +248,13 @@ test("Pool.mapSettled() tells of each item what became of it", async () => {
       return 2 * n;
     },
   };
-  const [pool] = poolOf(methods, { size: 2 });
+  const [pool] = poolOf(methods, { workers: 2 });
   for (const ordered of [true, false]) {
     const map = pool.mapSettled(numbers(1_000), "work", { ordered });
     const outcomes = await Array.fromAsync(map);
     if (!ordered) outcomes.sort((a, b) => a.index - b.index);
     for (const [n, outcome] of outcomes.entries()) {
-      assertEquals([outcome.index, outcome.item, outcome.runs], [n, n, 1]);
+      assertEquals([outcome.index, outcome.item, outcome.attempts], [n, n, 1]);
       if (outcome.status === "fulfilled") assertEquals(outcome.value, 2 * n);
       else assertEquals((outcome.reason as Error).message, `No ${n}`);
       assertEquals(outcome.status === "rejected", n % 3 === 0);
@@ -280,17 +280,17 @@ test("Pool.map() runs an item again", async () => {
       return n;
     },
   }));
-  const pool = new Pool(opener.open, { size: 1 });
+  const pool = new Pool(opener.open, { workers: 1 });
   const map = pool.mapSettled(numbers(20), "work", {
     retryOn: (error) => error instanceof RangeError,
   });
   const outcomes = await Array.fromAsync(map);
-  for (const { index, status, runs: stated } of outcomes) {
+  for (const { index, status, attempts: stated } of outcomes) {
     assertEquals([index, status], [index, "fulfilled"]);
     // What was in the same message may have been begun.
     assert(stated >= runs.get(index)!);
   }
-  assertEquals([runs.get(7), runs.get(9), outcomes[7]!.runs], [3, 2, 3]);
+  assertEquals([runs.get(7), runs.get(9), outcomes[7]!.attempts], [3, 2, 3]);
   await pool.close();
 });
 
@@ -307,7 +307,7 @@ test("Pool.map() that nobody reads does nothing", async () => {
 });
 
 test("Pool.map() shares results among readers", async () => {
-  const [pool] = poolOf(echo, { size: 2 });
+  const [pool] = poolOf(echo, { workers: 2 });
   const map = pool.map(numbers(1_000), "echo");
   const read = async () => {
     const results = [];
@@ -345,7 +345,7 @@ test("Pool.map() ends with what its iterable throws, after all before", async ()
       throw thrown;
     },
   ];
-  const [pool] = poolOf(echo, { size: 2 });
+  const [pool] = poolOf(echo, { workers: 2 });
   for (const make of cases) {
     for (const ordered of [true, false]) {
       const results: unknown[] = [];
@@ -392,7 +392,7 @@ test("Pool.map() tells how far it has come", async () => {
       return n;
     },
   };
-  const [pool] = poolOf(methods, { size: 2 });
+  const [pool] = poolOf(methods, { workers: 2 });
   const cases = [
     [numbers(100), 100],
     [new Set(numbers(100)), 100],

@@ -49,7 +49,7 @@ for (const [name, open, permissions] of OPENINGS) {
   test(
     `Pool.run() gives each task its own outcome over ${name}()`,
     async () => {
-      const pool = new Pool<Methods>(open, { size: 2 });
+      const pool = new Pool<Methods>(open, { workers: 2 });
       const { promise, resolve } = Promise.withResolvers<number>();
       const outcomes = await Promise.allSettled([
         pool.run("add", [1, 2]),
@@ -136,7 +136,9 @@ test("Pool.run() refuses a generator of a task that calls back", async () => {
 }, NOTHING);
 
 test("Pool.run() puts many small tasks into a message", async () => {
-  const [pool, opener] = poolOf({ square: (n: number) => n * n }, { size: 2 });
+  const [pool, opener] = poolOf({ square: (n: number) => n * n }, {
+    workers: 2,
+  });
   const squares = await Promise.all(
     numbers(10_000).map((n) => pool.run("square", [n])),
   );
@@ -169,7 +171,7 @@ test("Pool.run() lets slow tasks keep to themselves", async () => {
     },
     quick: (n: number) => n,
   };
-  const [pool] = poolOf(methods, { size: 2 });
+  const [pool] = poolOf(methods, { workers: 2 });
   // What is known of one method is not held of another.
   for (const n of numbers(1_000)) pool.run("quick", [n]);
   const slow = gates.map((_, n) => pool.run("slow", [n]));
@@ -201,13 +203,13 @@ test("Pool takes back what is left of a batch that takes long", async () => {
       return trySend.call(duplex, message);
     };
     return duplex;
-  }, { size: 2 });
+  }, { workers: 2 });
   const map = pool.mapSettled(numbers(10_000), "work");
   const outcomes = await Array.fromAsync(map);
   assertEquals(outcomes.length, 10_000);
   assertGreater(recalled, 0);
   // What was recalled was not begun, and was run once.
-  assertEquals(outcomes.filter(({ runs }) => runs !== 1), []);
+  assertEquals(outcomes.filter(({ attempts: runs }) => runs !== 1), []);
   assertEquals(counts.findIndex((count) => count !== 1), -1);
   assertEquals(pool.stats.retried, 0);
   await pool.close();
@@ -223,7 +225,7 @@ test("Pool gives others what waits behind a task that takes long", async () => {
       return n;
     },
   }));
-  const pool = new Pool(opener.open, { size: 2 });
+  const pool = new Pool(opener.open, { workers: 2 });
   const items = numbers(10_000);
   assertEquals(await Array.fromAsync(pool.map(items, "work")), items);
   await pool.close();
@@ -302,11 +304,11 @@ test("Pool.run() fails alone what cannot be sent back", async () => {
 test("Pool refuses options that make no sense", async (t) => {
   const open = () => Promise.reject(new Error());
   const wrong: [PoolOptions, ErrorConstructor][] = [
-    [{ size: 0 }, RangeError],
-    [{ size: 1.5 }, RangeError],
+    [{ workers: 0 }, RangeError],
+    [{ workers: 1.5 }, RangeError],
     [{ maxTasks: 0 }, RangeError],
     [{ maxMemory: -1 }, RangeError],
-    [{ startAttempts: 0 }, RangeError],
+    [{ startRetries: -1 }, RangeError],
     [{ timeout: 0 }, RangeError],
     [{ waitTimeout: NaN }, RangeError],
     [{ retries: -1 }, RangeError],
@@ -360,7 +362,7 @@ test("Pool.run() runs a task again whose worker ended", async () => {
       return await new Promise(() => {});
     },
   }));
-  const pool = new Pool(opener.open, { size: 1 });
+  const pool = new Pool(opener.open, { workers: 1 });
   assertEquals(await pool.run("dies", [2]), 3);
   assertEquals(pool.stats.retried, 2);
   runs = 0;

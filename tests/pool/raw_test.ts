@@ -184,7 +184,7 @@ test("Pool.close() after abort() waits until no worker is left", async () => {
   const pool = new Pool(async () => {
     const duplex = await opener.open();
     return Object.defineProperty(duplex, "closed", { value: gate.opened });
-  }, { size: 1 });
+  }, { workers: 1 });
   assertEquals(await pool.run("echo", [1]), 1);
   let isClosed = false;
   const aborting = pool.abort();

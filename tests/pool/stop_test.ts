@@ -122,7 +122,7 @@ test(
       },
       worker: () => worker,
     }));
-    const pool = new Pool(opener.open, { size: 1 });
+    const pool = new Pool(opener.open, { workers: 1 });
     using _ = new NoWaiting(1_000);
     const controller = new AbortController();
     const stubborn = pool.run("stubborn", [], { signal: controller.signal });
@@ -147,7 +147,7 @@ test(
       },
       isBusy: () => busy.has(worker),
     }));
-    const pool = new Pool(opener.open, { size: 1 });
+    const pool = new Pool(opener.open, { workers: 1 });
     // Nobody learns when it has done with it, so it is given nothing more.
     const reason = new Error("Enough");
     for (const retries of [0, 2]) {
@@ -192,7 +192,7 @@ test("Pool.map() takes back what is at work when its reader leaves", async () =>
     ...echo,
   };
   for (const kind of KINDS) {
-    const [pool, opener] = poolOf(methods, { size: 2 });
+    const [pool, opener] = poolOf(methods, { workers: 2 });
     const source = new Source();
     const [before, taken] = [begun.count, aborted.count];
     for await (const n of pool.map(source[kind], "work", { readAhead: 4 })) {
@@ -220,7 +220,7 @@ test("Pool.map() has workers replaced that go on although its reader left", asyn
     },
     worker: () => worker,
   }));
-  const pool = new Pool(opener.open, { size: 1 });
+  const pool = new Pool(opener.open, { workers: 1 });
   using _ = new NoWaiting(1_000);
   for await (const _ of pool.map(new Source().sync, "work")) {
     await begun.opened;
@@ -411,7 +411,7 @@ test("Pool.map() takes back what is at work whatever is thrown", async () => {
       });
     }),
   }));
-  const pool = new Pool(opener.open, { size: 2 });
+  const pool = new Pool(opener.open, { workers: 2 });
   const map = pool.map([2, 1], "work", {
     onProgress() {
       throw undefined;

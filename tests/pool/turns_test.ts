@@ -30,6 +30,8 @@ function test(name: string, fn: () => Promise<void>): void {
 
 /** A source without tasks that counts how often it is asked for something. */
 class IdleSource implements Source {
+  finish(): void {}
+
   turn: Source["turn"];
   steps = 0;
 
@@ -55,10 +57,10 @@ test("PoolCore does not ask sources that have no tasks", async () => {
   const opener = new Opener(() => ({ echo: (n: number) => n }));
   const core = new PoolCore({
     open: opener.open,
-    size: 2,
+    workers: 2,
     maxTasks: 10,
     maxMemory: Infinity,
-    startAttempts: 1,
+    startRetries: 0,
   });
   const idle = numbers(100).map(() => new IdleSource());
   for (const source of idle) core.begin(source);

@@ -44,7 +44,7 @@ function unwanted(): never {
 }
 
 test("Pool starts as many workers as there are tasks", async () => {
-  const [pool, opener] = poolOf({ echo: (n: number) => n }, { size: 8 });
+  const [pool, opener] = poolOf({ echo: (n: number) => n }, { workers: 8 });
   assertEquals(opener.near.length, 0);
   assertEquals(await Array.fromAsync(pool.map([1], "echo")), [1]);
   await pool.run("echo", [1]);
@@ -52,7 +52,7 @@ test("Pool starts as many workers as there are tasks", async () => {
   await Promise.all(numbers(3).map((n) => pool.run("echo", [n])));
   assertEquals(opener.near.length, 3);
   await pool.close();
-  const [other, others] = poolOf({ echo: (n: number) => n }, { size: 8 });
+  const [other, others] = poolOf({ echo: (n: number) => n }, { workers: 8 });
   assertEquals(await Array.fromAsync(other.map([1, 2, 3], "echo")), [1, 2, 3]);
   assertEquals(others.near.length, 3);
   await other.close();
@@ -63,7 +63,7 @@ test("Pool replaces a worker after maxTasks", async () => {
   const opener = new Opener((worker) => ({
     count: () => counts[worker] = (counts[worker] ?? 0) + 1,
   }));
-  const pool = new Pool(opener.open, { size: 1, maxTasks: 30 });
+  const pool = new Pool(opener.open, { workers: 1, maxTasks: 30 });
   await Promise.all(numbers(100).map(() => pool.run("count", [])));
   assertEquals(counts, [30, 30, 30, 10]);
   assertEquals([pool.stats.workers, pool.stats.ended], [1, 3]);
@@ -119,7 +119,7 @@ test("Pool gives up on workers that cannot be started", async () => {
     const pool = new Pool(() => {
       opened++;
       return open() as Promise<Duplex>;
-    }, { size: 2, startAttempts: 2 });
+    }, { workers: 2, startRetries: 1 });
     const map = pool.map(numbers(100), "f", { ordered: false });
     const next = assertRejects(() => map.next());
     const error = await assertRejects(
@@ -147,7 +147,7 @@ test("Pool tries again to start a worker, one at a time", async () => {
     starting--;
     if (attempt <= 4) throw new Error("Bad luck");
     return await opener.open();
-  }, { size: 4, startAttempts: 9 });
+  }, { workers: 4, startRetries: 8 });
   const echoes = numbers(100).map((n) => pool.run("echo", [n]));
   assertEquals(await Promise.all(echoes), numbers(100));
   // Four fail at the same time, one is tried, and all is well with it.
@@ -157,7 +157,7 @@ test("Pool tries again to start a worker, one at a time", async () => {
 
 test("Pool waits longer before each attempt, within bounds", async () => {
   const pool = new Pool(() => Promise.reject(new Error("Bad luck")), {
-    startAttempts: 40,
+    startRetries: 39,
   });
   // The test's own timer is to be as long as it is.
   await settle();
@@ -175,7 +175,7 @@ test("Pool goes on with the workers that it has", async () => {
   const pool = new Pool(() => {
     if (++attempts > 1) throw new Error("No more");
     return opener.open();
-  }, { size: 4, startAttempts: 1 });
+  }, { workers: 4, startRetries: 0 });
   const echoes = numbers(100).map((n) => pool.run("echo", [n]));
   assertEquals(await Promise.all(echoes), numbers(100));
   opener.far[0]!.abort(new Error("It died"));
@@ -190,7 +190,7 @@ test("Pool ends although a worker never starts", async (t) => {
   const opened = Promise.withResolvers<Duplex>();
   using _ = new NoWaiting(5_000);
   await t.step("by close()", async () => {
-    const pool = new Pool(() => new Promise(() => {}), { size: 2 });
+    const pool = new Pool(() => new Promise(() => {}), { workers: 2 });
     const run = assertRejects(
       () => pool.run("f", [], { waitTimeout: 5 }),
       DOMException,
@@ -201,7 +201,7 @@ test("Pool ends although a worker never starts", async (t) => {
     await closing;
   });
   await t.step("by abort()", async () => {
-    const pool = new Pool(() => opened.promise, { size: 1 });
+    const pool = new Pool(() => opened.promise, { workers: 1 });
     const run = pool.run("f", []);
     const reason = new Error("Enough");
     const aborting = pool.abort(reason);
@@ -220,7 +220,7 @@ test(
   "Pool.close() does not wait for tasks that have given up waiting",
   async () => {
     const pool = new Pool(() => Promise.reject(new Error("Bad luck")), {
-      startAttempts: 10,
+      startRetries: 9,
     });
     // It is up while nobody is at work, and nobody is being started.
     const run = pool.run("f", [], { waitTimeout: 20 });
@@ -232,7 +232,7 @@ test(
 );
 
 test("Pool.close() waits for the tasks that it has", async () => {
-  const [pool, opener] = poolOf({ echo: (n: number) => n }, { size: 2 });
+  const [pool, opener] = poolOf({ echo: (n: number) => n }, { workers: 2 });
   // None is started yet.
   const tasks = Promise.all(numbers(100).map((n) => pool.run("echo", [n])));
   const closing = pool.close();
@@ -258,7 +258,7 @@ test("Pool.close() tells what went wrong with goodbyes", async () => {
       // A call that the pool knows nothing of keeps the far side.
       remote<typeof methods>(near).waits().catch(() => {});
       return Promise.resolve(near);
-    }, { size });
+    }, { workers: size });
     const tasks = numbers(size).map(() => pool.run("missing", []));
     await Promise.allSettled(tasks);
     assertEquals(fars.length, size);
@@ -281,7 +281,7 @@ test("Pool.close() lets a task be run again", async () => {
       return await new Promise<string>(() => {});
     },
   }));
-  const pool = new Pool(opener.open, { size: 1 });
+  const pool = new Pool(opener.open, { workers: 1 });
   const task = pool.run("dies", []);
   await pool.close();
   assertEquals(await task, "at last");
@@ -295,7 +295,7 @@ test("Pool.abort() rejects everything, at once", async () => {
       return new Promise(() => {});
     },
   };
-  const [pool, opener] = poolOf(methods, { size: 2 });
+  const [pool, opener] = poolOf(methods, { workers: 2 });
   const tasks = numbers(10).map(() => pool.run("never", []));
   const map = pool.map(numbers(10), "never");
   const next = map.next();
@@ -325,7 +325,7 @@ test("Pool.abort() ends workers that say goodbye", async () => {
     // A call that the pool knows nothing of keeps the far side.
     remote<typeof methods>(near).waits().catch(() => {});
     return Promise.resolve(near);
-  }, { size: 1, maxTasks: 1 });
+  }, { workers: 1, maxTasks: 1 });
   assertEquals(await pool.run("echo", [1]), 1);
   await pool.abort();
   gate.open();
@@ -355,7 +355,7 @@ test("Pool[Symbol.asyncDispose]() closes the pool", async () => {
   const opener = new Opener(() => ({ echo: (n: number) => n }));
   let echo: Promise<unknown>;
   {
-    await using pool = new Pool(opener.open, { size: 1 });
+    await using pool = new Pool(opener.open, { workers: 1 });
     echo = pool.run("echo", [1]);
   }
   assertEquals(await echo, 1);

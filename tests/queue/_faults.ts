@@ -67,14 +67,14 @@ export interface Plan {
 /** Draws a plan. Every second one counts in shared memory what was taken. */
 export function drawPlan(draw: () => number): Plan {
   const count = 3 + Math.floor(draw() * 10);
-  const attempts = pick(draw, [1, 2, 3]);
+  const retries = pick(draw, [0, 1, 2]);
   const log = draw() < 0.5
     ? new Int32Array(new SharedArrayBuffer(8 * count))
     : undefined;
   const jobs = Array.from({ length: count }, (_, id): Job => {
     const size = () => draw() < 0.05 ? 600_000 : Math.floor(draw() * 2000);
     const deaths = draw() < 0.8 ? [] : Array.from(
-      { length: draw() < 0.3 ? attempts : 1 },
+      { length: draw() < 0.3 ? retries + 1 : 1 },
       (): [Where, How] => [pick(draw, WHERES), pick(draw, HOWS)],
     );
     const isLarge = deaths.some(([where]) => where === "answering");
@@ -90,8 +90,8 @@ export function drawPlan(draw: () => number): Plan {
   const options: QueueOptions = {
     workers: pick(draw, [1, 1, 2, 3]),
     ordered: draw() < 0.5,
-    attempts,
-    restart: draw() < 0.1 ? 0 : 10_000,
+    retries,
+    restart: draw() >= 0.1,
     permissions: { read: [new URL("../..", import.meta.url)] },
   };
   if (draw() < 0.5) options.capacity = 1 + Math.floor(draw() * count);
@@ -153,10 +153,10 @@ export function faultsOf(plan: Plan, outcome: Outcome): string[] {
   }
   const answered = new Map<number, number>();
   const seen = new Set<string>();
-  for (const { id, part, attempts, padding } of answers) {
+  for (const { id, part, attempt, padding } of answers) {
     answered.set(id, (answered.get(id) ?? 0) + 1);
     const key = `${id}/${part}`;
-    if (seen.has(key)) faults.push(`${key} came twice, attempts ${attempts}`);
+    if (seen.has(key)) faults.push(`${key} came twice, attempt ${attempt}`);
     seen.add(key);
     const { answerSize } = plan.jobs[id]!;
     if (padding.length !== answerSize || padding.some((byte) => byte !== id)) {
@@ -173,13 +173,13 @@ export function faultsOf(plan: Plan, outcome: Outcome): string[] {
       faults.push(`${id} is lost`);
     }
     if (!accepted.has(id) && fates > 0) faults.push(`${id} was not sent`);
-    const isInnocent = deaths.length === 0 && plan.options.attempts !== 1;
+    const isInnocent = deaths.length === 0 && plan.options.retries !== 0;
     if (isInnocent && failedIds.includes(id)) faults.push(`${id} is innocent`);
     if (log === undefined) continue;
     const unmarked = log[2 * id]!;
     const times = unmarked + log[2 * id + 1]!;
     if (unmarked > 1) faults.push(`${id} came ${unmarked} times unmarked`);
-    if (times > plan.options.attempts!) {
+    if (times > plan.options.retries! + 1) {
       faults.push(`${id} came ${times} times`);
     }
     if (accepted.has(id) && error === undefined && times === 0) {
@@ -187,7 +187,7 @@ export function faultsOf(plan: Plan, outcome: Outcome): string[] {
     }
   }
   for (const { attempts } of failed) {
-    if (attempts !== plan.options.attempts) faults.push("failed too early");
+    if (attempts !== plan.options.retries! + 1) faults.push("failed too early");
   }
   if (plan.options.ordered) {
     const order = answers.map(({ id, part }) => id * 10 + part);

@@ -13,5 +13,5 @@ conformance({
   name: "openQueue()",
   permissions: { read: [new URL("../..", import.meta.url)] },
   open: (options, far) =>
-    openQueue(conformanceWorker(far), { ...options, restart: 0 }),
+    openQueue(conformanceWorker(far), { ...options, restart: false }),
 });

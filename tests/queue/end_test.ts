@@ -20,7 +20,7 @@ test("openQueue() may be closed by who is handed a message back", async () => {
   const queue: QueueDuplex<number> = await openQueue(
     workerUrl("queue_throws"),
     {
-      attempts: 1,
+      retries: 0,
       onFailed: () => void queue.close().catch(() => {}),
     },
   );
@@ -35,7 +35,7 @@ test("openQueue() may be read by who is handed a message back", async () => {
   const queue: QueueDuplex<number> = await openQueue(
     workerUrl("queue_throws"),
     {
-      attempts: 1,
+      retries: 0,
       windowMessages: 1,
       onFailed: ({ message }) => void failed.push(message, queue.tryReceive()),
     },
@@ -55,7 +55,7 @@ test("openQueue() may be read by who is handed a message back", async () => {
 test("openQueue() gives a living worker what another one drops at the end", async () => {
   const queue = await openQueue<number>(workerUrl("queue_once"), {
     workers: 2,
-    restart: 0,
+    restart: false,
   });
   for (const number of [1, 5, 2]) await queue.send(number);
   const closing = queue.close();

@@ -116,8 +116,12 @@ test(
         log: draw() < 0.2 ? log : undefined,
       }));
     using _ = new Fates(draw, 0.05);
-    const queue = await openDies({ workers: 8, attempts: 100, timeout: 20_000 })
-      .catch(() => openDies({ workers: 8, attempts: 100 }));
+    const queue = await openDies({
+      workers: 8,
+      retries: 99,
+      openTimeout: 20_000,
+    })
+      .catch(() => openDies({ workers: 8, retries: 99 }));
     const sending = (async () => {
       for (const each of jobs) await queue.send(each);
       await queue.close({ timeout: 30_000 });
@@ -125,9 +129,9 @@ test(
     const times = new Uint32Array(count);
     let unexpected = 0;
     let marked = 0;
-    for await (const { id, part, attempts } of queue) {
+    for await (const { id, part, attempt } of queue) {
       if (part !== 0 || jobs[id] === undefined) unexpected++;
-      if (attempts > 0) marked++;
+      if (attempt > 1) marked++;
       times[id]!++;
     }
     await sending;
@@ -146,14 +150,14 @@ test(
 );
 
 test("openQueue() delivers again in order, and before all others", async () => {
-  await using queue = await open<[unknown, { attempts: number }]>();
+  await using queue = await open<[unknown, { attempt: number }]>();
   await queue.send({ act: "diesOnce", value: 1 });
   for (let value = 2; value < 50; value++) {
     await queue.send({ act: "delivery", value });
   }
   for (let value = 1; value < 50; value++) {
     const answer = await queue.receive();
-    const delivery = { number: value, attempts: value === 1 ? 1 : 0 };
+    const delivery = { number: value, attempt: value === 1 ? 2 : 1 };
     assertEquals(answer, [value, delivery] as unknown);
   }
 });
@@ -163,7 +167,7 @@ test("openQueue() hands back what workers die of, and goes on", async () => {
     const failed: FailedMessage[] = [];
     const queue = await open({
       workers,
-      attempts: 2,
+      retries: 1,
       onFailed: (each) => failed.push(each),
     });
     const cycle: Record<string, unknown> = { error: new RangeError("Far") };
@@ -200,7 +204,7 @@ test("openQueue() does not hold poison against its neighbours", async (t) => {
       const log = new Int32Array(new SharedArrayBuffer(8 * count));
       const failed: FailedMessage[] = [];
       const queue = await openDies({
-        attempts: 2,
+        retries: 1,
         onFailed: (each) => failed.push(each),
       });
       const poison: Job["deaths"] = [["taken", "reject"], ["taken", "reject"]];
@@ -233,7 +237,7 @@ function jobsTakenAgain(log: Int32Array): number[] {
 }
 
 test("openQueue() ends with what it has not handled where nobody takes it", async () => {
-  const queue = await open({ attempts: 2 });
+  const queue = await open({ retries: 1 });
   await queue.send({ act: "echo", value: "handled" });
   await queue.send({ act: "dies" });
   await queue.send({ act: "echo", value: "not handled" });
@@ -258,7 +262,7 @@ test("openQueue() ends with what it has not handled where nobody takes it", asyn
 test("openQueue() ends with what onFailed throws", async () => {
   const thrown = new RangeError("Nowhere to put it");
   const queue = await open({
-    attempts: 1,
+    retries: 0,
     onFailed() {
       throw thrown;
     },
@@ -271,14 +275,14 @@ test("openQueue() ends with what onFailed throws", async () => {
 
 test("openQueue() lets onFailed send, and abort", async () => {
   const again = await open({
-    attempts: 1,
+    retries: 0,
     onFailed: () => again.trySend({ act: "echo", value: "instead" }),
   });
   await again.send({ act: "dies" });
   assertEquals(await again.receive(), "instead");
   await again.close();
   const ends = await open({
-    attempts: 1,
+    retries: 0,
     onFailed: () => ends.abort(new Error("Enough")),
   });
   await ends.send({ act: "dies" });
@@ -286,7 +290,7 @@ test("openQueue() lets onFailed send, and abort", async () => {
 });
 
 test("openQueue() does not replace a worker where it must not", async () => {
-  const queue = await open<number>({ workers: 2, restart: 0 });
+  const queue = await open<number>({ workers: 2, restart: false });
   const gate = cells();
   await queue.send({ act: "waitsAndDies", cells: gate });
   await until(gate, 1);
@@ -304,7 +308,7 @@ test("openQueue() does not replace a worker where it must not", async () => {
 });
 
 test("openQueue() lets living workers finish when one dies after the goodbye", async () => {
-  const queue = await open<number>({ workers: 2, restart: 0 });
+  const queue = await open<number>({ workers: 2, restart: false });
   const [dies, lives] = [cells(), cells()];
   await queue.send({ act: "waitsAndDies", cells: dies });
   await queue.send({ act: "waits", value: 1, cells: lives });
@@ -331,14 +335,14 @@ test("openQueue() replaces a worker that dies after the goodbye", async () => {
   assertEquals(
     answers.sort(([one], [other]) => one - other),
     [0, 1, 2, 3].map((value) => {
-      return [value, { number: value + 1, attempts: 1 }];
+      return [value, { number: value + 1, attempt: 2 }];
     }),
   );
   await closing;
 });
 
 test("openQueue() keeps the order when messages are delivered again", async () => {
-  const queue = await open<[number, { attempts: number }]>({
+  const queue = await open<[number, { attempt: number }]>({
     workers: 3,
     ordered: true,
     capacity: 30,
@@ -357,7 +361,7 @@ test("openQueue() keeps the order when messages are delivered again", async () =
     answers.map(([value]) => value),
     Array.from({ length: count }, (_, value) => value),
   );
-  assertEquals(answers[7]![1].attempts, 1);
+  assertEquals(answers[7]![1].attempt, 2);
 });
 
 test("openQueue() gives up on a script that dies at its start", async () => {
@@ -374,7 +378,7 @@ test("openQueue() gives up on a script that dies at its start", async () => {
 });
 
 test("openQueue() gives up on replacements that die at their start", async () => {
-  const queue = await openDies({ attempts: 2 });
+  const queue = await openDies({ retries: 1 });
   using fates = new Fates(() => 0, 1);
   const pending = queue.receive();
   await queue.send(job(1, { deaths: [["taken", "exit"]] }));
@@ -387,7 +391,7 @@ test("openQueue() gives up on replacements that die at their start", async () =>
 test("openQueue() gives up on a script that dies after each hello", async () => {
   const script = workerUrl("queue_dies");
   using fates = new Fates(hello, 1);
-  const queue = await openQueue(script, { permissions: READ, attempts: 2 });
+  const queue = await openQueue(script, { permissions: READ, retries: 1 });
   const error = await assertRejects(() => queue.receive(), PeerExitError);
   assertEquals(error.unsent, []);
   // The first, and a replacement for each of two attempts.
@@ -401,7 +405,7 @@ function hello(): number {
 
 test("openQueue() rejects everything pending when its last worker dies", async () => {
   const limits = { windowMessages: 1, capacity: 2 };
-  const queue = await open({ ...limits, restart: 0 });
+  const queue = await open({ ...limits, restart: false });
   const gate = cells();
   await queue.send({ act: "waitsAndDies", cells: gate });
   await queue.send({ act: "echo", value: 1 });
@@ -424,7 +428,7 @@ test("openQueue() rejects everything pending when its last worker dies", async (
 });
 
 test("openQueue() hands over all answers that came before the end", async () => {
-  const queue = await open({ windowMessages: 4, restart: 0 });
+  const queue = await open({ windowMessages: 4, restart: false });
   // Four wait for the reader, and four more before them, in the link.
   for (let value = 0; value < 8; value++) {
     await queue.send({ act: "echo", value });
@@ -446,7 +450,7 @@ test("openQueue() hands over all answers that came before the end", async () => 
 test("openQueue() hands back an answer's message when the answer cannot be sent", async () => {
   const failed: FailedMessage[] = [];
   const queue = await open({
-    attempts: 2,
+    retries: 1,
     onFailed: (each) => failed.push(each),
   });
   await queue.send({ act: "sendsFunction" });
@@ -460,16 +464,16 @@ test("openQueue() hands back an answer's message when the answer cannot be sent"
 });
 
 test("openQueue() delivers again what was transferred, and what is shared", async () => {
-  const queue = await open<[unknown, { attempts: number }]>();
+  const queue = await open<[unknown, { attempt: number }]>();
   const bytes = new Uint8Array([1, 2, 3]);
   const memory = cells();
   await queue.send(
     { act: "diesOnce", value: [bytes, memory], cells: memory },
     { transfer: [bytes.buffer] },
   );
-  const [value, { attempts }] = await queue.receive();
+  const [value, { attempt }] = await queue.receive();
   const [back, same] = value as [Uint8Array, Int32Array];
-  assertEquals([back, attempts], [new Uint8Array([1, 2, 3]), 1]);
+  assertEquals([back, attempt], [new Uint8Array([1, 2, 3]), 2]);
   Atomics.store(memory, 0, 5);
   assertEquals(Atomics.load(same, 0), 5);
   await queue.close();
@@ -495,7 +499,7 @@ test("openQueue() does not wait for a worker that never reads", async () => {
 
 test("openQueue() leaves no worker behind when it ends while one starts", async () => {
   using workers = new Workers();
-  const queue = await open({ restart: 60_000 });
+  const queue = await open({ openTimeout: 60_000 });
   const started = Promise.withResolvers<void>();
   const draw = () => {
     started.resolve();

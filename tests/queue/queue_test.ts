@@ -87,12 +87,12 @@ test("openQueue() sends to several workers and receives from all", async () => {
 test("openQueue() numbers messages and tells how they came", async () => {
   await using queue = await open();
   for (const value of ["a", "b"]) await queue.send({ act: "delivery", value });
-  const delivery = (number: number, attempts: number) => ({ number, attempts });
-  assertEquals(await queue.receive(), ["a", delivery(1, 0)]);
-  assertEquals(await queue.receive(), ["b", delivery(2, 0)]);
+  const delivery = (number: number, attempt: number) => ({ number, attempt });
+  assertEquals(await queue.receive(), ["a", delivery(1, 1)]);
+  assertEquals(await queue.receive(), ["b", delivery(2, 1)]);
   // Only now: an answer that has not left when its worker dies is given again.
   await queue.send({ act: "diesOnce", value: "c" });
-  assertEquals(await queue.receive(), ["c", delivery(3, 1)]);
+  assertEquals(await queue.receive(), ["c", delivery(3, 2)]);
 });
 
 test("openQueue() keeps the order of one worker", async () => {
@@ -473,11 +473,9 @@ test("openQueue() refuses options that are out of range", async (t) => {
     [{ workers: 1.5 }, "current value is 1.5"],
     [{ capacity: 0 }, '"capacity" must be a positive whole number'],
     [{ capacity: Infinity }, "current value is Infinity"],
-    [{ attempts: 0 }, '"attempts" must be a positive whole number up to 255'],
-    [{ attempts: 256 }, "current value is 256"],
-    [{ restart: -1 }, '"restart" must be a positive number'],
-    [{ restart: NaN }, "current value is NaN"],
-    [{ timeout: 0 }, '"timeout" must be a positive number'],
+    [{ retries: -1 }, '"retries" must be a whole number from 0 to 254'],
+    [{ retries: 255 }, "current value is 255"],
+    [{ openTimeout: 0 }, '"openTimeout" must be a positive number'],
     [{ windowMessages: 0 }, '"windowMessages" must be a positive whole number'],
   ];
   for (const [options, text] of cases) {
@@ -496,7 +494,7 @@ test("openQueue() refuses options that are out of range", async (t) => {
 test("openQueue() says which worker said no hello", async () => {
   const script = "data:application/javascript,setInterval(() => {}, 1000)";
   const error = await assertRejects(
-    () => openQueue(script, { workers: 2, timeout: 200 }),
+    () => openQueue(script, { workers: 2, openTimeout: 200 }),
     DOMException,
   );
   assertEquals(error.name, "TimeoutError");
@@ -522,7 +520,7 @@ for (const workers of [1, 2, 3]) {
         const failed: unknown[] = [];
         const queue = await openQueue<number>(workerUrl("queue_throws"), {
           workers,
-          attempts: 2,
+          retries: 1,
           onFailed: ({ message, attempts, error }) => {
             assertStringIncludes(error.message, "No fives");
             failed.push([message, attempts]);

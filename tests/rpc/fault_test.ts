@@ -33,7 +33,7 @@ async function crossed(
   codec: Codec = msgpack,
   maxMessage = 2 ** 20,
 ): Promise<unknown> {
-  const [main, worker] = duplexPair({ codec, maxMessage });
+  const [main, worker] = duplexPair({ codec, maxMessageBytes: maxMessage });
   const methods = {
     now() {
       throw thrown;
@@ -255,7 +255,7 @@ test("remote() keeps fields from standing in for parts", async () => {
 });
 
 test("remote() refuses arguments that cannot be sent", async () => {
-  const [main, worker] = duplexPair({ maxMessage: 10_000 });
+  const [main, worker] = duplexPair({ maxMessageBytes: 10_000 });
   const methods = {
     take: (...args: unknown[]) => args.length,
     give: (what: string) => what === "function" ? { a: [() => {}] } : large,
@@ -270,14 +270,14 @@ test("remote() refuses arguments that cannot be sent", async () => {
   assertEquals(error.message, `Cannot call "take": ${where}`);
   await assertRejects(() => api.take(Symbol("x")), TypeError, '"$[0]"');
   const tooLarge = () => api.take(large);
-  await assertRejects(tooLarge, RangeError, '"maxMessage"');
+  await assertRejects(tooLarge, RangeError, '"maxMessageBytes"');
   for (const give of [api.give, api.giveLater]) {
     const unsent = await assertRejects(() => give("function"), TypeError);
     assertEquals(
       unsent.message,
       'Cannot answer with the result: the value at "$.a[0]" is a function, which cannot be sent',
     );
-    await assertRejects(() => give("large"), RangeError, '"maxMessage"');
+    await assertRejects(() => give("large"), RangeError, '"maxMessageBytes"');
   }
   const poisoned = {
     get a() {

@@ -344,7 +344,7 @@ for (const [windowMessages, window, count] of [[1, 1, 300], [4, 400, 1500]]) {
     permissions: { env: ["DUPLEX_SEED"] },
     async fn() {
       const next = random(seed());
-      const options = { windowMessages: windowMessages!, window: window! };
+      const options = { windowMessages: windowMessages!, windowBytes: window! };
       const [one, other] = duplexPair(options);
       const [api, back]: [Both, Both] = [remote(one), remote(other)];
       const served = [expose(offers(() => api), one)];

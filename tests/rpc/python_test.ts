@@ -42,7 +42,7 @@ test("remote() calls methods in Python", async () => {
 }, { run: [PYTHON] });
 
 test("Pool maps over workers in Python", async () => {
-  await using pool = new Pool<Methods>(open, { size: 2 });
+  await using pool = new Pool<Methods>(open, { workers: 2 });
   const items = Array.from({ length: 500 }, (_, index) => index);
   assertEquals(
     await Array.fromAsync(pool.map(items, "square")),

@@ -36,7 +36,7 @@ function overWorkers(
   fn: (
     open: (
       script: string,
-      options?: Record<string, number>,
+      options?: Record<string, number | boolean>,
     ) => Promise<Duplex<unknown, unknown>>,
   ) => Promise<void>,
 ): void {
@@ -156,7 +156,7 @@ Deno.test({
 overWorkers("notices a worker whose close runs out of time", async (open) => {
   const worker = await open(
     script("await main.close().catch(() => {});", "{ closeTimeout: 100 }"),
-    { attempts: 1, deadlockTimeout: Infinity },
+    { retries: 0, deadlockTimeout: Infinity },
   );
   const { unsent } = await assertRejects(async () => {
     for (let number = 1;; number++) await worker.send(number);
@@ -176,7 +176,7 @@ overWorkers(
       if ("WorkerGlobalScope" in globalThis) throw new Error("Failed");
       Deno.exit(3);
     `),
-      { attempts: 1, restart: 0 },
+      { retries: 0, restart: false },
     );
     for (const message of ["one", "two", "three"]) await worker.send(message);
     const error = await assertRejects(() => worker.close(), ClosedError);
@@ -205,7 +205,10 @@ Deno.test({
       await t.step(name, async () => {
         // Whichever of the goodbyes, the error and the end comes first.
         for (let round = 0; round < 20; round++) {
-          const worker = await openQueue(failing, { attempts: 1, restart: 0 });
+          const worker = await openQueue(failing, {
+            retries: 0,
+            restart: false,
+          });
           for (const message of ["one", "two", "three"]) {
             await worker.send(message);
           }

@@ -69,7 +69,7 @@ function join(parts: Uint8Array[]): Uint8Array<ArrayBuffer> {
 async function failureOf(parts: Uint8Array[]): Promise<unknown> {
   const { session, raw } = sessionAndRawEnd({
     windowMessages: 4,
-    window: 4096,
+    windowBytes: 4096,
   });
   const drained = drain(raw);
   const opening = session.open();
@@ -173,12 +173,12 @@ const FAULTS: [string, Uint8Array[], string][] = [
   [
     "a message over the limit",
     [HELLO, join([new Uint8Array([0x70, 0, 0, 0, KIND.data])])],
-    '"maxMessage"',
+    '"maxMessageBytes"',
   ],
   [
     "a first part of a message over the limit",
     [HELLO, frame(KIND.first, u32(1), u32(0), u32(2 ** 31), [1])],
-    '"maxMessage"',
+    '"maxMessageBytes"',
   ],
   [
     "a later part of nothing",
@@ -318,7 +318,7 @@ Deno.test({
     const before = Deno.memoryUsage().external;
     const claims = Array.from(
       { length: 20 },
-      () => sessionAndRawEnd({ window: 4096 }),
+      () => sessionAndRawEnd({ windowBytes: 4096 }),
     );
     const claim = frame(KIND.first, u32(1), u32(0), u32(200 << 20), [1]);
     const drained = claims.map(({ raw }) => drain(raw));
@@ -376,7 +376,7 @@ Deno.test({
       );
       const right = new Session<Uint8Array>(
         new FrameWire(choppy(distant, next, most), DEFAULT_OPTIONS),
-        { role: "acceptor", name: "right", window: 100_000 },
+        { role: "acceptor", name: "right", windowBytes: 100_000 },
       );
       await Promise.all([left.open(), right.open()]);
       const largest = Math.min(most * 500, 2 ** 20);

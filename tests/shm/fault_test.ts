@@ -58,7 +58,7 @@ async function dieAt(
   blocking: boolean,
   size: number,
 ): Promise<number> {
-  const duplex = await openShm(workerUrl("shm_steps"), { capacity: CAPACITY });
+  const duplex = await openShm(workerUrl("shm_steps"), { ringBytes: CAPACITY });
   const order: Order = { operations, blocking, size };
   await duplex.send(order);
   const count = await receiveAll(duplex, size);
@@ -99,7 +99,7 @@ test("openShm() refuses a header that its worker overwrites", async () => {
   const endings: Promise<Error>[] = [];
   for (const damage of damages) {
     const duplex = await openShm(workerUrl("shm_steps"), {
-      capacity: CAPACITY,
+      ringBytes: CAPACITY,
     });
     const order: Order = {
       operations: 40,
@@ -125,7 +125,7 @@ test("openShm() refuses a header that its worker overwrites", async () => {
 test("openShm() holds no more than the window for a worker that never reads", async () => {
   const url = workerUrl("shm_acts");
   url.search = "sleep";
-  const duplex = await openShm(url, { capacity: CAPACITY });
+  const duplex = await openShm(url, { ringBytes: CAPACITY });
   const message = new Uint8Array(10_000);
   while (duplex.trySend(message));
   const { inFlight } = duplex.stats;
@@ -150,7 +150,7 @@ test("sendSync() of more than the ring holds returns when the worker aborts", as
   `;
   const worker = await openShm<unknown>(
     `data:text/javascript,${encodeURIComponent(source)}`,
-    { capacity: CAPACITY },
+    { ringBytes: CAPACITY },
   );
   const word = new Int32Array(new SharedArrayBuffer(4));
   await worker.send([word]);

@@ -61,7 +61,10 @@ test("ShmDuplex.receiveSync() and sendSync() work on the opening side", async ()
 });
 
 test("ShmDuplex.sendSync() passes many windows to a side that blocks too", async () => {
-  await using worker = await open("echo", { windowMessages: 16, window: 4096 });
+  await using worker = await open("echo", {
+    windowMessages: 16,
+    windowBytes: 4096,
+  });
   const messages = Array.from(
     { length: 500 },
     (_, number) => "x".repeat(number),
@@ -153,7 +156,7 @@ test("openShm() moves a buffer that is transferred", async () => {
 
 test("openShm() passes messages larger than the rings", async () => {
   const draw = random(seed());
-  await using worker = await open("weigh", { capacity: 4096 });
+  await using worker = await open("weigh", { ringBytes: 4096 });
   for (let round = 0; round < 20; round++) {
     const size = Math.floor(draw() * 2 ** 20);
     const bytes = Uint8Array.from({ length: size }, () => draw() * 256);
@@ -174,9 +177,9 @@ test("openShm() passes messages larger than the rings", async () => {
 test("openShm() refuses a capacity that is none", async () => {
   for (const capacity of [0, 2048, 5000, 2 ** 31, NaN, 4096.5]) {
     await assertRejects(
-      () => open("echo", { capacity }),
+      () => open("echo", { ringBytes: capacity }),
       RangeError,
-      `"capacity" must be a power of two from 4096 to 1073741824: current value is ${capacity}`,
+      `"ringBytes" must be a power of two from 4096 to 1073741824: current value is ${capacity}`,
     );
   }
 });

@@ -12,8 +12,8 @@ import { assertEquals, assertGreater } from "@std/assert";
 import type { Duplex } from "@duplex/ipc/duplex";
 import {
   type DuplexListener,
-  listen,
   type ListenOptions,
+  listenSocket,
   openSocket,
   type SocketDuplex,
   type SocketOptions,
@@ -48,7 +48,7 @@ export class EchoListener implements AsyncDisposable {
 
   constructor(address: string, options: ListenOptions = {}) {
     const onError = (error: unknown) => void this.errors.push(error);
-    this.listener = listen(address, { onError, ...options });
+    this.listener = listenSocket(address, { onError, ...options });
     this.#serving = this.#serve();
   }
 

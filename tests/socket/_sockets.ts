@@ -9,8 +9,8 @@
 
 import {
   type DuplexListener,
-  listen,
   type ListenOptions,
+  listenSocket,
   openSocket,
   type SocketDuplex,
   type SocketOptions,
@@ -56,7 +56,7 @@ export function socketPath(): string {
   return `${FOLDER}/${paths++}.sock`;
 }
 
-/** What `listen` and `openSocket` need for Unix sockets of {@linkcode socketPath}. */
+/** What `listenSocket` and `openSocket` need for Unix sockets of {@linkcode socketPath}. */
 export function unixPermissions(path: string): Deno.PermissionOptionsObject {
   return { net: [`unix:${path}`], read: [path], write: [path] };
 }
@@ -74,7 +74,7 @@ export async function openEnds<In = unknown, Out = In>(
   options: SocketOptions = {},
   far: ListenOptions = {},
 ): Promise<Ends<In, Out>> {
-  const listener = listen<Out, In>(address, far);
+  const listener = listenSocket<Out, In>(address, far);
   try {
     const [main, worker] = await Promise.all([
       openSocket<In, Out>(listener.address, options),

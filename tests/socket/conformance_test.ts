@@ -8,8 +8,8 @@
 
 import type { Duplex } from "@duplex/ipc/duplex";
 import {
-  listen,
   type ListenOptions,
+  listenSocket,
   openSocket,
   type SocketOptions,
 } from "@duplex/ipc/socket";
@@ -31,7 +31,7 @@ async function open(
   far: ListenOptions,
 ): Promise<Duplex> {
   using accepted = watchAccepted();
-  const listener = listen(address, { closeTimeout: Infinity, ...far });
+  const listener = listenSocket(address, { closeTimeout: Infinity, ...far });
   const [main, worker] = await Promise.all([
     openSocket(listener.address, options),
     listener.accept(),

@@ -15,7 +15,7 @@ import {
   assertRejects,
 } from "@std/assert";
 import { ClosedError, type Duplex, PeerExitError } from "@duplex/ipc/duplex";
-import { listen, openSocket } from "@duplex/ipc/socket";
+import { listenSocket, openSocket } from "@duplex/ipc/socket";
 import { type Direction, type Plan, Proxy } from "./_proxy.ts";
 import { random, seed } from "../_seed.ts";
 import { RawPeer } from "./_raw.ts";
@@ -42,7 +42,10 @@ function drawCut(draw: () => number): Plan {
 
 /** Both ends of a session through a proxy; whether each knows that all arrived. */
 async function runBrief(plan: (index: number) => Plan) {
-  await using listener = listen<number>(TCP, { ...PATIENT, resume: RESUME });
+  await using listener = listenSocket<number>(TCP, {
+    ...PATIENT,
+    resume: RESUME,
+  });
   await using proxy = new Proxy(listener.address, plan);
   const [main, worker] = await Promise.all([
     openSocket<number>(proxy.address, { ...PATIENT, resume: RESUME }),
@@ -96,7 +99,7 @@ test(
 test(
   "SocketDuplex.close() rejects when the far side does not end the connection",
   async () => {
-    await using listener = listen<string>(TCP);
+    await using listener = listenSocket<string>(TCP);
     using far = await RawPeer.connect(listener.address);
     await far.greet();
     await far.write(hello(), control(KIND.goodbye, { sent: 0, taken: 0 }));
@@ -119,7 +122,7 @@ test(
   async () => {
     let isLost = false;
     const resume = { timeout: 100 };
-    await using listener = listen<string>(TCP, { ...PATIENT, resume });
+    await using listener = listenSocket<string>(TCP, { ...PATIENT, resume });
     await using proxy = new Proxy(listener.address, (index) => ({
       up: index > 0
         ? { cutAfter: 0 }
@@ -147,7 +150,9 @@ for (const how of ["close", "abort"] as const) {
   test(
     `SocketDuplex.${how}() ends although the far side reads nothing`,
     async () => {
-      await using listener = listen<Uint8Array>(TCP, { closeTimeout: 100 });
+      await using listener = listenSocket<Uint8Array>(TCP, {
+        closeTimeout: 100,
+      });
       using far = await RawPeer.connect(listener.address);
       await far.greet();
       await far.write(hello());
@@ -167,7 +172,7 @@ for (const how of ["close", "abort"] as const) {
 test(
   "DuplexListener.close() lets a peer go that has not said hello",
   async () => {
-    const listener = listen(TCP);
+    const listener = listenSocket(TCP);
     using far = await RawPeer.connect(listener.address);
     await far.greet();
     await until(() => listener.stats.peers === 1);

@@ -21,8 +21,8 @@ import {
 } from "@std/assert";
 import { PeerExitError, ProtocolError } from "@duplex/ipc/duplex";
 import {
-  listen,
   type ListenOptions,
+  listenSocket,
   openSocket,
   type SocketOptions,
 } from "@duplex/ipc/socket";
@@ -154,7 +154,7 @@ async function runMischief(
   plan: (isOn: () => boolean) => Plan,
 ): Promise<Outcome> {
   let isOn = false;
-  await using listener = listen(TCP, options);
+  await using listener = listenSocket(TCP, options);
   await using proxy = new Proxy(listener.address, () => plan(() => isOn));
   const [main, worker] = await Promise.all([
     openSocket(proxy.address, options),
@@ -208,7 +208,7 @@ function faultsLike(errors: Error[], pattern: RegExp): Error[] {
  * A heartbeat that notices when the proxy holds back what is waited for, and is
  * not missed when many loads keep the process busy; nor need they send much.
  */
-const LIVELY = { heartbeat: 500, window: 64 * 1024 };
+const LIVELY = { heartbeat: 500, windowBytes: 64 * 1024 };
 
 test(
   "openSocket() with checksums hands over nothing that was changed",
@@ -338,31 +338,38 @@ async function babble(peer: RawPeer): Promise<void> {
   assertLess(sent, 64 << 20);
 }
 
-test("listen() lets strangers go and serves the others meanwhile", async () => {
-  using reads = countReads();
-  const options = { secret: SECRET };
-  await using server = new EchoListener(TCP, { ...options, timeout: PATIENCE });
-  const { address } = server;
-  await undisturbed(address, options, async () => {
-    const honest = reads.counts.length;
-    for (const [what, act, reason] of STRANGERS) {
-      const before = server.errors.length;
-      using peer = await RawPeer.connect(address);
-      await Promise.all([act(peer), peer.untilEnd()]);
-      await until(() => server.errors.length > before);
-      assertMatch(String(server.errors.at(-1)), reason, what);
-      await beServed(address, options);
-    }
-    const strange = reads.counts.slice(honest).filter((_, index) =>
-      index % 2 === 0
-    );
-    assertEquals(strange.length, STRANGERS.length);
-    for (const count of strange) assertLess(count, 2048);
-  });
-}, NET);
+test(
+  "listenSocket() lets strangers go and serves the others meanwhile",
+  async () => {
+    using reads = countReads();
+    const options = { secret: SECRET };
+    await using server = new EchoListener(TCP, {
+      ...options,
+      openTimeout: PATIENCE,
+    });
+    const { address } = server;
+    await undisturbed(address, options, async () => {
+      const honest = reads.counts.length;
+      for (const [what, act, reason] of STRANGERS) {
+        const before = server.errors.length;
+        using peer = await RawPeer.connect(address);
+        await Promise.all([act(peer), peer.untilEnd()]);
+        await until(() => server.errors.length > before);
+        assertMatch(String(server.errors.at(-1)), reason, what);
+        await beServed(address, options);
+      }
+      const strange = reads.counts.slice(honest).filter((_, index) =>
+        index % 2 === 0
+      );
+      assertEquals(strange.length, STRANGERS.length);
+      for (const count of strange) assertLess(count, 2048);
+    });
+  },
+  NET,
+);
 
 test(
-  "listen() lets an honest peer in past many silent connections",
+  "listenSocket() lets an honest peer in past many silent connections",
   async () => {
     const options = { secret: SECRET };
     await using server = new EchoListener(TCP, { ...options, maxPending: 8 });
@@ -383,7 +390,7 @@ test(
   NET,
 );
 
-test("listen() takes as many peers as maxPeers says", async () => {
+test("listenSocket() takes as many peers as maxPeers says", async () => {
   await using server = new EchoListener(TCP, { maxPeers: 2 });
   const { address } = server;
   await undisturbed(address, {}, async () => {
@@ -405,11 +412,11 @@ test("listen() takes as many peers as maxPeers says", async () => {
 async function withBadPeer(
   run: (
     peer: RawPeer,
-    worker: Awaited<ReturnType<ReturnType<typeof listen>["accept"]>>,
+    worker: Awaited<ReturnType<ReturnType<typeof listenSocket>["accept"]>>,
   ) => Promise<void>,
   options: ListenOptions = {},
 ): Promise<void> {
-  await using listener = listen(TCP, { ...options, secret: SECRET });
+  await using listener = listenSocket(TCP, { ...options, secret: SECRET });
   using peer = await RawPeer.connect(listener.address);
   await peer.greet(SECRET);
   await peer.write(hello());
@@ -427,7 +434,7 @@ async function withBadPeer(
 }
 
 test(
-  "listen() has a peer that does not read wait for nobody but itself",
+  "listenSocket() has a peer that does not read wait for nobody but itself",
   async () => {
     await withBadPeer(async (peer, worker) => {
       const sending = (async () => {
@@ -445,7 +452,7 @@ test(
   NET,
 );
 
-test("listen() ends a peer that sends garbage", async () => {
+test("listenSocket() ends a peer that sends garbage", async () => {
   await withBadPeer(async (peer, worker) => {
     await peer.write(frame(127, new Uint8Array(8)));
     const error = await assertRejects(() => worker.receive(), ProtocolError);
@@ -456,17 +463,21 @@ test("listen() ends a peer that sends garbage", async () => {
   });
 }, NET);
 
-test("listen() ends a peer whose length is beyond all bounds", async () => {
-  await withBadPeer(async (peer, worker) => {
-    await peer.write(lyingFrame(0xffff_ffff, 2, new Uint8Array(8)));
-    await peer.refusal();
-    peer[Symbol.dispose]();
-    await assertRejects(() => worker.closed, ProtocolError);
-  });
-}, NET);
+test(
+  "listenSocket() ends a peer whose length is beyond all bounds",
+  async () => {
+    await withBadPeer(async (peer, worker) => {
+      await peer.write(lyingFrame(0xffff_ffff, 2, new Uint8Array(8)));
+      await peer.refusal();
+      peer[Symbol.dispose]();
+      await assertRejects(() => worker.closed, ProtocolError);
+    });
+  },
+  NET,
+);
 
 test(
-  "listen() ends a peer that has ended its half without a goodbye",
+  "listenSocket() ends a peer that has ended its half without a goodbye",
   async () => {
     await withBadPeer(async (peer, worker) => {
       await worker.send("unheard");
@@ -478,7 +489,7 @@ test(
   NET,
 );
 
-test("listen() ends a peer that has fallen silent", async () => {
+test("listenSocket() ends a peer that has fallen silent", async () => {
   await withBadPeer(async (peer, worker) => {
     await peer.write(concat(hello().subarray(0, 3)));
     const error = await assertRejects(() => worker.closed, PeerExitError);
@@ -530,7 +541,7 @@ for (const { address, permissions, options, far } of FORMS) {
   const form = address.slice(0, address.indexOf(":"));
   // In processes of their own: the port is not known before they start.
   test(
-    `listen() and openSocket() need what is documented for ${form}`,
+    `listenSocket() and openSocket() need what is documented for ${form}`,
     async () => {
       const server = await startListener({
         address,
@@ -557,13 +568,13 @@ for (const { address, permissions, options, far } of FORMS) {
 
   for (const missing of Object.keys(permissions)) {
     test(
-      `listen() and openSocket() need --allow-${missing} for ${form}`,
+      `listenSocket() and openSocket() need --allow-${missing} for ${form}`,
       async () => {
         await assertRejects(
           () => openSocket(address.replace(/:0$/, ":1"), options),
           Deno.errors.NotCapable,
         );
-        assertThrows(() => listen(address, far), Deno.errors.NotCapable);
+        assertThrows(() => listenSocket(address, far), Deno.errors.NotCapable);
       },
       { ...permissions, [missing]: false },
     );

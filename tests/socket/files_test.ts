@@ -16,8 +16,8 @@ import {
   assertStringIncludes,
 } from "@std/assert";
 import {
-  listen,
   type ListenOptions,
+  listenSocket,
   openSocket,
   type SocketOptions,
 } from "@duplex/ipc/socket";
@@ -36,7 +36,7 @@ const SECRET = "Only these two know";
 const PATIENCE = 50;
 
 /** For an attempt that is ended by something else. */
-const NO_HURRY: SocketOptions = { timeout: 60_000 };
+const NO_HURRY: SocketOptions = { openTimeout: 60_000 };
 
 /** How many attempts are made, or connections, of each kind. */
 const COUNT = 6;
@@ -178,7 +178,7 @@ async function failToOpen(
     { length: count },
     () =>
       assertRejects(() =>
-        openSocket(address, { timeout: PATIENCE, ...options })
+        openSocket(address, { openTimeout: PATIENCE, ...options })
       ),
   );
   await Promise.all(attempts);
@@ -205,7 +205,7 @@ for (const form of FORMS) {
     `openSocket() gives its files back when ${form} is refused`,
     async () => {
       const options = OPTIONS[form];
-      const listener = listen(addressOf(form), {
+      const listener = listenSocket(addressOf(form), {
         ...FAR[form],
         secret: SECRET,
         maxPeers: 1,
@@ -237,7 +237,7 @@ filesTest(
       const controller = new AbortController();
       const { signal } = controller;
       const opening = assertRejects(() =>
-        openSocket(server.address, { signal, timeout: PATIENCE })
+        openSocket(server.address, { signal, openTimeout: PATIENCE })
       );
       setTimeout(() => controller.abort(new Error("Stopped")), delay);
       await new Promise((resolve) => setTimeout(resolve));
@@ -323,7 +323,11 @@ for (
         1,
       );
       const before = openFiles();
-      await failToOpen(server.address, { ...OPTIONS.tls, timeout: 300 }, 60);
+      await failToOpen(
+        server.address,
+        { ...OPTIONS.tls, openTimeout: 300 },
+        60,
+      );
       await until(() => openFiles() - server.held <= before + most);
     },
   );
@@ -400,12 +404,12 @@ for (const form of FORMS) {
   for (const [what, forms, connect] of STRANGERS) {
     if (!forms.includes(form)) continue;
     filesTest(
-      `listen() gives its files back when a ${form} stranger ${what}`,
+      `listenSocket() gives its files back when a ${form} stranger ${what}`,
       async () => {
         await using server = new EchoListener(addressOf(form), {
           ...FAR[form],
           secret: SECRET,
-          timeout: PATIENCE,
+          openTimeout: PATIENCE,
         });
         const before = openFiles();
         const strangers = await Promise.all(
@@ -421,7 +425,7 @@ for (const form of FORMS) {
   }
 
   filesTest(
-    `listen() serves past silent ${form} connections`,
+    `listenSocket() serves past silent ${form} connections`,
     async () => {
       await using server = new EchoListener(addressOf(form), {
         ...FAR[form],
@@ -455,10 +459,10 @@ for (const form of FORMS) {
 const ENDS_WRITES = /^2\.9\.[0-4]$/.test(Deno.version.deno) === false;
 
 filesTest(
-  "listen() gives its files back when a tls peer reads nothing",
+  "listenSocket() gives its files back when a tls peer reads nothing",
   async () => {
     if (!ENDS_WRITES) return;
-    await using listener = listen("tls://localhost:0", FAR.tls);
+    await using listener = listenSocket("tls://localhost:0", FAR.tls);
     using peer = new RawPeer(await connectSecured(listener.address));
     await peer.greet();
     // More than the system keeps between two sockets.
@@ -481,7 +485,7 @@ const MAX_FILES = 64;
 
 for (const form of ["tcp", "tls"] as const) {
   filesTest(
-    `listen() over ${form} closes silent connections when there is no file left`,
+    `listenSocket() over ${form} closes silent connections when there is no file left`,
     async () => {
       const { host, address } = await startListener({
         address: `${form}://localhost:0`,
@@ -505,7 +509,7 @@ for (const form of ["tcp", "tls"] as const) {
   );
 }
 
-filesTest("listen() goes on when there are files again", async () => {
+filesTest("listenSocket() goes on when there are files again", async () => {
   const { host, address } = await startListener({
     address: "tcp://localhost:0",
     maxFiles: MAX_FILES,

@@ -109,7 +109,7 @@ function checkRefusal(what: string, fields: Record<string, unknown>): void {
   assertStringIncludes(text, what.slice(0, what.lastIndexOf('"') + 1), what);
 }
 
-test("listen() says what is wrong with a greeting", async () => {
+test("listenSocket() says what is wrong with a greeting", async () => {
   await using server = new EchoListener(TCP);
   for (const [what, bytes] of wrongFrames(GREETING)) {
     const count = server.errors.length;
@@ -121,7 +121,7 @@ test("listen() says what is wrong with a greeting", async () => {
   }
 }, NET);
 
-test("listen() says what is wrong with a ready", async () => {
+test("listenSocket() says what is wrong with a ready", async () => {
   await using server = new EchoListener(TCP);
   for (const [what, bytes] of wrongFrames(READY)) {
     const count = server.errors.length;
@@ -263,7 +263,7 @@ test("openSocket() shows an abort as a terminal can", async () => {
   }
 }, NET);
 
-test("listen() shows an abort as a terminal can", async () => {
+test("listenSocket() shows an abort as a terminal can", async () => {
   await using server = new EchoListener(TCP);
   for (const [what, fields] of ABORTS) {
     const count = server.errors.length;
@@ -280,7 +280,7 @@ test("listen() shows an abort as a terminal can", async () => {
   }
 }, NET);
 
-test("listen() shows bytes of a peer as a terminal can", async () => {
+test("listenSocket() shows bytes of a peer as a terminal can", async () => {
   const bytes = new TextEncoder().encode(NASTY);
   await using server = new EchoListener(TCP);
   using stranger = await RawPeer.connect(server.address);

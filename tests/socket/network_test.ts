@@ -17,7 +17,7 @@ import {
   assertThrows,
 } from "@std/assert";
 import { PeerExitError } from "@duplex/ipc/duplex";
-import { listen, openSocket } from "@duplex/ipc/socket";
+import { listenSocket, openSocket } from "@duplex/ipc/socket";
 import { Proxy } from "./_proxy.ts";
 import { Host, startListener } from "./_hosts.ts";
 import { beServed, until } from "./_peers.ts";
@@ -85,21 +85,25 @@ test(
 
 const REPLACED = socketPath();
 
-test("listen() takes the place of a dead process at a path", async () => {
+test("listenSocket() takes the place of a dead process at a path", async () => {
   await replaceListener(`unix:${REPLACED}`, unixFlags(REPLACED));
 }, unixAccess(REPLACED));
 
 const GUARDED = socketPath();
 
-test("listen() makes a file for its owner only, and removes it", async () => {
-  const listener = listen(`unix:${GUARDED}`);
-  const { isSocket, mode } = await Deno.lstat(GUARDED);
-  assertEquals([isSocket, mode! & 0o777], [true, 0o600]);
-  await listener.close();
-  await assertRejects(() => Deno.lstat(GUARDED), Deno.errors.NotFound);
-}, unixAccess(GUARDED));
+test(
+  "listenSocket() makes a file for its owner only, and removes it",
+  async () => {
+    const listener = listenSocket(`unix:${GUARDED}`);
+    const { isSocket, mode } = await Deno.lstat(GUARDED);
+    assertEquals([isSocket, mode! & 0o777], [true, 0o600]);
+    await listener.close();
+    await assertRejects(() => Deno.lstat(GUARDED), Deno.errors.NotFound);
+  },
+  unixAccess(GUARDED),
+);
 
-test("listen() leaves no file behind when its process ends", async () => {
+test("listenSocket() leaves no file behind when its process ends", async () => {
   for (const order of ["end", "exit"]) {
     const { host, address } = await startListener({
       address: `unix:${GUARDED}`,
@@ -116,13 +120,13 @@ test("listen() leaves no file behind when its process ends", async () => {
 
 const TAKEN = socketPath();
 
-test("listen() leaves a living process its path", async () => {
+test("listenSocket() leaves a living process its path", async () => {
   const { host, address } = await startListener({
     address: `unix:${TAKEN}`,
     permissions: unixFlags(TAKEN),
   });
   await using _host = host;
-  const late = listen(address);
+  const late = listenSocket(address);
   const error = await assertRejects(
     () => late.ready,
     Deno.errors.AddrInUse,
@@ -136,9 +140,9 @@ test("listen() leaves a living process its path", async () => {
 
 const PLAIN = socketPath();
 
-test("listen() touches no file that is not a socket", async () => {
+test("listenSocket() touches no file that is not a socket", async () => {
   await Deno.writeTextFile(PLAIN, "Dear diary");
-  const listener = listen(`unix:${PLAIN}`);
+  const listener = listenSocket(`unix:${PLAIN}`);
   await assertRejects(
     () => listener.ready,
     Deno.errors.AddrInUse,
@@ -148,10 +152,10 @@ test("listen() touches no file that is not a socket", async () => {
   assertEquals(await Deno.readTextFile(PLAIN), "Dear diary");
 }, unixAccess(PLAIN));
 
-test("listen() refuses a TCP port that is taken", async () => {
-  await using listener = listen("tcp://127.0.0.1:0");
+test("listenSocket() refuses a TCP port that is taken", async () => {
+  await using listener = listenSocket("tcp://127.0.0.1:0");
   assertThrows(
-    () => listen(listener.address),
+    () => listenSocket(listener.address),
     Deno.errors.AddrInUse,
     listener.address,
   );
@@ -159,7 +163,9 @@ test("listen() refuses a TCP port that is taken", async () => {
 }, RUN_AND_NET);
 
 /** Is served by a listener of this process. */
-async function beServedBy(listener: ReturnType<typeof listen>): Promise<void> {
+async function beServedBy(
+  listener: ReturnType<typeof listenSocket>,
+): Promise<void> {
   const [main, worker] = await Promise.all([
     openSocket(listener.address),
     listener.accept(),
@@ -295,7 +301,7 @@ if (!HAS_NETWORKS) {
 /** Has two hosts talk while the link between them goes and comes back. */
 async function talkAcrossNetwork(): Promise<void> {
   const { left, right, leftEnd, leftAddress } = HOSTS;
-  const shared = { secret: SECRET, heartbeat: 50, timeout: 1_000 };
+  const shared = { secret: SECRET, heartbeat: 50, openTimeout: 1_000 };
   const { host: far, address } = await startListener({
     address: `tcp://${leftAddress}:0`,
     options: shared,

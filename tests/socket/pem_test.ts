@@ -16,8 +16,8 @@ import {
   assertThrows,
 } from "@std/assert";
 import {
-  listen,
   type ListenOptions,
+  listenSocket,
   openSocket,
   type SocketOptions,
 } from "@duplex/ipc/socket";
@@ -149,12 +149,17 @@ async function pairs(): Promise<PairCase[]> {
 }
 
 Deno.test({
-  name: "listen() refuses a certificate or a key that it could not use",
+  name: "listenSocket() refuses a certificate or a key that it could not use",
   // It is found before a permission is asked for.
   permissions: "none",
   async fn() {
     for (const [what, options, type, text] of await pairs()) {
-      const error = assertThrows(() => listen(TLS, options), type, text, what);
+      const error = assertThrows(
+        () => listenSocket(TLS, options),
+        type,
+        text,
+        what,
+      );
       assertStringIncludes(error.message, "Cannot listen as");
       const secrets = options.key?.split("\n").filter((line) =>
         line.length > 20 && !line.startsWith("-----")
@@ -185,7 +190,7 @@ Deno.test({
   name: "openSocket() tells what is wrong with a certificate in its cause",
   permissions: { net: ["localhost"] },
   async fn() {
-    await using listener = listen(TLS, { cert: CERT, key: KEY });
+    await using listener = listenSocket(TLS, { cert: CERT, key: KEY });
     const error = await assertRejects(
       () => openSocket(listener.address, { caCerts: [WEAK_CERT] }),
       InvalidData,

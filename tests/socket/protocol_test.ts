@@ -9,7 +9,7 @@
  */
 
 import { msgpack } from "@duplex/ipc/codec";
-import { listen, openSocket } from "@duplex/ipc/socket";
+import { listenSocket, openSocket } from "@duplex/ipc/socket";
 import { assert, assertEquals, assertRejects } from "@std/assert";
 
 const PROTOCOL = Deno.readTextFileSync(
@@ -149,7 +149,9 @@ Deno.test({
   name: "PROTOCOL.md names the fields that an acceptor sends",
   permissions,
   async fn() {
-    await using listener = listen("tcp://127.0.0.1:0", { secret: SECRET });
+    await using listener = listenSocket("tcp://127.0.0.1:0", {
+      secret: SECRET,
+    });
     const port = Number(new URL(listener.address).port);
     using conn = await Deno.connect({ hostname: "127.0.0.1", port });
     const ours = await writeFrame(conn, 0x0c, greeting());
@@ -209,7 +211,9 @@ Deno.test({
   name: "PROTOCOL.md names the fields of a refusal",
   permissions,
   async fn() {
-    await using listener = listen("tcp://127.0.0.1:0", { secret: SECRET });
+    await using listener = listenSocket("tcp://127.0.0.1:0", {
+      secret: SECRET,
+    });
     const port = Number(new URL(listener.address).port);
     for (
       const [fields, fault] of [[{ secret: false }, false], [

@@ -2,14 +2,14 @@
 
 /**
  * A far side in Python over sockets: `examples/hello/duplex.py` connects to what
- * `listen()` listens on.
+ * `listenSocket()` listens on.
  *
  * @module
  */
 
 import { msgpack } from "@duplex/ipc/codec";
 import { PeerExitError, ProtocolError } from "@duplex/ipc/duplex";
-import { listen, type ListenOptions } from "@duplex/ipc/socket";
+import { type ListenOptions, listenSocket } from "@duplex/ipc/socket";
 import {
   assert,
   assertEquals,
@@ -123,7 +123,7 @@ async function echoAll(
   options: ListenOptions,
   python: string,
 ): Promise<void> {
-  await using listener = listen(address, options);
+  await using listener = listenSocket(address, options);
   await using far = startPython(ECHO(python), listener.address);
   const peer = await listener.accept();
   const sending = (async () => {
@@ -165,7 +165,7 @@ pythonTest(
 );
 
 pythonTest("duplex.py says goodbye first", TCP, async () => {
-  await using listener = listen("tcp://127.0.0.1:0", { checksum: true });
+  await using listener = listenSocket("tcp://127.0.0.1:0", { checksum: true });
   await using far = startPython(
     `
 far = connect(sys.argv[1], heartbeat=0)
@@ -217,7 +217,10 @@ for (const [name, options, python, text] of REFUSALS) {
   pythonTest(`duplex.py ${name} is refused`, TCP, async () => {
     const refused = Promise.withResolvers<unknown>();
     const onError = refused.resolve;
-    await using listener = listen("tcp://127.0.0.1:0", { ...options, onError });
+    await using listener = listenSocket("tcp://127.0.0.1:0", {
+      ...options,
+      onError,
+    });
     await using far = startPython(
       `
 try:
@@ -244,7 +247,9 @@ pythonTest(
   TCP,
   async () => {
     const { counts, plan } = countFrames(LINK.ping);
-    await using listener = listen("tcp://127.0.0.1:0", { heartbeat: 100 });
+    await using listener = listenSocket("tcp://127.0.0.1:0", {
+      heartbeat: 100,
+    });
     await using proxy = new Proxy(listener.address, () => plan);
     await using far = startPython(ECHO(""), proxy.address);
     const peer = await listener.accept();
@@ -306,7 +311,7 @@ except PeerEnded as error:
 });
 
 pythonTest("duplex.py and the far side check each record", TCP, async () => {
-  await using listener = listen("tcp://127.0.0.1:0", { checksum: true });
+  await using listener = listenSocket("tcp://127.0.0.1:0", { checksum: true });
   await using far = startPython(
     `
 for damaged in ("_records_written", "_records_read"):
@@ -383,7 +388,7 @@ pythonTest(
 );
 
 pythonTest("duplex.py aborts, and is aborted, with a reason", TCP, async () => {
-  await using listener = listen("tcp://127.0.0.1:0");
+  await using listener = listenSocket("tcp://127.0.0.1:0");
   await using far = startPython(
     `
 try:

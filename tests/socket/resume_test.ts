@@ -26,8 +26,8 @@ import {
 } from "@duplex/ipc/duplex";
 import {
   type DuplexListener,
-  listen,
   type ListenOptions,
+  listenSocket,
   openSocket,
   type SocketOptions,
 } from "@duplex/ipc/socket";
@@ -72,7 +72,7 @@ async function runLoad(load: Load): Promise<void> {
   const draw = random(SEED + load.number);
   let isOver = false;
   const isOn = () => !isOver;
-  await using listener = listen(load.address ?? TCP, load.far);
+  await using listener = listenSocket(load.address ?? TCP, load.far);
   await using proxy = new Proxy(
     listener.address,
     (index) => index === 0 || isOver ? {} : load.plan(draw, isOn),
@@ -145,7 +145,7 @@ function alteredLoad(): Load {
     // A chunk that the proxy holds back is waited for, and so is the end of a
     // frame whose length has changed.
     heartbeat: 100,
-    timeout: 1_000,
+    openTimeout: 1_000,
   };
   const plan: Load["plan"] = (draw, isOn) => {
     const alter = () =>
@@ -203,7 +203,7 @@ async function openSession(
   far: ListenOptions = {},
 ): Promise<Session> {
   let isSevered = false;
-  const listener = listen(TCP, far);
+  const listener = listenSocket(TCP, far);
   const proxy = new Proxy(
     listener.address,
     () => isSevered ? { up: { cutAfter: 0 } } : {},
@@ -284,7 +284,7 @@ test("openSocket() rejects when it cannot come back in time", async () => {
 }, NET);
 
 test("openSocket() rejects when the listener resumes no sessions", async () => {
-  await using listener = listen(TCP, { resume: false });
+  await using listener = listenSocket(TCP, { resume: false });
   await assertRejects(
     () => openSocket(listener.address, { resume: true }),
     ProtocolError,
@@ -421,7 +421,7 @@ test(
     const resume = { ...RESUME, replaySize: REPLAY_SIZE };
     let isDeaf = false;
     const alter = (chunk: Uint8Array<ArrayBuffer>) => isDeaf ? [] : [chunk];
-    await using listener = listen(TCP, PATIENT);
+    await using listener = listenSocket(TCP, PATIENT);
     await using proxy = new Proxy(
       listener.address,
       (index) => index === 0 ? { down: { alter } } : {},
@@ -476,7 +476,7 @@ async function exchangeByHand(peer: RawPeer, worker: Duplex): Promise<void> {
 test(
   "DuplexListener keeps the newest of two connections of a session",
   async () => {
-    await using listener = listen(TCP, { secret: SECRET, ...PATIENT });
+    await using listener = listenSocket(TCP, { secret: SECRET, ...PATIENT });
     const { worker, first, comeBack } = await openByHand(listener);
     using _first = first;
     using second = await comeBack();
@@ -495,7 +495,7 @@ test(
 test(
   "DuplexListener keeps one of many connections of a session",
   async () => {
-    await using listener = listen(TCP, { secret: SECRET, ...PATIENT });
+    await using listener = listenSocket(TCP, { secret: SECRET, ...PATIENT });
     const { worker, first, comeBack } = await openByHand(listener);
     using _first = first;
     const peers = new Set(await Promise.all([1, 2, 3, 4].map(comeBack)));
@@ -530,7 +530,7 @@ test(
       isAltered = true;
       return [concat(control(LINK.ready, { ...fields, received }))];
     };
-    await using listener = listen<number, Uint8Array>(TCP, far);
+    await using listener = listenSocket<number, Uint8Array>(TCP, far);
     await using proxy = new Proxy(
       listener.address,
       (index) => index === 1 ? { up: { alter } } : {},

@@ -107,7 +107,7 @@ async function record(
   return heard;
 }
 
-test("listen() refuses who plays back what a peer has said", async () => {
+test("listenSocket() refuses who plays back what a peer has said", async () => {
   await using server = new EchoListener(TCP, { secret: SECRET });
   const { up } = await record(server);
   using peer = await RawPeer.connect(server.address);
@@ -146,7 +146,7 @@ test("openSocket() refuses who sends its own proof back", async () => {
   await assertRefused(impostor.address);
 }, NET);
 
-test("listen() refuses who sends its own words back", async () => {
+test("listenSocket() refuses who sends its own words back", async () => {
   await using server = new EchoListener(TCP, { secret: SECRET });
   using first = await RawPeer.connect(server.address);
   await first.write(greeting({ secret: true }));
@@ -163,7 +163,7 @@ test("listen() refuses who sends its own words back", async () => {
 }, NET);
 
 test(
-  "listen() refuses a proof made for another role, greeting or position",
+  "listenSocket() refuses a proof made for another role, greeting or position",
   async () => {
     await using server = new EchoListener(TCP, { secret: SECRET });
     const own = greeting({ secret: true });
@@ -198,7 +198,7 @@ test(
 );
 
 test(
-  "openSocket() and listen() refuse a proof for greetings that they have not heard",
+  "openSocket() and listenSocket() refuse a proof for greetings that they have not heard",
   async () => {
     await using server = new EchoListener(TCP, { secret: SECRET });
     // Passes everything on between the two, but for a greeting of its own.
@@ -252,7 +252,7 @@ async function openAltered(
     return [chunk];
   };
   await using proxy = new Proxy(server.address, () => ({ [way]: { alter } }));
-  const options = { secret: SECRET, timeout: 1_500 };
+  const options = { secret: SECRET, openTimeout: 1_500 };
   return await assertRejects(
     () => openSocket(proxy.address, options),
     Error,
@@ -281,7 +281,7 @@ test(
   async () => {
     await using server = new EchoListener(TCP, {
       secret: SECRET,
-      timeout: 2_000,
+      openTimeout: 2_000,
     });
     const draw = random(SEED);
     const sizes = await measure(server);
@@ -312,7 +312,7 @@ test(
 test(
   "openSocket() comes back although any byte of its way back was altered",
   async () => {
-    const options = { secret: SECRET, timeout: 250 };
+    const options = { secret: SECRET, openTimeout: 250 };
     await using server = new EchoListener(TCP, options);
     const draw = random(SEED);
     const sizes = { up: 0, down: 0 };

@@ -1,7 +1,7 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * What `openSocket` and `listen` do beyond the contract of every duplex.
+ * What `openSocket` and `listenSocket` do beyond the contract of every duplex.
  *
  * @module
  */
@@ -18,8 +18,8 @@ import {
 } from "@std/assert";
 import { ClosedError } from "@duplex/ipc/duplex";
 import {
-  listen,
   type ListenOptions,
+  listenSocket,
   openSocket,
   type SocketOptions,
 } from "@duplex/ipc/socket";
@@ -74,7 +74,7 @@ test("parseAddress() refuses a URL whose escapes are wrong", "none", () => {
 });
 
 test(
-  "openSocket() and listen() refuse what is no address",
+  "openSocket() and listenSocket() refuse what is no address",
   "none",
   async () => {
     const bad = [
@@ -91,7 +91,7 @@ test(
     ];
     for (const address of bad) {
       await assertRejects(() => openSocket(address), TypeError, "the address");
-      assertThrows(() => listen(address), TypeError, "the address");
+      assertThrows(() => listenSocket(address), TypeError, "the address");
     }
     const long = `unix:/${"a".repeat(200)}`;
     await assertRejects(
@@ -104,14 +104,14 @@ test(
 
 test("openSocket() refuses options out of range", "none", async () => {
   const bad: [unknown, typeof RangeError | typeof TypeError, string][] = [
-    [{ timeout: 0 }, RangeError, '"timeout"'],
+    [{ openTimeout: 0 }, RangeError, '"openTimeout"'],
     [{ heartbeat: -1 }, RangeError, '"heartbeat"'],
     [{ heartbeat: "5" }, TypeError, '"heartbeat"'],
     [{ secret: "" }, RangeError, '"secret" is empty'],
     [{ secret: 5 }, TypeError, '"secret"'],
     [{ checksum: "yes" }, TypeError, '"checksum"'],
     [{ compression: 1 }, TypeError, '"compression"'],
-    [{ window: 0 }, RangeError, '"window"'],
+    [{ windowBytes: 0 }, RangeError, '"windowBytes"'],
     [{ resume: { timeout: 0 } }, RangeError, '"resume.timeout"'],
     [{ resume: { minTimeout: 9e9 } }, RangeError, '"resume.maxTimeout"'],
     [{ resume: { multiplier: 0.5 } }, RangeError, '"resume.multiplier"'],
@@ -129,9 +129,9 @@ test("openSocket() refuses options out of range", "none", async () => {
   }
 });
 
-test("listen() refuses options out of range", "none", () => {
+test("listenSocket() refuses options out of range", "none", () => {
   const bad: [unknown, typeof RangeError | typeof TypeError, string][] = [
-    [{ timeout: -5 }, RangeError, '"timeout"'],
+    [{ openTimeout: -5 }, RangeError, '"openTimeout"'],
     [{ maxPeers: 0 }, RangeError, '"maxPeers"'],
     [{ maxPeers: 1.5 }, RangeError, '"maxPeers"'],
     [{ maxPending: "8" }, TypeError, '"maxPending"'],
@@ -140,42 +140,42 @@ test("listen() refuses options out of range", "none", () => {
   ];
   for (const [options, type, text] of bad) {
     const error = assertThrows(
-      () => listen(TCP, options as ListenOptions),
+      () => listenSocket(TCP, options as ListenOptions),
       type,
     );
     assertStringIncludes(error.message, text);
   }
   assertThrows(
-    () => listen("tls://localhost:0"),
+    () => listenSocket("tls://localhost:0"),
     TypeError,
     '"cert" and "key"',
   );
 });
 
-test("listen() lets everybody in only when told so", {
+test("listenSocket() lets everybody in only when told so", {
   net: ["127.0.0.1", "0.0.0.0"],
 }, async () => {
   const open = "tcp://0.0.0.0:0";
-  const error = assertThrows(() => listen(open), TypeError);
+  const error = assertThrows(() => listenSocket(open), TypeError);
   assertStringIncludes(error.message, '"secret"');
   assertStringIncludes(error.message, '"allowUnauthenticated"');
-  await listen(open, { allowUnauthenticated: true }).close();
-  await listen(open, { secret: "a secret" }).close();
+  await listenSocket(open, { allowUnauthenticated: true }).close();
+  await listenSocket(open, { secret: "a secret" }).close();
 });
 
-test("listen() needs no secret on any loopback address", {
+test("listenSocket() needs no secret on any loopback address", {
   net: ["127.0.0.2", "localhost", "[::1]"],
 }, async () => {
   for (const host of ["127.0.0.2", "localhost", "[::1]"]) {
-    const listener = listen(`tcp://${host}:0`);
+    const listener = listenSocket(`tcp://${host}:0`);
     await listener.ready;
     assert(!listener.address.endsWith(":0"), listener.address);
     await listener.close();
   }
 });
 
-test("listen() ends its iteration when it is closed", NET, async () => {
-  const listener = listen<number>(TCP);
+test("listenSocket() ends its iteration when it is closed", NET, async () => {
+  const listener = listenSocket<number>(TCP);
   const taken: unknown[] = [];
   const iteration = (async () => {
     for await (const peer of listener) {
@@ -195,8 +195,8 @@ test("listen() ends its iteration when it is closed", NET, async () => {
   assertStringIncludes(error.message, listener.address);
 });
 
-test("listen() stops waiting for a peer by a signal", NET, async () => {
-  await using listener = listen(TCP);
+test("listenSocket() stops waiting for a peer by a signal", NET, async () => {
+  await using listener = listenSocket(TCP);
   const controller = new AbortController();
   const { signal } = controller;
   const waiting = assertRejects(
@@ -214,9 +214,9 @@ test("listen() stops waiting for a peer by a signal", NET, async () => {
   await Promise.all([main.close(), worker.close()]);
 });
 
-test("listen() tells why it let a connection go", NET, async () => {
+test("listenSocket() tells why it let a connection go", NET, async () => {
   const heard = Promise.withResolvers<[unknown, string]>();
-  await using listener = listen(TCP, {
+  await using listener = listenSocket(TCP, {
     onError: (error, remote) => heard.resolve([error, remote]),
   });
   const { port } = new URL(listener.address);
@@ -234,8 +234,8 @@ test("listen() tells why it let a connection go", NET, async () => {
   stranger.close();
 });
 
-test("listen() counts its peers", NET, async () => {
-  await using listener = listen(TCP);
+test("listenSocket() counts its peers", NET, async () => {
+  await using listener = listenSocket(TCP);
   await using proxy = new Proxy(listener.address);
   const [main, worker] = await Promise.all([
     openSocket(listener.address),
@@ -267,7 +267,7 @@ test("listen() counts its peers", NET, async () => {
 });
 
 test("openSocket() says that nobody listens", NET, async () => {
-  const listener = listen(TCP);
+  const listener = listenSocket(TCP);
   await listener.close();
   const error = await assertRejects(
     () => openSocket(listener.address),
@@ -281,7 +281,7 @@ test("openSocket() gives up on a silent listener", NET, async () => {
   const accepted = silent.accept();
   const address = `tcp://127.0.0.1:${silent.addr.port}`;
   const error = await assertRejects(
-    () => openSocket(address, { timeout: 50 }),
+    () => openSocket(address, { openTimeout: 50 }),
     DOMException,
   );
   assertEquals(error.name, "TimeoutError");
@@ -298,7 +298,7 @@ test("openSocket() says where both sides are", NET, async () => {
 
 test("openSocket() keeps an idle connection alive", NET, async () => {
   const { counts, plan } = countFrames(LINK.ping);
-  await using listener = listen(TCP);
+  await using listener = listenSocket(TCP);
   await using proxy = new Proxy(listener.address, () => plan);
   const [main, worker] = await Promise.all([
     openSocket(proxy.address, { heartbeat: 50 }),
@@ -319,7 +319,7 @@ test(
   TLS,
   async () => {
     const heard = Promise.withResolvers<unknown>();
-    await using listener = listen("tls://localhost:0", {
+    await using listener = listenSocket("tls://localhost:0", {
       cert: CERT,
       key: KEY,
       onError: heard.resolve,

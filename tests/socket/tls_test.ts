@@ -19,7 +19,7 @@ import {
   assertStringIncludes,
 } from "@std/assert";
 import { PeerExitError } from "@duplex/ipc/duplex";
-import { listen, openSocket } from "@duplex/ipc/socket";
+import { listenSocket, openSocket } from "@duplex/ipc/socket";
 import { type Direction, Proxy, writeAll } from "./_proxy.ts";
 import { random, seed } from "../_seed.ts";
 import {
@@ -39,7 +39,7 @@ const SEED = seed();
 const NET = { net: ["localhost"] };
 const TLS = "tls://localhost:0";
 const FAR = { cert: CERT, key: KEY };
-const OPTIONS = { caCerts: [CA], timeout: 2_000 };
+const OPTIONS = { caCerts: [CA], openTimeout: 2_000 };
 
 /** How many connections there are at a time. */
 const AT_A_TIME = 16;
@@ -76,7 +76,7 @@ async function sendRaw(
   return await peer.untilEnd();
 }
 
-test("listen() withstands what is not a TLS handshake", async () => {
+test("listenSocket() withstands what is not a TLS handshake", async () => {
   const draw = random(SEED);
   const bytes = (size: number) => new Uint8Array(size).map(() => draw() * 256);
   const first = await clientHello();
@@ -106,7 +106,7 @@ test("listen() withstands what is not a TLS handshake", async () => {
   await beServed(address, OPTIONS);
 }, NET);
 
-test("listen() answers what is not TLS with an alert", async () => {
+test("listenSocket() answers what is not TLS with an alert", async () => {
   await using server = new EchoListener(TLS, FAR);
   const text = new TextEncoder().encode("GET / HTTP/1.1\r\n\r\n");
   using peer = await RawPeer.connect(server.address);
@@ -161,7 +161,7 @@ test(
   async () => {
     const draw = random(SEED);
     // Where a length was changed, it waits for more.
-    await using server = new EchoListener(TLS, { ...FAR, timeout: 500 });
+    await using server = new EchoListener(TLS, { ...FAR, openTimeout: 500 });
     const { address } = server;
     const sizes = await measure(address);
     const runs = (["up", "down"] as const).flatMap((way) =>
@@ -182,7 +182,7 @@ test(
           await using _proxy = proxy;
           const options = {
             ...OPTIONS,
-            timeout: 200,
+            openTimeout: 200,
             closeTimeout: 200,
             heartbeat: 50,
           };
@@ -196,13 +196,13 @@ test(
   NET,
 );
 
-test("listen() ends a connection whose record was changed", async () => {
+test("listenSocket() ends a connection whose record was changed", async () => {
   let isOn = false;
   const alter = (chunk: Uint8Array<ArrayBuffer>) => {
     if (isOn) chunk[chunk.length - 1]! ^= 1;
     return [chunk];
   };
-  const listener = listen(TLS, { ...FAR, heartbeat: Infinity });
+  const listener = listenSocket(TLS, { ...FAR, heartbeat: Infinity });
   const { proxy, proxied } = proxyTo(
     listener.address,
     () => ({ up: { alter } }),
@@ -234,8 +234,8 @@ async function openRaw(address: string): Promise<RawPeer> {
   return peer;
 }
 
-test("listen() tells an end of TLS from one that was made", async () => {
-  const listener = listen(TLS, FAR);
+test("listenSocket() tells an end of TLS from one that was made", async () => {
+  const listener = listenSocket(TLS, FAR);
   const { proxy, proxied } = proxyTo(listener.address);
   await using _proxy = proxy;
   const [main, worker] = await Promise.all([
@@ -264,7 +264,7 @@ test("listen() tells an end of TLS from one that was made", async () => {
 test(
   "SocketDuplex.close() of a listener ends TLS with a close_notify",
   async () => {
-    const listener = listen(TLS, FAR);
+    const listener = listenSocket(TLS, FAR);
     using peer = await openRaw(listener.address);
     const worker = await listener.accept();
     worker.abort(new Error("Enough"));
@@ -278,10 +278,13 @@ test(
   NET,
 );
 
-test("listen() over TLS sends as fast as its peer reads", async () => {
-  const listener = listen<Uint8Array>(TLS, FAR);
+test("listenSocket() over TLS sends as fast as its peer reads", async () => {
+  const listener = listenSocket<Uint8Array>(TLS, FAR);
   const [main, worker] = await Promise.all([
-    openSocket<Uint8Array>(listener.address, { ...OPTIONS, window: 1 << 20 }),
+    openSocket<Uint8Array>(listener.address, {
+      ...OPTIONS,
+      windowBytes: 1 << 20,
+    }),
     listener.accept(),
   ]);
   const chunk = new Uint8Array(300_000).map((_, index) => index * 7);
@@ -337,7 +340,7 @@ test(
     await using _proxy = proxy;
     const attempts = Array.from({ length: 20 }, () =>
       assertRejects(
-        () => openSocket(proxied, { ...OPTIONS, timeout: 200 }),
+        () => openSocket(proxied, { ...OPTIONS, openTimeout: 200 }),
         DOMException,
         "did not answer within 200 ms",
       ));
@@ -433,7 +436,7 @@ test(
 );
 
 test(
-  "listen() over TLS reads little of a stranger",
+  "listenSocket() over TLS reads little of a stranger",
   async () => {
     using reads = countReads();
     await using server = new EchoListener(TLS, {

@@ -37,7 +37,7 @@ test("task() runs a function in a thread of its own", async () => {
     const before = (globalThis as Record<string, unknown>)[key];
     (globalThis as Record<string, unknown>)[key] = true;
     return [isThread, before];
-  }, { size: 1 });
+  }, { workers: 1 });
   const key = "taskWasHere";
   assertEquals(await where(key), [true, undefined]);
   assertEquals(await where(key), [true, true]);
@@ -127,7 +127,7 @@ test("task() takes functions however they are written", async (t) => {
   };
   await Promise.all(
     Object.entries(functions).map(async ([name, fn]) => {
-      await using double = task(fn, { size: 1 });
+      await using double = task(fn, { workers: 1 });
       assertEquals([name, await double(21)], [name, 42]);
     }),
   );
@@ -138,13 +138,13 @@ test("task() takes functions however they are written", async (t) => {
         [c]: number[] = [100],
         ...rest: number[]
       ) => a + b + c! + rest.length,
-      { size: 1 },
+      { workers: 1 },
     );
     assertEquals(await sum({ a: 1 }), 111);
     assertEquals(await sum({ a: 1, b: 2 }, [3], 0, 0), 8);
     await using call = task(async (onStep: (n: number) => number) => {
       return await onStep(20) + 1;
-    }, { size: 1 });
+    }, { workers: 1 });
     assertEquals(await call((n) => 2 * n), 41);
   });
 });
@@ -216,16 +216,16 @@ test("task() refuses what has no text that a worker could run", async () => {
   for (const [fn, text] of wrong) {
     assertThrows(() => task(fn as () => void), TypeError, text);
   }
-  assertThrows(() => task(() => 1, { size: 0 }), RangeError, '"size"');
+  assertThrows(() => task(() => 1, { workers: 0 }), RangeError, '"workers"');
   const long = new Function(`return "${"x".repeat(2 ** 20)}"`);
   assertThrows(() => task(long as () => void), RangeError, "at most 1048576");
-  await using double = task(Doubler.prototype.double, { size: 1 });
+  await using double = task(Doubler.prototype.double, { workers: 1 });
   assertEquals(await double(21), 42);
 });
 
 test("task() says what is wrong with a variable around the function", async () => {
   const hint = "the function of a task sees its arguments and globals only";
-  await using sees = task((n: number) => around + n, { size: 1 });
+  await using sees = task((n: number) => around + n, { workers: 1 });
   const error = await assertRejects(
     () => sees(1),
     ReferenceError,
@@ -235,7 +235,7 @@ test("task() says what is wrong with a variable around the function", async () =
   await using later = task(async (n: number) => {
     await undefined;
     return around + n;
-  }, { size: 1 });
+  }, { workers: 1 });
   await assertRejects(() => later(1), ReferenceError, hint);
 });
 
@@ -243,13 +243,13 @@ test("task() gives back a frozen error as it is", async () => {
   await using fails = task((isFrozen: boolean) => {
     const error = new ReferenceError("x is not defined");
     throw isFrozen ? Object.freeze(error) : error;
-  }, { size: 1 });
+  }, { workers: 1 });
   const error = await assertRejects(() => fails(true), ReferenceError);
   assertEquals(error.message, "x is not defined");
 });
 
 test("task() refuses arguments that cannot be sent", async () => {
-  await using echo = task((value: unknown) => value, { size: 1 });
+  await using echo = task((value: unknown) => value, { workers: 1 });
   await assertRejects(
     () => echo(Symbol("s")),
     TypeError,
@@ -266,7 +266,7 @@ test("task() gives back what the function throws", async () => {
   await using fails = task((what: string) => {
     if (what === "error") throw new RangeError("Too far");
     throw what === "undefined" ? undefined : 0;
-  }, { size: 1 });
+  }, { workers: 1 });
   await assertRejects(() => fails("error"), RangeError, "Too far");
   const thrown: unknown[] = [];
   await fails("undefined").catch((error) => thrown.push(error));
@@ -274,7 +274,7 @@ test("task() gives back what the function throws", async () => {
   assertEquals(thrown, [undefined, 0]);
   await using many = task(function* (n: number) {
     yield n;
-  }, { size: 1 });
+  }, { workers: 1 });
   await assertRejects(() => many(1), TypeError, "it gives many values");
 });
 
@@ -284,10 +284,10 @@ test("task() permits nothing by default", async () => {
     const text = await Deno.readTextFile(new URL(path));
     return JSON.parse(text).name as string;
   };
-  await using none = task(read, { size: 1 });
+  await using none = task(read, { workers: 1 });
   const error = await assertRejects(() => none(path.href));
   assertStringIncludes(`${error}`, "Requires read access");
-  await using some = task(read, { size: 1, permissions: { read: [path] } });
+  await using some = task(read, { workers: 1, permissions: { read: [path] } });
   assertEquals(await some(path.href), "@duplex/ipc");
   const other = new URL("LICENSE", ROOT);
   await assertRejects(() => some(other.href), Error, "Requires read access");
@@ -295,7 +295,7 @@ test("task() permits nothing by default", async () => {
 
 test("task() passes on the options of a pool", async () => {
   await using never = task((_n: number) => new Promise<never>(() => {}), {
-    size: 1,
+    workers: 1,
     timeout: 20,
   });
   await assertRejects(() => never(1), DOMException, "longer than 20 ms");
@@ -310,7 +310,7 @@ test("task() passes on the options of a pool", async () => {
   const error = await assertRejects(() => never.run([1], { signal: aborted }));
   assertStrictEquals(error, reason);
   await using exits = task((_n: number) => Deno.exit(3), {
-    size: 1,
+    workers: 1,
     retries: 0,
   });
   await assertRejects(
@@ -324,7 +324,7 @@ test("task() maps", async () => {
   await using root = task((n: number) => {
     if (n < 0) throw new RangeError(`No root of ${n}`);
     return Math.sqrt(n);
-  }, { size: 2 });
+  }, { workers: 2 });
   assertEquals(await Array.fromAsync(root.map([1, 4, 9])), [1, 2, 3]);
   await assertRejects(
     () => Array.fromAsync(root.map([1, -1], { ordered: false })),
@@ -333,7 +333,7 @@ test("task() maps", async () => {
   );
   const outcomes = await Array.fromAsync(root.mapSettled([4, -4]));
   assertEquals(
-    outcomes.map(({ status, item, runs }) => [status, item, runs]),
+    outcomes.map(({ status, item, attempts: runs }) => [status, item, runs]),
     [["fulfilled", 4, 1], ["rejected", -4, 1]],
   );
   const { done, failed } = root.stats;
@@ -345,13 +345,13 @@ test("task() starts no thread until it is called, and ends all", async () => {
   assertEquals([unused.stats.workers, unused.stats.starting], [0, 0]);
   await unused.close();
   await assertRejects(() => unused(1), ClosedError, "the pool is closed");
-  const closed = task((n: number) => n, { size: 2 });
+  const closed = task((n: number) => n, { workers: 2 });
   const echo = closed(1);
   await closed.close();
   assertEquals(await echo, 1);
   assertEquals(closed.stats.workers, 0);
   const aborted = task((_n: number) => new Promise<never>(() => {}), {
-    size: 1,
+    workers: 1,
   });
   const reason = new Error("Enough");
   const never = assertRejects(() => aborted(1), Error, "Enough");

@@ -27,7 +27,7 @@ const READ = { read: [new URL("../..", import.meta.url)] };
 /** The transports whose workers are Web Workers; none is replaced. */
 const TRANSPORTS = {
   openQueue: <In, Out>(script: string | URL, options: ThreadOptions = {}) =>
-    openQueue<In, Out>(script, { ...options, restart: 0 }),
+    openQueue<In, Out>(script, { ...options, restart: false }),
   openShm: <In, Out>(script: string | URL, options: ThreadOptions = {}) =>
     openShm<In, Out>(script, options),
 };
@@ -136,7 +136,7 @@ for (const [name, open] of Object.entries(TRANSPORTS)) {
       within((async () => {
         const script = "data:text/javascript,";
         const error = await assertRejects(
-          () => open(script, { timeout: 20 }),
+          () => open(script, { openTimeout: 20 }),
           DOMException,
           "20 ms",
         );
@@ -226,7 +226,7 @@ for (const [name, open] of Object.entries(TRANSPORTS)) {
   for (
     const [what, options] of [
       ["memory", { memory: 0 }],
-      ["timeout", { timeout: -1 }],
+      ["openTimeout", { openTimeout: -1 }],
     ] as const
   ) {
     Deno.test({

@@ -41,8 +41,8 @@ async function readAll(bytes: Uint8Array, size: number): Promise<boolean> {
     onLost: () => ended.resolve(),
   };
   const reader = new FrameReader(stream, events, {
-    maxMessage: MIB,
-    window: MIB,
+    maxMessageBytes: MIB,
+    windowBytes: MIB,
     onPing() {},
   });
   reader.agree(msgpack);

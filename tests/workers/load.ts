@@ -36,7 +36,7 @@ const ACTS: Record<string, (...args: number[]) => Promise<void>> = {
   /** Sends a large message back, after its checksum. */
   async echo(maxMessage) {
     await using main = await parent<Uint8Array<ArrayBuffer>, unknown>({
-      maxMessage: maxMessage!,
+      maxMessageBytes: maxMessage!,
     });
     const message = await main.receive();
     await main.send(await crypto.subtle.digest("SHA-256", message));

@@ -56,7 +56,7 @@ const ACTS = {
   },
   /** Dies the first time, and tells how it came the second. */
   async diesOnce({ value }: Act) {
-    if (main.delivery!.attempts === 0) Deno.exit(3);
+    if (main.delivery!.attempt === 1) Deno.exit(3);
     await main.send([value, main.delivery]);
   },
   /** Dies whenever it comes. */

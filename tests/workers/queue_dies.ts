@@ -46,7 +46,7 @@ export interface Job {
 export interface Done {
   id: number;
   part: number;
-  attempts: number;
+  attempt: number;
   padding: Uint8Array;
 }
 
@@ -70,11 +70,11 @@ let atGoodbye: How | undefined;
 async function handle(
   main: Duplex<Job, Done>,
   job: Job,
-  { attempts }: Delivery,
+  { attempt }: Delivery,
 ): Promise<void> {
   const { id, answers, answerSize, log } = job;
-  if (log) Atomics.add(log, 2 * id + (attempts > 0 ? 1 : 0), 1);
-  const [where, how] = job.deaths[attempts] ?? [undefined, "throw"];
+  if (log) Atomics.add(log, 2 * id + (attempt > 1 ? 1 : 0), 1);
+  const [where, how] = job.deaths[attempt - 1] ?? [undefined, "throw"];
   if (where === "taken") await die(how);
   if (where === "inHand") {
     await turn();
@@ -83,7 +83,7 @@ async function handle(
   if (where === "goodbye") atGoodbye = how;
   for (let part = 0; part < answers; part++) {
     const padding = new Uint8Array(answerSize).fill(id);
-    const sent = main.send({ id, part, attempts, padding });
+    const sent = main.send({ id, part, attempt, padding });
     if (where === "answering") {
       await turn();
       await die(how);

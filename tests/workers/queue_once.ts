@@ -10,7 +10,7 @@ import { parent } from "../../parent.ts";
 
 const main = await parent<number>();
 for await (const number of main) {
-  if (number === 5 && main.delivery?.attempts === 0) Deno.exit(1);
+  if (number === 5 && main.delivery?.attempt === 1) Deno.exit(1);
   await main.send(number);
 }
 await main.close();

@@ -8,5 +8,5 @@
 
 import { parent } from "@duplex/ipc/parent";
 
-await using main = await parent({ maxMessage: 1000 });
+await using main = await parent({ maxMessageBytes: 1000 });
 for await (const message of main) await main.send(message);

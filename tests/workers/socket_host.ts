@@ -8,7 +8,7 @@
  * @module
  */
 
-import { listen, openSocket, type SocketDuplex } from "../../socket.ts";
+import { listenSocket, openSocket, type SocketDuplex } from "../../socket.ts";
 
 const [role, address, options] = Deno.args as [string, string, string];
 
@@ -37,7 +37,7 @@ async function beListener(): Promise<void> {
   const onError = (error: unknown) => {
     if (error instanceof Error) console.log(`error ${error.message}`);
   };
-  const listener = listen(address, { ...JSON.parse(options), onError });
+  const listener = listenSocket(address, { ...JSON.parse(options), onError });
   await listener.ready;
   console.log(`listening ${listener.address}`);
   let detached = 0;
