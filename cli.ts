@@ -72,16 +72,11 @@
  * @module
  */
 
-import {
-  type Command,
-  messageOf,
-  printError,
-  printLine,
-  UsageError,
-} from "./_cli/arguments.ts";
+import { type Command, UsageError } from "./_cli/arguments.ts";
 import { compare } from "./_cli/compare.ts";
 import { map } from "./_cli/map.ts";
 import { serve } from "./_cli/serve.ts";
+import { messageOf, printError, printLine } from "./_cli/terminal.ts";
 import { show } from "./_base/text.ts";
 
 /** What there is to run, by the first argument. */

@@ -42,7 +42,7 @@ import { DEFAULT_MAX_CALLS, type Exposed, type Method } from "./_rpc/callee.ts";
 import type { CallLimits } from "./_rpc/caller.ts";
 import { CallPromise } from "./_rpc/promise.ts";
 import { DEFAULT_READ_AHEAD, Peer } from "./_rpc/peer.ts";
-import { MAX_PULL } from "./_rpc/messages.ts";
+import { DESCRIBE, MAX_PULL } from "./_rpc/messages.ts";
 import type { Callback } from "./_rpc/places.ts";
 import { show } from "./_base/text.ts";
 import type { Duplex } from "./duplex.ts";
@@ -417,6 +417,40 @@ function callLimits(action: string, options: RemoteOptions): CallLimits {
     most: MAX_PULL,
   });
   return { signal, timeout, readAhead };
+}
+
+/**
+ * Lists the methods that the peer exposes.
+ *
+ * Requires no permission.
+ *
+ * @param duplex The duplex, as for {@linkcode remote}.
+ * @param options A signal and a timeout.
+ * @returns The names of the methods.
+ * @throws {DOMException} If the peer has not answered in time ("TimeoutError"), as
+ *   one that exposes nothing.
+ *
+ * @example Usage
+ * ```ts
+ * import { duplexPair } from "@duplex/ipc/pair";
+ * import { expose, listMethods } from "@duplex/ipc/rpc";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const [main, worker] = duplexPair();
+ * expose({ add: (a: number, b: number) => a + b }, worker);
+ * assertEquals(await listMethods(main), ["add"]);
+ * await main.close();
+ * ```
+ */
+export async function listMethods(
+  duplex: Duplex,
+  options: Pick<RemoteOptions, "signal" | "timeout"> = {},
+): Promise<string[]> {
+  const limits = callLimits("Cannot list methods", options);
+  const found = await Peer.of(duplex).caller.call(DESCRIBE, [], limits);
+  const { methods } = found as { methods?: unknown };
+  if (!Array.isArray(methods)) return [];
+  return methods.filter((name) => typeof name === "string");
 }
 
 /**

@@ -23,7 +23,7 @@
 
 import { FrameWire } from "./_wire/frame.ts";
 import { openWithin } from "./_session/opening.ts";
-import { formatAddress, parseAddress } from "./_socket/address.ts";
+import { formatAddress, parseAddress } from "./_base/address.ts";
 import { dial, Reconnector } from "./_socket/dial.ts";
 import { inContext } from "./_socket/errors.ts";
 import type { Established } from "./_socket/handshake.ts";

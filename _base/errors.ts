@@ -7,7 +7,7 @@
  * @module
  */
 
-import { reasonText } from "./text.ts";
+import { excerpt, messageOf, reasonText } from "./text.ts";
 
 /** Options for {@linkcode ClosedError}. */
 export interface ClosedErrorOptions extends ErrorOptions {
@@ -235,4 +235,16 @@ export function isInstance<T>(
 /** Whether an error says that a duplex ended in good order. */
 export function isGoodbye(error: unknown): error is ClosedError {
   return isInstance(error, ClosedError) && !isInstance(error, PeerExitError);
+}
+
+/**
+ * Replaces the stack of an error by its name and message: an error that is sent to
+ * a peer does not show files of this program.
+ */
+export function withoutStack(error: Error): Error {
+  const { name } = error as { name: unknown };
+  const kind = typeof name === "string" ? excerpt(name) : "Error";
+  const value = `${kind}: ${messageOf(error)}`;
+  Object.defineProperty(error, "stack", { value, configurable: true });
+  return error;
 }

@@ -9,11 +9,6 @@
 
 import {
   type Command,
-  type EndSignal,
-  EndSignals,
-  messageOf,
-  printError,
-  printLine,
   readArguments,
   readNumber,
   UsageError,
@@ -35,6 +30,13 @@ import {
   type Transport,
 } from "./compare_measure.ts";
 import { OutputFile, statStreams } from "./files.ts";
+import {
+  type EndSignal,
+  EndSignals,
+  messageOf,
+  printError,
+  printLine,
+} from "./terminal.ts";
 import { show } from "../_base/text.ts";
 
 /**

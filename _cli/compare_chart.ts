@@ -7,7 +7,7 @@
  * @module
  */
 
-import { groupDigits, messageOf } from "./arguments.ts";
+import { groupDigits, messageOf } from "./terminal.ts";
 import {
   type Figures,
   type Outcome,

@@ -10,9 +10,11 @@
  */
 
 import type { Answer, Order, Told } from "./compare_worker.ts";
-import { threadPermissions } from "../_thread/permissions.ts";
-import { pathOf } from "../_permissions/path.ts";
 import { show } from "../_base/text.ts";
+import {
+  hasWorkerOptions,
+  WORKER_OPTIONS_FLAG,
+} from "../_base/worker_options.ts";
 import type { Duplex } from "../duplex.ts";
 import { openPipe } from "../pipe.ts";
 import { openQueue } from "../queue.ts";
@@ -183,7 +185,9 @@ async function whyMissing(transport: Transport): Promise<string | undefined> {
     return "there is none on Windows";
   }
   const missing = notHeld(neededFor(transport));
-  if (THREADS.includes(transport)) missing.push(...await missingFlags());
+  if (THREADS.includes(transport) && !await hasWorkerOptions()) {
+    missing.push(WORKER_OPTIONS_FLAG);
+  }
   return missing.length > 0 ? `needs ${missing.join(" ")}` : undefined;
 }
 
@@ -211,9 +215,9 @@ type Needed = readonly [Deno.PermissionDescriptor, flag: string];
 
 /** Web Workers read their script and what it imports, where these are files. */
 function importPermissions(): Needed[] {
-  const folder = new URL("..", SCRIPT);
-  if (folder.protocol !== "file:") return [];
-  const path = pathOf(folder);
+  const { dirname } = import.meta;
+  if (dirname === undefined) return [];
+  const path = dirname.slice(0, -"_cli".length);
   return [[{ name: "read", path }, `--allow-read=${path}`]];
 }
 
@@ -222,17 +226,6 @@ function notHeld(all: readonly Needed[]): string[] {
   return all.filter(([descriptor]) =>
     Deno.permissions.querySync(descriptor).state !== "granted"
   ).map(([_, flag]) => flag);
-}
-
-/** What is missing for Web Workers that have permissions of their own. */
-async function missingFlags(): Promise<string[]> {
-  try {
-    await threadPermissions("Cannot start a worker", "none");
-    return [];
-  } catch (error) {
-    if (error instanceof TypeError) return ["--unstable-worker-options"];
-    throw error;
-  }
 }
 
 /** The near side's end. */

@@ -57,31 +57,14 @@ const ORDER: readonly (readonly string[])[] = [
 /** Public files that every room may import. */
 const CONTRACT = new Set(["duplex.ts", "codec.ts", "permissions.ts"]);
 
-/**
- * A program that is made of public files, as one of a user would be. It shares the
- * texts of errors and the waiting in `_base` with the package.
- */
+/** The command line: a program that uses public files, and the helpers of `_base`. */
 const PROGRAM = "cli";
-
-/** What the command line imports of rooms, and should not have to. */
-const PRIVATE_USES = new Set([
-  "_cli/bridge.ts _socket/errors.ts",
-  "_cli/compare_measure.ts _permissions/path.ts",
-  "_cli/compare_measure.ts _thread/permissions.ts",
-  "_cli/map_input.ts _codec/byte_buffer.ts",
-  "_cli/map_options.ts _socket/address.ts",
-  "_cli/map_workers.ts _rpc/messages.ts",
-  "_cli/map_workers.ts _rpc/peer.ts",
-  "_cli/serve.ts _socket/errors.ts",
-  "_cli/serve_options.ts _socket/address.ts",
-  "_cli/worker.ts _thread/permissions.ts",
-]);
 
 /** Scripts of workers, which use the package as any worker does. */
 const SCRIPTS = new Set(["_task/worker.ts"]);
 
 const USES_DENO =
-  /^(_?(pipe|socket|permissions|cli)\b.*|parent|_thread\/(permissions|parent_memory))\.ts$/;
+  /^(_?(pipe|socket|permissions|cli)\b.*|parent|_base\/(address|permission_kinds|worker_options)|_thread\/(permissions|parent_memory))\.ts$/;
 
 /** What a worker loads. */
 const WORKER_NEEDS =
@@ -228,7 +211,6 @@ function wrongImport(from: string, to: string): string | undefined {
   }
   if (room === PROGRAM) {
     if (!isRoom || other === "base") return;
-    if (PRIVATE_USES.has(`${from} ${to}`)) return;
     return "the command line uses public files, and _base";
   }
   if (from === "mod.ts" && !isRoom) return;

@@ -19,21 +19,27 @@ import {
 import type { Duplex } from "@duplex/ipc/duplex";
 import { duplexPair } from "@duplex/ipc/pair";
 import { expose } from "@duplex/ipc/rpc";
-import { type EndSignal, UsageError } from "../../_cli/arguments.ts";
-import { type MapEnds, type MapLimits, mapLines } from "../../_cli/map.ts";
+import { UsageError } from "../../_cli/arguments.ts";
+import {
+  chooseMethod,
+  type MapEnds,
+  type MapLimits,
+  mapLines,
+  MapWorkers,
+} from "../../_cli/map.ts";
 import {
   type ByteSource,
   LineReader,
   parseLine,
 } from "../../_cli/map_input.ts";
 import {
+  type EndSignal,
   formatDuration,
   formatTaken,
   type ProgressState,
   renderProgress,
   StatusLine,
-} from "../../_cli/map_progress.ts";
-import { chooseMethod, MapWorkers } from "../../_cli/map_workers.ts";
+} from "../../_cli/terminal.ts";
 import { within } from "../workers/_processes.ts";
 
 /** A folder of this run's own. */
@@ -253,13 +259,13 @@ test("map writes lines that failed to a file", async () => {
         name: "SyntaxError",
         message: "Cannot read the line as JSON: Unexpected end of JSON input",
       },
-      runs: 0,
+      attempts: 0,
     },
     {
       line: 2,
       item: "odd",
       error: { name: "Odd", message: "one\ntwo \u001b[31m" },
-      runs: 1,
+      attempts: 1,
     },
     {
       line: 3,
@@ -268,7 +274,7 @@ test("map writes lines that failed to a file", async () => {
         name: "TypeError",
         message: "Cannot read the line: it is not valid UTF-8",
       },
-      runs: 0,
+      attempts: 0,
     },
   ]);
   await assertRejects(

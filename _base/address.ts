@@ -6,7 +6,7 @@
  * @module
  */
 
-import { quoted, show } from "../_base/text.ts";
+import { quoted, show } from "./text.ts";
 
 /** Where a socket is, read from its text. */
 export type SocketAddress =
@@ -111,7 +111,12 @@ export function peerAddress(kind: "tcp" | "tls", addr: Deno.NetAddr): string {
   return formatAddress({ kind, hostname, port });
 }
 
-/** Whether only this machine can reach a host. */
+/** Whether only programs on this machine can reach an address. */
+export function isLocal(address: SocketAddress): boolean {
+  return address.kind === "unix" || isLoopback(address.hostname);
+}
+
+/** Whether only programs on this machine can reach a host. */
 export function isLoopback(hostname: string): boolean {
   return hostname === "localhost" || hostname === "::1" ||
     /^(::ffff:)?127(\.\d{1,3}){3}$/.test(hostname);
