@@ -6,6 +6,8 @@
  * @module
  */
 
+import { alignColumns, median } from "../_cli/measure.ts";
+
 /** What one contender measured, one figure a round or more. */
 export interface Row {
   label: string;
@@ -48,15 +50,6 @@ export interface Table {
   targets: readonly Target[];
 }
 
-/** The middle one of the figures. */
-export function median(samples: readonly number[]): number {
-  const sorted = [...samples].sort((a, b) => a - b);
-  const half = sorted.length >> 1;
-  return sorted.length % 2 === 1
-    ? sorted[half]!
-    : (sorted[half - 1]! + sorted[half]!) / 2;
-}
-
 function figure(value: number): string {
   const digits = value < 1_000 ? 1 : 0;
   return value.toLocaleString("en", {
@@ -96,22 +89,23 @@ export function printTable(table: Table): void {
   const middles = new Map(
     rows.map(({ label, samples }) => [label, median(samples)]),
   );
-  console.log(
-    `\n${title}`.padEnd(43) + unit.padStart(14) + "lowest".padStart(14) +
-      "highest".padStart(14) +
-      columns.map(({ title }) => title.padStart(10)).join(""),
-  );
-  for (const { label, samples } of rows) {
-    const middle = middles.get(label)!;
-    const ratios = columns.map((column) =>
-      (middles.get(column.label)! / middle).toFixed(2).padStart(10)
-    );
-    console.log(
-      label.padEnd(42) + figure(middle).padStart(14) +
-        figure(Math.min(...samples)).padStart(14) +
-        figure(Math.max(...samples)).padStart(14) + ratios.join(""),
-    );
-  }
+  const heads = [
+    ...[title, unit, "lowest", "highest"],
+    ...columns.map(({ title }) => title),
+  ];
+  const lines = alignColumns([
+    heads,
+    ...rows.map(({ label, samples }) => {
+      const middle = middles.get(label)!;
+      const extremes = [Math.min(...samples), Math.max(...samples)];
+      const ratios = columns.map((column) =>
+        (middles.get(column.label)! / middle).toFixed(2)
+      );
+      return [label, ...[middle, ...extremes].map(figure), ...ratios];
+    }),
+  ]);
+  console.log();
+  for (const line of lines) console.log(line);
   for (const target of targets) {
     console.log(targetLine(target, middles, isRate));
   }

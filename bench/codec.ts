@@ -12,6 +12,7 @@ import {
   Encoder as PeerEncoder,
 } from "@msgpack/msgpack";
 import { decode as stdDecode, encode as stdEncode } from "@std/msgpack";
+import { median } from "../_cli/measure.ts";
 import { ByteBuffer, json, msgpack } from "../codec.ts";
 import { LOG_LINE, logLines } from "./_messages.mjs";
 
@@ -37,7 +38,7 @@ function measure(run: () => unknown): number {
     for (let call = 0; call < count; call++) sink = run();
     rounds.push((performance.now() - start) * 1e6 / count);
   }
-  return rounds.sort((a, b) => a - b)[ROUNDS >> 1]!;
+  return median(rounds);
 }
 
 /** Prints a table's row. */
