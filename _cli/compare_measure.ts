@@ -73,8 +73,8 @@ export interface Effort {
 }
 
 /**
- * Three rounds, of which a disturbed one does not count, and as many messages as
- * it takes until the compiler has done its work: some 100 000 small ones.
+ * Three rounds, so that the median excludes a disturbed one, and a warm-up until the
+ * compiler has optimized the code, which takes some 100 000 small messages.
  */
 export const DEFAULT_EFFORT: Effort = {
   rounds: 3,

@@ -29,6 +29,7 @@ import {
 } from "../../_cli/map.ts";
 import {
   type ByteSource,
+  Items,
   LineReader,
   parseLine,
 } from "../../_cli/map_input.ts";
@@ -486,6 +487,29 @@ test("map reads no further than whoever takes the results, or a slow worker", as
   const { err, out } = await slow;
   assertEquals(out, "null\n".repeat(3));
   assertStringIncludes(err.at(-1)!, "left: the lines from 4 on");
+});
+
+test("Items reads no further than a number of bytes of lines that are not done", async () => {
+  const bad: number[] = [];
+  const input = sourceOf(`${`"${"x".repeat(97)}"\n`.repeat(9)}no\n1\n`);
+  const items = new Items(input, ({ line }) => bad.push(line), 350);
+  // A line counts 64 bytes in addition to its own.
+  for (let index = 0; index < 3; index++) await items.next();
+  let isRead = false;
+  const next = items.next().then((result) => {
+    isRead = true;
+    return result;
+  });
+  await untilStill(() => Number(isRead));
+  assertEquals(isRead, false);
+  items.settle(1);
+  assertEquals((await next).done, false);
+  assertEquals(items.left, { first: 1, isRest: false });
+  items.settle(0);
+  assertEquals(items.left, { first: 3, isRest: true });
+  await items.return();
+  assertEquals(await items.next(), { value: undefined, done: true });
+  assertEquals([items.doneBytes, bad.length], [200, 0]);
 });
 
 test("map ends when the results cannot be written, or the lines not read", async () => {
