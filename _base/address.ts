@@ -98,7 +98,11 @@ function checkPath(action: string, path: string): void {
 
 /** An address as text, as {@linkcode parseAddress} reads it. */
 export function formatAddress(address: SocketAddress): string {
-  if (address.kind === "unix") return `unix:${address.path}`;
+  if (address.kind === "unix") {
+    const { path } = address;
+    // "unix:///x" is read as the path "/x".
+    return path.startsWith("//") ? `unix://${path}` : `unix:${path}`;
+  }
   const { kind, hostname, port } = address;
   return hostname.includes(":")
     ? `${kind}://[${hostname}]:${port}`
