@@ -1,8 +1,8 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * The contract: what a {@linkcode Duplex} promises, whatever lies between its
- * two ends, and the errors that it rejects with.
+ * The contract: what a {@linkcode Duplex} promises on every transport, and the errors
+ * that it rejects with.
  *
  * ```ts
  * import type { Duplex } from "@duplex/ipc/duplex";
@@ -29,38 +29,30 @@ import type { Codec } from "./codec.ts";
 
 export {
   ClosedError,
-  type ClosedErrorOptions,
   DeadlockError,
   PeerExitError,
-  type PeerExitErrorOptions,
   ProtocolError,
 } from "./_base/errors.ts";
 
 /** Options for {@linkcode Duplex.send} and {@linkcode Duplex.trySend}. */
 export interface SendOptions {
   /**
-   * Takes the message back while it still waits for room; the send then rejects
-   * with the signal's reason. What was handed over is not taken back.
+   * Cancels the send while it waits for room; it then rejects with the signal's
+   * reason. A message that was already passed to the transport is still delivered.
    */
   signal?: AbortSignal;
   /**
-   * Buffers that are given up: they are detached here, and moved rather than
-   * copied where the far side is a thread.
+   * Buffers that are transferred: they are detached here, and moved instead of copied
+   * if the peer is a thread.
    *
    * @default {[]}
    */
   transfer?: Transferable[];
 }
 
-/** Options for {@linkcode Duplex.receive}. */
-export interface ReceiveOptions {
-  /** Stops waiting; the receive then rejects with the signal's reason. */
-  signal?: AbortSignal;
-}
-
 /**
- * What {@linkcode Duplex.tryReceive} found, told apart by `state`, so that
- * `undefined` stays a message.
+ * The result of {@linkcode Duplex.tryReceive}. Its `state` tells a message
+ * `undefined` from no message.
  *
  * @typeParam T The type of the messages.
  */
@@ -69,18 +61,7 @@ export type ReceiveResult<T> =
   | { state: "empty" }
   | { state: "closed" };
 
-/** Options for {@linkcode Duplex.close}. */
-export interface CloseOptions {
-  /**
-   * Milliseconds to wait for the far side's goodbye, and for a worker to exit,
-   * before the duplex is ended without it. `Infinity` waits for ever.
-   *
-   * @default {5000}
-   */
-  timeout?: number;
-}
-
-/** What has gone through a duplex, from {@linkcode Duplex.stats}. */
+/** Counts of a duplex, from {@linkcode Duplex.stats}. */
 export interface DuplexStats {
   /** Messages sent. */
   readonly sent: number;
@@ -90,57 +71,55 @@ export interface DuplexStats {
   readonly bytesSent: number;
   /** Bytes of the messages that have arrived, without their headers. */
   readonly bytesReceived: number;
-  /** Messages that have arrived and wait for a receive. */
+  /** Messages that have arrived and are waiting for a receive. */
   readonly queued: number;
-  /** Messages sent that the far side is not known to have taken. */
+  /** Messages sent that the peer has not acknowledged. */
   readonly inFlight: number;
-  /** Milliseconds in which at least one send waited for room. */
+  /** Milliseconds during which at least one send waited for room. */
   readonly blockedMs: number;
 }
 
 /** Limits that every opening function takes. */
 export interface DuplexOptions {
   /**
-   * What messages look like as bytes. The far side must speak it. Without it both
-   * `msgpack` and `json` are offered, and `msgpack` is taken where both sides have
-   * it.
+   * The codec of the messages. The peer must support it. By default both `msgpack`
+   * and `json` are offered, and `msgpack` is used if both sides support it.
    *
    * @default {msgpack, or else json}
    */
   codec?: Codec;
   /**
-   * Bytes that the far side may have on their way here before this side takes
-   * some. With one message more, this bounds the memory that a slow reader costs
-   * on either side. The default keeps several messages of a megabyte moving.
+   * Receive window in bytes: how much the peer may send before this side has received
+   * it. Memory on each side is at most the window plus one message. The default keeps
+   * several messages of a megabyte in flight.
    *
    * @default {4194304}
    */
   windowBytes?: number;
   /**
-   * Messages that the far side may have on their way here before this side
-   * takes some. The default keeps both sides busy with small messages.
+   * Receive window in messages: how many the peer may send before this side has
+   * received them. The default keeps both sides busy with small messages.
    *
    * @default {4096}
    */
   windowMessages?: number;
   /**
-   * Bytes of the largest message that is taken from the far side, at most
-   * 4294967231. A peer cannot make this side set aside more.
+   * Bytes of the largest message that this side receives, at most 4294967231. Limits
+   * the memory that a peer can make this side allocate.
    *
    * @default {268435456}
    */
   maxMessageBytes?: number;
   /**
-   * Milliseconds that both sides may wait for the other to receive before their
-   * sends reject with {@linkcode DeadlockError}. Longer than a busy program is
-   * silent, shorter than a person's patience. `Infinity` switches it off.
+   * Milliseconds that both sides may wait for the other to receive before their sends
+   * reject with {@linkcode DeadlockError}. `Infinity` disables the check.
    *
    * @default {5000}
    */
   deadlockTimeout?: number;
   /**
-   * Milliseconds that {@linkcode Duplex.close} waits when it is not told, and
-   * that the end of an `await using` block waits.
+   * Milliseconds that {@linkcode Duplex.close} waits by default, also at the end of
+   * an `await using` block.
    *
    * @default {5000}
    */
@@ -148,24 +127,24 @@ export interface DuplexOptions {
 }
 
 /**
- * A channel with somebody else at the far end: another part of the program, a
- * worker, a process, a machine.
+ * A two-way channel for messages to a peer: another part of the program, a worker, a
+ * process, another machine.
  *
- * - **Order:** messages are received in the order sent. What arrives before
- *   anybody listens is kept. Waiting sends and receives are served in the order
- *   that they came; two readers share the messages.
- * - **Waiting:** `send` waits while the far side's window is full, so a slow
- *   reader bounds the memory of both sides. `undefined` is a message.
- * - **Values:** a message is copied. The far side gets a value that is equal, as
- *   {@linkcode Codec} lays down. Do not change a message before its send settles.
- * - **Goodbye:** after `close`, or the close of `writable`, nothing more can be
- *   sent, and the far side receives what was sent and then the end: iteration
- *   stops, `receive` rejects with {@linkcode ClosedError}. The other direction
- *   goes on until the far side says goodbye too. Leaving a `for await` early ends
- *   nothing: what is left can still be received.
- * - **Failure:** when the peer dies or breaks the protocol, everything pending
- *   rejects at once; what had arrived can still be received. After an `abort`
- *   it cannot.
+ * - **Order:** messages are received in the order sent. A message that arrives before
+ *   it is received is kept. Pending sends and receives are served in the order in
+ *   which they were called; two readers share the messages.
+ * - **Waiting:** `send` waits while the peer's window is full, so the memory of both
+ *   sides is bounded if the reader is slow. `undefined` is a message.
+ * - **Values:** a message is copied. The peer receives an equal value, as
+ *   {@linkcode Codec} describes. Do not change a message before its send settles.
+ * - **Goodbye:** after `close`, or the close of `writable`, nothing more can be sent.
+ *   The peer receives the messages sent before, and then the end: iteration stops,
+ *   `receive` rejects with {@linkcode ClosedError}. The other direction stays open
+ *   until the peer says goodbye too. Leaving a `for await` loop early does not close
+ *   anything: the remaining messages can still be received.
+ * - **Failure:** if the peer dies or breaks the protocol, everything pending rejects
+ *   at once. Messages that had arrived can still be received, except after an
+ *   `abort`.
  *
  * @typeParam In The type of the messages received.
  * @typeParam Out The type of the messages sent.
@@ -192,86 +171,90 @@ export interface DuplexOptions {
 export interface Duplex<In = unknown, Out = In>
   extends AsyncIterable<In>, AsyncDisposable {
   /**
-   * Accepts a message; waits while the far side's window is full.
+   * Sends a message; waits while the peer's window is full.
    *
    * @param message The message.
-   * @param options A signal that takes it back, buffers to give up.
-   * @returns A promise that settles when the message was accepted.
+   * @param options A signal that cancels the send, buffers to transfer.
+   * @returns A promise that settles when the message was passed to the transport.
    * @throws The signal's reason if it aborts, or that of an `abort` on either side.
-   * @throws {ClosedError} If the duplex was closed; `unsent` has what was
-   *   accepted earlier and not delivered.
+   * @throws {ClosedError} If the duplex was closed; `unsent` has the earlier messages
+   *   that were not delivered.
    * @throws {PeerExitError} If the peer ended.
    * @throws {ProtocolError} If the peer broke the protocol.
    * @throws {DeadlockError} If both sides only send.
-   * @throws {TypeError} If the message holds what cannot be sent; it names where.
-   * @throws {RangeError} If the message is larger than the far side takes.
+   * @throws {TypeError} If the message contains a value that cannot be sent; the
+   *   error names its path.
+   * @throws {RangeError} If the message is larger than the peer's `maxMessageBytes`.
    */
   send(message: Out, options?: SendOptions): Promise<void>;
   /**
    * Sends a message if there is room now.
    *
    * @param message The message.
-   * @param options Buffers to give up; a signal that has aborted already.
-   * @returns Whether it was sent. `false` when the window is full, much waits to
-   *   be written, the duplex has ended or the far side has not said hello yet.
+   * @param options Buffers to transfer; a signal, which is only checked.
+   * @returns Whether it was sent. `false` if the peer's window or the write buffer is
+   *   full, the duplex has ended, or the peer has not said hello yet.
    * @throws The signal's reason, if it has aborted.
-   * @throws {TypeError} If the message holds what cannot be sent; it names where.
-   * @throws {RangeError} If the message is larger than the far side takes.
+   * @throws {TypeError} If the message contains a value that cannot be sent; the
+   *   error names its path.
+   * @throws {RangeError} If the message is larger than the peer's `maxMessageBytes`.
    */
   trySend(message: Out, options?: SendOptions): boolean;
   /**
-   * Takes the next message; waits for one.
+   * Receives the next message; waits for one.
    *
-   * @param options A signal that stops the waiting.
+   * @param options A signal that stops the waiting; the receive then rejects with its reason.
    * @returns A promise for the message.
    * @throws The signal's reason if it aborts, or that of an `abort` on either side.
-   * @throws {ClosedError} If the far side has said goodbye and nothing is left.
-   * @throws {PeerExitError} If the peer ended and nothing is left.
+   * @throws {ClosedError} If the peer has said goodbye and no message is left.
+   * @throws {PeerExitError} If the peer ended and no message is left.
    * @throws {ProtocolError} If the peer broke the protocol.
    */
-  receive(options?: ReceiveOptions): Promise<In>;
+  receive(options?: { signal?: AbortSignal }): Promise<In>;
   /**
-   * Takes the next message if one has arrived.
+   * Receives the next message if one has arrived.
    *
-   * @returns The message, or why there is none.
+   * @returns The message, or the reason why there is none.
    */
   tryReceive(): ReceiveResult<In>;
   /**
-   * The messages as a stream, made on first use. Cancelling it aborts the duplex.
+   * The messages as a stream, created on first use. Cancelling it aborts the duplex.
    */
   readonly readable: ReadableStream<In>;
   /**
-   * A stream whose chunks are sent, made on first use, so that
-   * `input.pipeThrough(duplex)` works. Closing it says goodbye and leaves the
-   * other direction open; aborting it aborts the duplex.
+   * A stream whose chunks are sent, created on first use, so that
+   * `input.pipeThrough(duplex)` works. Closing it says goodbye and leaves the other
+   * direction open; aborting it aborts the duplex.
    */
   readonly writable: WritableStream<Out>;
   /**
-   * Sends what waits, says goodbye, and waits for the far side to do the same.
-   * What the far side still sends can be received meanwhile. Calling it again
-   * gives the same promise.
+   * Sends the pending messages, says goodbye, and waits for the peer to do the same.
+   * Messages that the peer still sends can be received meanwhile. Calling it again
+   * returns the same promise.
    *
-   * @param options How long to wait.
-   * @returns A promise that settles when the link is gone.
-   * @throws {ClosedError} If the far side does not say goodbye in time; the link
-   *   is then ended all the same, and `unsent` has what was not delivered.
-   * @throws {PeerExitError} If the peer ended without a goodbye, or with an exit
-   *   code that tells of an error.
+   * @param options `timeout`: milliseconds to wait for the peer's goodbye, and for a
+   *   worker to exit, before the duplex is ended without it; `closeTimeout` by
+   *   default, `Infinity` waits for ever.
+   * @returns A promise that settles when the link is closed.
+   * @throws {ClosedError} If the peer does not say goodbye in time; the link is
+   *   closed anyway, and `unsent` has the messages that were not delivered.
+   * @throws {PeerExitError} If the peer ended without a goodbye, or with an exit code
+   *   other than 0.
    * @throws {RangeError} If the timeout is not positive.
    */
-  close(options?: CloseOptions): Promise<void>;
+  close(options?: { timeout?: number }): Promise<void>;
   /**
-   * Ends the duplex now: everything pending rejects with the reason, here and
-   * on the far side. The first reason stays.
+   * Ends the duplex now: everything pending rejects with the reason, on this side and
+   * at the peer. Only the first call has an effect.
    *
    * @param reason The reason; an `AbortError` by default.
    */
   abort(reason?: unknown): void;
   /**
-   * Fulfilled when both sides have said goodbye and the link is gone, rejected
-   * when it ended otherwise. Never an unhandled rejection.
+   * Fulfilled when both sides have said goodbye and the link is closed, rejected if
+   * it ended otherwise. Never causes an unhandled rejection.
    */
   readonly closed: Promise<void>;
-  /** What has gone through so far. */
+  /** Counts of messages and bytes so far. */
   readonly stats: DuplexStats;
 }

@@ -1,7 +1,7 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * Two duplexes that are joined in memory, for tests and for parts of one program.
+ * Two connected duplexes in one program, for tests and for parts of a program.
  *
  * ```ts
  * import { duplexPair } from "@duplex/ipc/pair";
@@ -38,8 +38,8 @@ export {
 };
 
 /**
- * Makes two duplexes that are joined in memory. They run on the session, the
- * frames and the codec that every byte link has, so what works here works there.
+ * Creates two connected duplexes. They use the session, the frames and the codec of
+ * the byte transports, so what works here works there.
  *
  * @typeParam A The type of the messages that the first receives.
  * @typeParam B The type of the messages that the second receives.
@@ -73,7 +73,7 @@ export function duplexPair<A = unknown, B = A>(
     };
     return new Session<unknown, unknown>(new FrameWire(stream, own), own);
   }) as [Session<A, B>, Session<B, A>];
-  // Its failure is that of the duplex, which every call reports.
+  // Every call on the duplex reports the failure.
   for (const end of [left, right]) end.open().catch(() => {});
   return [left, right];
 }

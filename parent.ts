@@ -22,6 +22,13 @@ import type { Duplex, DuplexOptions } from "./duplex.ts";
 import type { ShmDuplex } from "./_shm/shm_duplex.ts";
 
 export type { Delivery };
+export {
+  ClosedError,
+  DeadlockError,
+  PeerExitError,
+  ProtocolError,
+} from "./_base/errors.ts";
+export type { Duplex, DuplexOptions } from "./duplex.ts";
 
 /**
  * The worker's own end of a {@linkcode Duplex}.

@@ -20,9 +20,10 @@
 
 import { FrameWire } from "./_wire/frame.ts";
 import { type SessionOptions, sessionOptions } from "./_session/hello.ts";
-import { checkPositive } from "./_base/options.ts";
+import { checkPositive, checkSignal } from "./_base/options.ts";
+import { checkRuntime, PROCESSES } from "./_base/runtime.ts";
 import { ChildStream } from "./_pipe/child.ts";
-import { openWithin } from "./_session/opening.ts";
+import { openSession } from "./_session/opening.ts";
 import {
   ACTION,
   checkChild,
@@ -42,6 +43,13 @@ import { quoted } from "./_base/text.ts";
 import type { Duplex } from "./duplex.ts";
 
 export type { PipeCommandOptions, PipeOptions };
+export {
+  ClosedError,
+  DeadlockError,
+  PeerExitError,
+  ProtocolError,
+} from "./_base/errors.ts";
+export type { Duplex, DuplexOptions } from "./duplex.ts";
 
 /**
  * A {@linkcode Duplex} to a child process.
@@ -84,7 +92,7 @@ class PipeSession<In, Out> extends Session<In, Out>
  * The worker's Deno finds its own configuration, beside the script. Flags that
  * this process was started with are not passed on.
  *
- * Requires `--allow-run` for Deno's own executable, every permission that is
+ * Requires Deno 2.4.0 or later, `--allow-run` for Deno's own executable, every permission that is
  * passed on, and for a script from another host `--allow-import` of that host,
  * unless Deno allows it by default.
  *
@@ -102,6 +110,7 @@ class PipeSession<In, Out> extends Session<In, Out>
  * @throws {ProtocolError} If the worker speaks another version or no codec of
  *   this side's, or what it sends is no hello.
  * @throws {DOMException} If the worker did not say hello in time ("TimeoutError").
+ * @throws The reason of `signal`, if it aborts before the worker's hello.
  * @throws {RangeError} If an option is out of range.
  * @throws {TypeError} If an option is of the wrong kind, or `env` or `cwd` changes
  *   where a granted command would be looked for: grant its path then.
@@ -133,7 +142,7 @@ export function openPipe<In = unknown, Out = In>(
  * not read it goes on. Linux ends it if the program is started by
  * `setpriv --pdeathsig KILL`, which becomes the program and takes a millisecond.
  *
- * Requires `--allow-run` for the program. Deno's permissions do not hold it in.
+ * Requires Deno 2.4.0 or later, and `--allow-run` for the program. Deno's permissions do not hold it in.
  *
  * @typeParam In The type of the messages received.
  * @typeParam Out The type of the messages sent.
@@ -147,6 +156,7 @@ export function openPipe<In = unknown, Out = In>(
  * @throws {PeerExitError} If the program ended before its hello.
  * @throws {ProtocolError} If what it sends is no hello that fits this side's.
  * @throws {DOMException} If it did not say hello in time ("TimeoutError").
+ * @throws The reason of `signal`, if it aborts before the program's hello.
  * @throws {RangeError} If an option is out of range.
  * @throws {TypeError} If an option is of the wrong kind.
  *
@@ -171,9 +181,11 @@ export async function openPipe<In, Out>(
   options?: PipeOptions,
 ): Promise<PipeDuplex<In, Out>> {
   const isScript = typeof target === "string" || target instanceof URL;
+  checkRuntime(ACTION, PROCESSES);
   checkTarget(target, options);
   const chosen = isScript ? options ?? {} : target;
-  const { stderr = "inherit", openTimeout: timeout = DEFAULT_TIMEOUT } = chosen;
+  const { stderr = "inherit", openTimeout: timeout = DEFAULT_TIMEOUT, signal } =
+    chosen;
   const limits: SessionOptions = {
     ...sessionOptions(ACTION, chosen),
     role: "opener",
@@ -181,6 +193,8 @@ export async function openPipe<In, Out>(
   };
   checkPositive(ACTION, "openTimeout", timeout);
   checkChild(chosen);
+  checkSignal(ACTION, signal);
+  signal?.throwIfAborted();
   const [label, command, args] = isScript
     ? [nameOf(target), Deno.execPath(), denoArgs(target, options ?? {})]
     : [target.command, target.command, readArgs(target.args)];
@@ -197,16 +211,10 @@ export async function openPipe<In, Out>(
     onText: (text) => stderrReader.print(text),
   });
   const session = new PipeSession<In, Out>(wire, limits, child.pid);
-  try {
-    await openWithin(session, timeout, () => ({
-      attempt: `Cannot open a pipe to ${quoted(label)}`,
-      known: stderrReader.lastWords,
-    }));
-    return session;
-  } catch (error) {
-    await session.closed.catch(() => {});
-    throw error;
-  }
+  return await openSession(session, { timeout, signal }, () => ({
+    attempt: `Cannot open a pipe to ${quoted(label)}`,
+    known: stderrReader.lastWords,
+  }));
 }
 
 function spawn(
@@ -215,13 +223,14 @@ function spawn(
   args: string[],
   options: ChildOptions,
 ): Deno.ChildProcess {
-  const { cwd, detached = false } = options;
+  const { cwd, detached = false, clearEnv = false } = options;
   const env = readEnv(options.env);
   let child: Deno.ChildProcess;
   try {
     child = new Deno.Command(command, {
       args,
       env,
+      clearEnv,
       ...(cwd === undefined ? {} : { cwd }),
       detached,
       stdin: "piped",

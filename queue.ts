@@ -1,9 +1,9 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * Web Workers as the far end of a duplex, behind a message queue: bounded,
- * numbered, acknowledged. A worker that dies is replaced, and what it had not
- * handled is delivered again; nothing is lost.
+ * Web Workers behind a message queue. The queue is bounded, and numbers and
+ * acknowledges messages. A worker that dies is replaced, and the messages that it had
+ * not handled are delivered again; nothing is lost.
  *
  * ```ts
  * import { openQueue } from "@duplex/ipc/queue";
@@ -21,7 +21,7 @@
 import { onClaim } from "./_session/claim.ts";
 import { type SessionOptions, sessionOptions } from "./_session/hello.ts";
 import { checkKind, checkPositive, checkRetries } from "./_base/options.ts";
-import { openWithin } from "./_session/opening.ts";
+import { openSession, openWithin } from "./_session/opening.ts";
 import { MAX_RETRIES } from "./_queue/lease.ts";
 import { Link } from "./_queue/link.ts";
 import { MemoryStore } from "./_queue/store.ts";
@@ -31,6 +31,13 @@ import { Thread, type ThreadOptions, threadOptions } from "./_thread/thread.ts";
 import type { Duplex, DuplexOptions } from "./duplex.ts";
 
 export type { FailedMessage, ThreadOptions };
+export {
+  ClosedError,
+  DeadlockError,
+  PeerExitError,
+  ProtocolError,
+} from "./_base/errors.ts";
+export type { Duplex, DuplexOptions } from "./duplex.ts";
 
 /**
  * Options for {@linkcode openQueue}.
@@ -40,25 +47,22 @@ export type { FailedMessage, ThreadOptions };
 export interface QueueOptions<Out = unknown>
   extends DuplexOptions, ThreadOptions {
   /**
-   * How many workers run the script. A message goes to the one that has the
-   * least to do.
+   * Number of workers. A message goes to the worker with the fewest messages.
    *
    * @default {1}
    */
   workers?: number;
   /**
-   * Messages, not bytes, that the queue holds, waiting or being worked on, before a send
-   * waits. Without it, as many as all workers together take ahead; the bytes that
-   * they take ahead bound it in any case.
+   * Maximum number of messages queued or being processed before `send` waits. The
+   * workers' windows in bytes limit it as well.
    *
    * @default {4096 for each worker}
    */
   capacity?: number;
   /**
-   * Whether answers are received in the order of the messages that they answer,
-   * over all workers. Otherwise each comes when it is there, and only those of
-   * one worker are in order. What a worker sends answers the message that it has
-   * received last.
+   * Whether answers are received in the order of the messages that they answer, over
+   * all workers. Otherwise only the answers of one worker are in order. A message
+   * that a worker sends is an answer to the message that it received last.
    *
    * @default {false}
    */
@@ -81,20 +85,12 @@ export interface QueueOptions<Out = unknown>
   retries?: number;
   /**
    * Called with a message whose worker died at its last attempt. Without it such a
-   * message ends the queue with {@linkcode PeerExitError}, and stands in its
-   * `unsent`. An error that it throws or rejects with ends the queue; the queue
-   * does not wait for it.
+   * message ends the queue with a {@linkcode PeerExitError}, which has it in
+   * `unsent`. The queue does not wait for the callback; if it throws or rejects, the
+   * queue ends with that error.
    */
   onFailed?: (failed: FailedMessage<Out>) => void;
 }
-
-/**
- * A {@linkcode Duplex} to Web Workers behind a queue.
- *
- * @typeParam In The type of the messages received.
- * @typeParam Out The type of the messages sent.
- */
-export type QueueDuplex<In = unknown, Out = In> = Duplex<In, Out>;
 
 const ACTION = "Cannot open a queue";
 
@@ -102,59 +98,60 @@ const ACTION = "Cannot open a queue";
 const DEFAULT_RETRIES = 2;
 
 /**
- * Starts a worker script in Web Workers and opens a duplex to them.
+ * Starts a worker script in one or more Web Workers and opens a duplex to them.
  *
- * A message that is sent is kept by the queue, with a number of its own, until a
- * worker has handled it: until the worker asks for the next message, answers, or
- * says goodbye. When a worker dies, a new one takes its place, and messages that
- * it had not handled are delivered again, before all others and in order. In the
- * worker, `delivery` of the duplex that {@linkcode parent} gives says of the
- * message received last which number it has and how often it was tried before.
+ * The queue numbers each message and keeps it until a worker has handled it: until
+ * the worker receives the next message, answers, or says goodbye. When a worker dies,
+ * it is replaced, and the messages that it had not handled are delivered again,
+ * before all others and in order. In the worker, `delivery` of the duplex returned by
+ * {@linkcode parent} has the number of the message received last and which attempt it
+ * is.
  *
- * So a worker that works on several messages at a time acknowledges all of them
- * when it asks for one more or sends anything: do so only in workers that may
- * lose what they have begun. The first of several answers acknowledges as well.
- * A goodbye does if the script then ends well: a message that a worker throws at
- * is delivered again, also where the error leaves an `await using` block. An
- * `abort` by one worker ends the queue with all its workers, with its reason.
+ * A worker that processes several messages at a time acknowledges all of them when it
+ * receives one more or sends anything: do this only if messages that have begun may
+ * be lost. The first of several answers acknowledges the message. A goodbye
+ * acknowledges it only if the script then ends without an error: a message during
+ * which a worker throws is delivered again, also if the error leaves an `await using`
+ * block. An `abort` by one worker ends the queue and all its workers with its reason.
  *
- * Messages are copied when they are sent. Beside the values that every duplex
- * carries, cycles and shared references arrive as they are, and a
- * `SharedArrayBuffer` as the same memory. What is in `transfer` moves to the
- * queue, which gives the worker a copy: it might have to be delivered again.
+ * Messages are copied when they are sent. In addition to the values of every duplex,
+ * cycles and shared references are kept, and a `SharedArrayBuffer` arrives as the
+ * same memory. A buffer in `transfer` moves to the queue; the worker receives a copy,
+ * since the message may have to be delivered again.
  *
- * Over a queue with one worker calls can be made ({@linkcode remote}). That worker
- * is not replaced then, since a call must not be made twice unasked: its death
- * ends the queue. A {@linkcode Pool} of such queues replaces them.
+ * Calls ({@linkcode remote}) need a queue with one worker. That worker is not
+ * replaced, since a call must not be repeated unless the caller asks for it: its
+ * death ends the queue. A {@linkcode Pool} of such queues replaces them.
  *
- * `close` says goodbye and waits until everything was handled and the workers
- * have said goodbye too; then they are terminated. After `abort` they are
- * terminated as soon as they have heard of it, or a second later. Deno cannot
- * terminate a worker that computes without ever coming to its event loop, and
- * ends the whole process when a worker fills its heap in one go; a child process
- * has neither weakness (see {@linkcode openPipe}).
+ * `close` says goodbye and waits until all messages were handled and the workers have
+ * said goodbye too; then they are terminated. After `abort` they are terminated once
+ * they have received the reason, at most a second later. Deno cannot terminate a
+ * worker that never returns to its event loop, and it ends the whole process if a
+ * worker fills its heap in one step; child processes do not have these limits (see
+ * {@linkcode openPipe}).
  *
- * Requires `--unstable-worker-options` unless `permissions` is `"inherit"`,
- * `--allow-read` for the script and the files that it imports, and every
- * permission that is passed on.
+ * Requires Deno 2.9.0 or later, `--unstable-worker-options` unless `permissions` is `"inherit"`,
+ * `--allow-read` for the script and the files that it imports, and every permission
+ * that is passed on.
  *
  * @typeParam In The type of the messages received.
  * @typeParam Out The type of the messages sent.
  *
  * @param script The worker script: a path, or a URL, `data:` among them.
- * @param options How many workers there are, what they may do, and limits.
- * @returns The duplex, when all workers have said hello.
- * @throws {Deno.errors.NotCapable} If the caller does not hold a permission that
- *   it grants.
- * @throws {PeerExitError} If a worker ended before its hello, also because its
+ * @param options Number of workers, their permissions, and limits.
+ * @returns The duplex, once all workers have said hello.
+ * @throws {Deno.errors.NotCapable} If the caller grants a permission that it does not
+ *   hold.
+ * @throws {PeerExitError} If a worker ended before its hello, for example because its
  *   script cannot be read.
- * @throws {ProtocolError} If a worker speaks no codec of this side's.
+ * @throws {ProtocolError} If a worker supports none of this side's codecs.
  * @throws {DOMException} If a worker did not say hello in time ("TimeoutError").
+ * @throws The reason of `signal`, if it aborts before the last worker's hello.
  * @throws {RangeError} If an option is out of range.
  * @throws {TypeError} If an option is of the wrong kind, or Deno was started
  *   without `--unstable-worker-options` and `permissions` is not `"inherit"`.
  *
- * @example Two workers whose answers come in order
+ * @example Two workers, with answers in order
  * ```ts
  * import { openQueue } from "@duplex/ipc/queue";
  * import { assertEquals } from "@std/assert";
@@ -178,7 +175,7 @@ const DEFAULT_RETRIES = 2;
 export async function openQueue<In = unknown, Out = In>(
   script: string | URL,
   options: QueueOptions<Out> = {},
-): Promise<QueueDuplex<In, Out>> {
+): Promise<Duplex<In, Out>> {
   const own = threadOptions(ACTION, options);
   const queue = queueOptions(options as QueueOptions);
   const limits: SessionOptions = {
@@ -198,16 +195,12 @@ export async function openQueue<In = unknown, Out = In>(
   }, new MemoryStore());
   const session = new Session<In, Out>(wire, limits, wire.accounts);
   onClaim(session, () => wire.claim());
-  try {
-    await session.open();
-    return session;
-  } catch (error) {
-    await session.closed.catch(() => {});
-    throw error;
-  }
+  // Each worker has this time of its own.
+  const unlimited = { timeout: Infinity, signal: own.signal };
+  return await openSession(session, unlimited, () => ({ attempt: ACTION }));
 }
 
-/** The options that only a queue has, checked and completed. */
+/** The options that only a queue has, checked, with defaults. */
 function queueOptions(options: QueueOptions) {
   const {
     workers = 1,
@@ -228,23 +221,18 @@ function queueOptions(options: QueueOptions) {
   return { workers, capacity, ordered, restart, retries, onFailed };
 }
 
-/** Waits for a worker's hello, until the time is up or the queue ends. */
+/** Waits for a worker's hello until the timeout, or until the queue ends. */
 async function openLink(
   link: Link,
   label: string,
   timeout: number,
   signal: AbortSignal,
 ): Promise<void> {
-  const onAbort = () => link.fail(signal.reason);
-  signal.addEventListener("abort", onAbort);
-  if (signal.aborted) onAbort();
   const attempt = `${ACTION} to "${label}"`;
   try {
-    await openWithin(link, timeout, () => ({ attempt }));
+    await openWithin(link, { timeout, signal }, () => ({ attempt }));
   } catch (error) {
     await link.fail(error);
     throw error;
-  } finally {
-    signal.removeEventListener("abort", onAbort);
   }
 }

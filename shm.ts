@@ -1,9 +1,9 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * A Web Worker as the far end of a duplex, through two rings in shared memory:
- * the fastest way to a thread of the same process, and the one that a worker can
- * use without ever coming to its event loop.
+ * A Web Worker through two rings in shared memory: the fastest transport to a thread
+ * of the same process, with blocking calls for a worker that does not use its event
+ * loop.
  *
  * ```ts
  * import { openShm } from "@duplex/ipc/shm";
@@ -22,25 +22,27 @@ import { type SessionOptions, sessionOptions } from "./_session/hello.ts";
 import { makeRings, MAX_CAPACITY, RingEnd, SpinPolicy } from "./_shm/ring.ts";
 import { ShmSession } from "./_shm/session.ts";
 import { ShmWire } from "./_shm/shm_wire.ts";
-import { openWithin } from "./_session/opening.ts";
-import type {
-  ReceiveSyncOptions,
-  SendSyncOptions,
-  ShmDuplex,
-} from "./_shm/shm_duplex.ts";
+import { openSession } from "./_session/opening.ts";
+import type { ShmDuplex } from "./_shm/shm_duplex.ts";
 import { show } from "./_base/text.ts";
 import { Thread, type ThreadOptions, threadOptions } from "./_thread/thread.ts";
 import type { DuplexOptions } from "./duplex.ts";
 
-export type { ReceiveSyncOptions, SendSyncOptions, ShmDuplex, ThreadOptions };
+export type { ShmDuplex, ThreadOptions };
+export {
+  ClosedError,
+  DeadlockError,
+  PeerExitError,
+  ProtocolError,
+} from "./_base/errors.ts";
+export type { Duplex, DuplexOptions } from "./duplex.ts";
 
 /** Options for {@linkcode openShm}. */
 export interface ShmOptions extends DuplexOptions, ThreadOptions {
   /**
-   * Bytes of each of the two rings, a power of two from 4096 to 1073741824. A
-   * message larger than that passes in parts. The default holds four parts of
-   * 256 KiB, so that both sides work on a large message at the same time, and
-   * stays in a processor's cache.
+   * Bytes of each of the two rings, a power of two from 4096 to 1073741824. A larger
+   * message is sent in parts. The default holds four parts of 256 KiB, so that both
+   * sides process a large message at the same time, and it fits a processor's cache.
    *
    * @default {1048576}
    */
@@ -52,27 +54,26 @@ const ACTION = "Cannot open shared memory";
 /** As {@linkcode ShmOptions.ringBytes}: four parts of a large message. */
 const DEFAULT_RING_BYTES = 2 ** 20;
 
-/** The smallest ring: a control frame of the largest size fits. */
+/** The smallest ring: the largest control frame fits. */
 const MIN_RING_BYTES = 4096;
 
 /**
  * Starts a worker script in a Web Worker and opens a duplex to it through shared
- * memory. The script gets its end from {@linkcode parent}.
+ * memory. The script opens its end with {@linkcode parent}.
  *
- * Messages are copied through the rings. Two ways copy nothing: a
- * `SharedArrayBuffer`, or a view of one, arrives as the same memory, and a buffer
- * in `transfer` moves. Such messages, and those with cycles or shared references,
- * are posted beside the rings and keep their place among the others.
+ * Messages are copied through the rings. Two kinds of values are not copied: a
+ * `SharedArrayBuffer`, or a view of one, arrives as the same memory, and a buffer in
+ * `transfer` moves. Such messages, and messages with cycles or shared references, are
+ * posted to the worker instead, and keep their place in the order.
  *
- * `close` says goodbye and waits for the worker to do the same; then it is
- * terminated. After `abort` it is terminated as soon as it has heard of it, or a
- * second later. A blocking call on its end is woken and throws; but Deno cannot
- * terminate a worker that otherwise never comes to its event loop, because it
- * computes or blocks elsewhere, and ends the whole process when a worker fills
- * its heap in one go. A child process has neither weakness (see
- * {@linkcode openPipe}).
+ * `close` says goodbye and waits for the worker to do the same; then the worker is
+ * terminated. After `abort` it is terminated once it has received the reason, at most
+ * a second later. A blocking call on its end throws. Deno cannot terminate a worker
+ * that never returns to its event loop for another reason, and it ends the whole
+ * process if a worker fills its heap in one step; child processes do not have these
+ * limits (see {@linkcode openPipe}).
  *
- * Requires `--unstable-worker-options` unless `permissions` is `"inherit"`,
+ * Requires Deno 2.9.0 or later, `--unstable-worker-options` unless `permissions` is `"inherit"`,
  * `--allow-read` for the script and the files that it imports, and every
  * permission that is passed on.
  *
@@ -80,18 +81,19 @@ const MIN_RING_BYTES = 4096;
  * @typeParam Out The type of the messages sent.
  *
  * @param script The worker script: a path, or a URL, `data:` among them.
- * @param options What the worker may do, and limits.
- * @returns The duplex, when both sides have said hello.
- * @throws {Deno.errors.NotCapable} If the caller does not hold a permission that
- *   it grants.
+ * @param options The worker's permissions, and limits.
+ * @returns The duplex, once both sides have said hello.
+ * @throws {Deno.errors.NotCapable} If the caller grants a permission that it does not
+ *   hold.
  * @throws {PeerExitError} If the worker ended before its hello.
- * @throws {ProtocolError} If the worker speaks no codec of this side's.
+ * @throws {ProtocolError} If the worker supports none of this side's codecs.
  * @throws {DOMException} If the worker did not say hello in time ("TimeoutError").
+ * @throws The reason of `signal`, if it aborts before the worker's hello.
  * @throws {RangeError} If an option is out of range.
  * @throws {TypeError} If an option is of the wrong kind, or Deno was started
  *   without `--unstable-worker-options` and `permissions` is not `"inherit"`.
  *
- * @example Memory that both sides see
+ * @example Memory that both sides share
  * ```ts
  * import { openShm } from "@duplex/ipc/shm";
  * import { assertEquals } from "@std/assert";
@@ -135,7 +137,7 @@ export async function openShm<In = unknown, Out = In>(
     port,
     end: {
       async diagnose(cause, unsent) {
-        // What the worker threw may be told after its end.
+        // The error that the worker threw may be reported after its end.
         await new Promise((resolve) => setImmediate(resolve));
         return exitError(cause, unsent);
       },
@@ -147,13 +149,8 @@ export async function openShm<In = unknown, Out = In>(
   thread.ended.then(() => wire.onPeerGone());
   const session = new ShmSession<In, Out>(wire, limits);
   const attempt = `${ACTION} to "${label}"`;
-  try {
-    await openWithin(session, own.openTimeout, () => ({ attempt }));
-    return session;
-  } catch (error) {
-    await session.closed.catch(() => {});
-    throw error;
-  }
+  const { openTimeout: timeout, signal } = own;
+  return await openSession(session, { timeout, signal }, () => ({ attempt }));
 }
 
 function checkRingBytes(ringBytes: number): void {

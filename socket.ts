@@ -23,16 +23,14 @@
 
 import { FrameWire } from "./_wire/frame.ts";
 import { openWithin } from "./_session/opening.ts";
+import { ALL, checkRuntime } from "./_base/runtime.ts";
+import { checkSignal } from "./_base/options.ts";
 import { formatAddress, parseAddress } from "./_base/address.ts";
 import { dial, Reconnector } from "./_socket/dial.ts";
 import { inContext } from "./_socket/errors.ts";
 import type { Established } from "./_socket/handshake.ts";
 import { SocketLink } from "./_socket/link.ts";
-import {
-  type DuplexListener,
-  type ListenerStats,
-  SocketListener,
-} from "./_socket/listener.ts";
+import { type DuplexListener, SocketListener } from "./_socket/listener.ts";
 import {
   listenerOptions,
   type ListenOptions,
@@ -40,24 +38,28 @@ import {
   openerOptions,
   type ResumeOptions,
   type SocketOptions,
-  type SocketPeerOptions,
 } from "./_socket/options.ts";
 import { type SocketDuplex, SocketSession } from "./_socket/session.ts";
 
 export type {
   DuplexListener,
-  ListenerStats,
   ListenOptions,
   ResumeOptions,
   SocketDuplex,
   SocketOptions,
-  SocketPeerOptions,
 };
+export {
+  ClosedError,
+  DeadlockError,
+  PeerExitError,
+  ProtocolError,
+} from "./_base/errors.ts";
+export type { Duplex, DuplexOptions } from "./duplex.ts";
 
 /**
  * Connects to a listener and opens a duplex to it.
  *
- * Requires `--allow-net` for the host and the port of `tcp:` and `tls:`
+ * Requires Deno 2.9.0 or later, and `--allow-net` for the host and the port of `tcp:` and `tls:`
  * addresses; for `unix:/path` it requires `--allow-net=unix:/path`,
  * `--allow-read=/path` and `--allow-write=/path`, the path from the root.
  *
@@ -114,21 +116,18 @@ export async function openSocket<In = unknown, Out = In>(
   options: SocketOptions = {},
 ): Promise<SocketDuplex<In, Out>> {
   const action = "Cannot open a socket";
+  checkRuntime(action, ALL);
   const parsed = parseAddress(action, address);
   const chosen = openerOptions(action, parsed, options);
   const { signal } = options;
+  checkSignal(action, signal);
   signal?.throwIfAborted();
   const opening = new SocketOpening<In, Out>(formatAddress(parsed), chosen);
-  const onAbort = () => opening.fail(signal!.reason);
-  signal?.addEventListener("abort", onAbort, { once: true });
-  try {
-    await openWithin(opening, chosen.target.timeout, () => ({
-      attempt: opening.attempt,
-      ...(opening.duplex === undefined ? { awaited: "answer" } : {}),
-    }));
-  } finally {
-    signal?.removeEventListener("abort", onAbort);
-  }
+  const { timeout } = chosen.target;
+  await openWithin(opening, { timeout, signal }, () => ({
+    attempt: opening.attempt,
+    ...(opening.duplex === undefined ? { awaited: "answer" } : {}),
+  }));
   return opening.duplex!;
 }
 
@@ -203,7 +202,7 @@ class SocketOpening<In, Out> {
  * read from it, within `timeout`, from `maxPending` connections at most. Over TLS
  * the handshake is read as well, and one record of up to 16 KiB.
  *
- * Requires `--allow-net` for the host and the port of `tcp:` and `tls:`
+ * Requires Deno 2.9.0 or later, and `--allow-net` for the host and the port of `tcp:` and `tls:`
  * addresses; for `unix:/path` it requires `--allow-net=unix:/path`,
  * `--allow-read=/path` and `--allow-write=/path`, the path from the root.
  *
@@ -257,6 +256,7 @@ export function listenSocket<In = unknown, Out = In>(
   options: ListenOptions = {},
 ): DuplexListener<In, Out> {
   const action = "Cannot listen";
+  checkRuntime(action, ALL);
   const parsed = parseAddress(action, address);
   const chosen = listenerOptions(action, parsed, options);
   return new SocketListener<In, Out>(parsed, chosen);

@@ -17,6 +17,7 @@
  */
 
 import { checkOptions, checkPositive } from "./_base/options.ts";
+import { ALL, checkRuntime } from "./_base/runtime.ts";
 import { grantThread } from "./_thread/permissions.ts";
 import { scriptOf } from "./_task/source.ts";
 import { grant, type Permissions } from "./permissions.ts";
@@ -90,7 +91,7 @@ const ACTION = "Cannot make a task";
  * function cannot be a task: its calls reject. A call that never returns can be
  * abandoned with `timeout`, but its thread goes on and keeps the program running.
  *
- * Requires `--unstable-worker-options` unless `permissions` is `"inherit"`,
+ * Requires Deno 2.9.0 or later, `--unstable-worker-options` unless `permissions` is `"inherit"`,
  * `--allow-read` for this package where it is a local folder, and every permission
  * that is passed on.
  *
@@ -125,6 +126,7 @@ export function task<Args extends unknown[], Result>(
   fn: (...args: Args) => Result,
   options: WorkerTaskOptions = {},
 ): WorkerTask<Args, Awaited<Result>> {
+  checkRuntime(ACTION, ALL);
   checkOptions(ACTION, options);
   const { permissions = "none", memory, ...limits } = options;
   const script = scriptOf(ACTION, fn);

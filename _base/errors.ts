@@ -1,27 +1,18 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * The errors that callers of a duplex catch, in a file of their own so that the
- * session and the codecs can throw them without loading the contract.
+ * The errors of a duplex. They are in a file of their own, so that the session and
+ * the codecs can throw them without loading the contract.
  *
  * @module
  */
 
 import { excerpt, messageOf, reasonText } from "./text.ts";
 
-/** Options for {@linkcode ClosedError}. */
-export interface ClosedErrorOptions extends ErrorOptions {
-  /**
-   * Messages that were accepted and are not known to have been delivered.
-   *
-   * @default {[]}
-   */
-  unsent?: readonly unknown[];
-}
-
 /**
- * Error thrown when a duplex is used after its end: a `send` after this side said
- * goodbye, a `receive` after the far side did and the last message was taken.
+ * Error thrown when a duplex is used after its end: by `send` after this side said
+ * goodbye, by `receive` after the peer said goodbye and the last message was
+ * received.
  *
  * @example Usage
  * ```ts
@@ -36,9 +27,9 @@ export interface ClosedErrorOptions extends ErrorOptions {
  */
 export class ClosedError extends Error {
   /**
-   * Messages that were accepted, in the order sent, and are not known to have
-   * been taken by the far side. One that was taken just before the end may be
-   * among them, one that is not among them was taken.
+   * Messages that were sent, in order, and that the peer did not acknowledge.
+   * Messages that are not in the list were received; one that is may have been
+   * received just before the end.
    *
    * @example Usage
    * ```ts
@@ -57,38 +48,19 @@ export class ClosedError extends Error {
    * @param message The error message.
    * @param options The messages that were not delivered, and the cause.
    */
-  constructor(message: string, options: ClosedErrorOptions = {}) {
+  constructor(
+    message: string,
+    options: ErrorOptions & { unsent?: readonly unknown[] } = {},
+  ) {
     super(message, options);
     this.name = "ClosedError";
     this.unsent = options.unsent ?? [];
   }
 }
 
-/** Options for {@linkcode PeerExitError}. */
-export interface PeerExitErrorOptions extends ClosedErrorOptions {
-  /**
-   * The exit code, where the peer was a process that ended by itself.
-   *
-   * @default {null}
-   */
-  code?: number | null;
-  /**
-   * The signal that ended the peer, where one did.
-   *
-   * @default {null}
-   */
-  signal?: string | null;
-  /**
-   * The last of what the peer wrote to its standard error.
-   *
-   * @default {""}
-   */
-  stderr?: string;
-}
-
 /**
- * Error thrown when the peer ended without a goodbye: it exited, was killed, or
- * its connection broke. Everything that was pending rejects with it.
+ * Error thrown when the peer ended without a goodbye: it exited, was killed, or its
+ * connection was lost. Everything pending rejects with it.
  *
  * @example Usage
  * ```ts
@@ -100,9 +72,22 @@ export interface PeerExitErrorOptions extends ClosedErrorOptions {
  * assertEquals(error.signal, null);
  * ```
  */
-export class PeerExitError extends ClosedError {
+export class PeerExitError extends Error {
   /**
-   * The exit code of a process that ended by itself, else `null`.
+   * Messages that were accepted and are not known to have been received by the
+   * peer, as of a {@linkcode ClosedError}.
+   *
+   * @example Usage
+   * ```ts
+   * import { PeerExitError } from "@duplex/ipc/duplex";
+   * import { assertEquals } from "@std/assert";
+   *
+   * assertEquals(new PeerExitError("Gone", { unsent: [1] }).unsent, [1]);
+   * ```
+   */
+  readonly unsent: readonly unknown[];
+  /**
+   * The exit code of a process that exited, else `null`.
    *
    * @example Usage
    * ```ts
@@ -114,7 +99,7 @@ export class PeerExitError extends ClosedError {
    */
   readonly code: number | null;
   /**
-   * The name of the signal that ended the process, else `null`.
+   * The signal that ended the process, else `null`.
    *
    * @example Usage
    * ```ts
@@ -126,8 +111,8 @@ export class PeerExitError extends ClosedError {
    */
   readonly signal: string | null;
   /**
-   * The last of what the peer wrote to its standard error, at most 4 KiB; of a
-   * Web Worker, the error that it did not catch.
+   * The last 4 KiB of the peer's standard error; for a Web Worker, its uncaught
+   * error.
    *
    * @example Usage
    * ```ts
@@ -145,9 +130,18 @@ export class PeerExitError extends ClosedError {
    * @param message The error message.
    * @param options How the peer ended, what was not delivered, and the cause.
    */
-  constructor(message: string, options: PeerExitErrorOptions = {}) {
+  constructor(
+    message: string,
+    options: ErrorOptions & {
+      unsent?: readonly unknown[];
+      code?: number | null;
+      signal?: string | null;
+      stderr?: string;
+    } = {},
+  ) {
     super(message, options);
     this.name = "PeerExitError";
+    this.unsent = options.unsent ?? [];
     this.code = options.code ?? null;
     this.signal = options.signal ?? null;
     this.stderr = options.stderr ?? "";
@@ -155,9 +149,9 @@ export class PeerExitError extends ClosedError {
 }
 
 /**
- * Error thrown when the peer sent something that the protocol does not allow:
- * bytes that are no frame, a number out of order, a message over the limit, a
- * payload that the codec cannot read.
+ * Error thrown when the peer breaks the protocol: bytes that are not a frame, a
+ * number out of order, a message over the limit, a payload that the codec cannot
+ * decode.
  *
  * @example Usage
  * ```ts
@@ -173,7 +167,7 @@ export class ProtocolError extends Error {
    * Constructs a new instance.
    *
    * @param message The error message.
-   * @param options The cause, where there is one.
+   * @param options The cause, if there is one.
    */
   constructor(message: string, options?: ErrorOptions) {
     super(message, options);
@@ -182,8 +176,8 @@ export class ProtocolError extends Error {
 }
 
 /**
- * What was thrown while something that a peer sent was handled, as a fault of the
- * peer: whatever it sends, it is answered with an abort that says why.
+ * An error thrown while data of a peer was handled, as a `ProtocolError`: the peer is
+ * sent an abort with the reason.
  */
 export function toFault(thrown: unknown): ProtocolError {
   return thrown instanceof ProtocolError ? thrown : new ProtocolError(
@@ -193,9 +187,9 @@ export function toFault(thrown: unknown): ProtocolError {
 }
 
 /**
- * Error that a waiting `send` rejects with when both sides wait for the other
- * to receive and neither does. The messages of the rejected sends were not
- * sent; the duplex stays open, and goes on as soon as somebody receives.
+ * Error that a pending `send` rejects with if both sides wait for the other to
+ * receive. The messages of the rejected sends were not sent; the duplex stays open,
+ * and continues as soon as one side receives.
  *
  * @example Usage
  * ```ts
@@ -218,8 +212,7 @@ export class DeadlockError extends Error {
 }
 
 /**
- * Whether a value that was thrown is of a class. As `instanceof`, but never throws:
- * a reason that a program or a peer gives may be a proxy.
+ * Like `instanceof`, but never throws: a thrown value may be a proxy.
  */
 export function isInstance<T>(
   value: unknown,
@@ -232,9 +225,9 @@ export function isInstance<T>(
   }
 }
 
-/** Whether an error says that a duplex ended in good order. */
-export function isGoodbye(error: unknown): error is ClosedError {
-  return isInstance(error, ClosedError) && !isInstance(error, PeerExitError);
+/** Whether an error says that a duplex has ended, with or without a goodbye. */
+export function isEnd(error: unknown): error is ClosedError | PeerExitError {
+  return isInstance(error, ClosedError) || isInstance(error, PeerExitError);
 }
 
 /**

@@ -196,7 +196,8 @@ async function send(target: Duplex, message: unknown): Promise<void> {
  * @returns The reason of an abort.
  */
 export function reasonOf(side: Side, error: unknown): unknown {
-  const isOwn = error instanceof ClosedError || error instanceof ProtocolError;
+  const isOwn = error instanceof ClosedError ||
+    error instanceof PeerExitError || error instanceof ProtocolError;
   if (!isOwn) return error;
   const message = error instanceof ProtocolError
     ? `The ${side} broke the protocol: ${messageOf(error)}`

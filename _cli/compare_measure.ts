@@ -284,7 +284,7 @@ async function warm(
 }
 
 /** The error of a process contains its standard error, so that is not printed. */
-const stderr = "ignore";
+const stderr = "null";
 
 /** Opens a worker with the permissions that it needs. */
 async function open(transport: Transport): Promise<Opened> {

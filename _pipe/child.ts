@@ -7,7 +7,7 @@
  * @module
  */
 
-import { PeerExitError, type PeerExitErrorOptions } from "../_base/errors.ts";
+import { PeerExitError } from "../_base/errors.ts";
 import type { ByteStream } from "../_wire/byte_stream.ts";
 import type { StderrReader } from "./stderr.ts";
 import { quoted } from "../_base/text.ts";
@@ -162,7 +162,7 @@ export class ChildStream implements ByteStream {
 
   #exitError(
     { code, signal }: Deno.CommandStatus,
-    options: PeerExitErrorOptions,
+    options: ErrorOptions & { unsent?: readonly unknown[] },
   ): PeerExitError {
     return new PeerExitError(
       `The worker ${quoted(this.#label)} ${

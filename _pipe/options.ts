@@ -7,7 +7,7 @@
  * @module
  */
 
-import { checkPositive } from "../_base/options.ts";
+import { checkKind, checkPositive } from "../_base/options.ts";
 import { absolutePath, isUrl } from "../_permissions/path.ts";
 import { processFlags } from "./permissions.ts";
 import { excerpt, messageOf, quoted, show } from "../_base/text.ts";
@@ -29,12 +29,22 @@ export interface PipeOptions extends DuplexOptions {
    */
   args?: readonly string[];
   /**
-   * Variables that the child gets in addition to those of this process. A name
-   * must not be empty nor hold "=", and neither it nor its value a NUL character.
+   * Variables of the child's environment, in addition to those of this process
+   * unless `clearEnv` is set. A name must not be empty nor contain "=", and neither
+   * it nor its value may contain a NUL character.
    *
    * @default {{}}
    */
   env?: Readonly<Record<string, string>>;
+  /**
+   * Starts the child with the variables in `env` only. Otherwise it inherits the
+   * environment of this process. A Deno worker needs the `env` permission to read
+   * variables in both cases; Deno itself reads some, such as `HOME`, `DENO_DIR` and
+   * `HTTPS_PROXY`.
+   *
+   * @default {false}
+   */
+  clearEnv?: boolean;
   /**
    * The child's working directory.
    *
@@ -51,13 +61,15 @@ export interface PipeOptions extends DuplexOptions {
    *
    * @default {"inherit"}
    */
-  stderr?: "inherit" | "ignore" | ((line: string) => void);
+  stderr?: "inherit" | "null" | ((line: string) => void);
   /**
    * Milliseconds for the child to start and say hello.
    *
    * @default {10000}
    */
   openTimeout?: number;
+  /** Cancels the opening: the child is ended, and the opening rejects with the signal's reason. */
+  signal?: AbortSignal;
   /**
    * Bytes of the worker's JavaScript heap, rounded up to a MiB. A worker that
    * needs more ends. Only for worker scripts.
@@ -97,7 +109,7 @@ const MAX_REASON_LENGTH = 5_000;
 
 /** The arguments that make Deno run a worker script, and no more than that. */
 export function denoArgs(script: string | URL, options: PipeOptions): string[] {
-  const { permissions = "none", memory, cwd } = options;
+  const { permissions = "none", memory, cwd, clearEnv = false } = options;
   const env = readEnv(options.env);
   // From the root, a path is the caller's wherever the child works, and neither a
   // flag nor the name of a task, which Deno would run in a shell.
@@ -108,6 +120,7 @@ export function denoArgs(script: string | URL, options: PipeOptions): string[] {
     action: ACTION,
     script: target,
     env,
+    clearEnv,
     hasCwd: cwd !== undefined,
   });
   if (memory !== undefined) {
@@ -129,27 +142,19 @@ export type ChildOptions = Omit<PipeOptions, "memory" | "permissions">;
 /** Checks the options that decide how a child starts, without starting it. */
 export function checkChild(options: ChildOptions): void {
   checkStderr(options.stderr);
-  checkDetached(options.detached);
+  checkKind(ACTION, "detached", options.detached, "boolean");
+  checkKind(ACTION, "clearEnv", options.clearEnv, "boolean");
   checkCwd(options.cwd);
 }
 
 function checkStderr(stderr: unknown): void {
   if (
-    stderr === undefined || stderr === "inherit" || stderr === "ignore" ||
+    stderr === undefined || stderr === "inherit" || stderr === "null" ||
     typeof stderr === "function"
   ) return;
   throw new TypeError(
-    `${ACTION} as "stderr" must be "inherit", "ignore" or a function: current value is ${
+    `${ACTION} as "stderr" must be "inherit", "null" or a function: current value is ${
       show(stderr)
-    }`,
-  );
-}
-
-function checkDetached(detached: unknown): void {
-  if (detached === undefined || typeof detached === "boolean") return;
-  throw new TypeError(
-    `${ACTION} as "detached" must be a boolean: current value is ${
-      show(detached)
     }`,
   );
 }

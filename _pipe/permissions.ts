@@ -25,8 +25,10 @@ export interface ChildContext {
   readonly action: string;
   /** The worker script, as an absolute path or a URL. */
   readonly script: string;
-  /** Variables that the child gets in addition to those of this process. */
+  /** Variables that the child gets. */
   readonly env: Readonly<Record<string, string>>;
+  /** Whether it does not get those of this process. */
+  readonly clearEnv: boolean;
   /** Whether the child works in a folder of its own. */
   readonly hasCwd: boolean;
 }
@@ -60,7 +62,10 @@ const BROKER = "DENO_PERMISSION_BROKER_PATH";
 const LOOKUP = /^(?:path|pathext)$/i;
 
 /** Throws if variables change what the permissions mean. */
-function checkEnv(request: Request, { action, env }: ChildContext): void {
+function checkEnv(
+  request: Request,
+  { action, env, clearEnv }: ChildContext,
+): void {
   const names = Object.keys(env);
   if (names.some((name) => name.toUpperCase() === BROKER)) {
     throw new TypeError(
@@ -70,9 +75,12 @@ function checkEnv(request: Request, { action, env }: ChildContext): void {
   const run = request.get("run");
   if (!Array.isArray(run)) return;
   const command = run.find((item) => !isCommandPath(item));
-  if (command === undefined || !names.some((name) => LOOKUP.test(name))) return;
+  const isChanged = clearEnv || names.some((name) => LOOKUP.test(name));
+  if (command === undefined || !isChanged) return;
   throw new TypeError(
-    `${action} as "env" changes the PATH in which ${
+    `${action} as "${
+      clearEnv ? "clearEnv" : "env"
+    }" changes the PATH in which ${
       quoted(command)
     } would be looked for: grant "run" of its path`,
   );
@@ -154,9 +162,12 @@ const DEFAULT_HOSTS = [
  * @throws {Deno.errors.NotCapable} If this program may not import from the host of
  *   the script.
  */
-function importFlags({ action, script, env }: ChildContext): string[] {
+function importFlags(
+  { action, script, env, clearEnv }: ChildContext,
+): string[] {
   if (isHeldWhole("import")) return [];
-  const jsrUrl = env.JSR_URL ?? readVariable("JSR_URL");
+  const jsrUrl = env.JSR_URL ??
+    (clearEnv ? undefined : readVariable("JSR_URL"));
   const jsrHost = hostOf(jsrUrl);
   const scriptHost = script.startsWith("jsr:")
     ? (jsrUrl === undefined ? DEFAULT_HOSTS[0] : jsrHost)

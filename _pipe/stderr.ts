@@ -21,7 +21,7 @@ const MAX_LINE_LENGTH = 65_536;
 const MAX_SHOWN_LENGTH = 500;
 
 /** Where standard error goes. */
-export type StderrTarget = "inherit" | "ignore" | ((line: string) => void);
+export type StderrTarget = "inherit" | "null" | ((line: string) => void);
 
 /** Reads a child's standard error to its end. */
 export class StderrReader {

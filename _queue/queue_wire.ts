@@ -347,15 +347,15 @@ export class QueueWire implements Wire, LinkEvents {
     const first = peers[0]!;
     const { name } = first.codec;
     const codec = this.#options.codecs.find((codec) => codec.name === name)!;
-    const maxMessage = Math.min(...peers.map((peer) => peer.maxMessage)) -
+    const maxMessage = Math.min(...peers.map((peer) => peer.maxMessageBytes)) -
       LEASE_SIZE;
     this.#packer = new Packer(codec, maxMessage);
     this.#peer = {
       ...first,
       codec,
-      window: sum((peer) => peer.window),
+      windowBytes: sum((peer) => peer.windowBytes),
       windowMessages: capacity ?? sum((peer) => peer.windowMessages),
-      maxMessage,
+      maxMessageBytes: maxMessage,
     };
     const hello = { ...this.#options, ...this.#peer, codecs: [codec] };
     this.#events!.onControl(KIND.hello, helloFields(hello));

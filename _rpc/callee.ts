@@ -7,7 +7,7 @@
  * @module
  */
 
-import { ClosedError, isInstance } from "../_base/errors.ts";
+import { ClosedError, isEnd } from "../_base/errors.ts";
 import { labelOf, type Post, unsendable } from "./caller.ts";
 import { failureOf, lesserFailure, thrownFrom } from "./errors.ts";
 import { Batch, isThenable, Lane } from "./batch.ts";
@@ -170,7 +170,7 @@ export class Callee {
   /** An answer could not be sent; settles when what takes its place was. */
   refuse(message: Message, error: unknown): Promise<void> | undefined {
     // Nothing can be sent any more.
-    if (isInstance(error, ClosedError)) return undefined;
+    if (isEnd(error)) return undefined;
     switch (message[0]) {
       case TAG.value:
         return this.#postError(message[1], resultError(error));

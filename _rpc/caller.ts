@@ -10,7 +10,7 @@
 
 import {
   ClosedError,
-  isGoodbye,
+  isEnd,
   isInstance,
   ProtocolError,
 } from "../_base/errors.ts";
@@ -309,7 +309,7 @@ export class Caller {
         const pending = this.#pending.get(message[1]);
         if (pending === undefined) return;
         this.#pending.delete(message[1]);
-        return isInstance(error, ClosedError)
+        return isEnd(error)
           ? pending.fail(endError(error, pending.label))
           : pending.refuse(refusalOf(error, `call ${pending.label}`));
       }
@@ -320,9 +320,7 @@ export class Caller {
       }
       case TAG.cancel: {
         // Once the duplex has ended the far side knows.
-        const lesser = isInstance(error, ClosedError)
-          ? undefined
-          : lesserFailure(message[2]);
+        const lesser = isEnd(error) ? undefined : lesserFailure(message[2]);
         if (lesser === undefined) return;
         return this.post([TAG.cancel, message[1], lesser]);
       }
@@ -405,7 +403,7 @@ function signalsOf(
 
 /** What a call rejects with that cannot be answered any more. */
 function endError(error: unknown, label: string): unknown {
-  if (!isGoodbye(error)) return error;
+  if (!isInstance(error, ClosedError)) return error;
   return new ClosedError(
     `Cannot finish the call of ${label}: ${lowered(reasonText(error))}`,
     { cause: error },

@@ -9,7 +9,7 @@
  */
 
 import { claim, onClosing, receiptsOf } from "../_session/claim.ts";
-import { ClosedError, isGoodbye, isInstance } from "../_base/errors.ts";
+import { ClosedError, isEnd, isInstance } from "../_base/errors.ts";
 import { Backlog, MESSAGES_PER_TURN } from "./backlog.ts";
 import { Callee } from "./callee.ts";
 import { Caller, labelOf, refusalOf } from "./caller.ts";
@@ -100,7 +100,7 @@ export class Peer {
   /** What cannot be sent must not leave anybody waiting. */
   #refuse(message: Message, error: unknown): Promise<void> | undefined {
     // No answer can be sent any more, so none is waited for.
-    if (isInstance(error, ClosedError)) this.#backlog.flush();
+    if (isEnd(error)) this.#backlog.flush();
     this.caller.refuse(message, error);
     return this.callee.refuse(message, error);
   }
@@ -150,7 +150,7 @@ export class Peer {
   }
 
   #onEnd(error: unknown): void {
-    const isClosed = isGoodbye(error);
+    const isClosed = isInstance(error, ClosedError);
     try {
       this.caller.end(isClosed ? goodbye() : error);
       if (isClosed) this.callee.drain();

@@ -102,11 +102,11 @@ export class Inbox implements Receipts {
   size = 0;
 
   /**
-   * @param window Bytes that the far side may have on their way here.
+   * @param windowBytes Bytes that the far side may have on their way here.
    * @param windowMessages Messages that it may.
    */
-  constructor(window: number, windowMessages: number) {
-    this.#window = window;
+  constructor(windowBytes: number, windowMessages: number) {
+    this.#window = windowBytes;
     this.#windowMessages = windowMessages;
   }
 

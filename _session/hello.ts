@@ -119,9 +119,9 @@ const LIMITS = [
 export interface PeerHello {
   readonly name: string;
   readonly codec: Codec;
-  readonly window: number;
+  readonly windowBytes: number;
   readonly windowMessages: number;
-  readonly maxMessage: number;
+  readonly maxMessageBytes: number;
 }
 
 /** The fields of this end's hello. */
@@ -154,9 +154,9 @@ export function readHello(
   return {
     name: typeof name === "string" ? excerpt(name, MAX_TEXT_LENGTH) : "peer",
     codec: agreeOnCodec(fields.codecs, options),
-    window: Math.min(positive(fields, "window"), MAX_IN_FLIGHT_SIZE),
+    windowBytes: Math.min(positive(fields, "window"), MAX_IN_FLIGHT_SIZE),
     windowMessages: Math.min(positive(fields, "messages"), MAX_IN_FLIGHT),
-    maxMessage: Math.min(positive(fields, "maxMessage"), MAX_SIZE),
+    maxMessageBytes: Math.min(positive(fields, "maxMessage"), MAX_SIZE),
   };
 }
 

@@ -1,8 +1,8 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * Waiting for a far side's hello, with a bound: what every opening function does
- * once it has started its worker.
+ * Waits for a peer's hello, within a time and until a signal aborts: what every
+ * opening function does once it has started its worker.
  *
  * @module
  */
@@ -11,24 +11,39 @@ import { MAX_TIMER } from "../_base/waiting.ts";
 
 /** What is being opened: a session, or a link that has one. */
 export interface Opening {
-  /** Greets the far side; settles when both hellos are said. */
+  /** Sends a hello; settles when the peer's has been received. */
   open(): Promise<void>;
   /** Ends it with an error of this side's. */
   fail(error: unknown): unknown;
 }
 
+/** What ends the wait for a hello. */
+export interface OpenLimits {
+  /** Milliseconds; no limit if they are more than a timer can wait. */
+  readonly timeout: number;
+  /** Ends the opening with its reason. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** What was attempted, what is awaited, and what is known of the peer. */
+export interface Attempt {
+  attempt: string;
+  awaited?: string;
+  known?: string;
+}
+
 /**
- * Opens something within `timeout` milliseconds.
+ * Waits until something is open, or ends it.
  *
  * @param opening What is opened.
- * @param timeout Milliseconds; longer than a timer can wait is for ever.
- * @param describe Says what was attempted, and with whom, and what is known of it.
+ * @param limits The time, and a signal.
+ * @param describe Describes the attempt, for the error of a timeout.
  * @throws {DOMException} If there was no hello in time ("TimeoutError").
  */
 export async function openWithin(
   opening: Opening,
-  timeout: number,
-  describe: () => { attempt: string; awaited?: string; known?: string },
+  { timeout, signal }: OpenLimits,
+  describe: () => Attempt,
 ): Promise<void> {
   const onTimeout = () => {
     const { attempt, awaited = "say hello", known = "" } = describe();
@@ -39,12 +54,34 @@ export async function openWithin(
       ),
     );
   };
+  const onAbort = () => void opening.fail(signal!.reason);
   const timer = timeout > MAX_TIMER
     ? undefined
     : setTimeout(onTimeout, timeout);
+  signal?.addEventListener("abort", onAbort, { once: true });
   try {
-    await opening.open();
+    const opened = opening.open();
+    if (signal?.aborted) onAbort();
+    await opened;
   } finally {
     clearTimeout(timer);
+    signal?.removeEventListener("abort", onAbort);
+  }
+}
+
+/** As {@linkcode openWithin}; rejects once a session that failed has been cleaned up. */
+export async function openSession<
+  Opened extends Opening & { closed: Promise<void> },
+>(
+  session: Opened,
+  limits: OpenLimits,
+  describe: () => Attempt,
+): Promise<Opened> {
+  try {
+    await openWithin(session, limits, describe);
+    return session;
+  } catch (error) {
+    await session.closed.catch(() => {});
+    throw error;
   }
 }

@@ -43,10 +43,8 @@ import {
   type WireEvents,
 } from "../_wire/wire.ts";
 import type {
-  CloseOptions,
   Duplex,
   DuplexStats,
-  ReceiveOptions,
   ReceiveResult,
   SendOptions,
 } from "../duplex.ts";
@@ -201,17 +199,17 @@ export class Session<In = unknown, Out = In>
   }
 
   trySend(message: Out, options?: SendOptions): boolean {
+    options?.signal?.throwIfAborted();
     if (this.isSendClosed()) return false;
     if (this.#senders.length > 0 || !this.hasRoom) {
       this.#holdUnlessAwaited(true);
       return false;
     }
-    options?.signal?.throwIfAborted();
     this.#post(message, options);
     return true;
   }
 
-  receive(options?: ReceiveOptions): Promise<In> {
+  receive(options?: { signal?: AbortSignal }): Promise<In> {
     this.#inbox.onAsk();
     if (this.#inbox.length > 0) return Promise.resolve(this.#take());
     if (this.#isReceiveClosed()) return Promise.reject(this.receiveError());
@@ -231,7 +229,7 @@ export class Session<In = unknown, Out = In>
     return iteratorOf<In>(this, () => this.#heardGoodbye && !this.#dropped);
   }
 
-  close(options: CloseOptions = {}): Promise<void> {
+  close(options: { timeout?: number } = {}): Promise<void> {
     const { timeout = this.#options.closeTimeout } = options;
     try {
       checkPositive("Cannot close a duplex", "timeout", timeout);
@@ -348,7 +346,8 @@ export class Session<In = unknown, Out = In>
 
   #isWindowOpen(): boolean {
     const peer = this.#peer;
-    return peer !== undefined && this.#outbox.bytesInFlight < peer.window &&
+    return peer !== undefined &&
+      this.#outbox.bytesInFlight < peer.windowBytes &&
       this.#outbox.length < peer.windowMessages;
   }
 

@@ -15,12 +15,8 @@ import { checkPositive } from "../_base/options.ts";
 import { Session } from "../_session/session.ts";
 import type { ShmWire } from "./shm_wire.ts";
 import { type ControlFields, type ControlKind, KIND } from "../_wire/wire.ts";
-import type { ReceiveOptions, ReceiveResult, SendOptions } from "../duplex.ts";
-import type {
-  ReceiveSyncOptions,
-  SendSyncOptions,
-  ShmDuplex,
-} from "./shm_duplex.ts";
+import type { ReceiveResult, SendOptions } from "../duplex.ts";
+import type { ShmDuplex } from "./shm_duplex.ts";
 
 /** A blocking send that waits for room. */
 interface Blocked {
@@ -63,7 +59,7 @@ export class ShmSession<In = unknown, Out = In> extends Session<In, Out>
       this.#wire.poll() && super.trySend(message, options);
   }
 
-  override receive(options?: ReceiveOptions): Promise<In> {
+  override receive(options?: { signal?: AbortSignal }): Promise<In> {
     if (this.#inbox.length === 0 && this.#wire.isInTurn) this.#wire.poll();
     return super.receive(options);
   }
@@ -73,7 +69,10 @@ export class ShmSession<In = unknown, Out = In> extends Session<In, Out>
     return super.tryReceive();
   }
 
-  sendSync(message: Out, options: SendSyncOptions = {}): void {
+  sendSync(
+    message: Out,
+    options: { timeout?: number; transfer?: Transferable[] } = {},
+  ): void {
     const { timeout = Infinity, transfer = [] } = options;
     checkPositive("Cannot send", "timeout", timeout);
     const deadline = performance.now() + timeout;
@@ -107,7 +106,7 @@ export class ShmSession<In = unknown, Out = In> extends Session<In, Out>
     }
   }
 
-  receiveSync(options: ReceiveSyncOptions = {}): In {
+  receiveSync(options: { timeout?: number } = {}): In {
     const { timeout = Infinity } = options;
     checkPositive("Cannot receive", "timeout", timeout);
     const deadline = performance.now() + timeout;

@@ -1,84 +1,62 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * What a duplex through shared memory has beside the contract, at both its ends:
- * types alone, so that a worker's own end can name them without the transport.
+ * The interface of a duplex through shared memory, on both ends. It is a file of
+ * types, so that `parent.ts` can name them without loading the transport.
  *
  * @module
  */
 
 import type { Duplex } from "../duplex.ts";
 
-/** Options for {@linkcode ShmDuplex.sendSync}. */
-export interface SendSyncOptions {
-  /**
-   * Milliseconds to wait for room at most.
-   *
-   * @default {Infinity}
-   */
-  timeout?: number;
-  /**
-   * Buffers that are given up and move to the far side.
-   *
-   * @default {[]}
-   */
-  transfer?: Transferable[];
-}
-
-/** Options for {@linkcode ShmDuplex.receiveSync}. */
-export interface ReceiveSyncOptions {
-  /**
-   * Milliseconds to wait for a message at most.
-   *
-   * @default {Infinity}
-   */
-  timeout?: number;
-}
-
 /**
- * A {@linkcode Duplex} through shared memory. Both ends have it: a worker that
- * was opened with {@linkcode openShm} gets one from {@linkcode parent}.
+ * A {@linkcode Duplex} through shared memory, on both ends: {@linkcode openShm}
+ * returns one, and so does {@linkcode parent} in its worker.
  *
- * The blocking methods are for a worker that has no use for its event loop. They
- * keep one order with the others, keep to the same window, and can be mixed with
- * them. On the side that opened the worker they hold up the whole program and
- * everything in it that waits, its notice of a worker's death among it, so give
- * them a timeout there.
+ * The blocking methods are for a worker that does not need its event loop. They can
+ * be mixed with the asynchronous methods: they share one order and one window. In the
+ * program that opened the worker they block everything, including the detection of a
+ * worker that died, so give them a timeout there.
  *
  * @typeParam In The type of the messages received.
  * @typeParam Out The type of the messages sent.
  */
 export interface ShmDuplex<In = unknown, Out = In> extends Duplex<In, Out> {
   /**
-   * Sends a message, and blocks the thread while the far side's window is full.
-   * Sends that wait already go first.
+   * Sends a message; blocks the thread while the peer's window is full. Sends that
+   * are pending are sent first.
    *
    * @param message The message.
-   * @param options How long to wait, buffers to give up.
-   * @throws {DOMException} If there was no room in time ("TimeoutError"). The
-   *   message was not sent then.
+   * @param options `timeout`: milliseconds to wait for room, without a limit by
+   *   default; `transfer`: buffers that move to the peer, and are detached here.
+   * @throws {DOMException} If there was no room in time ("TimeoutError"); the message
+   *   was not sent.
    * @throws {ClosedError} If the duplex was closed.
    * @throws {PeerExitError} If the peer ended.
    * @throws {ProtocolError} If the peer broke the protocol.
    * @throws {DeadlockError} If both sides only send.
-   * @throws {TypeError} If the message holds what cannot be sent.
-   * @throws {RangeError} If it is larger than the far side takes, or the timeout
-   *   is not positive.
+   * @throws {TypeError} If the message contains a value that cannot be sent.
+   * @throws {RangeError} If it is larger than the peer's `maxMessageBytes`, or the
+   *   timeout is not positive.
    */
-  sendSync(message: Out, options?: SendSyncOptions): void;
+  sendSync(
+    message: Out,
+    options?: { timeout?: number; transfer?: Transferable[] },
+  ): void;
   /**
-   * Takes the next message, and blocks the thread until there is one. Receives
-   * that wait already are served first.
+   * Receives the next message; blocks the thread until there is one. Receives that
+   * are pending are served first.
    *
-   * @param options How long to wait.
+   * @param options `timeout`: milliseconds to wait for a message, without a limit by
+   *   default.
    * @returns The message.
-   * @throws {DOMException} If nothing came in time ("TimeoutError"), or if the
-   *   next message comes through the event loop ("InvalidStateError"): one that
-   *   shares memory, refers to itself or was transferred. `receive` gets it.
-   * @throws {ClosedError} If the far side has said goodbye and nothing is left.
-   * @throws {PeerExitError} If the peer ended and nothing is left.
+   * @throws {DOMException} If no message arrived in time ("TimeoutError"), or if the
+   *   next message arrives through the event loop ("InvalidStateError"), because it
+   *   has shared or transferred memory, or a cycle. Use `receive` for it.
+   * @throws {ClosedError} If the peer has said goodbye and no message is left.
+   * @throws {PeerExitError} If the peer ended and no message is left.
    * @throws {ProtocolError} If the peer broke the protocol.
    * @throws {RangeError} If the timeout is not positive.
    */
-  receiveSync(options?: ReceiveSyncOptions): In;
+  receiveSync(options?: { timeout?: number }): In;
 }

@@ -149,7 +149,7 @@ export class ShmWire implements Wire {
   agree(agreement: Agreement): void {
     this.#queue.agree(agreement);
     this.#parser?.agree(agreement.codec);
-    this.#maxMessage = agreement.maxMessage;
+    this.#maxMessage = agreement.maxMessageBytes;
   }
 
   message(

@@ -30,21 +30,8 @@ import {
   settlesWithin,
   WaitQueue,
 } from "../_base/waiting.ts";
-import type { ReceiveOptions } from "../duplex.ts";
 import type { ListenerOptions } from "./options.ts";
 import type { SocketDuplex } from "./session.ts";
-
-/** What a {@linkcode DuplexListener} has to do with, from its `stats`. */
-export interface ListenerStats {
-  /** Peers that have proven themselves and whose duplex has not ended. */
-  readonly peers: number;
-  /** Those of them that have lost their connection and may come back. */
-  readonly detached: number;
-  /** Connections that have not proven themselves yet. */
-  readonly pending: number;
-  /** Connections that were let go before their hello. */
-  readonly refused: number;
-}
 
 /**
  * Takes peers at an address. Iterating over it gives each peer's duplex, and
@@ -64,7 +51,16 @@ export interface DuplexListener<In = unknown, Out = In>
    */
   readonly ready: Promise<void>;
   /** How many peers there are. */
-  readonly stats: ListenerStats;
+  readonly stats: {
+    /** Peers that have proven themselves and whose duplex has not ended. */
+    readonly peers: number;
+    /** Those of them that have lost their connection and may come back. */
+    readonly detached: number;
+    /** Connections that have not proven themselves yet. */
+    readonly pending: number;
+    /** Connections that were let go before their hello. */
+    readonly refused: number;
+  };
   /**
    * Waits for the next peer.
    *
@@ -74,7 +70,7 @@ export interface DuplexListener<In = unknown, Out = In>
    * @throws {Deno.errors.AddrInUse} If a living process listens on the Unix socket.
    * @throws The signal's reason, if it has aborted.
    */
-  accept(options?: ReceiveOptions): Promise<SocketDuplex<In, Out>>;
+  accept(options?: { signal?: AbortSignal }): Promise<SocketDuplex<In, Out>>;
   /**
    * Takes no more peers, and waits for none. Those that were accepted go on, but a
    * session that has no connection, or loses it now, has failed. Those that nobody
@@ -155,7 +151,7 @@ export class SocketListener<In, Out> implements DuplexListener<In, Out> {
     return this.#address;
   }
 
-  get stats(): ListenerStats {
+  get stats(): DuplexListener["stats"] {
     let detached = 0;
     for (const { link } of this.#sessions.values()) {
       if (link.isDetached) detached++;
@@ -168,7 +164,9 @@ export class SocketListener<In, Out> implements DuplexListener<In, Out> {
     };
   }
 
-  async accept(options?: ReceiveOptions): Promise<SocketDuplex<In, Out>> {
+  async accept(
+    options?: { signal?: AbortSignal },
+  ): Promise<SocketDuplex<In, Out>> {
     if (this.#opened.length > 0) return this.#opened.shift();
     if (this.#closed !== undefined) throw this.#closed.error;
     return await this.#takers.wait(undefined, options?.signal);

@@ -22,46 +22,6 @@ import { TlsAcceptor } from "./tls.ts";
 import { show } from "../_base/text.ts";
 import type { DuplexOptions } from "../duplex.ts";
 
-/** Options that both sides of a socket take. */
-export interface SocketPeerOptions extends DuplexOptions {
-  /**
-   * A key that both sides hold. Each proves it to the other, by an HMAC over
-   * what only this connection has, before anything else is read; the key itself
-   * is never sent. Use at least 16 random bytes: who hears a proof can try out
-   * short ones. It says who speaks and hides nothing: over a network, use TLS
-   * beside it. One that is given and `undefined` is refused: leave it out to have
-   * none.
-   *
-   * @default {no secret}
-   */
-  secret?: string | Uint8Array;
-  /**
-   * Milliseconds between signs of life, the smaller of both sides' offer. A
-   * peer of which nothing is heard for three of them is taken for dead: with the
-   * default, after 15 to 20 seconds. A peer that computes for longer without
-   * coming to its event loop is silent, too. Less than 50 counts as 50; `Infinity`
-   * on both sides is none.
-   *
-   * @default {5000}
-   */
-  heartbeat?: number;
-  /**
-   * Whether to check that nothing on the way has changed, repeated or reordered
-   * the bytes, as either side offer. TCP sees to it between two machines; what
-   * stands between them (a proxy, a tunnel) may not.
-   *
-   * @default {false}
-   */
-  checksum?: boolean;
-  /**
-   * Milliseconds to connect, to prove oneself and to say hello. `Infinity` waits
-   * for ever.
-   *
-   * @default {10000}
-   */
-  openTimeout?: number;
-}
-
 /** How a session goes on when its connection is lost. */
 export interface ResumeOptions {
   /**
@@ -105,7 +65,43 @@ export interface ResumeOptions {
 }
 
 /** Options for {@linkcode openSocket}. */
-export interface SocketOptions extends SocketPeerOptions {
+export interface SocketOptions extends DuplexOptions {
+  /**
+   * A key that both sides hold. Each proves it to the other, by an HMAC over
+   * what only this connection has, before anything else is read; the key itself
+   * is never sent. Use at least 16 random bytes: who hears a proof can try out
+   * short ones. It says who speaks and hides nothing: over a network, use TLS
+   * beside it. One that is given and `undefined` is refused: leave it out to have
+   * none.
+   *
+   * @default {no secret}
+   */
+  secret?: string | Uint8Array;
+  /**
+   * Milliseconds between signs of life, the smaller of both sides' offer. A
+   * peer of which nothing is heard for three of them is taken for dead: with the
+   * default, after 15 to 20 seconds. A peer that computes for longer without
+   * coming to its event loop is silent, too. Less than 50 counts as 50; `Infinity`
+   * on both sides is none.
+   *
+   * @default {5000}
+   */
+  heartbeat?: number;
+  /**
+   * Whether to check that nothing on the way has changed, repeated or reordered
+   * the bytes, as either side offer. TCP sees to it between two machines; what
+   * stands between them (a proxy, a tunnel) may not.
+   *
+   * @default {false}
+   */
+  checksum?: boolean;
+  /**
+   * Milliseconds to connect, to prove oneself and to say hello. `Infinity` waits
+   * for ever.
+   *
+   * @default {10000}
+   */
+  openTimeout?: number;
   /**
    * Whether to connect again when the connection is lost, and to go on where it
    * was: what the far side has not received is sent again, so that every message
@@ -135,7 +131,12 @@ export interface SocketOptions extends SocketPeerOptions {
 }
 
 /** Options for {@linkcode listenSocket}. */
-export interface ListenOptions extends SocketPeerOptions {
+export interface ListenOptions extends
+  DuplexOptions,
+  Pick<
+    SocketOptions,
+    "secret" | "heartbeat" | "checksum" | "openTimeout"
+  > {
   /**
    * Whether a session may go on when its connection is lost, for how long it is
    * kept without one (`timeout`), and how much of it (`replaySize`).

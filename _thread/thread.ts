@@ -14,7 +14,8 @@
  */
 
 import { PeerExitError } from "../_base/errors.ts";
-import { checkPositive } from "../_base/options.ts";
+import { checkPositive, checkSignal } from "../_base/options.ts";
+import { ALL, checkRuntime } from "../_base/runtime.ts";
 import { absolutePath, isUrl } from "../_permissions/path.ts";
 import { threadPermissions } from "./permissions.ts";
 import { reasonText, show } from "../_base/text.ts";
@@ -34,28 +35,30 @@ const LAST_MOMENT = 200;
 /** Options for transports whose workers are Web Workers. */
 export interface ThreadOptions {
   /**
-   * What each worker may do. Nothing that the caller may not do itself.
+   * Permissions of each worker. The caller must hold them.
    *
    * @default {"none"}
    */
   permissions?: Permissions;
   /**
-   * Bytes of each worker's JavaScript heap, at most what Deno gives it: 4 GiB on
-   * a machine with 16, less on a smaller one, more with
-   * `--v8-flags=--max-old-space-size`. A worker that is found to hold more ends.
-   * It is looked at ten times a second, when the worker comes to its event loop;
-   * one that fills its heap in one go ends the process. The default leaves a
-   * quarter for what grows between two looks.
+   * Bytes of each worker's JavaScript heap, at most Deno's limit: 4 GiB on a machine
+   * with 16 GiB, less on a smaller one, more with `--v8-flags=--max-old-space-size`.
+   * A worker whose heap is larger ends. The heap is measured ten times a second, when
+   * the worker returns to its event loop; a worker that fills its heap in one step
+   * ends the process. The default leaves a quarter for growth between two
+   * measurements.
    *
-   * @default {three quarters of what Deno gives it}
+   * @default {three quarters of Deno's limit}
    */
   memory?: number;
   /**
-   * Milliseconds for each worker to start and say hello.
+   * Milliseconds for each worker to start and say hello, also for a replacement.
    *
    * @default {10000}
    */
   openTimeout?: number;
+  /** Cancels the opening: the workers are ended, and it rejects with the signal's reason. */
+  signal?: AbortSignal;
 }
 
 /** {@linkcode ThreadOptions} with their defaults. */
@@ -63,6 +66,7 @@ export interface CompleteThreadOptions {
   readonly permissions: Permissions;
   readonly memory: number | undefined;
   readonly openTimeout: number;
+  readonly signal: AbortSignal | undefined;
 }
 
 /** As {@linkcode ThreadOptions.memory}: the share of the heap that Deno gives. */
@@ -80,14 +84,18 @@ export function threadOptions(
   action: string,
   options: ThreadOptions,
 ): CompleteThreadOptions {
+  checkRuntime(action, ALL);
   const {
     permissions = "none",
     memory,
-    openTimeout: timeout = DEFAULT_TIMEOUT,
+    openTimeout = DEFAULT_TIMEOUT,
+    signal,
   } = options;
   checkPositive(action, "memory", memory ?? 1);
-  checkPositive(action, "openTimeout", timeout);
-  return { permissions, memory, openTimeout: timeout };
+  checkPositive(action, "openTimeout", openTimeout);
+  checkSignal(action, signal);
+  signal?.throwIfAborted();
+  return { permissions, memory, openTimeout, signal };
 }
 
 /** The bytes that a worker's heap may hold. */

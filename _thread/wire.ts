@@ -39,7 +39,7 @@ export class ThreadWire extends FrameWire {
 
   override agree(agreement: Agreement): void {
     super.agree(agreement);
-    this.#maxMessage = agreement.maxMessage;
+    this.#maxMessage = agreement.maxMessageBytes;
   }
 
   override message(

@@ -87,7 +87,7 @@ export class FrameQueue {
   /** From now on messages travel as both hellos agreed. */
   agree(agreement: Agreement): void {
     this.#codec = agreement.codec;
-    this.#maxMessage = agreement.maxMessage;
+    this.#maxMessage = agreement.maxMessageBytes;
   }
 
   /** As `Wire.isFull`. */

@@ -51,7 +51,7 @@ export interface Agreement {
   /** The codec of every message, both ways. */
   readonly codec: Codec;
   /** Bytes of the largest message that the far side takes. */
-  readonly maxMessage: number;
+  readonly maxMessageBytes: number;
 }
 
 /** Where a wire brings what arrives; a session is one. */

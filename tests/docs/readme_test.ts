@@ -105,13 +105,13 @@ async function pathWithDeno(folder: string): Promise<string> {
   return `${folder}/bin:${Deno.env.get("PATH")}`;
 }
 
-Deno.test("README.md begins with an example that works when pasted", async () => {
-  const lines = await paste(await exampleBehind("# @duplex/ipc"));
+Deno.test("README.md has an example of a task that works when pasted", async () => {
+  const lines = await paste(await exampleBehind("## A quick job"));
   assertEquals(lines, ["832040", "1346269", "2178309", "3524578"]);
 });
 
 Deno.test("README.md has an example of a pool that works when pasted", async () => {
-  const text = "## Jobs in a file of their own";
+  const text = "### A job in a file of its own";
   const lines = await paste(await exampleBehind(text));
   const counts = ["LICENSE", "CHANGELOG.md"].map((name) => {
     const content = Deno.readTextFileSync(new URL(name, ROOT));
@@ -121,16 +121,21 @@ Deno.test("README.md has an example of a pool that works when pasted", async () 
   assertEquals(lines, [...counts, ...counts]);
 });
 
-Deno.test("README.md has an example of messages that works when pasted", async () => {
-  const lines = await paste(await exampleBehind("## Messages"));
-  assertEquals(lines, ["1", "4", "9"]);
+Deno.test("README.md has an example of three transports that works when pasted", async () => {
+  const text = "## Four transports, one worker script";
+  const lines = await paste(await exampleBehind(text));
+  assertEquals(
+    lines,
+    ["openPipe", "openQueue", "openShm"]
+      .flatMap((name) => [1, 4, 9].map((square) => `${name} ${square}`)),
+  );
 });
 
 Deno.test({
-  name: "README.md has an example of programs apart that works when pasted",
+  name: "README.md has an example of a server that works when pasted",
   ignore: Deno.build.os === "windows",
   async fn() {
-    const text = "### Between programs and machines";
+    const text = "The fourth transport reaches";
     const lines = await paste(await exampleBehind(text));
     assertEquals(lines, [
       "listening on unix:hello/worker.sock",

@@ -78,7 +78,7 @@ async function openProcess(plan: LinkPlan): Promise<OpenLink> {
   const main = await openPipe(plan.script, {
     ...commonOptions(plan.options),
     permissions: { read: true, write: [plan.folder] },
-    stderr: "ignore",
+    stderr: "null",
   });
   const signal = (name: Deno.Signal) => {
     try {

@@ -65,7 +65,7 @@ function openWorkers(
       async open() {
         const worker = await openPipe(script, {
           permissions,
-          stderr: "ignore",
+          stderr: "null",
         });
         pids.push(worker.pid);
         return worker;

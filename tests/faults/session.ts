@@ -9,7 +9,7 @@
  * @module
  */
 
-import { ClosedError } from "@duplex/ipc/duplex";
+import { isEnd } from "../../_base/errors.ts";
 import {
   type Account,
   checkUnbroken,
@@ -43,7 +43,7 @@ async function unsentOf(
   try {
     await duplex.send("A probe");
   } catch (error) {
-    if (!(error instanceof ClosedError)) return undefined;
+    if (!isEnd(error)) return undefined;
     const messages = error.unsent as [string, number][];
     return new Set(messages.map(([sender, number]) => `${sender} ${number}`));
   }

@@ -10,7 +10,8 @@
 import { thrownFrom } from "../../_rpc/errors.ts";
 import { type Failure, PLACE, TAG } from "../../_rpc/messages.ts";
 import { json, msgpack } from "../../codec.ts";
-import { ClosedError, type Duplex, ProtocolError } from "../../duplex.ts";
+import { isEnd } from "../../_base/errors.ts";
+import { type Duplex, ProtocolError } from "../../duplex.ts";
 import { duplexPair } from "../../pair.ts";
 import {
   expose,
@@ -372,7 +373,7 @@ class Hostile {
 
 /** Checks an error that a call or a connection ends with. */
 function checkError(error: unknown): void {
-  const isOurs = error instanceof ProtocolError || error instanceof ClosedError;
+  const isOurs = error instanceof ProtocolError || isEnd(error);
   if (isOurs) checkMessage(error);
 }
 
@@ -572,8 +573,8 @@ function checkEnd(error: unknown): void {
     throw new Violation(`A connection ends with another error: ${show(error)}`);
   }
   const isKnown = error instanceof ProtocolError ||
-    error instanceof ClosedError ||
-    error instanceof RemoteError || error.message.includes(STOP.message);
+    isEnd(error) || error instanceof RemoteError ||
+    error.message.includes(STOP.message);
   if (!isKnown) {
     throw new Violation(`A connection ends with another error: ${show(error)}`);
   }

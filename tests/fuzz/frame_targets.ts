@@ -18,7 +18,7 @@ import { costOfMsgpack } from "../../_codec/msgpack_decode.ts";
 import { Session } from "../../_session/session.ts";
 import { KIND } from "../../_wire/wire.ts";
 import { json, msgpack } from "../../codec.ts";
-import { ClosedError } from "../../duplex.ts";
+import { isEnd } from "../../_base/errors.ts";
 import {
   type Bytes,
   concat,
@@ -200,7 +200,7 @@ function compare(
   const isFault = error instanceof Error && error.name === "ProtocolError";
   if (isFault) checkRefusal(error);
   else if (error instanceof Error && expected.end !== "abort") {
-    if (!(error instanceof ClosedError)) {
+    if (!isEnd(error)) {
       throw new Violation(
         `The session failed with an unexpected error: ${show(error)}`,
       );

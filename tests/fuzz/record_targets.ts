@@ -13,7 +13,8 @@ import { DEFAULT_OPTIONS, type SessionOptions } from "../../_session/hello.ts";
 import { Session } from "../../_session/session.ts";
 import { MIN_REPLAY_SIZE, SocketLink } from "../../_socket/link.ts";
 import { type RecordOptions, withRecords } from "../../_socket/records.ts";
-import { ClosedError, PeerExitError, ProtocolError } from "../../duplex.ts";
+import { isEnd } from "../../_base/errors.ts";
+import { ProtocolError } from "../../duplex.ts";
 import {
   type Bytes,
   concat,
@@ -463,13 +464,13 @@ function checkEnd(error: unknown, mayFail: boolean): void {
   if (error === undefined) return;
   // The last acknowledgement has no other behind it: a connection that breaks then
   // leaves one side without it.
-  const isLast = error instanceof ClosedError &&
+  const isLast = isEnd(error) &&
     error.message.includes("has not acknowledged what was sent last");
   if (!mayFail && !isLast) {
     throw new Violation(`A session is lost: ${show(error)}`);
   }
   if (error instanceof ProtocolError) return checkRefusal(error);
-  if (error instanceof PeerExitError || error instanceof ClosedError) {
+  if (isEnd(error)) {
     return checkMessage(error);
   }
   // What the link was given up with.

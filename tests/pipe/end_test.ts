@@ -26,7 +26,7 @@ import {
 /** Opens a worker of `ends.ts`. */
 function openEnd(end: string, options: PipeOptions = {}): Promise<PipeDuplex> {
   return openPipe(workerUrl("ends"), {
-    stderr: "ignore",
+    stderr: "null",
     ...options,
     args: [end],
   });

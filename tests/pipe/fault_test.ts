@@ -140,7 +140,7 @@ test("openPipe() ends a child that breaks the protocol", async (t) => {
 test("openPipe() hands over what came in order before the fault", async () => {
   const worker = await openRaw("manyMessages", {
     ...LIMITS,
-    stderr: "ignore",
+    stderr: "null",
   });
   await assertRejects(() => worker.closed, ProtocolError);
   const messages: unknown[] = [];
@@ -151,7 +151,7 @@ test("openPipe() hands over what came in order before the fault", async () => {
 });
 
 test("openPipe() settles everything that is pending at a fault", async () => {
-  const worker = await openRaw("narrow", { stderr: "ignore" });
+  const worker = await openRaw("narrow", { stderr: "null" });
   const iterator = worker[Symbol.asyncIterator]();
   await worker.send("accepted");
   const pending = [
@@ -228,7 +228,7 @@ test("openPipe() names garbage as the fault although the child has gone", async 
 
 test("openPipe() rejects when the child ends inside its hello", async () => {
   const error = await assertRejects(
-    () => openRaw("halfAHelloAndExit", { stderr: "ignore" }),
+    () => openRaw("halfAHelloAndExit", { stderr: "null" }),
     PeerExitError,
   );
   assertEquals([error.code, error.stderr], [0, "starting"]);
@@ -238,7 +238,7 @@ test("openPipe() rejects when the child ends inside its hello", async () => {
 test("openPipe() gives up on a child that says no hello", async () => {
   using processes = new Processes();
   const error = await assertRejects(
-    () => openRaw("silent", { openTimeout: 400, stderr: "ignore" }),
+    () => openRaw("silent", { openTimeout: 400, stderr: "null" }),
     DOMException,
   );
   assertEquals(error.name, "TimeoutError");
@@ -264,7 +264,7 @@ test("openPipe() tells the code, the last words and what was not sent", async ()
   );
   assertEquals(await assertRejects(() => worker.closed), error);
   assertEquals(await assertRejects(() => worker.send("five")), error);
-  assertInstanceOf(error, ClosedError);
+  assertInstanceOf(error, PeerExitError);
 });
 
 test("openPipe() keeps the order when both sides flood each other", async () => {

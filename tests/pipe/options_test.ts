@@ -51,10 +51,12 @@ const TAKES: Record<string, (value: unknown) => boolean> = {
   closeTimeout: isPositive,
   cwd: (value) => value === "text",
   deadlockTimeout: isPositive,
+  clearEnv: (value) => value === true,
   detached: (value) => value === true,
   env: (value) => isPlain(value) || value instanceof URL,
   maxMessageBytes: isWhole,
   memory: (value) => isPositive(value) && value !== Infinity,
+  signal: () => false,
   stderr: (value) => typeof value === "function",
   openTimeout: isPositive,
   windowBytes: isWhole,
@@ -222,7 +224,7 @@ test("openPipe() shows what a worker said without moving the cursor", async () =
   const source = `console.log(${JSON.stringify(text)})`;
   const script = `data:text/javascript,${encodeURIComponent(source)}`;
   const error = await assertRejects(
-    () => openPipe(script, { stderr: "ignore" }),
+    () => openPipe(script, { stderr: "null" }),
     PeerExitError,
   );
   assertEquals(error.stderr, text);

@@ -7,7 +7,7 @@
  */
 
 import { assertEquals, assertRejects } from "@std/assert";
-import { openQueue, type QueueDuplex } from "@duplex/ipc/queue";
+import { type Duplex, openQueue } from "@duplex/ipc/queue";
 import { within, workerUrl } from "../workers/_processes.ts";
 
 const READ = { read: [new URL("../..", import.meta.url)] };
@@ -17,7 +17,7 @@ function test(name: string, fn: () => Promise<void>): void {
 }
 
 test("openQueue() may be closed by who is handed a message back", async () => {
-  const queue: QueueDuplex<number> = await openQueue(
+  const queue: Duplex<number> = await openQueue(
     workerUrl("queue_throws"),
     {
       retries: 0,
@@ -32,7 +32,7 @@ test("openQueue() may be closed by who is handed a message back", async () => {
 
 test("openQueue() may be read by who is handed a message back", async () => {
   const failed: unknown[] = [];
-  const queue: QueueDuplex<number> = await openQueue(
+  const queue: Duplex<number> = await openQueue(
     workerUrl("queue_throws"),
     {
       retries: 0,

@@ -17,9 +17,9 @@ import {
 } from "@std/assert";
 import { ClosedError, PeerExitError } from "@duplex/ipc/duplex";
 import {
+  type Duplex,
   type FailedMessage,
   openQueue,
-  type QueueDuplex,
   type QueueOptions,
 } from "@duplex/ipc/queue";
 import { drawPlan, Fates, faultsOf, pick, play } from "./_faults.ts";
@@ -41,7 +41,7 @@ function test(
 
 function open<In = unknown>(
   options: QueueOptions = {},
-): Promise<QueueDuplex<In, Act>> {
+): Promise<Duplex<In, Act>> {
   return openQueue(workerUrl("queue_acts"), { permissions: READ, ...options });
 }
 
@@ -62,7 +62,7 @@ function job(id: number, values: Partial<Job> = {}): Job {
   return { id, answers: 1, padding, answerSize: 0, deaths: [], ...values };
 }
 
-function openDies(options: QueueOptions): Promise<QueueDuplex<Done, Job>> {
+function openDies(options: QueueOptions): Promise<Duplex<Done, Job>> {
   return openQueue(workerUrl("queue_dies"), { permissions: READ, ...options });
 }
 

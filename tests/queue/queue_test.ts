@@ -19,11 +19,7 @@ import {
   assertStringIncludes,
 } from "@std/assert";
 import { ClosedError, DeadlockError, ProtocolError } from "@duplex/ipc/duplex";
-import {
-  openQueue,
-  type QueueDuplex,
-  type QueueOptions,
-} from "@duplex/ipc/queue";
+import { type Duplex, openQueue, type QueueOptions } from "@duplex/ipc/queue";
 import { within, workerUrl } from "../workers/_processes.ts";
 import type { Act } from "../workers/queue_acts.ts";
 
@@ -36,7 +32,7 @@ function test(name: string, fn: (t: Deno.TestContext) => Promise<void>): void {
 
 function open<In = unknown>(
   options: QueueOptions = {},
-): Promise<QueueDuplex<In, Act>> {
+): Promise<Duplex<In, Act>> {
   const permissions = READ;
   return openQueue(workerUrl("queue_acts"), { permissions, ...options });
 }

@@ -12,11 +12,14 @@ import {
   assertEquals,
   assertInstanceOf,
   assertRejects,
+  assertStrictEquals,
   assertStringIncludes,
+  assertThrows,
 } from "@std/assert";
 import { decode, encode, type ValueMap } from "@std/msgpack";
 import { msgpack } from "@duplex/ipc/codec";
 import { ClosedError, PeerExitError, ProtocolError } from "@duplex/ipc/duplex";
+import { duplexPair } from "@duplex/ipc/pair";
 import { FrameWire } from "../../_wire/frame.ts";
 import { encodeControl, MAGIC } from "../../_wire/frame_layout.ts";
 import { DEFAULT_OPTIONS, helloFields } from "../../_session/hello.ts";
@@ -196,6 +199,25 @@ const FAULTS: [string, Uint8Array[], string][] = [
     "frame of kind 2",
   ],
 ];
+
+Deno.test({
+  name: "Session.trySend() throws the reason of an aborted signal",
+  permissions: "none",
+  fn: async () => {
+    const [left, right] = duplexPair<number>({ windowMessages: 1 });
+    const reason = new Error("No longer needed");
+    const signal = AbortSignal.abort(reason);
+    const thrown = () => assertThrows(() => left.trySend(2, { signal }));
+    await left.send(1);
+    assertEquals(left.trySend(2), false);
+    assertStrictEquals(thrown(), reason);
+    assertEquals(await right.receive(), 1);
+    assertStrictEquals(thrown(), reason);
+    assertEquals(right.tryReceive(), { state: "empty" });
+    await Promise.all([left.close(), right.close()]);
+    assertStrictEquals(thrown(), reason);
+  },
+});
 
 Deno.test({
   name: "Session writes control frames that any MessagePack reader reads",

@@ -66,6 +66,11 @@ const ACTS: Record<string, () => Promise<void>> = {
     await main.send(states);
   },
 
+  async environment() {
+    await using main = await parent();
+    await main.send(Deno.env.toObject());
+  },
+
   async context() {
     await using main = await parent();
     const { args, cwd, env } = Deno;

@@ -13,7 +13,7 @@ import { workerUrl } from "./_processes.ts";
 const [stderr, ...args] = Deno.args;
 await using worker = await openPipe(workerUrl("acts"), {
   args,
-  stderr: stderr as "inherit" | "ignore",
+  stderr: stderr as "inherit" | "null",
 });
 console.log(`child ${worker.pid}`);
 await worker.send("sound");

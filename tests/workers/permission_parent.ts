@@ -48,7 +48,7 @@ function open(
   if (over === "shm") return openShm(target, { permissions });
   return openPipe(target, {
     permissions,
-    stderr: "ignore",
+    stderr: "null",
     ...(cwd === undefined ? {} : { cwd }),
     ...(env === undefined ? {} : { env }),
   });
