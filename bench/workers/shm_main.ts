@@ -1,8 +1,7 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * This module's shared memory in `bench/workers.ts`:
- * `shm_main.ts SCENARIO COUNT WARM` measures itself against a worker of its own.
+ * Shared memory in `bench/workers.ts`: `shm_main.ts SCENARIO COUNT WARM`.
  *
  * @module
  */
