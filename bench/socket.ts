@@ -1,7 +1,7 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * Measures `openSocket` and `listen` against Deno's bare sockets, Python's
+ * Compares `openSocket` and `listenSocket` with Deno's bare sockets, Python's
  * `multiprocessing.connection` and zeromq in Node, over TCP on this machine and over
  * Unix sockets: `deno task bench socket`. `--quick` does a fifth of it; arguments
  * select scenarios by name.

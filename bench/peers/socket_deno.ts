@@ -132,7 +132,7 @@ async function takeLines(frames: Frames, order: Order): Promise<void> {
       order.take(line as Line);
       left--;
     } else if (!await frames.fill()) {
-      throw new Error(`The far side ended, ${left} lines early`);
+      throw new Error(`The peer ended, ${left} lines early`);
     }
   }
 }

@@ -47,7 +47,7 @@ async function takeLines(): Promise<void> {
       if (message !== undefined) {
         sum += weigh(message);
         left--;
-      } else if (!await frames.fill()) throw new Error("The far side ended");
+      } else if (!await frames.fill()) throw new Error("The peer ended");
     }
     await frames.send(sum);
   }

@@ -118,7 +118,7 @@ export class Frames implements Disposable {
   async receiveBytes(): Promise<Bytes> {
     let length = this.#length();
     while (length === undefined) {
-      if (!await this.fill()) throw new Error("The far side ended");
+      if (!await this.fill()) throw new Error("The peer ended");
       length = this.#length();
     }
     const start = this.#start + HEADER_SIZE;
@@ -128,7 +128,7 @@ export class Frames implements Disposable {
     this.#start = end;
     for (let filled = end - start; filled < length;) {
       const read = await this.#conn.read(message.subarray(filled));
-      if (read === null) throw new Error("The far side ended");
+      if (read === null) throw new Error("The peer ended");
       filled += read;
     }
     return message;

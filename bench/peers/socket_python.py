@@ -2,7 +2,7 @@
 
 """Python's multiprocessing.connection, for bench/socket.ts:
 socket_python.py SCENARIO COUNT WARM tcp|unix prints a JSON array. What is sent
-waits in the buffers of the operating system, so nobody fills anybody's memory.
+waits in the buffers of the operating system, so no side fills the memory of the other.
 """
 
 import json
