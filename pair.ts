@@ -22,10 +22,10 @@ import {
   PeerExitError,
   ProtocolError,
 } from "./_base/errors.ts";
-import { type SessionOptions, sessionOptions } from "./_session/hello.ts";
+import { type SessionOptions, sessionOptions } from "./_session/options.ts";
 import { memoryStreams } from "./_session/memory_stream.ts";
 import { Session } from "./_session/session.ts";
-import { FrameWire } from "./_wire/frame.ts";
+import { FrameWire } from "./_wire/frame_wire.ts";
 import type { Duplex, DuplexOptions } from "./duplex.ts";
 
 export {
@@ -71,7 +71,7 @@ export function duplexPair<A = unknown, B = A>(
       role: index === 0 ? "opener" : "acceptor",
       name: index === 0 ? "left" : "right",
     };
-    return new Session<unknown, unknown>(new FrameWire(stream, own), own);
+    return new Session<unknown, unknown>(new FrameWire(stream), own);
   }) as [Session<A, B>, Session<B, A>];
   // Every call on the duplex reports the failure.
   for (const end of [left, right]) end.open().catch(() => {});

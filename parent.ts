@@ -15,11 +15,12 @@
  * @module
  */
 
-import { type SessionOptions, sessionOptions } from "./_session/hello.ts";
+import { type SessionOptions, sessionOptions } from "./_session/options.ts";
+import { quoted, show } from "./_base/text.ts";
 import { enterThread } from "./_thread/scope.ts";
 import type { Delivery } from "./_queue/lease.ts";
 import type { Duplex, DuplexOptions } from "./duplex.ts";
-import type { ShmDuplex } from "./_shm/shm_duplex.ts";
+import type { ShmDuplex } from "./_shm/session.ts";
 
 export type { Delivery };
 export {
@@ -31,40 +32,48 @@ export {
 export type { Duplex, DuplexOptions } from "./duplex.ts";
 
 /**
- * The worker's own end of a {@linkcode Duplex}.
+ * The worker's own end of a {@linkcode Duplex}. Its `transport` says how the worker
+ * was opened, and so which members it has in addition:
+ *
+ * - `"pipe"`, by {@linkcode openPipe}: none.
+ * - `"queue"`, by {@linkcode openQueue}: `delivery`, the {@linkcode Delivery} of the
+ *   message received last, `undefined` before the first. A worker that must not do
+ *   a thing twice looks at its number and its attempt.
+ * - `"shm"`, by {@linkcode openShm}: the blocking methods of {@linkcode ShmDuplex}.
  *
  * @typeParam In The type of the messages received.
  * @typeParam Out The type of the messages sent.
+ * @typeParam Transport The transports over which the worker may be opened.
  */
-export interface ParentDuplex<In = unknown, Out = In> extends Duplex<In, Out> {
-  /**
-   * How the message received last came, where it came from a queue: its number
-   * in the queue, and how often it was tried before. A worker that must not do a
-   * thing twice looks here.
-   */
-  readonly delivery?: Delivery | undefined;
-  /**
-   * Sends a message and blocks the thread meanwhile, where the worker was opened
-   * with {@linkcode openShm}.
-   */
-  sendSync?: ShmDuplex<In, Out>["sendSync"];
-  /**
-   * Takes the next message and blocks the thread until there is one, where the
-   * worker was opened with {@linkcode openShm}.
-   */
-  receiveSync?: ShmDuplex<In, Out>["receiveSync"];
-}
+export type ParentDuplex<
+  In = unknown,
+  Out = In,
+  Transport extends "pipe" | "queue" | "shm" = "pipe" | "queue" | "shm",
+> = Transport extends "shm" ? ShmDuplex<In, Out> & { readonly transport: "shm" }
+  : Transport extends "queue" ?
+      & Duplex<In, Out>
+      & {
+        readonly transport: "queue";
+        readonly delivery: Delivery | undefined;
+      }
+  : Duplex<In, Out> & { readonly transport: "pipe" };
+
+type Transport = ParentDuplex["transport"];
 
 const thread = enterThread();
 
-/** What its transport needs, which loads while the script does. */
-const transport = thread === undefined
+/** How this program was opened; a process is taken for a worker's. */
+const opener = thread?.transport ??
+  ("WorkerGlobalScope" in globalThis ? undefined : "pipe");
+
+/** The files of the transport, which load while the script does. */
+const room = thread === undefined
   ? undefined
   : thread.transport === "shm"
   ? import("./_shm/parent.ts")
   : import("./_queue/parent.ts");
 
-let opened: Promise<Duplex<unknown, unknown>> | undefined;
+let opened: Promise<Duplex & { readonly transport: Transport }> | undefined;
 
 /**
  * Opens the worker's end of the duplex that its parent opened. Every call gives
@@ -120,15 +129,70 @@ let opened: Promise<Duplex<unknown, unknown>> | undefined;
  * ```
  */
 export function parent<In = unknown, Out = In>(
-  options: DuplexOptions = {},
-): Promise<ParentDuplex<In, Out>> {
-  opened ??= open(options);
-  return opened as Promise<ParentDuplex<In, Out>>;
+  options?: DuplexOptions & { transport?: undefined },
+): Promise<ParentDuplex<In, Out>>;
+/**
+ * Opens the worker's end, as above, in a worker for one transport: the duplex has
+ * the members of that transport.
+ *
+ * @typeParam In The type of the messages received.
+ * @typeParam Out The type of the messages sent.
+ * @typeParam Transport The transport.
+ *
+ * @param options The transport, and limits of this end.
+ * @returns The duplex, once the parent has said hello.
+ * @throws {TypeError} If the worker was opened over another transport, and for the
+ *   reasons above.
+ *
+ * @example A worker that blocks its thread
+ * ```ts ignore
+ * import { parent } from "@duplex/ipc/parent";
+ *
+ * const main = await parent<number>({ transport: "shm" });
+ * for (;;) main.sendSync(main.receiveSync() + 1);
+ * ```
+ */
+export function parent<In = unknown, Out = In>(
+  options: DuplexOptions & { transport: "shm" },
+): Promise<ParentDuplex<In, Out, "shm">>;
+/** Opens the end of a worker behind a queue, which has `delivery`. */
+export function parent<In = unknown, Out = In>(
+  options: DuplexOptions & { transport: "queue" },
+): Promise<ParentDuplex<In, Out, "queue">>;
+/** Opens the end of a worker that is a process. */
+export function parent<In = unknown, Out = In>(
+  options: DuplexOptions & { transport: "pipe" },
+): Promise<ParentDuplex<In, Out, "pipe">>;
+export function parent(
+  options: DuplexOptions & { transport?: Transport | undefined } = {},
+): Promise<Duplex & { readonly transport: Transport }> {
+  const { transport, ...limits } = options;
+  if (transport !== undefined && transport !== opener) {
+    return Promise.reject(wrongTransport(transport));
+  }
+  return opened ??= open(limits);
+}
+
+/** The error of a worker that was not opened over its transport. */
+function wrongTransport(wanted: unknown): TypeError {
+  const openers = { pipe: "openPipe", queue: "openQueue", shm: "openShm" };
+  const known = typeof wanted === "string" && Object.hasOwn(openers, wanted);
+  return new TypeError(
+    known
+      ? `Cannot open the parent over ${quoted(wanted)}: this program was ${
+        opener === undefined
+          ? "not opened as a worker"
+          : `opened with ${openers[opener]}`
+      }; open it with ${openers[wanted as Transport]}`
+      : `Cannot open the parent as "transport" must be "pipe", "queue" or "shm": current value is ${
+        show(wanted)
+      }`,
+  );
 }
 
 async function open(
   options: DuplexOptions,
-): Promise<Duplex<unknown, unknown>> {
+): Promise<Duplex & { readonly transport: Transport }> {
   const limits: SessionOptions = {
     ...sessionOptions("Cannot open the parent", {
       closeTimeout: Infinity,
@@ -138,8 +202,8 @@ async function open(
     name: "worker",
   };
   if (thread !== undefined) {
-    const { openParent } = await transport!;
-    return await openParent(limits, thread);
+    const { openParent } = await room!;
+    return withTransport(await openParent(limits, thread), thread.transport);
   }
   if ("WorkerGlobalScope" in globalThis) {
     throw new TypeError(
@@ -147,5 +211,15 @@ async function open(
     );
   }
   const { openStdio } = await import("./_pipe/parent.ts");
-  return await openStdio(limits);
+  return withTransport(await openStdio(limits), "pipe");
+}
+
+function withTransport(
+  duplex: Duplex,
+  transport: Transport,
+): Duplex & { readonly transport: Transport } {
+  return Object.defineProperty(duplex, "transport", {
+    value: transport,
+    enumerable: true,
+  }) as Duplex & { readonly transport: Transport };
 }

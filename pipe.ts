@@ -18,8 +18,8 @@
  * @module
  */
 
-import { FrameWire } from "./_wire/frame.ts";
-import { type SessionOptions, sessionOptions } from "./_session/hello.ts";
+import { FrameWire } from "./_wire/frame_wire.ts";
+import { type SessionOptions, sessionOptions } from "./_session/options.ts";
 import { checkPositive, checkSignal } from "./_base/options.ts";
 import { checkRuntime, PROCESSES } from "./_base/runtime.ts";
 import { ChildStream } from "./_pipe/child.ts";
@@ -207,7 +207,6 @@ export async function openPipe<In, Out>(
   };
   const stderrReader = new StderrReader(child.stderr, stderr, onPrintError);
   const wire = new FrameWire(new ChildStream(label, child, stderrReader), {
-    ...limits,
     onText: (text) => stderrReader.print(text),
   });
   const session = new PipeSession<In, Out>(wire, limits, child.pid);

@@ -18,8 +18,7 @@
  * @module
  */
 
-import { onClaim } from "./_session/claim.ts";
-import { type SessionOptions, sessionOptions } from "./_session/hello.ts";
+import { type SessionOptions, sessionOptions } from "./_session/options.ts";
 import { checkKind, checkPositive, checkRetries } from "./_base/options.ts";
 import { openSession, openWithin } from "./_session/opening.ts";
 import { MAX_RETRIES } from "./_queue/lease.ts";
@@ -193,8 +192,7 @@ export async function openQueue<In = unknown, Out = In>(
       return link;
     },
   }, new MemoryStore());
-  const session = new Session<In, Out>(wire, limits, wire.accounts);
-  onClaim(session, () => wire.claim());
+  const session = new Session<In, Out>(wire, limits, wire.flow);
   // Each worker has this time of its own.
   const unlimited = { timeout: Infinity, signal: own.signal };
   return await openSession(session, unlimited, () => ({ attempt: ACTION }));
@@ -232,7 +230,8 @@ async function openLink(
   try {
     await openWithin(link, { timeout, signal }, () => ({ attempt }));
   } catch (error) {
-    await link.fail(error);
+    link.fail(error);
+    await link.ended;
     throw error;
   }
 }

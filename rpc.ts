@@ -31,7 +31,7 @@
  * @module
  */
 
-import { serveCalls } from "./_session/claim.ts";
+import { type CallHooks, onPeerGoodbye } from "./_session/session.ts";
 import {
   checkKind,
   checkOptions,
@@ -337,7 +337,10 @@ function methodsOf(methods: object): Map<string, Method> {
 function serve(exposed: Exposed, duplex: Duplex): Promise<void> {
   const { callee, ended } = Peer.of(duplex);
   callee.expose(exposed);
-  serveCalls(duplex);
+  // This closes the duplex instead, when all calls were answered.
+  if (onPeerGoodbye in duplex) {
+    (duplex as CallHooks)[onPeerGoodbye] = () => {};
+  }
   return ended.then(() => callee.idle()).then(() => duplex.close())
     // A close after an abort of this side's does not tell of it.
     .then(() => duplex.closed);

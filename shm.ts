@@ -18,12 +18,11 @@
  * @module
  */
 
-import { type SessionOptions, sessionOptions } from "./_session/hello.ts";
+import { type SessionOptions, sessionOptions } from "./_session/options.ts";
 import { makeRings, MAX_CAPACITY, RingEnd, SpinPolicy } from "./_shm/ring.ts";
-import { ShmSession } from "./_shm/session.ts";
+import { type ShmDuplex, ShmSession } from "./_shm/session.ts";
 import { ShmWire } from "./_shm/shm_wire.ts";
 import { openSession } from "./_session/opening.ts";
-import type { ShmDuplex } from "./_shm/shm_duplex.ts";
 import { show } from "./_base/text.ts";
 import { Thread, type ThreadOptions, threadOptions } from "./_thread/thread.ts";
 import type { DuplexOptions } from "./duplex.ts";
@@ -145,7 +144,7 @@ export async function openShm<In = unknown, Out = In>(
       destroy: () => thread.destroy(),
     },
     exitError,
-  }, limits);
+  });
   thread.ended.then(() => wire.onPeerGone());
   const session = new ShmSession<In, Out>(wire, limits);
   const attempt = `${ACTION} to "${label}"`;

@@ -21,7 +21,7 @@
  * @module
  */
 
-import { FrameWire } from "./_wire/frame.ts";
+import { FrameWire } from "./_wire/frame_wire.ts";
 import { openWithin } from "./_session/opening.ts";
 import { ALL, checkRuntime } from "./_base/runtime.ts";
 import { checkSignal } from "./_base/options.ts";
@@ -157,7 +157,6 @@ class SocketOpening<In, Out> {
     const link = new SocketLink(this.#address, reconnector);
     reconnector?.watch(link, terms.session!);
     const wire = new FrameWire(link, {
-      ...limits,
       onPing: (fields) => link.onPing(fields),
     });
     const duplex = new SocketSession<In, Out>(wire, limits, this.#address);

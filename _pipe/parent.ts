@@ -11,8 +11,8 @@
 import type { ByteStream } from "../_wire/byte_stream.ts";
 import { PeerExitError } from "../_base/errors.ts";
 import { writeAll, writeAllSync } from "../_base/writing.ts";
-import { FrameWire } from "../_wire/frame.ts";
-import type { SessionOptions } from "../_session/hello.ts";
+import { FrameWire } from "../_wire/frame_wire.ts";
+import type { SessionOptions } from "../_session/options.ts";
 import { Session } from "../_session/session.ts";
 import type { Duplex } from "../duplex.ts";
 
@@ -30,7 +30,7 @@ const ORPHAN_CHECK = 250;
 
 /** The child's standard streams, which block, as a stream of bytes. */
 class StdioStream implements ByteStream {
-  #held = false;
+  #isPaused = false;
   #closed = false;
   #released: PromiseWithResolvers<void> | undefined;
   #watch: ReturnType<typeof setInterval> | undefined;
@@ -39,7 +39,7 @@ class StdioStream implements ByteStream {
   async read(
     into: Uint8Array<ArrayBuffer>,
   ): Promise<Uint8Array<ArrayBuffer> | null> {
-    if (this.#held) {
+    if (this.#isPaused) {
       this.#released = Promise.withResolvers();
       await this.#released.promise;
     }
@@ -59,13 +59,13 @@ class StdioStream implements ByteStream {
   }
 
   /**
-   * A read under way keeps the process alive, so once the parent has said
-   * goodbye nothing is read that nobody waits for: a script that has come to
-   * its end then ends. The parent's death is looked for meanwhile.
+   * A read under way keeps the process alive. After the parent's goodbye the
+   * session pauses, so that a script that has ended lets the process exit. The end
+   * of the parent is then checked for by a timer.
    */
-  hold(held: boolean): void {
-    this.#held = held;
-    if (held) {
+  pauseReading(isPaused: boolean): void {
+    this.#isPaused = isPaused;
+    if (isPaused) {
       this.#watchParent();
     } else {
       clearInterval(this.#watch);
@@ -124,7 +124,7 @@ export async function openStdio(
     );
   }
   redirectConsole();
-  const session = new Session(new FrameWire(new StdioStream(), limits), limits);
+  const session = new Session(new FrameWire(new StdioStream()), limits);
   await session.open();
   sayGoodbyeAtEnd(session);
   return session;

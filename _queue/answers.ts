@@ -1,89 +1,106 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * What a queue's workers answer, handed on as one stream: as it comes, or in the
- * order of the messages that were answered. An answer stays with its link until
- * there is room for it, so the link's own window bounds what waits.
+ * The answers of a queue's workers, merged into one stream: as they arrive, or in
+ * the order of the messages that they answer. An answer stays with its link until
+ * there is room for it, so the window of the link limits what waits.
  *
  * @module
  */
 
-import { Inbox } from "../_session/credit.ts";
-import type { SessionOptions } from "../_session/hello.ts";
 import type { Answer, Link } from "./link.ts";
+import { Flow } from "../_session/flow.ts";
+import type { SessionOptions } from "../_session/options.ts";
+import type { MessageStore } from "./store.ts";
 import { Deque } from "../_base/waiting.ts";
 import type { WireEvents } from "../_wire/wire.ts";
 
-/** How answers are merged. */
-export interface AnswerOptions
-  extends Pick<SessionOptions, "windowBytes" | "windowMessages"> {
-  ordered: boolean;
-}
-
 /**
- * What a queue's session has received. The merge keeps to the window; only the
- * answers that were there when the queue failed may go beyond it.
+ * The flow of a queue. The messages sent are in the store until a worker has
+ * handled them. The merge observes the window of the answers; only those that were
+ * there when the queue failed may exceed it.
  */
-export class MergedInbox extends Inbox {
+export class QueueFlow extends Flow {
+  readonly #store: MessageStore;
+  readonly #answers: AnswerMerge;
+  readonly #list: () => readonly unknown[];
+
+  /** @param list Lists the messages in the store. */
+  constructor(
+    { windowBytes, windowMessages }: SessionOptions,
+    store: MessageStore,
+    answers: AnswerMerge,
+    list: () => readonly unknown[],
+  ) {
+    super(windowBytes, windowMessages);
+    this.#store = store;
+    this.#answers = answers;
+    this.#list = list;
+  }
+
+  // A handled message keeps its place until all answers before its own have arrived.
+  override get inFlight(): number {
+    return Math.max(this.#store.count, this.#answers.backlog);
+  }
+
+  override onSent(_message: unknown, size: number): void {
+    this.sent++;
+    this.bytesSent += size;
+    this.bytesInFlight = this.#store.bytes;
+    this.onReported();
+  }
+
+  override onAcknowledged(): boolean {
+    this.bytesInFlight = this.#store.bytes;
+    return true;
+  }
+
+  protected override get kept(): number {
+    return this.#store.count;
+  }
+
+  protected override listUnsent(): readonly unknown[] {
+    return this.#list();
+  }
+
   // The window of a worker's link and that of the session.
-  override get window(): number {
-    return super.window * 2;
+  override get windowBytes(): number {
+    return super.windowBytes * 2;
   }
 
   override get windowMessages(): number {
     return super.windowMessages * 2;
   }
-
-  override admit(_number: number, size: number): void {
-    this.received++;
-    this.bytesReceived += size;
-  }
 }
 
 /** Merges the answers of all links. */
 export class AnswerMerge {
-  readonly #options: AnswerOptions;
-  #events: WireEvents | undefined;
-  /** Sizes of the answers that were handed on and not taken. */
-  readonly #sizes = new Deque<number>();
-  #bytes = 0;
-  /** Answers handed on since the beginning, and how many of them were taken. */
-  delivered = 0;
-  taken = 0;
+  readonly #isOrdered: boolean;
+  #events!: WireEvents;
   /** The first message that may have answers which were not handed on. */
   head = 1;
-  #sent = 0;
   #isPulling = false;
-  /** Messages behind the head that will have no more answers than have come. */
+  /** Messages behind the head all of whose answers have arrived. */
   readonly #finished = new Set<number>();
-  /** The message of each link that was handled last, and may have more. */
+  /** The message of each link that was handled last, and may get more answers. */
   readonly #open = new Map<Link, number>();
   /** Answers that were taken from a link before their turn. */
   readonly #early = new Map<number, Deque<Answer>>();
   /** Answers of links that have ended, which go first. */
   readonly #left = new Deque<Answer>();
 
-  constructor(options: AnswerOptions) {
-    this.#options = options;
+  /** @param isOrdered Whether answers keep the order of their messages. */
+  constructor(isOrdered: boolean) {
+    this.#isOrdered = isOrdered;
   }
 
   start(events: WireEvents): void {
     this.#events = events;
   }
 
-  /** The session took answers up to this number. */
-  onTaken(taken: number): void {
-    for (; this.taken < taken; this.taken++) this.#bytes -= this.#sizes.shift();
-  }
-
-  /** A message was sent. */
-  onSent(number: number): void {
-    this.#sent = number;
-  }
-
-  /** A link's worker has answered a message, or asked for one behind it. */
+  /** A worker has answered a message, or requested one behind it. */
   onHandled(link: Link, number: number): void {
-    if (!this.#options.ordered) return;
+    if (!this.#isOrdered) return;
     const previous = this.#open.get(link);
     if (previous !== undefined) this.#finished.add(previous);
     this.#open.set(link, number);
@@ -91,26 +108,25 @@ export class AnswerMerge {
 
   /** A message will have no answers. */
   onFailed(number: number): void {
-    if (this.#options.ordered) this.#finished.add(number);
+    if (this.#isOrdered) this.#finished.add(number);
   }
 
-  /** Messages whose answers have not all had their turn. */
+  /** Messages sent whose answers were not all delivered. */
   get backlog(): number {
-    return this.#options.ordered ? this.#sent - this.head + 1 : 0;
+    return this.#isOrdered ? this.#events.flow.sent - this.head + 1 : 0;
   }
 
-  /** Whether an answer is being handed on. */
+  /** Whether answers are being delivered. */
   get isPulling(): boolean {
     return this.#isPulling;
   }
 
   /** Whether the session has no room for another answer. */
   get isFull(): boolean {
-    const { windowBytes: window, windowMessages } = this.#options;
-    return this.#sizes.length >= windowMessages || this.#bytes >= window;
+    return this.#events.flow.isWindowFull;
   }
 
-  /** Whether nothing waits to be handed on. */
+  /** Whether no answer waits. */
   isEmpty(links: readonly Link[]): boolean {
     return this.#left.length === 0 && this.#early.size === 0 &&
       links.every((link) => link.firstAnswer === undefined);
@@ -120,7 +136,7 @@ export class AnswerMerge {
   flush(link: Link): void {
     while (link.firstAnswer !== undefined) {
       const answer = link.takeAnswer();
-      if (this.#options.ordered) this.#keep(answer);
+      if (this.#isOrdered) this.#keep(answer);
       else this.#left.push(answer);
     }
     const open = this.#open.get(link);
@@ -128,7 +144,7 @@ export class AnswerMerge {
     if (open !== undefined) this.#finished.add(open);
   }
 
-  /** Hands on all that there is: nothing more will come. */
+  /** Delivers all answers that there are: no more will arrive. */
   flushAll(links: readonly Link[]): void {
     for (const link of links) this.flush(link);
     const early = [...this.#early].sort(([one], [other]) => one - other);
@@ -146,10 +162,10 @@ export class AnswerMerge {
   }
 
   /**
-   * Hands on what there is, as far as the session has room.
+   * Delivers the answers that there are, as far as the session has room.
    *
-   * @param waiting The first message that waits for a worker. Where its turn has
-   *   come, the workers must be able to come to it.
+   * @param waiting The first message that waits for a worker. If its answers are
+   *   due, other answers must not keep the workers from it.
    * @param isOver Whether the workers will send nothing more.
    */
   pull(
@@ -159,7 +175,7 @@ export class AnswerMerge {
   ): void {
     this.#isPulling = true;
     try {
-      if (this.#options.ordered) this.#pullOrdered(links, waiting, isOver);
+      if (this.#isOrdered) this.#pullOrdered(links, waiting, isOver);
       else this.#pullUnordered(links);
     } finally {
       this.#isPulling = false;
@@ -190,7 +206,7 @@ export class AnswerMerge {
         this.#deliver(ready.shift());
       }
       this.#early.delete(this.head);
-      if (this.head > this.#sent) return;
+      if (this.head > this.#events.flow.sent) return;
       if (!this.#isFinished(this.head) && !isOver) return;
       this.head++;
     }
@@ -207,8 +223,8 @@ export class AnswerMerge {
   }
 
   /**
-   * Takes from a link the answers whose turn it is, and those that stand before
-   * the answers of a message that was delivered again.
+   * Takes from a link the answers that are due, and those before the answers of a
+   * message that was delivered again.
    */
   #sort(link: Link, isAwaited: boolean): void {
     while (link.firstAnswer !== undefined) {
@@ -219,7 +235,7 @@ export class AnswerMerge {
   }
 
   #keep(answer: Answer): void {
-    // What answers a message that had its turn goes now.
+    // A late answer to a message before the head is delivered now.
     const turn = Math.max(answer.number, this.head);
     let kept = this.#early.get(turn);
     if (kept === undefined) {
@@ -230,9 +246,6 @@ export class AnswerMerge {
   }
 
   #deliver({ message, size }: Answer): void {
-    this.#sizes.push(size);
-    this.#bytes += size;
-    this.delivered++;
-    this.#events!.onMessage(this.delivered >>> 0, 0, message, size);
+    this.#events.onMessage(message, size, 0);
   }
 }

@@ -1,38 +1,39 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * How a queue's messages reach a worker and come to be handled: before each
- * message's bytes stand its number in the queue and how often it was tried
- * before, and the worker counts in shared memory what it has taken, asked for and
- * sent. So its parent knows, when the worker dies, which message it died of.
+ * How a worker of a queue handles its messages. Before the bytes of each message
+ * are its number in the queue and its earlier attempts, and the worker counts in
+ * shared memory what it has received, requested and sent. So the parent knows,
+ * when the worker dies, which message caused it.
  *
  * @module
  */
 
 import type { ByteBuffer } from "../_codec/byte_buffer.ts";
 import type { Codec } from "../codec.ts";
-import { Inbox, Outbox } from "../_session/credit.ts";
 import { ProtocolError } from "../_base/errors.ts";
-import { PostBox } from "../_thread/post_box.ts";
+import { Flow } from "../_session/flow.ts";
+import { receiveParcel } from "../_thread/clone.ts";
 import type { StoredMessage } from "./store.ts";
 import { Deque } from "../_base/waiting.ts";
+import { MessageCodec } from "../_wire/message_codec.ts";
 
-/** Bytes before a message's own: its number in 48 bits, its attempts in 8. */
+/** Bytes before those of the message: its number in 48 bits, its attempts in 8. */
 export const LEASE_SIZE = 7;
 
-/** Bytes of the number; with 48 bits it never begins anew. */
+/** Bytes of the number; 48 bits never overflow. */
 const NUMBER_SIZE = 6;
 
-/** What the low word of a number counts. */
+/** The unit of a number's high word. */
 const TWO_32 = 2 ** 32;
 
-/** Attempts are written in a byte. */
+/** The most retries: attempts are written in a byte. */
 export const MAX_RETRIES = 254;
 
 /** Bytes up to which a loop copies faster than `set` with a view made for it. */
 const LOOP_COPY_SIZE = 256;
 
-/** How a message came to a worker. */
+/** How a message was delivered to a worker. */
 export interface Delivery {
   /** The message's number in its queue, from 1 up; the same every time. */
   readonly number: number;
@@ -40,71 +41,20 @@ export interface Delivery {
   readonly attempt: number;
 }
 
-/** The codec of a queue's end of a link: messages have been encoded already. */
-export function queueCodec(codec: Codec): Codec {
-  return {
-    ...passOn(codec),
-    encodeInto(value, target) {
-      const { number, attempts, payload } = value as StoredMessage;
-      if (payload.kind === "clone") throw new TypeError("It must be posted");
-      const { buffer, start, end } = payload;
-      target.reserve(LEASE_SIZE + end - start);
-      const { view, length } = target;
-      view.setUint16(length, number / TWO_32);
-      view.setUint32(length + 2, number);
-      view.setUint8(length + 6, attempts);
-      target.length += LEASE_SIZE;
-      copyBytes(buffer, start, end, target);
-    },
-  };
-}
-
-/** The codec of a worker's end of a link. */
-export function workerCodec(codec: Codec, deliveries: Deliveries): Codec {
-  /** Reads the lease, and gives where the message begins. */
-  function readLease(bytes: Uint8Array, start: number, end: number): number {
-    if (end - start < LEASE_SIZE) {
-      throw new ProtocolError(
-        `Cannot take a message of ${end - start} bytes from a queue`,
-      );
-    }
-    // A view made for it would cost as much as all the rest.
-    let at = start;
-    let number = 0;
-    for (let left = NUMBER_SIZE; left > 0; left--) {
-      number = number * 256 + bytes[at++]!;
-    }
-    deliveries.push(number, bytes[at]!);
-    return start + LEASE_SIZE;
+/** Writes messages of a store, which are bytes already, with their leases. */
+export class LeaseWriter extends MessageCodec {
+  override encodeInto(message: unknown, target: ByteBuffer): void {
+    const { number, attempts, payload } = message as StoredMessage;
+    if (payload.kind === "clone") throw new TypeError("It must be posted");
+    const { buffer, start, end } = payload;
+    target.reserve(LEASE_SIZE + end - start);
+    const { view, length } = target;
+    view.setUint16(length, number / TWO_32);
+    view.setUint32(length + 2, number);
+    view.setUint8(length + 6, attempts);
+    target.length += LEASE_SIZE;
+    copyBytes(buffer, start, end, target);
   }
-  return {
-    ...passOn(codec),
-    decodeRange(bytes, start, end) {
-      const payload = readLease(bytes, start, end);
-      return codec.decodeRange === undefined
-        ? codec.decode(bytes.subarray(payload, end))
-        : codec.decodeRange(bytes, payload, end);
-    },
-    decodeOwned(bytes) {
-      const payload = bytes.subarray(readLease(bytes, 0, bytes.length));
-      return codec.decodeOwned === undefined
-        ? codec.decode(payload)
-        : codec.decodeOwned(payload);
-    },
-  };
-}
-
-/** A codec's own methods, as a new object. */
-function passOn(codec: Codec): Codec {
-  const { name, encodeInto, decodeRange, decodeOwned } = codec;
-  return {
-    name,
-    encode: (value) => codec.encode(value),
-    decode: (bytes) => codec.decode(bytes),
-    ...encodeInto && { encodeInto: encodeInto.bind(codec) },
-    ...decodeRange && { decodeRange: decodeRange.bind(codec) },
-    ...decodeOwned && { decodeOwned: decodeOwned.bind(codec) },
-  };
 }
 
 function copyBytes(
@@ -124,67 +74,52 @@ function copyBytes(
   for (let from = start; from < end;) into[at++] = bytes[from++]!;
 }
 
-/** The deliveries of messages that have arrived at a worker and were not taken. */
-export class Deliveries {
-  /** Number and attempts, in turn. */
-  readonly #waiting = new Deque<number>();
-  #number = 0;
-  #attempts = 0;
+/** Reads messages with their leases. */
+export class LeaseReader extends MessageCodec {
+  readonly #flow: WorkerFlow;
 
-  push(number: number, attempts: number): void {
-    this.#waiting.push(number);
-    this.#waiting.push(attempts);
+  constructor(codec: Codec, flow: WorkerFlow) {
+    super(codec);
+    this.#flow = flow;
   }
 
-  /** The next message is taken. */
-  shift(): void {
-    this.#number = this.#waiting.shift();
-    this.#attempts = this.#waiting.shift();
-  }
-
-  /** That of the message taken last. */
-  get current(): Delivery | undefined {
-    return this.#number === 0
-      ? undefined
-      : { number: this.#number, attempt: this.#attempts + 1 };
-  }
-}
-
-/** What a queue posts beside the stream: the message with its delivery. */
-export class LeasedPostBox extends PostBox {
-  readonly #deliveries: Deliveries;
-
-  constructor(deliveries: Deliveries) {
-    super();
-    this.#deliveries = deliveries;
-  }
-
-  override take(number: number): unknown {
-    const [queued, attempts, message] = super.take(number) as [
-      number,
-      number,
-      unknown,
-    ];
-    this.#deliveries.push(queued, attempts);
-    return message;
+  override decode(
+    bytes: Uint8Array,
+    start: number,
+    end: number,
+    isOwned: boolean,
+  ): unknown {
+    if (end - start < LEASE_SIZE) {
+      throw new ProtocolError(
+        `Cannot take a message of ${end - start} bytes from a queue`,
+      );
+    }
+    // A view made for it would cost as much as all the rest.
+    let at = start;
+    let number = 0;
+    for (let left = NUMBER_SIZE; left > 0; left--) {
+      number = number * 256 + bytes[at++]!;
+    }
+    this.#flow.onLease(number, bytes[at]!);
+    return super.decode(bytes, start + LEASE_SIZE, end, isOwned);
   }
 }
 
-/** Where each count stands in the memory that a worker and its parent share. */
-const TAKEN = 0;
-const ASKED = 1;
+/** The places of the counts in the memory that a worker and its parent share. */
+const RECEIVED = 0;
+const REQUESTED = 1;
 const SENT = 2;
-const WANTED = 3;
+const AWAITED = 3;
 const COUNTS = 4;
 
 /**
- * What a worker has done, for its parent to see at any time, also when the worker
- * is gone. The counts are cut to 32 bits, so they are compared by difference.
+ * Counts of a worker that its parent can read at any time, also when the worker is
+ * gone. They are cut to 32 bits, so they are compared by difference.
  */
 export class SharedCounts {
   readonly #counts: Int32Array<SharedArrayBuffer>;
 
-  /** @param memory What the worker made. Without it, new memory. */
+  /** @param memory The memory that a worker made; new memory by default. */
   constructor(memory: unknown = new SharedArrayBuffer(4 * COUNTS)) {
     if (
       !(memory instanceof SharedArrayBuffer) || memory.byteLength < 4 * COUNTS
@@ -200,25 +135,25 @@ export class SharedCounts {
     return this.#counts.buffer;
   }
 
-  /** How many messages the worker has taken. */
-  get taken(): number {
-    return Atomics.load(this.#counts, TAKEN);
+  /** How many messages the worker has received. */
+  get received(): number {
+    return Atomics.load(this.#counts, RECEIVED);
   }
 
-  set taken(count: number) {
-    Atomics.store(this.#counts, TAKEN, count);
+  set received(count: number) {
+    Atomics.store(this.#counts, RECEIVED, count);
   }
 
-  /** How many it had taken when it asked for one last: these are handled. */
-  get asked(): number {
-    return Atomics.load(this.#counts, ASKED);
+  /** How many it had received when it requested the last one: these are handled. */
+  get requested(): number {
+    return Atomics.load(this.#counts, REQUESTED);
   }
 
-  set asked(count: number) {
-    Atomics.store(this.#counts, ASKED, count);
+  set requested(count: number) {
+    Atomics.store(this.#counts, REQUESTED, count);
   }
 
-  /** How many it has sent. */
+  /** How many messages it has sent. */
   get sent(): number {
     return Atomics.load(this.#counts, SENT);
   }
@@ -227,56 +162,66 @@ export class SharedCounts {
     Atomics.store(this.#counts, SENT, count);
   }
 
-  /** The count of messages whose end the parent waits to be told of. */
-  get wanted(): number {
-    return Atomics.load(this.#counts, WANTED);
+  /** The number of messages at whose end the parent waits for a report. */
+  get awaited(): number {
+    return Atomics.load(this.#counts, AWAITED);
   }
 
-  set wanted(count: number) {
-    Atomics.store(this.#counts, WANTED, count);
-  }
-}
-
-/** What a worker has sent, for its parent to see. */
-export class LeasedOutbox extends Outbox {
-  readonly #counts: SharedCounts;
-
-  constructor(counts: SharedCounts) {
-    super();
-    this.#counts = counts;
-  }
-
-  override add(message: unknown, size: number): void {
-    super.add(message, size);
-    this.#counts.sent = this.sent;
+  set awaited(count: number) {
+    Atomics.store(this.#counts, AWAITED, count);
   }
 }
 
 /**
- * A worker's messages. One that was taken counts as handled, and is acknowledged,
- * when the next one is asked for or something is sent.
+ * The flow of a worker. A message that was received counts as handled, and is
+ * acknowledged, when the next one is requested or something is sent.
  */
-export class LeasedInbox extends Inbox {
-  readonly #deliveries: Deliveries;
+export class WorkerFlow extends Flow {
   readonly #counts: SharedCounts;
+  /** Number and attempts, in turn, of messages that were not received yet. */
+  readonly #leases = new Deque<number>();
+  #number = 0;
+  #attempts = 0;
   #handled = 0;
-  #asked = 0;
-  /** What was asked when the parent was told of anything last. */
-  #told = 0;
+  #requested = 0;
+  /** The value of `#requested` at the last report to the parent. */
+  #requestedAtReport = 0;
 
   constructor(
-    window: number,
+    windowBytes: number,
     windowMessages: number,
-    deliveries: Deliveries,
     counts: SharedCounts,
   ) {
-    super(window, windowMessages);
-    this.#deliveries = deliveries;
+    super(windowBytes, windowMessages);
     this.#counts = counts;
   }
 
+  /** A message has arrived, with this lease. */
+  onLease(number: number, attempts: number): void {
+    this.#leases.push(number);
+    this.#leases.push(attempts);
+  }
+
+  /** Returns the message of a post, which has its lease with it. */
+  receivePost(parcel: unknown): unknown {
+    const [number, attempts, message] = receiveParcel(parcel) as [
+      number,
+      number,
+      unknown,
+    ];
+    this.onLease(number, attempts);
+    return message;
+  }
+
+  /** How the message received last was delivered. */
+  get delivery(): Delivery | undefined {
+    return this.#number === 0
+      ? undefined
+      : { number: this.#number, attempt: this.#attempts + 1 };
+  }
+
   // A store may hold any number of messages for a worker.
-  override get window(): number {
+  override get windowBytes(): number {
     return Infinity;
   }
 
@@ -284,15 +229,27 @@ export class LeasedInbox extends Inbox {
     return Infinity;
   }
 
-  override onAsk(): void {
-    this.#handled = this.taken;
-    if (this.#asked === this.taken) return;
-    this.#asked = this.taken;
-    this.#counts.asked = this.taken;
+  override beforeReceive(): void {
+    this.#handled = this.received;
+    if (this.#requested === this.received) return;
+    this.#requested = this.received;
+    this.#counts.requested = this.received;
   }
 
-  override onAnswer(): void {
-    this.#handled = this.taken;
+  override beforeSend(): void {
+    this.#handled = this.received;
+  }
+
+  override onSent(message: unknown, size: number): void {
+    super.onSent(message, size);
+    this.#counts.sent = this.sent;
+  }
+
+  override onReceived(size: number): void {
+    super.onReceived(size);
+    this.#number = this.#leases.shift();
+    this.#attempts = this.#leases.shift();
+    this.#counts.received = this.received;
   }
 
   override get acknowledgeable(): number {
@@ -300,22 +257,17 @@ export class LeasedInbox extends Inbox {
   }
 
   override get isCreditDue(): boolean {
-    // A worker that has nothing more to do says so at once.
-    if (this.#handled > this.credited) {
-      if (this.length === 0 || super.isCreditDue) return true;
+    // At once if the worker has nothing more to do.
+    if (this.#handled > this.reported) {
+      if (this.queued === 0 || super.isCreditDue) return true;
     }
-    const { wanted } = this.#counts;
-    return ((wanted - this.#told) | 0) > 0 && ((this.#asked - wanted) | 0) >= 0;
+    const { awaited } = this.#counts;
+    return ((awaited - this.#requestedAtReport) | 0) > 0 &&
+      ((this.#requested - awaited) | 0) >= 0;
   }
 
-  override onCredited(): void {
-    super.onCredited();
-    this.#told = this.#asked;
-  }
-
-  override onTaken(size: number): void {
-    super.onTaken(size);
-    this.#deliveries.shift();
-    this.#counts.taken = this.taken;
+  override onReported(): void {
+    super.onReported();
+    this.#requestedAtReport = this.#requested;
   }
 }

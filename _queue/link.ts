@@ -1,47 +1,49 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * A queue's way to one of its workers: a thread, a session with it, the messages
- * that it was given, and what it has answered.
+ * The session of a queue with one of its workers: the messages that the worker was
+ * given, and what it has answered.
  *
  * @module
  */
 
-import { Outbox } from "../_session/credit.ts";
 import { PeerExitError } from "../_base/errors.ts";
-import { type SessionOptions, unsigned } from "../_session/hello.ts";
-import { PortStream } from "../_thread/port_stream.ts";
-import { queueCodec, SharedCounts } from "./lease.ts";
-import type { StoredMessage } from "./store.ts";
+import type { SessionOptions } from "../_session/options.ts";
 import { Session } from "../_session/session.ts";
+import { PortStream } from "../_thread/port_stream.ts";
+import { postParcel } from "../_thread/post_box.ts";
 import type { Thread } from "../_thread/thread.ts";
 import { ThreadWire } from "../_thread/wire.ts";
+import { LeaseWriter, SharedCounts } from "./lease.ts";
+import type { StoredMessage } from "./store.ts";
 import { Deque } from "../_base/waiting.ts";
-import { type ControlFields, type ControlKind, KIND } from "../_wire/wire.ts";
+import type { Codec } from "../codec.ts";
+import type { PeerHello } from "../_wire/wire.ts";
 
 /**
- * Milliseconds of work that a worker is given ahead where others could do it: it
- * never waits for its next message, and no message waits long behind another.
+ * Milliseconds of work that a worker is given ahead if others could do it: enough
+ * that it never waits for its next message, and no message waits long behind
+ * another.
  */
 const AHEAD_MS = 5;
 
 /**
- * Messages that a worker is given ahead at least and at most: it waits for none,
- * and where it is stuck, few wait behind.
+ * Messages that a worker is given ahead at least and at most: it does not wait,
+ * and if it is stuck, few messages wait behind it.
  */
 const MIN_AHEAD = 2;
 const MAX_AHEAD = 256;
 
-/** How much the latest time counts in the mean: ten messages forget the past. */
+/** Weight of the latest message in the moving average of times. */
 const SMOOTHING = 0.3;
 
-/** Where a link brings what happens; a queue is one. */
+/** What a link reports; a queue implements it. */
 export interface LinkEvents {
-  /** Messages were handled, or answers have come, or there is room again. */
+  /** Messages were handled, answers have arrived, or there is room again. */
   onProgress(link: Link): void;
   /** The worker waits for this side to receive. */
   onStall(link: Link): void;
-  /** The link is gone; `error` is why, where it was no goodbye. */
+  /** The link has ended; with `undefined` by goodbyes, otherwise by this error. */
   onEnd(link: Link, error: unknown): void;
 }
 
@@ -52,156 +54,76 @@ export interface Answer {
   readonly number: number;
 }
 
-/** Tells the link which messages were handled. */
-class LinkOutbox extends Outbox {
-  onHandled: (count: number) => void = () => {};
-
-  override acknowledge(count: number): boolean {
-    const before = this.acknowledged;
-    const isNews = super.acknowledge(count);
-    if (isNews) this.onHandled(count - before);
-    return isNews;
-  }
-}
-
-/** Posts what bytes cannot carry with its number and its attempts. */
+/** Writes messages of a store with their leases. */
 class LinkWire extends ThreadWire {
-  override message(
-    number: number,
-    taken: number,
-    message: unknown,
-    inFlight: number,
-  ): number {
-    const { number: queued, attempts, payload, size } =
-      message as StoredMessage;
-    if (payload.kind === "bytes") {
-      return super.message(number, taken, message, inFlight);
-    }
+  override message(message: unknown): number {
+    const { number, attempts, payload, size } = message as StoredMessage;
+    if (payload.kind === "bytes") return this.encode(message);
     const [value, errors] = payload.parcel;
-    this.postParcel(number, [[queued, attempts, value], errors], []);
-    this.posted(number, taken, size, inFlight);
+    const leased = [number, attempts, value];
+    postParcel(this.port, this.encoder, [leased, errors], size);
+    this.write();
     return size;
   }
 }
 
-/** Tells the link what comes, after it was taken into account. */
-class LinkSession extends Session<unknown, StoredMessage> {
-  readonly #outbox: Outbox;
-  #received = 0;
-  /** Credit that has overtaken answers, which must be here first. */
-  #early: { readonly taken: number; readonly sent: number } | undefined;
-  /** Called after whatever came; `size` is that of an answer. */
-  onFrame: (kind: number, size: number) => void = () => {};
-  /** Called when more can be written. */
-  onRoom: () => void = () => {};
-
-  constructor(wire: LinkWire, options: SessionOptions, outbox: Outbox) {
-    super(wire, options, { outbox });
-    this.#outbox = outbox;
-  }
-
-  override onMessage(
-    number: number,
-    taken: number,
-    message: unknown,
-    size: number,
-  ): void {
-    super.onMessage(number, taken, message, size);
-    this.#received++;
-    this.onFrame(KIND.data, size);
-    if (this.#early === undefined || this.#early.sent > this.#received) return;
-    const { taken: credit } = this.#early;
-    this.#early = undefined;
-    super.onControl(KIND.credit, { taken: credit });
-    this.onFrame(KIND.credit, 0);
-  }
-
-  override onControl(kind: ControlKind, fields: ControlFields): void {
-    super.onControl(
-      kind,
-      kind === KIND.credit ? this.#inTurn(fields) : fields,
-    );
-    this.onFrame(kind, 0);
-  }
-
-  override onDrain(): void {
-    super.onDrain();
-    this.onRoom();
-  }
-
-  /** Credit without its news, if an answer that was sent before it has not come. */
-  #inTurn(fields: ControlFields): ControlFields {
-    const sent = unsigned(fields, "sent");
-    if (sent <= this.#received) return fields;
-    this.#early = { taken: unsigned(fields, "taken"), sent };
-    return { taken: this.#outbox.acknowledged };
-  }
-}
-
-/** One worker of a queue. */
-export class Link {
-  readonly #thread: Thread;
+/** The session with one worker of a queue. */
+export class Link extends Session<unknown, StoredMessage> {
   readonly #events: LinkEvents;
-  readonly #session: LinkSession;
   readonly #stream: PortStream;
   readonly #leased = new Deque<StoredMessage>();
   readonly #answers = new Deque<Omit<Answer, "message">>();
-  /** What the worker has done, in memory that it shares. */
+  /** What the worker counts in shared memory. */
   #counts: SharedCounts | undefined;
-  #received = 0;
   #handled: StoredMessage[] = [];
   #handledCount = 0;
+  #acknowledged = 0;
   #lastHandled = 0;
-  /** The mean time that a message takes, and since when it is measured. */
+  /** The moving average of the time per message, and since when it is measured. */
   #mean = AHEAD_MS / MIN_AHEAD;
   #since = 0;
   /** Whether the worker waits for this side to receive. */
   isStalled = false;
-  /** Whether it was notified, since it last did anything, that this side waits for it. */
+  /** Whether the worker was notified, since its last frame, that this side waits for it. */
   #isNotified = false;
-  /** Whether the worker has said goodbye. */
+  /** Whether the worker has sent a goodbye. */
   hasEnded = false;
   /**
-   * How many messages it had taken then. The last of them is handled if the
-   * script ends well; an error that leaves it says goodbye as well.
+   * Messages received when the worker sent its goodbye. The last counts as handled
+   * only if the script exits without an error.
    */
-  #held = 0;
-  /** Whether this side has. */
+  #receivedAtGoodbye = 0;
+  /** Whether this side has sent a goodbye. */
   isClosing = false;
-  /** Whether this link has come to its end, and why, where it was no goodbye. */
+  /** Whether this link has ended, and by which error, if not by goodbyes. */
   isGone = false;
   error: unknown;
-  /** Workers in this one's place that ended in a row, and did nothing before. */
+  /** Consecutive predecessors that died without handling a message. */
   deaths = 0;
   /** Whether a message was refused: the link is about to end. */
   #isBroken = false;
   #lastGiven = 0;
-  /** Answers that came before those of a message with a lower number. */
+  /** Answers that arrived before those of a message with a lower number. */
   #ahead = 0;
 
   constructor(thread: Thread, options: SessionOptions, events: LinkEvents) {
-    this.#thread = thread;
-    this.#events = events;
-    const own = { ...options, codecs: options.codecs.map(queueCodec) };
-    this.#stream = new PortStream(thread.port, {
+    const stream = new PortStream(thread.port, {
       diagnose: (cause, unsent) =>
         Promise.resolve(thread.exitError(cause, unsent)),
       close: (timeout, unsent) => thread.close(timeout, unsent),
       destroy: () => thread.destroy(),
     });
-    thread.left.then(() => this.#stream.end());
-    const outbox = new LinkOutbox();
-    outbox.onHandled = (count) => this.#onHandled(count);
-    const wire = new LinkWire(this.#stream, own);
-    this.#session = new LinkSession(wire, own, outbox);
-    this.#session.onFrame = (kind, size) => this.#onFrame(kind, size);
-    this.#session.onRoom = () => this.#events.onProgress(this);
+    const messageCodec = (codec: Codec) => new LeaseWriter(codec);
+    super(new LinkWire(stream, { messageCodec }), options);
+    this.#events = events;
+    this.#stream = stream;
+    thread.left.then(() => stream.end());
   }
 
-  /** Greets the worker; who opens the link bounds the wait. */
-  async open(): Promise<void> {
-    await this.#session.open();
-    this.#session.closed.then(
+  /** Opens the session; the caller limits the time. */
+  override async open(): Promise<void> {
+    await super.open();
+    this.closed.then(
       () => this.#onEnd(undefined),
       (error) => this.#onEnd(error),
     );
@@ -213,25 +135,71 @@ export class Link {
     this.#events.onEnd(this, error);
   }
 
-  /** Ends the link with an error of this side's. */
-  async fail(error: unknown): Promise<void> {
-    this.#session.fail(error);
-    await this.#session.closed.catch(() => {});
+  override onHello(peer: PeerHello): void {
+    super.onHello(peer);
+    const { posts } = this.#stream;
+    this.#counts = new SharedCounts(posts.has(0) ? posts.take(0) : null);
   }
 
-  /** What the worker's hello said. */
-  get peer() {
-    return this.#session.peer!;
+  override onMessage(message: unknown, size: number, count: number): void {
+    super.onMessage(message, size, count);
+    this.#countHandled();
+    this.#answers.push({ size, number: this.#lastHandled });
+    this.#onProgress();
   }
 
-  /** How many messages the worker has and has not handled. */
+  override onAcknowledged(count: number): void {
+    super.onAcknowledged(count);
+    this.#countHandled();
+    this.#onProgress();
+  }
+
+  override onStall(acknowledged: number, isAnswer: boolean): void {
+    super.onStall(acknowledged, isAnswer);
+    this.isStalled = true;
+    this.#events.onStall(this);
+  }
+
+  override onGoodbye(acknowledged: number): void {
+    super.onGoodbye(acknowledged);
+    this.#countHandled();
+    this.hasEnded = true;
+    this.#receivedAtGoodbye = this.#counts?.received ?? 0;
+    // How the worker ends decides about the message in hand.
+    if (this.isHolding) this.close().catch(() => {});
+    this.#onProgress();
+  }
+
+  override onAbort(reason: unknown): void {
+    super.onAbort(reason);
+    // The session has dropped them.
+    this.#answers.clear();
+    this.#onProgress();
+  }
+
+  override onDrain(): void {
+    super.onDrain();
+    this.#events.onProgress(this);
+  }
+
+  #onProgress(): void {
+    this.isStalled = false;
+    this.#isNotified = false;
+    this.#events.onProgress(this);
+  }
+
+  /** How many messages the worker was given and has not handled. */
   get leased(): number {
     return this.#leased.length;
   }
 
-  /** Whether the worker can be given a message, with others who could take it. */
-  hasRoom(isShared: boolean): boolean {
-    if (!this.#session.hasRoom) return false;
+  /**
+   * Whether the worker can be given one more message.
+   *
+   * @param isShared Whether other workers could take it.
+   */
+  hasRoomAhead(isShared: boolean): boolean {
+    if (!this.hasRoom) return false;
     if (!isShared || this.#leased.length < MIN_AHEAD) return true;
     return this.#leased.length < Math.min(MAX_AHEAD, AHEAD_MS / this.#mean);
   }
@@ -252,23 +220,23 @@ export class Link {
   }
 
   /**
-   * Whether the worker is through with every message that was acknowledged, and
-   * all that it has to say to them has come. Where it is not, it tells when it is.
+   * Whether the worker is done with every message that was acknowledged, and all
+   * answers to them have arrived. If not, the worker reports when it is.
    */
   askIfDone(): boolean {
     const counts = this.#counts;
     if (counts === undefined || this.hasEnded || this.isGone) return true;
-    if (((counts.asked - this.#handledCount) | 0) < 0) {
-      counts.wanted = this.#handledCount;
-      // It may have asked meanwhile, and have seen nothing of the wish.
-      if (((counts.asked - this.#handledCount) | 0) < 0) return false;
+    if (((counts.requested - this.#handledCount) | 0) < 0) {
+      counts.awaited = this.#handledCount;
+      // It may have requested the next message meanwhile, before it could see this.
+      if (((counts.requested - this.#handledCount) | 0) < 0) return false;
     }
-    return ((counts.sent - this.#received) | 0) === 0;
+    return ((counts.sent - this.flow.arrived) | 0) === 0;
   }
 
-  /** Gives the worker a message; `false` if it takes none any more. */
+  /** Gives the worker a message; returns whether it could be sent. */
   give(message: StoredMessage): boolean {
-    this.#isBroken = !this.#session.trySend(message);
+    this.#isBroken = !this.trySend(message);
     if (this.#isBroken) return false;
     if (this.#leased.length === 0) this.#since = performance.now();
     if (this.isBehind(message)) this.#ahead = this.#answers.length;
@@ -277,12 +245,12 @@ export class Link {
     return true;
   }
 
-  /** Whether the answers that are here come in the order of their messages. */
+  /** Whether the answers that have arrived are in the order of their messages. */
   get isInOrder(): boolean {
     return this.#ahead === 0;
   }
 
-  /** The answer that came first and was not taken, but for its message. */
+  /** The first answer that was not taken, without its message. */
   get firstAnswer(): Omit<Answer, "message"> | undefined {
     return this.#answers.length > 0 ? this.#answers.first : undefined;
   }
@@ -291,7 +259,7 @@ export class Link {
   takeAnswer(): Answer {
     const { number, size } = this.#answers.shift();
     if (this.#ahead > 0) this.#ahead--;
-    const result = this.#session.tryReceive();
+    const result = this.tryReceive();
     return {
       number,
       size,
@@ -299,7 +267,7 @@ export class Link {
     };
   }
 
-  /** Takes the messages that were handled since it was last asked. */
+  /** Returns the messages that were handled since the last call. */
   takeHandled(): StoredMessage[] {
     const handled = this.#handled;
     this.#handled = [];
@@ -307,68 +275,68 @@ export class Link {
   }
 
   /**
-   * Takes back what was not handled from a worker that is gone. What it had in
-   * hand counts one attempt more, and was the cause, if there was one.
+   * Returns the messages that a worker which is gone has not handled. Those that it
+   * had in hand count one attempt more; if a message was the cause, it is among
+   * them.
    */
   takeBack(): { unhandled: StoredMessage[]; inHand: number } {
     if (this.error === undefined && this.isHolding) {
-      this.#onHandled((this.#held - this.#handledCount) | 0);
+      this.#onHandled((this.#receivedAtGoodbye - this.#handledCount) | 0);
     }
-    let taken = this.#handledCount;
+    let received = this.#handledCount;
     if (this.#counts !== undefined) {
-      const { asked, sent } = this.#counts;
-      const more = (asked - this.#handledCount) | 0;
-      // What it asked past is handled, unless an answer did not leave.
-      if (more > 0 && ((sent - this.#received) | 0) === 0) {
+      const { requested, sent } = this.#counts;
+      const more = (requested - this.#handledCount) | 0;
+      // Those before the last request are handled, unless an answer is missing.
+      if (more > 0 && ((sent - this.flow.arrived) | 0) === 0) {
         this.#onHandled(Math.min(more, this.#leased.length));
       }
-      taken = this.#counts.taken;
+      received = this.#counts.received;
     }
     const unhandled = this.#leased.toArray();
     this.#leased.clear();
-    const inHand = Math.max(0, (taken - this.#handledCount) | 0);
+    const inHand = Math.max(0, (received - this.#handledCount) | 0);
     for (const message of unhandled.slice(0, inHand)) message.attempts++;
     return { unhandled, inHand };
   }
 
-  /** Whether the worker said goodbye with a message in hand. */
+  /** Whether the worker sent its goodbye with a message in hand. */
   get isHolding(): boolean {
-    return ((this.#held - this.#handledCount) | 0) > 0;
-  }
-
-  /** Lets a worker end that said goodbye with a message in hand, to see how. */
-  #hold(): void {
-    this.#held = this.#counts?.taken ?? 0;
-    if (this.isHolding) this.close().catch(() => {});
+    return ((this.#receivedAtGoodbye - this.#handledCount) | 0) > 0;
   }
 
   /** Notifies the worker, once, that this side waits for it to receive. */
-  notifyStall(): void {
+  override notifyStall(): void {
     if (this.#isNotified) return;
     this.#isNotified = true;
-    this.#session.notifyStall();
+    super.notifyStall();
   }
 
   /** Notifies the worker that this side does not wait any more. */
   endStall(): void {
     if (!this.#isNotified) return;
     this.#isNotified = false;
-    this.#session.giveCredit();
+    this.giveCredit();
   }
 
-  /** Says goodbye and waits for the worker's. */
-  close(): Promise<void> {
-    if (!this.isClosing) {
-      this.isClosing = true;
-      this.#session.close({ timeout: Infinity }).catch(() => {});
-    }
-    return this.#session.closed;
+  /** Sends a goodbye and waits for the worker's, without a limit. */
+  override close(): Promise<void> {
+    this.isClosing = true;
+    super.close({ timeout: Infinity }).catch(() => {});
+    return this.closed;
   }
 
-  /** Ends the link and tells the worker why. */
-  async abort(reason: unknown): Promise<void> {
-    this.#session.abort(reason);
-    await this.#session.closed.catch(() => {});
+  /** Settles when nothing of the link is left. Never rejects. */
+  get ended(): Promise<void> {
+    return this.closed.catch(() => {});
+  }
+
+  /** Counts what the worker has acknowledged since the last call. */
+  #countHandled(): void {
+    const count = this.flow.acknowledged - this.#acknowledged;
+    if (count === 0) return;
+    this.#acknowledged += count;
+    this.#onHandled(count);
   }
 
   #onHandled(count: number): void {
@@ -382,30 +350,6 @@ export class Link {
     const mean = (now - this.#since) / count;
     this.#mean += (mean - this.#mean) * SMOOTHING;
     this.#since = now;
-  }
-
-  #onFrame(kind: number, size: number): void {
-    if (kind === KIND.data) {
-      this.#received++;
-      this.#answers.push({ size, number: this.#lastHandled });
-    } else if (kind === KIND.hello) {
-      this.#counts = this.#readCounts();
-    } else if (kind === KIND.goodbye) {
-      this.hasEnded = true;
-      this.#hold();
-    } else if (kind === KIND.abort) {
-      // The session has dropped them.
-      this.#answers.clear();
-    }
-    this.isStalled = kind === KIND.stall;
-    if (!this.isStalled) this.#isNotified = false;
-    if (this.isStalled) this.#events.onStall(this);
-    else if (kind !== KIND.hello) this.#events.onProgress(this);
-  }
-
-  #readCounts(): SharedCounts {
-    const { posts } = this.#stream;
-    return new SharedCounts(posts.has(0) ? posts.take(0) : null);
   }
 }
 

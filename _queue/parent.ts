@@ -1,112 +1,65 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * The worker's own end of a queue's link.
+ * The worker's side of a queue.
  *
  * @module
  */
 
-import { onServe } from "../_session/claim.ts";
-import type { Accounts } from "../_session/credit.ts";
-import type { SessionOptions } from "../_session/hello.ts";
-import { parentEnd } from "../_thread/parent_end.ts";
+import type { SessionOptions } from "../_session/options.ts";
+import { onPeerGoodbye, Session } from "../_session/session.ts";
+import { closeAtEnd, parentEnd } from "../_thread/parent_end.ts";
 import { PortStream } from "../_thread/port_stream.ts";
-import {
-  Deliveries,
-  type Delivery,
-  LEASE_SIZE,
-  LeasedInbox,
-  LeasedOutbox,
-  LeasedPostBox,
-  SharedCounts,
-  workerCodec,
-} from "./lease.ts";
-import { Session } from "../_session/session.ts";
+import { PostBox } from "../_thread/post_box.ts";
 import type { ThreadScope } from "../_thread/scope.ts";
 import { ThreadWire } from "../_thread/wire.ts";
-import {
-  type ControlFields,
-  type ControlKind,
-  KIND,
-  type Wire,
-} from "../_wire/wire.ts";
 import type { Duplex } from "../duplex.ts";
+import {
+  type Delivery,
+  LEASE_SIZE,
+  LeaseReader,
+  SharedCounts,
+  WorkerFlow,
+} from "./lease.ts";
 
-/** A session that knows how its messages were delivered. */
-class QueueParent extends Session<unknown, unknown> {
-  readonly #deliveries: Deliveries;
+/** A session that says how its messages were delivered. */
+class WorkerSession extends Session {
+  readonly #flow: WorkerFlow;
 
-  constructor(
-    wire: Wire,
-    options: SessionOptions,
-    accounts: Accounts,
-    deliveries: Deliveries,
-  ) {
-    super(wire, options, accounts);
-    this.#deliveries = deliveries;
+  constructor(wire: ThreadWire, options: SessionOptions, flow: WorkerFlow) {
+    super(wire, options, flow);
+    this.#flow = flow;
   }
 
   get delivery(): Delivery | undefined {
-    return this.#deliveries.current;
+    return this.#flow.delivery;
   }
 }
 
-/**
- * Says with the credit how many answers went before it. Credit overtakes them,
- * and a worker may die before the last of them has left.
- */
-class QueueParentWire extends ThreadWire {
-  readonly #outbox: LeasedOutbox;
-
-  constructor(
-    stream: PortStream,
-    options: SessionOptions,
-    outbox: LeasedOutbox,
-  ) {
-    super(stream, options, true);
-    this.#outbox = outbox;
-  }
-
-  override control(
-    kind: ControlKind,
-    fields: ControlFields,
-    inFlight: number,
-  ): void {
-    const { sent } = this.#outbox;
-    super.control(
-      kind,
-      kind === KIND.credit ? { ...fields, sent } : fields,
-      inFlight,
-    );
-  }
-}
-
-/** Opens a worker's end of a queue. */
+/** Opens a worker's side of a queue. */
 export async function openParent(
   limits: SessionOptions,
   scope: ThreadScope,
 ): Promise<Duplex<unknown, unknown>> {
-  const deliveries = new Deliveries();
-  const counts = new SharedCounts();
-  const outbox = new LeasedOutbox(counts);
-  const own: SessionOptions = {
-    ...limits,
-    maxMessageBytes: limits.maxMessageBytes + LEASE_SIZE,
-    codecs: limits.codecs.map((codec) => workerCodec(codec, deliveries)),
-  };
-  const posts = new LeasedPostBox(deliveries);
   const { port } = scope;
-  const end = parentEnd(scope, () => session.close());
-  const wire = new QueueParentWire(
-    new PortStream(port, end, posts),
-    own,
-    outbox,
+  const counts = new SharedCounts();
+  const flow = new WorkerFlow(
+    limits.windowBytes,
+    limits.windowMessages,
+    counts,
   );
-  const { windowBytes: window, windowMessages } = own;
-  const inbox = new LeasedInbox(window, windowMessages, deliveries, counts);
-  const session = new QueueParent(wire, own, { inbox, outbox }, deliveries);
-  onServe(session, () => end.leaveGoodbye());
-  // Message 0 is what the link itself has to say.
+  const posts = new PostBox((parcel) => flow.receivePost(parcel));
+  const wire = new ThreadWire(new PortStream(port, parentEnd(scope), posts), {
+    messageCodec: (codec) => new LeaseReader(codec, flow),
+    // A worker may die before an answer was sent: what acknowledges the answered
+    // message must not arrive without it.
+    isCreditOrdered: true,
+    postsBulk: true,
+  });
+  const maxMessageBytes = limits.maxMessageBytes + LEASE_SIZE;
+  const session = new WorkerSession(wire, { ...limits, maxMessageBytes }, flow);
+  session[onPeerGoodbye] = closeAtEnd(scope, session);
+  // Message 0 is the worker's counts.
   port.postMessage([0, [counts.memory, []]], []);
   await session.open();
   return session;

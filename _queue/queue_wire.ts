@@ -1,42 +1,28 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * The wire under a queue's session: what is sent goes into a store, from there
- * with a lease to a worker that has room, and leaves the store when the worker
- * has handled it. What the workers answer comes back, in the order of the
- * messages if that is wanted. A worker that dies is replaced, and what it had
- * not handled goes back to its place in the store.
+ * The wire under a queue's session: what is sent is kept in a store, is given from
+ * there with a lease to a worker that has room, and leaves the store when the
+ * worker has handled it. The answers of the workers are merged. A worker that dies
+ * is replaced, and what it had not handled returns to its place in the store.
  *
- * A worker that dies takes along what it had not written yet, so a message may
- * come back that was not the cause. What was tried before is therefore given to
- * a worker alone, so that nothing suffers for what a neighbour does.
+ * What a worker had not written when it dies is lost, so a message may return that
+ * was not the cause. A redelivered message is therefore given to an idle worker, so
+ * that a message does not fail because of another one.
  *
  * @module
  */
 
-import { type Inbox, Outbox } from "../_session/credit.ts";
 import { ClosedError, PeerExitError, ProtocolError } from "../_base/errors.ts";
-import {
-  helloFields,
-  type PeerHello,
-  reasonFields,
-  reasonFrom,
-  type SessionOptions,
-} from "../_session/hello.ts";
-import { AnswerMerge, MergedInbox } from "./answers.ts";
+import type { SessionOptions } from "../_session/options.ts";
+import { AnswerMerge, QueueFlow } from "./answers.ts";
 import { LEASE_SIZE } from "./lease.ts";
 import { isDeath, type Link, type LinkEvents } from "./link.ts";
-import { Packer } from "./pack.ts";
-import type { MessageStore, StoredMessage } from "./store.ts";
+import { type MessageStore, Packer, type StoredMessage } from "./store.ts";
 import { settlesWithin } from "../_base/waiting.ts";
-import { reasonText } from "../_base/text.ts";
-import {
-  type ControlFields,
-  type ControlKind,
-  KIND,
-  type Wire,
-  type WireEvents,
-} from "../_wire/wire.ts";
+import { messageOf, reasonText } from "../_base/text.ts";
+import { MAX_IN_FLIGHT, MAX_IN_FLIGHT_SIZE } from "../_wire/control_frames.ts";
+import type { PeerHello, Wire, WireEvents } from "../_wire/wire.ts";
 
 /**
  * A message that its workers died of.
@@ -54,7 +40,7 @@ export interface FailedMessage<Out = unknown> {
   readonly error: PeerExitError;
 }
 
-/** What a queue does, checked. */
+/** The options of a queue, checked. */
 export interface QueueWireOptions extends SessionOptions {
   workers: number;
   capacity: number | undefined;
@@ -69,67 +55,26 @@ export interface QueueWireOptions extends SessionOptions {
   ): Promise<Link>;
 }
 
-/** A session's messages that are in a store until they are handled. */
-class StoreOutbox extends Outbox {
-  readonly #store: MessageStore;
-  readonly #answers: AnswerMerge;
-  readonly #decode: (message: StoredMessage) => unknown;
-
-  constructor(
-    store: MessageStore,
-    answers: AnswerMerge,
-    decode: (message: StoredMessage) => unknown,
-  ) {
-    super();
-    this.#store = store;
-    this.#answers = answers;
-    this.#decode = decode;
-  }
-
-  /** What a handled message leaves behind takes its place until its turn. */
-  override get length(): number {
-    return Math.max(this.#store.count, this.#answers.backlog);
-  }
-
-  override add(_message: unknown, size: number): void {
-    this.sent++;
-    this.bytesSent += size;
-    this.bytesInFlight = this.#store.bytes;
-  }
-
-  override acknowledge(): boolean {
-    this.bytesInFlight = this.#store.bytes;
-    return true;
-  }
-
-  protected override get kept(): number {
-    return this.#store.count;
-  }
-
-  protected override listUnsent(): readonly unknown[] {
-    return this.#store.all().map(this.#decode);
-  }
-}
-
 /** Workers behind a store of messages. */
 export class QueueWire implements Wire, LinkEvents {
   readonly isFull = false;
-  /** What keeps the accounts of the session over this wire. */
-  readonly accounts: { inbox: Inbox; outbox: Outbox };
+  /** The counts of the session over this wire. */
+  readonly flow: QueueFlow;
   readonly #options: QueueWireOptions;
   readonly #store: MessageStore;
   readonly #answers: AnswerMerge;
-  #events: WireEvents | undefined;
+  #events!: WireEvents;
   #links: Link[] = [];
   /** Links that are being opened, and what stops them. */
   readonly #opening = new Set<Promise<Link>>();
   readonly #stop = new AbortController();
   #restarting = 0;
-  #peer: PeerHello | undefined;
+  /** Whether all workers have sent their hellos. */
+  #isOpen = false;
   #packer: Packer | undefined;
-  #closing = false;
-  #saidGoodbye = false;
-  #destroyed = false;
+  #isClosing = false;
+  #hasEnded = false;
+  #isDestroyed = false;
   /** Whether the session waits for the workers to receive. */
   #isStalled = false;
   /** Whether it was notified that the workers wait for it to receive. */
@@ -137,31 +82,31 @@ export class QueueWire implements Wire, LinkEvents {
   /** Whether a worker that died is not replaced yet. */
   #isReplacing = false;
   /** Whether calls are made, which only the worker that has them can answer. */
-  #isClaimed = false;
+  #isPinned = false;
   /** How a worker ended that is not replaced, or why the queue failed. */
   #loss: PeerExitError | undefined;
 
   constructor(options: QueueWireOptions, store: MessageStore) {
     this.#options = options;
     this.#store = store;
-    this.#answers = new AnswerMerge(options);
-    const { windowBytes: window, windowMessages } = options;
-    const decode = (message: StoredMessage) => this.#decode(message);
-    this.accounts = {
-      inbox: new MergedInbox(window, windowMessages),
-      outbox: new StoreOutbox(store, this.#answers, decode),
-    };
+    this.#answers = new AnswerMerge(options.ordered);
+    this.flow = new QueueFlow(
+      options,
+      store,
+      this.#answers,
+      () => store.all().map((message) => this.#unpack(message)),
+    );
   }
 
-  /** Keeps to the one worker that there is, and ends with it. */
-  claim(): void {
+  /** The queue ends with its worker, since no other one can answer its calls. */
+  pinPeer(): void {
     const { workers } = this.#options;
     if (workers > 1) {
       throw new TypeError(
         `Cannot make calls over a queue with ${workers} workers, since each must be answered by the one that has it; open a queue with one, or a Pool of them`,
       );
     }
-    this.#isClaimed = true;
+    this.#isPinned = true;
   }
 
   start(events: WireEvents): void {
@@ -170,40 +115,36 @@ export class QueueWire implements Wire, LinkEvents {
     this.#openAll().catch((error) => this.#failToOpen(error));
   }
 
-  agree(): void {}
-
-  message(
-    number: number,
-    taken: number,
-    message: unknown,
-    _inFlight: number,
-    transfer: readonly Transferable[] = [],
-  ): number {
+  message(message: unknown, transfer: readonly Transferable[] = []): number {
     const { payload, size } = this.#packer!.pack(message, transfer);
-    this.#answers.onTaken(taken);
+    const number = this.flow.sent + 1;
     this.#store.append({ number, payload, size, attempts: 0 });
-    this.#answers.onSent(number);
     this.#endStall();
     this.#dispatch();
     return size;
   }
 
-  control(kind: ControlKind, fields: ControlFields): void {
-    if (kind === KIND.credit || kind === KIND.goodbye) {
-      this.#endStall();
-      this.#answers.onTaken(fields.taken as number);
-      if (kind === KIND.goodbye) this.#closing = true;
-      this.#advance();
-    } else if (kind === KIND.stall) {
-      this.#isStalled = true;
-      // The session answers a notice of this wire's, and an answer is not answered.
-      if (fields.answer === true) this.#notifyStalled();
-      else this.#checkStall();
-    } else if (kind === KIND.abort) {
-      const reason = reasonFrom(fields, this.#peer?.codec);
-      this.#destroyed = true;
-      for (const link of this.#links) link.abort(reason);
-    }
+  credit(): void {
+    this.#endStall();
+    this.#advance();
+  }
+
+  stall(isAnswer: boolean): void {
+    this.#isStalled = true;
+    // A notice of the session needs an answer; an answer needs none.
+    if (isAnswer) this.#notifyStalled();
+    else this.#checkStall();
+  }
+
+  goodbye(): void {
+    this.#isClosing = true;
+    this.#endStall();
+    this.#advance();
+  }
+
+  abort(reason: unknown): void {
+    this.#isDestroyed = true;
+    for (const link of this.#links) link.abort(reason);
   }
 
   flushed(): Promise<void> {
@@ -225,7 +166,7 @@ export class QueueWire implements Wire, LinkEvents {
     const inTime = await settlesWithin(closed.catch(() => {}), timeout);
     if (inTime && this.#store.count === 0) return;
     await this.destroy();
-    const unsent = this.accounts.outbox.unsent();
+    const unsent = this.flow.unsent();
     // A worker may fail after all goodbyes were said.
     if (inTime && this.#loss !== undefined) {
       throw await this.diagnose(this.#loss, unsent);
@@ -243,27 +184,30 @@ export class QueueWire implements Wire, LinkEvents {
   }
 
   async destroy(): Promise<void> {
-    this.#destroyed = true;
+    this.#isDestroyed = true;
     const error = new ClosedError("The queue has ended");
     this.#stop.abort(error);
     await Promise.all([
-      ...this.#links.map((link) => link.abort(error)),
+      ...this.#links.map((link) => {
+        link.abort(error);
+        return link.ended;
+      }),
       Promise.allSettled(this.#opening),
     ]);
   }
 
-  // What the links bring
+  // What the links report
 
   onProgress(link: Link): void {
-    // Nothing is sent before all workers have said hello.
-    if (this.#peer === undefined || this.#destroyed) return;
+    // Nothing is sent before all workers have sent their hellos.
+    if (!this.#isOpen || this.#isDestroyed) return;
     this.#finish(link);
     this.#advance();
     if (this.#areWorkersStalled) {
       this.#areWorkersStalled = false;
-      this.#tellRoom();
+      this.#reportRoom();
     }
-    // The others may now be all that have messages.
+    // Now perhaps all workers that have messages are stalled.
     if (link.leased === 0 && this.#links.some((other) => other.isStalled)) {
       this.#checkStall();
     }
@@ -274,27 +218,26 @@ export class QueueWire implements Wire, LinkEvents {
   }
 
   onEnd(link: Link, error: unknown): void {
-    // One that ends before it is taken on is looked at then.
-    if (this.#destroyed || !this.#links.includes(link)) return;
+    // `#openLink` handles a link that has ended before it was added.
+    if (this.#isDestroyed || !this.#links.includes(link)) return;
     this.#links = this.#links.filter((other) => other !== link);
     const { unhandled, inHand } = link.takeBack();
     this.#finish(link);
     this.#answers.flush(link);
     if (error === undefined) {
-      // It need not have taken all that it was given.
+      // It may not have received all that it was given.
       const left = new PeerExitError(
         "The worker said goodbye and was ended with the message in hand",
       );
-      if (this.#takeBack(unhandled, left)) this.#advance();
-    } else if (this.#peer === undefined) {
+      if (this.#putBack(unhandled, left)) this.#advance();
+    } else if (!this.#isOpen) {
       this.#failToOpen(error);
     } else if (isDeath(error)) {
       this.#onDeath(unhandled, error, link.deaths + (inHand > 0 ? 0 : 1));
     } else {
       this.#answers.flushAll(this.#links);
-      if (error instanceof ProtocolError) return this.#events!.onFault(error);
-      const fields = reasonFields(error, this.#peer.codec);
-      this.#events!.onControl(KIND.abort, fields);
+      if (error instanceof ProtocolError) return this.#events.onFault(error);
+      this.#events.onAbort(error);
     }
   }
 
@@ -307,17 +250,17 @@ export class QueueWire implements Wire, LinkEvents {
       () => this.#openLink(),
     );
     const links = await Promise.all(opening);
-    if (this.#destroyed) return;
+    if (this.#isDestroyed) return;
     this.#onOpened(links);
   }
 
   #failToOpen(error: unknown): void {
-    if (this.#destroyed) return;
-    this.#destroyed = true;
-    this.#events!.onLost(error);
+    if (this.#isDestroyed) return;
+    this.#isDestroyed = true;
+    this.#events.onLost(error);
   }
 
-  /** Opens a link and takes it on, unless it has ended already. */
+  /** Opens a link and adds it, unless it has ended already. */
   async #openLink(): Promise<Link> {
     const opening = this.#options.openLink(this, this.#stop.signal);
     this.#opening.add(opening);
@@ -335,74 +278,74 @@ export class QueueWire implements Wire, LinkEvents {
     }
   }
 
-  /** Says hello for all workers, which run the same script. */
+  /** Reports the hello of all workers, which run the same script, as one. */
   #onOpened(links: readonly Link[]): void {
-    const peers = links.map((link) => link.peer);
+    const peers = links.map((link) => link.peer!);
     const sum = (of: (peer: PeerHello) => number) =>
-      Math.min(
-        peers.reduce((total, peer) => total + of(peer), 0),
-        Number.MAX_SAFE_INTEGER,
-      );
-    const { capacity } = this.#options;
-    const first = peers[0]!;
-    const { name } = first.codec;
-    const codec = this.#options.codecs.find((codec) => codec.name === name)!;
-    const maxMessage = Math.min(...peers.map((peer) => peer.maxMessageBytes)) -
+      peers.reduce((total, peer) => total + of(peer), 0);
+    const messages = this.#options.capacity ??
+      sum((peer) => peer.windowMessages);
+    const maxMessageBytes =
+      Math.min(...peers.map((peer) => peer.maxMessageBytes)) -
       LEASE_SIZE;
-    this.#packer = new Packer(codec, maxMessage);
-    this.#peer = {
+    const first = peers[0]!;
+    this.#packer = new Packer(first.codec, maxMessageBytes);
+    this.#isOpen = true;
+    this.#events.onHello({
       ...first,
-      codec,
-      windowBytes: sum((peer) => peer.windowBytes),
-      windowMessages: capacity ?? sum((peer) => peer.windowMessages),
-      maxMessageBytes: maxMessage,
-    };
-    const hello = { ...this.#options, ...this.#peer, codecs: [codec] };
-    this.#events!.onControl(KIND.hello, helloFields(hello));
-    // Workers may have spoken, and even ended, before the last of them came.
+      windowBytes: Math.min(
+        sum((peer) => peer.windowBytes),
+        MAX_IN_FLIGHT_SIZE,
+      ),
+      windowMessages: Math.min(messages, MAX_IN_FLIGHT),
+      maxMessageBytes,
+    });
+    // Some workers may have answered, or ended, before the last one was open.
     this.#advance();
   }
 
   // Messages
 
-  #decode({ payload }: StoredMessage): unknown {
+  #unpack({ payload }: StoredMessage): unknown {
     return this.#packer!.unpack(payload);
   }
 
-  /** Does all that can be done now. */
+  /** Delivers answers, gives out messages, and ends the queue if it is done. */
   #advance(): void {
-    // What is handed on may be taken at once, which makes room and leads here.
-    if (this.#peer === undefined || this.#destroyed) return;
+    // An answer may be received inside of this, which calls it again.
+    if (!this.#isOpen || this.#isDestroyed) return;
     if (this.#answers.isPulling || this.#isReplacing) return;
     const { head } = this.#answers;
-    this.#answers.pull(this.#links, this.#store.next?.number, this.#isOver);
-    if (this.#answers.head > head) this.#tellRoom();
+    this.#answers.pull(this.#links, this.#store.next?.number, this.#isOver());
+    if (this.#answers.head > head) this.#reportRoom();
     this.#dispatch();
-    this.#sayGoodbye();
-    this.#hearGoodbye();
+    this.#closeLinks();
+    this.#reportGoodbye();
   }
 
-  /** Gives workers what waits, as far as they have room. */
+  /** Gives the messages that wait to workers, as far as they have room. */
   #dispatch(): void {
     for (;;) {
       const { next } = this.#store;
       const link = next && this.#choose(next);
       if (link === undefined) return;
       const message = this.#store.take();
-      if (!link.give(message)) this.#store.handBack([message]);
+      if (!link.give(message)) this.#store.putBack([message]);
     }
   }
 
-  /** The worker that has the least to do, of those that can take a message. */
+  /** Returns the worker with the fewest messages, of those that can take this one. */
   #choose(message: StoredMessage): Link | undefined {
     const isShared = this.#options.workers > 1;
-    // A worker that has said goodbye may take something still, if it is alone.
+    // A worker that has sent a goodbye may still receive, if there is no other.
     const others = isShared && this.#links.some((link) => !link.hasEnded);
     let chosen: Link | undefined;
     for (const link of this.#links) {
       if (!link.isOpen || (others && link.hasEnded)) continue;
       if (chosen !== undefined && link.leased >= chosen.leased) continue;
-      if (this.#canTake(link, message) && link.hasRoom(isShared)) chosen = link;
+      if (this.#canTake(link, message) && link.hasRoomAhead(isShared)) {
+        chosen = link;
+      }
     }
     return chosen;
   }
@@ -413,11 +356,11 @@ export class QueueWire implements Wire, LinkEvents {
     if (message.attempts === 0 && !(ordered && link.isBehind(message))) {
       return true;
     }
-    // The answers before its own must be few, since they are put aside for it.
+    // The answers before its own must be few, since they are kept until then.
     return link.leased === 0 && (!ordered || link.askIfDone());
   }
 
-  /** Ends the messages that a worker has handled. */
+  /** Removes the messages that a worker has handled. */
   #finish(link: Link): void {
     const handled = link.takeHandled();
     if (handled.length === 0) return;
@@ -426,12 +369,12 @@ export class QueueWire implements Wire, LinkEvents {
       this.#answers.onHandled(link, message.number);
     }
     link.deaths = 0;
-    this.#tellRoom();
+    this.#reportRoom();
   }
 
-  /** Has the session ask the store how much room there is. */
-  #tellRoom(): void {
-    this.#events!.onControl(KIND.credit, { taken: 0 });
+  /** Reports that the store may have more room than before. */
+  #reportRoom(): void {
+    this.#events.onAcknowledged(0);
   }
 
   // Deadlock
@@ -441,7 +384,7 @@ export class QueueWire implements Wire, LinkEvents {
    * receive, and these workers if the session waits for them.
    */
   #checkStall(): void {
-    if (this.#peer === undefined || this.#destroyed) return;
+    if (!this.#isOpen || this.#isDestroyed) return;
     if (this.#restarting > 0) return;
     const busy = this.#links.filter((link) => link.leased > 0);
     for (const link of busy) {
@@ -456,7 +399,7 @@ export class QueueWire implements Wire, LinkEvents {
     if (isIdle && !this.#answers.isFull) return;
     if (this.#isStalled) this.#notifyStalled();
     this.#areWorkersStalled = true;
-    this.#events!.onControl(KIND.stall, { taken: this.#answers.taken });
+    this.#events.onStall(this.flow.reported, false);
   }
 
   /** The session does not wait any more. */
@@ -474,11 +417,11 @@ export class QueueWire implements Wire, LinkEvents {
   // End
 
   /**
-   * Says goodbye to the workers once everything was given to one of them, and to
-   * one that has said it, while others go on: what it leaves is for them.
+   * Sends a goodbye to all workers once they were given everything, and to a worker
+   * that has sent one, if others can take the messages that it leaves.
    */
-  #sayGoodbye(): void {
-    const all = this.#closing && this.#store.waiting === 0;
+  #closeLinks(): void {
+    const all = this.#isClosing && this.#store.waiting === 0;
     const others = this.#restarting > 0 ||
       this.#links.some((link) => !link.hasEnded);
     for (const link of this.#links) {
@@ -487,44 +430,41 @@ export class QueueWire implements Wire, LinkEvents {
     }
   }
 
-  /** Whether a worker may have to take what another one drops. */
+  /** Whether a worker may have to take the messages of another one. */
   #isNeeded(link: Link): boolean {
     return !this.#options.restart &&
       this.#links.some((other) => other !== link && other.leased > 0);
   }
 
-  /** Whether every worker has said goodbye. */
-  get #isOver(): boolean {
+  /** Whether every worker has sent a goodbye. */
+  #isOver(): boolean {
     return this.#restarting === 0 &&
       this.#links.every((link) => link.hasEnded && !link.isHolding);
   }
 
-  /** Every worker has said goodbye, and all that they sent was handed on. */
-  #hearGoodbye(): void {
-    if (this.#saidGoodbye || !this.#isOver) return;
+  /** Reports a goodbye if every worker has sent one and all answers were delivered. */
+  #reportGoodbye(): void {
+    if (this.#hasEnded || !this.#isOver()) return;
     if (this.#loss !== undefined && this.#store.count > 0) {
       return this.#lose(this.#loss);
     }
     if (!this.#answers.isEmpty(this.#links)) return;
-    this.#saidGoodbye = true;
-    this.#events!.onControl(KIND.goodbye, {
-      sent: this.#answers.delivered,
-      taken: 0,
-    });
+    this.#hasEnded = true;
+    this.#events.onGoodbye(0);
   }
 
-  /** Puts messages back that a worker did not handle; `false` if that ends the queue. */
-  #takeBack(unhandled: StoredMessage[], error: PeerExitError): boolean {
+  /** Puts messages back that a worker did not handle; returns whether the queue goes on. */
+  #putBack(unhandled: StoredMessage[], error: PeerExitError): boolean {
     const { retries } = this.#options;
     const failed = unhandled.filter((message) => message.attempts > retries);
-    this.#store.handBack(
+    this.#store.putBack(
       unhandled.filter((message) => message.attempts <= retries),
     );
-    return failed.every((message) => this.#giveUp(message, error));
+    return failed.every((message) => this.#endFailed(message, error));
   }
 
-  /** Hands back a message that cannot be handled; `false` if that ends the queue. */
-  #giveUp(message: StoredMessage, error: PeerExitError): boolean {
+  /** Ends a message that cannot be handled; returns whether the queue goes on. */
+  #endFailed(message: StoredMessage, error: PeerExitError): boolean {
     const { onFailed } = this.#options;
     const { number, attempts } = message;
     if (onFailed === undefined) {
@@ -540,39 +480,39 @@ export class QueueWire implements Wire, LinkEvents {
     }
     const onError = (cause: unknown) => {
       this.#answers.flushAll(this.#links);
-      this.#events!.onFault(cause as Error);
+      this.#events.onFault(cause as Error);
     };
     try {
       const failed = {
-        message: this.#decode(message),
+        message: this.#unpack(message),
         number,
         attempts,
         error,
       };
-      // It may be asynchronous, and its rejection nobody else would see.
+      // It may be asynchronous; a rejection must not be unhandled.
       Promise.resolve(onFailed(failed) as unknown).catch(onError);
     } catch (cause) {
       onError(cause);
       return false;
     }
-    // It may have ended the queue.
-    if (this.#destroyed) return false;
+    // The function may have ended the queue.
+    if (this.#isDestroyed) return false;
     this.#store.acknowledge(message);
     this.#answers.onFailed(number);
-    this.#tellRoom();
+    this.#reportRoom();
     return true;
   }
 
-  /** Starts another worker in place of one that died, if there is use for it. */
+  /** Starts another worker in place of one that died, if it is needed. */
   #onDeath(
     unhandled: StoredMessage[],
     error: PeerExitError,
     deaths: number,
   ): void {
-    if (this.#isClaimed) return this.#lose(error);
-    // Who is handed a message back may close the queue, or receive from it.
+    if (this.#isPinned) return this.#lose(error);
+    // `onFailed` may close the queue, or receive from it.
     this.#isReplacing = true;
-    const goesOn = this.#takeBack(unhandled, error);
+    const goesOn = this.#putBack(unhandled, error);
     this.#isReplacing = false;
     if (!goesOn) return;
     this.#replace(error, deaths);
@@ -581,14 +521,14 @@ export class QueueWire implements Wire, LinkEvents {
 
   #replace(error: PeerExitError, deaths: number): void {
     const { retries, restart } = this.#options;
-    const hasWork = this.#store.waiting > 0 || !this.#closing;
-    if (hasWork && restart && deaths <= retries + 1 && !this.#saidGoodbye) {
+    const hasWork = this.#store.waiting > 0 || !this.#isClosing;
+    if (hasWork && restart && deaths <= retries + 1 && !this.#hasEnded) {
       this.#restart(deaths);
       return;
     }
     this.#loss = error;
     if (this.#links.length > 0 || this.#restarting > 0) return;
-    const isEnd = this.#closing || this.#saidGoodbye;
+    const isEnd = this.#isClosing || this.#hasEnded;
     if (this.#store.count > 0 || !isEnd) this.#lose(error);
   }
 
@@ -603,23 +543,22 @@ export class QueueWire implements Wire, LinkEvents {
       cause = error;
     }
     this.#restarting--;
-    if (this.#destroyed) return;
+    if (this.#isDestroyed) return;
     if (link !== undefined) return this.#advance();
     if (isDeath(cause)) {
       this.#replace(cause, deaths + 1);
     } else {
-      const { message } = cause as Error;
-      const text = `Cannot replace a worker that ended: ${message}`;
+      const text = `Cannot replace a worker that ended: ${messageOf(cause)}`;
       this.#replace(new PeerExitError(text, { cause }), Infinity);
     }
     this.#advance();
   }
 
-  /** Fails; what has come can still be received. */
+  /** Fails; answers that have arrived can still be received. */
   #lose(error: PeerExitError): void {
     this.#loss = error;
     this.#answers.flushAll(this.#links);
-    this.#destroyed = true;
-    this.#events!.onLost(error);
+    this.#isDestroyed = true;
+    this.#events.onLost(error);
   }
 }

@@ -1,18 +1,28 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * Where a queue keeps its messages: the seam, and the store in memory. A message
- * is appended, taken with a lease, and then acknowledged, which ends it, or
- * handed back to its place. Stores that outlive the process implement the same.
+ * Where a queue keeps its messages: a packer makes a message what it is when it is
+ * sent, as bytes or as a clone; a store keeps it. A message is appended, taken with
+ * a lease, and then acknowledged, which ends it, or put back to its place. A store
+ * that outlives the process would implement the same interface.
  *
  * @module
  */
 
-import type { ByteBuffer } from "../_codec/byte_buffer.ts";
-import type { Parcel } from "../_thread/clone.ts";
+import { ByteBuffer } from "../_codec/byte_buffer.ts";
+import {
+  isBulk,
+  makeParcel,
+  type Parcel,
+  receiveParcel,
+} from "../_thread/clone.ts";
+import { cloning } from "../_thread/post_box.ts";
+import type { Codec } from "../codec.ts";
 import { Deque } from "../_base/waiting.ts";
+import { checkSize, nestedSend } from "../_wire/frame_encoder.ts";
+import { MessageCodec } from "../_wire/message_codec.ts";
 
-/** What a message is: bytes of a codec, or what only a thread's clone carries. */
+/** A message as bytes of a codec, or as a clone if bytes cannot carry it. */
 export type Payload =
   | {
     readonly kind: "bytes";
@@ -48,18 +58,18 @@ export interface MessageStore {
   /** Ends a message that was taken. */
   acknowledge(message: StoredMessage): void;
   /** Puts messages that were taken back to where they were; they wait again. */
-  handBack(messages: readonly StoredMessage[]): void;
+  putBack(messages: readonly StoredMessage[]): void;
   /** All messages that are kept, in the order of their numbers. */
   all(): StoredMessage[];
 }
 
-/** A store that lives and dies with the process. */
+/** A store in the memory of this process. */
 export class MemoryStore implements MessageStore {
   /** Messages that were never taken. */
   readonly #fresh = new Deque<StoredMessage>();
   /**
-   * Messages that were handed back: older than all that are fresh. The first is
-   * at the end of the array, where it can be taken in constant time.
+   * Messages that were put back: older than all that were never taken. The first
+   * is at the end of the array, where it can be taken in constant time.
    */
   #returned: StoredMessage[] = [];
   readonly #leased = new Set<StoredMessage>();
@@ -93,7 +103,7 @@ export class MemoryStore implements MessageStore {
     if (this.#leased.delete(message)) this.bytes -= message.size;
   }
 
-  handBack(messages: readonly StoredMessage[]): void {
+  putBack(messages: readonly StoredMessage[]): void {
     if (messages.length === 0) return;
     for (const message of messages) this.#leased.delete(message);
     this.#returned = [...this.#returned, ...messages].sort(byNumber).reverse();
@@ -107,4 +117,95 @@ export class MemoryStore implements MessageStore {
 
 function byNumber(one: StoredMessage, other: StoredMessage): number {
   return one.number - other.number;
+}
+
+/** Bytes of messages that are kept in one piece of memory. */
+const SEGMENT_SIZE = 64 * 1024;
+
+/** A message as a store keeps it. */
+interface Packed {
+  readonly payload: Payload;
+  readonly size: number;
+}
+
+/** Packs messages, and unpacks those that are returned to their sender. */
+export class Packer {
+  readonly #codec: MessageCodec;
+  readonly #maxMessage: number;
+  #segment = new ByteBuffer(SEGMENT_SIZE);
+  #isPacking = false;
+
+  constructor(codec: Codec, maxMessage: number) {
+    this.#codec = new MessageCodec(codec);
+    this.#maxMessage = maxMessage;
+  }
+
+  /** Packs a message as it is now; later changes do not affect it. */
+  pack(message: unknown, transfer: readonly Transferable[]): Packed {
+    if (this.#isPacking) throw nestedSend();
+    this.#isPacking = true;
+    try {
+      if (transfer.length > 0) return this.#packClone(message, transfer);
+      if (isBulk(message)) return this.#packBulk(message);
+      try {
+        return this.#packBytes(message);
+      } catch (error) {
+        if (!(error instanceof TypeError)) throw error;
+        return this.#packClone(message, transfer);
+      }
+    } finally {
+      this.#isPacking = false;
+    }
+  }
+
+  /** Unpacks a message that is returned to its sender. */
+  unpack(payload: Payload): unknown {
+    if (payload.kind === "clone") return receiveParcel(payload.parcel);
+    const { buffer, start, end } = payload;
+    return this.#codec.decode(buffer.bytes, start, end, false);
+  }
+
+  #packBytes(message: unknown): Packed {
+    if (this.#segment.length >= SEGMENT_SIZE) {
+      this.#segment = new ByteBuffer(SEGMENT_SIZE);
+    }
+    const buffer = this.#segment;
+    const start = buffer.length;
+    try {
+      this.#codec.encodeInto(message, buffer);
+      const end = buffer.length;
+      checkSize(end - start, this.#maxMessage);
+      const payload: Payload = { kind: "bytes", buffer, start, end };
+      return { payload, size: end - start };
+    } catch (error) {
+      buffer.length = start;
+      // A message that was refused may have made it grow.
+      if (buffer.bytes.length > 2 * SEGMENT_SIZE) {
+        this.#segment = new ByteBuffer(SEGMENT_SIZE);
+      }
+      throw error;
+    }
+  }
+
+  /** Packs a large byte array as a clone, which is faster. */
+  #packBulk(message: Uint8Array<ArrayBuffer>): Packed {
+    const { length: size } = message;
+    checkSize(size, this.#maxMessage);
+    return { payload: { kind: "clone", parcel: [message.slice(), []] }, size };
+  }
+
+  /** Packs a message as a clone; buffers move into it. */
+  #packClone(message: unknown, transfer: readonly Transferable[]): Packed {
+    if (transfer.some((item) => item instanceof MessagePort)) {
+      throw new TypeError(
+        "Cannot transfer a MessagePort through a queue: it can be delivered only once, and a message may have to be delivered again",
+      );
+    }
+    const { parcel, size } = makeParcel(message, transfer);
+    checkSize(size, this.#maxMessage);
+    const kept = cloning(() =>
+      structuredClone(parcel, { transfer: [...transfer] })
+    );
+    return { payload: { kind: "clone", parcel: kept }, size };
+  }
 }

@@ -23,7 +23,7 @@
  * @module
  */
 
-import type { Receipts } from "../_session/claim.ts";
+import type { ReceiveWindow } from "../_session/flow.ts";
 import { ProtocolError } from "../_base/errors.ts";
 import { MAX_PULL, type Message, TAG } from "./messages.ts";
 import type { Outlet } from "./outlet.ts";
@@ -42,10 +42,10 @@ const MAX_HELD_SIZE = 1024 * 1024;
  * not say so: as many messages as any session of this package. Their sizes are not
  * known then.
  */
-const UNKNOWN: Receipts = {
-  window: Infinity,
+const UNKNOWN: ReceiveWindow = {
+  windowBytes: Infinity,
   windowMessages: 2 ** 20,
-  size: 0,
+  lastSize: 0,
 };
 
 /**
@@ -76,7 +76,7 @@ export interface BacklogEvents {
 /** The calls that arrive at one end. */
 export class Backlog {
   readonly #outlet: Outlet;
-  readonly #receipts: Receipts;
+  readonly #window: ReceiveWindow;
   readonly #events: BacklogEvents;
   readonly #held = new Deque<Held>();
   readonly #byId = new Map<number, Held>();
@@ -91,11 +91,11 @@ export class Backlog {
 
   constructor(
     outlet: Outlet,
-    receipts: Receipts | undefined,
+    window: ReceiveWindow | undefined,
     events: BacklogEvents,
   ) {
     this.#outlet = outlet;
-    this.#receipts = receipts ?? UNKNOWN;
+    this.#window = window ?? UNKNOWN;
     this.#events = events;
   }
 
@@ -112,10 +112,10 @@ export class Backlog {
   get isFull(): boolean {
     if (this.isEmpty) return false;
     if (!this.#outlet.hasAsked) return true;
-    const { window, windowMessages } = this.#receipts;
+    const { windowBytes, windowMessages } = this.#window;
     const [last, secondLast] = this.#lastSizes as [number, number];
     return this.#held.length > MAX_HELD + windowMessages + 1 ||
-      this.#size - last - secondLast > MAX_HELD_SIZE + window;
+      this.#size - last - secondLast > MAX_HELD_SIZE + windowBytes;
   }
 
   /** Settles when the peer may be read further. */
@@ -176,7 +176,7 @@ export class Backlog {
   }
 
   #hold(message: Message): void {
-    const { size } = this.#receipts;
+    const size = this.#window.lastSize;
     const held = { message, size, pulled: 0 };
     this.#held.push(held);
     if (message[0] !== TAG.notice) this.#byId.set(message[1] as number, held);

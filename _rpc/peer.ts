@@ -8,7 +8,12 @@
  * @module
  */
 
-import { claim, onClosing, receiptsOf } from "../_session/claim.ts";
+import {
+  beforeGoodbye,
+  type CallHooks,
+  pinPeer,
+  receiveWindow,
+} from "../_session/session.ts";
 import { ClosedError, isEnd, isInstance } from "../_base/errors.ts";
 import { Backlog, MESSAGES_PER_TURN } from "./backlog.ts";
 import { Callee } from "./callee.ts";
@@ -59,15 +64,16 @@ export class Peer {
         CallPromise.from(this.caller.call(id, args, CALLBACK_LIMITS)),
       isHolding: () => !this.#backlog.isEmpty,
     });
-    this.#backlog = new Backlog(outlet, receiptsOf(duplex), {
+    const hooks = hooksOf(duplex);
+    this.#backlog = new Backlog(outlet, hooks[receiveWindow], {
       handle: (message) => this.callee.onMessage(message),
       onFault: (error) => duplex.abort(error),
       onEmpty: () => this.callee.checkIdle(),
     });
-    onClosing(duplex, () => {
+    hooks[beforeGoodbye] = () => {
       this.#backlog.flush();
       outlet.flush();
-    });
+    };
     this.#read();
   }
 
@@ -76,7 +82,7 @@ export class Peer {
     checkDuplex(duplex);
     let peer = peers.get(duplex);
     if (peer === undefined) {
-      claim(duplex);
+      hooksOf(duplex)[pinPeer]?.();
       peer = new Peer(duplex);
       peers.set(duplex, peer);
     }
@@ -170,6 +176,11 @@ export class Peer {
     this.#backlog.flush();
     this.callee.end(reason);
   }
+}
+
+/** What a duplex offers to calls: nothing, if it is not one of this package. */
+function hooksOf(duplex: Duplex): CallHooks {
+  return receiveWindow in duplex ? duplex as CallHooks : {};
 }
 
 /** Refuses what is no duplex, which a program without types may well give. */

@@ -2,7 +2,7 @@
 
 /**
  * Two streams of bytes joined in memory: the link under `duplexPair`. A write
- * settles when the far side has read all of it, so it waits as a full pipe does.
+ * settles when the peer has read all of it, so it waits as for a full pipe.
  *
  * @module
  */
@@ -10,7 +10,7 @@
 import { PeerExitError } from "../_base/errors.ts";
 import type { ByteStream } from "../_wire/byte_stream.ts";
 
-/** One direction: what one side writes, the other reads. */
+/** One direction. */
 class MemoryPipe {
   #bytes: Uint8Array | undefined;
   #written: PromiseWithResolvers<void> | undefined;
@@ -40,7 +40,7 @@ class MemoryPipe {
   write(bytes: Uint8Array): Promise<void> {
     if (this.#isDiscarded) return Promise.resolve();
     if (this.#ended) {
-      return Promise.reject(new Error("The far side of the pair is closed"));
+      return Promise.reject(new Error("The other end of the pair is closed"));
     }
     this.#bytes = bytes;
     this.#written = Promise.withResolvers();
@@ -54,7 +54,7 @@ class MemoryPipe {
     this.#arrival?.resolve();
   }
 
-  /** Drops what is written from now on: the reader needs nothing more. */
+  /** Drops what is written from now on, since it is not read any more. */
   discard(): void {
     this.#isDiscarded = true;
     this.#bytes = undefined;
@@ -65,7 +65,7 @@ class MemoryPipe {
   cut(): void {
     this.#bytes = undefined;
     this.end();
-    this.#written?.reject(new Error("The far side of the pair is closed"));
+    this.#written?.reject(new Error("The other end of the pair is closed"));
   }
 }
 
@@ -88,7 +88,7 @@ class MemoryStream implements ByteStream {
 
   diagnose(cause: unknown, unsent: readonly unknown[]): Promise<Error> {
     return Promise.resolve(
-      new PeerExitError("The far side of the pair ended without a goodbye", {
+      new PeerExitError("The other end of the pair ended without a goodbye", {
         cause,
         unsent,
       }),

@@ -1,47 +1,29 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * The one implementation of {@linkcode Duplex} under all transports: it greets,
- * numbers messages, keeps to the credit, hands messages over in order, notices
- * a deadlock, and ends. What carries its frames is a {@linkcode Wire}.
+ * The one implementation of {@linkcode Duplex} under all transports: hello, order,
+ * flow control, deadlocks, goodbye and abort. What carries its messages is a
+ * {@linkcode Wire}.
  *
- * A session promises that every promise it hands out settles, that a peer which
- * breaks a rule is told so and let go, and that neither side holds more than
+ * Every promise that a session returns settles; a peer that breaks a rule receives
+ * an abort with the reason, and the link ends; and neither side holds more than
  * the window and one message.
  *
- * It ends in one of two ways. In good order: each side says goodbye (`#ending`,
- * then `#saidGoodbye`) and hears one (`#heardGoodbye`); with both it is
- * `#finished`, and the wire is closed (`#done`). Otherwise it fails: `#failure` holds the
- * first error, everything pending rejects with it, and the wire is destroyed. A
- * link that broke (`#lost`) takes a moment to tell why, in which nothing is sent.
+ * The life of a session is its {@linkcode State}. In good order each side sends a
+ * goodbye and receives one; with both, the session closes the wire. Otherwise it
+ * fails with the first error: everything pending rejects with it, and the wire is
+ * destroyed.
  *
  * @module
  */
 
-import { announceClosing, onReceipts } from "./claim.ts";
-import { type Accounts, Inbox, Outbox } from "./credit.ts";
-import { ClosedError, DeadlockError, ProtocolError } from "../_base/errors.ts";
-import {
-  DEFAULT_OPTIONS,
-  helloFields,
-  type PeerHello,
-  readHello,
-  reasonFields,
-  reasonFrom,
-  type SessionOptions,
-  unsigned,
-} from "./hello.ts";
+import { ClosedError, DeadlockError } from "../_base/errors.ts";
+import { Flow, type ReceiveWindow, StallWatch } from "./flow.ts";
+import { DEFAULT_OPTIONS, type SessionOptions } from "./options.ts";
 import { checkPositive } from "../_base/options.ts";
-import { StallWatch } from "./stall.ts";
 import { MAX_TIMER, WaitQueue } from "../_base/waiting.ts";
 import { iteratorOf, readableOf, writableOf } from "./streams.ts";
-import {
-  type ControlFields,
-  type ControlKind,
-  KIND,
-  type Wire,
-  type WireEvents,
-} from "../_wire/wire.ts";
+import type { PeerHello, Wire, WireEvents } from "../_wire/wire.ts";
 import type {
   Duplex,
   DuplexStats,
@@ -49,9 +31,28 @@ import type {
   SendOptions,
 } from "../duplex.ts";
 
+/** A session keeps to the peer that it has: see {@linkcode Session}. */
+export const pinPeer: unique symbol = Symbol("pinPeer");
+/** Called when the peer has sent its goodbye: see {@linkcode Session}. */
+export const onPeerGoodbye: unique symbol = Symbol("onPeerGoodbye");
+/** Called before a session sends its goodbye: see {@linkcode Session}. */
+export const beforeGoodbye: unique symbol = Symbol("beforeGoodbye");
+/** What a session says of the messages that it receives: see {@linkcode Session}. */
+export const receiveWindow: unique symbol = Symbol("receiveWindow");
+
+/** What calls use of the session below them. A duplex that is not one has none. */
+export interface CallHooks {
+  [pinPeer]?(): void;
+  [onPeerGoodbye]?: () => void;
+  [beforeGoodbye]?: () => void;
+  readonly [receiveWindow]?: ReceiveWindow;
+}
+
 const RESOLVED: Promise<void> = Promise.resolve();
 const EMPTY = Object.freeze({ state: "empty" } as const);
 const CLOSED = Object.freeze({ state: "closed" } as const);
+
+function nothing(): void {}
 
 /** A message that waits for room. */
 interface Unsent<Out> {
@@ -59,100 +60,109 @@ interface Unsent<Out> {
   readonly options: SendOptions | undefined;
 }
 
+/** The life of a session. */
+type State =
+  /** The peer's hello has not arrived. */
+  | "opening"
+  | "open"
+  /** The link broke; the wire finds out why, and nothing is sent. */
+  | "lost"
+  /** Both sides have sent a goodbye, and the wire is being closed. */
+  | "closing"
+  | "closed"
+  /** It ended with an error. */
+  | "failed";
+
 /** A {@linkcode Duplex} over a {@linkcode Wire}. */
 export class Session<In = unknown, Out = In>
-  implements Duplex<In, Out>, WireEvents {
+  implements Duplex<In, Out>, WireEvents, CallHooks {
+  /** The counts of the messages, which the wire reads. */
+  readonly flow: Flow;
   readonly #wire: Wire;
   readonly #options: SessionOptions;
   readonly #opened = Promise.withResolvers<void>();
   readonly #closed = Promise.withResolvers<void>();
+  #state: State = "opening";
   #peer: PeerHello | undefined;
-
-  readonly #outbox: Outbox;
+  /** Why the session failed. */
+  #error: unknown;
+  /** Sends that wait for room. */
   readonly #senders: WaitQueue<Unsent<Out>, void>;
-  readonly #stall: StallWatch;
-  // Messages that have arrived, or else receives that wait.
-  readonly #inbox: Inbox;
+  /** Receives that wait; there are none while messages wait. */
   readonly #receivers = new WaitQueue<void, In>();
+  readonly #stall: StallWatch;
 
+  /** The end of this side: settles when its goodbye was handed over. */
   #ending: Promise<void> | undefined;
-  #closing: Promise<void> | undefined;
-  /** When the time that `close` was given is up. */
-  #closeDeadline: number | undefined;
+  #hasSentGoodbye = false;
+  #hasPeerGoodbye = false;
+  /** Settles when no send waits. */
   #sendersGone: PromiseWithResolvers<void> | undefined;
-  #saidGoodbye = false;
-  #heardGoodbye = false;
-  #finished = false;
-  #done = false;
-  #lost = false;
-  #failure: { readonly error: unknown } | undefined;
-  /** Whether somebody was told of the failure, or brought it about. */
-  #reported = false;
-  #aborted = false;
-  /** Whether an abort, of either side, has dropped what had arrived. */
-  #dropped = false;
+  /** What `close` returned, and when its time is up. */
+  #closing: Promise<void> | undefined;
+  #closeDeadline: number | undefined;
+  /** Whether a call has rejected with the error, or this side chose it. */
+  #isReported = false;
+  /** Whether this side has aborted. */
+  #isAborted = false;
+  /** Whether an abort, of either side, has dropped the messages that waited. */
+  #isDropped = false;
   #readable: ReadableStream<In> | undefined;
   #writable: WritableStream<Out> | undefined;
 
   /**
-   * @param wire What carries the frames; the session starts it and ends it.
-   * @param options Names, codecs and limits.
-   * @param accounts What keeps count, where it is not the usual.
+   * Called when the peer has sent its goodbye. The parent of a thread closes a
+   * worker whose script has ended; a worker that answers calls closes itself.
    */
-  constructor(
-    wire: Wire,
-    options: Partial<SessionOptions> = {},
-    accounts: Accounts = {},
-  ) {
+  [onPeerGoodbye]: () => void = nothing;
+  /** Called before the goodbye, while messages can still be sent. */
+  [beforeGoodbye]: () => void = nothing;
+
+  /**
+   * @param wire What carries the messages; the session starts it and ends it.
+   * @param options Names, codecs and limits.
+   * @param flow The counts, if the usual ones are not right.
+   */
+  constructor(wire: Wire, options: Partial<SessionOptions> = {}, flow?: Flow) {
     this.#wire = wire;
     this.#options = { ...DEFAULT_OPTIONS, ...options };
-    const { windowBytes: window, windowMessages } = this.#options;
-    this.#inbox = accounts.inbox ?? new Inbox(window, windowMessages);
-    this.#outbox = accounts.outbox ?? new Outbox();
-    onReceipts(this, this.#inbox);
-    this.#stall = new StallWatch(this.#options.deadlockTimeout, {
+    const { windowBytes, windowMessages, deadlockTimeout } = this.#options;
+    this.flow = flow ?? new Flow(windowBytes, windowMessages);
+    this.#stall = new StallWatch(deadlockTimeout, {
       isBlocked: () => this.#senders.length > 0 && this.#receivers.length === 0,
       notify: () => this.notifyStall(),
       resume: () => this.giveCredit(),
       onDeadlock: () => this.#onDeadlock(),
     });
     this.#senders = new WaitQueue(() => this.#onSendersGone());
-    // Nobody has to look at these; a failure reaches every call that is made.
+    // Calls report a failure, so that these need not be handled.
     this.#opened.promise.catch(() => {});
     this.#closed.promise.catch(() => {});
   }
 
-  /** Greets the far side; settles when both hellos are said. */
+  /** Starts the wire; settles when the peer's hello has arrived. */
   open(): Promise<void> {
-    this.#wire.start(this);
-    this.#control(KIND.hello, helloFields(this.#options));
+    this.#wire.start(this, this.#options);
     return this.#opened.promise;
   }
 
-  /** What the far side said of itself, once it has. */
+  /** The peer's hello, once it has arrived. */
   get peer(): PeerHello | undefined {
     return this.#peer;
   }
 
-  /** Tells the far side that this one waits for it to receive. */
-  notifyStall(): void {
-    this.#control(KIND.stall, { taken: this.#outbox.acknowledged });
+  /** The limits that this side lets the peer use, and the size of a message. */
+  get [receiveWindow](): ReceiveWindow {
+    return this.flow;
   }
 
-  /** Ends the session with an error that is not this side's choice. */
-  fail(error: unknown): void {
-    if (this.#failure !== undefined || this.#done) return;
-    this.#failure = { error };
-    const senders = this.#senders.rejectAll(error);
-    const receivers = this.#receivers.rejectAll(error);
-    if (senders || receivers) this.#reported = true;
-    this.#onSendersGone();
-    this.#opened.reject(error);
-    const done = () => {
-      this.#done = true;
-      this.#closed.reject(error);
-    };
-    this.#wire.destroy().then(done, done);
+  /**
+   * Keeps to the peer that there is: a call must not reach another one.
+   *
+   * @throws {TypeError} If there are several peers.
+   */
+  [pinPeer](): void {
+    this.#wire.pinPeer?.();
   }
 
   get closed(): Promise<void> {
@@ -160,13 +170,14 @@ export class Session<In = unknown, Out = In>
   }
 
   get stats(): DuplexStats {
+    const { flow } = this;
     return {
-      sent: this.#outbox.sent,
-      received: this.#inbox.received,
-      bytesSent: this.#outbox.bytesSent,
-      bytesReceived: this.#inbox.bytesReceived,
-      queued: this.#inbox.length,
-      inFlight: this.#outbox.length,
+      sent: flow.sent,
+      received: flow.arrived,
+      bytesSent: flow.bytesSent,
+      bytesReceived: flow.bytesArrived,
+      queued: flow.queued,
+      inFlight: flow.inFlight,
       blockedMs: this.#stall.blockedMs,
     };
   }
@@ -180,14 +191,14 @@ export class Session<In = unknown, Out = In>
   }
 
   send(message: Out, options?: SendOptions): Promise<void> {
-    if (this.isSendClosed()) return Promise.reject(this.sendError());
+    if (this.isSendClosed) return Promise.reject(this.sendError());
     const signal = options?.signal;
     if (signal?.aborted) return Promise.reject(signal.reason);
     if (this.#senders.length > 0 || !this.hasRoom) {
-      // In line first: Deno runs what waits while it loads its first timer.
+      // First: Deno may run other tasks while the watch loads its first timer.
       const sent = this.#senders.wait({ message, options }, signal);
       this.#stall.block();
-      this.#holdUnlessAwaited(this.#senders.length > 0);
+      this.#pauseUnlessAwaited(this.#senders.length > 0);
       return sent;
     }
     try {
@@ -200,9 +211,9 @@ export class Session<In = unknown, Out = In>
 
   trySend(message: Out, options?: SendOptions): boolean {
     options?.signal?.throwIfAborted();
-    if (this.isSendClosed()) return false;
+    if (this.isSendClosed) return false;
     if (this.#senders.length > 0 || !this.hasRoom) {
-      this.#holdUnlessAwaited(true);
+      this.#pauseUnlessAwaited(true);
       return false;
     }
     this.#post(message, options);
@@ -210,23 +221,26 @@ export class Session<In = unknown, Out = In>
   }
 
   receive(options?: { signal?: AbortSignal }): Promise<In> {
-    this.#inbox.onAsk();
-    if (this.#inbox.length > 0) return Promise.resolve(this.#take());
+    this.flow.beforeReceive();
+    if (this.flow.queued > 0) return Promise.resolve(this.#take());
     if (this.#isReceiveClosed()) return Promise.reject(this.receiveError());
-    if (this.#inbox.isCreditDue) this.giveCredit();
+    if (this.flow.isCreditDue) this.giveCredit();
     return this.#receivers.wait(undefined, options?.signal);
   }
 
   tryReceive(): ReceiveResult<In> {
-    this.#inbox.onAsk();
-    if (this.#inbox.length > 0) return { state: "ok", value: this.#take() };
+    this.flow.beforeReceive();
+    if (this.flow.queued > 0) return { state: "ok", value: this.#take() };
     if (this.#isReceiveClosed()) return CLOSED;
-    if (this.#inbox.isCreditDue) this.giveCredit();
+    if (this.flow.isCreditDue) this.giveCredit();
     return EMPTY;
   }
 
   [Symbol.asyncIterator](): AsyncIterableIterator<In> {
-    return iteratorOf<In>(this, () => this.#heardGoodbye && !this.#dropped);
+    return iteratorOf<In>(
+      this,
+      () => this.#hasPeerGoodbye && !this.#isDropped,
+    );
   }
 
   close(options: { timeout?: number } = {}): Promise<void> {
@@ -240,68 +254,93 @@ export class Session<In = unknown, Out = In>
   }
 
   abort(reason?: unknown): void {
-    if (this.#failure !== undefined || this.#done) return;
+    if (this.#state === "failed" || this.#state === "closed") return;
     reason ??= new DOMException("The duplex was aborted", "AbortError");
-    this.#reported = true;
-    this.#aborted = true;
-    this.#breakOff(reason);
+    this.#isReported = true;
+    this.#isAborted = true;
+    this.#wire.abort(reason);
+    this.#drop();
+    this.fail(reason);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     try {
       await this.close();
     } catch (error) {
-      // Whoever was told already has it from where it happened.
-      if (!this.#reported) throw error;
+      // A call that rejected with it has reported it already.
+      if (!this.#isReported) throw error;
     }
   }
 
-  onControl(kind: ControlKind, fields: ControlFields): void {
-    if (kind === KIND.hello) return this.#onHello(fields);
-    if (kind === KIND.abort) {
-      this.#drop();
-      return this.fail(reasonFrom(fields, this.#peer?.codec));
-    }
-    if (this.#peer === undefined) {
-      throw new ProtocolError(
-        `Cannot take a control frame of kind ${kind}: the far side has not said hello`,
-      );
-    }
-    if (kind === KIND.credit) {
-      // Even without news it says that the far side has not stalled, or no more.
-      this.#stall.onProgress();
-      return this.#onTaken(unsigned(fields, "taken"));
-    }
-    if (kind === KIND.goodbye) return this.#onGoodbye(fields);
-    this.#onStall(unsigned(fields, "taken"), fields.answer === true);
+  /** Ends the session with an error that the user of this side did not choose. */
+  fail(error: unknown): void {
+    if (this.#state === "failed" || this.#state === "closed") return;
+    this.#state = "failed";
+    this.#error = error;
+    const senders = this.#senders.rejectAll(error);
+    const receivers = this.#receivers.rejectAll(error);
+    if (senders || receivers) this.#isReported = true;
+    this.#onSendersGone();
+    this.#opened.reject(error);
+    const done = () => this.#closed.reject(error);
+    this.#wire.destroy().then(done, done);
   }
 
-  onMessage(
-    number: number,
-    taken: number,
-    message: unknown,
-    size: number,
-  ): void {
-    if (this.#heardGoodbye) {
-      throw new ProtocolError(
-        `Cannot take message ${number}: the far side has said goodbye`,
-      );
-    }
-    this.#inbox.admit(number, size);
-    // The count is cut to 32 bits, and credit that went first may be newer.
-    const news = (taken - this.#outbox.acknowledged) | 0;
-    if (news > 0) this.#onTaken(this.#outbox.acknowledged + news);
+  // What the wire reports
+
+  onHello(peer: PeerHello): void {
+    this.#peer = peer;
+    if (this.#state === "opening") this.#state = "open";
+    this.#opened.resolve();
+    this.#postWaiting();
+  }
+
+  onMessage(message: unknown, size: number, acknowledged: number): void {
+    const { flow } = this;
+    flow.onArrived(size);
+    if (acknowledged > flow.acknowledged) this.#onProgress(acknowledged);
     if (this.#receivers.length > 0) {
-      this.#inbox.onTaken(size);
+      flow.onReceived(size);
       this.#creditIfDue();
       this.#receivers.shift().resolve(message as In);
     } else {
-      this.#inbox.push(message, size);
+      flow.push(message, size);
     }
   }
 
+  onAcknowledged(count: number): void {
+    // Also if the count is not new, the peer has not stalled any more.
+    this.#stall.onProgress();
+    this.#onProgress(count);
+  }
+
+  onStall(acknowledged: number, isAnswer: boolean): void {
+    // It does not count if credit was sent meanwhile.
+    if (acknowledged !== this.flow.reported) return;
+    this.#stall.onPeer();
+    // This side receives nothing more, so the peer waits in vain.
+    if (
+      !isAnswer && this.#closing !== undefined && this.#receivers.length === 0
+    ) this.#wire.stall(true);
+  }
+
+  onGoodbye(acknowledged: number): void {
+    this.#onProgress(acknowledged);
+    this.#endReceiving();
+    this.#pauseUnlessAwaited(this.#senders.length > 0);
+    if (this.#hasSentGoodbye) this.#finish();
+    else this[onPeerGoodbye]();
+  }
+
+  onAbort(reason: unknown): void {
+    this.#drop();
+    this.fail(reason);
+  }
+
   onFault(error: Error): void {
-    if (this.#failure === undefined && !this.#finished) this.#breakOff(error);
+    if (this.#isOver()) return;
+    this.#wire.abort(error);
+    this.fail(error);
   }
 
   onDrain(): void {
@@ -309,80 +348,71 @@ export class Session<In = unknown, Out = In>
   }
 
   onLost(cause: unknown): void {
-    if (this.#lost || this.#finished || this.#failure !== undefined) return;
-    this.#lost = true;
-    const nothingIsOpen = this.#outbox.length === 0 &&
-      this.#senders.length === 0;
-    const leaving = this.#saidGoodbye || this.#heardGoodbye;
-    if (cause === undefined && nothingIsOpen && leaving) {
-      // The far side ended after all that was sent: as good as a goodbye, if
-      // the link has nothing to say against it.
-      this.#hearGoodbye();
+    if (this.#state === "lost" || this.#isOver()) return;
+    this.#state = "lost";
+    const { flow } = this;
+    const isAllSent = flow.inFlight === 0 && this.#senders.length === 0;
+    const isLeaving = this.#hasSentGoodbye || this.#hasPeerGoodbye;
+    if (cause === undefined && isAllSent && isLeaving) {
+      // The peer ended after all that was sent: that counts as its goodbye,
+      // unless the wire finds an error when it closes.
+      this.#endReceiving();
       this.#finish();
       return;
     }
-    this.#wire.diagnose(cause, this.#outbox.unsent()).then(
-      (error) => this.fail(error),
-      (error) => this.fail(error),
-    );
-  }
-
-  #control(kind: ControlKind, fields: ControlFields): void {
-    this.#wire.control(kind, fields, this.#outbox.bytesInFlight);
+    const fail = (error: unknown) => this.fail(error);
+    this.#wire.diagnose(cause, flow.unsent()).then(fail, fail);
   }
 
   // Sending
 
-  /** Whether nothing more can be sent. */
-  protected isSendClosed(): boolean {
-    return this.#failure !== undefined || this.#finished ||
-      this.#ending !== undefined;
+  // Private accessors are slow in V8, so these are methods.
+
+  /** Whether the session has ended, or both sides have sent a goodbye. */
+  #isOver(): boolean {
+    const state = this.#state;
+    return state === "closing" || state === "closed" || state === "failed";
   }
 
-  /** Whether the far side's window and the wire take one more message. */
+  /** Whether nothing more can be sent. */
+  protected get isSendClosed(): boolean {
+    return this.#ending !== undefined || this.#isOver();
+  }
+
+  /** Whether the peer's window and the wire have room for one more message. */
   get hasRoom(): boolean {
-    return this.#isWindowOpen() && !this.#lost && !this.#wire.isFull;
+    return this.#state === "open" && this.#isWindowOpen() && !this.#wire.isFull;
   }
 
   #isWindowOpen(): boolean {
     const peer = this.#peer;
-    return peer !== undefined &&
-      this.#outbox.bytesInFlight < peer.windowBytes &&
-      this.#outbox.length < peer.windowMessages;
+    return peer !== undefined && this.flow.bytesInFlight < peer.windowBytes &&
+      this.flow.inFlight < peer.windowMessages;
   }
 
   /**
-   * After the far side's goodbye nothing comes but credit. It is read only while
-   * somebody wants to send and the window is shut.
+   * After the peer's goodbye only credit can arrive. It is read only if a send
+   * waits for it.
    */
-  #holdUnlessAwaited(isAwaited: boolean): void {
-    if (!this.#heardGoodbye) return;
-    this.#wire.hold?.(!isAwaited || this.#isWindowOpen());
+  #pauseUnlessAwaited(isAwaited: boolean): void {
+    if (!this.#hasPeerGoodbye) return;
+    this.#wire.pauseReading?.(!isAwaited || this.#isWindowOpen());
   }
 
   #post(message: Out, options: SendOptions | undefined): void {
-    this.#inbox.onAnswer();
-    const size = this.#wire.message(
-      this.#outbox.sent + 1,
-      this.#inbox.acknowledgeable,
-      message,
-      this.#outbox.bytesInFlight,
-      options?.transfer,
-    );
-    this.#outbox.add(message, size);
-    // The message carries the news of what was taken.
-    this.#inbox.onCredited();
+    this.flow.beforeSend();
+    const size = this.#wire.message(message, options?.transfer);
+    this.flow.onSent(message, size);
   }
 
-  /** The far side has taken messages up to this number. */
-  #onTaken(count: number): void {
-    if (!this.#outbox.acknowledge(count)) return;
+  #onProgress(acknowledged: number): void {
+    if (!this.flow.onAcknowledged(acknowledged)) return;
     this.#stall.onProgress();
     this.#postWaiting();
-    this.#holdUnlessAwaited(this.#senders.length > 0);
+    this.#pauseUnlessAwaited(this.#senders.length > 0);
   }
 
-  /** Sends what waits, as far as there is room now. */
+  /** Sends what waits, as far as there is room. */
   #postWaiting(): void {
     if (this.#senders.length === 0) return;
     while (this.#senders.length > 0 && this.hasRoom) {
@@ -395,36 +425,24 @@ export class Session<In = unknown, Out = In>
       }
     }
     if (this.#senders.length === 0) this.#onSendersGone();
-    else this.#holdUnlessAwaited(true);
+    else this.#pauseUnlessAwaited(true);
   }
 
   #onSendersGone(): void {
     this.#stall.unblock();
-    this.#holdUnlessAwaited(false);
+    this.#pauseUnlessAwaited(false);
     this.#sendersGone?.resolve();
-  }
-
-  #onStall(taken: number, isAnswer: boolean): void {
-    // A notice that crossed newer credit is out of date.
-    if (taken !== this.#inbox.credited) return;
-    this.#stall.onPeer();
-    if (
-      !isAnswer && this.#closing !== undefined && this.#receivers.length === 0
-    ) {
-      // Nobody here takes anything any more, so the far side waits in vain.
-      const { acknowledged } = this.#outbox;
-      this.#control(KIND.stall, { taken: acknowledged, answer: true });
-    }
   }
 
   #onDeadlock(): void {
     const peer = this.#peer!.name;
+    const { inFlight } = this.flow;
     const counts =
-      `${this.#outbox.length} messages are in flight and ${this.#senders.length} more wait`;
-    const error = this.#heardGoodbye
+      `${inFlight} messages are in flight and ${this.#senders.length} more wait`;
+    const error = this.#hasPeerGoodbye
       ? new ClosedError(
         `Cannot send: "${peer}" has said goodbye and takes nothing more, ${counts}`,
-        { unsent: this.#outbox.unsent() },
+        { unsent: this.flow.unsent() },
       )
       : new DeadlockError(
         `Cannot send: "${this.#options.name}" and "${peer}" both wait for the other to receive, ${counts}; receive while sending, or take turns`,
@@ -433,173 +451,144 @@ export class Session<In = unknown, Out = In>
     this.#onSendersGone();
   }
 
-  /** Why nothing more can be sent. */
+  /** Returns why nothing more can be sent. */
   protected sendError(): unknown {
-    if (this.#failure === undefined) {
+    if (this.#state !== "failed") {
       return new ClosedError("Cannot send to a closed duplex", {
-        unsent: this.#outbox.unsent(),
+        unsent: this.flow.unsent(),
       });
     }
-    this.#reported = true;
-    return this.#failure.error;
+    this.#isReported = true;
+    return this.#error;
   }
 
   // Receiving
 
   #isReceiveClosed(): boolean {
-    return this.#failure !== undefined || this.#heardGoodbye;
+    return this.#state === "failed" || this.#hasPeerGoodbye;
   }
 
-  /** Why nothing more can be received. */
+  /** Returns why nothing more can be received. */
   protected receiveError(): unknown {
-    if (this.#heardGoodbye && !this.#dropped) {
+    if (this.#hasPeerGoodbye && !this.#isDropped) {
       return new ClosedError("Cannot receive from a closed duplex", {
-        unsent: this.#outbox.unsent(),
+        unsent: this.flow.unsent(),
       });
     }
-    this.#reported = true;
-    return this.#failure!.error;
+    this.#isReported = true;
+    return this.#error;
   }
 
   #take(): In {
-    const message = this.#inbox.shift() as In;
+    const message = this.flow.shift() as In;
     this.#creditIfDue();
     return message;
   }
 
-  /** Gives credit once it is worth a frame, or where the far side waits for it. */
+  /** Gives credit if it is worth a frame, or the peer waits for it. */
   #creditIfDue(): void {
-    const isAwaited = this.#stall.onTake();
-    const isLast = this.#heardGoodbye && this.#inbox.length === 0;
-    if (isAwaited || isLast || this.#inbox.isCreditDue) this.giveCredit();
+    const isAwaited = this.#stall.onReceive();
+    const isLast = this.#hasPeerGoodbye && this.flow.queued === 0;
+    if (isAwaited || isLast || this.flow.isCreditDue) this.giveCredit();
   }
 
-  /** Acknowledges what was received, with news or without. */
+  /** Acknowledges what was received, also if nothing is new. */
   giveCredit(): void {
-    if (this.#failure !== undefined || this.#finished) return;
-    this.#inbox.onCredited();
-    this.#control(KIND.credit, { taken: this.#inbox.credited });
+    if (this.#isOver()) return;
+    this.flow.onReported();
+    this.#wire.credit();
   }
 
-  // Beginning and end
-
-  #onHello(fields: ControlFields): void {
-    if (this.#peer !== undefined) {
-      throw new ProtocolError("Cannot take a second hello");
-    }
-    this.#peer = readHello(fields, this.#options);
-    this.#wire.agree(this.#peer);
-    this.#opened.resolve();
-    this.#postWaiting();
-  }
-
-  #onGoodbye(fields: ControlFields): void {
-    const sent = unsigned(fields, "sent");
-    if (this.#heardGoodbye || sent !== this.#inbox.received) {
-      throw new ProtocolError(
-        `Cannot take a goodbye after ${sent} messages: ${this.#inbox.received} have come`,
-      );
-    }
-    this.#onTaken(unsigned(fields, "taken"));
-    this.#hearGoodbye();
-    this.#holdUnlessAwaited(this.#senders.length > 0);
-    if (this.#saidGoodbye) this.#finish();
+  /** Reports to the peer that this side waits for it to receive. */
+  notifyStall(): void {
+    this.#wire.stall(false);
   }
 
   #drop(): void {
-    this.#inbox.clear();
-    this.#dropped = true;
+    this.flow.clear();
+    this.#isDropped = true;
   }
 
-  #hearGoodbye(): void {
-    this.#heardGoodbye = true;
+  #endReceiving(): void {
+    this.#hasPeerGoodbye = true;
     if (this.#receivers.length > 0) {
       this.#receivers.rejectAll(this.receiveError());
     }
   }
 
-  /** Says goodbye behind everything that was sent or waits to be. */
+  // The end
+
+  /** Sends a goodbye behind everything that was sent or waits to be. */
   #end(): Promise<void> {
-    return this.#ending ??= this.#sayGoodbye();
+    return this.#ending ??= this.#sendGoodbye();
   }
 
-  async #sayGoodbye(): Promise<void> {
-    announceClosing(this);
+  async #sendGoodbye(): Promise<void> {
+    this[beforeGoodbye]();
     if (this.#senders.length > 0) {
       this.#sendersGone = Promise.withResolvers();
       await this.#sendersGone.promise;
     }
     if (this.#peer === undefined) await this.#opened.promise;
-    if (this.#failure !== undefined) throw this.#failure.error;
-    if (this.#lost) return await this.#closed.promise;
-    if (this.#finished) return;
-    this.#inbox.onCredited();
-    this.#control(KIND.goodbye, {
-      sent: this.#outbox.sent,
-      taken: this.#inbox.credited,
-    });
-    this.#saidGoodbye = true;
-    if (this.#heardGoodbye) this.#finish();
+    if (this.#state === "failed") throw this.#error;
+    if (this.#state !== "open") return await this.#closed.promise;
+    this.flow.onReported();
+    this.#wire.goodbye();
+    this.#hasSentGoodbye = true;
+    if (this.#hasPeerGoodbye) this.#finish();
     await this.#wire.flushed();
   }
 
   async #close(timeout: number): Promise<void> {
     this.#closeDeadline = performance.now() + timeout;
-    // The wire keeps to the deadline itself, unless it is being closed already.
-    const isLate = this.#finished;
+    // The wire observes the deadline itself, unless it is being closed already.
+    const isLate = this.#isOver();
     const timer = timeout > MAX_TIMER ? undefined : setTimeout(() => {
-      if (isLate || !this.#finished) this.#onCloseTimeout(timeout);
+      if (isLate || !this.#isOver()) this.#onCloseTimeout(timeout);
     }, timeout);
     try {
-      // What goes wrong here goes wrong with the duplex, and is told below
-      // once nothing is left of it.
+      // An error here is one of the session, which is thrown below once the
+      // link has ended.
       await this.#end().catch(() => {});
       await this.#closed.promise;
     } catch (error) {
-      if (!this.#aborted) throw error;
+      if (!this.#isAborted) throw error;
     } finally {
       clearTimeout(timer);
     }
   }
 
   #onCloseTimeout(timeout: number): void {
-    const what = this.#finished
+    const what = this.#isOver()
       ? `the link to "${this.#peer?.name}" did not end`
       : `"${this.#peer?.name}" did not say goodbye`;
     this.fail(
       new ClosedError(
         `Cannot close the duplex in good order: ${what} within ${timeout} ms; have it close its end, or give a longer "timeout"`,
-        { unsent: this.#outbox.unsent() },
+        { unsent: this.flow.unsent() },
       ),
     );
   }
 
-  /** Both sides have said goodbye: ends the link. */
+  /** Ends the link, since both sides have sent a goodbye. */
   #finish(): void {
-    this.#finished = true;
+    this.#state = "closing";
     this.#onSendersGone();
     const timeout = this.#closeDeadline === undefined
       ? this.#options.closeTimeout
       : Math.max(0, this.#closeDeadline - performance.now());
-    this.#wire.close(timeout, this.#outbox.unsent()).then(
+    this.#wire.close(timeout, this.flow.unsent()).then(
       () => {
-        if (this.#failure !== undefined) return;
-        this.#done = true;
+        if (this.#state !== "closing") return;
+        this.#state = "closed";
         this.#closed.resolve();
       },
       (error) => {
-        if (this.#failure !== undefined) return;
-        this.#done = true;
-        this.#failure = { error };
+        if (this.#state !== "closing") return;
+        this.#state = "failed";
+        this.#error = error;
         this.#closed.reject(error);
       },
     );
-  }
-
-  /** Fails, and tells the far side why. */
-  #breakOff(reason: unknown): void {
-    this.#control(KIND.abort, reasonFields(reason, this.#peer?.codec));
-    if (this.#aborted) this.#drop();
-    this.fail(reason);
   }
 }

@@ -1,8 +1,8 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * Loops and web streams over a duplex: adapters over `send` and
- * `receive` that keep their waiting, never under them.
+ * Iteration and web streams over a duplex, made of `send` and `receive`, so that
+ * they wait as these do.
  *
  * @module
  */
@@ -10,8 +10,9 @@
 import type { Duplex } from "../duplex.ts";
 
 /**
- * The messages of a duplex in a loop. `isEnd` says whether a receive that
- * rejects is the end and no failure.
+ * Iterates the messages of a duplex.
+ *
+ * @param isEnd Whether a receive that rejects means the end and not a failure.
  */
 export function iteratorOf<In>(
   duplex: Duplex<In, never>,
@@ -25,7 +26,7 @@ export function iteratorOf<In>(
   const iterator: AsyncIterableIterator<In> = {
     next: () => {
       const result = duplex.tryReceive();
-      // What has arrived needs no second promise.
+      // One promise is enough for a message that has arrived.
       return result.state === "ok"
         ? Promise.resolve({ value: result.value, done: false })
         : duplex.receive().then(wrap, end);
@@ -36,7 +37,7 @@ export function iteratorOf<In>(
   return iterator;
 }
 
-/** The messages of a duplex as a stream that reads nothing ahead. */
+/** The messages of a duplex as a stream that does not read ahead. */
 export function readableOf<In>(
   duplex: Duplex<In, never>,
 ): ReadableStream<In> {
@@ -53,14 +54,14 @@ export function readableOf<In>(
   }, { highWaterMark: 0 });
 }
 
-/** A stream whose chunks are sent; `end` says goodbye when it closes. */
+/** A stream whose chunks are sent; `end` sends the goodbye when it closes. */
 export function writableOf<Out>(
   duplex: Duplex<unknown, Out>,
   end: () => Promise<void>,
 ): WritableStream<Out> {
   return new WritableStream<Out>({
     start(controller) {
-      // A pipe that has nothing to write learns of the failure as well.
+      // A source that writes nothing must see the failure as well.
       duplex.closed.catch((error) => controller.error(error));
     },
     write: (chunk) => duplex.send(chunk),

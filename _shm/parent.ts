@@ -1,22 +1,22 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * The worker's own end of shared memory.
+ * The worker's side of shared memory.
  *
  * @module
  */
 
-import { onServe } from "../_session/claim.ts";
-import { PeerExitError, ProtocolError } from "../_base/errors.ts";
-import type { SessionOptions } from "../_session/hello.ts";
-import { parentEnd } from "../_thread/parent_end.ts";
+import { ProtocolError } from "../_base/errors.ts";
+import type { SessionOptions } from "../_session/options.ts";
+import { onPeerGoodbye } from "../_session/session.ts";
+import { closeAtEnd, parentEnd, parentExit } from "../_thread/parent_end.ts";
 import { openRings, RingEnd, SpinPolicy } from "./ring.ts";
 import { ShmSession } from "./session.ts";
 import { ShmWire } from "./shm_wire.ts";
 import type { Port, ThreadScope } from "../_thread/scope.ts";
 import type { Duplex } from "../duplex.ts";
 
-/** Opens a worker's end of shared memory. */
+/** Opens a worker's side of shared memory. */
 export async function openParent(
   limits: SessionOptions,
   scope: ThreadScope,
@@ -36,18 +36,10 @@ export async function openParent(
     postMessage: scope.port.postMessage,
     listen: (listener) => onMessage = listener,
   };
-  const end = parentEnd(scope, (): Promise<void> => session.close());
-  const wire = new ShmWire(ring, {
-    port,
-    end,
-    exitError: (cause, unsent) =>
-      new PeerExitError("The parent ended without a goodbye", {
-        cause,
-        unsent,
-      }),
-  }, limits);
-  const session: ShmSession = new ShmSession(wire, limits);
-  onServe(session, () => end.leaveGoodbye());
+  const end = parentEnd(scope);
+  const wire = new ShmWire(ring, { port, end, exitError: parentExit });
+  const session = new ShmSession(wire, limits);
+  session[onPeerGoodbye] = closeAtEnd(scope, session);
   await session.open();
   return session;
 }

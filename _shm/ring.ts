@@ -2,20 +2,20 @@
 
 /**
  * Two rings of bytes in shared memory between two threads, one each way.
- * PROTOCOL.md lays them down under "The rings".
+ * PROTOCOL.md defines them under "The rings".
  *
  * - A side copies what there is or what there is room for, and publishes it with
  *   one atomic store of its position. Nothing is locked.
- * - A side that has nothing to do writes into its bell what it waits for, looks
- *   again, and only then sleeps, on the bell. The other side looks at the bell
- *   after it has published, and rings it if it is waited for. So no wake-up is
- *   lost, and none is made while both sides work.
- * - Closing, from either side, wakes both. Nobody sleeps on closed rings.
- * - No word of the header is believed: a position that cannot be is a
+ * - A side that has nothing to do writes into its bell what it waits for, checks
+ *   again, and only then sleeps, on the bell. The other side reads the bell after
+ *   it has published, and rings it if the first side waits. So no wake-up is lost,
+ *   and none is made while both sides work.
+ * - Closing, from either side, wakes both. No side sleeps on closed rings.
+ * - Every word of the header is checked: an impossible position is a
  *   `ProtocolError`, never a copy out of range. A side's own positions are kept
  *   outside of the shared memory.
  *
- * `tests/_ring_model.ts` runs this very code through every interleaving of its
+ * `tests/shm/_ring_model.ts` runs this code through every interleaving of its
  * atomic operations.
  *
  * @module
@@ -70,30 +70,30 @@ const MAGIC = 0x44505201;
 const CLOSED_BY = { opener: 1, acceptor: 2 } as const;
 
 /**
- * The largest ring: positions of 32 bits tell full from corrupted as long as
- * they count more than twice as far.
+ * The largest ring: with positions of 32 bits a full ring differs from a corrupted
+ * one as long as they count more than twice as far.
  */
 export const MAX_CAPACITY = 2 ** 30;
 
 /**
- * Up to this many bytes a loop copies: `set` needs a typed array for its source,
- * whose making costs more than the loop.
+ * Bytes up to which a loop copies: `set` needs a typed array for its source, which
+ * costs more than the loop.
  */
 const MAX_LOOP_SIZE = 128;
 
 /** Milliseconds of a spin: what waking a sleeping thread costs at most. */
 const SPIN_TIME = 0.05;
 
-/** Looks at the rings between two looks at the clock, which costs ten of them. */
+/** Checks of the rings between two readings of the clock, which costs ten of them. */
 const SPIN_LOOKS = 16;
 
-/** How much the last spin counts in the share of spins that pay. */
+/** Weight of the last spin in the share of spins that were useful. */
 const SPIN_WEIGHT = 1 / 8;
 
-/** The share of spins that must pay for every wait to spin. */
+/** The share of useful spins at which every wait spins. */
 const MIN_PAYING = 1 / 2;
 
-/** Where too few pay, one wait in so many spins, to see whether that has changed. */
+/** Below that share, one wait in so many spins, to find out whether it has changed. */
 const PROBE_INTERVAL = 32;
 
 /**
@@ -107,7 +107,7 @@ export function makeRings(capacity: number, position = 0): RingMemory {
   return formatRings(buffer, 0, capacity, position);
 }
 
-/** Makes two empty rings in memory that is there already. */
+/** Makes two empty rings in existing memory. */
 export function formatRings(
   buffer: SharedArrayBuffer,
   offset: number,
@@ -124,9 +124,9 @@ export function formatRings(
 }
 
 /**
- * Rings that the other side has made.
+ * Opens rings that the other side has made.
  *
- * @throws {ProtocolError} If there are none.
+ * @throws {ProtocolError} If the memory does not contain rings.
  */
 export function openRings(buffer: SharedArrayBuffer, offset = 0): RingMemory {
   const room = Math.floor((buffer.byteLength - offset - HEADER_SIZE) / 2);
@@ -160,32 +160,32 @@ export function openRings(buffer: SharedArrayBuffer, offset = 0): RingMemory {
 }
 
 /**
- * Whether a spin is worth its time, from how the last ones went. Between two
- * threads that answer each other at once nearly all pay, and save what it costs
- * to wake a thread. Where the far side takes its time, or both run on one core,
- * where a spin only keeps the other from running, few do; then it is tried now
- * and again, for less than two microseconds a wait.
+ * Decides whether to spin, from the results of the last spins. Between two threads
+ * that answer each other at once nearly all are useful, and save the cost of waking
+ * a thread. If the peer is slow, or both run on one core, where a spin only keeps
+ * the other from running, few are; then it is tried from time to time, for less
+ * than two microseconds a wait.
  */
 export class SpinPolicy {
   #paying = 1;
   #waits = 0;
 
-  /** When a spin that begins now must end; 0 for none. */
+  /** Returns when a spin that begins now must end, or 0 if it must not begin. */
   begin(): number {
     const isTried = this.#paying >= MIN_PAYING ||
       ++this.#waits % PROBE_INTERVAL === 0;
     return isTried ? performance.now() + SPIN_TIME : 0;
   }
 
-  /** A spin has brought something, or has not. */
+  /** Records whether a spin was useful. */
   end(paid: boolean): void {
     this.#paying += ((paid ? 1 : 0) - this.#paying) * SPIN_WEIGHT;
   }
 }
 
-/** One side's end of both rings. */
+/** One side of both rings. */
 export class RingEnd {
-  /** Whether an asynchronous wait should spin before; a blocking one does. */
+  /** Whether an asynchronous wait should spin first; a blocking one does. */
   readonly spin: SpinPolicy | undefined;
   readonly #words: Int32Array<SharedArrayBuffer>;
   readonly #capacity: number;
@@ -193,7 +193,7 @@ export class RingEnd {
   readonly #peerBell: number;
   readonly #ownBit: number;
   readonly #peerBit: number;
-  /** Where the words of the way out and of the way in are. */
+  /** The indices of the words of both directions. */
   readonly #outWritten: number;
   readonly #outRead: number;
   readonly #inWritten: number;
@@ -203,7 +203,7 @@ export class RingEnd {
   /** This side's positions; they count on and wrap at 32 bits. */
   #written: number;
   #read: number;
-  /** How far the other side was known to be. */
+  /** The last known positions of the other side. */
   #peerRead: number;
   #peerWritten: number;
 
@@ -239,7 +239,7 @@ export class RingEnd {
   available(): number {
     const written = Atomics.load(this.#words, this.#inWritten);
     const size = (written - this.#read) >>> 0;
-    // The writer only moves on, and never further than there is room.
+    // The writer only moves forward, and never beyond the room.
     if (
       size > this.#capacity || size < ((this.#peerWritten - this.#read) >>> 0)
     ) throw corrupted("read from", written, this.#read, this.#capacity);
@@ -251,7 +251,7 @@ export class RingEnd {
   room(): number {
     const read = Atomics.load(this.#words, this.#outRead);
     const used = (this.#written - read) >>> 0;
-    // The reader only moves on, and never past what was written.
+    // The reader only moves forward, and never beyond what was written.
     if (used > ((this.#written - this.#peerRead) >>> 0)) {
       throw corrupted("write to", this.#written, read, this.#capacity);
     }
@@ -259,12 +259,12 @@ export class RingEnd {
     return this.#capacity - used;
   }
 
-  /** Whether either side has closed: what is written now goes nowhere. */
+  /** Whether either side has closed: what is written now is lost. */
   isClosed(): boolean {
     return this.#closed() !== 0;
   }
 
-  /** Whether nothing more will come, and everything was read. */
+  /** Whether nothing more will arrive, and everything was read. */
   hasEnded(): boolean {
     // The closed word comes first: bytes may be written and the rings closed
     // after a look that found nothing.
@@ -274,7 +274,7 @@ export class RingEnd {
   }
 
   /**
-   * Copies out all that there is, or as much as fits, and gives its room back.
+   * Copies out all that there is, or as much as fits, and frees its room.
    *
    * @returns How many bytes; 0 if there are none.
    */
@@ -308,13 +308,13 @@ export class RingEnd {
     copy(bytes, start, this.#out, at, first);
     if (first < size) copy(bytes, start + first, this.#out, 0, size - first);
     this.#written = (this.#written + size) | 0;
-    // Who sees this position sees the bytes.
+    // A thread that sees this position sees the bytes.
     Atomics.store(this.#words, this.#outWritten, this.#written);
     this.#ring(INTEREST.bytes);
     return size;
   }
 
-  /** Whether there is something of interest to do, an end to see among it. */
+  /** Whether there is something of interest to do, including an end. */
   isReady(interest: number): boolean {
     return (interest & INTEREST.bytes) !== 0 && this.available() > 0 ||
       (interest & INTEREST.room) !== 0 && this.room() > 0 || this.isClosed();
@@ -322,10 +322,10 @@ export class RingEnd {
 
   /**
    * Waits without blocking. Returns a promise to wait for, or `undefined` if
-   * there is something to do now. Either way look again, and wait again if there
+   * there is something to do now. In both cases check again, and wait again if there
    * is nothing: the bell may have rung for something else.
    *
-   * The promise keeps no event loop alive, not even once it is to be settled.
+   * The promise does not keep the event loop alive, even when it is about to settle.
    */
   wait(interest: number): Promise<unknown> | undefined {
     const bell = this.#arm(interest);
@@ -335,9 +335,9 @@ export class RingEnd {
   }
 
   /**
-   * Waits, and blocks the thread meanwhile, after a short spin.
+   * Blocks the thread until there is something of interest, after a short spin.
    *
-   * @param interest What for.
+   * @param interest What to wait for.
    * @param timeout Milliseconds to wait at most.
    * @returns Whether there is something to do.
    */
@@ -358,18 +358,18 @@ export class RingEnd {
     this.#closeWith(this.#ownBit);
   }
 
-  /** Closes for the other side, which is gone; what it has written can be read. */
+  /** Closes for the other side, which is gone; what it has written can still be read. */
   closePeer(): void {
     this.#closeWith(this.#peerBit);
   }
 
   /**
-   * Says what this side waits for, then looks again: the order is what counts.
+   * Publishes what this side waits for, then checks again: the order matters.
    * Returns what to sleep on, or 0 if there is something to do.
    */
   #arm(interest: number): number {
-    // What an asynchronous wait under way is for stays; nor is anything taken
-    // back when there is something to do after all.
+    // The interest of an asynchronous wait under way stays, also if there is
+    // something to do after all.
     const before = Atomics.or(this.#words, this.#ownBell, interest);
     return this.isReady(interest) ? 0 : before | interest;
   }
@@ -401,7 +401,7 @@ export class RingEnd {
     Atomics.or(this.#words, WORD.closed, bit);
     for (const bell of [this.#ownBell, this.#peerBell]) {
       Atomics.store(this.#words, bell, 0);
-      // Whatever the bell said: a peer that died may have been about to ring.
+      // Whatever the bell says: a peer that died may have been about to ring.
       Atomics.notify(this.#words, bell);
     }
   }

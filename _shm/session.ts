@@ -2,30 +2,79 @@
 
 /**
  * A session whose messages can also be sent and received by blocking the thread.
- * A blocking call brings in and out what the event loop would, credit among it,
+ * A blocking call reads and writes what the event loop would, including credit,
  * so both kinds of call keep one order.
  *
  * @module
  */
 
-import { Inbox, Outbox } from "../_session/credit.ts";
 import { DeadlockError } from "../_base/errors.ts";
-import type { SessionOptions } from "../_session/hello.ts";
+import type { SessionOptions } from "../_session/options.ts";
 import { checkPositive } from "../_base/options.ts";
 import { Session } from "../_session/session.ts";
 import type { ShmWire } from "./shm_wire.ts";
-import { type ControlFields, type ControlKind, KIND } from "../_wire/wire.ts";
-import type { ReceiveResult, SendOptions } from "../duplex.ts";
-import type { ShmDuplex } from "./shm_duplex.ts";
+import type { Duplex, ReceiveResult, SendOptions } from "../duplex.ts";
+
+/**
+ * A {@linkcode Duplex} through shared memory, on both ends: {@linkcode openShm}
+ * returns one, and so does {@linkcode parent} in its worker.
+ *
+ * The blocking methods are for a worker that does not need its event loop. They can
+ * be mixed with the asynchronous methods: they share one order and one window. In the
+ * program that opened the worker they block everything, including the detection of a
+ * worker that died, so give them a timeout there.
+ *
+ * @typeParam In The type of the messages received.
+ * @typeParam Out The type of the messages sent.
+ */
+export interface ShmDuplex<In = unknown, Out = In> extends Duplex<In, Out> {
+  /**
+   * Sends a message; blocks the thread while the peer's window is full. Sends that
+   * are pending are sent first.
+   *
+   * @param message The message.
+   * @param options `timeout`: milliseconds to wait for room, without a limit by
+   *   default; `transfer`: buffers that move to the peer, and are detached here.
+   * @throws {DOMException} If there was no room in time ("TimeoutError"); the message
+   *   was not sent.
+   * @throws {ClosedError} If the duplex was closed.
+   * @throws {PeerExitError} If the peer ended.
+   * @throws {ProtocolError} If the peer broke the protocol.
+   * @throws {DeadlockError} If both sides only send.
+   * @throws {TypeError} If the message contains a value that cannot be sent.
+   * @throws {RangeError} If it is larger than the peer's `maxMessageBytes`, or the
+   *   timeout is not positive.
+   */
+  sendSync(
+    message: Out,
+    options?: { timeout?: number; transfer?: Transferable[] },
+  ): void;
+  /**
+   * Receives the next message; blocks the thread until there is one. Receives that
+   * are pending are served first.
+   *
+   * @param options `timeout`: milliseconds to wait for a message, without a limit by
+   *   default.
+   * @returns The message.
+   * @throws {DOMException} If no message arrived in time ("TimeoutError"), or if the
+   *   next message arrives through the event loop ("InvalidStateError"), because it
+   *   has shared or transferred memory, or a cycle. Use `receive` for it.
+   * @throws {ClosedError} If the peer has said goodbye and no message is left.
+   * @throws {PeerExitError} If the peer ended and no message is left.
+   * @throws {ProtocolError} If the peer broke the protocol.
+   * @throws {RangeError} If the timeout is not positive.
+   */
+  receiveSync(options?: { timeout?: number }): In;
+}
 
 /** A blocking send that waits for room. */
 interface Blocked {
-  /** What had gone through when something last did, and when that was. */
+  /** The count of messages received and acknowledged, and since when it is that. */
   moved: number;
   since: number;
-  /** Whether the far side was told that this one waits in vain. */
-  told: boolean;
-  /** Whether the far side did so too. */
+  /** Whether the peer was notified that this side has stalled. */
+  isNotified: boolean;
+  /** Whether the peer has stalled too. */
   isDeadlock: boolean;
 }
 
@@ -33,24 +82,13 @@ interface Blocked {
 export class ShmSession<In = unknown, Out = In> extends Session<In, Out>
   implements ShmDuplex<In, Out> {
   readonly #wire: ShmWire;
-  readonly #inbox: Inbox;
-  readonly #outbox: Outbox;
   readonly #options: SessionOptions;
-  /** Whether the far side waits in vain for this one to receive. */
   #isPeerStalled = false;
   #blocked: Blocked | undefined;
 
-  /**
-   * @param wire What carries the frames.
-   * @param options Names, codecs and limits.
-   */
   constructor(wire: ShmWire, options: SessionOptions) {
-    const inbox = new Inbox(options.windowBytes, options.windowMessages);
-    const outbox = new Outbox();
-    super(wire, options, { inbox, outbox });
+    super(wire, options);
     this.#wire = wire;
-    this.#inbox = inbox;
-    this.#outbox = outbox;
     this.#options = options;
   }
 
@@ -60,12 +98,12 @@ export class ShmSession<In = unknown, Out = In> extends Session<In, Out>
   }
 
   override receive(options?: { signal?: AbortSignal }): Promise<In> {
-    if (this.#inbox.length === 0 && this.#wire.isInTurn) this.#wire.poll();
+    if (this.flow.queued === 0 && this.#wire.isInTurn) this.#wire.poll();
     return super.receive(options);
   }
 
   override tryReceive(): ReceiveResult<In> {
-    if (this.#inbox.length === 0) this.#wire.poll();
+    if (this.flow.queued === 0) this.#wire.poll();
     return super.tryReceive();
   }
 
@@ -78,11 +116,11 @@ export class ShmSession<In = unknown, Out = In> extends Session<In, Out>
     const deadline = performance.now() + timeout;
     this.#throwIfLost();
     for (;;) {
-      // Before anything is sent, although there may be room again: the far side
-      // has given up its own sends for it.
+      // Before anything is sent, although there may be room again: the peer has
+      // rejected its own sends because of the deadlock.
       if (this.#blocked?.isDeadlock) throw this.#deadlockError();
       if (super.trySend(message, { transfer })) break;
-      if (this.isSendClosed()) throw this.sendError();
+      if (this.isSendClosed) throw this.sendError();
       this.#throwIfLost();
       if (this.#wire.poll()) continue;
       const patience = this.#watchStall();
@@ -90,15 +128,15 @@ export class ShmSession<In = unknown, Out = In> extends Session<In, Out>
       if (left <= 0) {
         this.#blocked = undefined;
         throw new DOMException(
-          `Cannot send: the far side has not made room within ${timeout} ms`,
+          `Cannot send: the peer has not made room within ${timeout} ms`,
           "TimeoutError",
         );
       }
       this.#wire.waitSync(Math.min(left, patience));
     }
     this.#blocked = undefined;
-    // It is sent; what of it is not in the ring yet goes there now, since the
-    // event loop may not come to do it.
+    // It was sent. The part that is not in the ring yet is written now, since the
+    // event loop may not run.
     while (this.#wire.isPending && !this.#wire.hasEnded) {
       if (this.#wire.poll()) continue;
       const left = deadline - performance.now();
@@ -124,7 +162,7 @@ export class ShmSession<In = unknown, Out = In> extends Session<In, Out>
       const left = deadline - performance.now();
       if (left <= 0) {
         throw new DOMException(
-          `Cannot receive: nothing has come within ${timeout} ms`,
+          `Cannot receive: nothing has arrived within ${timeout} ms`,
           "TimeoutError",
         );
       }
@@ -132,20 +170,21 @@ export class ShmSession<In = unknown, Out = In> extends Session<In, Out>
     }
   }
 
-  override onControl(kind: ControlKind, fields: ControlFields): void {
-    super.onControl(kind, fields);
-    if (kind === KIND.stall) {
-      this.#isPeerStalled = fields.taken === this.#inbox.credited;
-      // At once: it may take it back in the next frame, having noticed first.
-      if (this.#isPeerStalled && this.#blocked?.told) {
-        this.#blocked.isDeadlock = true;
-      }
-    } else if (kind === KIND.credit) {
-      this.#isPeerStalled = false;
+  override onStall(acknowledged: number, isAnswer: boolean): void {
+    super.onStall(acknowledged, isAnswer);
+    this.#isPeerStalled = acknowledged === this.flow.reported;
+    // At once, since the next frame of the peer may take it back.
+    if (this.#isPeerStalled && this.#blocked?.isNotified) {
+      this.#blocked.isDeadlock = true;
     }
   }
 
-  /** A link that is lost says why in the event loop, which may never turn. */
+  override onAcknowledged(count: number): void {
+    super.onAcknowledged(count);
+    this.#isPeerStalled = false;
+  }
+
+  /** Fails at once if the link is lost: the event loop, which reports it, may not run. */
   #throwIfLost(): void {
     const { loss } = this.#wire;
     if (loss === undefined) return;
@@ -154,26 +193,27 @@ export class ShmSession<In = unknown, Out = In> extends Session<In, Out>
   }
 
   /**
-   * Tells the far side that this one waits in vain, once it has for long enough.
-   * Returns milliseconds until it is to be asked again.
+   * Notifies the peer when this side has stalled.
+   *
+   * @returns Milliseconds until this must be called again.
    */
   #watchStall(): number {
     const { deadlockTimeout } = this.#options;
     const now = performance.now();
-    const moved = this.#outbox.acknowledged + this.#inbox.taken;
+    const moved = this.flow.acknowledged + this.flow.received;
     const blocked = this.#blocked ??= {
       moved,
       since: now,
-      told: false,
+      isNotified: false,
       isDeadlock: false,
     };
     if (moved !== blocked.moved) {
-      Object.assign(blocked, { moved, since: now, told: false });
+      Object.assign(blocked, { moved, since: now, isNotified: false });
     }
     const left = blocked.since + deadlockTimeout - now;
     if (left > 0) return left;
-    if (this.peer !== undefined && !blocked.told) {
-      blocked.told = true;
+    if (this.peer !== undefined && !blocked.isNotified) {
+      blocked.isNotified = true;
       blocked.isDeadlock = this.#isPeerStalled;
       this.notifyStall();
     }
@@ -181,13 +221,13 @@ export class ShmSession<In = unknown, Out = In> extends Session<In, Out>
     return Infinity;
   }
 
-  /** A blocked send is given up, and so is that of the far side. */
+  /** Ends the blocked send; the peer ends its own as well. */
   #deadlockError(): DeadlockError {
     const { name } = this.#options;
     this.#isPeerStalled = false;
     this.#blocked = undefined;
     return new DeadlockError(
-      `Cannot send: "${name}" and "${this.peer?.name}" both wait for the other to receive, ${this.#outbox.length} messages are in flight; receive while sending, or take turns`,
+      `Cannot send: "${name}" and "${this.peer?.name}" both wait for the other to receive, ${this.flow.inFlight} messages are in flight; receive while sending, or take turns`,
     );
   }
 }

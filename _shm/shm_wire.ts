@@ -2,123 +2,115 @@
 
 /**
  * Frames through rings in shared memory. What is sent is written into the ring at
- * once, as far as there is room; what arrives is brought in by a loop that sleeps
- * while there is nothing, or by a blocking call, whichever comes first. What no
- * bytes can carry is posted beside the rings.
+ * once, as far as there is room. What arrives is read by a loop that sleeps while
+ * there is nothing, or by a blocking call, whichever is first. What bytes cannot
+ * carry is posted beside the rings.
  *
- * A thread that works through a flood of messages comes to its event loop every
- * few milliseconds all the same.
+ * A thread that reads many messages without a pause still runs its event loop
+ * every few milliseconds.
  *
  * @module
  */
 
-import { makeParcel } from "../_thread/clone.ts";
 import { ClosedError, ProtocolError, toFault } from "../_base/errors.ts";
-import { encodeControl, type FrameWireOptions } from "../_wire/frame_layout.ts";
-import { FrameParser } from "../_wire/frame_parser.ts";
-import { checkSize, FrameQueue, LEAD } from "../_wire/frame_queue.ts";
+import {
+  abortFrame,
+  creditFrame,
+  goodbyeFrame,
+  helloFrame,
+  stallFrame,
+} from "../_wire/control_frames.ts";
+import { FrameDecoder } from "../_wire/frame_decoder.ts";
+import { FrameEncoder, LEAD } from "../_wire/frame_encoder.ts";
 import type { PortEnd } from "../_thread/port_stream.ts";
-import { PostBox } from "../_thread/post_box.ts";
+import { foreignPost, PostBox, postMessage } from "../_thread/post_box.ts";
 import { INTEREST, type RingEnd } from "./ring.ts";
 import type { Port } from "../_thread/scope.ts";
 import { settlesWithin } from "../_base/waiting.ts";
-import {
-  type Agreement,
-  type ControlFields,
-  type ControlKind,
-  KIND,
-  type Wire,
-  type WireEvents,
-} from "../_wire/wire.ts";
+import type { FlowCounts, OwnHello, Wire, WireEvents } from "../_wire/wire.ts";
 
-/** Milliseconds that an abort has to leave behind what the far side reads late. */
+/** Milliseconds for an abort to be written behind what the peer reads late. */
 const LAST_FRAMES_TIMEOUT = 500;
 
-/** Milliseconds that posts of a thread which is gone may still be on their way. */
+/** Milliseconds for which posts of a thread that is gone may still arrive. */
 const LAST_POSTS_TIMEOUT = 100;
 
-/** Milliseconds without a turn of the event loop after which there is one. */
+/** Milliseconds after which a turn of the event loop is due. */
 const TURN = 2;
 
-/** Looks at the ring between two looks at the clock. */
+/** Checks of the ring between two readings of the clock. */
 const SPIN_LOOKS = 8;
 
-const NOTHING: Transferable[] = [];
-
 /** A word of this thread alone, to sleep on. */
-const nobody: Int32Array<SharedArrayBuffer> = new Int32Array(
+const ownWord: Int32Array<SharedArrayBuffer> = new Int32Array(
   new SharedArrayBuffer(4),
 );
 
-/** What is at the far end of the rings. */
+/** The thread at the other end of the rings. */
 export interface ShmPeer {
-  /** The way beside the rings. */
+  /** For posts beside the rings. */
   readonly port: Port;
-  /** What to do about the far side at the end. */
+  /** How the thread ends. */
   readonly end: PortEnd;
-  /** Why the rings ended, for a call that cannot wait for `end.diagnose`. */
+  /** As `end.diagnose`, for a call that cannot wait for it. */
   exitError(cause: unknown, unsent: readonly unknown[]): Error;
 }
 
-/** Frames through rings. */
+/** A {@linkcode Wire} through rings. */
 export class ShmWire implements Wire {
   readonly #ring: RingEnd;
   readonly #peer: ShmPeer;
-  readonly #options: FrameWireOptions;
-  readonly #queue = new FrameQueue();
   readonly #posts = new PostBox();
-  #events: WireEvents | undefined;
-  #parser: FrameParser | undefined;
-  #maxMessage = 0;
-  /** What is being written and did not fit into the ring, and how far it has got. */
+  #events!: WireEvents;
+  #flow!: FlowCounts;
+  #encoder!: FrameEncoder;
+  #decoder: FrameDecoder | undefined;
+  /** What is being written and did not fit into the ring, and how much of it was. */
   #piece: Uint8Array | undefined;
   #position = 0;
-  /** How often some of what waited was written. */
+  /** How often a part of what waited was written. */
   #writes = 0;
   /** Whether a loop waits until the piece fits. */
   #isWriting = false;
   #isStopped = false;
-  /** A ring that cannot be trusted is not touched any more. */
+  /** Whether the ring holds impossible values; it is not used any more then. */
   #isBroken = false;
-  #waiting: (() => void)[] = [];
+  #flushers: (() => void)[] = [];
   #timer: ReturnType<typeof setTimeout> | undefined;
   #turnEnds = 0;
-  /** Why the link is lost, once it is. */
   #loss: Error | undefined;
 
   /**
    * @param ring This side's end of the rings.
-   * @param peer What is at the far end.
-   * @param options What is checked.
+   * @param peer The thread at the other end.
    */
-  constructor(ring: RingEnd, peer: ShmPeer, options: FrameWireOptions) {
+  constructor(ring: RingEnd, peer: ShmPeer) {
     this.#ring = ring;
     this.#peer = peer;
-    this.#options = options;
   }
 
   get isFull(): boolean {
-    return this.#queue.isFull;
+    return this.#encoder.isFull;
   }
 
-  /** Whether the event loop has had a turn lately, so that this may go on. */
+  /** Whether the event loop has run lately, so that a call need not yield to it. */
   get isInTurn(): boolean {
     return performance.now() < this.#turnEnds;
   }
 
-  /** Why the link is lost, once it is. */
+  /** Why the link was lost, once it was. */
   get loss(): Error | undefined {
     return this.#loss;
   }
 
   /** Whether nothing is read any more: the link was lost, or the session has ended. */
   get hasEnded(): boolean {
-    return this.#parser?.isStopped ?? false;
+    return this.#decoder?.isStopped ?? false;
   }
 
-  /** Whether the next message was posted and has not come. */
+  /** Whether the next message was posted and has not arrived. */
   get awaitsPost(): boolean {
-    return this.#parser?.awaitsPost ?? false;
+    return this.#decoder?.awaitsPost ?? false;
   }
 
   /** Whether something waits for room in the ring. */
@@ -126,67 +118,80 @@ export class ShmWire implements Wire {
     return this.#piece !== undefined;
   }
 
-  start(events: WireEvents): void {
+  start(events: WireEvents, hello: OwnHello): void {
     this.#events = events;
-    this.#parser = new FrameParser(events, this.#options, this.#posts);
+    this.#flow = events.flow;
+    const encoder = new FrameEncoder(events.flow);
+    this.#encoder = encoder;
+    const posts = this.#posts;
+    this.#decoder = new FrameDecoder({
+      events,
+      hello,
+      encoder,
+      options: {},
+      posts,
+    });
     this.#peer.port.listen((message) => {
-      if (this.#posts.put(message)) {
-        // A receive may have read its frame while the loop went to sleep on the
-        // ring, where no post wakes it.
+      if (posts.put(message)) {
+        // A receive may have read its frame while the loop was about to sleep on
+        // the ring, where a post does not wake it.
         if (this.awaitsPost) this.poll();
-        return;
+      } else if (!this.#isStopped) {
+        this.#onError(foreignPost());
       }
-      if (this.#isStopped) return;
-      this.#onError(
-        new ProtocolError(
-          "Cannot take a post as it holds no message: a worker whose duplex is open must not post messages of its own",
-        ),
-      );
     });
     this.#readLoop();
+    this.#control(helloFrame(hello));
   }
 
-  agree(agreement: Agreement): void {
-    this.#queue.agree(agreement);
-    this.#parser?.agree(agreement.codec);
-    this.#maxMessage = agreement.maxMessageBytes;
-  }
-
-  message(
-    number: number,
-    taken: number,
-    message: unknown,
-    _inFlight: number,
-    transfer: readonly Transferable[] = NOTHING,
-  ): number {
-    if (transfer.length > 0) {
-      return this.#post(number, taken, message, transfer);
+  message(message: unknown, transfer?: readonly Transferable[]): number {
+    if (transfer !== undefined && transfer.length > 0) {
+      return this.#post(message, transfer);
     }
     let size: number;
     try {
-      size = this.#queue.message(number, taken, message);
+      size = this.#encoder.message(message);
     } catch (error) {
-      if (this.#queue.hasUrgent) this.#push();
+      if (this.#encoder.hasPending) this.#push();
       if (!(error instanceof TypeError)) throw error;
-      return this.#post(number, taken, message, NOTHING);
+      return this.#post(message);
     }
     this.#push();
     return size;
   }
 
-  control(kind: ControlKind, fields: ControlFields): void {
-    if (this.#isStopped) return;
-    const urgent = kind !== KIND.goodbye && this.#piece !== undefined;
-    if (this.#queue.control(encodeControl(kind, fields), urgent)) this.#push();
+  #post(message: unknown, transfer?: readonly Transferable[]): number {
+    const { port } = this.#peer;
+    const size = postMessage(port, this.#encoder, message, transfer);
+    this.#push();
+    return size;
   }
 
-  hold(held: boolean): void {
-    this.#peer.end.hold?.(held);
+  credit(): void {
+    this.#control(creditFrame(this.#flow));
+  }
+
+  stall(isAnswer: boolean): void {
+    this.#control(stallFrame(this.#flow, isAnswer));
+  }
+
+  goodbye(): void {
+    this.#control(goodbyeFrame(this.#flow), false);
+  }
+
+  abort(reason: unknown): void {
+    this.#control(abortFrame(reason, this.#encoder.codec?.codec));
+  }
+
+  #control(frame: Uint8Array<ArrayBuffer>, mayOvertake = true): void {
+    if (this.#isStopped) return;
+    const isWriting = this.#piece !== undefined;
+    if (this.#encoder.control(frame, mayOvertake, isWriting)) this.#push();
   }
 
   flushed(): Promise<void> {
     if (this.#piece === undefined) return Promise.resolve();
-    return new Promise((resolve) => this.#waiting.push(resolve));
+    return new Promise((resolve) => this.#flushers.push(resolve));
   }
 
   diagnose(cause: unknown, unsent: readonly unknown[]): Promise<Error> {
@@ -202,7 +207,7 @@ export class ShmWire implements Wire {
     if (flushed) return await this.#peer.end.close(timeout, unsent);
     await this.#peer.end.destroy();
     throw new ClosedError(
-      `Cannot close a link in good order: the far side did not read what was sent within ${timeout} ms`,
+      `Cannot close a link in good order: the peer did not read what was sent within ${timeout} ms`,
       { unsent },
     );
   }
@@ -216,7 +221,7 @@ export class ShmWire implements Wire {
     await this.#peer.end.destroy();
   }
 
-  /** The far side is gone; what it has written is still read. */
+  /** Must be called when the peer is gone. What it has written is still read. */
   onPeerGone(): void {
     this.#ring.closePeer();
     if (this.#isStopped) return;
@@ -226,26 +231,26 @@ export class ShmWire implements Wire {
   /**
    * Writes and reads what can be written and read now.
    *
-   * @returns Whether something came or left, so that there may be more to do.
+   * @returns Whether something was written or read, so that there may be more.
    */
   poll(): boolean {
-    const parser = this.#parser!;
-    if (parser.isStopped) return false;
+    const decoder = this.#decoder!;
+    if (decoder.isStopped) return false;
     const before = this.#writes;
     try {
       if (this.#piece !== undefined) this.#push();
-      if (this.#queue.takeDrained()) this.#events!.onDrain();
-      if (parser.awaitsPost) {
-        parser.resume();
-        return !parser.awaitsPost || this.#writes !== before;
+      if (this.#encoder.takeDrained()) this.#events.onDrain();
+      if (decoder.awaitsPost) {
+        decoder.resume();
+        return !decoder.awaitsPost || this.#writes !== before;
       }
-      parser.prepare();
-      const size = this.#ring.read(parser.into, parser.from, parser.to);
+      decoder.prepare();
+      const size = this.#ring.read(decoder.into, decoder.from, decoder.to);
       if (size > 0) {
-        parser.advance(size);
+        decoder.advance(size);
         return true;
       }
-      if (this.#ring.hasEnded()) this.#onLost(parser.endOfStream());
+      if (this.#ring.hasEnded()) this.#onLost(decoder.endOfStream());
     } catch (error) {
       this.#onError(toFault(error));
     }
@@ -255,10 +260,10 @@ export class ShmWire implements Wire {
   /**
    * Blocks until {@linkcode ShmWire.poll} has something to do.
    *
-   * @returns Whether it has; otherwise the time was up.
+   * @returns Whether it has; `false` after `timeout` milliseconds.
    */
   waitSync(timeout: number): boolean {
-    if (this.#parser!.isStopped) return true;
+    if (this.#decoder!.isStopped) return true;
     const room = this.#piece === undefined ? 0 : INTEREST.room;
     try {
       return this.#ring.waitSync(INTEREST.bytes | room, timeout);
@@ -268,27 +273,6 @@ export class ShmWire implements Wire {
     }
   }
 
-  #post(
-    number: number,
-    taken: number,
-    message: unknown,
-    transfer: readonly Transferable[],
-  ): number {
-    const { parcel, size } = makeParcel(message, transfer);
-    checkSize(size, this.#maxMessage);
-    try {
-      this.#peer.port.postMessage([number >>> 0, parcel], [...transfer]);
-    } catch (cause) {
-      throw new TypeError(
-        `Cannot send a message to a thread: ${(cause as Error).message}`,
-        { cause },
-      );
-    }
-    this.#queue.posted(number, taken, size);
-    this.#push();
-    return size;
-  }
-
   /** Writes as much of what waits as there is room for. */
   #push(): void {
     if (this.#isBroken) return;
@@ -296,7 +280,7 @@ export class ShmWire implements Wire {
       if (this.#piece === undefined && this.#pushBatch()) return;
       this.#pushAll();
     } catch (error) {
-      // Not inside of the call that sends, which has not accounted for it yet.
+      // Not inside of the call that sends, which has not counted its message yet.
       queueMicrotask(() => this.#onError(error));
       this.#isBroken = true;
       this.#loss ??= error as Error;
@@ -304,27 +288,27 @@ export class ShmWire implements Wire {
     }
   }
 
-  /** Writes the batch that fills, if that is all; the common case. */
+  /** Writes the batch that fills, if nothing else waits, as is usual. */
   #pushBatch(): boolean {
-    const queue = this.#queue;
-    if (!queue.isOnlyBatch || this.#isStopped) return false;
-    const { bytes, length } = queue.batch;
+    const encoder = this.#encoder;
+    if (!encoder.isOnlyBatch || this.#isStopped) return false;
+    const { bytes, length } = encoder.batch;
     const written = this.#ring.write(bytes, LEAD, length);
     if (written < length - LEAD) {
-      this.#piece = queue.next(false);
+      this.#piece = encoder.next(false);
       this.#position = written;
       return false;
     }
-    queue.emptyBatch();
+    encoder.emptyBatch();
     return true;
   }
 
   #pushAll(): void {
     for (;;) {
       if (this.#piece === undefined) {
-        this.#piece = this.#queue.next(this.#isStopped);
+        this.#piece = this.#encoder.next(this.#isStopped);
         this.#position = 0;
-        if (this.#piece === undefined) return this.#wake();
+        if (this.#piece === undefined) return this.#onFlushed();
       }
       const piece = this.#piece;
       const size = this.#ring.write(piece, this.#position, piece.length);
@@ -332,12 +316,12 @@ export class ShmWire implements Wire {
       this.#position += size;
       if (this.#position < piece.length) break;
       this.#piece = undefined;
-      this.#queue.written();
+      this.#encoder.written();
     }
     if (!this.#isWriting) this.#writeLoop();
   }
 
-  /** Writes the rest as room comes. */
+  /** Writes the rest when there is room. */
   async #writeLoop(): Promise<void> {
     this.#isWriting = true;
     try {
@@ -349,8 +333,8 @@ export class ShmWire implements Wire {
         if (this.isInTurn) await this.#ring.wait(INTEREST.room);
         else await this.#turn();
         this.#push();
-        if (this.#queue.takeDrained() && !this.#isStopped) {
-          this.#events!.onDrain();
+        if (this.#encoder.takeDrained() && !this.#isStopped) {
+          this.#events.onDrain();
         }
       }
     } catch (error) {
@@ -360,18 +344,18 @@ export class ShmWire implements Wire {
     this.#isWriting = false;
   }
 
-  /** Brings in what comes, and sleeps while there is nothing. Never rejects. */
+  /** Reads what arrives, and sleeps while there is nothing. Never rejects. */
   async #readLoop(): Promise<void> {
-    const parser = this.#parser!;
-    while (!parser.isStopped) {
+    const decoder = this.#decoder!;
+    while (!decoder.isStopped) {
       if (this.poll()) {
-        // What came is handled first. Whoever handles it may well be asleep.
+        // The promises of receivers run before the next read.
         if (this.isInTurn) await undefined;
         else await this.#turn();
         continue;
       }
-      if (parser.isStopped) return;
-      if (parser.awaitsPost) {
+      if (decoder.isStopped) return;
+      if (decoder.awaitsPost) {
         if (await this.#posts.arrival()) continue;
         return this.#onLost(undefined);
       }
@@ -385,14 +369,14 @@ export class ShmWire implements Wire {
     }
   }
 
-  /** Looks at the ring again and again for a while, between others' turns. */
+  /** Checks the ring for a while; promises of other tasks run in between. */
   async #spin(): Promise<boolean> {
     const { spin } = this.#ring;
     const end = spin?.begin() ?? 0;
     if (end === 0) return false;
     do {
       for (let look = 0; look < SPIN_LOOKS; look++) {
-        if (this.#parser!.isStopped || this.#ring.isReady(INTEREST.bytes)) {
+        if (this.#decoder!.isStopped || this.#ring.isReady(INTEREST.bytes)) {
           spin!.end(true);
           return true;
         }
@@ -403,21 +387,21 @@ export class ShmWire implements Wire {
     return false;
   }
 
-  /** Lets the event loop do what waits for it. */
+  /** Waits for one turn of the event loop. */
   async #turn(): Promise<void> {
-    // The first immediate of a thread costs 5 ms, and each twice of this.
-    const sleep = Atomics.waitAsync(nobody, 0, 0);
-    Atomics.notify(nobody, 0);
+    // The first immediate of a thread costs 5 ms, and each costs twice as much.
+    const sleep = Atomics.waitAsync(ownWord, 0, 0);
+    Atomics.notify(ownWord, 0);
     await sleep.value;
     this.#turnEnds = performance.now() + TURN;
   }
 
   #onError(error: unknown): void {
     if (this.#isStopped) return;
-    this.#parser?.stop();
+    this.#decoder?.stop();
     if (error instanceof ProtocolError) {
       this.#loss = error;
-      this.#events?.onFault(error);
+      this.#events.onFault(error);
     } else {
       this.#onLost(error);
     }
@@ -425,14 +409,14 @@ export class ShmWire implements Wire {
 
   #onLost(cause: unknown): void {
     if (this.#isStopped) return;
-    this.#parser?.stop();
-    this.#events?.onLost(cause);
+    this.#decoder?.stop();
+    this.#events.onLost(cause);
   }
 
-  /** Hands on nothing more, and writes nothing but what goes first. */
+  /** Stops reading, and writing all but urgent control frames. */
   #stop(): void {
     this.#isStopped = true;
-    this.#parser?.stop();
+    this.#decoder?.stop();
     clearTimeout(this.#timer);
   }
 
@@ -446,13 +430,13 @@ export class ShmWire implements Wire {
 
   #drop(): void {
     this.#piece = undefined;
-    this.#queue.dropUrgent();
-    this.#wake();
+    this.#encoder.dropUrgent();
+    this.#onFlushed();
   }
 
-  #wake(): void {
-    const waiting = this.#waiting;
-    this.#waiting = [];
-    for (const resolve of waiting) resolve();
+  #onFlushed(): void {
+    const flushers = this.#flushers;
+    this.#flushers = [];
+    for (const resolve of flushers) resolve();
   }
 }

@@ -9,7 +9,7 @@
 
 import { ProtocolError } from "../_base/errors.ts";
 import { show } from "../_base/text.ts";
-import type { ControlFields } from "../_wire/wire.ts";
+import type { ControlFields } from "../_wire/frame_layout.ts";
 
 /** A field that must be a whole number from 0 up. */
 export function integer(

@@ -16,18 +16,19 @@
 
 import { ProtocolError } from "../_base/errors.ts";
 import { type Refusal, RefusedError } from "./errors.ts";
+import { VERSION } from "../_wire/control_frames.ts";
 import {
+  type ControlFields,
   decodeControl,
   encodeControl,
+  KIND,
   LENGTH_SIZE,
 } from "../_wire/frame_layout.ts";
-import { VERSION } from "../_session/hello.ts";
 import type { Connection } from "./connection.ts";
 import { binary, boolean, integer } from "./fields.ts";
 import { withRecords } from "./records.ts";
 import { excerpt, messageOf, quoted, show } from "../_base/text.ts";
 import { MAX_TIMER, settlesWithin } from "../_base/waiting.ts";
-import { type ControlFields, KIND } from "../_wire/wire.ts";
 
 /** Bytes of the longest greeting and of the longest ready; ours have about 150. */
 const MAX_SIZE = 1024;
@@ -246,7 +247,7 @@ function checkGreeting(
   const version = integer(frame, fields, "version");
   if (version !== VERSION) {
     throw new ProtocolError(
-      `Cannot talk to the far side: it speaks version ${version} of the protocol and this side version ${VERSION}`,
+      `Cannot talk to the peer: it speaks version ${version} of the protocol and this side version ${VERSION}`,
     );
   }
   binary(frame, fields, "nonce", NONCE_SIZE);

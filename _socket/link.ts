@@ -12,13 +12,16 @@
 
 import type { ByteStream } from "../_wire/byte_stream.ts";
 import { ClosedError, PeerExitError, ProtocolError } from "../_base/errors.ts";
-import { encodeControl } from "../_wire/frame_layout.ts";
+import {
+  type ControlFields,
+  encodeControl,
+  KIND,
+} from "../_wire/frame_layout.ts";
 import type { Connection } from "./connection.ts";
 import { integer } from "./fields.ts";
 import { ReplayLog } from "./replay.ts";
 import { reasonText } from "../_base/text.ts";
 import { MAX_TIMER, settlesWithin } from "../_base/waiting.ts";
-import { type ControlFields, KIND } from "../_wire/wire.ts";
 
 /** Heartbeats without a byte after which a peer is taken for dead. */
 const MAX_MISSED = 3;

@@ -9,7 +9,7 @@
  */
 
 import { ClosedError, withoutStack } from "../_base/errors.ts";
-import { FrameWire } from "../_wire/frame.ts";
+import { FrameWire } from "../_wire/frame_wire.ts";
 import {
   formatAddress,
   isLoopback,
@@ -430,7 +430,6 @@ export class SocketListener<In, Out> implements DuplexListener<In, Out> {
       this.#sessions.set(session!, { link, retention });
     }
     const wire = new FrameWire(link, {
-      ...limits,
       onPing: (fields) => link.onPing(fields),
     });
     const duplex = new SocketSession<In, Out>(wire, limits, remote);

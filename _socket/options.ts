@@ -6,7 +6,7 @@
  * @module
  */
 
-import { type SessionOptions, sessionOptions } from "../_session/hello.ts";
+import { type SessionOptions, sessionOptions } from "../_session/options.ts";
 import { checkPositive } from "../_base/options.ts";
 import {
   formatAddress,

@@ -6,8 +6,8 @@
  * @module
  */
 
-import type { FrameWire } from "../_wire/frame.ts";
-import type { SessionOptions } from "../_session/hello.ts";
+import type { FrameWire } from "../_wire/frame_wire.ts";
+import type { SessionOptions } from "../_session/options.ts";
 import { Session } from "../_session/session.ts";
 import type { Duplex } from "../duplex.ts";
 

@@ -1,16 +1,16 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * Messages that the thread's own clone carries, because bytes cannot: cycles,
- * shared references, shared memory, and buffers that move. The clone loses the
- * class and the fields of errors, so they are sent along and put back; it says
- * nothing of where a value stands that it refuses, so that is found out before.
+ * Messages that are cloned between threads, because bytes cannot carry them:
+ * cycles, shared references, shared memory, and buffers that move. The clone loses
+ * the class and the fields of errors, so they are sent along and restored. It does
+ * not say which value it refuses, so the values are checked before.
  *
  * @module
  */
 
 import { ProtocolError } from "../_base/errors.ts";
-import { excerpt } from "../_base/text.ts";
+import { checkTransfer } from "../_wire/transfer.ts";
 import { partsOf, quote } from "../_codec/value_path.ts";
 import {
   defineOwn,
@@ -22,8 +22,8 @@ import {
 } from "../_codec/values.ts";
 
 /**
- * What the clone forgets of an error. The error itself stands here too: a clone
- * keeps it the same object in the note and in the message.
+ * What the clone loses of an error. The error itself is included: in the clone it
+ * is the same object in the note and in the message.
  */
 type ErrorNote = [
   error: Error,
@@ -37,24 +37,24 @@ type ErrorNote = [
 /** A message as it is posted. */
 export type Parcel = [message: unknown, errors: ErrorNote[]];
 
-/** What a value is taken to cost, beside the bytes of texts and buffers: a word. */
+/** Bytes that a value counts as, in addition to those of texts and buffers: a word. */
 const VALUE_SIZE = 8;
 
 /**
- * Bytes from which on a byte array is cheaper to post than to pack, and up to
- * which control frames do not wait long behind it.
+ * Sizes of a byte array that is cheaper to post than to encode, and behind which
+ * control frames do not wait long.
  */
 const MIN_BULK = 64 * 1024;
 const MAX_BULK = 4 * 1024 * 1024;
 
-/** Whether a message is better cloned by itself: a large byte array. */
+/** Whether a message is a large byte array, which is cheaper to clone. */
 export function isBulk(message: unknown): message is Uint8Array<ArrayBuffer> {
   return message instanceof Uint8Array && message.length >= MIN_BULK &&
     message.length <= MAX_BULK && message.constructor === Uint8Array &&
     message.buffer instanceof ArrayBuffer;
 }
 
-/** The bytes with no more behind them than they are: a clone takes all there is. */
+/** The bytes in a buffer of their size, since a clone copies the whole buffer. */
 export function trimmed(
   bytes: Uint8Array<ArrayBuffer>,
 ): Uint8Array<ArrayBuffer> {
@@ -66,7 +66,7 @@ export function trimmed(
  *
  * @param message The message.
  * @param transfer What moves with it.
- * @returns The parcel, and about how many bytes it takes.
+ * @returns The parcel, and its approximate size in bytes.
  * @throws {TypeError} If the message holds a value that cannot be sent.
  */
 export function makeParcel(
@@ -76,9 +76,7 @@ export function makeParcel(
   const errors: ErrorNote[] = [];
   const seen = new Set<object>();
   let size = 0;
-  for (const [index, item] of transfer.entries()) {
-    checkTransfer(transfer, item, index);
-  }
+  checkTransfer(transfer, "a thread");
 
   function visit(value: unknown, path: string, depth: number): void {
     size += sizeOf(value);
@@ -117,7 +115,7 @@ export function makeParcel(
   return { parcel: [message, errors], size };
 }
 
-/** The message of a parcel that was cloned on its way. */
+/** Returns the message of a parcel that was cloned on its way. */
 export function receiveParcel(parcel: unknown): unknown {
   if (!Array.isArray(parcel) || !Array.isArray(parcel[1])) {
     throw new ProtocolError("Cannot take a post: it holds no message");
@@ -135,7 +133,7 @@ export function receiveParcel(parcel: unknown): unknown {
   return message;
 }
 
-/** About how many bytes a value takes, without its parts and its memory. */
+/** The approximate size of a value, without its parts and its memory. */
 function sizeOf(value: unknown): number {
   if (typeof value === "string") return VALUE_SIZE + value.length;
   if (typeof value === "bigint") {
@@ -151,23 +149,6 @@ function lengthOf(text: unknown): number {
   return typeof text === "string" ? text.length : 0;
 }
 
-/** Refuses what cannot move to a thread. */
-function checkTransfer(
-  transfer: readonly Transferable[],
-  item: unknown,
-  index: number,
-): void {
-  const isFree = item instanceof ArrayBuffer
-    ? !item.detached
-    : item instanceof MessagePort;
-  if (isFree && transfer.indexOf(item as Transferable) === index) return;
-  throw new TypeError(
-    `Cannot transfer ${
-      excerpt(Object.prototype.toString.call(item))
-    }: only a MessagePort and an ArrayBuffer that is not detached can be given up to a thread, and only once`,
-  );
-}
-
 function isObject(value: unknown): value is object {
   return typeof value === "object" && value !== null;
 }
@@ -176,7 +157,7 @@ function isShared(buffer: unknown): boolean {
   return buffer instanceof SharedArrayBuffer;
 }
 
-/** Why a thread cannot get a value, or `undefined`. */
+/** Returns why a value cannot be sent to a thread, or `undefined`. */
 function refusal(value: unknown): string | undefined {
   if (isShared(value)) return undefined;
   if (ArrayBuffer.isView(value) && isShared(value.buffer)) return undefined;
@@ -196,13 +177,13 @@ function noteOf(error: Error): ErrorNote {
   ];
 }
 
-/** Makes a cloned error what it was. */
+/** Restores the class and the fields of a cloned error. */
 function restore([error, className, name, causes, errors, fields]: ErrorNote) {
   const constructor = (globalThis as Record<string, unknown>)[className];
   const prototype: unknown = typeof constructor === "function"
     ? constructor.prototype
     : undefined;
-  // A clone of these keeps its class by itself.
+  // The clone keeps the class of these.
   const isWhole = className === "DOMException" || className === "Error";
   if (!isWhole && prototype instanceof Error) {
     Object.setPrototypeOf(error, prototype);

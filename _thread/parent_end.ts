@@ -1,32 +1,46 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * What a Web Worker does about its parent when their duplex ends, whichever
- * transport it was started for.
+ * The end of a Web Worker, seen from within: when its duplex ends, when its script
+ * has ended, and when its heap grows over its limit. Deno 2.9 ends the whole
+ * process when the heap of a worker is full, so the worker ends itself before.
+ * Growth between two checks, in one task without a pause, is not noticed.
  *
  * @module
  */
 
 import { PeerExitError } from "../_base/errors.ts";
-import { watchMemory } from "./parent_memory.ts";
 import type { PortEnd } from "./port_stream.ts";
 import { GONE, type ThreadScope } from "./scope.ts";
 
+/** Milliseconds between checks of the heap, which grows by some 100 MiB meanwhile. */
+const INTERVAL = 100;
+
+/** Ends this worker with an error that nothing catches if its heap holds more than `limit` bytes. */
+async function watchMemory(limit: number): Promise<void> {
+  const word = new Int32Array(new SharedArrayBuffer(4));
+  for (;;) {
+    // The first timer of a thread costs 3 ms.
+    await Atomics.waitAsync(word, 0, 0, INTERVAL).value;
+    const { heapUsed } = Deno.memoryUsage();
+    if (heapUsed <= limit) continue;
+    throw new RangeError(
+      `The worker is out of memory: its heap holds ${heapUsed} bytes and may hold ${limit}; give it more with "memory", or less to do`,
+    );
+  }
+}
+
 /**
- * The worker's way of ending. Its heap is looked at from now on.
+ * Starts to watch the heap of this worker, and returns how it ends.
  *
  * @param scope The worker.
- * @param close Closes the duplex of a script that has come to its end.
  */
-export function parentEnd(
-  { port, evaluated, hasFailed, memory }: ThreadScope,
-  close: () => Promise<void>,
-): PortEnd & { leaveGoodbye(): void } {
+export function parentEnd({ port, hasFailed, memory }: ThreadScope): PortEnd {
   watchMemory(memory);
-  let asked = false;
-  // What waited for the duplex gets a turn to hear of its end, since the parent
-  // ends the worker then. If that made the script fail, the parent waits for the
-  // error, which it could not receive any more once it has ended the worker.
+  // The parent ends the worker when it receives this. Promises that wait for the
+  // end of the duplex are settled before. If that made the script fail, the
+  // parent waits for the error, which it would not receive from a worker that it
+  // has ended.
   const leave = () => {
     setImmediate(() => {
       if (!hasFailed()) port.postMessage(GONE, []);
@@ -34,24 +48,32 @@ export function parentEnd(
     return Promise.resolve();
   };
   return {
-    /** Somebody else closes the duplex. */
-    leaveGoodbye(): void {
-      asked = true;
-    },
-    /** The parent has said goodbye; what the script has to say still goes. */
-    hold(held: boolean): void {
-      if (!held || asked) return;
-      asked = true;
-      evaluated.then(() => setImmediate(() => close().catch(() => {})));
-    },
-    diagnose: (cause, unsent) =>
-      Promise.resolve(
-        new PeerExitError("The parent ended without a goodbye", {
-          cause,
-          unsent,
-        }),
-      ),
+    diagnose: (cause, unsent) => Promise.resolve(parentExit(cause, unsent)),
     close: leave,
     destroy: leave,
+  };
+}
+
+/** The error of a parent that is gone. */
+export function parentExit(
+  cause: unknown,
+  unsent: readonly unknown[],
+): PeerExitError {
+  return new PeerExitError("The parent ended without a goodbye", {
+    cause,
+    unsent,
+  });
+}
+
+/**
+ * Returns what closes a worker's duplex once its script has ended, for the time
+ * after the parent's goodbye.
+ */
+export function closeAtEnd(
+  { evaluated }: ThreadScope,
+  duplex: { close(): Promise<void> },
+): () => void {
+  return () => {
+    evaluated.then(() => setImmediate(() => duplex.close().catch(() => {})));
   };
 }

@@ -1,9 +1,9 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * A permission value for a Web Worker. Deno takes one only where the program was
- * started with `--unstable-worker-options`, and ends the whole process, past
- * every `catch`, where it was not. So it is found out before a worker starts.
+ * The permissions of a Web Worker. Deno accepts them only if the program was started
+ * with `--unstable-worker-options`; otherwise it ends the whole process, which
+ * cannot be caught. So the flag is checked before a worker starts.
  *
  * @module
  */
@@ -19,14 +19,14 @@ import {
 } from "../_permissions/scopes.ts";
 import type { Permissions } from "../permissions.ts";
 
-/** What a Web Worker is started with; nothing where it inherits. */
+/** A part of the options of `new Worker`; empty if the worker inherits. */
 export interface ThreadPermissions {
   deno?: { permissions: Deno.PermissionOptions };
 }
 
 /**
- * The permissions for a Web Worker, none if it inherits. Deno denies it what is
- * denied to this thread.
+ * Returns the permissions for a Web Worker, or `undefined` if it inherits. Deno
+ * denies it what is denied to this thread.
  *
  * @throws {Deno.errors.NotCapable} If this thread does not hold what it grants.
  * @throws {TypeError} If Deno has no such permission.
@@ -34,15 +34,15 @@ export interface ThreadPermissions {
 export function grantThread(
   permissions: Permissions,
 ): Deno.PermissionOptions | undefined {
-  // Deno then gives the worker what this thread has, exactly.
+  // Deno then gives the worker exactly what this thread has.
   if (permissions === "inherit") return undefined;
   return workerOfScopes(checkRequest(readRequest(permissions), "thread"));
 }
 
 /**
- * The options that give a Web Worker its permissions.
+ * Returns the options that give a Web Worker its permissions.
  *
- * @param action What is attempted, for the error.
+ * @param action What is attempted, for errors.
  * @param permissions What the worker may do.
  * @returns A part of the options of `new Worker`.
  * @throws {Deno.errors.NotCapable} If the caller does not hold what it grants.

@@ -1,26 +1,27 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * Posted messages as a stream of bytes: frames travel many to a post, and a
- * message that no bytes can carry is posted beside them. What a post costs does
- * not depend on how much is in it, so while one is on its way the next fills.
+ * A port between threads as a stream of bytes: many frames travel in one post.
+ * The cost of a post does not depend on its size, so while one is on its way the
+ * next fills.
  *
  * @module
  */
 
-import { PostBox } from "./post_box.ts";
 import type { ByteStream } from "../_wire/byte_stream.ts";
-import { ProtocolError } from "../_base/errors.ts";
+import { foreignPost, PostBox } from "./post_box.ts";
 import { PART_SIZE } from "../_wire/frame_layout.ts";
 import type { Port } from "./scope.ts";
 import { Deque } from "../_base/waiting.ts";
 
-/** What there is to do about the far side when the stream ends. */
+/** How the thread behind a port ends. */
 export interface PortEnd {
+  /** Returns the error that says how it ended without a goodbye. */
   diagnose(cause: unknown, unsent: readonly unknown[]): Promise<Error>;
+  /** Ends it after both goodbyes. */
   close(timeout: number, unsent: readonly unknown[]): Promise<void>;
+  /** Ends it now. */
   destroy(): Promise<void>;
-  hold?(held: boolean): void;
 }
 
 const NOTHING: Transferable[] = [];
@@ -28,37 +29,38 @@ const RESOLVED: Promise<void> = Promise.resolve();
 
 /**
  * Bytes that may be posted and not read. A port takes everything, so without a
- * bound a control frame would wait behind all of a huge message. Twice as much as
- * the largest part, so that the far side has one while the next is on its way.
+ * limit a control frame would wait behind all of a large message. Two parts, so
+ * that the peer has one while the next is on its way.
  */
 const MAX_UNREAD = 2 * PART_SIZE;
 
-/** Bytes that were read after which the far side is told: often enough that it need not wait. */
+/** Bytes read after which the peer is notified: often enough that it does not wait. */
 const REPORT_SIZE = MAX_UNREAD / 4;
 
 /** A stream of bytes over a {@linkcode Port}. */
 export class PortStream implements ByteStream {
   /** What was posted beside the stream. */
   readonly posts: PostBox;
-  readonly #port: Port;
+  /** The port, on which messages may be posted beside the stream. */
+  readonly port: Port;
   readonly #end: PortEnd;
   readonly #chunks = new Deque<Uint8Array>();
   /** How much of the first chunk has been read. */
   #read = 0;
   #arrival: PromiseWithResolvers<void> | undefined;
-  /** Bytes that the far side has not said it read, and who waits for it. */
+  /** Bytes that the peer has not reported as read, and the write that waits for it. */
   #unread = 0;
   #onRead: (() => void) | undefined;
-  /** Whether something came since the last write. */
+  /** Whether something arrived since the last write. */
   #isAnswer = true;
-  /** Bytes read that the far side was not told of. */
+  /** Bytes read that the peer was not notified of. */
   #unreported = 0;
   #ended = false;
   #fault: Error | undefined;
 
   constructor(port: Port, end: PortEnd, posts = new PostBox()) {
     this.posts = posts;
-    this.#port = port;
+    this.port = port;
     this.#end = end;
     port.listen((message) => this.#onMessage(message));
   }
@@ -82,20 +84,20 @@ export class PortStream implements ByteStream {
     }
     this.#unreported += size;
     if (this.#unreported >= REPORT_SIZE) {
-      this.#port.postMessage(this.#unreported, NOTHING);
+      this.port.postMessage(this.#unreported, NOTHING);
       this.#unreported = 0;
     }
     return into.subarray(0, size);
   }
 
   /**
-   * Settles a turn of the event loop later, so that what is sent meanwhile leaves
-   * in one post, and not before enough of what was posted is read. The first
-   * write after something came is an answer, and is not worth a turn.
+   * Settles a turn of the event loop later, so that what is sent meanwhile is
+   * joined in one post, and not before enough of what was posted is read. The first
+   * write after something arrived is an answer, which must not wait.
    */
   write(bytes: Uint8Array<ArrayBuffer>): Promise<void> {
     // The clone would take the whole buffer behind a view.
-    this.#port.postMessage(bytes.slice(), NOTHING);
+    this.port.postMessage(bytes.slice(), NOTHING);
     this.#unread += bytes.length;
     if (this.#isAnswer) {
       this.#isAnswer = false;
@@ -107,20 +109,12 @@ export class PortStream implements ByteStream {
     });
   }
 
-  post(number: number, message: unknown, transfer: Transferable[]): void {
-    this.#port.postMessage([number >>> 0, message], transfer);
-  }
-
-  /** Nothing more will come. */
+  /** Nothing more will arrive. */
   end(): void {
     this.#ended = true;
     this.#arrival?.resolve();
     this.#onRead?.();
     this.posts.end();
-  }
-
-  hold(held: boolean): void {
-    this.#end.hold?.(held);
   }
 
   diagnose(cause: unknown, unsent: readonly unknown[]): Promise<Error> {
@@ -146,9 +140,7 @@ export class PortStream implements ByteStream {
       if (this.#unread <= MAX_UNREAD) this.#onRead?.();
       return;
     } else if (!this.posts.put(message)) {
-      this.#fault = new ProtocolError(
-        "Cannot read a post as it holds no frames: a worker whose duplex is open must not post messages of its own",
-      );
+      this.#fault = foreignPost();
     }
     this.#arrival?.resolve();
   }

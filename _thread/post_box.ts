@@ -1,52 +1,106 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * Messages that were posted beside a stream of frames.
+ * Messages that are posted beside a stream of frames, because bytes cannot carry
+ * them: cycles, shared references, shared memory, and buffers that move. A frame
+ * with the number of the message keeps its place in the stream.
  *
  * @module
  */
 
-import { receiveParcel } from "./clone.ts";
+import { ProtocolError } from "../_base/errors.ts";
+import { messageOf } from "../_base/text.ts";
 import type { Posts } from "../_wire/byte_stream.ts";
+import type { FrameEncoder } from "../_wire/frame_encoder.ts";
+import { makeParcel, type Parcel, receiveParcel } from "./clone.ts";
+import type { Port } from "./scope.ts";
 
-/** Messages that were posted beside a stream, until their frame comes. */
+/** Runs what clones a message, and explains what the clone refuses. */
+export function cloning<T>(clone: () => T): T {
+  try {
+    return clone();
+  } catch (cause) {
+    throw new TypeError(
+      `Cannot send a message to a thread: ${messageOf(cause)}`,
+      { cause },
+    );
+  }
+}
+
+/** Posts a parcel under the number of the next message, and adds its frame. */
+export function postParcel(
+  port: Port,
+  encoder: FrameEncoder,
+  parcel: Parcel,
+  size: number,
+  transfer: readonly Transferable[] = [],
+): number {
+  const post = [encoder.nextNumber, parcel];
+  cloning(() => port.postMessage(post, [...transfer]));
+  encoder.posted(size);
+  return size;
+}
+
+/** Posts a message, adds its frame, and returns its size. */
+export function postMessage(
+  port: Port,
+  encoder: FrameEncoder,
+  message: unknown,
+  transfer?: readonly Transferable[],
+): number {
+  const { parcel, size } = makeParcel(message, transfer);
+  encoder.checkSize(size);
+  return postParcel(port, encoder, parcel, size, transfer);
+}
+
+/** The error for a post that neither side of the duplex has made. */
+export function foreignPost(): ProtocolError {
+  return new ProtocolError(
+    "Cannot read a post as it holds no frames and no message: a worker whose duplex is open must not post messages of its own",
+  );
+}
+
+/** Messages that were posted beside a stream, until their frames arrive. */
 export class PostBox implements Posts {
+  readonly #receive: (parcel: unknown) => unknown;
   readonly #posted = new Map<number, unknown>();
   #arrival: PromiseWithResolvers<boolean> | undefined;
-  #ended = false;
+  #hasEnded = false;
 
-  /** Keeps what arrived under its message's number, if it is such a post. */
+  /** @param receive Returns the message of a post. */
+  constructor(receive: (post: unknown) => unknown = receiveParcel) {
+    this.#receive = receive;
+  }
+
+  /** Keeps a post under the number of its message; returns whether it is one. */
   put(post: unknown): boolean {
     if (!Array.isArray(post) || post.length !== 2) return false;
-    const [number, message] = post;
+    const [number, parcel] = post;
     if (typeof number !== "number") return false;
-    this.#posted.set(number, message);
+    this.#posted.set(number, parcel);
     this.#arrival?.resolve(true);
     return true;
   }
 
-  /** Whether the message with this number has come. */
   has(number: number): boolean {
     return this.#posted.has(number);
   }
 
-  /** Takes a message out. It must be there. */
   take(number: number): unknown {
-    const message = this.#posted.get(number);
+    const parcel = this.#posted.get(number);
     this.#posted.delete(number);
-    return receiveParcel(message);
+    return this.#receive(parcel);
   }
 
-  /** Settles when something has come, with `false` when nothing will any more. */
   arrival(): Promise<boolean> {
     this.#arrival = Promise.withResolvers();
-    if (this.#ended) this.#arrival.resolve(false);
+    if (this.#hasEnded) this.#arrival.resolve(false);
     return this.#arrival.promise;
   }
 
-  /** Nothing more will come. */
+  /** Nothing more will arrive. */
   end(): void {
-    this.#ended = true;
+    this.#hasEnded = true;
     this.#arrival?.resolve(false);
   }
 }

@@ -1,10 +1,10 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * What a Web Worker and the thread that started it agree on before they talk:
+ * What a Web Worker and the thread that started it have in common before the hello:
  * the worker's name says which transport it was started for, and is the name of
- * a Web Lock that the worker holds as long as it lives. The worker speaks first,
- * as soon as it listens, while the rest of its script is still being loaded.
+ * a Web Lock that the worker holds as long as it lives. The worker posts first, as
+ * soon as it listens, while the rest of its script is still being loaded.
  *
  * @module
  */
@@ -28,12 +28,12 @@ export const READY = "@duplex/ipc ready";
 /** Posted by a worker whose duplex has ended. */
 export const GONE = "@duplex/ipc gone";
 
-const NAME = /^@duplex\/ipc (\w+) (\d+) [\w-]+$/;
+const NAME = /^@duplex\/ipc (queue|shm) (\d+) [\w-]+$/;
 
 /**
- * A name for a worker, which is that of its Web Lock too.
+ * Makes a name for a worker and its Web Lock.
  *
- * @param transport What the worker's own end must open.
+ * @param transport The transport that the worker must open.
  * @param memory Bytes that its heap may hold.
  */
 export function threadName(transport: string, memory: number): string {
@@ -44,7 +44,7 @@ export function threadName(transport: string, memory: number): string {
 export interface Port {
   /** Posts a message; buffers in `transfer` move. */
   postMessage(message: unknown, transfer: Transferable[]): void;
-  /** Calls back with everything that arrives, or has arrived. */
+  /** Calls `onMessage` with everything that arrives, or has arrived. */
   listen(onMessage: (message: unknown) => void): void;
 }
 
@@ -56,10 +56,10 @@ interface WorkerScope {
   postMessage(message: unknown, transfer?: Transferable[]): void;
 }
 
-/** A worker that this package has started, from within. */
+/** A worker of this package, seen from within. */
 export interface ThreadScope {
   /** The transport that it was started for. */
-  readonly transport: string;
+  readonly transport: "queue" | "shm";
   /** Bytes that its heap may hold. */
   readonly memory: number;
   /** The way to the thread that started it. */
@@ -71,9 +71,9 @@ export interface ThreadScope {
 }
 
 /**
- * Begins to listen, where this is a worker of this package. Must be called while
- * the worker's script is being loaded: to import a script waits for its end only
- * if it is begun before the script runs, and nothing else tells a worker of it.
+ * Starts to listen, if this is a worker of this package. Must be called while the
+ * worker's script is being loaded: an import of the script waits for its end only
+ * if it starts before the script runs, and there is no other way to know its end.
  */
 export function enterThread(): ThreadScope | undefined {
   if (!("WorkerGlobalScope" in globalThis)) return undefined;
@@ -81,7 +81,7 @@ export function enterThread(): ThreadScope | undefined {
   const [, transport, memory] = NAME.exec(scope.name) ?? [];
   if (transport === undefined) return undefined;
   const port = portOf(scope);
-  // Held for ever; the parent asks for it and gets it when this worker is gone.
+  // Never released; the parent requests it and gets it when this worker is gone.
   locks.request(scope.name, {}, () => {
     port.postMessage(READY, []);
     return new Promise(() => {});
@@ -89,7 +89,7 @@ export function enterThread(): ThreadScope | undefined {
   let hasFailed = false;
   const evaluated = import(scope.location.href).catch(() => hasFailed = true);
   // The script may prevent the end in a listener of its own, which runs later than
-  // this one, so an event is looked at when the next one arrives, or is asked about.
+  // this one, so an event is checked when the next one arrives, or in `hasFailed`.
   let last: Event | undefined;
   const isEnd = () => last !== undefined && !last.defaultPrevented;
   for (const type of ["error", "unhandledrejection"]) {
@@ -99,7 +99,7 @@ export function enterThread(): ThreadScope | undefined {
     });
   }
   return {
-    transport,
+    transport: transport === "shm" ? transport : "queue",
     memory: Number(memory),
     port,
     evaluated,
@@ -107,7 +107,7 @@ export function enterThread(): ThreadScope | undefined {
   };
 }
 
-/** The way to the parent; what comes before anybody listens is kept. */
+/** The port to the parent; what arrives before there is a listener is kept. */
 function portOf(scope: WorkerScope): Port {
   const early: unknown[] = [];
   scope.onmessage = ({ data }) => early.push(data);
@@ -120,7 +120,7 @@ function portOf(scope: WorkerScope): Port {
   };
 }
 
-/** Posts a message; Deno does so faster where no list says that nothing moves. */
+/** Posts a message; Deno is faster without an empty list of what moves. */
 export function post(
   target: {
     postMessage(message: unknown, transfer?: Transferable[]): void;

@@ -1,14 +1,14 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * A Web Worker and its life: started with exactly the permissions that it is
- * given, ended when it is told to, and noticed when it dies. Deno tells nobody
- * that a worker is gone; but a worker takes a Web Lock at its start (see
- * `_thread/scope.ts`), and the lock is free again when there is no worker.
+ * A Web Worker and its life: how it is started with exactly the permissions that it
+ * is given, how it is ended, and how its end is noticed. Deno does not report the
+ * end of a worker; but a worker takes a Web Lock at its start (see
+ * `_thread/scope.ts`), which is free again when the worker is gone.
  *
- * What a worker throws does not end this process; it is told in the error that
- * everything pending rejects with. A worker whose heap grows too large ends
- * itself (see `_thread/parent_memory.ts`).
+ * What a worker throws does not end this process; it is reported by the error that
+ * everything pending rejects with. A worker whose heap grows too large ends itself
+ * (see `_thread/parent_end.ts`).
  *
  * @module
  */
@@ -24,12 +24,12 @@ import { settlesWithin } from "../_base/waiting.ts";
 import type { Permissions } from "../permissions.ts";
 
 /**
- * Milliseconds that a worker has to hear how its duplex ended, before it is
- * terminated. One that comes to its event loop says so and does not use them.
+ * Milliseconds for a worker to receive the end of its duplex before it is
+ * terminated. A worker whose event loop runs reports it at once.
  */
 const GRACE = 1_000;
 
-/** Milliseconds in which a worker that is terminated is gone, unless it is busy. */
+/** Milliseconds within which a terminated worker is gone, unless it is busy. */
 const LAST_MOMENT = 200;
 
 /** Options for transports whose workers are Web Workers. */
@@ -69,14 +69,14 @@ export interface CompleteThreadOptions {
   readonly signal: AbortSignal | undefined;
 }
 
-/** As {@linkcode ThreadOptions.memory}: the share of the heap that Deno gives. */
+/** The default of {@linkcode ThreadOptions.memory}, as a share of the heap. */
 const DEFAULT_MEMORY_SHARE = 3 / 4;
 
-/** As {@linkcode ThreadOptions.openTimeout}: what a start on a busy machine takes, a hundred times over. */
+/** The default of {@linkcode ThreadOptions.openTimeout}: a hundred times a start on a busy machine. */
 const DEFAULT_TIMEOUT = 10_000;
 
 /**
- * The options of a Web Worker, checked and completed.
+ * Checks the options of a Web Worker and adds the defaults.
  *
  * @param action What is attempted, for errors.
  */
@@ -98,7 +98,7 @@ export function threadOptions(
   return { permissions, memory, openTimeout, signal };
 }
 
-/** The bytes that a worker's heap may hold. */
+/** Returns the bytes that a worker's heap may hold. */
 async function memoryLimit(
   action: string,
   memory: number | undefined,
@@ -112,7 +112,7 @@ async function memoryLimit(
 
 /** A Web Worker that runs a script. */
 export class Thread {
-  /** What the script is called in errors. */
+  /** The name of the script in errors. */
   readonly label: string;
   readonly #worker: Worker;
   readonly #lock: string;
@@ -120,11 +120,11 @@ export class Thread {
   readonly #ended = Promise.withResolvers<void>();
   #watch: AbortController | undefined;
   #isEnded = false;
-  /** Whether the worker's end of the duplex has ended. */
+  /** Whether the worker has reported the end of its duplex. */
   #isGone = false;
-  /** What was posted before the worker listens, which would be lost. */
+  /** Posts to a worker that does not listen yet; they would be lost. */
   #unposted: [unknown, Transferable[]][] | undefined = [];
-  /** What came before anybody asked for it. */
+  /** Posts that arrived before there was a listener. */
   #early: unknown[] = [];
   #onMessage: (message: unknown) => void = (message) =>
     this.#early.push(message);
@@ -134,7 +134,7 @@ export class Thread {
     this.label = label;
     this.#worker = worker;
     this.#lock = lock;
-    // At once: what comes before there is a listener is lost.
+    // At once: a post that arrives before there is a listener is lost.
     worker.onmessage = ({ data }) => this.#receive(data);
     worker.onmessageerror = ({ data }) => this.#receive(data);
     worker.addEventListener("error", (event) => {
@@ -149,9 +149,9 @@ export class Thread {
    * Starts a worker.
    *
    * @param action What is attempted, for errors.
-   * @param transport What the worker's own end must open.
+   * @param transport The transport that the worker must open.
    * @param script The worker script.
-   * @param options What it may do and hold.
+   * @param options Its permissions and its memory.
    */
   static async start(
     action: string,
@@ -172,14 +172,14 @@ export class Thread {
   }
 
   /**
-   * Settles when the worker will post nothing more, because it has ended or its
-   * end of the duplex has. What it posted before has arrived. Never rejects.
+   * Settles when the worker will post nothing more, because it or its duplex has
+   * ended. What it posted before has arrived. Never rejects.
    */
   get left(): Promise<void> {
     return Promise.race([this.#gone.promise, this.#ended.promise]);
   }
 
-  /** The way to talk to the worker. */
+  /** The port to the worker. */
   get port(): Port {
     return {
       postMessage: (message, transfer) => {
@@ -194,7 +194,7 @@ export class Thread {
     };
   }
 
-  /** The error of a worker that ended without a goodbye. */
+  /** Returns the error for a worker that ended without a goodbye. */
   exitError(cause: unknown, unsent: readonly unknown[]): PeerExitError {
     const why = this.#error === "" ? "" : `: ${reasonText(this.#error)}`;
     const how = this.#isGone
@@ -209,9 +209,9 @@ export class Thread {
   /**
    * Ends the worker after both goodbyes, within `timeout` milliseconds.
    *
-   * @param unsent Messages that the worker is not known to have received.
-   * @throws {PeerExitError} If its script ended with an error: what leaves an
-   *   `await using` block says goodbye first.
+   * @param unsent Messages that the worker has not acknowledged.
+   * @throws {PeerExitError} If its script ended with an error: an error that leaves
+   *   an `await using` block sends a goodbye first.
    */
   async close(timeout: number, unsent: readonly unknown[]): Promise<void> {
     await this.#leave(timeout);
@@ -225,21 +225,21 @@ export class Thread {
   }
 
   async #leave(timeout: number): Promise<void> {
-    // One that never listened has nothing to say.
+    // A worker that has never listened reports nothing.
     if (this.#unposted === undefined) {
       await settlesWithin(this.left, Math.min(timeout, GRACE));
     }
     await this.#terminate();
   }
 
-  /** Ends the worker once it has heard of the end, or after a grace. */
+  /** Ends the worker once it has received the end, or after a time limit. */
   async destroy(): Promise<void> {
     await this.#leave(GRACE);
   }
 
   /**
-   * Ends the worker now. Deno cannot end one that never comes to its event loop:
-   * it goes on until the process ends, with nobody to talk to.
+   * Ends the worker now. Deno cannot end a worker whose event loop does not run: it
+   * goes on until the process ends.
    */
   async #terminate(): Promise<void> {
     this.#worker.terminate();
@@ -249,7 +249,7 @@ export class Thread {
     this.#watch.abort();
   }
 
-  /** Takes what the worker says of itself, and hands on the rest. */
+  /** Handles the posts about the worker itself, and passes on the others. */
   #receive(message: unknown): void {
     if (message === READY) {
       for (const [early, transfer] of this.#unposted ?? []) {
@@ -265,7 +265,7 @@ export class Thread {
     }
   }
 
-  /** The worker holds its lock by the time that it says it listens. */
+  /** The worker holds its lock before it reports that it listens. */
   #watchLock(): void {
     if (this.#watch !== undefined || this.#isEnded) return;
     this.#watch = new AbortController();
@@ -280,7 +280,7 @@ export class Thread {
   }
 }
 
-/** Starts a worker; what Deno finds wrong with its options is told as such. */
+/** Starts a worker; explains what Deno refuses of its options. */
 function startWorker(action: string, url: URL, options: WorkerOptions): Worker {
   try {
     return new Worker(url, options);
@@ -295,7 +295,7 @@ function startWorker(action: string, url: URL, options: WorkerOptions): Worker {
   }
 }
 
-/** The address of a worker script: a URL, or a path. */
+/** Returns the URL of a worker script. */
 function scriptUrl(action: string, script: string | URL): URL {
   if (typeof script !== "string" && !(script instanceof URL)) {
     throw new TypeError(
@@ -310,7 +310,7 @@ function scriptUrl(action: string, script: string | URL): URL {
   return url;
 }
 
-/** What a script is called in errors. */
+/** Returns the name of a script in errors. */
 function nameOf({ protocol, pathname }: URL): string {
   return protocol === "data:" ? "data:" : pathname.split("/").at(-1)!;
 }

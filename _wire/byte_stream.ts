@@ -1,7 +1,7 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * What a byte transport offers, and all that it has to.
+ * The interface of a transport that carries bytes.
  *
  * @module
  */
@@ -27,37 +27,29 @@ export interface ByteStream {
   /** Writes all of `bytes`. Never called while an earlier write is under way. */
   write(bytes: Uint8Array<ArrayBuffer>): Promise<void>;
   /**
-   * Writes all of `bytes` before it returns, where the transport can. Called
-   * only while little enough is in flight that the link's own buffer holds it,
-   * so that it does not wait for the far side.
+   * Writes all of `bytes` before it returns, if the transport can. Called only
+   * while so little is in flight that the link's own buffer holds it, so that it
+   * does not wait for the peer.
    */
   writeSync?(bytes: Uint8Array<ArrayBuffer>): void;
-  /**
-   * Posts a message beside the stream, to a thread: what no bytes can carry. A
-   * frame with its number keeps its place in the stream.
-   */
-  post?(number: number, message: unknown, transfer: Transferable[]): void;
-  /** What was posted beside the stream and came here. */
+  /** Messages that were posted beside the stream and arrived here. */
   readonly posts?: Posts;
+  /** Stops reading, or goes on, if reading would keep the process alive. */
+  pauseReading?(isPaused: boolean): void;
   /**
-   * Whether nothing is expected any more but credit that nobody waits for. A
-   * stream whose reading would keep its process alive does not read meanwhile.
-   */
-  hold?(held: boolean): void;
-  /**
-   * Waits until the far side has all that was written, where the stream may have
-   * to send it again. What comes meanwhile is still read.
+   * Waits until the peer has all that was written, if the stream may have to send
+   * it again. What arrives meanwhile is still read.
    *
    * @returns Whether it has, within `timeout` milliseconds.
    */
   delivered?(timeout: number): Promise<boolean>;
-  /** Says how the far side ended, after a read brought the end or failed. */
+  /** Returns the error that says how the peer ended, after a read returned the end or failed. */
   diagnose(cause: unknown, unsent: readonly unknown[]): Promise<Error>;
   /**
    * Ends the stream after both goodbyes, within `timeout` milliseconds.
    *
-   * @param unsent Messages that the far side is not known to have taken.
-   * @throws {ClosedError} If they may not have arrived, where the stream can tell.
+   * @param unsent Messages that the peer has not acknowledged.
+   * @throws {ClosedError} If they may not have arrived, as far as the stream knows.
    */
   close(timeout: number, unsent: readonly unknown[]): Promise<void>;
   /** Ends the stream now; settles when nothing of it is left. */

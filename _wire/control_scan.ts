@@ -1,10 +1,10 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * Looks at the map of a control frame before it is decoded. Control frames come
- * from peers that have not proven themselves, so that they may hold no more than
- * they need: no extension types (an expression of 890 bytes takes tens of
- * milliseconds to read), and few items.
+ * Checks the map of a control frame before it is decoded. Control frames may come
+ * from peers that have not authenticated, so they may contain only what they need:
+ * no extension types (a regular expression of 890 bytes takes tens of milliseconds
+ * to decode), and few items.
  *
  * @module
  */
@@ -12,7 +12,7 @@
 /** Fields and items in a control frame. A hello has eight. */
 const MAX_ITEMS = 64;
 
-/** Maps and arrays within each other, the frame's own map among them. */
+/** Nested maps and arrays, including the frame's own map. */
 const MAX_LEVELS = 4;
 
 /** Bytes of a size field of 8, 16 and 32 bits. */
@@ -22,12 +22,12 @@ const SIZE_BYTES = [1, 2, 4];
 const NUMBER_BYTES = [4, 8, 1, 2, 4, 8, 1, 2, 4, 8];
 
 /**
- * Finds what a control frame must not hold. Bytes that are not MessagePack may
- * pass: decoding them tells.
+ * Finds what a control frame must not contain. Bytes that are not MessagePack may
+ * pass; the decoder refuses them.
  *
  * @param bytes The frame's body.
  * @param start Where its map begins.
- * @returns What the frame holds, to follow "it holds", or `undefined`.
+ * @returns What was found, to follow "it holds" in an error, or `undefined`.
  */
 export function scanControl(
   bytes: Uint8Array,
@@ -46,7 +46,7 @@ class ControlScan {
     this.#position = start;
   }
 
-  /** Moves past a value, unless it must not be there. */
+  /** Moves past a value; returns what it is if it is not allowed. */
   scan(level: number, isKey: boolean): string | undefined {
     const byte = this.#bytes[this.#position++];
     if (byte === undefined) return undefined;

@@ -1,8 +1,8 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * What a frame looks like: a 4-byte big-endian length and a body whose first
- * byte is its kind. The numbers of PROTOCOL.md, and control frames as bytes.
+ * The format of frames: a 4-byte big-endian length and a body whose first byte
+ * is its kind. The numbers of PROTOCOL.md, and control frames as bytes.
  *
  * @module
  */
@@ -10,12 +10,34 @@
 import { msgpack } from "../codec.ts";
 import { scanControl } from "./control_scan.ts";
 import { ProtocolError } from "../_base/errors.ts";
-import {
-  type ControlFields,
-  type ControlKind,
-  KIND,
-  type LinkKind,
-} from "./wire.ts";
+
+/** The fields of a control frame, under the names that PROTOCOL.md lists. */
+export type ControlFields = Record<string, unknown>;
+
+/** The kinds of frame; the first byte of a frame's body. */
+export const KIND = {
+  hello: 0x01,
+  data: 0x02,
+  first: 0x03,
+  next: 0x04,
+  credit: 0x05,
+  stall: 0x06,
+  ping: 0x08,
+  goodbye: 0x09,
+  abort: 0x0a,
+  posted: 0x0b,
+  greeting: 0x0c,
+  ready: 0x0d,
+} as const;
+
+/** The kinds of frame that carry fields and no message. */
+export type ControlKind = Exclude<
+  typeof KIND[keyof typeof KIND],
+  | typeof KIND.data
+  | typeof KIND.first
+  | typeof KIND.next
+  | typeof KIND.posted
+>;
 
 /** Bytes of a frame's length field. */
 export const LENGTH_SIZE = 4;
@@ -23,50 +45,38 @@ export const LENGTH_SIZE = 4;
 export const DATA_HEADER_SIZE = 13;
 /** Bytes before the first part of a message: the same, and the total size. */
 export const FIRST_HEADER_SIZE = 17;
-/** Bytes of the word that a message was posted beside the stream: the same as before a first part. */
+/** Bytes of a frame for a message that is posted beside the stream: as before a first part. */
 export const POSTED_SIZE = FIRST_HEADER_SIZE;
 /** Bytes before a later part: length, kind. */
 export const NEXT_HEADER_SIZE = 5;
 /**
- * Bytes of the largest control frame. A hello takes about 90; the rest leaves
- * room for fields to come, and bounds what a stranger can make us decode.
+ * Bytes of the largest control frame. A hello has about 90; the rest is for
+ * later fields. Limits what an unknown peer can make this side decode.
  */
 export const MAX_CONTROL_SIZE = 4096;
 /**
- * Bytes of the buffers of a link at first. They grow when much passes; a listener
- * may have a thousand idle peers.
+ * Initial bytes of the buffers of a link. Small, since a listener may have a
+ * thousand idle peers; they grow with the traffic.
  */
 export const INITIAL_BUFFER_SIZE = 4 * 1024;
 /**
- * Bytes above which a message travels in parts, and of each part. At the speed
- * of a pipe a control frame then waits a quarter of a millisecond for its turn.
+ * Bytes above which a message is sent in parts, and of each part. A control frame
+ * then waits for at most a quarter of a millisecond at the speed of a pipe.
  */
 export const PART_SIZE = 256 * 1024;
 
 /**
- * What follows a hello's kind byte. Its first byte cannot stand in UTF-8 text,
- * so that a hello is found behind whatever a program printed before it.
+ * Follows the kind byte of a hello. The first byte cannot occur in UTF-8 text,
+ * so a hello is found behind text that a program printed before it.
  */
 export const MAGIC: Uint8Array = new Uint8Array([
   0x89,
   ...new TextEncoder().encode("DUPLEX"),
 ]);
 
-/** Options for {@linkcode FrameWire}. */
-export interface FrameWireOptions {
-  /** Bytes of the largest message that this side takes. */
-  maxMessageBytes: number;
-  /** Bytes that may be set aside for a message before they have arrived. */
-  windowBytes: number;
-  /** Takes what the peer printed before its hello; without it that is a fault. */
-  onText?: (text: Uint8Array) => void;
-  /** Takes the peer's pings; without it one is a fault. */
-  onPing?: (fields: ControlFields) => void;
-}
-
 /** The bytes of a control frame, its length included. */
 export function encodeControl(
-  kind: ControlKind | LinkKind,
+  kind: ControlKind,
   fields: ControlFields,
 ): Uint8Array<ArrayBuffer> {
   const map = msgpack.encode(fields);
@@ -79,7 +89,7 @@ export function encodeControl(
   return frame;
 }
 
-/** Whether the magic bytes follow the kind: in what comes first on a link. */
+/** Whether the magic bytes follow the kind: in the first frame on a link. */
 function hasMagic(kind: number): boolean {
   return kind === KIND.hello || kind === KIND.greeting;
 }

@@ -1,119 +1,142 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * The seam between a session, which knows messages, and what carries them. A
- * link of bytes comes in through `FrameWire`; a link that clones values has a
- * wire of its own. Nothing above this line knows a byte, nothing below it an
- * application.
+ * The interface between a session and what carries its messages. The session
+ * knows messages and counts; the wire knows frames and bytes. A stream of bytes
+ * becomes a wire through `FrameWire`; a transport that carries values has a wire
+ * of its own.
+ *
+ * A wire checks everything that a peer sends, and calls its session only with
+ * what the protocol allows at that moment.
  *
  * @module
  */
 
 import type { Codec } from "../codec.ts";
 
-/** What a control frame says, under names that PROTOCOL.md lists. */
-export type ControlFields = Record<string, unknown>;
-
-/** The kinds of frame; the first byte of a frame's body. */
-export const KIND = {
-  hello: 0x01,
-  data: 0x02,
-  first: 0x03,
-  next: 0x04,
-  credit: 0x05,
-  stall: 0x06,
-  ping: 0x08,
-  goodbye: 0x09,
-  abort: 0x0a,
-  posted: 0x0b,
-  greeting: 0x0c,
-  ready: 0x0d,
-} as const;
-
-/** The kinds of frame between two links, of which no session knows. */
-export type LinkKind =
-  | typeof KIND.ping
-  | typeof KIND.greeting
-  | typeof KIND.ready;
-
-/** The kinds of frame between two sessions that carry fields and no message. */
-export type ControlKind = Exclude<
-  typeof KIND[keyof typeof KIND],
-  | LinkKind
-  | typeof KIND.data
-  | typeof KIND.first
-  | typeof KIND.next
-  | typeof KIND.posted
->;
-
-/** What both hellos agreed on. */
-export interface Agreement {
-  /** The codec of every message, both ways. */
-  readonly codec: Codec;
-  /** Bytes of the largest message that the far side takes. */
+/** The limits and the name that a session states in its hello. */
+export interface OwnHello {
+  /** The opener's first codec that the acceptor has too is the one agreed on. */
+  readonly role: "opener" | "acceptor";
+  /** The name of this side in errors of both sides. */
+  readonly name: string;
+  /** The codecs of this side, the preferred one first. */
+  readonly codecs: readonly Codec[];
+  /** Bytes that the peer may send before this side has received some. */
+  readonly windowBytes: number;
+  /** Messages that the peer may send before this side has received some. */
+  readonly windowMessages: number;
+  /** Bytes of the largest message that this side receives. */
   readonly maxMessageBytes: number;
 }
 
-/** Where a wire brings what arrives; a session is one. */
+/** The peer's hello, checked. */
+export interface PeerHello {
+  readonly name: string;
+  /** The codec that both sides agreed on, for both directions. */
+  readonly codec: Codec;
+  readonly windowBytes: number;
+  readonly windowMessages: number;
+  readonly maxMessageBytes: number;
+}
+
+/** The counts of a session that its wire writes into frames and checks frames by. */
+export interface FlowCounts {
+  /** Messages sent. */
+  readonly sent: number;
+  /** How many of these the peer has acknowledged. */
+  readonly acknowledged: number;
+  /** Bytes of those that it has not acknowledged. */
+  readonly bytesInFlight: number;
+  /** Messages that have arrived. */
+  readonly arrived: number;
+  /** How many of these may be acknowledged now. */
+  readonly acknowledgeable: number;
+  /** How many were acknowledged. */
+  readonly reported: number;
+  /** Whether the peer has used up its window. */
+  readonly isWindowFull: boolean;
+}
+
+/** What a wire reports; a session implements it. */
 export interface WireEvents {
-  /** A message arrived. The wire never calls it before both hellos. */
-  onMessage(
-    number: number,
-    taken: number,
-    message: unknown,
-    size: number,
-  ): void;
-  /** A control frame arrived. */
-  onControl(kind: ControlKind, fields: ControlFields): void;
-  /** The far side sent what the protocol does not allow. */
+  /** The counts of the session, always up to date. */
+  readonly flow: FlowCounts;
+  /** The peer's hello arrived. */
+  onHello(peer: PeerHello): void;
+  /**
+   * A message arrived. Never called before the peer's hello.
+   *
+   * @param size Bytes of the message.
+   * @param acknowledged How many messages the peer has acknowledged with it.
+   */
+  onMessage(message: unknown, size: number, acknowledged: number): void;
+  /** The peer has acknowledged so many messages, perhaps as many as before. */
+  onAcknowledged(count: number): void;
+  /**
+   * The peer waits for this side to receive.
+   *
+   * @param acknowledged How many of its messages it knows to be acknowledged.
+   * @param isAnswer Whether it answers the same from this side.
+   */
+  onStall(acknowledged: number, isAnswer: boolean): void;
+  /** The peer sends no more messages. All that it sent have arrived. */
+  onGoodbye(acknowledged: number): void;
+  /** The peer has ended the duplex. */
+  onAbort(reason: unknown): void;
+  /** The peer sent what the protocol does not allow. */
   onFault(error: Error): void;
   /** A wire that was full has room again. */
   onDrain(): void;
-  /** The link ended or broke; `cause` is what it said, if it said anything. */
+  /** The link ended or broke; `cause` is the error, if there was one. */
   onLost(cause: unknown): void;
 }
 
-/** What carries a session's frames to the far side and back. */
+/** What carries a session's messages to the peer and back. */
 export interface Wire {
-  /** Starts delivering what arrives. */
-  start(events: WireEvents): void;
+  /** Sends the hello and starts to report what arrives. */
+  start(events: WireEvents, hello: OwnHello): void;
   /**
-   * Whether enough waits to be written that the session should let it leave
-   * before it adds more. Until `onDrain`.
+   * Whether so much waits to be written that the session should wait for
+   * `onDrain` before it adds more.
    */
   readonly isFull: boolean;
-  /** From now on messages travel as both hellos agreed. */
-  agree(agreement: Agreement): void;
   /**
-   * Queues a message and returns its size in bytes.
+   * Sends a message and returns its size in bytes. It acknowledges what was
+   * received.
    *
-   * @param inFlight Bytes sent and not taken yet, before this message.
-   * @param transfer Buffers that the caller gives up.
+   * @param transfer Buffers that move with the message.
    * @throws {TypeError} If the message holds a value that cannot be sent.
-   * @throws {RangeError} If it is larger than the far side takes.
+   * @throws {RangeError} If it is larger than the peer receives.
    */
-  message(
-    number: number,
-    taken: number,
-    message: unknown,
-    inFlight: number,
-    transfer?: readonly Transferable[],
-  ): number;
+  message(message: unknown, transfer?: readonly Transferable[]): number;
+  /** Acknowledges what was received, also if nothing is new. */
+  credit(): void;
+  /** Reports that this side waits for the peer to receive. */
+  stall(isAnswer: boolean): void;
+  /** Sends a goodbye, behind all messages. */
+  goodbye(): void;
+  /** Reports why this side ends the duplex. The session then calls `destroy`. */
+  abort(reason: unknown): void;
   /**
-   * Whether nothing is expected any more but credit that nobody waits for. A
-   * wire whose reading would keep its process alive does not read meanwhile.
+   * Stops reading, or goes on, if reading would keep the process alive. The
+   * session pauses when nothing but unneeded credit can arrive.
    */
-  hold?(held: boolean): void;
-  /** Queues a control frame; a goodbye keeps its place behind the messages, every other kind goes first. */
-  control(kind: ControlKind, fields: ControlFields, inFlight: number): void;
-  /** Settles when everything queued so far was handed over. */
+  pauseReading?(isPaused: boolean): void;
+  /**
+   * Keeps to the peer that there is, for calls over the session.
+   *
+   * @throws {TypeError} If there are several peers.
+   */
+  pinPeer?(): void;
+  /** Settles when everything sent so far was handed over. */
   flushed(): Promise<void>;
-  /** Says how the far side ended, after `onLost`. */
+  /** Returns the error that says how the peer ended, after `onLost`. */
   diagnose(cause: unknown, unsent: readonly unknown[]): Promise<Error>;
   /**
    * Ends the link after both goodbyes, within `timeout` milliseconds.
    *
-   * @param unsent Messages that the far side is not known to have taken.
+   * @param unsent Messages that the peer has not acknowledged.
    * @throws {ClosedError} If they may not have arrived.
    */
   close(timeout: number, unsent: readonly unknown[]): Promise<void>;

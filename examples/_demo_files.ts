@@ -1,42 +1,41 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * The files of the demonstration: what is told of one, and which ones a folder
- * holds. The worker and the main process both use it, so that they can be held
- * against each other.
+ * The files of the demonstration: lists the files of a folder and describes each.
+ * The worker and the main process both use it, so their results can be compared.
  *
  * @module
  */
 
-/** What is told of a file. */
+/** The description of a file. */
 export interface FileFacts {
   path: string;
   /** Bytes. */
   size: number;
-  /** Lines; the last one counts although no line feed may end it. */
+  /** Lines; the last one counts with or without a line feed at its end. */
   lines: number;
   /** The SHA-256 digest in hexadecimal. */
   sha256: string;
 }
 
-/** A file or folder that could not be read, and why. */
+/** A file or folder that could not be read, and the error. */
 export interface Unreadable {
   path: string;
   error: Error;
 }
 
-/** What a folder holds. */
+/** The contents of a folder. */
 export interface Listing {
-  /** The paths of its files and those of the folders in it, sorted. */
+  /** The paths of the files in it and in its subfolders, sorted. */
   files: string[];
-  /** How many symbolic links, devices and the like were left out. */
+  /** Number of symbolic links, devices and the like that were skipped. */
   skipped: number;
   /** The folders that could not be read. */
   unreadable: Unreadable[];
 }
 
-/** Folders that are not gone into. */
-const LEFT_OUT: readonly string[] = [".git", "node_modules"];
+/** Names of folders that are skipped. */
+const SKIPPED_FOLDERS: readonly string[] = [".git", "node_modules"];
 
 const LINE_FEED = 0x0a;
 
@@ -44,7 +43,7 @@ const LINE_FEED = 0x0a;
  * Reads a file and describes it.
  *
  * @param path The file's path.
- * @returns What is told of it.
+ * @returns The description.
  */
 export async function describeFile(path: string): Promise<FileFacts> {
   const bytes = await Deno.readFile(path);
@@ -66,11 +65,11 @@ function countLines(bytes: Uint8Array): number {
 }
 
 /**
- * Lists the files of a folder and of the folders in it. Symbolic links are not
- * followed: they may lead out of the folder.
+ * Lists the files of a folder and of its subfolders. Symbolic links are not
+ * followed, because they may lead out of the folder.
  *
  * @param folder The folder's path.
- * @returns What it holds.
+ * @returns The contents.
  */
 export async function listFiles(folder: string): Promise<Listing> {
   const listing: Listing = { files: [], skipped: 0, unreadable: [] };
@@ -81,7 +80,7 @@ export async function listFiles(folder: string): Promise<Listing> {
         const inner = path.endsWith("/") ? path + name : `${path}/${name}`;
         if (entry.isFile) listing.files.push(inner);
         else if (!entry.isDirectory) listing.skipped++;
-        else if (!LEFT_OUT.includes(name)) folders.push(inner);
+        else if (!SKIPPED_FOLDERS.includes(name)) folders.push(inner);
       }
     } catch (error) {
       listing.unreadable.push({ path, error: asError(error) });
@@ -92,10 +91,10 @@ export async function listFiles(folder: string): Promise<Listing> {
 }
 
 /**
- * What was thrown as an error.
+ * Converts a thrown value to an error.
  *
- * @param thrown What was thrown.
- * @returns The error, or one that says what was thrown.
+ * @param thrown The thrown value.
+ * @returns The value if it is an error, otherwise an error with its text.
  */
 export function asError(thrown: unknown): Error {
   return thrown instanceof Error ? thrown : new Error(String(thrown));

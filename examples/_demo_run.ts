@@ -1,8 +1,8 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * One run of the demonstration: all files go through the workers of one
- * transport, and what comes back is checked.
+ * One run of the demonstration: the workers of one transport describe all files,
+ * and the answers are checked.
  *
  * @module
  */
@@ -14,7 +14,7 @@ import {
   type Unreadable,
 } from "./_demo_files.ts";
 
-/** What a worker answers. */
+/** The answer of a worker. */
 export type Answer = FileFacts | Unreadable;
 
 /** The main process's end of the duplex to a worker. */
@@ -22,65 +22,65 @@ export type WorkerDuplex = Duplex<Answer, string>;
 
 /** A way to open a worker. */
 export interface Transport {
-  /** What the table calls it. */
+  /** The name in the table. */
   readonly name: string;
-  /** Makes ready what workers need that may read the folder and nothing else. */
+  /** Prepares for workers that may only read the folder. */
   setUp?(folder: string, workers: number): Promise<void>;
-  /** Opens a worker that may read the folder and do nothing else. */
+  /** Opens a worker that may only read the folder. */
   open(folder: string): Promise<WorkerDuplex>;
-  /** Ends what `setUp` has begun, also where it has failed. */
+  /** Undoes `setUp`, including one that failed. */
   tearDown?(): Promise<void>;
 }
 
-/** What there is to do. */
+/** The task of a run. */
 export interface Job {
   /** The folder that the workers may read. */
   folder: string;
-  /** How many workers there are. */
+  /** Number of workers. */
   workers: number;
-  /** What the main process found out about each file, by path. */
+  /** The descriptions of the main process, by path. */
   expected: ReadonlyMap<string, FileFacts>;
-  /** A file outside of the folder, if there is one to ask for. */
+  /** A file outside the folder that workers must not read, if there is one. */
   outside: string | undefined;
 }
 
-/** What a run has shown. */
+/** The result of a run. */
 export interface Outcome {
   transport: string;
   workers: number;
   files: number;
   bytes: number;
-  /** Messages, both ways. */
+  /** Messages in both directions. */
   messages: number;
-  /** Milliseconds until all workers had said hello. */
+  /** Milliseconds until all workers had sent hello. */
   startMs: number;
-  /** Milliseconds from the first question to the last answer. */
+  /** Milliseconds from the first request to the last answer. */
   ms: number;
-  /** What went wrong, a line each. */
+  /** The problems, one line each. */
   problems: string[];
-  /** What a worker said when it was asked for the file outside. */
+  /** The error of a worker for the file outside the folder. */
   denial: string | undefined;
 }
 
 /**
- * Paths that a worker has at a time. One answers while the next wait at its
- * door, so it never waits for the main process.
+ * Number of paths that a worker has at a time. The next paths arrive while it
+ * handles one, so it does not wait for the main process.
  */
 const IN_FLIGHT = 16;
 
 /**
- * Lets the workers of a transport describe all files.
+ * Has the workers of a transport describe all files.
  *
  * @param transport How to open a worker.
- * @param job The files and how many workers there are.
- * @returns What it has shown.
+ * @param job The files and the number of workers.
+ * @returns The result.
  */
 export async function runTransport(
   transport: Transport,
   job: Job,
 ): Promise<Outcome> {
   try {
-    // A server is there before its peers are, so it has no part in their start.
+    // A server starts before its peers do, so the start time does not include it.
     await transport.setUp?.(job.folder, job.workers);
     return await run(transport, job);
   } finally {
@@ -101,7 +101,9 @@ async function run(transport: Transport, job: Job): Promise<Outcome> {
     const denial = await askOutside(duplexes[0]!, job.outside);
     const problems = await checkAnswers(answers, expected);
     if (job.outside !== undefined && denial === undefined) {
-      problems.push(`${job.outside}: a worker could read it, and must not`);
+      problems.push(
+        `${job.outside}: a worker could read it although it must not`,
+      );
     }
     let bytes = 0;
     for (const { size } of expected.values()) bytes += size;
@@ -125,7 +127,7 @@ async function run(transport: Transport, job: Job): Promise<Outcome> {
   }
 }
 
-/** Opens all workers, or none. */
+/** Opens all workers. If one fails, the others are aborted. */
 async function openAll(
   transport: Transport,
   folder: string,
@@ -144,7 +146,7 @@ async function openAll(
   throw failed.reason;
 }
 
-/** Keeps one worker supplied until no path is left and all are answered. */
+/** Sends paths to one worker until all are sent and answered. */
 async function drive(
   duplex: WorkerDuplex,
   paths: Iterator<string>,
@@ -165,7 +167,7 @@ async function drive(
   }
 }
 
-/** Asks for a file that the worker may not read; returns how it was refused. */
+/** Requests a file that the worker must not read; returns the error. */
 async function askOutside(
   duplex: WorkerDuplex,
   path: string | undefined,
@@ -179,11 +181,11 @@ async function askOutside(
 }
 
 /**
- * Holds what the workers answered against what the main process found out.
+ * Compares the answers of the workers with the descriptions of the main process.
  *
  * @param answers The answers.
- * @param expected What the main process found out about each file, by path.
- * @returns What is wrong, a line each.
+ * @param expected The descriptions of the main process, by path.
+ * @returns The problems, one line each.
  */
 export async function checkAnswers(
   answers: readonly Answer[],
@@ -194,21 +196,21 @@ export async function checkAnswers(
   for (const answer of answers) {
     const { path } = answer;
     if (!missing.delete(path)) {
-      problems.push(`${path}: answered and not asked for`);
+      problems.push(`${path}: answered but not requested`);
     } else if ("error" in answer) {
       problems.push(`${path}: ${answer.error.name}: ${answer.error.message}`);
     } else if (!isSame(answer, expected.get(path)!)) {
-      // The file may have been written to since.
+      // The file may have changed since.
       const now = await describeFile(path).catch(() => undefined);
       if (now !== undefined && isSame(answer, now)) continue;
       problems.push(
-        `${path}: the worker says ${factsAsText(answer)} and the main process ${
+        `${path}: the worker has ${factsAsText(answer)}; the main process has ${
           factsAsText(expected.get(path)!)
         }`,
       );
     }
   }
-  for (const path of missing) problems.push(`${path}: no answer came`);
+  for (const path of missing) problems.push(`${path}: no answer`);
   return problems;
 }
 

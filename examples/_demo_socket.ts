@@ -1,8 +1,8 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * The socket of the demonstration: `cli.ts serve` in a process of its own gives
- * each peer a worker, as a server would on another machine.
+ * The socket of the demonstration: `cli.ts serve` runs in a separate process and
+ * starts a worker for each peer, as a server on another machine would.
  *
  * @module
  */
@@ -14,32 +14,32 @@ import type { Transport, WorkerDuplex } from "./_demo_run.ts";
 const WORKER = new URL("./demo_worker.ts", import.meta.url);
 const CLI = new URL("../cli.ts", import.meta.url);
 
-/** Whether a socket can be a file here, which nobody else may use. */
+/** Whether there are Unix sockets here, which other users cannot connect to. */
 const HAS_UNIX = Deno.build.os !== "windows";
 
-/** What ends a demonstration from outside; its server would outlive it. */
+/** Signals that end the demonstration. The server must end with it. */
 const END_SIGNALS: readonly Deno.Signal[] = HAS_UNIX
   ? ["SIGINT", "SIGTERM"]
   : ["SIGINT"];
 
-/** A transport whose workers a server starts. */
+/** A transport whose workers are started by a server. */
 export class SocketTransport implements Transport {
   readonly name = "socket";
-  /** Only who has it may use the server. */
+  /** The server accepts only peers that hold it. */
   readonly #secret: string = crypto.randomUUID();
   #server: Deno.ChildProcess | undefined;
-  /** The folder of the server's socket. */
+  /** The folder of the socket. */
   #folder: string | undefined;
   #address = "";
   readonly #stderr: "inherit" | "null";
   readonly #onSignal = () => this.#kill();
 
-  /** @param stderr What becomes of what the server and its workers say. */
+  /** @param stderr The standard error of the server and its workers. */
   constructor(stderr: "inherit" | "null" = "inherit") {
     this.#stderr = stderr;
   }
 
-  /** Starts the server; its workers may read the folder and do nothing else. */
+  /** Starts the server; its workers may only read the folder. */
   async setUp(folder: string, workers: number): Promise<void> {
     this.#folder = await Deno.makeTempDir({ prefix: "duplex_demo_" });
     const address = HAS_UNIX
@@ -65,14 +65,14 @@ export class SocketTransport implements Transport {
   async open(): Promise<WorkerDuplex> {
     const secret = this.#secret;
     const worker: WorkerDuplex = await openSocket(this.#address, { secret });
-    // The server lets a peer in before its worker has started. The answer to a
-    // path that is none tells that it has.
+    // The server accepts a peer before its worker has started. The answer to an
+    // empty path shows that it has.
     await worker.send("");
     await worker.receive();
     return worker;
   }
 
-  /** Ends the server, however far it has come. */
+  /** Ends the server, even if it has not finished starting. */
   async tearDown(): Promise<void> {
     for (const signal of END_SIGNALS) {
       Deno.removeSignalListener(signal, this.#onSignal);
@@ -89,12 +89,12 @@ export class SocketTransport implements Transport {
     try {
       this.#server?.kill("SIGTERM");
     } catch {
-      // It has ended, and has said why.
+      // It has already ended, and has printed the reason.
     }
   }
 }
 
-/** Reads where the server listens, once it does. */
+/** Waits for the address that the server prints when it listens. */
 async function firstAddress(
   stdout: ReadableStream<Uint8Array<ArrayBuffer>>,
 ): Promise<string> {
@@ -105,6 +105,6 @@ async function firstAddress(
     if (address !== undefined) return address;
   }
   throw new Error(
-    "The server ended before it listened; see what it said above",
+    "Cannot start the server: it ended before it listened; its error is printed above",
   );
 }

@@ -1,15 +1,15 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * The demonstration: every file of a folder goes through workers that may read
- * that folder and nothing else, over each transport, and the answers are checked
- * against the main process's own.
+ * The demonstration: workers that may only read one folder describe every file in
+ * it, over each transport, and the answers are compared with the results of the
+ * main process.
  *
  * ```sh
  * deno task demo [FOLDER] [--workers N]
  * ```
  *
- * It exits with code 1 if an answer was wrong or a file failed.
+ * It exits with code 1 if an answer is wrong or a file cannot be read.
  *
  * @module
  */
@@ -34,15 +34,15 @@ import { SocketTransport } from "./_demo_socket.ts";
 
 const USAGE = `Usage: deno task demo [FOLDER] [--workers N]
 
-Sends the path of every file in FOLDER through N workers that may read FOLDER
-and nothing else, and checks what they answer.
+Sends the path of every file in FOLDER to N workers that may only read FOLDER,
+and checks their answers.
 
-  FOLDER       where the files are; the project's own folder by default
-  --workers N  how many workers; one for each processor by default`;
+  FOLDER       the folder to read; the folder of this project by default
+  --workers N  number of workers; one for each processor by default`;
 
 const WORKER = new URL("./demo_worker.ts", import.meta.url);
 
-/** The ways to open a worker that are compared. */
+/** The transports that are compared. */
 const TRANSPORTS: readonly Transport[] = [
   {
     name: "pipe",
@@ -59,13 +59,13 @@ const TRANSPORTS: readonly Transport[] = [
   new SocketTransport(),
 ];
 
-/** What was asked for on the command line. */
+/** The arguments of the command line. */
 interface Arguments {
   folder: string;
   workers: number;
 }
 
-/** What is wrong with how the program was called. */
+/** An error in the arguments. */
 class CallError extends Error {
   readonly exitCode: number;
 
@@ -79,7 +79,7 @@ class CallError extends Error {
  * Runs the demonstration.
  *
  * @param args The arguments of the command line.
- * @param transports The ways to open a worker.
+ * @param transports The transports to run.
  * @returns The exit code.
  */
 export async function demo(
@@ -115,10 +115,10 @@ function readArguments(args: readonly string[]): Arguments {
     if (arg === "--workers") {
       workers = Number(rest.shift());
       if (!Number.isInteger(workers) || workers < 1 || workers > 1024) {
-        throw new CallError("--workers takes a whole number from 1 to 1024", 2);
+        throw new CallError("--workers must be an integer from 1 to 1024", 2);
       }
     } else if (arg.startsWith("-") || folder !== undefined) {
-      throw new CallError(`There is no argument "${arg}"\n\n${USAGE}`, 2);
+      throw new CallError(`Unknown argument "${arg}"\n\n${USAGE}`, 2);
     } else {
       folder = arg;
     }
@@ -126,7 +126,7 @@ function readArguments(args: readonly string[]): Arguments {
   return { folder: folder ?? `${import.meta.dirname}/..`, workers };
 }
 
-/** The folder's own path, which is what the workers are granted. */
+/** Resolves the path of the folder, which the workers are allowed to read. */
 async function realFolder(folder: string): Promise<string> {
   let info: Deno.FileInfo;
   try {
@@ -143,14 +143,14 @@ async function realFolder(folder: string): Promise<string> {
   const path = await Deno.realPath(folder);
   if (path.includes(",")) {
     throw new CallError(
-      `The folder "${path}" has a comma in its path, which no permission of Deno can name`,
+      `The folder "${path}" has a comma in its path, which permissions of Deno cannot contain`,
       1,
     );
   }
   return path;
 }
 
-/** Lists the files and describes them, for the workers to be held against. */
+/** Lists and describes the files, to compare the answers of the workers with. */
 async function prepare(folder: string, workers: number): Promise<Job> {
   const { files, skipped, unreadable } = await listFiles(folder);
   const expected = new Map<string, FileFacts>();
@@ -163,12 +163,12 @@ async function prepare(folder: string, workers: number): Promise<Job> {
   }
   if (unreadable.length > 0) console.error(unreadableAsText(unreadable));
   if (expected.size === 0) {
-    throw new CallError(`The folder "${folder}" has no file to send`, 1);
+    throw new CallError(`The folder "${folder}" contains no file to send`, 1);
   }
   const left = skipped > 0 ? `, ${skipped} links and devices skipped` : "";
   console.log(`${expected.size} files in ${folder}${left}`);
   const outside = Deno.execPath();
-  // It may be inside where only the names begin alike; then nothing is asked.
+  // A path that only begins like the folder counts as inside, which skips the check.
   const isInside = outside.startsWith(folder);
   return {
     folder,
@@ -182,17 +182,19 @@ function unreadableAsText(unreadable: readonly Unreadable[]): string {
   const lines = unreadable.map(({ path, error }) =>
     `  ${path}: ${error.message}`
   );
-  return [`${lines.length} that cannot be read:`, ...lines].join("\n");
+  return [`${lines.length} files or folders cannot be read:`, ...lines].join(
+    "\n",
+  );
 }
 
-/** Prints what the transports have shown; returns the exit code. */
+/** Prints the results; returns the exit code. */
 function report(outcomes: readonly Outcome[], job: Job): number {
   console.log(`\n${outcomesAsTable(outcomes, job.folder)}\n`);
   let wrong = 0;
   for (const { transport, problems, denial } of outcomes) {
     if (denial !== undefined) {
       console.log(
-        `${transport}: a worker that asked for a file outside of the folder was refused, as it must be:`,
+        `${transport}: a worker was denied a file outside the folder, as expected:`,
       );
       console.log(`  ${denial}`);
     }
@@ -203,7 +205,7 @@ function report(outcomes: readonly Outcome[], job: Job): number {
   }
   console.log(
     wrong === 0
-      ? "OK: every size, line count and SHA-256 is that of the main process"
+      ? "OK: every size, line count and SHA-256 matches that of the main process"
       : `${wrong} wrong`,
   );
   return wrong === 0 ? 0 : 1;

@@ -1,9 +1,9 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * The worker of the demonstration: it gets paths and answers each with the
- * file's facts, or with the error that reading it gave. It runs over every
- * transport as it is.
+ * The worker of the demonstration: it receives paths and answers each with a
+ * description of the file, or with the error from reading it. It runs unchanged
+ * over every transport.
  *
  * @module
  */

@@ -10,10 +10,10 @@
 
 import { serveOrders } from "../../_cli/measure.ts";
 import { parent } from "../../parent.ts";
-import type { ShmDuplex } from "../../shm.ts";
 import { loadOf } from "../_messages.mjs";
 
-function spin(main: ShmDuplex<unknown>): void {
+async function spin(): Promise<void> {
+  await using main = await parent({ transport: "shm" });
   for (;;) {
     const message = main.receiveSync();
     if (message === null) return;
@@ -21,7 +21,10 @@ function spin(main: ShmDuplex<unknown>): void {
   }
 }
 
-await using main = await parent();
-if (new URL(import.meta.url).search !== "?spin") {
+async function serve(): Promise<void> {
+  await using main = await parent();
   await serveOrders(main, loadOf);
-} else spin(main as ShmDuplex<unknown>);
+}
+
+if (new URL(import.meta.url).search === "?spin") await spin();
+else await serve();

@@ -1,14 +1,15 @@
 # Copyright 2026 the Duplex authors. MIT license.
 
-"""One end of a duplex in Python, after PROTOCOL.md.
+"""One end of a duplex in Python, as specified in PROTOCOL.md.
 
-Needs Python 3.9, and beside this file `duplex_credit.py`, `duplex_errors.py`,
-`duplex_frames.py`, `duplex_link.py` and `duplex_msgpack.py`: copy all six to
-where your program is, and import this one. A worker is started with
+Requires Python 3.9, and `duplex_credit.py`, `duplex_errors.py`,
+`duplex_frames.py`, `duplex_link.py` and `duplex_msgpack.py` in the same folder:
+copy all six files to the folder of your program, and import this one. A worker
+is started with
 
     openPipe({ command: "python3", args: ["worker.py"] })
 
-and talks to the program that started it:
+and exchanges messages with the program that started it:
 
     from duplex import Duplex
 
@@ -16,13 +17,13 @@ and talks to the program that started it:
         for message in main:
             main.send(message)
 
-Standard output carries the messages, so from `Duplex()` on whatever else is
-printed to it goes to standard error. A program connects to a listener with
+Standard output carries the messages, so `Duplex()` redirects everything that is
+printed to standard error. A program connects to a listener with
 
     from duplex import connect
 
-    with connect("tcp://127.0.0.1:9000", secret="Only we two know") as far:
-        far.send("Hello!")
+    with connect("tcp://127.0.0.1:9000", secret="Only we two know") as peer:
+        peer.send("Hello!")
 
 Messages are None, bool, int, float, str, bytes, list, tuple and dict.
 """
@@ -96,12 +97,13 @@ def connect(address: str, secret: str | bytes | None = None, *,
             timeout: float = 10, **limits: int) -> Duplex:
     """Connects to a listener at "tcp://host:port", "tls://host:port" or "unix:/path".
 
-    `heartbeat` and `timeout` are in seconds; a heartbeat of 0 is for none.
-    `context` says which certificates are trusted. The limits are those of Duplex.
+    `heartbeat` and `timeout` are in seconds; a heartbeat of 0 disables heartbeats.
+    `context` sets the trusted certificates. The limits are those of Duplex.
     """
     key = secret.encode("utf-8") if isinstance(secret, str) else secret
     if key is not None and not key:
-        raise ValueError("Cannot connect as the secret is empty")
+        raise ValueError(
+            "Cannot connect as the secret must have at least one byte: it is empty")
     sock = open_socket(address, timeout, context)
     try:
         link = greet(sock, timeout, key, heartbeat, checksum)
@@ -118,21 +120,21 @@ class Duplex:
                  max_message: int = 256 << 20, link: Link | None = None):
         self._max_message = max_message
         self._link = link or Pipe()
-        # Read before the hello, so that the parent is there.
+        # Read before the hello, while the parent is known to be alive.
         self._parent_id = os.getppid()
 
-        # Held while one frame is written, and while one message is.
+        # Held while one frame is written, and while one message is sent.
         self._writing = threading.Lock()
         self._sending = threading.Lock()
-        # Guards everything below; notified when any of it changes.
+        # Guards all attributes below; notified when any of them changes.
         self._changed = threading.Condition()
         self._failure: Exception | None = None
         self._said_goodbye = False
         self._credit = Credit(window, messages)
-        # Threads in receive(), without which two stalled sides are at a deadlock.
+        # Threads in receive(). If there are none, two stalled sides are a deadlock.
         self._receiving = 0
         self._deadlock = False
-        # Bytes of the stream that have come.
+        # Bytes of the stream that have arrived.
         self._bytes_received = 0
 
         self._write_control(HELLO, {
@@ -154,7 +156,9 @@ class Duplex:
                 raise self._failure
             if not self._credit.peer:
                 self._link.end()
-                raise TimeoutError("%s has not said hello" % self._link.peer)
+                raise TimeoutError(
+                    "Cannot open a duplex: %s has not sent a hello within %d seconds"
+                    % (self._link.peer, HELLO_TIMEOUT))
 
     def __enter__(self) -> Duplex:
         return self
@@ -179,12 +183,12 @@ class Duplex:
     # Sending
 
     def send(self, message: Any) -> None:
-        """Sends a message; waits while the far side's window is full."""
+        """Sends a message; waits while the peer's window is full."""
         assert self._credit.peer
         payload = pack(message)
         if len(payload) > self._credit.peer["maxMessage"]:
             raise ValueError(
-                "Cannot send a message of %d bytes: the far side takes at most %d"
+                "Cannot send a message of %d bytes: the peer accepts at most %d"
                 % (len(payload), self._credit.peer["maxMessage"]))
         with self._sending:
             self._wait_for_room()
@@ -202,7 +206,7 @@ class Duplex:
             raise Closed("Cannot send to a closed duplex")
 
     def _wait_for_room(self) -> None:
-        """Waits for room; says so when nothing has moved for a while."""
+        """Waits for room; sends a stall if it makes no progress for a while."""
         with self._changed:
             self._credit.stalled = self._deadlock = False
         while True:
@@ -215,7 +219,7 @@ class Duplex:
                 if self._credit.has_room():
                     return
                 moves = self._credit.moves
-                # A side that has said that it stalled waits for news only.
+                # A side that has sent a stall waits without a timeout.
                 moved = self._changed.wait_for(
                     lambda: (self._credit.moves != moves or self._failure
                              or self._deadlock),
@@ -231,22 +235,23 @@ class Duplex:
         self._write(control_frame(kind, fields))
 
     def _write(self, frame: bytes) -> bool:
-        """Writes a frame; False if the link takes no more."""
+        """Writes a frame; False if the link is closed for writing."""
         try:
             with self._writing:
                 self._link.write(frame)
             return True
         except OSError:
-            # What the far side wrote before it stopped reading may say why.
+            # What the peer wrote before it stopped reading may give the reason.
             with self._changed:
                 self._changed.wait_for(lambda: self._failure, LINGER)
-            self._fail(PeerEnded("%s does not read any more" % self._link.peer))
+            self._fail(PeerEnded(
+                "Cannot write: %s no longer reads" % self._link.peer))
             return False
 
     # Receiving
 
     def receive(self) -> Any:
-        """The next message. Raises Closed after the far side's goodbye."""
+        """Returns the next message. Raises Closed after the peer's goodbye."""
         with self._changed:
             self._receiving += 1
             try:
@@ -258,10 +263,10 @@ class Duplex:
             if not self._credit.inbox:
                 if self._failure:
                     raise self._failure
-                raise Closed("The far side has said goodbye")
+                raise Closed("Cannot receive: the peer has sent goodbye")
             payload, taken = self._credit.take()
             if taken is not None:
-                # Whoever stalled has news, too.
+                # A send that has stalled is no longer in a deadlock.
                 self._changed.notify_all()
         if taken is not None:
             self._write_control(CREDIT, {"taken": taken})
@@ -275,7 +280,7 @@ class Duplex:
     # Beginning and end
 
     def close(self) -> None:
-        """Says goodbye and waits for the far side's. May be called again."""
+        """Sends goodbye and waits for the peer's. May be called again."""
         with self._sending:
             with self._changed:
                 if self._failure or self._said_goodbye:
@@ -297,13 +302,13 @@ class Duplex:
             raise failure
 
     def abort(self, reason: object) -> None:
-        """Ends the duplex now; the far side gets the reason as its error."""
+        """Ends the duplex at once; the reason becomes the peer's error."""
         self._break_off(Aborted(str(reason)), False)
         self._await_end()
 
     def _break_off(self, error: Exception, fault: bool) -> None:
         if self._fail(error):
-            # Whoever does not read has a moment, and then the link ends.
+            # The link ends after a second if the peer does not read.
             timer = threading.Timer(LINGER, self._link.end)
             timer.daemon = True
             timer.start()
@@ -312,7 +317,7 @@ class Duplex:
             self._link.finish()
 
     def _await_end(self) -> None:
-        """Gives the far side time to read all that was written."""
+        """Gives the peer time to read all that was written."""
         self._reader.join(self._link.linger)
         self._link.end()
 
@@ -320,7 +325,7 @@ class Duplex:
         return self._said_goodbye and self._credit.heard_goodbye
 
     def _fail(self, error: Exception) -> bool:
-        """Keeps the first error and wakes whoever waits."""
+        """Keeps the first error and wakes the threads that wait."""
         with self._changed:
             if self._failure or self._is_over():
                 return False
@@ -330,7 +335,7 @@ class Duplex:
             self._changed.notify_all()
             return True
 
-    # Signs of life and reading, each in a thread of its own
+    # Heartbeats and reading, each in a thread of its own
 
     def _beat(self) -> None:
         def done() -> bool:
@@ -352,30 +357,30 @@ class Duplex:
                 raise
             except Exception as error:
                 self._break_off(error, True)
-                # What comes now is of no interest, its end is.
+                # Ignore what arrives from now on, up to the end of the stream.
                 while self._link.read(1 << 16):
                     pass
         except OSError as error:
             self._fail(PeerEnded(
-                "%s cannot be read: %s" % (self._link.peer, error)))
+                "Cannot read from %s: %s" % (self._link.peer, error)))
         except ProtocolError:
             pass
         with self._changed:
             over = self._is_over()
         if not over:
             self._fail(PeerEnded(
-                "%s ended without a goodbye" % self._link.peer))
+                "Cannot read from %s: it ended without a goodbye" % self._link.peer))
         if self._link.is_parent:
             # After both goodbyes the parent closes the pipe and waits for the
-            # program, which may go on without its duplex.
+            # program, which may continue without its duplex.
             while over and os.getppid() == self._parent_id:
                 time.sleep(ORPHAN_CHECK)
-            # The parent has ended. The program has a moment to clean up.
+            # The parent has ended. The program has a second to clean up.
             time.sleep(ORPHAN_GRACE)
             os._exit(1)
         self._link.finish()
         self._link.end()
-        # No write is under way in what is closed.
+        # Wait for a write that is in progress.
         with self._writing:
             self._link.close()
 
@@ -396,7 +401,7 @@ class Duplex:
         return True
 
     def _read(self, size: int, at_end: bool = False) -> bytes:
-        """Reads exactly `size` bytes, or none if the stream may end there."""
+        """Reads exactly `size` bytes, or none at an end of the stream if `at_end`."""
         data = read_exactly(self._link.read, size, at_end)
         self._bytes_received += len(data)
         return data
@@ -411,7 +416,7 @@ class Duplex:
         total = size if kind == DATA else struct.unpack(">I", self._read(4))[0]
         if total > self._max_message:
             raise ProtocolError(
-                "Cannot take a message of %d bytes: the most is %d"
+                "Cannot receive a message of %d bytes: the limit is %d"
                 % (total, self._max_message))
         with self._changed:
             self._credit.check_number(number)
@@ -425,7 +430,8 @@ class Duplex:
                 self._on_control(kind, self._read(length - 1))
             else:
                 raise ProtocolError(
-                    "Cannot take a frame of kind %d between parts" % kind)
+                    "Cannot receive a frame of kind %d between the parts of a message"
+                    % kind)
         with self._changed:
             self._credit.on_message(taken, bytes(payload))
             self._changed.notify_all()
@@ -433,17 +439,18 @@ class Duplex:
     def _read_part(self, size: int, room: int) -> bytes:
         if size > room:
             raise ProtocolError(
-                "Cannot take a part of %d bytes: %d are missing" % (size, room))
+                "Cannot receive a part of %d bytes: its message lacks %d"
+                % (size, room))
         return self._read(size)
 
     def _on_control(self, kind: int, body: bytes) -> None:
-        """Acts on a control frame."""
+        """Handles a control frame."""
         fields = control_fields(kind, body)
         with self._changed:
             if kind == ABORT:
                 text = str(fields.get("text", "no reason"))
                 broke = fields.get("fault") is True
-                self._fail(ProtocolError("The far side broke off: " + text)
+                self._fail(ProtocolError("The peer reported a violation: " + text)
                            if broke else Aborted(text))
                 return
             if kind == PING:
@@ -451,7 +458,7 @@ class Duplex:
                 return
             if (kind == HELLO) == bool(self._credit.peer):
                 raise ProtocolError(
-                    "Cannot take a control frame of kind %d here" % kind)
+                    "Cannot receive a control frame of kind %d here" % kind)
             if kind == HELLO:
                 self._credit.peer = hello_limits(fields)
             elif kind == CREDIT:

@@ -1,6 +1,6 @@
 # Copyright 2026 the Duplex authors. MIT license.
 
-"""Calls over a duplex in Python, after "Calls" of PROTOCOL.md.
+"""Calls over a duplex in Python, as specified in "Calls" of PROTOCOL.md.
 
     from duplex import Duplex
     from duplex_calls import expose
@@ -8,9 +8,9 @@
     with Duplex() as main:
         expose({"square": lambda n: n * n}, main)
 
-lets the program at the other end call `square` with `remote`, or run it in a
-pool. One call is done after the other. A generator is sent as a list; functions
-among arguments are not called back.
+exposes `square`, which the peer calls with `remote` or runs in a pool. The calls
+run one after the other. A generator is sent as a list. A call with functions or
+signals among its arguments fails.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from typing import Any, Callable, Mapping, Tuple
 CALL, BATCH, NOTICE, VALUE, ERROR = 1, 2, 3, 4, 5
 ITEMS, PULL, CANCEL, RECALL = 7, 8, 9, 10
 
-#: The method that tells what there is to call.
+#: The method that describes the peer.
 DESCRIBE = 0
 
 Methods = Mapping[str, Callable[..., Any]]
 
-#: Whether a call failed, and what it gave or the failure.
+#: Whether a call failed, and its result or failure.
 Outcome = Tuple[bool, Any]
 
 
 def expose(methods: Methods, duplex: Any) -> None:
-    """Answers calls until the far side says goodbye."""
+    """Answers calls until the peer sends goodbye."""
     for message in duplex:
         tag, *rest = message
         if tag == CALL and rest[1] == DESCRIBE:
@@ -48,11 +48,11 @@ def expose(methods: Methods, duplex: Any) -> None:
         elif tag == NOTICE:
             call(methods, *rest)
         elif tag not in (PULL, CANCEL, RECALL):
-            raise ValueError(f"There is no call to answer: {message!r}")
+            raise ValueError(f"Cannot answer a message with an unknown tag: {tag!r}")
 
 
 def answer(duplex: Any, tag: int, number: int, outcome: Outcome) -> None:
-    """Sends what a call gave, or what it raised, or why that cannot be sent."""
+    """Sends the result of a call or its failure, which may be that of sending."""
     failed, value = outcome
     if failed:
         duplex.send([ERROR, number, value])
@@ -66,12 +66,13 @@ def answer(duplex: Any, tag: int, number: int, outcome: Outcome) -> None:
 def call(
     methods: Methods, name: Any, args: list[Any], places: Any = None
 ) -> Outcome:
-    """Whether it failed, and what it gave or the failure."""
+    """Calls a method; returns whether it failed, and its result or failure."""
     try:
         if places:
-            raise TypeError("functions and signals are not called back here")
+            raise TypeError("Cannot call a method with functions or signals here")
         if name not in methods:
-            raise TypeError(f"there is no method {name!r} but {list(methods)}")
+            raise TypeError(
+                f"Cannot call {name!r}: the methods are {list(methods)}")
         result = methods[name](*args)
         return False, list(result) if inspect.isgenerator(result) else result
     except Exception as error:
@@ -79,7 +80,7 @@ def call(
 
 
 def failure(error: Exception) -> list[Any]:
-    """What is sent for an error."""
+    """Returns the failure that is sent for an error."""
     name = type(error).__name__
     stack = "".join(traceback.format_exception(type(error), error, error.__traceback__))
     parts = {"class": name, "name": name, "message": str(error), "stack": stack}

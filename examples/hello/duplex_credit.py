@@ -1,6 +1,6 @@
 # Copyright 2026 the Duplex authors. MIT license.
 
-"""The messages on their way both ways, and the credit that is given for them."""
+"""The messages in flight in both directions, and the credit for them."""
 
 from __future__ import annotations
 
@@ -11,43 +11,43 @@ from duplex_errors import ProtocolError
 
 
 class Credit:
-    """Counts messages. Whoever calls it holds a lock."""
+    """Counts messages. The caller must hold a lock."""
 
     def __init__(self, window: int, messages: int) -> None:
         self._window = window
         self._messages = messages
-        # The limits of the far side, from its hello.
+        # The limits of the peer, from its hello.
         self.peer: dict[str, int] | None = None
         self.heard_goodbye = False
 
-        # Out: the sizes of the messages in flight.
+        # Sending: the sizes of the messages in flight.
         self.sent = 0
         self.acknowledged = 0
         self._in_flight: deque[int] = deque()
         self._bytes_in_flight = 0
-        # In: the messages that have arrived, and what the far side was told.
+        # Receiving: the messages that have arrived, and the credit that was sent.
         self.inbox: deque[bytes] = deque()
         self._inbox_bytes = 0
         self._received = 0
         self._taken = 0
         self._credited = 0
         self._bytes_to_credit = 0
-        # Whether this side and the far side have stalled.
+        # Whether this side and the peer have stalled.
         self.stalled = False
         self.peer_stalled = False
-        # Counts what either side has taken.
+        # Counts the messages that either side has received.
         self.moves = 0
 
-    # Out
+    # Sending
 
     def has_room(self) -> bool:
-        """Whether the far side's window takes one more message."""
+        """Whether the peer's window has room for one more message."""
         assert self.peer
         return (len(self._in_flight) < self.peer["messages"]
                 and self._bytes_in_flight < self.peer["window"])
 
     def send(self, size: int) -> bytes:
-        """Counts a message as sent; the numbers before its bytes."""
+        """Counts a message as sent; returns the numbers that precede its bytes."""
         self.sent += 1
         self._in_flight.append(size)
         self._bytes_in_flight += size
@@ -55,10 +55,10 @@ class Credit:
             ">II", self.sent & 0xFFFFFFFF, self.tell() & 0xFFFFFFFF)
 
     def on_taken(self, count: int) -> None:
-        """The far side has taken `count` messages since the beginning."""
+        """Counts the messages that the peer has received since the beginning."""
         if count > self.sent:
             raise ProtocolError(
-                "Cannot take an acknowledgement of message %d: %d were sent"
+                "Cannot receive an acknowledgement of message %d: %d were sent"
                 % (count, self.sent))
         while self.acknowledged < count:
             self.acknowledged += 1
@@ -66,22 +66,22 @@ class Credit:
             self._bytes_in_flight -= self._in_flight.popleft()
             self.stalled = self.peer_stalled = False
 
-    # In
+    # Receiving
 
     def check_number(self, number: int) -> None:
-        """Checks that the message comes in order and within the window."""
+        """Checks that the message is in order and within the window."""
         expected = (self._received + 1) & 0xFFFFFFFF
         if number != expected or self.heard_goodbye:
             raise ProtocolError(
-                "Cannot take message %d: the next one must be %d"
+                "Cannot receive message %d: the next one must be %d"
                 % (number, expected))
         if (self._received - self._credited >= self._messages
                 or self._inbox_bytes + self._bytes_to_credit >= self._window):
             raise ProtocolError(
-                "Cannot take message %d: it is beyond the window" % number)
+                "Cannot receive message %d: it exceeds the window" % number)
 
     def on_message(self, taken: int, payload: bytes) -> None:
-        """A message has arrived, with the lower bits of what was taken."""
+        """Adds a message that arrived, with `taken` mod 2^32."""
         self._received += 1
         self.inbox.append(payload)
         self._inbox_bytes += len(payload)
@@ -90,7 +90,7 @@ class Credit:
             self.on_taken(self.acknowledged + news)
 
     def take(self) -> tuple[bytes, int | None]:
-        """Takes a message; with it the count taken if it must be told now."""
+        """Removes a message; returns it, and the count to send if credit is due."""
         payload = self.inbox.popleft()
         self._inbox_bytes -= len(payload)
         self._taken += 1
@@ -106,23 +106,23 @@ class Credit:
         return payload, None
 
     def tell(self) -> int:
-        """The count of messages taken, which the far side is told with this."""
+        """Returns the count of messages received. The caller sends it to the peer."""
         self._credited = self._taken
         self._bytes_to_credit = 0
         return self._taken
 
     def on_stall(self, taken: int) -> bool:
-        """The far side has stalled; False if newer credit crossed that notice."""
+        """Handles a stall of the peer; returns False if it is out of date."""
         if taken != self._credited:
             return False
         self.peer_stalled = True
         return True
 
     def on_goodbye(self, sent: int, taken: int) -> None:
-        """The far side has sent all its messages."""
+        """Handles the goodbye of the peer."""
         if self.heard_goodbye or sent != self._received:
             raise ProtocolError(
-                "Cannot take a goodbye after %d messages: %d have come"
+                "Cannot receive a goodbye after %d messages: %d have arrived"
                 % (sent, self._received))
         self.on_taken(taken)
         self.heard_goodbye = True

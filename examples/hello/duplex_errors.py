@@ -1,33 +1,33 @@
 # Copyright 2026 the Duplex authors. MIT license.
 
-"""What the ends of a duplex raise. `duplex.py` has these names too."""
+"""The exceptions of a duplex. `duplex.py` exports them as well."""
 
 from __future__ import annotations
 
 
 class Closed(EOFError):
-    """The duplex has been closed, and no message is left."""
+    """The duplex is closed, and all messages have been received."""
 
 
 class PeerEnded(Closed):
-    """The program at the far end is gone, and did not say goodbye."""
+    """The peer ended without a goodbye."""
 
 
 class Aborted(Exception):
-    """The far side ended the duplex; the text is its reason."""
+    """The peer aborted the duplex; the text is its reason."""
 
 
 class ProtocolError(Exception):
-    """One side broke the rules of the protocol."""
+    """One side violated the protocol."""
 
 
 class DeadlockError(Exception):
-    """Both sides wait for the other to receive. The message was not sent."""
+    """Each side waits for the other to receive. The message was not sent."""
 
 
 class Refused(ConnectionError):
-    """The two sides of a socket do not let each other in."""
+    """One side of a socket rejected the other."""
 
 
 class UnsupportedValue(ValueError):
-    """A message holds a value that this file has no type for."""
+    """A message contains a value of a type that is not supported here."""

@@ -1,6 +1,6 @@
 # Copyright 2026 the Duplex authors. MIT license.
 
-"""The frames that two ends exchange, and the fields of those that control."""
+"""The frames that two ends exchange, and the fields of control frames."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ Fields = dict[str, Any]
 
 
 def frame(kind: int, *parts: bytes | memoryview) -> bytes:
-    """A frame whose body is these parts."""
+    """Returns a frame with these parts as its body."""
     size = sum(len(part) for part in parts)
     return b"".join((struct.pack(">IB", size + 1, kind), *parts))
 
 
 def message_frames(numbers: bytes, payload: bytes) -> Iterator[bytes]:
-    """A message as one frame, or in parts between which others may stand."""
+    """Yields the frames of a message. Control frames may be sent between them."""
     if len(payload) <= PART_SIZE:
         yield frame(DATA, numbers, payload)
         return
@@ -42,60 +42,65 @@ def message_frames(numbers: bytes, payload: bytes) -> Iterator[bytes]:
 
 
 def control_frame(kind: int, fields: Fields) -> bytes:
-    """A frame with one map, and magic bytes if it is the first."""
+    """Returns a frame with one map, and magic bytes if the kind requires them."""
     magic = MAGIC if kind in (HELLO, GREETING) else b""
     return frame(kind, magic, pack(fields))
 
 
 def control_fields(kind: int, body: bytes) -> Fields:
-    """The map in the body of such a frame."""
+    """Returns the map in the body of a control frame."""
     magic = MAGIC if kind in (HELLO, GREETING) else b""
     if not body.startswith(magic):
-        raise ProtocolError("Cannot read a hello: it has no magic bytes")
+        raise ProtocolError(
+            "Cannot read a hello: it does not begin with the magic bytes")
     fields = unpack(body[len(magic):])
     if not isinstance(fields, dict):
-        raise ProtocolError("Cannot read a control frame: it holds no map")
+        raise ProtocolError(
+            "Cannot read a control frame of kind %d: it does not contain a map" % kind)
     return fields
 
 
 def check_version(fields: Fields) -> None:
-    """Checks that the far side speaks this version."""
+    """Checks the version of the peer."""
     version = fields.get("version")
     if version != VERSION:
         raise ProtocolError(
-            "Cannot talk to the far side: it speaks version %s of the "
-            "protocol and this side version %d" % (version, VERSION))
+            "Cannot talk to the peer: it speaks version %r of the protocol and "
+            "this side version %d" % (version, VERSION))
 
 
 def hello_limits(fields: Fields) -> dict[str, int]:
-    """What the far side takes, from a hello that this side can agree to."""
+    """Checks a hello; returns the limits of the peer."""
     check_version(fields)
     codecs = fields.get("codecs")
     if not isinstance(codecs, list) or "msgpack" not in codecs:
         raise ProtocolError(
-            'Cannot agree on a codec: the far side has %s and this side '
-            '["msgpack"]' % (codecs,))
+            'Cannot agree on a codec: the peer has %r and this side ["msgpack"]'
+            % (codecs,))
     limits = {name: whole_number(fields, name)
               for name in ("window", "messages", "maxMessage")}
     if 0 in limits.values():
-        raise ProtocolError("Cannot read a hello: a limit is 0")
+        raise ProtocolError(
+            "Cannot read a hello: a limit must be positive: current values are %r"
+            % (limits,))
     return limits
 
 
 def whole_number(fields: Fields, name: str) -> int:
-    """A field that must be there and be a count."""
+    """Returns a field that must be a count."""
     value = fields.get(name)
     if (isinstance(value, (int, float)) and not isinstance(value, bool)
             and 0 <= value < 1 << 53 and value == int(value)):
         return int(value)
     raise ProtocolError(
-        'Cannot read a control frame: "%s" must be a whole number, got %r'
+        'Cannot read a control frame as "%s" must be an integer from 0 on: '
+        'current value is %r'
         % (name, value))
 
 
 def read_exactly(read: Callable[[int], bytes | memoryview], size: int,
                  at_end: bool = False) -> bytes:
-    """Reads exactly `size` bytes. Memory grows with what comes."""
+    """Reads exactly `size` bytes. Memory grows with what arrives."""
     data = bytearray()
     while len(data) < size:
         some = read(min(size - len(data), 1 << 16))

@@ -1,6 +1,6 @@
 # Copyright 2026 the Duplex authors. MIT license.
 
-"""The links that carry frames: pipes, and sockets after a greeting."""
+"""The links that carry frames: pipes, and sockets after a handshake."""
 
 from __future__ import annotations
 
@@ -42,38 +42,39 @@ MAX_MISSED = 3
 
 
 class Link:
-    """A stream of bytes both ways."""
+    """A stream of bytes in both directions."""
 
-    peer = "The far side"
+    # The peer in error texts.
+    peer = "the peer"
     is_parent = False
-    # The kind of pings, if they may come; seconds between those of this side;
-    # and seconds that the far side has to end its half.
+    # The kind of pings, if they are allowed; seconds between those of this side;
+    # and seconds that the peer has to end its half.
     ping: int | None = None
     heartbeat: float | None = None
     linger: float = 0
 
     def read(self, size: int) -> bytes | memoryview:
-        """Reads some bytes; none at the end."""
+        """Reads at most `size` bytes; none at the end."""
         raise NotImplementedError
 
     def write(self, data: bytes) -> None:
-        """Writes all of them."""
+        """Writes all bytes."""
         raise NotImplementedError
 
     def finish(self) -> None:
-        """Says that nothing more is written."""
+        """Ends the half of the link that this side writes."""
 
     def end(self) -> None:
-        """Ends every read and write that waits."""
+        """Ends the link, and every read and write that waits."""
 
     def close(self) -> None:
-        """Gives the link up, after its end."""
+        """Closes the descriptors, after the end."""
 
 
 class Pipe(Link):
-    """Standard input and output, with the program that started this one."""
+    """Standard input and output, connected to the parent."""
 
-    peer = "The parent"
+    peer = "the parent"
     is_parent = True
 
     def __init__(self) -> None:
@@ -89,7 +90,7 @@ class Pipe(Link):
 
 
 def _take_standard_streams() -> tuple[int, int]:
-    """The descriptors of the frames, moved out of the way of prints."""
+    """Moves the frames to other descriptors and redirects prints; returns those."""
     sys.stdout.flush()
     frames_in, frames_out = os.dup(0), os.dup(1)
     nothing = os.open(os.devnull, os.O_RDONLY)
@@ -104,7 +105,7 @@ def _take_standard_streams() -> tuple[int, int]:
 
 
 class Socket(Link):
-    """A connection. Whoever waits does so outside of the lock."""
+    """A connection. No thread waits while it holds the lock."""
 
     ping = PING
     linger = LINGER
@@ -112,9 +113,9 @@ class Socket(Link):
     def __init__(self, sock: socket.socket, silence: float | None) -> None:
         sock.setblocking(False)
         self._sock = sock
-        # Seconds after which a far side that says nothing is taken for dead.
+        # Seconds without a byte after which the peer is considered dead.
         self._silence = silence
-        # TLS takes one call at a time.
+        # TLS allows one call at a time.
         self._calling = threading.Lock()
 
     def read(self, size: int) -> bytes | memoryview:
@@ -146,7 +147,7 @@ class Socket(Link):
                                   [] if reading else wanted, [], timeout)
             if not ready[0] and not ready[1]:
                 raise TimeoutError(
-                    "nothing was heard from it for %g seconds" % (timeout or 0))
+                    "nothing has arrived for %g seconds" % (timeout or 0))
 
     def finish(self) -> None:
         try:
@@ -154,7 +155,7 @@ class Socket(Link):
                 if isinstance(self._sock, ssl.SSLSocket):
                     self._sock.unwrap()
         except (OSError, ValueError):
-            # The far side's answer comes to whoever reads.
+            # The thread that reads gets the peer's answer.
             pass
         self._shutdown(socket.SHUT_WR)
 
@@ -163,7 +164,7 @@ class Socket(Link):
 
     def _shutdown(self, how: int) -> None:
         try:
-            # That of TLS would read what comes as it is.
+            # The shutdown of SSLSocket would make later reads skip the decryption.
             socket.socket.shutdown(self._sock, how)
         except OSError:
             pass
@@ -194,7 +195,7 @@ class Records(Socket):
             body = read_exactly(super().read, length)
             if checksum != _checksum(self._records_read, body):
                 raise ProtocolError(
-                    "Cannot read record %d: its checksum is not that of its bytes"
+                    "Cannot read record %d: its checksum does not match its bytes"
                     % self._records_read)
             self._records_read += 1
             self._rest = memoryview(body)
@@ -214,7 +215,7 @@ def _checksum(number: int, body: bytes) -> int:
     return zlib.crc32(body, zlib.crc32(head))
 
 
-# The beginning of a connection
+# The handshake
 
 def open_socket(address: str, timeout: float,
                 context: ssl.SSLContext | None) -> socket.socket:
@@ -243,7 +244,7 @@ def open_socket(address: str, timeout: float,
 
 def greet(sock: socket.socket, timeout: float, secret: bytes | None,
           heartbeat: float, checksum: bool) -> Link:
-    """Greets as the opener, proves that it holds the secret and has it proven."""
+    """Performs the handshake of an opener; both sides prove the secret."""
     link = Socket(sock, timeout)
     ours = control_frame(GREETING, {
         "version": VERSION,
@@ -260,7 +261,8 @@ def greet(sock: socket.socket, timeout: float, secret: bytes | None,
     if (fields.get("secret") is True) != (secret is not None):
         raise Refused("Cannot connect: only one of the two sides holds a secret")
     if fields.get("compression") is True:
-        raise ProtocolError("Cannot talk to the far side: it compresses unasked")
+        raise ProtocolError(
+            "Cannot connect: the peer compresses, which this side did not ask for")
     beat = min((max(MIN_HEARTBEAT, wish) for wish in
                 (heartbeat, whole_number(fields, "heartbeat") / 1000) if wish > 0),
                default=None)
@@ -271,8 +273,8 @@ def greet(sock: socket.socket, timeout: float, secret: bytes | None,
     said = ready.get("proof")
     expected = _proof(secret, b"acceptor", received, ours + theirs)
     if not (isinstance(said, bytes) and hmac.compare_digest(said, expected)):
-        raise Refused("Cannot connect: the far side does not hold the secret, or "
-                      "something on the way has changed what was said")
+        raise Refused("Cannot connect: the peer does not hold the same secret, or "
+                      "the handshake was changed in transit")
     kind = Records if checksum or fields.get("checksum") is True else Socket
     chosen = kind(sock, beat and MAX_MISSED * beat)
     chosen.heartbeat = beat
@@ -280,17 +282,17 @@ def greet(sock: socket.socket, timeout: float, secret: bytes | None,
 
 
 def _read_greeting(link: Link, wanted: int) -> tuple[bytes, Fields]:
-    """Reads one frame of the beginning, and not a byte more."""
+    """Reads one frame of the handshake, and no byte after it."""
     head = read_exactly(link.read, 5)
     length, kind = struct.unpack(">IB", head)
     if kind not in (wanted, ABORT) or not 2 <= length <= MAX_GREETING_SIZE:
         raise ProtocolError(
-            "Cannot read a frame of kind %d and %d bytes here: does the far side "
+            "Cannot read a frame of kind %d and %d bytes here: does the peer "
             "speak this protocol?" % (kind, length))
     body = read_exactly(link.read, length - 1)
     fields = control_fields(kind, body)
     if kind == ABORT:
-        text = "Cannot connect: the far side refused it: %s" % fields.get("text")
+        text = "Cannot connect: the peer rejected it: %s" % fields.get("text")
         raise ProtocolError(text) if fields.get("fault") is True else Refused(text)
     return head + body, fields
 

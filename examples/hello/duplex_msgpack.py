@@ -13,7 +13,7 @@ MAX_DEPTH = 500
 
 
 def pack(value: Any) -> bytes:
-    """A value as MessagePack."""
+    """Encodes a value as MessagePack."""
     out = bytearray()
     _pack(value, out, 0)
     return bytes(out)
@@ -84,16 +84,17 @@ def _pack_int(value: int, out: bytearray) -> None:
 
 
 def unpack(data: bytes) -> Any:
-    """The value that MessagePack bytes hold."""
+    """Decodes one value from MessagePack bytes."""
     try:
         value, end = _unpack(data, 0, 0)
     except (struct.error, IndexError):
-        raise ProtocolError("Cannot decode a message: it ends too soon") from None
+        raise ProtocolError(
+            "Cannot decode a message: it ends in the middle of a value") from None
     except UnicodeDecodeError as error:
         raise ProtocolError("Cannot decode a message: %s" % error) from None
     if end != len(data):
         raise ProtocolError(
-            "Cannot decode a message: there are %d bytes too many"
+            "Cannot decode a message: %d bytes follow its value"
             % (len(data) - end))
     return value
 
@@ -115,7 +116,7 @@ _EXTENSIONS = {
 
 
 def _unpack(data: bytes, at: int, depth: int) -> tuple[Any, int]:
-    """A value and where it ends. One level of calls for a level of depth."""
+    """Returns a value and its end. One level of calls for a level of depth."""
     byte = data[at]
     at += 1
     if byte < 0x80:
@@ -135,7 +136,7 @@ def _unpack(data: bytes, at: int, depth: int) -> tuple[Any, int]:
         size = struct.unpack_from(kind, data, at)[0]
         at += struct.calcsize(kind)
     elif byte == 0xC1:
-        raise ProtocolError("Cannot decode a message: 0xc1 is no format")
+        raise ProtocolError("Cannot decode a message: 0xc1 is not a valid format")
     else:
         size = byte & (0x1F if byte >= 0xA0 else 0x0F)
     if size > len(data) - at:

@@ -1,6 +1,6 @@
 # Copyright 2026 the Duplex authors. MIT license.
 
-"""A worker in Python whose methods are called; methods.ts is one in Deno."""
+"""A worker in Python that exposes methods; methods.ts is one in Deno."""
 
 from duplex import Duplex
 from duplex_calls import expose

@@ -1,8 +1,8 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * A worker whose methods are called: over a pipe, a queue, shared memory or a
- * socket, alone or in a pool.
+ * A worker that exposes methods, over a pipe, a queue, shared memory or a socket,
+ * alone or in a pool.
  *
  * @module
  */
@@ -13,7 +13,7 @@ const methods = {
   square: (n: number) => n * n,
 };
 
-/** What `remote` and `Pool` need to know of it. */
+/** The type for `remote` and `Pool`. */
 export type Methods = typeof methods;
 
 expose(methods);

@@ -127,13 +127,13 @@ Deno.test("demo sends every file of a folder over every transport", async () => 
       assertEquals(cells.at(-1), `read: ${folder}`);
       assertStringIncludes(
         stdout,
-        `${name}: a worker that asked for a file outside of the folder was refused`,
+        `${name}: a worker was denied a file outside the folder`,
       );
     }
     assertStringIncludes(stdout, "NotCapable");
     assertStringIncludes(
       stdout,
-      "OK: every size, line count and SHA-256 is that of the main process",
+      "OK: every size, line count and SHA-256 matches that of the main process",
     );
   });
 });
@@ -159,12 +159,12 @@ Deno.test("demo says what is wrong with its arguments", async (t) => {
   const cases: [args: string[], code: number, text: string][] = [
     [[`${empty}/nothing`], 1, "does not exist"],
     [[import.meta.filename!], 1, "is not a folder"],
-    [[empty], 1, "has no file to send"],
+    [[empty], 1, "contains no file to send"],
     [[comma], 1, "has a comma in its path"],
-    [["--workers", "0"], 2, "--workers takes a whole number"],
-    [["--workers"], 2, "--workers takes a whole number"],
-    [["--fast"], 2, 'There is no argument "--fast"'],
-    [["one", "two"], 2, 'There is no argument "two"'],
+    [["--workers", "0"], 2, "--workers must be an integer"],
+    [["--workers"], 2, "--workers must be an integer"],
+    [["--fast"], 2, 'Unknown argument "--fast"'],
+    [["one", "two"], 2, 'Unknown argument "two"'],
     [["--help"], 0, "Usage: deno task demo"],
   ];
   try {
@@ -232,7 +232,10 @@ Deno.test("demo() returns 1 when a worker may read outside", async () => {
       ),
     ]);
     assertEquals(code, 1);
-    assertStringIncludes(printed, "a worker could read it, and must not");
+    assertStringIncludes(
+      printed,
+      "a worker could read it although it must not",
+    );
   });
 });
 
@@ -310,7 +313,7 @@ Deno.test("checkAnswers() notices answers that are missing or too many", async (
   const facts = { path: "a", size: 0, lines: 0, sha256: EMPTY_SHA256 };
   const expected = new Map([["a", facts], ["b", { ...facts, path: "b" }]]);
   assertEquals(await checkAnswers([facts, facts], expected), [
-    "a: answered and not asked for",
-    "b: no answer came",
+    "a: answered but not requested",
+    "b: no answer",
   ]);
 });

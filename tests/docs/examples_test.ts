@@ -1,7 +1,7 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * The examples over real processes, the far end in Python, and the bytes that
+ * The examples over real processes, a peer in Python, and the bytes that
  * PROTOCOL.md shows.
  *
  * @module
@@ -15,9 +15,12 @@ import {
 } from "@std/assert";
 import { json } from "../../codec.ts";
 import { DeadlockError, ProtocolError } from "../../duplex.ts";
-import { FrameWire } from "../../_wire/frame.ts";
+import { FrameWire } from "../../_wire/frame_wire.ts";
 import type { ByteStream } from "../../_wire/byte_stream.ts";
-import { DEFAULT_OPTIONS, type SessionOptions } from "../../_session/hello.ts";
+import {
+  DEFAULT_OPTIONS,
+  type SessionOptions,
+} from "../../_session/options.ts";
 import { memoryStreams } from "../../_session/memory_stream.ts";
 import { Session } from "../../_session/session.ts";
 import { openPipe, type PipeDuplex, type PipeOptions } from "../../pipe.ts";
@@ -227,7 +230,7 @@ with Duplex() as main:
 });
 
 pythonTest(
-  "duplex.py notices a deadlock together with the far side",
+  "duplex.py detects a deadlock together with its peer",
   async () => {
     const { worker, printed } = await openPython(
       `
@@ -267,7 +270,7 @@ pythonTest("duplex.py refuses another version and names both", async () => {
   );
 });
 
-pythonTest("duplex.py refuses a far side without its codec", async () => {
+pythonTest("duplex.py rejects a peer without its codec", async () => {
   await assertRejects(
     () => openPython(ECHO, { codec: json }),
     ProtocolError,
@@ -292,7 +295,7 @@ pythonTest("duplex.py ends with its standard input", async () => {
   assertEquals(code, 1);
   assertStringIncludes(
     new TextDecoder().decode(stderr),
-    "PeerEnded: The parent ended without a goodbye",
+    "PeerEnded: Cannot read from the parent: it ended without a goodbye",
   );
 });
 
@@ -320,7 +323,7 @@ function recorded(
     return write.call(stream, bytes);
   };
   const own = { ...DEFAULT_OPTIONS, ...options };
-  return new Session(new FrameWire(stream, own), own);
+  return new Session(new FrameWire(stream), own);
 }
 
 Deno.test("PROTOCOL.md shows the bytes that a session writes", async () => {

@@ -62,7 +62,7 @@ const EXPECTED = new Set([
 export const ABORTS = "aborts as planned";
 
 /** What an abort's reason says that crossed as its text, as it does over JSON. */
-const ABORTED = /^The \w+ \w+ aborted: /;
+const ABORTED = /^The peer aborted: /;
 
 /** Whether a program may see an error without anything being wrong. */
 export function isExpected(error: unknown): boolean {

@@ -7,8 +7,7 @@
  * @module
  */
 
-import { MAGIC } from "../../_wire/frame_layout.ts";
-import { KIND } from "../../_wire/wire.ts";
+import { KIND, MAGIC } from "../../_wire/frame_layout.ts";
 import { msgpack } from "../../codec.ts";
 import { type Bytes, concat, type Draw, repeat, uint32, utf8 } from "./draw.ts";
 import { JsonMaker } from "./json_bytes.ts";

@@ -9,8 +9,7 @@
 
 import { costOfJson } from "../../_codec/json_scan.ts";
 import { costOfMsgpack } from "../../_codec/msgpack_decode.ts";
-import { MAGIC } from "../../_wire/frame_layout.ts";
-import { KIND } from "../../_wire/wire.ts";
+import { KIND, MAGIC } from "../../_wire/frame_layout.ts";
 import type { Bytes } from "./draw.ts";
 import { equalBytes } from "./equal.ts";
 import type { SessionShape } from "./frame_bytes.ts";

@@ -6,17 +6,15 @@
  * @module
  */
 
-import { FrameWire } from "../../_wire/frame.ts";
-import { decodeControl, MAGIC } from "../../_wire/frame_layout.ts";
+import { FrameWire } from "../../_wire/frame_wire.ts";
+import { decodeControl, KIND, MAGIC } from "../../_wire/frame_layout.ts";
+import { readHello, readReason } from "../../_wire/control_frames.ts";
 import {
   DEFAULT_OPTIONS,
-  readHello,
-  reasonFrom,
   type SessionOptions,
-} from "../../_session/hello.ts";
+} from "../../_session/options.ts";
 import { costOfMsgpack } from "../../_codec/msgpack_decode.ts";
 import { Session } from "../../_session/session.ts";
-import { KIND } from "../../_wire/wire.ts";
 import { json, msgpack } from "../../codec.ts";
 import { isEnd } from "../../_base/errors.ts";
 import {
@@ -116,7 +114,6 @@ async function runSession(
   const texts: Uint8Array[] = [];
   const session = new Session(
     new FrameWire(link, {
-      ...options,
       ...shape.takesPings && { onPing() {} },
       ...scans && { onText: (text: Uint8Array) => void texts.push(text) },
     }),
@@ -385,7 +382,7 @@ function readControl(body: Bytes): { fields: unknown } | { error: unknown } {
   } catch (error) {
     checkRefusal(error);
   }
-  const reason = reasonFrom(fields, msgpack);
+  const reason = readReason(fields, msgpack);
   if (reason instanceof Error && reason.message.length > 400) {
     // One that the peer has encoded is its own.
     if (!(fields.reason instanceof Uint8Array)) checkMessage(reason);

@@ -9,7 +9,10 @@
 
 import { receiveParcel } from "../../_thread/clone.ts";
 import { ProtocolError } from "../../_base/errors.ts";
-import { DEFAULT_OPTIONS, type SessionOptions } from "../../_session/hello.ts";
+import {
+  DEFAULT_OPTIONS,
+  type SessionOptions,
+} from "../../_session/options.ts";
 import { PortStream } from "../../_thread/port_stream.ts";
 import { Session } from "../../_session/session.ts";
 import type { Port } from "../../_thread/scope.ts";
@@ -207,7 +210,7 @@ function makeSession(tamperer: Tamperer, index: number, postsBulk: boolean): {
     destroy: () => Promise.resolve(),
   });
   return {
-    session: new Session(new ThreadWire(stream, options, postsBulk), options),
+    session: new Session(new ThreadWire(stream, { postsBulk }), options),
     stream,
   };
 }
@@ -229,7 +232,7 @@ function checkFailure(error: unknown): void {
   if (error === undefined) return;
   // Of its text some bytes may be others.
   const isStop = error instanceof Error &&
-    /far side aborted|The camp|has ended/.test(error.message);
+    /peer aborted|The camp|has ended/.test(error.message);
   // A hello that was changed may say another limit.
   const isTooLarge = error instanceof RangeError &&
     error.message.startsWith("Cannot send a message of ");

@@ -8,8 +8,11 @@
  */
 
 import { deflateRawSync, inflateRawSync } from "node:zlib";
-import { FrameWire } from "../../_wire/frame.ts";
-import { DEFAULT_OPTIONS, type SessionOptions } from "../../_session/hello.ts";
+import { FrameWire } from "../../_wire/frame_wire.ts";
+import {
+  DEFAULT_OPTIONS,
+  type SessionOptions,
+} from "../../_session/options.ts";
 import { Session } from "../../_session/session.ts";
 import { MIN_REPLAY_SIZE, SocketLink } from "../../_socket/link.ts";
 import { type RecordOptions, withRecords } from "../../_socket/records.ts";
@@ -335,7 +338,6 @@ class Resumed {
     this.sessions.push(
       new Session(
         new FrameWire(link, {
-          ...options,
           onPing: (fields) => link.onPing(fields),
         }),
         options,

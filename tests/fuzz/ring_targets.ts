@@ -8,7 +8,10 @@
  */
 
 import { ProtocolError } from "../../_base/errors.ts";
-import { DEFAULT_OPTIONS, type SessionOptions } from "../../_session/hello.ts";
+import {
+  DEFAULT_OPTIONS,
+  type SessionOptions,
+} from "../../_session/options.ts";
 import {
   formatRings,
   HEADER_SIZE,
@@ -347,7 +350,7 @@ function sessions(
         destroy: () => Promise.resolve(),
       },
       exitError,
-    }, options);
+    });
     return { session: new ShmSession(wire, options), wire };
   });
 }

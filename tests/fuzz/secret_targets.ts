@@ -8,7 +8,7 @@
  */
 
 import { decode, encode, type ValueMap } from "@std/msgpack";
-import { LENGTH_SIZE } from "../../_wire/frame_layout.ts";
+import { KIND, LENGTH_SIZE } from "../../_wire/frame_layout.ts";
 import { RefusedError } from "../../_socket/errors.ts";
 import {
   acceptHandshake,
@@ -18,7 +18,6 @@ import {
   type OwnSession,
   sendRefusal,
 } from "../../_socket/handshake.ts";
-import { KIND } from "../../_wire/wire.ts";
 import { greeting, LINK, MAGIC, ready } from "../socket/_raw.ts";
 import {
   type Bytes,

@@ -14,8 +14,8 @@ import {
 } from "@std/assert";
 import type { Duplex, DuplexOptions } from "@duplex/ipc/duplex";
 import { duplexPair } from "@duplex/ipc/pair";
-import { FrameWire } from "../../_wire/frame.ts";
-import { type SessionOptions, sessionOptions } from "../../_session/hello.ts";
+import { FrameWire } from "../../_wire/frame_wire.ts";
+import { type SessionOptions, sessionOptions } from "../../_session/options.ts";
 import { memoryStreams } from "../../_session/memory_stream.ts";
 import { Session } from "../../_session/session.ts";
 import { behave } from "../_behaviours.ts";
@@ -37,8 +37,8 @@ async function openPair(
     role: "acceptor",
     name: "worker",
   };
-  const main = new Session(new FrameWire(near, own), own);
-  const worker = new Session(new FrameWire(distant, theirs), theirs);
+  const main = new Session(new FrameWire(near), own);
+  const worker = new Session(new FrameWire(distant), theirs);
   await Promise.all([main.open(), worker.open()]);
   behave(worker, () => distant.destroy()).catch(() => {});
   return main;

@@ -11,7 +11,6 @@ import {
   assert,
   assertEquals,
   assertFalse,
-  assertInstanceOf,
   assertMatch,
   assertNotEquals,
   assertRejects,

@@ -9,8 +9,7 @@
 
 import { assertEquals, assertStrictEquals, assertThrows } from "@std/assert";
 import { msgpack } from "../../codec.ts";
-import { Packer } from "../../_queue/pack.ts";
-import { MemoryStore, type StoredMessage } from "../../_queue/store.ts";
+import { MemoryStore, Packer, type StoredMessage } from "../../_queue/store.ts";
 import { random, seed } from "../_seed.ts";
 
 function stored(number: number, packer = new Packer(msgpack, 1000)) {
@@ -28,8 +27,8 @@ Deno.test({
     const [one, two, three] = [store.take(), store.take(), store.take()];
     assertEquals([one!.number, two!.number, three!.number], [1, 2, 3]);
     assertEquals([store.count, store.waiting], [5, 2]);
-    store.handBack([three!]);
-    store.handBack([one!]);
+    store.putBack([three!]);
+    store.putBack([one!]);
     assertEquals(store.next?.number, 1);
     store.acknowledge(two!);
     assertEquals(store.all().map(({ number }) => number), [1, 3, 4, 5]);
@@ -64,7 +63,7 @@ Deno.test({
       store.append({ number, payload, size, attempts: 0 });
     }
     const taken = Array.from({ length: count }, () => store.take());
-    store.handBack(taken.reverse());
+    store.putBack(taken.reverse());
     assertEquals([store.waiting, store.next?.number], [count, 1]);
   },
 });
@@ -90,7 +89,7 @@ function step(draw: () => number, store: MemoryStore, model: Model): void {
     leased.delete(message.number);
   } else if (held.length > 0) {
     const back = held.filter(() => draw() < 0.5);
-    store.handBack(back);
+    store.putBack(back);
     for (const { number } of back) {
       leased.delete(number);
       waiting.push(number);

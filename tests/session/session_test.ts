@@ -20,16 +20,18 @@ import { decode, encode, type ValueMap } from "@std/msgpack";
 import { msgpack } from "@duplex/ipc/codec";
 import { ClosedError, PeerExitError, ProtocolError } from "@duplex/ipc/duplex";
 import { duplexPair } from "@duplex/ipc/pair";
-import { FrameWire } from "../../_wire/frame.ts";
-import { encodeControl, MAGIC } from "../../_wire/frame_layout.ts";
-import { DEFAULT_OPTIONS, helloFields } from "../../_session/hello.ts";
-import { memoryStreams } from "../../_session/memory_stream.ts";
-import { Session } from "../../_session/session.ts";
+import { FrameWire } from "../../_wire/frame_wire.ts";
 import {
   type ControlFields,
   type ControlKind,
+  encodeControl,
   KIND,
-} from "../../_wire/wire.ts";
+  MAGIC,
+} from "../../_wire/frame_layout.ts";
+import { helloFields } from "../../_wire/control_frames.ts";
+import { DEFAULT_OPTIONS } from "../../_session/options.ts";
+import { memoryStreams } from "../../_session/memory_stream.ts";
+import { Session } from "../../_session/session.ts";
 import { random, seed } from "../_seed.ts";
 import { choppy, drain, sessionAndRawEnd } from "../wire/_streams.ts";
 
@@ -251,8 +253,8 @@ Deno.test({
   permissions: "none",
   async fn() {
     const [near, distant] = memoryStreams();
-    const left = new Session(new FrameWire(near, DEFAULT_OPTIONS));
-    const right = new Session(new FrameWire(distant, DEFAULT_OPTIONS), {
+    const left = new Session(new FrameWire(near));
+    const right = new Session(new FrameWire(distant), {
       role: "acceptor",
     });
     await Promise.all([left.open(), right.open()]);
@@ -270,8 +272,8 @@ Deno.test({
   async fn() {
     const limits = { windowMessages: 2, deadlockTimeout: 20 };
     const [near, distant] = memoryStreams();
-    const left = new Session(new FrameWire(near, DEFAULT_OPTIONS), limits);
-    const right = new Session(new FrameWire(distant, DEFAULT_OPTIONS), {
+    const left = new Session(new FrameWire(near), limits);
+    const right = new Session(new FrameWire(distant), {
       ...limits,
       role: "acceptor",
     });
@@ -294,10 +296,10 @@ Deno.test({
   permissions: "none",
   async fn() {
     const [near, distant] = memoryStreams();
-    const left = new Session(new FrameWire(near, DEFAULT_OPTIONS), {
+    const left = new Session(new FrameWire(near), {
       windowMessages: 2,
     });
-    const right = new Session(new FrameWire(distant, DEFAULT_OPTIONS), {
+    const right = new Session(new FrameWire(distant), {
       role: "acceptor",
     });
     await Promise.all([left.open(), right.open()]);
@@ -393,11 +395,11 @@ Deno.test({
     for (const most of [3, 100, 5000, 1 << 20]) {
       const [near, distant] = memoryStreams();
       const left = new Session<Uint8Array>(
-        new FrameWire(choppy(near, next, most), DEFAULT_OPTIONS),
+        new FrameWire(choppy(near, next, most)),
         { name: "left", windowMessages: 7 },
       );
       const right = new Session<Uint8Array>(
-        new FrameWire(choppy(distant, next, most), DEFAULT_OPTIONS),
+        new FrameWire(choppy(distant, next, most)),
         { role: "acceptor", name: "right", windowBytes: 100_000 },
       );
       await Promise.all([left.open(), right.open()]);

@@ -8,7 +8,7 @@
  */
 
 import { assertEquals } from "@std/assert";
-import { StallWatch } from "../../_session/stall.ts";
+import { StallWatch } from "../../_session/flow.ts";
 
 const TIMEOUT = 20;
 
@@ -48,7 +48,7 @@ test("StallWatch tells the far side when nothing moves", async () => {
 test("StallWatch waits again when this side has taken a message", async () => {
   const { watch, log, mark } = watchUnderTest();
   watch.block();
-  watch.onTake();
+  watch.onReceive();
   await mark(1.5);
   assertEquals(log, ["mark 1.5"]);
   await mark(1);

@@ -91,7 +91,7 @@ test("ShmDuplex.receiveSync() gives up after its timeout", async () => {
   await worker.send("go");
   assertEquals(
     await worker.receive(),
-    "TimeoutError: Cannot receive: nothing has come within 20 ms",
+    "TimeoutError: Cannot receive: nothing has arrived within 20 ms",
   );
   assertStringIncludes(await worker.receive(), "RangeError");
   const error = assertThrows(

@@ -229,7 +229,7 @@ Deno.test({
       const { text: _, fault: __, ...more } = abort.fields;
       assertEquals(
         typesOf(more),
-        fault ? {} : tableBehind("where it is no fault perhaps"),
+        fault ? {} : tableBehind("if it is not for a fault it may have"),
       );
     }
   },

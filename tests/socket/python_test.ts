@@ -1,7 +1,7 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * A far side in Python over sockets: `examples/hello/duplex.py` connects to what
+ * A peer in Python over sockets: `examples/hello/duplex.py` connects to what
  * `listenSocket()` listens on.
  *
  * @module
@@ -237,7 +237,7 @@ except Refused as error:
     assertEquals([code, stderr], [0, ""]);
     assertStringIncludes(
       stdout,
-      `Cannot connect: the far side refused it: ${text}`,
+      `Cannot connect: the peer rejected it: ${text}`,
     );
   });
 }
@@ -277,40 +277,43 @@ function hello(fields: Record<string, unknown>): Uint8Array {
   return Uint8Array.of(0, 0, 0, body.length, ...body);
 }
 
-pythonTest("duplex.py misses a far side that falls silent", TCP, async () => {
-  using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
-  await using near = startPython(
-    `
+pythonTest(
+  "duplex.py notices a peer that sends nothing more",
+  TCP,
+  async () => {
+    using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+    await using near = startPython(
+      `
 far = connect(sys.argv[1])
 try:
     far.receive()
 except PeerEnded as error:
     print(error)
 `,
-    `tcp://127.0.0.1:${listener.addr.port}`,
-  );
-  using conn = await listener.accept();
-  const bytes = new Uint8Array(1024);
-  const theirs = bytes.slice(0, (await conn.read(bytes))!);
-  const ours = greeting({ heartbeat: 100 });
-  await conn.write(ours);
-  await conn.read(bytes);
-  await conn.write(await ready("acceptor", [theirs, ours]));
-  await conn.write(hello({
-    version: 1,
-    codecs: ["msgpack"],
-    ...{ window: 1, messages: 1, maxMessage: 1 },
-  }));
-  // Its hello and its pings, until it has given up.
-  while (await conn.read(bytes) !== null);
-  assertEquals(await near.output, {
-    ...DONE,
-    stdout:
-      "The far side cannot be read: nothing was heard from it for 0.3 seconds",
-  });
-});
+      `tcp://127.0.0.1:${listener.addr.port}`,
+    );
+    using conn = await listener.accept();
+    const bytes = new Uint8Array(1024);
+    const theirs = bytes.slice(0, (await conn.read(bytes))!);
+    const ours = greeting({ heartbeat: 100 });
+    await conn.write(ours);
+    await conn.read(bytes);
+    await conn.write(await ready("acceptor", [theirs, ours]));
+    await conn.write(hello({
+      version: 1,
+      codecs: ["msgpack"],
+      ...{ window: 1, messages: 1, maxMessage: 1 },
+    }));
+    // Its hello and its pings, until it has given up.
+    while (await conn.read(bytes) !== null);
+    assertEquals(await near.output, {
+      ...DONE,
+      stdout: "Cannot read from the peer: nothing has arrived for 0.3 seconds",
+    });
+  },
+);
 
-pythonTest("duplex.py and the far side check each record", TCP, async () => {
+pythonTest("duplex.py and its peer check each record", TCP, async () => {
   await using listener = listenSocket("tcp://127.0.0.1:0", { checksum: true });
   await using far = startPython(
     `
@@ -345,11 +348,11 @@ for damaged in ("_records_written", "_records_read"):
   const [written, read, ...more] = stdout.split("\n");
   assertMatch(
     written!,
-    /^The far side broke off: Cannot read record 2: its checksum is \d+ and that of its bytes \d+$/,
+    /^The peer reported a violation: Cannot read record 2: its checksum is \d+ and that of its bytes \d+$/,
   );
   assertEquals(
     read,
-    "Cannot read record 7: its checksum is not that of its bytes",
+    "Cannot read record 7: its checksum does not match its bytes",
   );
   assertEquals(more, []);
 });

@@ -8,8 +8,11 @@
  */
 
 import type { ByteStream } from "../../_wire/byte_stream.ts";
-import { FrameWire } from "../../_wire/frame.ts";
-import { DEFAULT_OPTIONS, type SessionOptions } from "../../_session/hello.ts";
+import { FrameWire } from "../../_wire/frame_wire.ts";
+import {
+  DEFAULT_OPTIONS,
+  type SessionOptions,
+} from "../../_session/options.ts";
 import { memoryStreams } from "../../_session/memory_stream.ts";
 import { Session } from "../../_session/session.ts";
 
@@ -37,7 +40,7 @@ export function sessionAndRawEnd(
 ): { session: Session; raw: ByteStream } {
   const [near, raw] = memoryStreams();
   const own = { ...DEFAULT_OPTIONS, ...options };
-  return { session: new Session(new FrameWire(near, own), own), raw };
+  return { session: new Session(new FrameWire(near), own), raw };
 }
 
 /** Reads and drops what the session writes, until its end. */

@@ -11,9 +11,9 @@ import { assert, assertEquals, assertInstanceOf } from "@std/assert";
 import { decode } from "@std/msgpack";
 import { msgpack } from "@duplex/ipc/codec";
 import { ProtocolError } from "@duplex/ipc/duplex";
-import { MAGIC } from "../../_wire/frame_layout.ts";
-import { DEFAULT_OPTIONS, helloFields } from "../../_session/hello.ts";
-import { KIND } from "../../_wire/wire.ts";
+import { KIND, MAGIC } from "../../_wire/frame_layout.ts";
+import { helloFields } from "../../_wire/control_frames.ts";
+import { DEFAULT_OPTIONS } from "../../_session/options.ts";
 import { sessionAndRawEnd } from "./_streams.ts";
 import { concat, frame } from "../workers/_wire.ts";
 
@@ -148,7 +148,7 @@ Deno.test({
     assertInstanceOf(failure, Error);
     assertEquals(
       failure.message,
-      "The far side aborted: \\u{1b}[2J\\u{202e}\\u{d}\\u{a}root# \\u{7}",
+      "The peer aborted: \\u{1b}[2J\\u{202e}\\u{d}\\u{a}root# \\u{7}",
     );
     const { session, raw } = sessionAndRawEnd({ closeTimeout: 1 });
     const opening = session.open();

@@ -11,11 +11,12 @@ import { assertEquals, assertThrows } from "@std/assert";
 import { msgpack } from "../../codec.ts";
 import { ProtocolError } from "../../_base/errors.ts";
 import {
+  type ControlFields,
   decodeControl,
   encodeControl,
+  KIND,
   LENGTH_SIZE,
 } from "../../_wire/frame_layout.ts";
-import { type ControlFields, KIND } from "../../_wire/wire.ts";
 
 /** A test that needs no permission. */
 function test(name: string, fn: () => void): void {

@@ -18,7 +18,7 @@ export interface Act {
   cells?: Int32Array;
 }
 
-const main = await parent<Act, unknown>();
+const main = await parent<Act, unknown>({ transport: "queue" });
 
 function turn(): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, 0));

@@ -101,7 +101,9 @@ const fate = /fate-(\w+)-(\w+)/.exec(self.name);
 const start = fate?.[1];
 const how = fate?.[2] as How;
 if (start === "start") await die(how);
-const main: ParentDuplex<Job, Done> = await parent<Job, Done>();
+const main: ParentDuplex<Job, Done, "queue"> = await parent<Job, Done>({
+  transport: "queue",
+});
 if (start === "hello") await die(how);
 for await (const job of main) await handle(main, job, main.delivery!);
 if (atGoodbye !== undefined) await die(atGoodbye);

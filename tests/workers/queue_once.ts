@@ -8,9 +8,9 @@
 
 import { parent } from "../../parent.ts";
 
-const main = await parent<number>();
+const main = await parent<number>({ transport: "queue" });
 for await (const number of main) {
-  if (number === 5 && main.delivery?.attempt === 1) Deno.exit(1);
+  if (number === 5 && main.delivery!.attempt === 1) Deno.exit(1);
   await main.send(number);
 }
 await main.close();

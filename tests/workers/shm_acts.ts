@@ -127,7 +127,7 @@ export const ACTS = {
   },
 };
 
-const main = await parent({ deadlockTimeout: 100 }) as ShmDuplex;
+const main = await parent({ transport: "shm", deadlockTimeout: 100 });
 const act = new URL(import.meta.url).search.slice(1) as keyof typeof ACTS;
 await ACTS[act](main);
 await main.close();

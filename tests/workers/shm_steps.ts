@@ -10,7 +10,6 @@
 
 import { WORD } from "../../_shm/ring.ts";
 import { parent } from "../../parent.ts";
-import type { ShmDuplex } from "../../shm.ts";
 
 /** What the parent sends first. */
 export interface Order {
@@ -45,7 +44,7 @@ function watch(onOperation: (words: Int32Array) => void): void {
   }
 }
 
-const main = await parent() as ShmDuplex;
+const main = await parent({ transport: "shm" });
 const { operations, blocking, size, damage } = await main.receive() as Order;
 let left = operations;
 watch((words) => {

@@ -8,18 +8,20 @@
  */
 
 import { assert, assertEquals } from "@std/assert";
-import { msgpack } from "@duplex/ipc/codec";
 import type { ByteStream } from "../../_wire/byte_stream.ts";
-import { FrameReader } from "../../_wire/frame_reader.ts";
+import { FrameWire } from "../../_wire/frame_wire.ts";
+import { Flow } from "../../_session/flow.ts";
+import { DEFAULT_OPTIONS } from "../../_session/options.ts";
 import type { WireEvents } from "../../_wire/wire.ts";
-import { concat, control, frame, uint32 } from "../workers/_wire.ts";
+import { concat, control, frame, hello, uint32 } from "../workers/_wire.ts";
 
 const PING = 0x08;
 const [FIRST, NEXT] = [0x03, 0x04];
 const MIB = 2 ** 20;
 
 /** Reads frames whose bytes are all there, so many at a time, and looks at a timer. */
-async function readAll(bytes: Uint8Array, size: number): Promise<boolean> {
+async function readAll(frames: Uint8Array, size: number): Promise<boolean> {
+  const bytes = concat(hello(), frames);
   let ranBefore = false;
   let position = 0;
   const stream = {
@@ -31,23 +33,28 @@ async function readAll(bytes: Uint8Array, size: number): Promise<boolean> {
       position += part.length;
       return Promise.resolve(into.subarray(0, part.length));
     },
+    write: () => Promise.resolve(),
   } as unknown as ByteStream;
   const ended = Promise.withResolvers<void>();
   const events: WireEvents = {
+    flow: new Flow(MIB, 1),
+    onHello() {},
     onMessage() {},
-    onControl() {},
+    onAcknowledged() {},
+    onStall() {},
+    onGoodbye() {},
+    onAbort: ended.reject,
     onDrain() {},
     onFault: ended.reject,
     onLost: () => ended.resolve(),
   };
-  const reader = new FrameReader(stream, events, {
+  const wire = new FrameWire(stream, { onPing() {} });
+  const timer = setTimeout(() => ranBefore = true, 0);
+  wire.start(events, {
+    ...DEFAULT_OPTIONS,
     maxMessageBytes: MIB,
     windowBytes: MIB,
-    onPing() {},
   });
-  reader.agree(msgpack);
-  const timer = setTimeout(() => ranBefore = true, 0);
-  reader.run();
   await ended.promise;
   clearTimeout(timer);
   assertEquals(position, bytes.length);
@@ -72,7 +79,7 @@ const BABBLE: readonly [string, Uint8Array, number][] = [
 
 for (const [what, bytes, size] of BABBLE) {
   Deno.test({
-    name: `FrameReader lets others have their turn between ${what}`,
+    name: `FrameWire lets others have their turn between ${what}`,
     permissions: "none",
     fn: async () => assert(await readAll(bytes, size)),
   });

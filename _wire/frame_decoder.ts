@@ -1,133 +1,152 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * Bytes to frames: hands on every whole frame that has come. Small messages are
- * decoded where they lie in the read buffer; a message larger than that is read
- * into memory of its own, most of it without a copy. No length is believed
- * before it is checked, and no memory set aside for bytes that the window has
- * not promised and that have not come.
+ * Bytes to frames: reports every whole frame that arrived, once it is checked.
+ * Small messages are decoded where they are in the read buffer; a larger message
+ * is read into memory of its own, most of it without a copy. A length is checked
+ * before it is used, and memory beyond the window grows only with the bytes that
+ * arrive.
  *
  * @module
  */
 
 import type { Posts } from "./byte_stream.ts";
-import type { Codec } from "../codec.ts";
+import { count, readHello, readReason } from "./control_frames.ts";
 import { ProtocolError } from "../_base/errors.ts";
 import { quoted } from "../_base/text.ts";
+import type { FrameEncoder } from "./frame_encoder.ts";
 import {
+  type ControlFields,
+  type ControlKind,
   DATA_HEADER_SIZE,
   decodeControl,
   FIRST_HEADER_SIZE,
-  type FrameWireOptions,
   INITIAL_BUFFER_SIZE,
+  KIND,
   LENGTH_SIZE,
   MAGIC,
   MAX_CONTROL_SIZE,
   NEXT_HEADER_SIZE,
   POSTED_SIZE,
 } from "./frame_layout.ts";
-import { type ControlKind, KIND, type WireEvents } from "./wire.ts";
+import { MessageCodec } from "./message_codec.ts";
+import type { Codec } from "../codec.ts";
+import type { FlowCounts, OwnHello, WireEvents } from "./wire.ts";
 
-/** Bytes of the read buffer once much comes: what a pipe gives in one read. */
+/** Options of a wire that uses frames. */
+export interface FrameOptions {
+  /** Receives what the peer printed before its hello; without it that is a fault. */
+  onText?: (text: Uint8Array) => void;
+  /** Receives the peer's pings; without it one is a fault. */
+  onPing?: (fields: ControlFields) => void;
+  /** Makes what encodes and decodes messages, once a codec is agreed on. */
+  messageCodec?: (codec: Codec) => MessageCodec;
+  /** Whether credit stays behind the messages sent before it. */
+  isCreditOrdered?: boolean;
+}
+
+/** What a decoder belongs to. */
+export interface DecoderContext {
+  readonly events: WireEvents;
+  /** This side's hello, whose limits the peer must observe. */
+  readonly hello: OwnHello;
+  /** The encoder of the same link, which follows what both sides agree on. */
+  readonly encoder: FrameEncoder;
+  readonly options: FrameOptions;
+  /** Messages that are posted beside the stream, if the link can post. */
+  readonly posts?: Posts | undefined;
+}
+
+/** Bytes of the read buffer once it was full: what a pipe gives in one read. */
 const BUFFER_SIZE = 64 * 1024;
 
 /**
  * Bytes of a part above which it is read into the message's own memory: as much
- * as a read brings. The end of a part is copied instead, since a read that stops
- * there would leave behind what has come after it.
+ * as one read gives. The end of a part is copied instead, since a read that
+ * stops there would need another for the bytes after it.
  */
 const DIRECT_SIZE = BUFFER_SIZE;
 
-/** A message larger than the read buffer, as far as it has come. */
+/** A message larger than the read buffer, as far as it has arrived. */
 interface Assembly {
   readonly number: number;
-  readonly taken: number;
+  readonly acknowledged: number;
   readonly total: number;
   bytes: Uint8Array<ArrayBuffer>;
   filled: number;
 }
 
-/** Parses what it is given. */
-export class FrameParser {
-  /**
-   * Where the next bytes are to be put, and what part of it is free, from
-   * {@linkcode FrameParser.prepare} on.
-   */
+/** An incremental decoder of frames. */
+export class FrameDecoder {
+  /** Where the next bytes are to be read to, from {@linkcode prepare} on. */
   into: Uint8Array<ArrayBuffer>;
+  /** The free part of `into`. */
   from = 0;
   to = INITIAL_BUFFER_SIZE;
-  readonly #posts: Posts | undefined;
   readonly #events: WireEvents;
-  readonly #options: FrameWireOptions;
-  #codec: Codec | undefined;
-  #stopped = false;
+  readonly #flow: FlowCounts;
+  readonly #hello: OwnHello;
+  readonly #encoder: FrameEncoder;
+  readonly #options: FrameOptions;
+  readonly #posts: Posts | undefined;
+  /** Set by the peer's hello. */
+  #codec: MessageCodec | undefined;
+  #hasGoodbye = false;
+  #isStopped = false;
   /**
    * A copy of the bytes that may begin a hello. The read that finds the end of the
-   * stream may leave this without the memory that they were read into.
+   * stream may take the memory that they were read into.
    */
   #held = new Uint8Array();
-  /** Whether the hello may still stand behind text. */
+  /** Whether the hello may still follow text. */
   #scanning: boolean;
-  /** The read buffer, and what of it is not parsed yet. */
+  /** The read buffer, and what of it is not decoded yet. */
   #bytes: Uint8Array<ArrayBuffer> = new Uint8Array(INITIAL_BUFFER_SIZE);
   #view: DataView<ArrayBuffer> = new DataView(this.#bytes.buffer);
   #start = 0;
   #end = 0;
   #assembly: Assembly | undefined;
-  /** Whether the frame at hand speaks of a post that has not come yet. */
   #awaitsPost = false;
-  /** Bytes of the current part that have not come yet. */
+  /** Bytes of the current part that have not arrived yet. */
   #partLeft = 0;
   #controls = 0;
   #messages = 0;
 
-  /**
-   * @param events Where the frames go.
-   * @param options What is checked.
-   * @param posts What was posted beside the stream, where the link can post.
-   */
-  constructor(
-    events: WireEvents,
-    options: FrameWireOptions,
-    posts?: Posts,
-  ) {
+  constructor({ events, hello, encoder, options, posts }: DecoderContext) {
     this.#events = events;
+    this.#flow = events.flow;
+    this.#hello = hello;
+    this.#encoder = encoder;
     this.#options = options;
     this.#posts = posts;
     this.#scanning = options.onText !== undefined;
     this.into = this.#bytes;
   }
 
-  /** From now on messages may arrive, in this codec. */
-  agree(codec: Codec): void {
-    this.#codec = codec;
-  }
-
-  /** Hands on nothing more. */
+  /** Reports nothing more. */
   stop(): void {
-    this.#stopped = true;
+    this.#isStopped = true;
   }
 
-  /** How many frames came that hold no whole message, since it was last asked. */
+  /** Returns how many frames without a whole message arrived since the last call. */
   takeControls(): number {
     const controls = this.#controls;
     this.#controls = 0;
     return controls;
   }
 
-  /** How many messages have come since it was last asked. */
+  /** Returns how many messages arrived since the last call. */
   takeMessages(): number {
     const messages = this.#messages;
     this.#messages = 0;
     return messages;
   }
 
-  /** Whether it was stopped. */
   get isStopped(): boolean {
-    return this.#stopped;
+    return this.#isStopped;
   }
 
-  /** Whether the frame at hand speaks of a post that has not come yet. */
+  /** Whether the next frame is for a post that has not arrived yet. */
   get awaitsPost(): boolean {
     return this.#awaitsPost;
   }
@@ -158,7 +177,7 @@ export class FrameParser {
     this.to = this.#bytes.length;
   }
 
-  /** Goes over to a large read buffer, since the small one was filled. */
+  /** Replaces the small read buffer, once it was full. */
   #enlarge(): void {
     const bytes = new Uint8Array(BUFFER_SIZE);
     bytes.set(this.#bytes.subarray(this.#start, this.#end));
@@ -169,27 +188,26 @@ export class FrameParser {
   }
 
   /**
-   * Takes bytes that were put where {@linkcode FrameParser.prepare} said, and
-   * hands on the frames that are whole now.
+   * Reports the frames that are whole after a read.
    *
-   * @param size How many.
-   * @param buffer Where they are now, if the memory was moved meanwhile.
+   * @param size Bytes that were read to where {@linkcode prepare} said.
+   * @param buffer Where they are now, if the read has moved the memory.
    */
   advance(size: number, buffer: ArrayBuffer = this.into.buffer): void {
     const isDirect = this.into !== this.#bytes;
     if (buffer !== this.into.buffer) this.#onMoved(buffer, isDirect);
     if (isDirect) this.#fill(this.#assembly!, size);
     else this.#end += size;
-    this.#parse();
+    this.#decode();
   }
 
-  /** Goes on after a post has come. */
+  /** Goes on after a post has arrived. */
   resume(): void {
     this.#awaitsPost = false;
-    this.#parse();
+    this.#decode();
   }
 
-  /** What is wrong with the end of the stream here, if something is. */
+  /** Returns what is wrong with an end of the stream here, or `undefined`. */
   endOfStream(): Error | undefined {
     if (this.#scanning && this.#held.length > 0) {
       this.#options.onText?.(this.#held);
@@ -209,37 +227,37 @@ export class FrameParser {
     }
   }
 
-  /** Hands on every whole frame in the read buffer. */
-  #parse(): void {
+  /** Reports every whole frame in the read buffer. */
+  #decode(): void {
     if (this.#scanning && !this.#findHello()) return;
-    while (!this.#stopped) {
-      const had = this.#end - this.#start;
-      if (had === 0) return;
+    while (!this.#isStopped) {
+      const available = this.#end - this.#start;
+      if (available === 0) return;
       if (this.#partLeft > 0) {
         this.#copyPart();
         continue;
       }
-      if (had < NEXT_HEADER_SIZE) return;
+      if (available < NEXT_HEADER_SIZE) return;
       const length = this.#view.getUint32(this.#start);
       const kind = this.#bytes[this.#start + LENGTH_SIZE]!;
-      const whole = kind === KIND.data
-        ? this.#parseData(length)
+      const isWhole = kind === KIND.data
+        ? this.#readData(length)
         : kind === KIND.first || kind === KIND.next
-        ? this.#parsePart(kind, length)
+        ? this.#readPart(kind, length)
         : kind === KIND.posted
-        ? this.#parsePosted(length)
-        : this.#parseControl(kind, length);
-      if (!whole) return;
+        ? this.#readPosted(length)
+        : this.#readControl(kind, length);
+      if (!isWhole) return;
     }
   }
 
-  #parseControl(kind: number, length: number): boolean {
+  #readControl(kind: number, length: number): boolean {
     const isBetweenParts = kind === KIND.goodbye &&
       this.#assembly !== undefined;
     const isPing = kind === KIND.ping && this.#options.onPing !== undefined;
     if (
       length > MAX_CONTROL_SIZE || length === 0 || isBetweenParts ||
-      !(isPing || isControl(kind))
+      !(isPing || isSessionKind(kind))
     ) {
       throw new ProtocolError(this.#describe(length, kind));
     }
@@ -248,12 +266,101 @@ export class FrameParser {
     const body = this.#bytes.subarray(this.#start + LENGTH_SIZE, end);
     this.#start = end;
     this.#controls++;
-    if (isControl(kind)) this.#events.onControl(kind, decodeControl(body));
+    if (isSessionKind(kind)) this.#onControl(kind, decodeControl(body));
     else this.#options.onPing?.(decodeControl(body));
     return true;
   }
 
-  #parseData(length: number): boolean {
+  #onControl(kind: SessionKind, fields: ControlFields): void {
+    const events = this.#events;
+    if (kind === KIND.hello) return this.#onHello(fields);
+    if (kind === KIND.abort) {
+      return events.onAbort(readReason(fields, this.#codec?.codec));
+    }
+    if (this.#codec === undefined) {
+      throw new ProtocolError(
+        `Cannot take a control frame of kind ${kind}: the peer has not sent its hello`,
+      );
+    }
+    if (kind === KIND.goodbye) return this.#onGoodbye(fields);
+    const taken = count(fields, "taken");
+    if (kind === KIND.stall) {
+      return events.onStall(taken, fields.answer === true);
+    }
+    this.#checkAcknowledged(taken);
+    events.onAcknowledged(taken);
+  }
+
+  #onHello(fields: ControlFields): void {
+    if (this.#codec !== undefined) {
+      throw new ProtocolError("Cannot take a second hello");
+    }
+    const peer = readHello(fields, this.#hello);
+    this.#codec = this.#options.messageCodec?.(peer.codec) ??
+      new MessageCodec(peer.codec);
+    this.#encoder.agree(this.#codec, peer.maxMessageBytes);
+    this.#events.onHello(peer);
+  }
+
+  #onGoodbye(fields: ControlFields): void {
+    const sent = count(fields, "sent");
+    const { arrived } = this.#flow;
+    if (this.#hasGoodbye || sent !== arrived) {
+      throw new ProtocolError(
+        `Cannot take a goodbye after ${sent} messages: ${arrived} have arrived`,
+      );
+    }
+    const taken = count(fields, "taken");
+    this.#checkAcknowledged(taken);
+    this.#hasGoodbye = true;
+    this.#events.onGoodbye(taken);
+  }
+
+  #checkAcknowledged(taken: number): void {
+    const { sent } = this.#flow;
+    if (taken <= sent) return;
+    throw new ProtocolError(
+      `Cannot take an acknowledgement of message ${taken}: the last one sent is ${sent}`,
+    );
+  }
+
+  /** Reports a message, if it is the next one and in the window. */
+  #deliver(
+    number: number,
+    taken: number,
+    message: unknown,
+    size: number,
+  ): void {
+    const flow = this.#flow;
+    if (this.#hasGoodbye) {
+      throw new ProtocolError(
+        `Cannot take message ${number}: the peer has said goodbye`,
+      );
+    }
+    const expected = (flow.arrived + 1) >>> 0;
+    if (number !== expected) {
+      throw new ProtocolError(
+        `Cannot take message ${number}: the next one must be ${expected}`,
+      );
+    }
+    if (flow.isWindowFull) {
+      const { windowBytes, windowMessages } = this.#hello;
+      throw new ProtocolError(
+        `Cannot take message ${number}: the peer has sent more than the window of ${windowBytes} bytes and ${windowMessages} messages`,
+      );
+    }
+    this.#messages++;
+    // The count is cut to 32 bits, and credit that was sent later may be here.
+    let { acknowledged } = flow;
+    const news = (taken - acknowledged) | 0;
+    if (news > 0) {
+      acknowledged += news;
+      this.#checkAcknowledged(acknowledged);
+    }
+    this.#events.onMessage(message, size, acknowledged);
+  }
+
+  #readData(length: number): boolean {
     const codec = this.#codec;
     const size = length - (DATA_HEADER_SIZE - LENGTH_SIZE);
     if (
@@ -274,14 +381,13 @@ export class FrameParser {
     const number = this.#view.getUint32(this.#start + 5);
     const taken = this.#view.getUint32(this.#start + 9);
     this.#start = end;
-    const message = decodeRange(codec, this.#bytes, payload, end);
-    this.#messages++;
-    this.#events.onMessage(number, taken, message, size);
+    const message = codec.decode(this.#bytes, payload, end, false);
+    this.#deliver(number, taken, message, size);
     return true;
   }
 
-  /** Hands on a message that was posted beside the stream. */
-  #parsePosted(length: number): boolean {
+  /** Reports a message that was posted beside the stream. */
+  #readPosted(length: number): boolean {
     const posts = this.#posts;
     if (
       posts === undefined || length !== POSTED_SIZE - LENGTH_SIZE ||
@@ -299,13 +405,11 @@ export class FrameParser {
     const size = this.#view.getUint32(this.#start + 13);
     this.#checkSize(size);
     this.#start += POSTED_SIZE;
-    const message = posts.take(number);
-    this.#messages++;
-    this.#events.onMessage(number, taken, message, size);
+    this.#deliver(number, taken, posts.take(number), size);
     return true;
   }
 
-  #parsePart(kind: number, length: number): boolean {
+  #readPart(kind: number, length: number): boolean {
     const first = kind === KIND.first;
     const header = first ? FIRST_HEADER_SIZE : NEXT_HEADER_SIZE;
     const size = length - (header - LENGTH_SIZE);
@@ -339,9 +443,9 @@ export class FrameParser {
   #assemble(total: number, payload: number): void {
     this.#assembly = {
       number: this.#view.getUint32(this.#start + 5),
-      taken: this.#view.getUint32(this.#start + 9),
+      acknowledged: this.#view.getUint32(this.#start + 9),
       total,
-      bytes: new Uint8Array(Math.min(total, this.#options.windowBytes)),
+      bytes: new Uint8Array(Math.min(total, this.#hello.windowBytes)),
       filled: 0,
     };
     this.#start = payload;
@@ -358,7 +462,7 @@ export class FrameParser {
     this.#fill(assembly, size);
   }
 
-  /** Makes room for `size` more bytes, at most doubling what has come. */
+  /** Makes room for `size` more bytes; at most doubles what has arrived. */
   #grow(assembly: Assembly, size: number): void {
     const needed = assembly.filled + size;
     if (needed <= assembly.bytes.length) return;
@@ -373,33 +477,25 @@ export class FrameParser {
     this.#partLeft -= size;
     if (assembly.filled < assembly.total) return;
     this.#assembly = undefined;
-    const message = decodeOwned(
-      this.#codec!,
-      assembly.bytes.subarray(0, assembly.total),
-    );
-    this.#messages++;
-    this.#events.onMessage(
-      assembly.number,
-      assembly.taken,
-      message,
-      assembly.total,
-    );
+    const { number, acknowledged, total, bytes } = assembly;
+    const message = this.#codec!.decode(bytes, 0, total, true);
+    this.#deliver(number, acknowledged, message, total);
   }
 
   #checkSize(size: number): void {
-    const { maxMessageBytes: maxMessage } = this.#options;
-    if (size <= maxMessage) return;
+    const { maxMessageBytes } = this.#hello;
+    if (size <= maxMessageBytes) return;
     throw new ProtocolError(
-      `Cannot take a message of ${size} bytes: "maxMessageBytes" is ${maxMessage}`,
+      `Cannot take a message of ${size} bytes: "maxMessageBytes" is ${maxMessageBytes}`,
     );
   }
 
-  /** Passes on the text before the hello; `true` once the hello is in front. */
+  /** Reports the text before the hello; returns whether the hello has been found. */
   #findHello(): boolean {
     const bytes = this.#bytes.subarray(this.#start, this.#end);
     const at = indexOfHello(bytes);
     if (at >= 0) this.#scanning = false;
-    // A hello may have come in part: its first bytes stay for the next read.
+    // The bytes of a hello that has arrived in part stay for the next read.
     const text = at >= 0
       ? at
       : Math.max(0, bytes.length - NEXT_HEADER_SIZE - MAGIC.length + 1);
@@ -409,13 +505,13 @@ export class FrameParser {
     return at >= 0;
   }
 
-  /** Why the bytes at hand are no frame, with a look at them. */
+  /** The error for bytes that are not a frame, with some of them. */
   #describe(length: number, kind: number): string {
     const end = Math.min(this.#end, this.#start + 40);
     const sample = this.#bytes.subarray(this.#start, end);
     const text = new TextDecoder().decode(sample);
     const hint = this.#options.onText === undefined
-      ? "does the far side speak this protocol?"
+      ? "does the peer speak this protocol?"
       : "what a worker prints must not go to the stream that carries its messages";
     return `Cannot read a frame of kind ${kind} and ${length} bytes: the bytes are ${
       quoted(text)
@@ -423,12 +519,18 @@ export class FrameParser {
   }
 }
 
-function isControl(kind: number): kind is ControlKind {
+/** The kinds of control frame of a session. */
+type SessionKind = Exclude<
+  ControlKind,
+  typeof KIND.ping | typeof KIND.greeting | typeof KIND.ready
+>;
+
+function isSessionKind(kind: number): kind is SessionKind {
   return kind === KIND.hello || kind === KIND.credit || kind === KIND.stall ||
     kind === KIND.goodbye || kind === KIND.abort;
 }
 
-/** Where a hello's length begins, or -1. */
+/** Returns where the length of a hello begins, or -1. */
 function indexOfHello(bytes: Uint8Array): number {
   for (let at = 0; at + NEXT_HEADER_SIZE + MAGIC.length <= bytes.length; at++) {
     if (
@@ -441,38 +543,4 @@ function indexOfHello(bytes: Uint8Array): number {
     }
   }
   return -1;
-}
-
-/** Decodes a message among others; what a codec throws is the far side's fault. */
-function decodeRange(
-  codec: Codec,
-  bytes: Uint8Array,
-  start: number,
-  end: number,
-): unknown {
-  try {
-    return codec.decodeRange === undefined
-      ? codec.decode(bytes.subarray(start, end))
-      : codec.decodeRange(bytes, start, end);
-  } catch (cause) {
-    throw asFault(codec, cause);
-  }
-}
-
-/** Decodes a message in memory that nothing else will use. */
-function decodeOwned(codec: Codec, bytes: Uint8Array): unknown {
-  try {
-    return codec.decodeOwned === undefined
-      ? codec.decode(bytes)
-      : codec.decodeOwned(bytes);
-  } catch (cause) {
-    throw asFault(codec, cause);
-  }
-}
-
-function asFault(codec: Codec, cause: unknown): ProtocolError {
-  return cause instanceof ProtocolError ? cause : new ProtocolError(
-    `Cannot decode a message: the codec "${codec.name}" cannot read it`,
-    { cause },
-  );
 }

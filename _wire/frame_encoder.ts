@@ -1,60 +1,59 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * What waits to be written: messages are encoded straight behind one another
- * into a batch; while one batch is written the next fills. A large message
- * leaves in parts, and control frames pass between them. Nothing is copied
- * between the codec and what writes, and nothing is allocated for a message.
+ * Messages and control frames to bytes. Messages are encoded behind one another
+ * into a batch; while one batch is written the next fills. A large message is
+ * sent in parts, and control frames go between them. Nothing is copied between
+ * the codec and the write, and nothing is allocated for a message.
  *
  * @module
  */
 
 import { ByteBuffer } from "../_codec/byte_buffer.ts";
-import type { Codec } from "../codec.ts";
 import {
   DATA_HEADER_SIZE,
   FIRST_HEADER_SIZE,
   INITIAL_BUFFER_SIZE,
+  KIND,
   LENGTH_SIZE,
   NEXT_HEADER_SIZE,
   PART_SIZE,
   POSTED_SIZE,
 } from "./frame_layout.ts";
-import { type Agreement, KIND } from "./wire.ts";
+import type { MessageCodec } from "./message_codec.ts";
+import type { FlowCounts } from "./wire.ts";
 
 /**
- * Bytes from which on a batch is full: what a pipe takes in one write. A sender
- * that went on without a pause would keep the event loop from writing, and the far
- * side from working meanwhile: waiting here moves log lines a third faster.
+ * Bytes at which a batch is full: what a pipe takes in one write. A sender that
+ * does not pause here keeps the event loop from writing and the peer from working;
+ * with the pause, log lines are sent a third faster.
  */
 const BATCH_SIZE = 64 * 1024;
 
 /**
- * Bytes of messages in parts from which on the queue is full, however large the
- * far side says its window is: twice the default window.
+ * Bytes of messages in parts at which the encoder is full, whatever the window of
+ * the peer is: twice the default window.
  */
 const MAX_QUEUED_SIZE = 8 * 1024 * 1024;
 
 /**
  * Bytes of spare batches that are kept: twice the default window, since messages
  * of a megabyte fill one each while the window is open. They then need no new
- * memory, whose pages the system would have to clear one by one. A message of a
- * gigabyte is let go.
+ * memory, whose pages the system would have to clear. A larger batch is dropped.
  */
 const MAX_SPARES_SIZE = 8 * 1024 * 1024;
 
 /**
- * Bytes left free before a batch's first frame. The header of a first part is
- * that much longer than the header of a whole message, which is what a message
- * gets before its size is known.
+ * Free bytes before the first frame of a batch. A message gets the header of a
+ * whole message before its size is known; that of a first part is longer by this.
  */
 export const LEAD = FIRST_HEADER_SIZE - DATA_HEADER_SIZE;
 
-/** A message that leaves in parts, and how far it has got. */
+/** A message that is sent in parts, and how much of it was. */
 interface Parted {
   readonly buffer: ByteBuffer;
   readonly number: number;
-  readonly taken: number;
+  readonly acknowledged: number;
   /** Where the payload begins and ends in the buffer. */
   readonly start: number;
   readonly end: number;
@@ -62,32 +61,49 @@ interface Parted {
   position: number;
 }
 
-/** Frames that wait to be written. */
-export class FrameQueue {
-  #codec: Codec | undefined;
-  #maxMessage = 0;
-  #encoding = false;
-  /** The batch that fills, and batches that were written and are spare. */
+/** Encodes frames, and holds them until they are written. */
+export class FrameEncoder {
+  readonly #flow: FlowCounts;
+  #codec: MessageCodec | undefined;
+  #maxMessageBytes = 0;
+  #isEncoding = false;
+  /** The batch that fills, and spare ones. */
   #batch = emptyBatch();
   #spares: ByteBuffer[] = [];
   #sparesSize = 0;
   /**
    * Control frames that go before everything else, at most one of each kind: a
-   * newer credit or stall says all that an older one did. So a peer that sends
-   * and does not read cannot make them pile up.
+   * newer credit or stall says all that an older one did. So they do not
+   * accumulate while a peer sends and does not read.
    */
   #urgent: Uint8Array<ArrayBuffer>[] = [];
+  /** Control frames that go behind the message that is being encoded. */
+  #behind: Uint8Array<ArrayBuffer>[] = [];
   /** Full batches and parted messages that go before the batch that fills. */
   #queue: (ByteBuffer | Parted)[] = [];
   #queuedSize = 0;
-  /** What the bytes that `next` gave belong to. */
+  /** What is being written, from `next` to `written`. */
   #leaving: ByteBuffer | Parted | undefined;
   #hasDrained = false;
 
-  /** From now on messages travel as both hellos agreed. */
-  agree(agreement: Agreement): void {
-    this.#codec = agreement.codec;
-    this.#maxMessage = agreement.maxMessageBytes;
+  /** @param flow The counts that messages carry. */
+  constructor(flow: FlowCounts) {
+    this.#flow = flow;
+  }
+
+  /**
+   * Sets what both hellos agreed on.
+   *
+   * @param maxMessageBytes Bytes of the largest message that the peer receives.
+   */
+  agree(codec: MessageCodec, maxMessageBytes: number): void {
+    this.#codec = codec;
+    this.#maxMessageBytes = maxMessageBytes;
+  }
+
+  /** The codec that both hellos agreed on. */
+  get codec(): MessageCodec | undefined {
+    return this.#codec;
   }
 
   /** As `Wire.isFull`. */
@@ -101,9 +117,9 @@ export class FrameQueue {
     return this.#urgent.length === 0 && this.#queue.length === 0;
   }
 
-  /** Whether control frames wait that go before everything else. */
-  get hasUrgent(): boolean {
-    return this.#urgent.length > 0;
+  /** Whether anything waits that `next` would return first or as a batch. */
+  get hasPending(): boolean {
+    return this.#urgent.length > 0 || this.#batch.length > LEAD;
   }
 
   /** The batch that fills; its frames begin at {@linkcode LEAD}. */
@@ -111,81 +127,108 @@ export class FrameQueue {
     return this.#batch;
   }
 
-  /** Everything in the batch that fills was written. */
+  /** Empties the batch that fills, since all of it was written. */
   emptyBatch(): void {
     this.#batch.length = LEAD;
   }
 
-  /** Whether what was full has room again, since it was last asked. */
+  /** Returns whether there is room again since the last call. */
   takeDrained(): boolean {
     const drained = this.#hasDrained;
     this.#hasDrained = false;
     return drained;
   }
 
-  /** Queues a message and returns its size. */
-  message(number: number, taken: number, message: unknown): number {
-    if (this.#encoding) {
-      throw new TypeError(
-        "Cannot send a message: a getter of another message that is being sent calls send",
-      );
-    }
+  /** Throws unless the peer receives a message of this size. */
+  checkSize(size: number): void {
+    checkSize(size, this.#maxMessageBytes);
+  }
+
+  /** The number of the next message, as a frame has it. */
+  get nextNumber(): number {
+    return (this.#flow.sent + 1) >>> 0;
+  }
+
+  /** Encodes a message and returns its size. */
+  message(message: unknown): number {
+    if (this.#isEncoding) throw nestedSend();
     const batch = this.#batch;
     const start = batch.length;
     const size = this.#encode(message, batch, start);
     if (size > PART_SIZE) {
-      this.#seal(number, taken, start);
+      this.#seal(start);
     } else {
       const { view } = batch;
       view.setUint32(start, DATA_HEADER_SIZE - LENGTH_SIZE + size);
       view.setUint8(start + 4, KIND.data);
-      view.setUint32(start + 5, number);
-      view.setUint32(start + 9, taken);
+      view.setUint32(start + 5, this.#flow.sent + 1);
+      view.setUint32(start + 9, this.#flow.acknowledgeable);
     }
+    if (this.#behind.length > 0) this.#appendBehind();
     return size;
   }
 
-  /** Queues the word that a message was posted beside the stream. */
-  posted(number: number, taken: number, size: number): void {
+  /** Adds the frame of a message that is posted beside the stream. */
+  posted(size: number): void {
     const batch = this.#batch;
     batch.reserve(POSTED_SIZE);
     const { view, length } = batch;
     view.setUint32(length, POSTED_SIZE - LENGTH_SIZE);
     view.setUint8(length + 4, KIND.posted);
-    view.setUint32(length + 5, number);
-    view.setUint32(length + 9, taken);
+    view.setUint32(length + 5, this.#flow.sent + 1);
+    view.setUint32(length + 9, this.#flow.acknowledgeable);
     view.setUint32(length + 13, size);
     batch.length += POSTED_SIZE;
   }
 
   /**
-   * Queues a control frame, before everything else or behind it.
+   * Adds a control frame, behind everything else unless it may go first.
    *
-   * @returns Whether there is something to write now: not while a message is
-   *   being encoded, whose getters may receive, and so give credit.
+   * @param mayOvertake Whether it may go before what waits.
+   * @param isWriting Whether a write is under way, so that something may wait.
+   * @returns Whether it may be written now: not while a message is being encoded,
+   *   whose getters may receive, and so give credit.
    */
-  control(frame: Uint8Array<ArrayBuffer>, urgent: boolean): boolean {
-    if (urgent || this.#encoding) {
+  control(
+    frame: Uint8Array<ArrayBuffer>,
+    mayOvertake: boolean,
+    isWriting: boolean,
+  ): boolean {
+    if (mayOvertake && (isWriting || this.#isEncoding)) {
       const kind = frame[LENGTH_SIZE];
       const older = this.#urgent.findIndex((other) =>
         other[LENGTH_SIZE] === kind
       );
       if (older >= 0) this.#urgent.splice(older, 1);
       this.#urgent.push(frame);
-      return !this.#encoding;
+      return !this.#isEncoding;
     }
+    if (this.#isEncoding) {
+      this.#behind.push(frame);
+      return false;
+    }
+    this.#append(frame);
+    return true;
+  }
+
+  #append(frame: Uint8Array<ArrayBuffer>): void {
     const batch = this.#batch;
     batch.reserve(frame.length);
     batch.bytes.set(frame, batch.length);
     batch.length += frame.length;
-    return true;
+  }
+
+  /** Adds the control frames that were made while a message was encoded. */
+  #appendBehind(): void {
+    for (const frame of this.#behind) this.#append(frame);
+    this.#behind = [];
   }
 
   /**
-   * The bytes to write next, if there are any. They stay as they are until
-   * {@linkcode FrameQueue.written}, before which there must be no other call.
+   * Returns the bytes to write next, if there are any. They do not change until
+   * {@linkcode written} is called, which must come before the next call.
    *
-   * @param onlyUrgent Whether only what goes before everything else still goes.
+   * @param onlyUrgent Whether only the urgent control frames are still written.
    */
   next(onlyUrgent: boolean): Uint8Array<ArrayBuffer> | undefined {
     const urgent = this.#urgent.shift();
@@ -205,7 +248,7 @@ export class FrameQueue {
     return batch.bytes.subarray(LEAD, batch.length);
   }
 
-  /** What `next` gave was written. */
+  /** Must be called when what `next` returned was written. */
   written(): void {
     const item = this.#leaving;
     this.#leaving = undefined;
@@ -218,39 +261,33 @@ export class FrameQueue {
     this.#giveSpare(item.buffer);
   }
 
-  /** Drops what goes before everything else. */
+  /** Drops the urgent control frames. */
   dropUrgent(): void {
     this.#urgent = [];
   }
 
-  /** Encodes behind an empty header; after a throw the batch is what it was. */
+  /** Encodes behind an empty header. Leaves the batch as it was if it throws. */
   #encode(message: unknown, batch: ByteBuffer, start: number): number {
     const codec = this.#codec!;
-    this.#encoding = true;
+    this.#isEncoding = true;
     try {
       batch.reserve(DATA_HEADER_SIZE);
       batch.length += DATA_HEADER_SIZE;
-      if (codec.encodeInto !== undefined) {
-        codec.encodeInto(message, batch);
-      } else {
-        const payload = codec.encode(message);
-        batch.reserve(payload.length);
-        batch.bytes.set(payload, batch.length);
-        batch.length += payload.length;
-      }
+      codec.encodeInto(message, batch);
       const size = batch.length - start - DATA_HEADER_SIZE;
-      checkSize(size, this.#maxMessage);
+      checkSize(size, this.#maxMessageBytes);
       return size;
     } catch (error) {
       batch.length = start;
+      this.#appendBehind();
       throw error;
     } finally {
-      this.#encoding = false;
+      this.#isEncoding = false;
     }
   }
 
   /** Queues the batch up to `start`, and the message behind it in parts. */
-  #seal(number: number, taken: number, start: number): void {
+  #seal(start: number): void {
     const buffer = this.#batch;
     const end = buffer.length;
     if (start > LEAD) {
@@ -260,7 +297,14 @@ export class FrameQueue {
       this.#queue.push(before);
     }
     const position = start + DATA_HEADER_SIZE;
-    this.#queue.push({ buffer, number, taken, start: position, end, position });
+    this.#queue.push({
+      buffer,
+      number: this.#flow.sent + 1,
+      acknowledged: this.#flow.acknowledgeable,
+      start: position,
+      end,
+      position,
+    });
     this.#queuedSize += end;
     this.#batch = this.#takeSpare();
   }
@@ -283,11 +327,18 @@ export class FrameQueue {
   }
 }
 
-/** Refuses a message that is larger than the far side takes. */
-export function checkSize(size: number, maxMessage: number): void {
-  if (size <= maxMessage) return;
+/** Throws unless the peer receives a message of this size. */
+export function checkSize(size: number, maxMessageBytes: number): void {
+  if (size <= maxMessageBytes) return;
   throw new RangeError(
-    `Cannot send a message of ${size} bytes: the far side takes at most ${maxMessage}; raise its "maxMessageBytes" or send less at a time`,
+    `Cannot send a message of ${size} bytes: the peer takes at most ${maxMessageBytes}; raise its "maxMessageBytes" or send less at a time`,
+  );
+}
+
+/** The error of a `send` that is called while another message is encoded. */
+export function nestedSend(): TypeError {
+  return new TypeError(
+    "Cannot send a message: a getter of another message that is being sent calls send",
   );
 }
 
@@ -298,8 +349,8 @@ function emptyBatch(): ByteBuffer {
 }
 
 /**
- * The next part with its header. The header is written over the bytes before
- * the part, which have left already, so that no part is copied.
+ * Returns the next part with its header. The header overwrites the bytes before
+ * the part, which were written already, so no part is copied.
  */
 function nextPart(parted: Parted): Uint8Array<ArrayBuffer> {
   const { buffer, position, start, end } = parted;
@@ -313,7 +364,7 @@ function nextPart(parted: Parted): Uint8Array<ArrayBuffer> {
   view.setUint8(head + 4, first ? KIND.first : KIND.next);
   if (first) {
     view.setUint32(head + 5, parted.number);
-    view.setUint32(head + 9, parted.taken);
+    view.setUint32(head + 9, parted.acknowledged);
     view.setUint32(head + 13, end - start);
   }
   parted.position = position + size;

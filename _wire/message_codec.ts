@@ -1,0 +1,61 @@
+// Copyright 2026 the Duplex authors. MIT license.
+
+/**
+ * How frames use the codec that both sides agreed on, whichever of its optional
+ * methods it has.
+ *
+ * @module
+ */
+
+import type { ByteBuffer } from "../_codec/byte_buffer.ts";
+import { ProtocolError } from "../_base/errors.ts";
+import type { Codec } from "../codec.ts";
+
+/** Encodes and decodes the messages of a link. */
+export class MessageCodec {
+  /** The codec that both sides agreed on. */
+  readonly codec: Codec;
+
+  constructor(codec: Codec) {
+    this.codec = codec;
+  }
+
+  /** Encodes a message behind the bytes of a buffer. */
+  encodeInto(message: unknown, target: ByteBuffer): void {
+    const { codec } = this;
+    if (codec.encodeInto !== undefined) {
+      return codec.encodeInto(message, target);
+    }
+    const payload = codec.encode(message);
+    target.reserve(payload.length);
+    target.bytes.set(payload, target.length);
+    target.length += payload.length;
+  }
+
+  /**
+   * Decodes a message. What the codec throws is the peer's fault.
+   *
+   * @param isOwned Whether nothing else will use the bytes.
+   */
+  decode(
+    bytes: Uint8Array,
+    start: number,
+    end: number,
+    isOwned: boolean,
+  ): unknown {
+    const { codec } = this;
+    try {
+      if (isOwned && codec.decodeOwned !== undefined) {
+        return codec.decodeOwned(bytes.subarray(start, end));
+      }
+      return isOwned || codec.decodeRange === undefined
+        ? codec.decode(bytes.subarray(start, end))
+        : codec.decodeRange(bytes, start, end);
+    } catch (cause) {
+      throw cause instanceof ProtocolError ? cause : new ProtocolError(
+        `Cannot decode a message: the codec "${codec.name}" cannot read it`,
+        { cause },
+      );
+    }
+  }
+}
