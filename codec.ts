@@ -29,7 +29,7 @@
  * @module
  */
 
-import { ByteBuffer } from "./_codec/byte_buffer.ts";
+import { ByteBuffer } from "./_base/byte_buffer.ts";
 import type { Codec, FastCodec } from "./_codec/fast_codec.ts";
 import { decodeJson, encodeJsonInto } from "./_codec/json.ts";
 import { decodeMsgpack } from "./_codec/msgpack_decode.ts";

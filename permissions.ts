@@ -21,7 +21,7 @@ import {
   readRequest,
   workerOfScopes,
 } from "./_permissions/scopes.ts";
-import type { Permissions } from "./_permissions/kinds.ts";
+import type { Permissions } from "./_base/permission_kinds.ts";
 
 export type { Permissions };
 
@@ -61,6 +61,8 @@ export interface Grant {
  * Asks for no permission and never prompts.
  *
  * @param permissions What to grant.
+ * @param target What is started. To a Web Worker Deno passes on what is denied to
+ *   the caller, so a whole kind and a folder are granted also if a part is denied.
  * @returns Flags for `deno run`, and options for a Web Worker.
  * @throws {Deno.errors.NotCapable} If the caller does not hold a grant itself, or a
  *   part of it may be denied to the caller.
@@ -76,7 +78,10 @@ export interface Grant {
  * assertEquals(worker, { read: ["/data"] });
  * ```
  */
-export function grant(permissions: Permissions = "none"): Grant {
-  const scopes = checkRequest(readRequest(permissions), "process");
+export function grant(
+  permissions: Permissions = "none",
+  target: "process" | "thread" = "process",
+): Grant {
+  const scopes = checkRequest(readRequest(permissions), target);
   return { flags: flagsOfScopes(scopes), worker: workerOfScopes(scopes) };
 }

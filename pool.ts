@@ -41,7 +41,7 @@ import {
 } from "./_pool/map.ts";
 import { RunQueue } from "./_pool/run.ts";
 import type { Latency } from "./_pool/latency.ts";
-import type { Job } from "./_pool/task.ts";
+import type { Job, Waiting } from "./_pool/task.ts";
 import { quoted, show } from "./_base/text.ts";
 import type { Duplex } from "./duplex.ts";
 import type { Remote } from "./rpc.ts";
@@ -428,14 +428,27 @@ export class Pool<
   }
 
   /**
-   * Takes no more tasks, waits until those that it has are done, and has the
-   * workers say goodbye. A map reads no more items, gives the results of those
-   * that it has read, and rejects then. Calling it again gives the same promise.
+   * Accepts no more tasks, waits until those that it has are done, and closes the
+   * workers. A map reads no more items, gives the results of those that it has
+   * read, and then rejects with a {@linkcode ClosedError}.
    *
+   * With `waiting: "reject"` only the tasks that workers have in hand are finished.
+   * From then on no task is begun: those that wait reject with a
+   * {@linkcode ClosedError}, a map drops the items that no worker was given, and a
+   * task whose worker ends is not run again. A map gives the outcomes of all items
+   * that were begun before it rejects. Quick tasks that were sent to a worker in
+   * one message count as in hand together; if the worker returns some of them, as
+   * the first ones take long, those are not begun.
+   *
+   * Calling it again returns the same promise; `waiting: "reject"` then applies to
+   * the tasks that still wait.
+   *
+   * @param options What happens to tasks that wait.
    * @returns A promise that settles when no worker is left, as for
    *   {@linkcode Pool.abort}.
    * @throws What the `close` of a worker's duplex rejects with; an
    *   `AggregateError` if there are several.
+   * @throws {TypeError} If an option is of the wrong kind.
    *
    * @example Usage
    * ```ts
@@ -449,8 +462,37 @@ export class Pool<
    * await pool.close();
    * assertEquals(await square, 49);
    * ```
+   *
+   * @example Finish what runs, and begin nothing new
+   * ```ts
+   * import { ClosedError } from "@duplex/ipc/duplex";
+   * import { openPipe } from "@duplex/ipc/pipe";
+   * import { Pool } from "@duplex/ipc/pool";
+   * import { assertEquals, assertRejects } from "@std/assert";
+   *
+   * const script = new URL("./examples/hello/methods.ts", import.meta.url);
+   * const pool = new Pool(() => openPipe(script), { workers: 1 });
+   * function* numbers() {
+   *   for (let number = 0;; number++) yield number;
+   * }
+   * const squares: unknown[] = [];
+   * await assertRejects(async () => {
+   *   for await (const square of pool.map(numbers(), "square")) {
+   *     squares.push(square);
+   *     if (squares.length === 3) pool.close({ waiting: "reject" });
+   *   }
+   * }, ClosedError);
+   * // All that was begun has its result.
+   * assertEquals(squares, squares.map((_, number) => number ** 2));
+   * await pool.close();
+   * ```
    */
-  close(): Promise<void> {
+  close(options: { waiting?: "run" | "reject" } = {}): Promise<void> {
+    const action = "Cannot close the pool";
+    checkOptions(action, options);
+    const { waiting = "run" } = options;
+    checkWaiting(action, waiting);
+    this.#scheduler.finish(waiting);
     return this.#closing ??= this.#close();
   }
 
@@ -501,16 +543,13 @@ export class Pool<
   }
 
   async #close(): Promise<void> {
-    this.#scheduler.finish(
-      new ClosedError("Cannot finish the map: the pool was closed"),
-    );
     await this.#scheduler.idle();
     await this.#scheduler.close();
   }
 
   #check(action: string): void {
     this.#scheduler.check();
-    if (this.#closing === undefined) return;
+    if (!this.#scheduler.isClosing) return;
     throw new ClosedError(`${action}: the pool is closed`);
   }
 
@@ -554,4 +593,13 @@ export class Pool<
     checkSignal(action, signal);
     return { method, timeout, retries, retryOn };
   }
+}
+
+function checkWaiting(action: string, waiting: Waiting): void {
+  if (waiting === "run" || waiting === "reject") return;
+  throw new TypeError(
+    `${action} as "waiting" must be "run" or "reject": current value is ${
+      show(waiting)
+    }`,
+  );
 }

@@ -415,6 +415,38 @@ function callLimits(action: string, options: RemoteOptions): CallLimits {
 }
 
 /**
+ * Lists the methods that the peer exposes.
+ *
+ * Requires no permission.
+ *
+ * @param duplex The duplex, as for {@linkcode remote}.
+ * @param options A signal and a timeout.
+ * @returns The names of the methods.
+ * @throws {DOMException} If the peer has not answered in time ("TimeoutError"), as
+ *   one that exposes nothing.
+ *
+ * @example Usage
+ * ```ts
+ * import { duplexPair } from "@duplex/ipc/pair";
+ * import { expose, listMethods } from "@duplex/ipc/rpc";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const [main, worker] = duplexPair();
+ * expose({ add: (a: number, b: number) => a + b }, worker);
+ * assertEquals(await listMethods(main), ["add"]);
+ * await main.close();
+ * ```
+ */
+export async function listMethods(
+  duplex: Duplex,
+  options: Pick<RemoteOptions, "signal" | "timeout"> = {},
+): Promise<string[]> {
+  const limits = callLimits("Cannot list methods", options);
+  const { methods } = await RpcEndpoint.of(duplex).describe(limits);
+  return methods;
+}
+
+/**
  * The methods that the peer exposes, called without an answer. The promise of a call
  * settles when the call was sent, and does not report its outcome. Functions and
  * signals cannot be among the arguments.

@@ -25,7 +25,7 @@ import { FrameWire } from "./_wire/frame_wire.ts";
 import { openWithin } from "./_session/opening.ts";
 import { ALL, checkRuntime } from "./_base/runtime.ts";
 import { checkSignal } from "./_base/options.ts";
-import { formatAddress, parseAddress } from "./_socket/address.ts";
+import { formatAddress, parseAddress } from "./_base/address.ts";
 import { dial, Reconnector } from "./_socket/dial.ts";
 import { inContext } from "./_socket/errors.ts";
 import type { Established } from "./_socket/handshake.ts";

@@ -6,7 +6,7 @@
  * @module
  */
 
-import type { ByteBuffer } from "./byte_buffer.ts";
+import type { ByteBuffer } from "../_base/byte_buffer.ts";
 
 /**
  * Encodes messages as bytes and decodes them. A program may use its own codec.

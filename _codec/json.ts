@@ -7,7 +7,7 @@
  * @module
  */
 
-import { type ByteBuffer, readText, writeText } from "./byte_buffer.ts";
+import { type ByteBuffer, readText, writeText } from "../_base/byte_buffer.ts";
 import { ProtocolError } from "../_base/errors.ts";
 import { scanJson } from "./json_scan.ts";
 import { excerpt, messageOf } from "../_base/text.ts";

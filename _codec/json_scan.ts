@@ -9,7 +9,7 @@
  * @module
  */
 
-import { readText } from "./byte_buffer.ts";
+import { readText } from "../_base/byte_buffer.ts";
 import { randomStride } from "./collisions.ts";
 import {
   ARRAY_COST,

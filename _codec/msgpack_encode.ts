@@ -8,7 +8,7 @@
  * @module
  */
 
-import { ByteBuffer, writeText } from "./byte_buffer.ts";
+import { ByteBuffer, writeText } from "../_base/byte_buffer.ts";
 import { MAX_COST, MAX_ITEMS, regexpCost } from "./message_cost.ts";
 import { toParts } from "./error_parts.ts";
 import {

@@ -7,7 +7,7 @@
  * @module
  */
 
-import { readText } from "./byte_buffer.ts";
+import { readText } from "../_base/byte_buffer.ts";
 import type { Waste } from "./collisions.ts";
 import { ProtocolError } from "../_base/errors.ts";
 import {

@@ -9,7 +9,12 @@
 import { expandPort } from "./host.ts";
 import { absolutePath, isCommandPath, pathOf } from "./path.ts";
 import { check, flagsOf, isInherited, type Target } from "./held.ts";
-import { type Kind, KINDS, type Permissions, type Scope } from "./kinds.ts";
+import {
+  type Kind,
+  KINDS,
+  type Permissions,
+  type Scope,
+} from "../_base/permission_kinds.ts";
 import { quoted, show } from "../_base/text.ts";
 
 /** What a worker is given of each kind. What is not there is not granted. */

@@ -7,7 +7,8 @@
  * @module
  */
 
-import { type Job, Task, type TaskSource } from "./task.ts";
+import { ClosedError } from "../_base/errors.ts";
+import { type Job, Task, type TaskSource, type Waiting } from "./task.ts";
 import { Deque } from "../_base/waiting.ts";
 
 /** The outcome of one item, from `Pool.mapSettled`. */
@@ -95,6 +96,7 @@ class MapTask extends Task {
   protected override onRejected(reason: unknown): void {
     const { attempts, args: [item] } = this;
     const index = this.#index;
+    if (attempts === 0) return this.#map.onUnbegun(index);
     this.#map.onOutcome({ status: "rejected", index, item, reason, attempts });
   }
 }
@@ -120,9 +122,10 @@ export class MapRun implements TaskSource, AsyncIterableIterator<Outcome> {
   #isTouched = false;
   /** Outcomes that were reported to `onProgress`. */
   #reported = 0;
-  /** Outcomes that wait for an earlier one, and outcomes that wait for the reader. */
-  readonly #early = new Map<number, Outcome>();
+  /** Outcomes that wait for an earlier one; `null` for an item that has none. */
+  readonly #early = new Map<number, Outcome | null>();
   #nextIndex = 0;
+  /** Outcomes that can be taken. */
   readonly #ready = new Deque<Outcome>();
   readonly #readers = new Deque<PromiseWithResolvers<Result>>();
   #isBegun = false;
@@ -199,12 +202,19 @@ export class MapRun implements TaskSource, AsyncIterableIterator<Outcome> {
     this.abort(error);
   }
 
-  /** Reads no more items; those that were read are still run. */
-  finish(error: unknown): void {
-    if (this.#isExhausted) return;
-    this.#isExhausted = true;
-    this.#error = { error };
-    this.#returnIterator();
+  /** Reads no more items. Those that were read are run, or dropped. */
+  finish(waiting: Waiting): void {
+    if (this.#isOver) return;
+    if (!this.#isExhausted) {
+      this.#isExhausted = true;
+      this.#error = { error: closedError() };
+      this.#returnIterator();
+    }
+    if (waiting === "reject" && this.#read.length > 0) {
+      this.#error = { error: closedError() };
+      this.#count -= this.#read.length;
+      this.#read.clear();
+    }
     this.#endIfDone();
   }
 
@@ -213,21 +223,17 @@ export class MapRun implements TaskSource, AsyncIterableIterator<Outcome> {
     this.#done++;
     if (outcome.status === "rejected") this.#failed++;
     if (this.#isOver) return;
-    if (!this.#isTouched) {
-      this.#isTouched = true;
-      this.#host.touch(this);
-    }
-    if (!this.#limits.ordered) this.#deliver(outcome);
-    else if (outcome.index !== this.#nextIndex) {
-      this.#early.set(outcome.index, outcome);
-    } else {
-      this.#deliver(outcome);
-      let next: Outcome | undefined;
-      while ((next = this.#early.get(++this.#nextIndex)) !== undefined) {
-        this.#early.delete(this.#nextIndex);
-        this.#deliver(next);
-      }
-    }
+    this.#touch();
+    if (this.#limits.ordered) this.#deliverInOrder(outcome.index, outcome);
+    else this.#deliver(outcome);
+  }
+
+  /** An item that a worker was given was not begun, and is not run. */
+  onUnbegun(index: number): void {
+    this.#count--;
+    this.#error = { error: closedError() };
+    this.#touch();
+    if (this.#limits.ordered) this.#deliverInOrder(index, null);
   }
 
   /** Reports outcomes. */
@@ -328,6 +334,25 @@ export class MapRun implements TaskSource, AsyncIterableIterator<Outcome> {
     this.#endIfDone();
   }
 
+  #touch(): void {
+    if (this.#isTouched) return;
+    this.#isTouched = true;
+    this.#host.touch(this);
+  }
+
+  #deliverInOrder(index: number, outcome: Outcome | null): void {
+    if (index !== this.#nextIndex) {
+      this.#early.set(index, outcome);
+      return;
+    }
+    let next: Outcome | null | undefined = outcome;
+    while (next !== undefined) {
+      if (next !== null) this.#deliver(next);
+      next = this.#early.get(++this.#nextIndex);
+      this.#early.delete(this.#nextIndex);
+    }
+  }
+
   #deliver(outcome: Outcome): void {
     if (this.#readers.length === 0) return this.#ready.push(outcome);
     this.#taken++;
@@ -390,6 +415,10 @@ export class MapRun implements TaskSource, AsyncIterableIterator<Outcome> {
       // The map has ended: errors of the cleanup have no receiver.
     }
   }
+}
+
+function closedError(): ClosedError {
+  return new ClosedError("Cannot finish the map: the pool was closed");
 }
 
 function countItems(items: object | string): number | undefined {

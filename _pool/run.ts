@@ -7,7 +7,14 @@
  */
 
 import type { Scheduler } from "./scheduler.ts";
-import { dropSettled, type Job, Task, type TaskSource } from "./task.ts";
+import {
+  closedError,
+  dropSettled,
+  type Job,
+  Task,
+  type TaskSource,
+  type Waiting,
+} from "./task.ts";
 import { quoted } from "../_base/text.ts";
 import { AbortGroups, Deque, MAX_TIMER } from "../_base/waiting.ts";
 
@@ -153,6 +160,14 @@ export class RunQueue implements TaskSource {
       if (task.hasSlots) break;
     }
     return tasks;
+  }
+
+  finish(waiting: Waiting): void {
+    if (waiting === "run") return;
+    while (this.#tasks.length > 0) {
+      const task = this.#tasks.shift();
+      this.#scheduler.reject(task, closedError(task));
+    }
   }
 
   fail(error: unknown): void {

@@ -12,11 +12,13 @@ import { ClosedError } from "../_base/errors.ts";
 import type { MapHost, MapRun } from "./map.ts";
 import { Histogram, type Latency } from "./latency.ts";
 import {
+  closedError,
   dropSettled,
   endedError,
   type Job,
   type Task,
   type TaskSource,
+  type Waiting,
 } from "./task.ts";
 import { Turns } from "./turns.ts";
 import { abort, PoolWorker, type WorkerEvents } from "./worker.ts";
@@ -126,8 +128,8 @@ export class Scheduler implements WorkerEvents, MapHost {
   #failed = 0;
   #retried = 0;
   #delay: ReturnType<typeof setTimeout> | undefined;
-  /** The error of maps after the items that they have read, if the pool is closing. */
-  #finish: { readonly error: unknown } | undefined;
+  /** What happens to waiting tasks, once the pool is being closed. */
+  #closing: Waiting | undefined;
   /** Why no task can be run, if the pool has ended. */
   #failure: { readonly error: unknown } | undefined;
   #isPumping = false;
@@ -137,6 +139,11 @@ export class Scheduler implements WorkerEvents, MapHost {
 
   constructor(options: SchedulerOptions) {
     this.#options = options;
+  }
+
+  /** Whether the pool is being closed, or is closed. */
+  get isClosing(): boolean {
+    return this.#closing !== undefined;
   }
 
   /** Whether the pool has ended. */
@@ -177,14 +184,22 @@ export class Scheduler implements WorkerEvents, MapHost {
   begin(source: TaskSource): void {
     this.#sources.add(source);
     if (this.#failure !== undefined) source.fail(this.#failure.error);
-    else if (this.#finish === undefined) this.wake(source);
-    else source.finish?.(this.#finish.error);
+    else if (this.#closing === undefined) this.wake(source);
+    else source.finish(this.#closing);
   }
 
-  /** Ends every source after the tasks that it has read, also sources that begin later. */
-  finish(error: unknown): void {
-    this.#finish = { error };
-    for (const source of [...this.#sources]) source.finish?.(error);
+  /** Lets no source, also one that begins later, give more than it has read. */
+  finish(waiting: Waiting): void {
+    if (this.#closing === waiting || this.#closing === "reject") return;
+    this.#closing = waiting;
+    for (const source of [...this.#sources]) source.finish(waiting);
+    if (waiting === "run") return;
+    while (this.#again.length > 0) {
+      const task = this.#again.shift();
+      this.reject(task, closedError(task));
+    }
+    // The maps of tasks that were rejected may be at their end now.
+    this.onReport();
   }
 
   /** Aborts a map with a signal. */
@@ -297,9 +312,7 @@ export class Scheduler implements WorkerEvents, MapHost {
   onRejected(task: Task, error: unknown): void {
     const { retryOn } = task.job;
     try {
-      if (
-        task.mayRetry && !task.isSettled && !this.isOver && retryOn?.(error)
-      ) {
+      if (this.#mayRetry(task) && !task.isSettled && retryOn?.(error)) {
         return this.#again.push(task);
       }
     } catch (cause) {
@@ -311,7 +324,9 @@ export class Scheduler implements WorkerEvents, MapHost {
   onReturned(tasks: Task[]): void {
     for (const task of tasks) {
       if (task.isSettled) continue;
-      const { waitError } = task;
+      const waitError = this.#closing === "reject"
+        ? closedError(task)
+        : task.waitError;
       if (waitError === undefined) this.#again.push(task);
       else this.reject(task, waitError);
     }
@@ -321,7 +336,7 @@ export class Scheduler implements WorkerEvents, MapHost {
     for (const task of tasks) {
       if (task.isSettled) continue;
       if (this.#failure !== undefined) this.reject(task, this.#failure.error);
-      else if (task.mayRetry) this.#again.push(task);
+      else if (this.#mayRetry(task)) this.#again.push(task);
       else this.reject(task, endedError(task, error));
     }
     this.onReport();
@@ -361,6 +376,10 @@ export class Scheduler implements WorkerEvents, MapHost {
     if (!task.reject(error)) return;
     this.#failed++;
     this.#latency.add(performance.now() - task.since);
+  }
+
+  #mayRetry(task: Task): boolean {
+    return task.mayRetry && this.#closing !== "reject" && !this.isOver;
   }
 
   /** Cancels the running tasks of a job. */

@@ -83,6 +83,9 @@ export abstract class Task {
   }
 }
 
+/** What happens to waiting tasks when a pool is closed. */
+export type Waiting = "run" | "reject";
+
 /** A source of tasks. */
 export interface TaskSource extends Listed {
   /** Number of waiting tasks. */
@@ -93,8 +96,8 @@ export interface TaskSource extends Listed {
   take(most: (job: Job) => number): Task[];
   /** One or more tasks have an outcome. */
   onReport?(): void;
-  /** Reads no more tasks; those that were read are still run. */
-  finish?(error: unknown): void;
+  /** The pool is closed: no more tasks are read, and waiting tasks are run or rejected. */
+  finish(waiting: Waiting): void;
   /** Rejects all tasks: no worker can run them. */
   fail(error: unknown): void;
 }
@@ -127,6 +130,16 @@ export function endedError({ job, attempts }: Task, cause: unknown): Error {
   }
   const { code, signal, stderr } = cause;
   return new PeerExitError(message, { cause, code, signal, stderr });
+}
+
+/** The error of a task that is not run, or not run again, because its pool was closed. */
+export function closedError({ job, attempts }: Task): ClosedError {
+  const when = attempts === 0
+    ? "the task was begun"
+    : "the task was run again; it was begun before and has no result";
+  return new ClosedError(
+    `Cannot run ${quoted(job.method)}: the pool was closed before ${when}`,
+  );
 }
 
 /** The error of a task that ran too long. */

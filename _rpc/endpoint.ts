@@ -120,13 +120,13 @@ export class RpcEndpoint {
   /**
    * Requests the names of the peer's methods and the bytes that its heap holds.
    *
-   * @param timeout Milliseconds to wait for the answer.
+   * @param limits A timeout and a signal.
    * @returns Both; no methods, or 0, if the peer does not report them.
    */
   async describe(
-    timeout = Infinity,
+    limits: Partial<CallLimits> = {},
   ): Promise<{ readonly methods: string[]; readonly memory: number }> {
-    const found = await this.call(DESCRIBE, [], { ...NO_LIMITS, timeout });
+    const found = await this.call(DESCRIBE, [], { ...NO_LIMITS, ...limits });
     const { methods, memory } = (found ?? {}) as {
       methods?: unknown;
       memory?: unknown;

@@ -7,7 +7,7 @@
  * @module
  */
 
-import { formatAddress, type SocketAddress } from "./address.ts";
+import { formatAddress, type SocketAddress } from "../_base/address.ts";
 import { SystemConnection } from "./connection.ts";
 import { RefusedError } from "./errors.ts";
 import {

@@ -7,7 +7,7 @@
  * @module
  */
 
-import { excerpt, messageOf } from "../_base/text.ts";
+import { messageOf } from "../_base/text.ts";
 
 /** Why a connection was let go, as an abort's `refusal` says it. */
 export type Refusal = "secret" | "full" | "session" | "closed";
@@ -49,13 +49,4 @@ export function unauthenticated(): TypeError {
   return new TypeError(
     'without a "secret" everybody who reaches it could speak: give one, or set "allowUnauthenticated"',
   );
-}
-
-/** The same error, but for where in this program it happened. */
-export function withoutStack(error: Error): Error {
-  const { name } = error as { name: unknown };
-  const kind = typeof name === "string" ? excerpt(name) : "Error";
-  const value = `${kind}: ${messageOf(error)}`;
-  Object.defineProperty(error, "stack", { value, configurable: true });
-  return error;
 }

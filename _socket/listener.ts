@@ -8,22 +8,17 @@
  * @module
  */
 
-import { ClosedError } from "../_base/errors.ts";
+import { ClosedError, withoutStack } from "../_base/errors.ts";
 import { FrameWire } from "../_wire/frame_wire.ts";
 import {
   formatAddress,
   isLoopback,
   peerAddress,
   type SocketAddress,
-} from "./address.ts";
+} from "../_base/address.ts";
 import { Attempt, Retention } from "./admission.ts";
 import { type Connection, SystemConnection } from "./connection.ts";
-import {
-  inContext,
-  RefusedError,
-  unauthenticated,
-  withoutStack,
-} from "./errors.ts";
+import { inContext, RefusedError, unauthenticated } from "./errors.ts";
 import { acceptHandshake, sendRefusal, type Terms } from "./handshake.ts";
 import { SocketLink } from "./link.ts";
 import { withRecords } from "./records.ts";

@@ -8,7 +8,11 @@
 
 import { type SessionOptions, sessionOptions } from "../_session/options.ts";
 import { checkPositive } from "../_base/options.ts";
-import { formatAddress, isLoopback, type SocketAddress } from "./address.ts";
+import {
+  formatAddress,
+  isLocal,
+  type SocketAddress,
+} from "../_base/address.ts";
 import type { Backoff, Target } from "./dial.ts";
 import type { HandshakeOffer } from "./handshake.ts";
 import { inContext, unauthenticated } from "./errors.ts";
@@ -295,8 +299,9 @@ export function listenerOptions(
     throw new TypeError(`${action} as "onError" must be a function`);
   }
   const tls = readTls(action, address, options);
-  const isReachable = address.kind !== "unix" && !isLoopback(address.hostname);
-  if (isReachable && offer.secret === undefined && !allowUnauthenticated) {
+  if (
+    !isLocal(address) && offer.secret === undefined && !allowUnauthenticated
+  ) {
     const attempt = `${action} on "${formatAddress(address)}"`;
     throw inContext(attempt, unauthenticated());
   }

@@ -7,7 +7,7 @@
  * @module
  */
 
-import type { ByteBuffer } from "../_codec/byte_buffer.ts";
+import type { ByteBuffer } from "../_base/byte_buffer.ts";
 import { ProtocolError } from "../_base/errors.ts";
 import type { FastCodec } from "../_codec/fast_codec.ts";
 

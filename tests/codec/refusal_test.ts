@@ -16,7 +16,7 @@ import {
   assertThrows,
 } from "@std/assert";
 import { MAX_ITEMS } from "../../_codec/message_cost.ts";
-import { ByteBuffer } from "../../_codec/byte_buffer.ts";
+import { ByteBuffer } from "../../_base/byte_buffer.ts";
 import { json, msgpack } from "./_fast.ts";
 import { MAX_DEPTH } from "../../_codec/values.ts";
 

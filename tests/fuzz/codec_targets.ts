@@ -11,7 +11,7 @@ import { costOfJson } from "../../_codec/json_scan.ts";
 import { COST_PER_BYTE } from "../../_codec/message_cost.ts";
 import { costOfMsgpack } from "../../_codec/msgpack_decode.ts";
 import { show as showValue } from "../../_base/text.ts";
-import { ByteBuffer } from "../../_codec/byte_buffer.ts";
+import { ByteBuffer } from "../../_base/byte_buffer.ts";
 import { json, msgpack } from "../codec/_fast.ts";
 import type { FastCodec } from "../../_codec/fast_codec.ts";
 import { type Bytes, concat, Draw, mutate, smallerBytes } from "./draw.ts";

@@ -30,6 +30,8 @@ function test(name: string, fn: () => Promise<void>): void {
 
 /** A source without tasks that counts how often it is asked for something. */
 class IdleSource implements TaskSource {
+  finish(): void {}
+
   turn: TaskSource["turn"];
   steps = 0;
 
