@@ -42,6 +42,7 @@ import { DEFAULT_MAX_CALLS, type Exposed, type Method } from "./_rpc/callee.ts";
 import { type CallLimits, DEFAULT_READ_AHEAD } from "./_rpc/caller.ts";
 import { RpcEndpoint } from "./_rpc/endpoint.ts";
 import { type Callback, MAX_PULL } from "./_rpc/messages.ts";
+import { endpointOf } from "./_rpc/pending_endpoint.ts";
 import { CallPromise } from "./_rpc/stream.ts";
 import { show } from "./_base/text.ts";
 import type { Duplex } from "./duplex.ts";
@@ -360,7 +361,8 @@ function serve(exposed: Exposed, duplex: Duplex): Promise<void> {
  *
  * @typeParam Methods The type of the object that the peer exposes.
  *
- * @param duplex The duplex.
+ * @param duplex The duplex, or a promise of it, as `openPipe` returns it: calls are
+ *   sent once it is open, and reject if it cannot be opened.
  * @param options A signal and a time limit for every call. For a call with other
  *   options, create another remote, which costs little.
  * @returns An object with a function for each method.
@@ -390,11 +392,11 @@ function serve(exposed: Exposed, duplex: Duplex): Promise<void> {
  * ```
  */
 export function remote<Methods extends object>(
-  duplex: Duplex,
+  duplex: Duplex | Promise<Duplex>,
   options: RemoteOptions = {},
 ): Remote<Methods> {
   const limits = callLimits("Cannot make a remote", options);
-  const endpoint = RpcEndpoint.of(duplex);
+  const endpoint = endpointOf(duplex);
   return methodProxy((name) => (...args: unknown[]) =>
     CallPromise.from(endpoint.call(name, args, limits))
   ) as Remote<Methods>;
@@ -438,11 +440,11 @@ function callLimits(action: string, options: RemoteOptions): CallLimits {
  * ```
  */
 export async function listMethods(
-  duplex: Duplex,
+  duplex: Duplex | Promise<Duplex>,
   options: Pick<RemoteOptions, "signal" | "timeout"> = {},
 ): Promise<string[]> {
   const limits = callLimits("Cannot list methods", options);
-  const { methods } = await RpcEndpoint.of(duplex).describe(limits);
+  const { methods } = await RpcEndpoint.of(await duplex).describe(limits);
   return methods;
 }
 
@@ -478,9 +480,9 @@ export async function listMethods(
  * ```
  */
 export function notifier<Methods extends object>(
-  duplex: Duplex,
+  duplex: Duplex | Promise<Duplex>,
 ): Notifier<Methods> {
-  const endpoint = RpcEndpoint.of(duplex);
+  const endpoint = endpointOf(duplex);
   return methodProxy((name) => (...args: unknown[]) =>
     endpoint.notify(name, args)
   ) as Notifier<Methods>;
