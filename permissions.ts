@@ -21,7 +21,7 @@ import {
   scopesToFlags,
   scopesToOptions,
 } from "./_permissions/scopes.ts";
-import type { Permissions } from "./_permissions/kinds.ts";
+import type { Permissions } from "./_base/permission_kinds.ts";
 
 export type { Permissions };
 
@@ -60,6 +60,8 @@ export interface Grant {
  * Requires no permission and never prompts.
  *
  * @param permissions The permissions to grant.
+ * @param target The kind of worker. Deno passes the caller's denied items on to a Web
+ *   Worker, so for it a kind and a folder are granted even if a part is denied.
  * @returns Flags for `deno run`, and options for a Web Worker.
  * @throws {Deno.errors.NotCapable} If the caller does not hold a permission, or a
  *   part of it may be denied to the caller.
@@ -75,7 +77,10 @@ export interface Grant {
  * assertEquals(worker, { read: ["/data"] });
  * ```
  */
-export function grant(permissions: Permissions = "none"): Grant {
-  const scopes = checkRequest(readRequest(permissions), "process");
+export function grant(
+  permissions: Permissions = "none",
+  target: "process" | "thread" = "process",
+): Grant {
+  const scopes = checkRequest(readRequest(permissions), target);
   return { flags: scopesToFlags(scopes), worker: scopesToOptions(scopes) };
 }

@@ -24,7 +24,7 @@
 import { openWithin } from "./_session/opening.ts";
 import { ALL, checkRuntime } from "./_base/runtime.ts";
 import { checkSignal } from "./_base/options.ts";
-import { parseAddress } from "./_socket/address.ts";
+import { parseAddress } from "./_base/address.ts";
 import { type DuplexListener, SocketListener } from "./_socket/listener.ts";
 import { SocketOpener } from "./_socket/opener.ts";
 import {

@@ -11,7 +11,7 @@
  */
 
 import { type Host, probeAddresses, readHost, sampleHosts } from "./host.ts";
-import type { Kind, Scope } from "./kinds.ts";
+import type { Kind, Scope } from "../_base/permission_kinds.ts";
 import { excerpt, messageOf, printable, quoted } from "../_base/text.ts";
 
 /**

@@ -11,7 +11,7 @@
  * @module
  */
 
-import type { Kind } from "./kinds.ts";
+import type { Kind } from "../_base/permission_kinds.ts";
 import { quoted } from "../_base/text.ts";
 
 /** An item of `net` or `import`. */

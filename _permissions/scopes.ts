@@ -9,7 +9,12 @@
 import { expandPort } from "./host.ts";
 import { absolutePath, isCommandPath, pathOf } from "./path.ts";
 import { check, isInherited, scopeFlags, type Target } from "./held.ts";
-import { type Kind, KINDS, type Permissions, type Scope } from "./kinds.ts";
+import {
+  type Kind,
+  KINDS,
+  type Permissions,
+  type Scope,
+} from "../_base/permission_kinds.ts";
 import { quoted, show } from "../_base/text.ts";
 
 /** The granted part of each kind. A kind that is missing is not granted. */

@@ -9,6 +9,7 @@
 
 import type { ByteStream } from "../_wire/byte_stream.ts";
 import { PeerExitError } from "../_base/errors.ts";
+import { writeAll, writeAllSync } from "../_base/writing.ts";
 import { FrameWire } from "../_wire/frame_wire.ts";
 import type { SessionOptions } from "../_session/options.ts";
 import { Session } from "../_session/session.ts";
@@ -43,15 +44,11 @@ class StdioStream implements ByteStream {
   }
 
   async write(bytes: Uint8Array<ArrayBuffer>): Promise<void> {
-    for (let start = 0; start < bytes.length;) {
-      start += await Deno.stdout.write(bytes.subarray(start));
-    }
+    await writeAll(Deno.stdout, bytes);
   }
 
   writeSync(bytes: Uint8Array<ArrayBuffer>): void {
-    for (let start = 0; start < bytes.length;) {
-      start += Deno.stdout.writeSync(bytes.subarray(start));
-    }
+    writeAllSync(Deno.stdout, bytes);
   }
 
   /**

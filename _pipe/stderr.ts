@@ -8,7 +8,8 @@
  */
 
 import { TextLineStream } from "@std/streams";
-import { quoted } from "../_base/text.ts";
+import { quoted, withoutColor } from "../_base/text.ts";
+import { writeAllSync } from "../_base/writing.ts";
 
 /** Number of bytes kept for the error. */
 const TAIL_SIZE = 4096;
@@ -18,9 +19,6 @@ const MAX_LINE_LENGTH = 65_536;
 
 /** Characters of the last line shown in an error. */
 const MAX_SHOWN_LENGTH = 500;
-
-/** What colours text on a terminal. */
-const ANSI_COLOR = new RegExp(`${String.fromCharCode(27)}\\[[0-9;]*m`, "g");
 
 /** The target of standard error. */
 export type StderrTarget = "inherit" | "null" | ((line: string) => void);
@@ -64,7 +62,7 @@ export class StderrReader {
   /** Passes bytes on as if the child had written them to standard error. */
   async print(bytes: Uint8Array): Promise<void> {
     this.#keep(bytes);
-    if (this.#target === "inherit") writeAllSync(bytes);
+    if (this.#target === "inherit") writeError(bytes);
     // If this fails, `onError` was called with the error.
     await this.#lines?.write(bytes.slice()).catch(() => {});
   }
@@ -79,7 +77,7 @@ export class StderrReader {
    * begins with the name of an error, as in Deno and Python, or the last line.
    */
   get hint(): string {
-    const lines = this.tail.replaceAll(ANSI_COLOR, "").split("\n");
+    const lines = withoutColor(this.tail).split("\n");
     const line = lines.findLast((line) => /^\w*error\b/i.test(line)) ??
       lines.at(-1)!;
     return line === "" ? "" : `; stderr: ${quoted(line, MAX_SHOWN_LENGTH)}`;
@@ -149,13 +147,12 @@ async function forEachLine(
   for await (const line of lines) await onLine(line);
 }
 
-function writeAllSync(bytes: Uint8Array): void {
+/** Passes on what the child wrote. */
+function writeError(bytes: Uint8Array): void {
   try {
-    for (let start = 0; start < bytes.length;) {
-      start += Deno.stderr.writeSync(bytes.subarray(start));
-    }
+    writeAllSync(Deno.stderr, bytes);
   } catch {
-    // Nobody reads this process's standard error any more. The child's is read
-    // on all the same, so that it does not fill up and stop the child.
+    // The standard error of this process is closed. The child's is still read, so
+    // that it does not fill up and block the child.
   }
 }

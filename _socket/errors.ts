@@ -7,7 +7,7 @@
  * @module
  */
 
-import { excerpt, messageOf } from "../_base/text.ts";
+import { messageOf } from "../_base/text.ts";
 
 /** Why a connection was refused, the `refusal` of an abort. */
 export type Refusal = "secret" | "full" | "session" | "closed";
@@ -42,13 +42,4 @@ export function inContext(attempt: string, error: unknown): Error {
   // The classes of Deno and of this package take a message and options.
   const Class = error.constructor as ErrorConstructor;
   return new Class(message, { cause: error });
-}
-
-/** Removes the stack of an error: a peer must not see the files of this program. */
-export function withoutStack(error: Error): Error {
-  const { name } = error as { name: unknown };
-  const kind = typeof name === "string" ? excerpt(name) : "Error";
-  const value = `${kind}: ${messageOf(error)}`;
-  Object.defineProperty(error, "stack", { value, configurable: true });
-  return error;
 }

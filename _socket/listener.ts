@@ -8,16 +8,16 @@
  * @module
  */
 
-import { ClosedError } from "../_base/errors.ts";
+import { ClosedError, withoutStack } from "../_base/errors.ts";
 import {
   formatAddress,
   isLoopback,
   peerAddress,
   type SocketAddress,
-} from "./address.ts";
+} from "../_base/address.ts";
 import { AdmissionTicket, WaitingResumption } from "./admission.ts";
 import { type Connection, SystemConnection } from "./connection.ts";
-import { inContext, RefusedError, withoutStack } from "./errors.ts";
+import { inContext, RefusedError } from "./errors.ts";
 import { acceptHandshake, sendRefusal, type Terms } from "./handshake.ts";
 import type { ListenerOptions } from "./options.ts";
 import { withRecords } from "./records.ts";

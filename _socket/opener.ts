@@ -7,7 +7,7 @@
  * @module
  */
 
-import { formatAddress } from "./address.ts";
+import { formatAddress } from "../_base/address.ts";
 import { SystemConnection } from "./connection.ts";
 import { inContext, RefusedError } from "./errors.ts";
 import {

@@ -13,7 +13,7 @@ import {
   checkPositive,
   DEFAULT_OPEN_TIMEOUT,
 } from "../_base/options.ts";
-import type { SocketAddress } from "./address.ts";
+import type { SocketAddress } from "../_base/address.ts";
 import { readCaCerts } from "./pem.ts";
 import { MIN_REPLAY_SIZE } from "./stream.ts";
 import { TlsAcceptor } from "./tls.ts";

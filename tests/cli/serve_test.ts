@@ -180,7 +180,7 @@ test("serve refuses one more peer than there may be workers", async () => {
   await assertRejects(
     () => other.receive(),
     Error,
-    "Cannot have a worker: all 1 are in use; try again later",
+    "Cannot start a worker: all 1 are in use; try again later",
   );
   await first.close();
   assert(!isRunning(pid));

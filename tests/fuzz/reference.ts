@@ -7,7 +7,8 @@
  * @module
  */
 
-import { makeError, VIEW_KINDS } from "../../_codec/values.ts";
+import { fromParts } from "../../_codec/error_parts.ts";
+import { VIEW_KINDS } from "../../_codec/values.ts";
 
 /** What is wrong with the bytes. */
 export class Malformed extends Error {
@@ -305,7 +306,7 @@ export class ReferenceReader {
     ) refuse("texts");
     const causes = this.#list(depth);
     if (causes.length > 1) refuse("causes");
-    return makeError({
+    return fromParts({
       className,
       name,
       message: message as string | null ?? undefined,

@@ -23,7 +23,7 @@ import {
   openSocket,
   type SocketOptions,
 } from "@duplex/ipc/socket";
-import { formatAddress, parseAddress } from "../../_socket/address.ts";
+import { formatAddress, parseAddress } from "../../_base/address.ts";
 import { countFrames, Proxy } from "./_proxy.ts";
 import { until } from "./_peers.ts";
 import { LINK, RawPeer } from "./_raw.ts";

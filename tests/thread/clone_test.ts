@@ -163,7 +163,7 @@ Deno.test({
         '"$[0].run" is a function',
       ],
       ["a view out of bounds", { v: beyond }, [], '"$.v" is a view beyond'],
-      ["what was given away", [gone], [], '"$[0]" is an ArrayBuffer that was'],
+      ["what was given away", [gone], [], '"$[0]" is a detached ArrayBuffer'],
       ["what is too deep", deep, [], "nested too deep"],
       ["transferring it twice", view, bytes, "only once"],
       ["transferring what is gone", 1, [gone], "Cannot transfer [object Array"],

@@ -6,7 +6,7 @@
  * @module
  */
 
-import { quoted, show } from "../_base/text.ts";
+import { quoted, show } from "./text.ts";
 
 /** The address of a socket. */
 export type SocketAddress =
@@ -93,7 +93,11 @@ function checkPath(action: string, path: string): void {
 
 /** An address as text, as {@linkcode parseAddress} reads it. */
 export function formatAddress(address: SocketAddress): string {
-  if (address.kind === "unix") return `unix:${address.path}`;
+  if (address.kind === "unix") {
+    const { path } = address;
+    // "unix:///x" is read as the path "/x".
+    return path.startsWith("//") ? `unix://${path}` : `unix:${path}`;
+  }
   const { kind, hostname, port } = address;
   return hostname.includes(":")
     ? `${kind}://[${hostname}]:${port}`
@@ -106,7 +110,12 @@ export function peerAddress(kind: "tcp" | "tls", addr: Deno.NetAddr): string {
   return formatAddress({ kind, hostname, port });
 }
 
-/** Whether only this machine can reach a host. */
+/** Whether only programs on this machine can reach an address. */
+export function isLocal(address: SocketAddress): boolean {
+  return address.kind === "unix" || isLoopback(address.hostname);
+}
+
+/** Whether only programs on this machine can reach a host. */
 export function isLoopback(hostname: string): boolean {
   return hostname === "localhost" || hostname === "::1" ||
     /^(::ffff:)?127(\.\d{1,3}){3}$/.test(hostname);
