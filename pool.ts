@@ -567,7 +567,7 @@ export class Pool<
     checkKind(action, "ordered", ordered, "boolean");
     checkKind(action, "onProgress", onProgress, "function");
     if (readAhead !== undefined) {
-      checkPositive(action, "readAhead", readAhead, { whole: true });
+      checkPositive(action, "readAhead", readAhead, { integer: true });
     }
     const job = this.#job(action, method, options);
     const limits = { job, ordered, readAhead, signal, onProgress };

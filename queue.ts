@@ -204,9 +204,9 @@ function queueOptions(options: QueueOptions) {
     retries = DEFAULT_RETRIES,
     onFailed,
   } = options;
-  checkPositive(ACTION, "workers", workers, { whole: true });
+  checkPositive(ACTION, "workers", workers, { integer: true });
   if (capacity !== undefined) {
-    checkPositive(ACTION, "capacity", capacity, { whole: true });
+    checkPositive(ACTION, "capacity", capacity, { integer: true });
   }
   checkKind(ACTION, "ordered", ordered, "boolean");
   checkKind(ACTION, "restart", restart, "boolean");

@@ -276,7 +276,7 @@ export function expose(
   const action = "Cannot expose methods";
   checkOptions(action, options);
   const { maxCalls = DEFAULT_MAX_CALLS, onError = ignore } = options;
-  checkPositive(action, "maxCalls", maxCalls, { whole: true });
+  checkPositive(action, "maxCalls", maxCalls, { integer: true });
   checkKind(action, "onError", onError, "function");
   const exposed = { methods: ownMethods(methods), maxCalls, onError };
   const served = duplex instanceof Promise
@@ -410,8 +410,8 @@ function callLimits(action: string, options: RemoteOptions): CallLimits {
   checkSignal(action, signal);
   checkPositive(action, "timeout", timeout);
   checkPositive(action, "readAhead", readAhead, {
-    whole: true,
-    most: MAX_PULL,
+    integer: true,
+    max: MAX_PULL,
   });
   return { signal, timeout, readAhead };
 }

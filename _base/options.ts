@@ -6,6 +6,7 @@
  * @module
  */
 
+import { isInstance } from "./errors.ts";
 import { show } from "./text.ts";
 
 /** Milliseconds to open a duplex: ten times a cold start on a busy machine. */
@@ -16,7 +17,7 @@ export function checkPositive(
   action: string,
   name: string,
   value: number,
-  { whole = false, most = Infinity } = {},
+  { integer = false, max = Infinity } = {},
 ): void {
   if (typeof value !== "number") {
     throw new TypeError(
@@ -25,43 +26,50 @@ export function checkPositive(
       }`,
     );
   }
-  if (value > 0 && value <= most && (!whole || Number.isInteger(value))) return;
-  const kind = whole ? "whole number" : "number";
-  const limit = most === Infinity ? "" : ` up to ${most}`;
+  if (value > 0 && value <= max && (!integer || Number.isInteger(value))) {
+    return;
+  }
+  const kind = integer ? "integer" : "number";
+  const limit = max === Infinity ? "" : ` up to ${max}`;
   throw new RangeError(
     `${action} as "${name}" must be a positive ${kind}${limit}: current value is ${value}`,
   );
 }
 
-/** Throws unless a finite number is in a range. */
+/** Throws unless a number is in a range; returns it. */
 export function checkNumber(
   action: string,
   name: string,
   value: unknown,
-  { min, max = Infinity, whole = false }: {
+  { min, max = Number.MAX_VALUE, integer = false }: {
     min: number;
+    /** With `Infinity` the number may be infinite. */
     max?: number;
-    whole?: boolean;
+    integer?: boolean;
   },
-): void {
-  const isInRange = Number.isFinite(value) && Number(value) >= min &&
-    Number(value) <= max;
-  if (isInRange && (!whole || Number.isInteger(value))) return;
+): number {
+  if (
+    typeof value === "number" && value >= min && value <= max &&
+    (!integer || Number.isInteger(value))
+  ) return value;
   const Kind = typeof value === "number" ? RangeError : TypeError;
-  const kind = whole ? "whole number" : "number";
-  const range = max === Infinity
+  const kind = integer ? "an integer" : "a number";
+  const range = max >= Number.MAX_VALUE
     ? `of at least ${min}`
     : `from ${min} to ${max}`;
   throw new Kind(
-    `${action} as "${name}" must be a ${kind} ${range}: current value is ${
+    `${action} as "${name}" must be ${kind} ${range}: current value is ${
       show(value)
     }`,
   );
 }
 
-/** Throws unless `options` is an object. */
+/** Throws unless `options` is an object; an array or a signal is a mistake. */
 export function checkOptions(action: string, options: unknown): void {
-  if (typeof options === "object" && options !== null) return;
+  if (
+    typeof options === "object" && options !== null &&
+    !isInstance(options, Array) && !isInstance(options, AbortSignal)
+  ) return;
   throw new TypeError(
     `${action} as "options" must be an object: current value is ${
       show(options)
@@ -83,11 +91,10 @@ export function checkPool(
   },
 ): void {
   if (maxTasks !== Infinity) {
-    checkPositive(action, "maxTasks", maxTasks, { whole: true });
+    checkPositive(action, "maxTasks", maxTasks, { integer: true });
   }
   for (const [name, value] of Object.entries(numbers)) {
-    const whole = name === "workers";
-    checkPositive(action, name, value, { whole });
+    checkPositive(action, name, value, { integer: name === "workers" });
   }
   checkRetries(action, "retries", retries);
   checkRetries(action, "startRetries", startRetries);
@@ -103,7 +110,7 @@ export function checkName(action: string, name: string, value: unknown): void {
 
 /** Throws unless a signal is an `AbortSignal` or `undefined`. */
 export function checkSignal(action: string, signal: unknown): void {
-  if (signal === undefined || signal instanceof AbortSignal) return;
+  if (signal === undefined || isInstance(signal, AbortSignal)) return;
   throw new TypeError(
     `${action} as "signal" must be an AbortSignal: current value is ${
       show(signal)
@@ -111,14 +118,15 @@ export function checkSignal(action: string, signal: unknown): void {
   );
 }
 
-/** Throws unless a number of retries is an integer from 0 to `most`. */
+/** Throws unless a number of retries is an integer from 0 to `max`. */
 export function checkRetries(
   action: string,
   name: string,
   retries: unknown,
-  most = Infinity,
+  max?: number,
 ): void {
-  checkNumber(action, name, retries, { min: 0, max: most, whole: true });
+  const range = max === undefined ? { min: 0 } : { min: 0, max };
+  checkNumber(action, name, retries, { ...range, integer: true });
 }
 
 /** Throws unless an option is of a kind or `undefined`. */

@@ -164,9 +164,9 @@ function checkNames(args: readonly string[]): void {
 
 /** The range of a number. */
 export interface NumberRange {
-  readonly least: number;
-  readonly most?: number;
-  readonly whole?: boolean;
+  readonly min: number;
+  readonly max?: number;
+  readonly integer?: boolean;
 }
 
 /** The number of an option, or `fallback` without the option. */
@@ -174,20 +174,18 @@ export function readNumber<T>(
   { values }: Arguments,
   name: string,
   fallback: T,
-  { least, most = Infinity, whole = false }: NumberRange,
+  { min, max = Infinity, integer = false }: NumberRange,
 ): number | T {
   const text = values.get(name);
   if (text === undefined) return fallback;
   const value = /^\d+(\.\d+)?$/.test(text) ? Number(text) : NaN;
   if (
-    value >= least && value <= most && (!whole || Number.isInteger(value))
+    value >= min && value <= max && (!integer || Number.isInteger(value))
   ) return value;
-  const kind = whole ? "whole number" : "number";
-  const range = most === Infinity
-    ? `from ${least} up`
-    : `from ${least} to ${most}`;
+  const kind = integer ? "an integer" : "a number";
+  const range = max === Infinity ? `from ${min} up` : `from ${min} to ${max}`;
   throw new UsageError(
-    `--${name} takes a ${kind} ${range}: current value is ${quoted(text)}`,
+    `--${name} takes ${kind} ${range}: current value is ${quoted(text)}`,
   );
 }
 

@@ -118,7 +118,7 @@ function readCompareOptions(args: readonly string[]): CompareOptions | "help" {
       `compare takes options only, and more is given: ${show(extra)}`,
     );
   }
-  const range = { least: 1, most: MAX_SIZE, whole: true };
+  const range = { min: 1, max: MAX_SIZE, integer: true };
   return {
     size: readNumber(given, "size", DEFAULT_SIZE, range),
     svg: given.values.get("svg"),

@@ -119,20 +119,20 @@ export async function readMapOptions(
   const isServed = /^(tcp|tls|unix):/.test(over);
   const { script, method } = readOperands(given, isServed);
   const processors = navigator.hardwareConcurrency;
-  const seconds = readNumber(given, "timeout", Infinity, { least: 0.001 });
+  const seconds = readNumber(given, "timeout", Infinity, { min: 0.001 });
   return {
     source: isServed
       ? await readServed(given, over, permissions)
       : readStarted(given, script, permissions),
     method,
     workers: readNumber(given, "workers", processors, {
-      least: 1,
-      whole: true,
+      min: 1,
+      integer: true,
     }),
     ordered: !given.flags.has("unordered"),
     retries: readNumber(given, "retries", undefined, {
-      least: 0,
-      whole: true,
+      min: 0,
+      integer: true,
     }),
     timeout: seconds * 1000,
     errors: given.values.get("errors"),

@@ -160,10 +160,10 @@ export async function readServeOptions(
   }
   const worker = readWorker(given, script, permissions);
   const maxWorkers = readNumber(given, "max-workers", DEFAULT_MAX_WORKERS, {
-    least: 1,
-    whole: true,
+    min: 1,
+    integer: true,
   });
-  const seconds = { least: 0 };
+  const seconds = { min: 0 };
   const grace = readNumber(given, "grace", DEFAULT_GRACE, seconds) * 1000;
   const resume = readNumber(given, "resume", undefined, seconds);
   return {

@@ -100,7 +100,7 @@ export function readWorker(
       `only a process has arguments: omit those after "--", or --over ${over}`,
     );
   }
-  const range = { least: 1, most: MAX_MEMORY, whole: true };
+  const range = { min: 1, max: MAX_MEMORY, integer: true };
   const mebibytes = readNumber(given, "memory", undefined, range);
   return {
     script,

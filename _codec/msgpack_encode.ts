@@ -151,7 +151,7 @@ class Encoder {
     }
   }
 
-  /** Writes a whole number below 2^32. The caller has reserved the room. */
+  /** Writes an integer below 2^32. The caller has reserved the room. */
   #unsigned(value: number): void {
     const target = this.target;
     const bytes = target.bytes;

@@ -196,7 +196,7 @@ export function bytesToDate(
   return new Date(time);
 }
 
-/** Reads a whole number of 4 bytes, big-endian. */
+/** Reads an integer of 4 bytes, big-endian. */
 function readUint32(bytes: Uint8Array, position: number): number {
   return (bytes[position]! << 24 | bytes[position + 1]! << 16 |
     bytes[position + 2]! << 8 | bytes[position + 3]!) >>> 0;

@@ -127,7 +127,7 @@ export function denoArgs(script: string | URL, options: PipeOptions): string[] {
     hasCwd: cwd !== undefined,
   });
   if (memory !== undefined) {
-    checkPositive(ACTION, "memory", memory, { most: Number.MAX_SAFE_INTEGER });
+    checkPositive(ACTION, "memory", memory, { max: Number.MAX_SAFE_INTEGER });
     flags.push(`--v8-flags=--max-old-space-size=${Math.ceil(memory / MIB)}`);
   }
   return ["run", "--quiet", ...flags, target, ...readArgs(options.args)];

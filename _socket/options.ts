@@ -303,7 +303,7 @@ export function listenerOptions(
   checkPositive(action, "openTimeout", timeout);
   checkPositive(action, "resume.timeout", resumeTimeout);
   for (const [name, value] of Object.entries({ maxPeers, maxPending })) {
-    checkPositive(action, name, value, { whole: value !== Infinity });
+    checkPositive(action, name, value, { integer: value !== Infinity });
   }
   checkKind(action, "allowUnauthenticated", allowUnauthenticated, "boolean");
   checkKind(action, "onError", onError, "function");
@@ -418,7 +418,7 @@ function readReplaySize(
   action: string,
   replaySize: number = DEFAULT_REPLAY_SIZE,
 ): number {
-  const range = { min: MIN_REPLAY_SIZE, whole: true };
+  const range = { min: MIN_REPLAY_SIZE, integer: true };
   checkNumber(action, "resume.replaySize", replaySize, range);
   return replaySize;
 }

@@ -105,9 +105,9 @@ async function memoryLimit(
   memory: number | undefined,
 ): Promise<number> {
   const { getHeapStatistics } = await import("node:v8");
-  const { heap_size_limit: most } = getHeapStatistics();
-  if (memory === undefined) return Math.floor(most * DEFAULT_MEMORY_SHARE);
-  checkPositive(action, "memory", memory, { most });
+  const { heap_size_limit: max } = getHeapStatistics();
+  if (memory === undefined) return Math.floor(max * DEFAULT_MEMORY_SHARE);
+  checkPositive(action, "memory", memory, { max });
   return Math.ceil(memory);
 }
 

@@ -40,7 +40,7 @@ const MAX_NAMES_SHOWN = 8;
 
 type Frame = Uint8Array<ArrayBuffer>;
 
-/** A field that must be a whole number of at least 0. */
+/** A field that must be an integer of at least 0. */
 export function count(
   fields: ControlFields,
   name: string,
@@ -51,7 +51,7 @@ export function count(
     return value;
   }
   throw new ProtocolError(
-    `Cannot read ${frame} as "${name}" must be a whole number: current value is ${
+    `Cannot read ${frame} as "${name}" must be an integer: current value is ${
       show(value)
     }`,
   );

@@ -151,12 +151,12 @@ function assertWellFormed(text: string): void {
 const WRONG: [args: string[], text: string][] = [
   [
     ["--size", "0"],
-    '--size takes a whole number from 1 to 67108864: current value is "0"',
+    '--size takes an integer from 1 to 67108864: current value is "0"',
   ],
-  [["--size", "67108865"], "--size takes a whole number"],
-  [["--size=1.5"], "--size takes a whole number"],
-  [["--size=1k"], "--size takes a whole number"],
-  [["--size=-1"], "--size takes a whole number"],
+  [["--size", "67108865"], "--size takes an integer"],
+  [["--size=1.5"], "--size takes an integer"],
+  [["--size=1k"], "--size takes an integer"],
+  [["--size=-1"], "--size takes an integer"],
   [["--size"], "--size takes a value"],
   [["--size=1", "--size=2"], "--size is given more than once"],
   [["--svg"], "--svg takes a value"],

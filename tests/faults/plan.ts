@@ -123,7 +123,7 @@ export class Lots {
     return items[Math.floor(this.draw() * items.length)]!;
   }
 
-  /** A whole number from 1 to `most`, small ones more often. */
+  /** A integer from 1 to `most`, small ones more often. */
   few(most: number): number {
     return 1 + Math.floor(this.draw() ** 3 * most);
   }

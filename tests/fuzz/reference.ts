@@ -362,7 +362,7 @@ export class ReferenceReader {
   }
 }
 
-/** Whether a name is that of an item: a whole number in its shortest form. */
+/** Whether a name is that of an item: an integer in its shortest form. */
 function isArrayIndex(name: string): boolean {
   const number = Number(name);
   return String(number) === name && Number.isInteger(number) && number >= 0 &&

@@ -61,7 +61,7 @@ Deno.test({
       assertThrows(
         () => duplexPair({ windowBytes: value }),
         RangeError,
-        `"windowBytes" must be a positive whole number`,
+        `"windowBytes" must be a positive integer`,
       );
     }
     assertThrows(() => duplexPair({ maxMessageBytes: 2 ** 32 }), RangeError);

@@ -282,7 +282,7 @@ test("openPipe() refuses options that are out of range and starts nothing", asyn
     [{ memory: 0 }, '"memory" must be a positive number'],
     [{ memory: -5 }, "current value is -5"],
     [{ memory: Infinity }, "current value is Infinity"],
-    [{ windowBytes: 0 }, '"windowBytes" must be a positive whole number'],
+    [{ windowBytes: 0 }, '"windowBytes" must be a positive integer'],
     [{ windowBytes: 1.5 }, "current value is 1.5"],
     [{ windowMessages: 2 ** 31 }, "current value is 2147483648"],
     [{ maxMessageBytes: 2 ** 32 }, "current value is 4294967296"],

@@ -128,7 +128,7 @@ const FAULTS: [string, Uint8Array[], string][] = [
   [
     "credit that is no number",
     [HELLO, control(KIND.credit, { taken: "all" })],
-    '"taken" must be a whole number',
+    '"taken" must be an integer',
   ],
   [
     "credit for what was not sent",

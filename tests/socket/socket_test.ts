@@ -117,7 +117,7 @@ test("openSocket() refuses options out of range", "none", async () => {
     [{ resume: { multiplier: 0.5 } }, RangeError, '"resume.multiplier"'],
     [{ resume: { jitter: 2 } }, RangeError, '"resume.jitter"'],
     [{ resume: { replaySize: 1000 } }, RangeError, "at least 524288"],
-    [{ resume: { replaySize: 1e6 + 0.5 } }, RangeError, "whole number"],
+    [{ resume: { replaySize: 1e6 + 0.5 } }, RangeError, "integer"],
     [{ caCerts: [] }, TypeError, '"caCerts" is for "tls"'],
   ];
   for (const [options, type, text] of bad) {

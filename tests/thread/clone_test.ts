@@ -208,7 +208,7 @@ Deno.test({
         [],
         size,
       ],
-      ["a whole number", 1n << BigInt(8 * size), [], size],
+      ["an integer", 1n << BigInt(8 * size), [], size],
       ["a buffer", [buffer], [], size],
       ["a buffer that moves", buffer, [buffer], size],
       ["a part of a buffer", new Uint8Array(buffer, 0, 1), [], size],
