@@ -58,6 +58,10 @@ export const EXT = {
   utf16: 0x0a,
   /** An array with fields; an array of its items, a map of its fields. */
   array: 0x0b,
+  /** Graph form; the message, whose containers are numbered as they start. */
+  graph: 0x0c,
+  /** A container that has started; its number in 1, 2 or 4 bytes. */
+  reference: 0x0d,
   /** The timestamp of the MessagePack specification, -1 as a byte. */
   timestamp: 0xff,
 } as const;
@@ -347,11 +351,18 @@ export function quotedPath(path: string): string {
     : `"${printable(path)}"`;
 }
 
-/** A container that the walk has reached: its path, and whether the walk is in it. */
+/**
+ * A container that the walk has reached: its path and depth, and whether the walk is
+ * in it.
+ */
 interface Visit {
   path: string;
+  depth: number;
   open: boolean;
 }
+
+/** What happens to a container that occurs again: it is sent, as a copy, or not. */
+export type Sharing = "graph" | "copies" | "none";
 
 /** Describes a container that occurs a second time. */
 function describeRepeat({ path, open }: Visit): string {
@@ -369,10 +380,15 @@ function describeRepeat({ path, open }: Visit): string {
  *
  * @param root The message.
  * @param describe Describes why a value itself cannot be sent.
+ * @param sharing What happens to a container that occurs again.
  * @returns The text of the error, with the path to the value.
  */
-export function explainRefusal(root: unknown, describe: Describe): string {
-  return findRefusal(root, describe) ??
+export function explainRefusal(
+  root: unknown,
+  describe: Describe,
+  sharing: Sharing,
+): string {
+  return findRefusal(root, describe, sharing) ??
     "Cannot encode a message: a value in it changed while it was encoded";
 }
 
@@ -381,11 +397,13 @@ export function explainRefusal(root: unknown, describe: Describe): string {
  *
  * @param root The message.
  * @param describe Describes why a value itself cannot be sent.
+ * @param sharing What happens to a container that occurs again.
  * @returns The text of the error, or `undefined` if all values can be encoded.
  */
 export function findRefusal(
   root: unknown,
   describe: Describe,
+  sharing: Sharing,
 ): string | undefined {
   const seen = new Map<object, Visit>();
 
@@ -401,13 +419,17 @@ export function findRefusal(
     if (!parts) return undefined;
     const first = seen.get(value);
     if (first) {
-      return `the value at ${quotedPath(path)} is ${describeRepeat(first)}`;
+      if (sharing === "none" || sharing === "copies" && first.open) {
+        return `the value at ${quotedPath(path)} is ${describeRepeat(first)}`;
+      }
+      // A copy that is nested deeper may be nested too deep.
+      if (sharing === "graph" || depth <= first.depth) return undefined;
     }
     if (depth === MAX_DEPTH) {
       return `the value at ${quotedPath(path)} is nested too deep: ` +
         `at most ${MAX_DEPTH} containers may be nested`;
     }
-    const visited = { path, open: true };
+    const visited = { path, depth, open: true };
     seen.set(value, visited);
     for (const [step, part] of parts) {
       const found = visit(part, path + step, depth + 1);

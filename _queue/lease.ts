@@ -11,6 +11,7 @@
 
 import type { ByteBuffer } from "../_base/byte_buffer.ts";
 import type { Codec } from "../codec.ts";
+import type { SharingRules } from "../_codec/fast_codec.ts";
 import { ProtocolError } from "../_base/errors.ts";
 import { Flow } from "../_session/flow.ts";
 import { receiveParcel } from "../_thread/clone.ts";
@@ -78,8 +79,8 @@ function copyBytes(
 export class LeaseReader extends MessageCodec {
   readonly #flow: WorkerFlow;
 
-  constructor(codec: Codec, flow: WorkerFlow) {
-    super(codec);
+  constructor(codec: Codec, rules: SharingRules, flow: WorkerFlow) {
+    super(codec, rules);
     this.#flow = flow;
   }
 
