@@ -114,8 +114,7 @@ const DEFAULT_RETRIES = 2;
  * block. An `abort` by one worker ends the queue and all its workers with its reason.
  *
  * Messages are copied when they are sent. In addition to the values of every duplex,
- * cycles and shared references are kept, and a `SharedArrayBuffer` arrives as the
- * same memory. A buffer in `transfer` moves to the queue; the worker receives a copy,
+ * a `SharedArrayBuffer` arrives as the same memory. A buffer in `transfer` moves to the queue; the worker receives a copy,
  * since the message may have to be delivered again.
  *
  * Calls ({@linkcode remote}) need a queue with one worker. That worker is not

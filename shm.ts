@@ -62,8 +62,8 @@ const MIN_RING_BYTES = 4096;
  *
  * Messages are copied through the rings. Two kinds of values are not copied: a
  * `SharedArrayBuffer`, or a view of one, arrives as the same memory, and a buffer in
- * `transfer` moves. Such messages, and messages with cycles or shared references, are
- * posted to the worker instead, and keep their place in the order.
+ * `transfer` moves. Such messages are posted to the worker instead, and keep their
+ * place in the order.
  *
  * `close` says goodbye and waits for the worker to do the same; then the worker is
  * terminated. After `abort` it is terminated once it has received the reason, at most

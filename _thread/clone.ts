@@ -2,7 +2,7 @@
 
 /**
  * Messages that are cloned between threads, because bytes cannot carry them:
- * cycles, shared references, shared memory, and buffers that move. The clone loses
+ * shared memory, buffers that move, and cycles with a codec that has no graph form. The clone loses
  * the class and the fields of errors, so they are sent along and restored. It does
  * not say which value it refuses, so the values are checked before.
  *
