@@ -1,7 +1,8 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * Paths and scripts that must mean the same to a child in another folder.
+ * Paths and scripts that must have the same meaning for a child in another
+ * folder.
  *
  * @module
  */
@@ -63,7 +64,7 @@ Deno.test("pathOf() reads the URL of a file as its system does", () => {
   assertStringIncludes(error.message, "it names a host");
 });
 
-Deno.test("isCommandPath() tells a path from a name as Deno does", () => {
+Deno.test("isCommandPath() distinguishes paths and names as Deno does", () => {
   for (const name of ["ls", "a.b", "-a"]) {
     assertEquals(isCommandPath(name, posix), false);
     assertEquals(isCommandPath(name, windows), false);
@@ -77,7 +78,7 @@ Deno.test("isCommandPath() tells a path from a name as Deno does", () => {
 });
 
 Deno.test({
-  name: "denoArgs() takes a script with a colon for a path, unless it is a URL",
+  name: "denoArgs() treats a script with a colon as a path unless it is a URL",
   permissions: "inherit",
   fn() {
     const scriptOf = (script: string) => denoArgs(script, {}).at(-1);

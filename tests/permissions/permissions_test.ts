@@ -1,8 +1,8 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * What may be granted and what may not. A test holds exactly the permissions
- * that it speaks of.
+ * What may be granted and what may not. Each test has exactly the permissions
+ * that it needs.
  *
  * @module
  */
@@ -27,14 +27,14 @@ function test(
   Deno.test({ name, permissions, fn });
 }
 
-/** The flags of a grant, without the one that is always there. */
+/** The flags of a grant, without the one that is always present. */
 function flagsOf(permissions: Permissions): string[] {
   const [noPrompt, ...flags] = grant(permissions).flags;
   assertEquals(noPrompt, "--no-prompt");
   return flags;
 }
 
-/** Permissions as a caller without types may write them. */
+/** Permissions as written by a caller without types. */
 function untyped(permissions: unknown): Permissions {
   return permissions as Permissions;
 }
@@ -48,7 +48,7 @@ test("grant() grants nothing by default", "none", () => {
   assertEquals(grant({ read: "inherit" }), nothing);
 });
 
-test("grant() passes on all that the caller holds", {
+test("grant() grants everything that the caller has", {
   read: true,
   net: true,
   env: false,
@@ -60,7 +60,7 @@ test("grant() passes on all that the caller holds", {
   assertEquals(flagsOf({ read: "inherit", env: "inherit" }), ["--allow-read"]);
 });
 
-test("grant() passes on every kind", "inherit", () => {
+test("grant() grants every kind", "inherit", () => {
   const kinds = ["env", "ffi", "import", "net", "read", "run", "sys", "write"];
   assertEquals(flagsOf("inherit"), kinds.map((kind) => `--allow-${kind}`));
   const all = Object.fromEntries(kinds.map((kind) => [kind, true]));
@@ -68,7 +68,7 @@ test("grant() passes on every kind", "inherit", () => {
   assertEquals(grant(all).worker, all);
 });
 
-test("grant() passes on the parts that are named", {
+test("grant() grants the named parts", {
   env: ["HOME"],
   net: ["example.com:80"],
   read: ["/data"],
@@ -102,13 +102,13 @@ test("grant() makes relative paths absolute", "inherit", () => {
       `--allow-ffi=${cwd}/x.so`,
     ],
   );
-  // A command without a slash is looked for in PATH, wherever that is.
+  // A command without a slash is looked up in PATH, wherever that is.
   assertEquals(flagsOf({ run: ["ls", "./tool", "bin/tool"] }), [
     `--allow-run=ls,${cwd}/./tool,${cwd}/bin/tool`,
   ]);
 });
 
-test("grant() takes URLs of files", "inherit", () => {
+test("grant() accepts URLs of files", "inherit", () => {
   const flags = flagsOf({
     read: [new URL("file:///data/a%20b")],
     run: [new URL("file:///bin/ls")],
@@ -116,7 +116,7 @@ test("grant() takes URLs of files", "inherit", () => {
   assertEquals(flags, ["--allow-read=/data/a b", "--allow-run=/bin/ls"]);
 });
 
-test("grant() refuses what the caller does not hold", {
+test("grant() rejects permissions that the caller does not have", {
   env: ["HOME"],
   net: ["example.com:80"],
   read: ["/data"],
@@ -152,58 +152,67 @@ test("grant() refuses what the caller does not hold", {
   }
 });
 
-test("grant() refuses what is not a permission", "inherit", async (t) => {
-  const cases: [string, unknown][] = [
-    ['"disk" is not a kind of permission', { disk: true }],
-    ['"all" is not a kind of permission', { all: true }],
-    ['"constructor" is not a kind of permission', { constructor: true }],
-    ['"none", "inherit" or an object: current value is "all"', "all"],
-    ["or an object: current value is true", true],
-    ["or an object: current value is null", null],
-    [
-      '"read" must be true, false, "inherit" or an array: current value is "x"',
-      {
-        read: "x",
-      },
-    ],
-    ["or an array: current value is an object", { read: { 0: "x" } }],
-    ["or an array: current value is an object", {
-      read: { toJSON: () => "\u001b[2J" },
-    }],
-    ['"read" must be a text without a comma: current value is "/a,/b"', {
-      read: ["/a,/b"],
-    }],
-    ['"net" must be a text without a comma: current value is "a,b"', {
-      net: ["a,b"],
-    }],
-    ['"env" must be a text without a comma: current value is ""', {
-      env: [""],
-    }],
-    ['"read" must be a text without a comma: current value is ""', {
-      read: [""],
-    }],
-    ['"run" must be a text without a comma: current value is 5', { run: [5] }],
-    ['current value is "/a,b"', { read: [new URL("file:///a%2Cb")] }],
-    ['"run" must be a text without a comma: current value is "a\\u0000b"', {
-      run: ["a\0b"],
-    }],
-    [
-      '"net" must be a text without a comma: current value is an instance of URL',
-      {
-        net: [new URL("http://example.com")],
-      },
-    ],
-  ];
-  for (const [text, permissions] of cases) {
-    await t.step(text, () => {
-      const error = assertThrows(() => grant(untyped(permissions)), TypeError);
-      assertStringIncludes(error.message, "Cannot grant permissions: ");
-      assertStringIncludes(error.message, text);
-    });
-  }
-});
+test(
+  "grant() rejects values that are not a permission",
+  "inherit",
+  async (t) => {
+    const cases: [string, unknown][] = [
+      ['"disk" is not a kind of permission', { disk: true }],
+      ['"all" is not a kind of permission', { all: true }],
+      ['"constructor" is not a kind of permission', { constructor: true }],
+      ['"none", "inherit" or an object: current value is "all"', "all"],
+      ["or an object: current value is true", true],
+      ["or an object: current value is null", null],
+      [
+        '"read" must be true, false, "inherit" or an array: current value is "x"',
+        {
+          read: "x",
+        },
+      ],
+      ["or an array: current value is an object", { read: { 0: "x" } }],
+      ["or an array: current value is an object", {
+        read: { toJSON: () => "\u001b[2J" },
+      }],
+      ['"read" must be a text without a comma: current value is "/a,/b"', {
+        read: ["/a,/b"],
+      }],
+      ['"net" must be a text without a comma: current value is "a,b"', {
+        net: ["a,b"],
+      }],
+      ['"env" must be a text without a comma: current value is ""', {
+        env: [""],
+      }],
+      ['"read" must be a text without a comma: current value is ""', {
+        read: [""],
+      }],
+      ['"run" must be a text without a comma: current value is 5', {
+        run: [5],
+      }],
+      ['current value is "/a,b"', { read: [new URL("file:///a%2Cb")] }],
+      ['"run" must be a text without a comma: current value is "a\\u0000b"', {
+        run: ["a\0b"],
+      }],
+      [
+        '"net" must be a text without a comma: current value is an instance of URL',
+        {
+          net: [new URL("http://example.com")],
+        },
+      ],
+    ];
+    for (const [text, permissions] of cases) {
+      await t.step(text, () => {
+        const error = assertThrows(
+          () => grant(untyped(permissions)),
+          TypeError,
+        );
+        assertStringIncludes(error.message, "Cannot grant permissions: ");
+        assertStringIncludes(error.message, text);
+      });
+    }
+  },
+);
 
-test("grant() refuses hosts that Deno does not know", "inherit", async (t) => {
+test("grant() rejects hosts that Deno cannot parse", "inherit", async (t) => {
   const cases: [item: string, hint: string][] = [
     ["::1", '; write "[::1]"'],
     ["[::1", ""],
@@ -243,17 +252,23 @@ test("grant() refuses hosts that Deno does not know", "inherit", async (t) => {
   }
 });
 
-test("grant() refuses URLs that are no paths here", "inherit", () => {
-  for (const href of ["https://x/y", "data:a", "x:../../etc", "file:///%FF"]) {
-    const error = assertThrows(
-      () => grant({ read: [new URL(href)] }),
-      TypeError,
-    );
-    assertStringIncludes(error.message, `Cannot use the URL "${href}"`);
-  }
-});
+test(
+  "grant() rejects URLs that are not paths on this system",
+  "inherit",
+  () => {
+    for (
+      const href of ["https://x/y", "data:a", "x:../../etc", "file:///%FF"]
+    ) {
+      const error = assertThrows(
+        () => grant({ read: [new URL(href)] }),
+        TypeError,
+      );
+      assertStringIncludes(error.message, `Cannot use the URL "${href}"`);
+    }
+  },
+);
 
-test("grant() leaves the hosts out that Deno allows to import from", {
+test("grant() omits the hosts from which Deno allows imports", {
   import: ["jsr.io:443"],
 }, () => {
   const nothing = ["--allow-import=jsr.io:443", "--deny-import=jsr.io:443"];
@@ -263,7 +278,7 @@ test("grant() leaves the hosts out that Deno allows to import from", {
   assertEquals(flagsOf({ import: ["jsr.io:443"] }), nothing.slice(0, 1));
 });
 
-/** What a program with these flags prints of what it may grant. */
+/** The output of a program with these flags about what it may grant. */
 async function grantIn(
   flags: string[],
   permissions: Permissions,
@@ -294,7 +309,7 @@ test(
         { read: ["/data"] },
         "--no-prompt --allow-read=/data",
       ],
-      // Deno does not tell that a part is held, so it is not passed on.
+      // Deno does not report that a part is granted, so it is not passed on.
       [["--allow-read=/data"], "inherit", "--no-prompt"],
       [["--allow-env", "--deny-env=KEY"], { env: ["KEY"] }, refused],
       [["--allow-env", "--deny-env=KEY"], { env: ["K*"] }, refused],
@@ -328,7 +343,7 @@ test(
   },
 );
 
-/** Whether opening a worker with these permissions is refused, and early. */
+/** Whether opening a worker with these permissions is rejected early. */
 async function assertRefused(permissions: Permissions) {
   using processes = new Processes();
   await assertRejects(
@@ -338,7 +353,7 @@ async function assertRefused(permissions: Permissions) {
   assertEquals(processes.started, 0);
 }
 
-test("openPipe() starts nothing when a grant is refused", {
+test("openPipe() starts no process if a grant is rejected", {
   run: [EXEC],
   read: ["/data"],
 }, async () => {
@@ -348,7 +363,7 @@ test("openPipe() starts nothing when a grant is refused", {
   await assertRefused({ run: true });
 });
 
-test("openPipe() starts nothing when Deno may not be run", {
+test("openPipe() starts no process if Deno may not be run", {
   run: ["ls"],
   read: true,
 }, async () => {
@@ -356,7 +371,7 @@ test("openPipe() starts nothing when Deno may not be run", {
   await assertRefused({ read: true });
 });
 
-test("openPipe() gives a worker what is granted, and no more", {
+test("openPipe() gives a worker exactly the granted permissions", {
   run: [EXEC],
   read: ["/data"],
 }, async () => {

@@ -61,7 +61,7 @@ const ACTS = {
   },
   /** Dies whenever it comes. */
   dies() {
-    throw new Error("It was poison");
+    throw new Error("The message ended the worker");
   },
   /** Dies once it may. */
   async waitsAndDies({ cells }: Act) {

@@ -16,7 +16,7 @@ export type How = "throw" | "close" | "exit" | "reject";
 /** Where it dies of a message. */
 export type Where =
   /** When it has taken the message. */
-  | "taken"
+  | "received"
   /** A turn of the event loop later. */
   | "inHand"
   /** When it has sent the answer, which has not left. */
@@ -75,7 +75,7 @@ async function handle(
   const { id, answers, answerSize, log } = job;
   if (log) Atomics.add(log, 2 * id + (attempt > 1 ? 1 : 0), 1);
   const [where, how] = job.deaths[attempt - 1] ?? [undefined, "throw"];
-  if (where === "taken") await die(how);
+  if (where === "received") await die(how);
   if (where === "inHand") {
     await turn();
     await die(how);
