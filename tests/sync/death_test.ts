@@ -1,7 +1,7 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * What `sync.ts` does when threads die: those that hold and those that wait.
+ * The behaviour of `sync.ts` when threads die that hold a lock or wait for it.
  *
  * @module
  */
@@ -36,13 +36,13 @@ import {
 
 const FORMS: [string, boolean][] = [["task", false], ["blocked", true]];
 
-/** A mutex, and data that are half changed while a worker holds it. */
+/** A mutex, and data that is inconsistent while a worker holds the mutex. */
 class Account {
   readonly mutex = new Mutex();
   readonly data = new SharedArrayBuffer(8);
   readonly view = new Int32Array(this.data);
 
-  /** A worker that holds the mutex, with the data half changed. */
+  /** A worker that holds the mutex while the data is inconsistent. */
   async hold(
     act: Partial<Act> = {},
     ready: Promise<Actor> = Actor.ready(),
@@ -65,14 +65,14 @@ class Account {
     return actor;
   }
 
-  /** Repairs the data after the holder's death. */
+  /** Repairs the data after the death of the holder. */
   repair(guard: MutexGuard): void {
     assertEquals([guard.ownerDied, this.view[0]], [true, 1]);
     this.view[0] = 0;
   }
 }
 
-/** One owner's death, with waiters that are drawn. */
+/** The death of one owner, with random waiters. */
 async function oneDeath(
   account: Account,
   draw: () => number,
@@ -80,7 +80,7 @@ async function oneDeath(
 ): Promise<void> {
   const { mutex } = account;
   using holder = await account.hold({ sync: draw() < 0.5 }, ready);
-  // The next one waits already, or comes later; in either form.
+  // The next thread waits already, or comes later; in either form.
   const early = draw() < 0.5 ? mutex.lock({ recover: true }) : undefined;
   using other = draw() < 0.2
     ? await account.wait({ sync: draw() < 0.5 })
@@ -96,7 +96,7 @@ async function oneDeath(
     using guard = mutex.lockSync({ recover: true });
     account.repair(guard);
   }
-  // A waiter behind one with `recover` is not refused.
+  // A waiter behind one with `recover` is not rejected.
   const expected = early ? { result: false } : { failed: "OwnerDiedError" };
   if (other) assertEquals(await other.hear(), expected);
   using guard = mutex.lockSync();
@@ -120,7 +120,7 @@ workerTest(
 );
 
 workerTest(
-  "Mutex.lock() rejects with OwnerDiedError however the owner ends",
+  "Mutex.lock() rejects with OwnerDiedError for every way in which the owner ends",
   async (t) => {
     for (const end of ["terminate", "close", "throw"] as const) {
       for (const [form, sync] of FORMS) {
@@ -132,7 +132,7 @@ workerTest(
           const { mutex } = account;
           if (sync) assertThrows(() => mutex.lockSync(), OwnerDiedError);
           else await assertRejects(() => mutex.lock(), OwnerDiedError);
-          // Every call throws until one has recovered it.
+          // Every call throws until one has recovered the mutex.
           assertThrows(() => mutex.tryLock(), OwnerDiedError);
           using guard = sync
             ? mutex.lockSync({ recover: true })
@@ -150,7 +150,7 @@ workerTest(
 workerTest(
   "Mutex.lockSync() detects a dead owner without the main thread",
   async () => {
-    // The main thread takes no part: the waiters find out by themselves.
+    // The main thread is not involved: the waiters detect the death themselves.
     const account = new Account();
     using holder = await account.hold();
     using refused = await account.wait({ sync: true });
@@ -175,7 +175,7 @@ workerTest(
     holder.terminate();
     await assertRejects(() => mutex.lock({ timeout: 200 }), DOMException);
     assertThrows(() => mutex.lockSync({ timeout: 100 }), DOMException);
-    // Now it finishes what it did, and dies.
+    // It now completes its change, and dies.
     Atomics.store(view, 1, 1);
     await assertRejects(() => mutex.lock(), OwnerDiedError);
     assertEquals(view[0], 0);
@@ -255,7 +255,7 @@ workerTest(
 );
 
 workerTest(
-  "Semaphore.release() loses no permit to a waiter that died",
+  "Semaphore.release() loses no permit if a waiter dies",
   async (t) => {
     for (const moment of ["before", "after"]) {
       await t.step(`${moment} it was released`, async () => {
@@ -268,11 +268,11 @@ workerTest(
           const behind = semaphore.acquire();
           if (moment === "before") {
             actor.terminate();
-            // It is noticed, and its place is free.
+            // Its death is detected, and its place is free.
             await untilWaiting(buffer, 1);
             semaphore.release();
           } else {
-            // It may or may not take its permit before it ends.
+            // It may or may not receive its permit before it ends.
             semaphore.release();
             actor.terminate();
             semaphore.release();
@@ -366,7 +366,9 @@ workerTest(
   },
 );
 
-/** Settles when the thread of the first slot in the memory of a lock is gone. */
+/**
+ * Settles when the thread of the first slot in the memory of a lock has ended.
+ */
 async function untilFirstIsGone(
   buffer: SharedArrayBuffer,
   thread: number = threadOfFirst(buffer),
@@ -409,8 +411,8 @@ workerTest("Condition.notify() notifies no dead thread", async () => {
 });
 
 /**
- * A worker that waits in a task and stays busy: it cannot take over what is
- * granted to it, and ends without it.
+ * A worker that waits in a task and stays busy: it cannot accept a grant, and
+ * ends without it.
  */
 class Expiring implements Disposable {
   readonly #actor: Actor;
@@ -480,7 +482,7 @@ workerTest(
     semaphore.release(400);
     assertEquals([semaphore.available, waiting(buffer)], [0, 100]);
     await dies.end();
-    // The next sweep finds it.
+    // The next sweep detects it.
     while (semaphore.available < 400) {
       await new Promise((resolve) => setTimeout(resolve, 1));
     }
@@ -559,7 +561,7 @@ workerTest(
 );
 
 workerTest(
-  "Condition passes the notification of a dead thread on",
+  "Condition passes on the notification of a dead thread",
   async (t) => {
     for (const moment of ["before it woke", "before it held the mutex"]) {
       for (const [form, sync] of FORMS) {

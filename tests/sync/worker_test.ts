@@ -1,7 +1,7 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * What `sync.ts` does between threads that live.
+ * The behaviour of `sync.ts` between running threads.
  *
  * @module
  */
@@ -56,7 +56,7 @@ workerTest("Mutex.lock() serves threads in order", async (t) => {
       for (let index = 0; index < 4; index++) {
         const { buffer } = mutex;
         actors.push(
-          // The last waits in the other form: there is one queue.
+          // The last one waits in the other form: all share one queue.
           await Actor.start({
             name: "wait",
             what: "mutex",
@@ -279,7 +279,7 @@ Deno.test({
     }).spawn();
     const reader = child.stdout.getReader();
     await reader.read();
-    // Longer than a program takes to end.
+    // Longer than a program needs to end.
     const pause = new Promise((resolve) => setTimeout(resolve, 200, "runs"));
     const ended = child.status.then(() => "ended");
     assertEquals(await Promise.race([pause, ended]), "runs");
