@@ -520,7 +520,7 @@ async function run(input: Bytes): Promise<void> {
   }
   if (served.most > maxCalls) {
     throw new Violation(
-      `${served.most} methods run at a time of at most ${maxCalls}`,
+      `${served.most} methods run at once, with a limit of ${maxCalls}`,
     );
   }
   const fault = served.fault ?? hostile.fault;

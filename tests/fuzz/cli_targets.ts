@@ -177,7 +177,7 @@ async function runReader(draw: Draw): Promise<void> {
     );
   }
   if (await within(reader.next(), LIMIT, "the end") !== undefined) {
-    throw new Violation("There is one line more");
+    throw new Violation("There is an additional line");
   }
 }
 
@@ -249,7 +249,7 @@ function checkItems(input: Bytes, { found, bad, settled, items }: Read): void {
   }
   for (const [index, line] of settled) {
     if (line === right[index]!.line) continue;
-    throw new Violation(`Item ${index} is said to be line ${line}`);
+    throw new Violation(`Item ${index} reports line ${line}`);
   }
   if (items.settledBytes !== input.length || items.firstLeft !== undefined) {
     throw new Violation(
@@ -485,7 +485,9 @@ function runAddress(draw: Draw): void {
       const where = difference(address, again);
       if (where === undefined) continue;
       throw new Violation(
-        `An address is read in two ways, at ${where}: ${show(input)}`,
+        `Two implementations read an address differently, at ${where}: ${
+          show(input)
+        }`,
       );
     } catch (error) {
       if (error instanceof Violation) throw error;

@@ -77,7 +77,7 @@ function checkAgain(codec: Required<Codec>, value: unknown): void {
     first = codec.encode(value);
   } catch (error) {
     throw new Violation(
-      `What was decoded cannot be encoded: ${show(error)}\n${show(value)}`,
+      `A decoded value cannot be encoded: ${show(error)}\n${show(value)}`,
     );
   }
   let again: unknown;
@@ -88,19 +88,21 @@ function checkAgain(codec: Required<Codec>, value: unknown): void {
     // Collisions of keys are measured, so the result can differ between two
     // runs.
     if (isCostly(error)) return;
-    throw new Violation(`Refused what it has encoded: ${show(error)}`);
+    throw new Violation(`Refused bytes that it has encoded: ${show(error)}`);
   }
   const second = codec.encode(again);
   const found = difference(value, again);
   const isLost = codec === json && contains(value, isNegativeZero);
   if (found !== undefined && !isLost) {
     throw new Violation(
-      `What was decoded comes back changed at ${found}: ${show(value)}`,
+      `A decoded value changes when it is encoded again at ${found}: ${
+        show(value)
+      }`,
     );
   }
   if (!equalBytes(first, second)) {
     throw new Violation(
-      `What was decoded has two forms: ${show(value)}\n${first}\n${second}`,
+      `A decoded value has two encodings: ${show(value)}\n${first}\n${second}`,
     );
   }
 }
@@ -295,7 +297,7 @@ function checkEncodingError(error: unknown, isPlain: boolean): void {
   }
   checkMessage(error);
   if (!/^Cannot (encode|send) a message: /.test(error.message)) {
-    throw new Violation(`Encoding has a mistake: ${show(error)}`);
+    throw new Violation(`Encoding has a bug: ${show(error)}`);
   }
   if (isPlain && !isDeep(error)) {
     throw new Violation(`Encoding refuses a plain value: ${show(error)}`);
@@ -319,7 +321,7 @@ function checkEncoding(
     } catch {
       if (target.length === 3) return;
     }
-    throw new Violation("Encoding into a buffer leaves something behind");
+    throw new Violation("Encoding into a buffer writes outside of its result");
   }
   codec.encodeInto(value, target);
   if (!equalBytes(target.toBytes().subarray(3), bytes)) {
@@ -330,14 +332,14 @@ function checkEncoding(
     decoded = codec.decode(bytes);
   } catch (error) {
     throw new Violation(
-      `What was encoded cannot be decoded: ${show(error)}\n${show(value)}`,
+      `An encoded value cannot be decoded: ${show(error)}\n${show(value)}`,
     );
   }
   if (isPlain) {
     const found = difference(value, decoded);
     if (found !== undefined) {
       throw new Violation(
-        `A value comes back changed at ${found}: ${show(value)}`,
+        `A value arrives changed at ${found}: ${show(value)}`,
       );
     }
   }
@@ -365,7 +367,7 @@ function checkClone(value: unknown, isPlain: boolean): void {
   if (!isPlain) return;
   const found = difference(value, received);
   if (found === undefined || /stack$/.test(found)) return;
-  throw new Violation(`A clone comes back changed at ${found}: ${show(value)}`);
+  throw new Violation(`A clone arrives changed at ${found}: ${show(value)}`);
 }
 
 /** The targets of this file. */

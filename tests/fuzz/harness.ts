@@ -274,7 +274,7 @@ export function checkRefusal(error: unknown): asserts error is ProtocolError {
     cause = (cause as Error).cause;
   }
   if (error.message.startsWith("Cannot handle what the peer sent")) {
-    throw new Violation(`A refusal hides a mistake: ${show(error)}`);
+    throw new Violation(`A refusal hides a bug: ${show(error)}`);
   }
 }
 

@@ -321,7 +321,7 @@ function compareAll(found: readonly unknown[], sent: readonly unknown[]): void {
     const where = difference(message, sent[index]);
     if (where === undefined || /stack$/.test(where)) continue;
     throw new Violation(
-      `A message arrives as another, at ${where}: ${show(message)}`,
+      `A message arrives changed, at ${where}: ${show(message)}`,
     );
   }
 }
@@ -337,7 +337,7 @@ function runParcel(draw: Draw): void {
     receiveParcel(isShared ? odd : structuredClone(odd));
   } catch (error) {
     if (!(error instanceof ProtocolError)) {
-      throw new Violation(`A post throws what it must not: ${show(error)}`);
+      throw new Violation(`A post throws an unexpected error: ${show(error)}`);
     }
     checkMessage(error);
     const { cause } = error;

@@ -507,7 +507,7 @@ function checkReceived(
       expected !== undefined && message instanceof Uint8Array &&
       equalBytes(message, expected)
     ) continue;
-    throw new Violation(`Message ${index} arrives as another`);
+    throw new Violation(`Message ${index} arrives changed`);
   }
 }
 

@@ -160,7 +160,7 @@ function framedRings(draw: Draw): { memory: RingMemory; check(): void } {
       for (const start of [0, MARGIN + size]) {
         const margin = bytes.subarray(start, start + MARGIN);
         if (margin.every((byte) => byte === CANARY)) continue;
-        throw new Violation("Something was written beside the rings");
+        throw new Violation("Memory outside of the rings was written");
       }
     },
   };
@@ -172,7 +172,7 @@ function attempt<T>(call: () => T, fallback: T): T {
     return call();
   } catch (error) {
     if (!(error instanceof ProtocolError) || error.cause !== undefined) {
-      throw new Violation(`A ring throws what it must not: ${show(error)}`);
+      throw new Violation(`A ring throws an unexpected error: ${show(error)}`);
     }
     checkMessage(error);
     return fallback;
@@ -212,14 +212,14 @@ function read(side: Side, from: Side, draw: Draw, meddler: Meddler): void {
   if (size < 0 || size > Math.min(stop - start, side.capacity)) {
     throw new Violation(`A read into ${stop - start} bytes read ${size}`);
   }
-  const beside = [into.subarray(0, start), into.subarray(start + size)];
-  if (beside.some((bytes) => bytes.some((byte) => byte !== CANARY))) {
-    throw new Violation("A read writes beside its target");
+  const outside = [into.subarray(0, start), into.subarray(start + size)];
+  if (outside.some((bytes) => bytes.some((byte) => byte !== CANARY))) {
+    throw new Violation("A read writes outside of its target");
   }
   if (meddler.isDirty) return;
   const expected = from.written.subarray(0, stop - start);
   if (!equalBytes(into.subarray(start, start + size), expected)) {
-    throw new Violation("A ring brings what was not written");
+    throw new Violation("A ring returns bytes that were not written");
   }
   from.written = from.written.slice(size);
 }
@@ -466,7 +466,7 @@ async function runSessions(draw: Draw): Promise<void> {
         message instanceof Uint8Array && expected[place] !== undefined &&
         equalBytes(message, expected[place])
       ) continue;
-      throw new Violation(`Message ${place} arrives as another`);
+      throw new Violation(`Message ${place} arrives changed`);
     }
   }
 }

@@ -256,7 +256,7 @@ async function runProxy(draw: Draw): Promise<void> {
   }
   if ("error" in accepted && admissions.admitted > 0) {
     const isLate = accepted.error instanceof Deno.errors.BrokenPipe;
-    if (!isLate) throw new Violation("A peer is counted that is not accepted");
+    if (!isLate) throw new Violation("An unaccepted peer is counted");
   }
   checkTerms(opener, acceptor, own, opened, accepted);
   const isPossible = isSame &&
@@ -304,11 +304,13 @@ function checkTerms(
     throw new Violation(`Two sessions were agreed on: ${show(found)}`);
   }
   if ("value" in accepted && accepted.value.received !== (own?.received ?? 0)) {
-    throw new Violation(`Another position arrives: ${show(accepted.value)}`);
+    throw new Violation(
+      `Another position is received: ${show(accepted.value)}`,
+    );
   }
   const position = own === undefined ? 0 : KNOWN_POSITION;
   if ("value" in opened && opened.value.terms.received !== position) {
-    throw new Violation(`Another position arrives: ${show(opened.value)}`);
+    throw new Violation(`Another position is received: ${show(opened.value)}`);
   }
 }
 
@@ -509,7 +511,7 @@ async function runOpener({ side, secret, draw }: Attack): Promise<void> {
   checkWritten(written);
   judge(outcome, isRight && proof.isRight, isRight && proof.isRight);
   if (admissions.admitted > 0 !== "value" in outcome) {
-    throw new Violation("A peer is counted that did not prove itself, or not");
+    throw new Violation("The count of proven peers is wrong");
   }
   if (!("value" in outcome)) return;
   checkRead(connection, trailing, proof, outcome.value.received);
@@ -534,7 +536,7 @@ function checkRead(
   }
   if (found !== received) {
     throw new Violation(
-      `Another position arrives: ${found} instead of ${received}`,
+      `Another position is received: ${found} instead of ${received}`,
     );
   }
 }
@@ -546,7 +548,7 @@ function judge(outcome: Outcome<unknown>, may: boolean, must: boolean): void {
       throw new Violation(`A valid peer is refused: ${show(outcome.error)}`);
     }
   } else if (!may) {
-    throw new Violation("A peer is accepted that must be refused");
+    throw new Violation("A peer is accepted that must be rejected");
   }
 }
 

@@ -423,7 +423,7 @@ test("openQueue() detects that both sides only send", async (t) => {
 test("openQueue() aborts all workers", async () => {
   const queue = await open({ workers: 2 });
   const both = [cells(), cells()];
-  for (const own of both) await queue.send({ act: "hears", cells: own });
+  for (const own of both) await queue.send({ act: "reportsAbort", cells: own });
   for (const _ of both) assertEquals(await queue.receive(), "listening");
   queue.abort(new Error("Enough"));
   await assertRejects(() => queue.closed, Error, "Enough");

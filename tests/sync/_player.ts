@@ -49,11 +49,11 @@ export class Player {
         onWrong(new Error(`worker ${start.seat}: ${event.message}`));
       }
     };
-    const heard = () => new Promise((resolve) => worker.onmessage = resolve);
+    const messages = () => new Promise((resolve) => worker.onmessage = resolve);
     // Messages posted before it listens would be lost.
-    await heard();
+    await messages();
     worker.postMessage(start);
-    await heard();
+    await messages();
     const player = new Player(start.seat, start.life, worker, onGone);
     worker.onmessage = ({ data }) => {
       if (typeof data === "object") onWrong(new Error(data.wrong));

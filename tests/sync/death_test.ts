@@ -50,7 +50,7 @@ class Account {
     const { mutex: { buffer }, data } = this;
     const actor = await ready;
     actor.play({ name: "hold", buffer, data, ...act });
-    assertEquals(await actor.hear(), "held");
+    assertEquals(await actor.nextMessage(), "held");
     assertEquals(this.view[0], 1);
     return actor;
   }
@@ -98,7 +98,7 @@ async function oneDeath(
   }
   // A waiter behind one with `recover` is not rejected.
   const expected = early ? { result: false } : { failed: "OwnerDiedError" };
-  if (other) assertEquals(await other.hear(), expected);
+  if (other) assertEquals(await other.nextMessage(), expected);
   using guard = mutex.lockSync();
   assertEquals([guard.ownerDied, account.view[0]], [false, 0]);
 }
@@ -128,7 +128,9 @@ workerTest(
           const account = new Account();
           using holder = await account.hold(end === "terminate" ? {} : { end });
           if (end === "terminate") holder.terminate();
-          if (end === "throw") assertEquals(await holder.hear(), "failed");
+          if (end === "throw") {
+            assertEquals(await holder.nextMessage(), "failed");
+          }
           const { mutex } = account;
           if (sync) assertThrows(() => mutex.lockSync(), OwnerDiedError);
           else await assertRejects(() => mutex.lock(), OwnerDiedError);
@@ -157,8 +159,10 @@ workerTest(
     using recovers = await account.wait({ sync: true, recover: true });
     using behind = await account.wait({ sync: true });
     holder.terminate();
-    const heard = [refused, recovers, behind].map((actor) => actor.hear());
-    assertEquals(await Promise.all(heard), [
+    const messages = [refused, recovers, behind].map((actor) =>
+      actor.nextMessage()
+    );
+    assertEquals(await Promise.all(messages), [
       { failed: "OwnerDiedError" },
       { result: true },
       { result: false },
@@ -201,7 +205,7 @@ workerTest("Mutex.unlock() skips a waiter that died", async (t) => {
       if (moment === "before") first.terminate();
       guard.unlock();
       if (moment === "after") first.terminate();
-      assertEquals(await second.hear(), { result: false });
+      assertEquals(await second.nextMessage(), { result: false });
       using after = await mutex.lock();
       assertEquals(after.ownerDied, false);
     });
@@ -294,7 +298,7 @@ workerTest(
       what: "semaphore",
       buffer,
     });
-    assertEquals(await actor.hear(), { result: "acquired" });
+    assertEquals(await actor.nextMessage(), { result: "acquired" });
     actor.terminate();
     await assertRejects(() => semaphore.acquire({ timeout: 60 }), DOMException);
     semaphore.release();
@@ -313,7 +317,7 @@ workerTest("ResetEvent.set() skips a waiter that died", async () => {
   first.terminate();
   await untilWaiting(buffer, 1);
   event.set();
-  assertEquals(await second.hear(), { result: undefined });
+  assertEquals(await second.nextMessage(), { result: undefined });
 });
 
 workerTest("Condition.notify() skips a waiter that died", async () => {
@@ -339,7 +343,7 @@ workerTest("Condition.notify() skips a waiter that died", async () => {
     new Int32Array(data)[0] = 1;
     assertEquals(condition.notify(), 1);
   }
-  assertEquals(await second.hear(), { result: 1 });
+  assertEquals(await second.nextMessage(), { result: 1 });
 });
 
 workerTest(
@@ -434,7 +438,7 @@ class Expiring implements Disposable {
   static async start(act: Partial<Act> & { buffer: SharedArrayBuffer }) {
     const data = new SharedArrayBuffer(8);
     const actor = await Actor.start({ ...act, name: "expire", data });
-    assertEquals(await actor.hear(), "waits");
+    assertEquals(await actor.nextMessage(), "waits");
     return new Expiring(actor, new Int32Array(data), act.buffer);
   }
 
@@ -597,7 +601,7 @@ workerTest(
               await untilFirstIsGone(buffer, thread);
             }
           }
-          assertEquals(await next.hear(), { result: 1 });
+          assertEquals(await next.nextMessage(), { result: 1 });
           assertEquals(waiting(buffer), 0);
         });
       }

@@ -254,7 +254,7 @@ workerTest(
       using actor = await Actor.start({ ...act, buffer, timeout });
       await untilWaiting(buffer, 1);
       new Int32Array(buffer)[LATCH] = latch;
-      assertEquals(await actor.hear(), { failed });
+      assertEquals(await actor.nextMessage(), { failed });
     }
   },
 );

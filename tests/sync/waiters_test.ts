@@ -375,8 +375,8 @@ async function holderOf(
   const actor = await Actor.ready();
   for (const buffer of buffers) {
     actor.play({ name: "hold", buffer, data });
-    assertEquals(await actor.hear(), "held");
-    await actor.hear();
+    assertEquals(await actor.nextMessage(), "held");
+    await actor.nextMessage();
   }
   return actor;
 }
@@ -503,12 +503,12 @@ workerTest("A lock has slots for the given number of threads", async () => {
     await untilWaiting(buffer, MANY + 2);
     for (const sync of [true, false]) {
       using third = await Actor.start({ ...act, sync });
-      assertEquals(await third.hear(), { failed: "RangeError" });
+      assertEquals(await third.nextMessage(), { failed: "RangeError" });
     }
     end();
     await Promise.all(waits);
     for (const actor of [first, second]) {
-      assert("result" in (await actor.hear() as object));
+      assert("result" in (await actor.nextMessage() as object));
     }
   }
 });
@@ -536,7 +536,7 @@ workerTest(
     await untilWaiting(buffer, MANY + 1);
     for (const sync of [true, false]) {
       using second = await Actor.start({ ...act, sync });
-      assertEquals(await second.hear(), { failed: "RangeError" });
+      assertEquals(await second.nextMessage(), { failed: "RangeError" });
       // It held the mutex, and has unlocked it.
       assertEquals(waiting(buffer), MANY + 1);
       mutex.lockSync({ timeout: 1000 }).unlock();
@@ -544,6 +544,6 @@ workerTest(
     new Int32Array(data)[0] = 1;
     assertEquals(condition.notifyAll(), MANY + 1);
     await Promise.all(waiters);
-    assertEquals(await first.hear(), { result: 1 });
+    assertEquals(await first.nextMessage(), { result: 1 });
   },
 );

@@ -158,7 +158,7 @@ Deno.test({
         '"$.run" is a function',
       ],
       [
-        "a function beside an array's items",
+        "a function in a field of an array",
         [Object.assign([1], { run() {} })],
         [],
         '"$[0].run" is a function',

@@ -62,7 +62,7 @@ export class Actor implements Disposable {
   /** Starts a worker that receives its act later. */
   static async ready(): Promise<Actor> {
     const actor = new Actor();
-    await actor.hear();
+    await actor.nextMessage();
     return actor;
   }
 
@@ -72,7 +72,7 @@ export class Actor implements Disposable {
   }
 
   /** The next message of the worker. */
-  async hear(): Promise<unknown> {
+  async nextMessage(): Promise<unknown> {
     while (this.#said.length === 0) {
       await new Promise<void>((resolve) => this.#listen = resolve);
     }

@@ -104,7 +104,7 @@ const ACTS = {
     main.abort(new RangeError("The worker has had enough"));
   },
   /** Sets the second cell when it has received the abort. */
-  async hears({ cells }: Act) {
+  async reportsAbort({ cells }: Act) {
     await main.send("listening");
     try {
       await main.receive();
