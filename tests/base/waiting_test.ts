@@ -136,14 +136,14 @@ Deno.test({
     for (let step = 0; step < 20_000; step++) {
       // Grows for a while, then shrinks.
       const isGrowing = Math.floor(step / 2_000) % 2 === 0;
-      const lot = next();
-      if (lot < (isGrowing ? 0.7 : 0.2)) {
+      const choice = next();
+      if (choice < (isGrowing ? 0.7 : 0.2)) {
         const controller = new AbortController();
         queue.wait(step, controller.signal).catch(() => {});
         waiting.push({ payload: step, controller });
         deque.push(step);
         items.push(step);
-      } else if (lot < 0.85 && waiting.length > 0) {
+      } else if (choice < 0.85 && waiting.length > 0) {
         assertEquals(queue.shift().payload, waiting.shift()!.payload);
         assertEquals(deque.shift(), items.shift());
       } else if (waiting.length > 0) {

@@ -17,7 +17,6 @@ import {
   makeOptions,
   type PlanOptions,
   Random,
-  shorter,
 } from "./plan.ts";
 
 /** Methods that both ends expose; see `call_side.ts`. */
@@ -118,27 +117,4 @@ export function makeCallPlan(seed: number): CallPlan {
     peer: makeSide(random),
     faults: hasWorker(link) || link === "proxy" ? makeFaults(random, link) : [],
   };
-}
-
-/** Plans that omit a part of another plan, large parts first. */
-export function* smallerCallPlans(plan: CallPlan): Generator<CallPlan> {
-  for (const faults of shorter(plan.faults)) yield { ...plan, faults };
-  for (const side of ["main", "peer"] as const) {
-    for (const steps of shorter(plan[side].steps)) {
-      yield { ...plan, [side]: { ...plan[side], steps } };
-    }
-  }
-  for (const name of Object.keys(plan.options)) {
-    const options: Record<string, unknown> = { ...plan.options };
-    delete options[name];
-    if (name !== "workers") yield { ...plan, options };
-  }
-  for (const side of ["main", "peer"] as const) {
-    const { steps } = plan[side];
-    for (const [index, step] of steps.entries()) {
-      if (step.count < 2) continue;
-      const changed = steps.with(index, { ...step, count: step.count >> 1 });
-      yield { ...plan, [side]: { ...plan[side], steps: changed } };
-    }
-  }
 }

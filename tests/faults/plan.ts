@@ -261,8 +261,23 @@ export function makeSessionPlan(seed: number, only?: LinkName): SessionPlan {
   };
 }
 
-/** Plans that omit a part of another plan, large parts first. */
-export function* smallerPlans(plan: SessionPlan): Generator<SessionPlan> {
+/** The parts of a plan that can be made smaller. */
+interface TwoSidedPlan {
+  readonly options: object;
+  readonly main: { readonly steps: readonly object[] };
+  readonly peer: { readonly steps: readonly object[] };
+  readonly faults: readonly Fault[];
+}
+
+/**
+ * Plans that omit a part of another plan, large parts first.
+ *
+ * @param required Options that are kept.
+ */
+export function* smallerPlans<Plan extends TwoSidedPlan>(
+  plan: Plan,
+  required: readonly string[] = [],
+): Generator<Plan> {
   for (const faults of shorter(plan.faults)) yield { ...plan, faults };
   for (const side of ["main", "peer"] as const) {
     for (const steps of shorter(plan[side].steps)) {
@@ -272,14 +287,14 @@ export function* smallerPlans(plan: SessionPlan): Generator<SessionPlan> {
   for (const name of Object.keys(plan.options)) {
     const options: Record<string, unknown> = { ...plan.options };
     delete options[name];
-    yield { ...plan, options };
+    if (!required.includes(name)) yield { ...plan, options };
   }
   for (const side of ["main", "peer"] as const) {
     const { steps } = plan[side];
     for (const [index, step] of steps.entries()) {
-      if (!("count" in step) || step.count < 2) continue;
-      const count = step.count >> 1;
-      const changed = steps.with(index, { ...step, count });
+      if (!("count" in step) || typeof step.count !== "number") continue;
+      if (step.count < 2) continue;
+      const changed = steps.with(index, { ...step, count: step.count >> 1 });
       yield { ...plan, [side]: { ...plan[side], steps: changed } };
     }
   }

@@ -6,7 +6,7 @@
  * @module
  */
 
-import { type CallPlan, makeCallPlan, smallerCallPlans } from "./call_plan.ts";
+import { type CallPlan, makeCallPlan } from "./call_plan.ts";
 import { runCallPlan } from "./calls.ts";
 import {
   type LockPlan,
@@ -45,7 +45,7 @@ function sessionScenarios(): Record<string, Scenario> {
     const scenario: Scenario<SessionPlan> = {
       make: (seed) => makeSessionPlan(seed, link),
       run: runSessionPlan,
-      smaller: smallerPlans,
+      smaller: (plan) => smallerPlans(plan),
     };
     return [link, scenario as Scenario];
   }));
@@ -54,7 +54,8 @@ function sessionScenarios(): Record<string, Scenario> {
 const calls: Scenario<CallPlan> = {
   make: makeCallPlan,
   run: runCallPlan,
-  smaller: smallerCallPlans,
+  // Calls over a queue require a single worker.
+  smaller: (plan) => smallerPlans(plan, ["workers"]),
 };
 
 const pools: Scenario<PoolPlan> = {

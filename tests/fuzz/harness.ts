@@ -224,6 +224,18 @@ export async function within<T>(
   }
 }
 
+/** Receives everything; returns the error at the end. */
+export async function receiveAll(
+  session: { receive(): Promise<unknown> },
+  found: unknown[],
+): Promise<unknown> {
+  try {
+    for (;;) found.push(await session.receive());
+  } catch (error) {
+    return error;
+  }
+}
+
 /** One turn of the event loop. */
 export function turn(): Promise<void> {
   return new Promise((resolve) => setImmediate(resolve));

@@ -22,6 +22,7 @@ import { type Bytes, Draw, mutate, smallerBytes } from "./draw.ts";
 import { difference } from "./equal.ts";
 import {
   checkMessage,
+  receiveAll,
   show,
   type Target,
   turn,
@@ -213,18 +214,6 @@ function makeSession(tamperer: Tamperer, index: number, postsBulk: boolean): {
     session: new Session(new ThreadWire(stream, { postsBulk }), options),
     stream,
   };
-}
-
-/** Receives everything; returns the error at the end, if any. */
-async function receiveAll(
-  session: Session,
-  found: unknown[],
-): Promise<unknown> {
-  try {
-    for (;;) found.push(await session.receive());
-  } catch (error) {
-    return error;
-  }
 }
 
 /** Checks the reason of a failure. */

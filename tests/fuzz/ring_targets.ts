@@ -31,6 +31,7 @@ import { type Bytes, concat, Draw, mutate, smallerBytes } from "./draw.ts";
 import { equalBytes } from "./equal.ts";
 import {
   checkMessage,
+  receiveAll,
   show,
   type Target,
   turn,
@@ -358,18 +359,6 @@ function sessions(
     });
     return { session: new ShmSession(wire, options), wire };
   });
-}
-
-/** Receives everything; returns the error at the end, if any. */
-async function receiveAll(
-  session: ShmSession,
-  found: unknown[],
-): Promise<unknown> {
-  try {
-    for (;;) found.push(await session.receive());
-  } catch (error) {
-    return error;
-  }
 }
 
 /** Checks the reason of a failed session. */

@@ -27,18 +27,18 @@ async function openPair(
   peer: DuplexOptions,
 ): Promise<Duplex> {
   const [ownStream, peerStream] = memoryStreams();
-  const own: SessionOptions = {
+  const ownOptions: SessionOptions = {
     ...sessionOptions("Cannot open", options),
     role: "opener",
     name: "main",
   };
-  const theirs: SessionOptions = {
+  const peerOptions: SessionOptions = {
     ...sessionOptions("Cannot open", { closeTimeout: Infinity, ...peer }),
     role: "acceptor",
     name: "worker",
   };
-  const main = new Session(new FrameWire(ownStream), own);
-  const worker = new Session(new FrameWire(peerStream), theirs);
+  const main = new Session(new FrameWire(ownStream), ownOptions);
+  const worker = new Session(new FrameWire(peerStream), peerOptions);
   await Promise.all([main.open(), worker.open()]);
   behave(worker, () => peerStream.destroy()).catch(() => {});
   return main;

@@ -36,7 +36,7 @@ export function pick<T>(draw: () => number, items: readonly T[]): T {
  * its hello a worker receives nothing but its name, so the random number is
  * part of the name.
  */
-export class Fates implements Disposable {
+export class RandomDeaths implements Disposable {
   readonly #randomUUID = crypto.randomUUID;
   /** Workers started. */
   started = 0;
@@ -49,8 +49,10 @@ export class Fates implements Disposable {
       const id = this.#randomUUID.call(crypto);
       this.started++;
       if (draw() >= rate) return id;
-      const fate = `fate-${pick(draw, ["start", "hello"])}-${pick(draw, HOWS)}`;
-      return `${fate}-${id}` as typeof id;
+      const death = `death-${pick(draw, ["start", "hello"])}-${
+        pick(draw, HOWS)
+      }`;
+      return `${death}-${id}` as typeof id;
     };
   }
 

@@ -22,7 +22,7 @@ import {
   openQueue,
   type QueueOptions,
 } from "@duplex/ipc/queue";
-import { drawPlan, Fates, pick, play, violationsOf } from "./_faults.ts";
+import { drawPlan, pick, play, RandomDeaths, violationsOf } from "./_faults.ts";
 import { random, seed } from "../_seed.ts";
 import { allDone, within, workerUrl } from "../workers/_processes.ts";
 import type { Act } from "../workers/queue_acts.ts";
@@ -73,10 +73,10 @@ const LANES = 4;
 async function playRuns(): Promise<void> {
   const base = seed();
   let next = 0;
-  async function playRun(run: number, fates: number): Promise<void> {
+  async function playRun(run: number, deathRate: number): Promise<void> {
     const draw = random(base + run);
     const plan = drawPlan(draw);
-    using _ = fates > 0 ? new Fates(draw, fates) : undefined;
+    using _ = deathRate > 0 ? new RandomDeaths(draw, deathRate) : undefined;
     const where = `run ${run} of seed ${base}`;
     const faults = await within(play(plan)).then(
       (outcome) => violationsOf(plan, outcome),
@@ -116,7 +116,7 @@ test(
           : [],
         log: draw() < 0.2 ? log : undefined,
       }));
-    using _ = new Fates(draw, 0.05);
+    using _ = new RandomDeaths(draw, 0.05);
     const queue = await openDies({
       workers: 8,
       retries: 99,
@@ -387,23 +387,23 @@ test("openQueue() ends if every worker dies at its start", async () => {
 
 test("openQueue() ends if every replacement dies at its start", async () => {
   const queue = await openDies({ retries: 1 });
-  using fates = new Fates(() => 0, 1);
+  using deaths = new RandomDeaths(() => 0, 1);
   const pending = queue.receive();
   await queue.send(job(1, { deaths: [["received", "exit"]] }));
   const error = await assertRejects(() => pending, PeerExitError);
   assertEquals(error.unsent.map((each) => (each as Job).id), [1]);
   // A death caused by the message does not count as a failed start.
-  assertEquals(fates.started, 3);
+  assertEquals(deaths.started, 3);
 });
 
 test("openQueue() ends if every worker dies after its hello", async () => {
   const script = workerUrl("queue_dies");
-  using fates = new Fates(hello, 1);
+  using deaths = new RandomDeaths(hello, 1);
   const queue = await openQueue(script, { permissions: READ, retries: 1 });
   const error = await assertRejects(() => queue.receive(), PeerExitError);
   assertEquals(error.unsent, []);
   // The first worker, and a replacement for each of two retries.
-  assertEquals(fates.started, 3);
+  assertEquals(deaths.started, 3);
 });
 
 /** The random number of a worker that dies after its hello. */
@@ -513,7 +513,7 @@ test("openQueue() leaves no worker running if it ends while one starts", async (
     started.resolve();
     return 0.9;
   };
-  using _ = new Fates(draw, 0);
+  using _ = new RandomDeaths(draw, 0);
   await queue.send({ act: "diesOnce" });
   await started.promise;
   queue.abort(new Error("Enough"));

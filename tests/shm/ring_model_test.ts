@@ -118,14 +118,14 @@ const waitsForBoth: Side = (code, memory) => {
   return ({ sleep }) => {
     let at = end.write(bytes, 0, 2);
     const room = end.wait(INTEREST.room);
-    const news = end.wait(INTEREST.bytes);
+    const bytesWait = end.wait(INTEREST.bytes);
     sleep(room);
     while (at < 2) {
       const size = end.write(bytes, at, 2);
       at += size;
       if (size === 0) sleep(end.wait(INTEREST.room));
     }
-    sleep(news);
+    sleep(bytesWait);
     while (end.read(bytes, 0, 1) === 0) sleep(end.wait(INTEREST.bytes));
   };
 };

@@ -20,7 +20,7 @@ export class Player {
   readonly ended: Promise<void>;
   isGone = false;
   isTerminated = false;
-  #listen: ((said: unknown) => void) | undefined;
+  #listen: ((message: unknown) => void) | undefined;
 
   private constructor(
     seat: number,
@@ -67,9 +67,11 @@ export class Player {
    * busy.
    */
   play(part: Part): Promise<void> {
-    const said = new Promise<void>((resolve) => this.#listen = () => resolve());
+    const message = new Promise<void>((resolve) =>
+      this.#listen = () => resolve()
+    );
     this.#worker.postMessage(part);
-    return Promise.race([said, this.ended]);
+    return Promise.race([message, this.ended]);
   }
 
   terminate(): void {

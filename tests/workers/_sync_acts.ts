@@ -35,19 +35,19 @@ export interface Act {
 /** A worker and its messages. */
 export class Actor implements Disposable {
   readonly #worker: Worker;
-  readonly #said: unknown[] = [];
+  readonly #messages: unknown[] = [];
   #listen: (() => void) | undefined;
 
   private constructor() {
     const url = new URL("sync_actor.ts", import.meta.url);
     this.#worker = new Worker(url, { type: "module" });
     this.#worker.onmessage = ({ data }) => {
-      this.#said.push(data);
+      this.#messages.push(data);
       this.#listen?.();
     };
     this.#worker.onerror = (event) => {
       event.preventDefault();
-      this.#said.push("failed");
+      this.#messages.push("failed");
       this.#listen?.();
     };
   }
@@ -73,10 +73,10 @@ export class Actor implements Disposable {
 
   /** The next message of the worker. */
   async nextMessage(): Promise<unknown> {
-    while (this.#said.length === 0) {
+    while (this.#messages.length === 0) {
       await new Promise<void>((resolve) => this.#listen = resolve);
     }
-    return this.#said.shift();
+    return this.#messages.shift();
   }
 
   terminate(): void {

@@ -453,10 +453,10 @@ export class World {
       }
     }
     if (this.chance(0.5)) return;
-    const odd = (value: number) => value % 2 !== 0;
+    const isOdd = (value: number) => value % 2 !== 0;
     try {
-      if (this.chance(0.5)) await counter.until(odd, this.limits());
-      else counter.untilSync(odd, { timeout: this.below(3) });
+      if (this.chance(0.5)) await counter.until(isOdd, this.limits());
+      else counter.untilSync(isOdd, { timeout: this.below(3) });
     } catch (error) {
       if (!this.isGivenUp(error)) throw error;
     }

@@ -50,9 +50,9 @@ async function hush(): Promise<void> {
 
 /** Answers after the peer's goodbye. */
 async function answerLate(): Promise<void> {
-  const heard: unknown[] = [];
-  for await (const [, value] of main) heard.push(value);
-  for (const value of heard) await main.send(["late", value]);
+  const values: unknown[] = [];
+  for await (const [, value] of main) values.push(value);
+  for (const value of values) await main.send(["late", value]);
 }
 
 /**

@@ -100,9 +100,9 @@ async function handle(
   }
 }
 
-const fate = /fate-(\w+)-(\w+)/.exec(self.name);
-const start = fate?.[1];
-const how = fate?.[2] as How;
+const death = /death-(\w+)-(\w+)/.exec(self.name);
+const start = death?.[1];
+const how = death?.[2] as How;
 if (start === "start") await die(how);
 const main: ParentDuplex<Job, Done, "queue"> = await parent<Job, Done>({
   transport: "queue",
