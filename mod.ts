@@ -1,9 +1,9 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * One duplex for every way a Deno program talks to its workers. A program opens
- * a worker, gets a {@linkcode Duplex}, and sends and receives messages; the same
- * worker script runs over every transport.
+ * One duplex over four ways in which a Deno program talks to its workers. A program
+ * opens a worker, gets a {@linkcode Duplex}, and sends and receives messages; the
+ * same worker script runs over every transport.
  *
  * ```ts
  * import { openPipe } from "@duplex/ipc";
@@ -15,7 +15,7 @@
  * assertEquals(await worker.receive(), "Hello from worker!");
  * ```
  *
- * The worker script, `examples/hello/worker.ts`, may do nothing but talk to its
+ * The worker script, `examples/hello/worker.ts`, has no permission, and talks to its
  * parent:
  *
  * ```ts ignore
@@ -26,19 +26,70 @@
  * await main.send("Hello from worker!");
  * ```
  *
+ * This module has the functions, the classes and the types that most programs name.
+ * Each module of its own, such as `@duplex/ipc/pool`, has the rest of its types.
+ *
  * @module
  */
 
-export * from "./codec.ts";
-export * from "./duplex.ts";
-export * from "./pair.ts";
-export * from "./parent.ts";
-export * from "./permissions.ts";
-export * from "./pipe.ts";
-export * from "./pool.ts";
-export * from "./queue.ts";
-export * from "./rpc.ts";
-export * from "./shm.ts";
-export * from "./socket.ts";
-export * from "./sync.ts";
-export * from "./task.ts";
+export { type Codec, json, msgpack } from "./codec.ts";
+export {
+  ClosedError,
+  DeadlockError,
+  type Duplex,
+  type DuplexOptions,
+  type DuplexStats,
+  PeerExitError,
+  ProtocolError,
+  type SendOptions,
+} from "./duplex.ts";
+export { duplexPair } from "./pair.ts";
+export { type Delivery, parent, type ParentDuplex } from "./parent.ts";
+export { type Grant, grant, type Permissions } from "./permissions.ts";
+export {
+  openPipe,
+  type PipeCommandOptions,
+  type PipeDuplex,
+  type PipeOptions,
+} from "./pipe.ts";
+export {
+  type MapOptions,
+  type MapOutcome,
+  Pool,
+  type PoolOptions,
+  type PoolStats,
+  type RunOptions,
+} from "./pool.ts";
+export { type FailedMessage, openQueue, type QueueOptions } from "./queue.ts";
+export {
+  expose,
+  type ExposeOptions,
+  listMethods,
+  type Notifier,
+  notifier,
+  type Remote,
+  remote,
+  RemoteError,
+  type RemoteOptions,
+  withSignal,
+} from "./rpc.ts";
+export { openShm, type ShmDuplex, type ShmOptions } from "./shm.ts";
+export {
+  type DuplexListener,
+  type ListenOptions,
+  listenSocket,
+  openSocket,
+  type SocketDuplex,
+  type SocketOptions,
+} from "./socket.ts";
+export {
+  AtomicCounter,
+  Barrier,
+  BrokenBarrierError,
+  Condition,
+  Mutex,
+  OwnerDiedError,
+  ResetEvent,
+  Semaphore,
+} from "./sync.ts";
+export { task, type WorkerTask } from "./task.ts";

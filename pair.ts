@@ -64,7 +64,11 @@ export {
 export function duplexPair<A = unknown, B = A>(
   options: DuplexOptions = {},
 ): [Duplex<A, B>, Duplex<B, A>] {
-  const limits = sessionOptions("Cannot make a pair of duplexes", options);
+  const limits = sessionOptions(
+    "Cannot make a pair of duplexes",
+    "opener",
+    options,
+  );
   const [left, right] = memoryStreams().map((stream, index) => {
     const own: SessionOptions = {
       ...limits,

@@ -1,9 +1,9 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * The worker's own end, whichever transport started it. It loads what a worker
- * needs and asks for no permission; a worker may import `@duplex/ipc/sync` beside
- * it, and nothing else of the package.
+ * The worker's own end of a duplex, for every transport that starts workers. It loads
+ * only the modules that a worker needs, and requires no permission. A worker may
+ * import `@duplex/ipc/sync` in addition, and no other module of the package.
  *
  * ```ts ignore
  * import { parent } from "@duplex/ipc/parent";
@@ -15,7 +15,7 @@
  * @module
  */
 
-import { type SessionOptions, sessionOptions } from "./_session/options.ts";
+import { sessionOptions } from "./_session/options.ts";
 import { quoted, show } from "./_base/text.ts";
 import { enterThread } from "./_thread/scope.ts";
 import type { Delivery } from "./_queue/lease.ts";
@@ -32,13 +32,13 @@ export {
 export type { Duplex, DuplexOptions } from "./duplex.ts";
 
 /**
- * The worker's own end of a {@linkcode Duplex}. Its `transport` says how the worker
- * was opened, and so which members it has in addition:
+ * The worker's own end of a {@linkcode Duplex}. `transport` is the transport over
+ * which the worker was opened. It determines the additional members:
  *
  * - `"pipe"`, by {@linkcode openPipe}: none.
  * - `"queue"`, by {@linkcode openQueue}: `delivery`, the {@linkcode Delivery} of the
- *   message received last, `undefined` before the first. A worker that must not do
- *   a thing twice looks at its number and its attempt.
+ *   message received last, `undefined` before the first. Use its number and attempt
+ *   in a worker that must not do anything twice.
  * - `"shm"`, by {@linkcode openShm}: the blocking methods of {@linkcode ShmDuplex}.
  *
  * @typeParam In The type of the messages received.
@@ -62,11 +62,11 @@ type Transport = ParentDuplex["transport"];
 
 const thread = enterThread();
 
-/** How this program was opened; a process is taken for a worker's. */
+/** The transport of this program. Any process counts as opened by `openPipe`. */
 const opener = thread?.transport ??
   ("WorkerGlobalScope" in globalThis ? undefined : "pipe");
 
-/** The files of the transport, which load while the script does. */
+/** The module of the transport, which loads while the script does. */
 const room = thread === undefined
   ? undefined
   : thread.transport === "shm"
@@ -76,41 +76,40 @@ const room = thread === undefined
 let opened: Promise<Duplex & { readonly transport: Transport }> | undefined;
 
 /**
- * Opens the worker's end of the duplex that its parent opened. Every call gives
- * the same duplex.
+ * Opens the worker's end of the duplex that its parent opened. Every call returns the
+ * same duplex.
  *
- * In a process `console` writes to standard error from here on, since standard
- * output carries the messages. From here on the process also ends within about a
- * second of its parent, even when the parent is killed, as soon as it comes to its
- * event loop.
- * `Deno.stdout` and `process.stdout` are not redirected: what a worker writes
- * there breaks the protocol.
+ * In a process, `console` writes to standard error from this call on, since standard
+ * output carries the messages. `Deno.stdout` and `process.stdout` are not redirected:
+ * output there breaks the protocol. From this call on, the process also ends within
+ * about a second of its parent, even if the parent is killed, unless its event loop
+ * is blocked.
  *
- * A worker that has done its work says so with `close`, or at the end of an
- * `await using` block. A script that comes to its end without it stays until the
- * parent says goodbye, and answers then. `close` waits for the parent's goodbye
- * as long as the parent lives: `closeTimeout` is `Infinity` by default here. An
- * error that leaves an `await using` block says goodbye first; the parent learns
- * of it when the script ends. Catch it and call `abort` to tell it at once.
+ * A worker ends with `close`, or with the end of an `await using` block. A script
+ * that ends without it stays until the parent sends goodbye, and then sends its own.
+ * `close` waits for the parent's goodbye as long as the parent lives: `closeTimeout`
+ * is `Infinity` by default here. If an error leaves an `await using` block, goodbye
+ * is sent first, and the parent gets the error when the script ends. To report it at
+ * once, catch it and call `abort`.
  *
- * A Web Worker is terminated once both sides have said goodbye: what it has to do
- * must be done before it closes the duplex. Import this module with a static
- * import there: otherwise nothing tells when the script has come to its end, and
- * the parent's goodbye is answered at once.
+ * A Web Worker is terminated once both sides have sent goodbye, so it must complete
+ * its work before it closes the duplex. Import this module with a static import in a
+ * Web Worker: otherwise the end of the script cannot be detected, and the parent's
+ * goodbye is answered at once.
  *
  * Requires no permission.
  *
  * @typeParam In The type of the messages received.
  * @typeParam Out The type of the messages sent.
  *
- * @param options Limits of this end. Only the first call's count, and its
- *   failure is that of all.
- * @returns The duplex, when the parent has said hello.
+ * @param options Limits of this end. Later calls ignore them, and return the result
+ *   of the first.
+ * @returns The duplex, once the parent's hello has arrived.
  * @throws {TypeError} If the program was not opened as a worker.
  * @throws {RangeError} If an option is out of range.
  * @throws {PeerExitError} If the parent ended before its hello.
- * @throws {ProtocolError} If the parent breaks the protocol, or speaks no codec of
- *   this side's.
+ * @throws {ProtocolError} If the parent breaks the protocol, or shares no codec with
+ *   this side.
  *
  * @example A worker and its parent
  * ```ts
@@ -132,17 +131,17 @@ export function parent<In = unknown, Out = In>(
   options?: DuplexOptions & { transport?: undefined },
 ): Promise<ParentDuplex<In, Out>>;
 /**
- * Opens the worker's end, as above, in a worker for one transport: the duplex has
- * the members of that transport.
+ * Opens the worker's end in a worker that is written for one transport. The duplex
+ * has the members of that transport.
  *
  * @typeParam In The type of the messages received.
  * @typeParam Out The type of the messages sent.
  * @typeParam Transport The transport.
  *
  * @param options The transport, and limits of this end.
- * @returns The duplex, once the parent has said hello.
- * @throws {TypeError} If the worker was opened over another transport, and for the
- *   reasons above.
+ * @returns The duplex, once the parent's hello has arrived.
+ * @throws {TypeError} If the worker was opened over another transport. Other errors
+ *   are those of a call without `transport`.
  *
  * @example A worker that blocks its thread
  * ```ts ignore
@@ -193,21 +192,17 @@ function wrongTransport(wanted: unknown): TypeError {
 async function open(
   options: DuplexOptions,
 ): Promise<Duplex & { readonly transport: Transport }> {
-  const limits: SessionOptions = {
-    ...sessionOptions("Cannot open the parent", {
-      closeTimeout: Infinity,
-      ...options,
-    }),
-    role: "acceptor",
-    name: "worker",
-  };
+  const limits = sessionOptions("Cannot open the parent", "acceptor", {
+    closeTimeout: Infinity,
+    ...options,
+  });
   if (thread !== undefined) {
     const { openParent } = await room!;
     return withTransport(await openParent(limits, thread), thread.transport);
   }
   if ("WorkerGlobalScope" in globalThis) {
     throw new TypeError(
-      "Cannot open the parent: this Web Worker was started by something else; start it with openQueue or openShm",
+      "Cannot open the parent: this Web Worker was not started by this package; start it with openQueue or openShm",
     );
   }
   const { openStdio } = await import("./_pipe/parent.ts");

@@ -1,9 +1,9 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * A child process as the far end of a duplex, over its standard input and
- * output. The child is a worker script that runs in Deno with exactly the
- * permissions that it is given, or any program that speaks the wire.
+ * Duplexes to child processes, over their standard input and output. The child is a
+ * worker script that Deno runs with exactly the permissions that it is given, or
+ * another program that speaks the protocol.
  *
  * ```ts
  * import { openPipe } from "@duplex/ipc/pipe";
@@ -20,7 +20,7 @@
 
 import { FrameWire } from "./_wire/frame_wire.ts";
 import { type SessionOptions, sessionOptions } from "./_session/options.ts";
-import { checkPositive, checkSignal } from "./_base/options.ts";
+import { DEFAULT_OPEN_TIMEOUT } from "./_base/options.ts";
 import { checkRuntime, PROCESSES } from "./_base/runtime.ts";
 import { ChildStream } from "./_pipe/child.ts";
 import { openSession } from "./_session/opening.ts";
@@ -30,11 +30,11 @@ import {
   checkTarget,
   type ChildOptions,
   denoArgs,
-  nameOf,
   type PipeCommandOptions,
   type PipeOptions,
   readArgs,
   readEnv,
+  scriptName,
   startError,
 } from "./_pipe/options.ts";
 import { StderrReader } from "./_pipe/stderr.ts";
@@ -62,9 +62,6 @@ export interface PipeDuplex<In = unknown, Out = In> extends Duplex<In, Out> {
   readonly pid: number;
 }
 
-/** As {@linkcode PipeOptions.openTimeout}: what a cold start on a busy machine takes, ten times over. */
-const DEFAULT_TIMEOUT = 10_000;
-
 class PipeSession<In, Out> extends Session<In, Out>
   implements PipeDuplex<In, Out> {
   readonly pid: number;
@@ -76,44 +73,45 @@ class PipeSession<In, Out> extends Session<In, Out>
 }
 
 /**
- * Starts a worker script in a Deno process of its own and opens a duplex to it.
- * The script gets its end from {@linkcode parent}.
+ * Starts a worker script in a separate Deno process and opens a duplex to it. The
+ * script opens its end with {@linkcode parent}.
  *
- * `close` says goodbye and waits for the worker to do the same and to exit. When
- * its time is up, and after `abort`, the worker's standard input is closed; a
- * second later it gets SIGTERM, and another second later SIGKILL. A worker that
- * does not exit in the time of `close` after both goodbyes gets SIGTERM at once.
- * The {@linkcode PeerExitError} of a worker that this side ended says why, and has
- * the `signal` if one ended it.
+ * `close` sends goodbye and waits for the worker's goodbye and its exit. After the
+ * timeout, and after `abort`, the worker's standard input is closed; a second later
+ * it gets SIGTERM, and another second later SIGKILL. A worker that has sent goodbye
+ * and does not exit within the timeout of `close` gets SIGTERM at once. The
+ * {@linkcode PeerExitError} of a worker that was ended by this side gives the reason,
+ * and the `signal` if one was sent.
  *
  * A worker that has called {@linkcode parent} ends within about a second of its
- * parent, even when that is killed, as soon as it comes to its event loop.
+ * parent, even if the parent is killed, unless its event loop is blocked.
  *
- * The worker's Deno finds its own configuration, beside the script. Flags that
- * this process was started with are not passed on.
+ * The worker's Deno looks for a configuration file next to the script. The flags of
+ * this process are not passed on.
  *
- * Requires Deno 2.4.0 or later, `--allow-run` for Deno's own executable, every permission that is
- * passed on, and for a script from another host `--allow-import` of that host,
- * unless Deno allows it by default.
+ * Requires Deno 2.4.0 or later, `--allow-run` for the executable of Deno, every
+ * permission that is passed on, and for a script from another host `--allow-import` of
+ * that host, unless Deno allows it by default.
  *
  * @typeParam In The type of the messages received.
  * @typeParam Out The type of the messages sent.
  *
- * @param script The worker script: a path, or a URL, `data:` among them.
- * @param options What the worker may do and gets, and limits.
- * @returns The duplex, when both sides have said hello.
- * @throws {Deno.errors.NotCapable} If the caller does not hold a permission that
- *   it grants, or may not run Deno. Nothing has been started then.
+ * @param script The worker script: a path or a URL, including `data:` URLs.
+ * @param options Permissions, arguments and environment of the worker, and limits.
+ * @returns The duplex, once both sides have sent their hello.
+ * @throws {Deno.errors.NotCapable} If the caller does not hold a permission that it
+ *   grants, or may not run Deno. No process has been started then.
  * @throws {Deno.errors.NotFound} If `cwd` is not a folder.
- * @throws {PeerExitError} If the worker ended before its hello; it says what the
- *   worker wrote to its standard error.
- * @throws {ProtocolError} If the worker speaks another version or no codec of
- *   this side's, or what it sends is no hello.
- * @throws {DOMException} If the worker did not say hello in time ("TimeoutError").
+ * @throws {PeerExitError} If the worker ended before its hello; the message quotes
+ *   the last error that the worker wrote to its standard error.
+ * @throws {ProtocolError} If the worker speaks another version, shares no codec with
+ *   this side, or sends something other than a hello.
+ * @throws {DOMException} If the worker's hello did not arrive within `openTimeout`
+ *   ("TimeoutError").
  * @throws The reason of `signal`, if it aborts before the worker's hello.
  * @throws {RangeError} If an option is out of range.
  * @throws {TypeError} If an option is of the wrong kind, or `env` or `cwd` changes
- *   where a granted command would be looked for: grant its path then.
+ *   where a granted command is looked for; grant its path instead.
  *
  * @example A worker that may read one file
  * ```ts
@@ -133,29 +131,32 @@ export function openPipe<In = unknown, Out = In>(
   options?: PipeOptions,
 ): Promise<PipeDuplex<In, Out>>;
 /**
- * Starts a program and opens a duplex to it. It must speak the wire that
- * PROTOCOL.md describes on its standard input and output;
- * `examples/hello/duplex.py` does so in Python.
+ * Starts a program and opens a duplex to it. The program must speak the protocol of
+ * PROTOCOL.md on its standard input and output. `examples/hello/duplex.py` implements
+ * it in Python.
  *
- * A program that must not outlive this process, even when this process is killed,
- * has to exit at the end of its standard input, as `duplex.py` does. One that does
- * not read it goes on. Linux ends it if the program is started by
- * `setpriv --pdeathsig KILL`, which becomes the program and takes a millisecond.
+ * A program that must not outlive this process, even if this process is killed, has
+ * to exit at the end of its standard input, as `duplex.py` does. A program that does
+ * not read its input keeps running. On Linux, `setpriv --pdeathsig KILL program`
+ * starts a program that is killed with this process, and takes a millisecond.
  *
- * Requires Deno 2.4.0 or later, and `--allow-run` for the program. Deno's permissions do not hold it in.
+ * Requires Deno 2.4.0 or later, and `--allow-run` for the program. Deno's permissions
+ * do not restrict it.
  *
  * @typeParam In The type of the messages received.
  * @typeParam Out The type of the messages sent.
  *
- * @param options The program and what it gets, and limits.
- * @returns The duplex, when both sides have said hello.
+ * @param options The program, its arguments and environment, and limits.
+ * @returns The duplex, once both sides have sent their hello.
  * @throws {Deno.errors.NotCapable} If the caller may not run the program.
- * @throws {Deno.errors.NotFound} If there is no such program, or `cwd` is not a
+ * @throws {Deno.errors.NotFound} If the program does not exist, or `cwd` is not a
  *   folder.
  * @throws {Deno.errors.PermissionDenied} If the program cannot be executed.
  * @throws {PeerExitError} If the program ended before its hello.
- * @throws {ProtocolError} If what it sends is no hello that fits this side's.
- * @throws {DOMException} If it did not say hello in time ("TimeoutError").
+ * @throws {ProtocolError} If the program speaks another version, shares no codec
+ *   with this side, or sends something other than a hello.
+ * @throws {DOMException} If the program's hello did not arrive within `openTimeout`
+ *   ("TimeoutError").
  * @throws The reason of `signal`, if it aborts before the program's hello.
  * @throws {RangeError} If an option is out of range.
  * @throws {TypeError} If an option is of the wrong kind.
@@ -184,25 +185,22 @@ export async function openPipe<In, Out>(
   checkRuntime(ACTION, PROCESSES);
   checkTarget(target, options);
   const chosen = isScript ? options ?? {} : target;
-  const { stderr = "inherit", openTimeout: timeout = DEFAULT_TIMEOUT, signal } =
-    chosen;
-  const limits: SessionOptions = {
-    ...sessionOptions(ACTION, chosen),
-    role: "opener",
-    name: "main",
-  };
-  checkPositive(ACTION, "openTimeout", timeout);
+  const {
+    stderr = "inherit",
+    openTimeout: timeout = DEFAULT_OPEN_TIMEOUT,
+    signal,
+  } = chosen;
+  const limits = sessionOptions(ACTION, "opener", chosen);
   checkChild(chosen);
-  checkSignal(ACTION, signal);
   signal?.throwIfAborted();
   const [label, command, args] = isScript
-    ? [nameOf(target), Deno.execPath(), denoArgs(target, options ?? {})]
+    ? [scriptName(target), Deno.execPath(), denoArgs(target, options ?? {})]
     : [target.command, target.command, readArgs(target.args)];
   const child = spawn(label, command, args, chosen);
   const onPrintError = (error: unknown) => {
-    // Not an abort of the caller's, which close would not report.
+    // As a fault, since `close` does not report an abort.
     session.onFault(error as Error);
-    // After both goodbyes the worker needs no reason.
+    // After both goodbyes `onFault` has no effect.
     session.fail(error);
   };
   const stderrReader = new StderrReader(child.stderr, stderr, onPrintError);
@@ -212,7 +210,7 @@ export async function openPipe<In, Out>(
   const session = new PipeSession<In, Out>(wire, limits, child.pid);
   return await openSession(session, { timeout, signal }, () => ({
     attempt: `Cannot open a pipe to ${quoted(label)}`,
-    known: stderrReader.lastWords,
+    known: stderrReader.hint,
   }));
 }
 
@@ -243,13 +241,13 @@ function spawn(
   return child;
 }
 
-/** Kills a child that is still there when this program exits. */
+/** Kills a child that still runs when this process exits. */
 function endWithProgram(child: Deno.ChildProcess): void {
   const onUnload = () => {
     try {
       child.kill("SIGKILL");
     } catch {
-      // It has ended, and nobody has been told yet.
+      // It has ended, and its status is not known here yet.
     }
   };
   addEventListener("unload", onUnload);

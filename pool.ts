@@ -1,8 +1,8 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * Workers that share the work: a pool opens them with whatever opening function
- * it is given, hands tasks to those that are free, and replaces those that end.
+ * A pool of workers that share tasks. It opens workers with an opening function of
+ * any transport, gives tasks to free workers, and replaces workers that end.
  *
  * ```ts
  * import { openPipe } from "@duplex/ipc/pipe";
@@ -32,7 +32,7 @@ import {
   checkRetries,
   checkSignal,
 } from "./_base/options.ts";
-import { PoolCore, type PoolStats } from "./_pool/scheduler.ts";
+import { type PoolStats, Scheduler } from "./_pool/scheduler.ts";
 import {
   type MapOutcome,
   type MapProgress,
@@ -40,43 +40,43 @@ import {
   ValueIterator,
 } from "./_pool/map.ts";
 import { RunQueue } from "./_pool/run.ts";
-import type { Latency, LatencyBucket } from "./_pool/latency.ts";
-import type { Job } from "./_pool/task.ts";
+import type { Latency } from "./_pool/latency.ts";
+import type { Job, Waiting } from "./_pool/task.ts";
 import { quoted, show } from "./_base/text.ts";
 import type { Duplex } from "./duplex.ts";
+import type { Remote } from "./rpc.ts";
 
-export type { Latency, LatencyBucket, MapOutcome, MapProgress, PoolStats };
+export type { Latency, MapOutcome, MapProgress, PoolStats };
 
 /** Options for {@linkcode Pool.run}, and for each task of a map. */
 export interface TaskOptions {
   /**
-   * Takes the task back: it rejects with the signal's reason at once. Where it is
-   * at work, methods made with `withSignal` see their own signal abort; a worker
-   * that has not done with it a second later is replaced. So is one at once that
-   * was given functions or signals, since it does not tell when it has done.
+   * Cancels the task: it rejects with the signal's reason at once. If it is running,
+   * the signal of a method made with `withSignal` aborts. The worker is replaced if
+   * the task has not ended after one second, or at once if its arguments include
+   * functions or signals.
    */
   signal?: AbortSignal;
   /**
    * Milliseconds that the task may run. After that it rejects with a
-   * "TimeoutError" and its worker is ended and replaced: a process is killed; a
-   * Web Worker is terminated, which Deno can do only when the worker comes to its
-   * event loop. One that never does goes on computing, with nobody to talk to,
-   * and keeps the program from ending by itself: call `Deno.exit` then, or take
-   * processes for what may never end.
+   * "TimeoutError" and its worker is replaced: a process is killed, a Web Worker is
+   * terminated. Deno terminates a Web Worker only when it reaches its event loop. One
+   * that never does continues to run and keeps the program from ending: call
+   * `Deno.exit` then, or use processes for tasks that may never end.
    *
    * @default {the pool's}
    */
   timeout?: number;
   /**
-   * How often the task is run again when its worker ended while it may have been
-   * at work. With 0 it is never begun twice; such tasks share no messages, which
-   * makes small ones several times slower.
+   * Maximum number of further runs of the task if its worker ends while it may have
+   * been running. With 0, the task is never begun twice and has no batch, which makes
+   * small tasks several times slower.
    *
    * @default {the pool's}
    */
   retries?: number;
   /**
-   * Whether a task that threw this is run again too, within `retries`.
+   * Whether a task that threw this error is run again, within `retries`.
    *
    * @default {() => false}
    */
@@ -87,9 +87,8 @@ export interface TaskOptions {
 export interface RunOptions extends TaskOptions {
   /**
    * Milliseconds that the task may wait for a worker. After that it rejects with a
-   * "TimeoutError" and is not run. What shares a message with a task that computes
-   * without a pause waits for that one, however long: its worker hears nothing
-   * meanwhile.
+   * "TimeoutError" and is not run. A task in a batch behind one that never yields
+   * waits for it, regardless of this limit.
    *
    * @default {the pool's}
    */
@@ -99,23 +98,22 @@ export interface RunOptions extends TaskOptions {
 /** Options for {@linkcode Pool.map} and {@linkcode Pool.mapSettled}. */
 export interface MapOptions extends TaskOptions {
   /**
-   * Whether results come in the order of the items. Otherwise each comes when it
-   * is there.
+   * Whether results are in the order of the items. Otherwise they are in the order of
+   * arrival.
    *
    * @default {true}
    */
   ordered?: boolean;
   /**
-   * Items that may have been read and whose results were not taken, at most. The
-   * default is 16 for each worker, and more of items that are quick: what four
-   * messages hold for each.
+   * Maximum number of items that were read and whose results were not received. The
+   * default for each worker is 16, or four batches if that is more.
    *
    * @default {16 for each worker, up to 1024}
    */
   readAhead?: number;
   /**
-   * Told how far the map has come, whenever results have come. An error that it
-   * throws ends the map.
+   * Called with the progress of the map after results arrive. An error that it throws
+   * ends the map.
    */
   onProgress?: (progress: MapProgress) => void;
 }
@@ -123,7 +121,7 @@ export interface MapOptions extends TaskOptions {
 /** Options for {@linkcode Pool}. */
 export interface PoolOptions {
   /**
-   * How many workers there are at most. They are started as tasks wait for them.
+   * Maximum number of workers. They are started as tasks wait for them.
    *
    * @default {navigator.hardwareConcurrency}
    */
@@ -135,106 +133,68 @@ export interface PoolOptions {
    */
   maxTasks?: number;
   /**
-   * Bytes that a worker's JavaScript heap may hold before it is replaced, between
-   * two tasks. It is asked at most ten times a second, and ended if it has not
-   * answered five seconds later. The `memory` of the opening function ends a worker
-   * in the middle of a task.
+   * Bytes of a worker's JavaScript heap above which the worker is replaced, between
+   * two tasks. The worker is asked at most ten times a second, and ended if it does not
+   * answer within five seconds. The option `memory` of the opening function also
+   * applies during a task.
    *
    * @default {Infinity}
    */
   maxMemory?: number;
   /**
-   * How often starting a worker is tried again after a failure. If it fails once more
-   * and no worker is left, all tasks reject with the last failure as the cause, and
-   * so does every later one.
+   * Maximum number of further attempts to start a worker after a failure. If the last
+   * one fails and no worker is left, all tasks and all later ones reject with the last
+   * failure as the cause.
    *
    * @default {2}
    */
   startRetries?: number;
   /**
-   * As {@linkcode TaskOptions.timeout}, where a task has none of its own.
+   * The default of {@linkcode TaskOptions.timeout}.
    *
    * @default {Infinity}
    */
   timeout?: number;
   /**
-   * As {@linkcode RunOptions.waitTimeout}, where a task has none of its own.
+   * The default of {@linkcode RunOptions.waitTimeout}.
    *
    * @default {Infinity}
    */
   waitTimeout?: number;
   /**
-   * As {@linkcode TaskOptions.retries}, where a task has none of its own. The
-   * default tells a task that ends its workers from one that was beside it: what
-   * was lost with others is run alone.
+   * The default of {@linkcode TaskOptions.retries}. A task that is run again runs
+   * alone, so a task that ends its workers does not reject others.
    *
    * @default {2}
    */
   retries?: number;
 }
 
-/** Any methods, where the worker's are not known. */
-export type AnyMethods = Record<string, (...args: unknown[]) => unknown>;
-
-/**
- * The names of the functions among an object's properties.
- *
- * @typeParam Methods The type of the object.
- */
-export type MethodName<Methods> =
-  & {
-    [Name in keyof Methods]: Methods[Name] extends (
-      ...args: never[]
-    ) => unknown ? Name
-      : never;
-  }[keyof Methods]
-  & string;
-
-/**
- * The arguments of a method.
- *
- * @typeParam Methods The type of the object that has it.
- * @typeParam Name Its name.
- */
-export type MethodArgs<Methods, Name extends keyof Methods> =
-  Methods[Name] extends (...args: infer Args) => unknown ? Args : never;
-
-/**
- * What a method gives in the end.
- *
- * @typeParam Methods The type of the object that has it.
- * @typeParam Name Its name.
- */
-export type MethodResult<Methods, Name extends keyof Methods> =
-  Methods[Name] extends (...args: never[]) => infer Result ? Awaited<Result>
-    : never;
-
 const ACTION = "Cannot make a pool";
 
-/** As {@linkcode PoolOptions.startRetries}: two in addition to the first attempt. */
+/** Default of `startRetries`. */
 const DEFAULT_START_RETRIES = 2;
 
-/** As {@linkcode PoolOptions.retries}: once beside the one that ends workers, once by chance. */
+/** Default of `retries`: one if a neighboring task ended the worker, one for chance. */
 const DEFAULT_RETRIES = 2;
 
 /**
- * Workers that share the work.
+ * A pool of workers that share tasks.
  *
- * - **Tasks:** a task is a call of a method that the workers expose (see
- *   `expose`). It has exactly one outcome, whatever becomes of its workers. A
- *   worker does one task at a time. Functions among the arguments are called
- *   back; a method that gives many values cannot be run in a pool.
- * - **Batches:** tasks that turn out to be quick go many to a message, so that
- *   the cost of a message is shared: as many as take 2 ms, up to 256. Those of a
- *   batch that takes far longer are given to others, once their worker hears of
- *   it. While a task computes without a pause it does not, and those behind it in
- *   the message wait: at most what was expected to take 2 ms together.
- * - **Workers** are started as there is work for them, and replaced when they
- *   end. A task whose worker ended is run again, alone; after `retries` it rejects
- *   with the reason ({@linkcode PeerExitError}). So it may be begun more than
- *   once, unless `retries` is 0.
- * - **Limits:** time to wait and time to run, tasks and memory of a worker, and
- *   attempts to start one are bounded apart from each other.
+ * - **Tasks:** a task is a call of a method that the workers expose (see `expose`).
+ *   It has exactly one outcome, even if its workers end. A worker runs one task at a
+ *   time. Functions among the arguments are called back. A method whose result is a
+ *   stream cannot run in a pool.
+ * - **Batches:** short tasks share messages: as many as take 2 ms together, up to
+ *   256. If a batch takes far longer, other workers run the rest of it once its worker
+ *   answers. A task that never yields prevents that; the tasks behind it in the batch
+ *   wait. These were expected to take at most 2 ms together.
+ * - **Workers** are started as tasks wait for them, and replaced when they end. A
+ *   task whose worker ended is run again, alone. After `retries` further runs it
+ *   rejects with the reason ({@linkcode PeerExitError}). So a task may be begun more
+ *   than once, unless `retries` is 0.
+ * - **Limits:** the time to wait, the time to run, the tasks and the memory of a
+ *   worker, and the attempts to start one have separate limits.
  *
  * Requires the permissions of the opening function.
  *
@@ -257,25 +217,26 @@ const DEFAULT_RETRIES = 2;
  * assertEquals(pool.stats.done, 4);
  * ```
  */
-export class Pool<Methods extends object = AnyMethods>
-  implements AsyncDisposable {
-  readonly #core: PoolCore;
+export class Pool<
+  Methods extends object = Record<string, (...args: unknown[]) => unknown>,
+> implements AsyncDisposable {
+  readonly #scheduler: Scheduler;
   readonly #queue: RunQueue;
   readonly #defaults: Required<
     Pick<RunOptions, "timeout" | "waitTimeout" | "retries">
   >;
   #closing: Promise<void> | undefined;
-  /** The method that was run last, and how errors name it. */
+  /** The last method, and the beginning of its errors. */
   #lastMethod: string | undefined;
   #lastAction = "";
 
   /**
-   * Makes a pool; no worker is started yet.
+   * Creates a pool. No worker is started yet.
    *
-   * @param open Opens a duplex to a new worker, each time it is called.
-   * @param options How many workers there are, and limits.
+   * @param open Opens a duplex to a new worker at each call.
+   * @param options Number of workers, and limits.
    * @throws {RangeError} If an option is out of range.
-   * @throws {TypeError} If an option is of the wrong kind.
+   * @throws {TypeError} If an option is of the wrong type.
    */
   constructor(open: () => Promise<Duplex>, options: PoolOptions = {}) {
     checkOptions(ACTION, options);
@@ -283,7 +244,7 @@ export class Pool<Methods extends object = AnyMethods>
       workers = navigator.hardwareConcurrency,
       maxTasks = Infinity,
       maxMemory = Infinity,
-      startRetries: startRetries = DEFAULT_START_RETRIES,
+      startRetries = DEFAULT_START_RETRIES,
       timeout = Infinity,
       waitTimeout = Infinity,
       retries = DEFAULT_RETRIES,
@@ -298,8 +259,8 @@ export class Pool<Methods extends object = AnyMethods>
     const limits = { workers, maxTasks, maxMemory, startRetries };
     this.#defaults = { timeout, waitTimeout, retries };
     checkPool(ACTION, { ...limits, ...this.#defaults });
-    this.#core = new PoolCore({ open, ...limits });
-    this.#queue = new RunQueue(this.#core);
+    this.#scheduler = new Scheduler({ open, ...limits });
+    this.#queue = new RunQueue(this.#scheduler);
   }
 
   /**
@@ -310,11 +271,11 @@ export class Pool<Methods extends object = AnyMethods>
    * @param method The method.
    * @param args Its arguments.
    * @param options A signal, and limits.
-   * @returns A promise for what it gives.
+   * @returns A promise for its result.
    * @throws What the method throws, as `remote` does.
    * @throws The signal's reason, if it aborts.
-   * @throws {ClosedError} If the task's workers ended, more than `retries` times: a
-   *   {@linkcode PeerExitError} where it is known how, as of all but a socket's.
+   * @throws {PeerExitError} If its worker ended, more than `retries` times; for
+   *   workers behind a socket, a {@linkcode ClosedError}.
    * @throws {DOMException} If it waited or ran too long ("TimeoutError").
    * @throws {ClosedError} If the pool was closed.
    * @throws {Error} If no worker can be started; the reason is its `cause`.
@@ -331,12 +292,12 @@ export class Pool<Methods extends object = AnyMethods>
    * assertEquals(await pool.run("square", [7], { timeout: 10_000 }), 49);
    * ```
    */
-  async run<Name extends MethodName<Methods>>(
+  async run<Name extends string & keyof Remote<Methods>>(
     method: Name,
-    args: MethodArgs<Methods, Name>,
+    args: Parameters<Remote<Methods>[Name]>,
     options: RunOptions = {},
-  ): Promise<MethodResult<Methods, Name>> {
-    const action = this.#actionOf(method);
+  ): Promise<Awaited<ReturnType<Remote<Methods>[Name]>>> {
+    const action = this.#runAction(method);
     checkOptions(action, options);
     this.#check(action);
     if (!Array.isArray(args)) {
@@ -350,28 +311,27 @@ export class Pool<Methods extends object = AnyMethods>
     const { signal, waitTimeout = this.#defaults.waitTimeout } = options;
     checkPositive(action, "waitTimeout", waitTimeout);
     const result = this.#queue.run(job, args, signal, waitTimeout);
-    return await result as MethodResult<Methods, Name>;
+    return await result as Awaited<ReturnType<Remote<Methods>[Name]>>;
   }
 
   /**
-   * Calls a method with each of many items, and gives the results. The first that
-   * fails ends the map with its error, once those before have been taken.
+   * Calls a method once for each item and yields the results. The first error ends
+   * the map, after the results before it were received.
    *
-   * Items are read as workers can take them, and not too far ahead of whoever
-   * takes the results. Leaving `for await` early takes back what is at work. An
-   * iterable that throws ends the map with its error, after the results of all
-   * that it gave before.
+   * Items are read as workers can take them, at most `readAhead` ahead of the results
+   * that were received. Leaving `for await` early cancels the running tasks. If the
+   * iterable throws, the map ends with its error, after the results of its items.
    *
    * @typeParam Name The method's name.
    *
-   * @param items What the method is called with, one after the other.
+   * @param items The arguments, one for each call.
    * @param method The method.
    * @param options Order, read-ahead, progress, a signal, and limits.
-   * @returns The results; nothing begins before the first is asked for. Asking
-   *   rejects as {@linkcode Pool.run} does.
+   * @returns The results. The map begins when the first result is requested.
+   *   `next` rejects as {@linkcode Pool.run} does.
    * @throws {ClosedError} If the pool was closed.
    * @throws {RangeError} If an option is out of range.
-   * @throws {TypeError} If an option is of the wrong kind.
+   * @throws {TypeError} If an option is of the wrong type.
    *
    * @example Usage
    * ```ts
@@ -385,34 +345,33 @@ export class Pool<Methods extends object = AnyMethods>
    * assertEquals((await Array.fromAsync(squares)).length, 3);
    * ```
    */
-  map<Name extends MethodName<Methods>>(
+  map<Name extends string & keyof Remote<Methods>>(
     items:
-      | Iterable<MethodArgs<Methods, Name>[0]>
-      | AsyncIterable<MethodArgs<Methods, Name>[0]>,
+      | Iterable<Parameters<Remote<Methods>[Name]>[0]>
+      | AsyncIterable<Parameters<Remote<Methods>[Name]>[0]>,
     method: Name,
     options: MapOptions = {},
-  ): AsyncIterableIterator<MethodResult<Methods, Name>> {
+  ): AsyncIterableIterator<Awaited<ReturnType<Remote<Methods>[Name]>>> {
     return new ValueIterator(
       this.#map(items, method, options),
-    ) as AsyncIterableIterator<MethodResult<Methods, Name>>;
+    ) as AsyncIterableIterator<Awaited<ReturnType<Remote<Methods>[Name]>>>;
   }
 
   /**
-   * Calls a method with each of many items, and gives the outcome of each: a value
-   * or the reason why there is none, and how often the item was given to a worker
-   * that may have begun it. No failure of an item ends it. An iterable or an
-   * `onProgress` that throws does, and the signal, `close`, `abort`, and workers
-   * that cannot be started.
+   * Calls a method once for each item and yields the outcome of each: a value or an
+   * error, and the number of workers that may have begun it. The error of an item does
+   * not end the map. The map ends if the iterable or `onProgress` throws, by the
+   * signal, by `close` or `abort`, or if no worker can be started.
    *
    * @typeParam Name The method's name.
    *
-   * @param items What the method is called with, one after the other.
+   * @param items The arguments, one for each call.
    * @param method The method.
    * @param options As for {@linkcode Pool.map}.
    * @returns The outcomes.
    * @throws {ClosedError} If the pool was closed.
    * @throws {RangeError} If an option is out of range.
-   * @throws {TypeError} If an option is of the wrong kind.
+   * @throws {TypeError} If an option is of the wrong type.
    *
    * @example Usage
    * ```ts
@@ -431,22 +390,28 @@ export class Pool<Methods extends object = AnyMethods>
    * }
    * ```
    */
-  mapSettled<Name extends MethodName<Methods>>(
+  mapSettled<Name extends string & keyof Remote<Methods>>(
     items:
-      | Iterable<MethodArgs<Methods, Name>[0]>
-      | AsyncIterable<MethodArgs<Methods, Name>[0]>,
+      | Iterable<Parameters<Remote<Methods>[Name]>[0]>
+      | AsyncIterable<Parameters<Remote<Methods>[Name]>[0]>,
     method: Name,
     options: MapOptions = {},
   ): AsyncIterableIterator<
-    MapOutcome<MethodArgs<Methods, Name>[0], MethodResult<Methods, Name>>
+    MapOutcome<
+      Parameters<Remote<Methods>[Name]>[0],
+      Awaited<ReturnType<Remote<Methods>[Name]>>
+    >
   > {
     return this.#map(items, method, options) as AsyncIterableIterator<
-      MapOutcome<MethodArgs<Methods, Name>[0], MethodResult<Methods, Name>>
+      MapOutcome<
+        Parameters<Remote<Methods>[Name]>[0],
+        Awaited<ReturnType<Remote<Methods>[Name]>>
+      >
     >;
   }
 
   /**
-   * What the pool has done so far.
+   * Statistics of the pool.
    *
    * @example Usage
    * ```ts
@@ -459,18 +424,31 @@ export class Pool<Methods extends object = AnyMethods>
    * ```
    */
   get stats(): PoolStats {
-    return this.#core.stats;
+    return this.#scheduler.stats;
   }
 
   /**
-   * Takes no more tasks, waits until those that it has are done, and has the
-   * workers say goodbye. A map reads no more items, gives the results of those
-   * that it has read, and rejects then. Calling it again gives the same promise.
+   * Accepts no more tasks, waits until those that it has are done, and closes the
+   * workers. A map reads no more items, gives the results of those that it has
+   * read, and then rejects with a {@linkcode ClosedError}.
    *
+   * With `waiting: "reject"` only the tasks that workers have in hand are finished.
+   * From then on no task is begun: those that wait reject with a
+   * {@linkcode ClosedError}, a map drops the items that no worker was given, and a
+   * task whose worker ends is not run again. A map gives the outcomes of all items
+   * that were begun before it rejects. Quick tasks that were sent to a worker in
+   * one message count as in hand together; if the worker returns some of them, as
+   * the first ones take long, those are not begun.
+   *
+   * Calling it again returns the same promise; `waiting: "reject"` then applies to
+   * the tasks that still wait.
+   *
+   * @param options What happens to tasks that wait.
    * @returns A promise that settles when no worker is left, as for
    *   {@linkcode Pool.abort}.
    * @throws What the `close` of a worker's duplex rejects with; an
    *   `AggregateError` if there are several.
+   * @throws {TypeError} If an option is of the wrong kind.
    *
    * @example Usage
    * ```ts
@@ -484,8 +462,37 @@ export class Pool<Methods extends object = AnyMethods>
    * await pool.close();
    * assertEquals(await square, 49);
    * ```
+   *
+   * @example Finish what runs, and begin nothing new
+   * ```ts
+   * import { ClosedError } from "@duplex/ipc/duplex";
+   * import { openPipe } from "@duplex/ipc/pipe";
+   * import { Pool } from "@duplex/ipc/pool";
+   * import { assertEquals, assertRejects } from "@std/assert";
+   *
+   * const script = new URL("./examples/hello/methods.ts", import.meta.url);
+   * const pool = new Pool(() => openPipe(script), { workers: 1 });
+   * function* numbers() {
+   *   for (let number = 0;; number++) yield number;
+   * }
+   * const squares: unknown[] = [];
+   * await assertRejects(async () => {
+   *   for await (const square of pool.map(numbers(), "square")) {
+   *     squares.push(square);
+   *     if (squares.length === 3) pool.close({ waiting: "reject" });
+   *   }
+   * }, ClosedError);
+   * // All that was begun has its result.
+   * assertEquals(squares, squares.map((_, number) => number ** 2));
+   * await pool.close();
+   * ```
    */
-  close(): Promise<void> {
+  close(options: { waiting?: "run" | "reject" } = {}): Promise<void> {
+    const action = "Cannot close the pool";
+    checkOptions(action, options);
+    const { waiting = "run" } = options;
+    checkWaiting(action, waiting);
+    this.#scheduler.finish(waiting);
     return this.#closing ??= this.#close();
   }
 
@@ -515,7 +522,7 @@ export class Pool<Methods extends object = AnyMethods>
    */
   async abort(reason?: unknown): Promise<void> {
     reason ??= new DOMException("The pool was aborted", "AbortError");
-    const failing = this.#core.fail(reason);
+    const failing = this.#scheduler.fail(reason);
     this.#closing ??= failing;
     await failing;
   }
@@ -536,16 +543,13 @@ export class Pool<Methods extends object = AnyMethods>
   }
 
   async #close(): Promise<void> {
-    this.#core.finish(
-      new ClosedError("Cannot finish the map: the pool was closed"),
-    );
-    await this.#core.idle();
-    await this.#core.close();
+    await this.#scheduler.idle();
+    await this.#scheduler.close();
   }
 
   #check(action: string): void {
-    this.#core.check();
-    if (this.#closing === undefined) return;
+    this.#scheduler.check();
+    if (!this.#scheduler.isClosing) return;
     throw new ClosedError(`${action}: the pool is closed`);
   }
 
@@ -563,15 +567,15 @@ export class Pool<Methods extends object = AnyMethods>
     checkKind(action, "ordered", ordered, "boolean");
     checkKind(action, "onProgress", onProgress, "function");
     if (readAhead !== undefined) {
-      checkPositive(action, "readAhead", readAhead, { whole: true });
+      checkPositive(action, "readAhead", readAhead, { integer: true });
     }
     const job = this.#job(action, method, options);
     const limits = { job, ordered, readAhead, signal, onProgress };
-    return new MapRun(this.#core, items, limits);
+    return new MapRun(this.#scheduler, items, limits);
   }
 
-  /** What a run attempts, made once for tasks of one method. */
-  #actionOf(method: string): string {
+  /** The beginning of errors, created once for consecutive tasks of one method. */
+  #runAction(method: string): string {
     if (method !== this.#lastMethod || method === undefined) {
       checkName("Cannot run a task", "method", method);
       this.#lastMethod = method;
@@ -589,4 +593,13 @@ export class Pool<Methods extends object = AnyMethods>
     checkSignal(action, signal);
     return { method, timeout, retries, retryOn };
   }
+}
+
+function checkWaiting(action: string, waiting: Waiting): void {
+  if (waiting === "run" || waiting === "reject") return;
+  throw new TypeError(
+    `${action} as "waiting" must be "run" or "reject": current value is ${
+      show(waiting)
+    }`,
+  );
 }

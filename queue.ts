@@ -18,7 +18,7 @@
  * @module
  */
 
-import { type SessionOptions, sessionOptions } from "./_session/options.ts";
+import { sessionOptions } from "./_session/options.ts";
 import { checkKind, checkPositive, checkRetries } from "./_base/options.ts";
 import { openSession, openWithin } from "./_session/opening.ts";
 import { MAX_RETRIES } from "./_queue/lease.ts";
@@ -177,11 +177,7 @@ export async function openQueue<In = unknown, Out = In>(
 ): Promise<Duplex<In, Out>> {
   const own = threadOptions(ACTION, options);
   const queue = queueOptions(options as QueueOptions);
-  const limits: SessionOptions = {
-    ...sessionOptions(ACTION, options),
-    role: "opener",
-    name: "main",
-  };
+  const limits = sessionOptions(ACTION, "opener", options);
   const wire = new QueueWire({
     ...limits,
     ...queue,
@@ -208,9 +204,9 @@ function queueOptions(options: QueueOptions) {
     retries = DEFAULT_RETRIES,
     onFailed,
   } = options;
-  checkPositive(ACTION, "workers", workers, { whole: true });
+  checkPositive(ACTION, "workers", workers, { integer: true });
   if (capacity !== undefined) {
-    checkPositive(ACTION, "capacity", capacity, { whole: true });
+    checkPositive(ACTION, "capacity", capacity, { integer: true });
   }
   checkKind(ACTION, "ordered", ordered, "boolean");
   checkKind(ACTION, "restart", restart, "boolean");

@@ -1,8 +1,8 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * Calls over any duplex: a worker exposes methods, and whoever has the other end
- * calls them as if they were its own. Both ends may do both at the same time.
+ * Calls over any duplex: one end exposes methods, and the other end calls them as
+ * local functions. Both ends may expose and call at the same time.
  *
  * ```ts
  * import { duplexPair } from "@duplex/ipc/pair";
@@ -25,8 +25,8 @@
  * await main.close();
  * ```
  *
- * A worker script exposes its methods to the one who opened it with
- * `expose(methods)` alone, over whatever transport that was.
+ * A worker script exposes its methods to its parent with `expose(methods)`, for every
+ * transport.
  *
  * @module
  */
@@ -39,36 +39,34 @@ import {
   checkSignal,
 } from "./_base/options.ts";
 import { DEFAULT_MAX_CALLS, type Exposed, type Method } from "./_rpc/callee.ts";
-import type { CallLimits } from "./_rpc/caller.ts";
-import { CallPromise } from "./_rpc/promise.ts";
-import { DEFAULT_READ_AHEAD, Peer } from "./_rpc/peer.ts";
-import { MAX_PULL } from "./_rpc/messages.ts";
-import type { Callback } from "./_rpc/places.ts";
+import { type CallLimits, DEFAULT_READ_AHEAD } from "./_rpc/caller.ts";
+import { RpcEndpoint } from "./_rpc/endpoint.ts";
+import { type Callback, MAX_PULL } from "./_rpc/messages.ts";
+import { endpointOf } from "./_rpc/pending_endpoint.ts";
+import { CallPromise } from "./_rpc/stream.ts";
 import { show } from "./_base/text.ts";
 import type { Duplex } from "./duplex.ts";
 import { parent } from "./parent.ts";
 
-export { RemoteError, type RemoteErrorOptions } from "./_rpc/errors.ts";
+export { RemoteError } from "./_rpc/errors.ts";
 
 /** Options for {@linkcode expose}. */
 export interface ExposeOptions {
   /**
-   * Maximum number of calls of the peer that run at the same time, calls of
-   * functions that came as arguments included. One more is answered with a
-   * `RangeError`. Each call of a batch counts, and each function or signal among
-   * the arguments counts as one call more. Each call that has begun may
-   * leave one answer, or one value of a stream, in memory until the caller reads.
-   * So one caller can make this end hold `maxCalls` times the size of an answer: a
-   * quarter of a gigabyte by default with 4 KiB each. Set it lower for callers that
-   * are not trusted if answers are large.
+   * Maximum number of calls of the peer that run at the same time, including calls of
+   * functions that were arguments. A further call rejects with a `RangeError`. Each
+   * call of a batch counts, and each function or signal among the arguments counts as
+   * one call more. Each running call may leave one answer, or one value of a stream,
+   * in memory until the caller reads it. So one caller can make this end hold
+   * `maxCalls` times the size of an answer: by default 256 MiB with 4 KiB each. If
+   * answers are large, set it lower for callers that are not trusted.
    *
    * @default {65536}
    */
   maxCalls?: number;
   /**
-   * Told of what a method throws whose caller wanted no answer (see
-   * {@linkcode notifier}), and of notifications that name no method. Without it
-   * nobody learns of them. It must not throw itself.
+   * Called when a notification throws or names no method (see {@linkcode notifier}).
+   * It must not throw.
    *
    * @default {a function that does nothing}
    */
@@ -78,21 +76,20 @@ export interface ExposeOptions {
 /** Options for {@linkcode remote}, which hold for every call made with it. */
 export interface RemoteOptions {
   /**
-   * Takes calls back: they reject with the signal's reason at once, and methods
-   * made with {@linkcode withSignal} see their own signal abort.
+   * Cancels calls: they reject with the signal's reason at once, and the signals of
+   * methods made with {@linkcode withSignal} abort.
    */
   signal?: AbortSignal;
   /**
-   * Milliseconds that a call may take, a stream up to its last value. After that it
-   * is taken back, and rejects with a "TimeoutError".
+   * Milliseconds that a call may take, a stream until its last value. After that it
+   * is canceled, and rejects with a "TimeoutError".
    *
    * @default {Infinity}
    */
   timeout?: number;
   /**
-   * Values of a stream that the far side may give before they are taken, at most
-   * 65536. The default hides the way there and back; a stream of large values
-   * does with less.
+   * Values of a stream that are requested in advance, at most 65536. The default
+   * hides the round trip; use less for large values.
    *
    * @default {16}
    */
@@ -103,10 +100,10 @@ export interface RemoteOptions {
 type AnyFunction = (...args: never[]) => unknown;
 
 /**
- * What a call of a method gives: a promise, or for a method that gives many
- * values, such as an async generator, a generator of them.
+ * The result of a remote call: a promise, or a generator if the method returns a
+ * stream, for example from an async generator.
  *
- * @typeParam Result What the method returns.
+ * @typeParam Result The type that the method returns.
  */
 export type RemoteResult<Result> = 0 extends 1 & Awaited<Result>
   ? Promise<Awaited<Result>>
@@ -120,7 +117,7 @@ export type RemoteResult<Result> = 0 extends 1 & Awaited<Result>
   : Promise<Awaited<Result>>;
 
 /**
- * The methods of an object that was exposed at the far end.
+ * The methods of an object that the peer exposes.
  *
  * @typeParam Methods The type of the object.
  */
@@ -135,8 +132,7 @@ export type Remote<Methods> = {
 };
 
 /**
- * The methods of an object that was exposed at the far end, called without an
- * answer.
+ * The methods of an object that the peer exposes, called without an answer.
  *
  * @typeParam Methods The type of the object.
  */
@@ -150,21 +146,20 @@ export type Notifier<Methods> = {
     : never;
 };
 
-/** Methods that take a signal, by what stands for them. */
+/** Methods that take a signal, by their wrappers. */
 const withSignals = new WeakMap<Callback, Callback>();
 
 /**
- * Makes a method that is given a signal first, which aborts when its call is
- * taken back: by the caller's `signal` or `timeout`, by a stream that is stopped,
- * or because the caller is gone. Called without a duplex between, it gets one that
- * never aborts.
+ * Creates a method whose first argument is a signal. The signal aborts when the call
+ * is canceled: by the caller's `signal` or `timeout`, when its stream is stopped, or
+ * when the caller is gone. In a local call, the signal never aborts.
  *
- * @typeParam Args The arguments that the caller gives.
- * @typeParam Result What the method returns.
+ * @typeParam Args The arguments of the caller.
+ * @typeParam Result The type that the method returns.
  *
  * @param method The method, with the signal before its arguments.
- * @returns The method as its caller sees it.
- * @throws {TypeError} If it is not a function.
+ * @returns The method without the signal.
+ * @throws {TypeError} If `method` is not a function.
  *
  * @example Usage
  * ```ts
@@ -193,7 +188,7 @@ export function withSignal<Args extends unknown[], Result>(
 ): (...args: Args) => Result {
   if (typeof method !== "function") {
     throw new TypeError(
-      `Cannot make a method with a signal: it must be a function: current value is ${
+      `Cannot make a method with a signal as "method" must be a function: current value is ${
         show(method)
       }`,
     );
@@ -206,43 +201,41 @@ export function withSignal<Args extends unknown[], Result>(
 }
 
 /**
- * Lets the far end of a duplex call methods of this one. In a worker script the
- * duplex need not be given: it is the one of {@linkcode parent}.
+ * Exposes methods to the peer. In a worker script, the duplex may be omitted: it is
+ * that of {@linkcode parent}.
  *
- * - Only own properties of the object that hold functions when it is exposed can
- *   be called: nothing of its prototype, no getter, nothing within a property.
- *   `this` is the object.
- * - A method that gives a generator, or anything that can be walked through with
- *   `for await`, is a stream: its caller takes the values as fast as it likes.
- * - A function among the arguments, or in an argument that is a plain object,
- *   calls back, until the call that brought it has ended. It gives a promise,
- *   which need not be awaited, nor its rejection be handled. A signal there aborts
- *   when the caller's does.
- * - What a method throws is thrown at the caller.
- * - Calls run at the same time; the duplex does not wait for one before it takes
- *   the next.
- * - A caller that does not read its answers has to wait: no further call is begun
- *   while 16 answers wait for room. The duplex is then read no further, or, if this
- *   end makes calls itself, until one window of calls is held. Two ends that both
- *   call and read their answers do not block each other.
+ * - The methods are the object's own properties that are functions when it is
+ *   exposed, without getters, inherited properties and nested objects. `this` is the
+ *   object.
+ * - A method that returns a generator, or another object for `for await`, is a
+ *   stream: values are sent as its caller requests them.
+ * - A function among the arguments, or in an argument that is a plain object, calls
+ *   back until the call that sent it has ended. It returns a promise, which may be
+ *   ignored. A signal there aborts when that of the caller does.
+ * - An error that a method throws is thrown at the caller.
+ * - Calls run concurrently.
+ * - If a caller does not read its answers, its calls wait: no call is begun while 16
+ *   answers wait for room. This end then stops reading the duplex or, if it makes
+ *   calls itself, reads until one window of calls is held. Two ends that both call
+ *   and read their answers do not block each other.
  *
- * From now on the messages of the duplex are calls and answers; do not receive
- * them, nor send others. Where this end calls too, expose before anything is
- * awaited: calls that come before find nothing.
+ * From now on all messages of the duplex are calls and answers: do not send or receive
+ * others. If this end makes calls as well, expose before the first `await`: calls
+ * that arrive earlier find no methods.
  *
- * When the far side has said goodbye, calls under way are finished and answered,
- * except those that it took back; then the duplex is closed. When it ended
- * otherwise, the signals of calls under way abort.
+ * After the goodbye of the peer, running calls are finished and answered, except
+ * canceled ones; then the duplex is closed. If the duplex ends otherwise, the signals
+ * of running calls abort.
  *
  * Requires no permission.
  *
  * @param methods The object with the methods.
  * @param duplex The duplex, or a promise for it.
  * @param options Limits.
- * @returns A promise that settles as {@linkcode Duplex.closed} does. That it
- *   rejects need not be handled.
- * @throws {TypeError} If the object has no method of its own, or one named "then",
- *   or the duplex exposes methods already, or an option is of the wrong kind.
+ * @returns A promise that settles as {@linkcode Duplex.closed} does. A rejection need
+ *   not be handled.
+ * @throws {TypeError} If the object has no own method, or one named "then", if the
+ *   duplex already exposes methods, or if an option is of the wrong type.
  * @throws {RangeError} If an option is out of range.
  *
  * @example A worker
@@ -283,9 +276,9 @@ export function expose(
   const action = "Cannot expose methods";
   checkOptions(action, options);
   const { maxCalls = DEFAULT_MAX_CALLS, onError = ignore } = options;
-  checkPositive(action, "maxCalls", maxCalls, { whole: true });
+  checkPositive(action, "maxCalls", maxCalls, { integer: true });
   checkKind(action, "onError", onError, "function");
-  const exposed = { methods: methodsOf(methods), maxCalls, onError };
+  const exposed = { methods: ownMethods(methods), maxCalls, onError };
   const served = duplex instanceof Promise
     ? duplex.then((duplex) => serve(exposed, duplex))
     : serve(exposed, duplex);
@@ -295,8 +288,8 @@ export function expose(
 
 function ignore(): void {}
 
-/** The methods that an object has itself. */
-function methodsOf(methods: object): Map<string, Method> {
+/** The own methods of an object. */
+function ownMethods(methods: object): Map<string, Method> {
   if (typeof methods !== "object" || methods === null) {
     throw new TypeError(
       `Cannot expose methods: they must be an object with functions: current value is ${
@@ -310,7 +303,7 @@ function methodsOf(methods: object): Map<string, Method> {
       Object.getOwnPropertyDescriptors(methods),
     )
   ) {
-    // The descriptor of a getter has no value, whatever its prototype has.
+    // The descriptor of a getter has no own value.
     const value = Object.hasOwn(descriptor, "value") && descriptor.value;
     if (typeof value !== "function") continue;
     const run = withSignals.get(value);
@@ -327,53 +320,54 @@ function methodsOf(methods: object): Map<string, Method> {
   }
   if (found.size === 0) {
     throw new TypeError(
-      "Cannot expose methods: the object has none of its own; those of a class are on its prototype, so name them: { add: (a, b) => counter.add(a, b) }",
+      "Cannot expose methods: the object has no own methods; those of a class are inherited, so name them: { add: (a, b) => counter.add(a, b) }",
     );
   }
   return found;
 }
 
-/** Answers until the far side has said goodbye, and then says its own. */
+/** Answers calls until the goodbye of the peer, and closes the duplex. */
 function serve(exposed: Exposed, duplex: Duplex): Promise<void> {
-  const { callee, ended } = Peer.of(duplex);
+  const { callee, ended } = RpcEndpoint.of(duplex);
   callee.expose(exposed);
   // This closes the duplex instead, when all calls were answered.
   if (onPeerGoodbye in duplex) {
     (duplex as CallHooks)[onPeerGoodbye] = () => {};
   }
   return ended.then(() => callee.idle()).then(() => duplex.close())
-    // A close after an abort of this side's does not tell of it.
+    // `close` does not reject after an abort of this end, but `closed` does.
     .then(() => duplex.closed);
 }
 
 /**
- * The methods that are exposed at the far end of a duplex. A call of one gives a
- * promise, or for a method that gives many values a generator.
+ * The methods that the peer exposes. A call returns a promise, or a generator if the
+ * method returns a stream.
  *
- * - Every call ends in exactly one of: the value, what the method threw (an error
- *   of its standard class, or a {@linkcode RemoteError}), {@linkcode ClosedError}
- *   or {@linkcode PeerExitError} if the duplex ended, or the reason of the signal
- *   that took it back.
+ * - Every call ends in exactly one of four ways: with the value; with the error of
+ *   the method (of its standard class, or a {@linkcode RemoteError}); with
+ *   {@linkcode ClosedError} or {@linkcode PeerExitError} if the duplex ended; or with
+ *   the reason of the signal that canceled it.
  * - A function among the arguments, or in an argument that is a plain object, is
- *   called back, until the call has ended. A signal there takes the call back.
- * - Values of a stream come as they are asked for, and a few ahead. Leaving
- *   `for await` early ends the far side's generator. One that is never read waits
- *   until the duplex ends.
- * - Calls are sent at once and run at the same time.
+ *   called back until the call has ended. A signal there cancels the call.
+ * - Values of a stream are requested as they are read, and some in advance. Leaving
+ *   `for await` early ends the generator of the peer. A stream that is never read
+ *   waits until the duplex ends.
+ * - Calls are sent at once and run concurrently.
  *
- * From now on the messages of the duplex are calls and answers; do not receive
- * them, nor send others.
+ * From now on all messages of the duplex are calls and answers: do not send or receive
+ * others.
  *
  * Requires no permission.
  *
- * @typeParam Methods The type of the object that the far side exposes.
+ * @typeParam Methods The type of the object that the peer exposes.
  *
- * @param duplex The duplex.
- * @param options A signal and a limit of time for every call; make another remote
- *   where one call needs its own, it costs next to nothing.
+ * @param duplex The duplex, or a promise of it, as `openPipe` returns it: calls are
+ *   sent once it is open, and reject if it cannot be opened.
+ * @param options A signal and a time limit for every call. For a call with other
+ *   options, create another remote, which costs little.
  * @returns An object with a function for each method.
  * @throws {RangeError} If an option is out of range.
- * @throws {TypeError} If an option is of the wrong kind.
+ * @throws {TypeError} If an option is of the wrong type.
  *
  * @example Progress that calls back
  * ```ts
@@ -398,13 +392,13 @@ function serve(exposed: Exposed, duplex: Duplex): Promise<void> {
  * ```
  */
 export function remote<Methods extends object>(
-  duplex: Duplex,
+  duplex: Duplex | Promise<Duplex>,
   options: RemoteOptions = {},
 ): Remote<Methods> {
   const limits = callLimits("Cannot make a remote", options);
-  const { caller } = Peer.of(duplex);
+  const endpoint = endpointOf(duplex);
   return methodProxy((name) => (...args: unknown[]) =>
-    CallPromise.from(caller.call(name, args, limits))
+    CallPromise.from(endpoint.call(name, args, limits))
   ) as Remote<Methods>;
 }
 
@@ -416,21 +410,52 @@ function callLimits(action: string, options: RemoteOptions): CallLimits {
   checkSignal(action, signal);
   checkPositive(action, "timeout", timeout);
   checkPositive(action, "readAhead", readAhead, {
-    whole: true,
-    most: MAX_PULL,
+    integer: true,
+    max: MAX_PULL,
   });
   return { signal, timeout, readAhead };
 }
 
 /**
- * The methods that are exposed at the far end of a duplex, called without an
- * answer: for what is told and not asked. The promise that each gives settles
- * when the call was sent; whether it was done, and how, nobody says. Neither
- * functions nor signals can be among the arguments.
+ * Lists the methods that the peer exposes.
  *
  * Requires no permission.
  *
- * @typeParam Methods The type of the object that the far side exposes.
+ * @param duplex The duplex, as for {@linkcode remote}.
+ * @param options A signal and a timeout.
+ * @returns The names of the methods.
+ * @throws {DOMException} If the peer has not answered in time ("TimeoutError"), as
+ *   one that exposes nothing.
+ *
+ * @example Usage
+ * ```ts
+ * import { duplexPair } from "@duplex/ipc/pair";
+ * import { expose, listMethods } from "@duplex/ipc/rpc";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const [main, worker] = duplexPair();
+ * expose({ add: (a: number, b: number) => a + b }, worker);
+ * assertEquals(await listMethods(main), ["add"]);
+ * await main.close();
+ * ```
+ */
+export async function listMethods(
+  duplex: Duplex | Promise<Duplex>,
+  options: Pick<RemoteOptions, "signal" | "timeout"> = {},
+): Promise<string[]> {
+  const limits = callLimits("Cannot list methods", options);
+  const { methods } = await RpcEndpoint.of(await duplex).describe(limits);
+  return methods;
+}
+
+/**
+ * The methods that the peer exposes, called without an answer. The promise of a call
+ * settles when the call was sent, and does not report its outcome. Functions and
+ * signals cannot be among the arguments.
+ *
+ * Requires no permission.
+ *
+ * @typeParam Methods The type of the object that the peer exposes.
  *
  * @param duplex The duplex, as for {@linkcode remote}.
  * @returns An object with a function for each method.
@@ -455,20 +480,20 @@ function callLimits(action: string, options: RemoteOptions): CallLimits {
  * ```
  */
 export function notifier<Methods extends object>(
-  duplex: Duplex,
+  duplex: Duplex | Promise<Duplex>,
 ): Notifier<Methods> {
-  const peer = Peer.of(duplex);
+  const endpoint = endpointOf(duplex);
   return methodProxy((name) => (...args: unknown[]) =>
-    peer.notify(name, args)
+    endpoint.notify(name, args)
   ) as Notifier<Methods>;
 }
 
-/** An object that has whatever method is asked for, made when it is. */
+/** An object with a method for every name, created when it is read. */
 function methodProxy(make: (name: string) => AnyFunction): object {
   const methods = new Map<string, AnyFunction>();
   return new Proxy(Object.freeze(Object.create(null)), {
     get(_target, name): AnyFunction | undefined {
-      // A promise that gives it must not take it for another promise.
+      // A promise that resolves with this object must not use it as a promise.
       if (typeof name === "symbol" || name === "then") return undefined;
       let method = methods.get(name);
       if (method === undefined) methods.set(name, method = make(name));

@@ -18,7 +18,7 @@
  * @module
  */
 
-import { type SessionOptions, sessionOptions } from "./_session/options.ts";
+import { sessionOptions } from "./_session/options.ts";
 import { makeRings, MAX_CAPACITY, RingEnd, SpinPolicy } from "./_shm/ring.ts";
 import { type ShmDuplex, ShmSession } from "./_shm/session.ts";
 import { ShmWire } from "./_shm/shm_wire.ts";
@@ -119,11 +119,7 @@ export async function openShm<In = unknown, Out = In>(
 ): Promise<ShmDuplex<In, Out>> {
   const { ringBytes = DEFAULT_RING_BYTES } = options;
   const own = threadOptions(ACTION, options);
-  const limits: SessionOptions = {
-    ...sessionOptions(ACTION, options),
-    role: "opener",
-    name: "main",
-  };
+  const limits = sessionOptions(ACTION, "opener", options);
   checkRingBytes(ringBytes);
   const thread = await Thread.start(ACTION, "shm", script, own);
   const { port, label } = thread;

@@ -1,8 +1,7 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * A function that runs in Web Workers, without a file for the worker: for work in
- * a script, and in a shell.
+ * A function that runs in Web Workers, without a file for the worker.
  *
  * ```ts
  * import { task } from "@duplex/ipc/task";
@@ -19,7 +18,7 @@
 import { checkOptions, checkPositive } from "./_base/options.ts";
 import { ALL, checkRuntime } from "./_base/runtime.ts";
 import { grantThread } from "./_thread/permissions.ts";
-import { scriptOf } from "./_task/source.ts";
+import { taskScript } from "./_task/source.ts";
 import { grant, type Permissions } from "./permissions.ts";
 import {
   type MapOptions,
@@ -34,15 +33,15 @@ import { openShm } from "./shm.ts";
 /** Options for {@linkcode task}. */
 export interface WorkerTaskOptions extends PoolOptions {
   /**
-   * What the workers may do. Nothing that the caller may not do itself.
+   * The permissions of the workers, at most those of the caller.
    *
    * @default {"none"}
    */
   permissions?: Permissions;
   /**
-   * Bytes of each worker's JavaScript heap, as for {@linkcode openShm}.
+   * Maximum bytes of each worker's JavaScript heap, as for {@linkcode openShm}.
    *
-   * @default {three quarters of what Deno gives it}
+   * @default {three quarters of Deno's limit}
    */
   memory?: number;
 }
@@ -51,7 +50,7 @@ export interface WorkerTaskOptions extends PoolOptions {
  * A function that runs in a pool of Web Workers.
  *
  * @typeParam Args The function's arguments.
- * @typeParam Result What it gives in the end.
+ * @typeParam Result The result, awaited.
  */
 export interface WorkerTask<Args extends unknown[], Result>
   extends AsyncDisposable {
@@ -59,54 +58,53 @@ export interface WorkerTask<Args extends unknown[], Result>
   (...args: Args): Promise<Result>;
   /** Runs the function in a worker, with a signal or limits: {@linkcode Pool.run}. */
   run(args: Args, options?: RunOptions): Promise<Result>;
-  /** Runs the function with each of many items: {@linkcode Pool.map}. */
+  /** Runs the function once for each item: {@linkcode Pool.map}. */
   map(
     items: Iterable<Args[0]> | AsyncIterable<Args[0]>,
     options?: MapOptions,
   ): AsyncIterableIterator<Result>;
-  /** Gives the outcome of each item: {@linkcode Pool.mapSettled}. */
+  /** Runs the function once for each item, and yields outcomes: {@linkcode Pool.mapSettled}. */
   mapSettled(
     items: Iterable<Args[0]> | AsyncIterable<Args[0]>,
     options?: MapOptions,
   ): AsyncIterableIterator<MapOutcome<Args[0], Result>>;
-  /** Waits for what is under way and ends the workers: {@linkcode Pool.close}. */
+  /** Waits for the tasks and ends the workers: {@linkcode Pool.close}. */
   close(): Promise<void>;
   /** Ends the workers now: {@linkcode Pool.abort}. */
   abort(reason?: unknown): Promise<void>;
-  /** What was done so far. */
+  /** Statistics: {@linkcode Pool.stats}. */
   readonly stats: PoolStats;
 }
 
 const ACTION = "Cannot make a task";
 
 /**
- * Runs a function in Web Workers of its own: one for each core, started when they
+ * Runs a function in its own Web Workers: at most one for each core, started as they
  * are needed.
  *
- * The source of the function is sent to the workers, at most a mebibyte of
- * characters, so it must be self-contained: it sees its arguments, what it imports
- * inside with `import()` and full addresses, and the globals that every worker has,
- * but no variable around it, and neither `super` nor `import.meta`. It may be
- * asynchronous. A generator
- * function cannot be a task: its calls reject. A call that never returns can be
- * abandoned with `timeout`, but its thread goes on and keeps the program running.
+ * The source of the function is sent to the workers, at most 1 MiB of characters. It
+ * must be self-contained: it can use its arguments, modules that it loads with
+ * `import()` and full URLs, and the globals of every worker, but not variables of
+ * its surroundings, `super` or `import.meta`. It may be asynchronous. Calls of a
+ * generator function reject. A call that never returns can be abandoned with
+ * `timeout`, but its thread continues and keeps the program running.
  *
- * Requires Deno 2.9.0 or later, `--unstable-worker-options` unless `permissions` is `"inherit"`,
- * `--allow-read` for this package where it is a local folder, and every permission
+ * Requires `--unstable-worker-options` unless `permissions` is `"inherit"`,
+ * `--allow-read` for the folder of this package if it is local, and every permission
  * that is passed on.
  *
  * @typeParam Args The function's arguments.
- * @typeParam Result What the function returns.
+ * @typeParam Result The function's result.
  *
  * @param fn The function.
- * @param options What the workers may do, how many there are, and limits.
- * @returns The function in the workers. Close it, or let `await using` do so: the
- *   program goes on as long as there are workers.
- * @throws {TypeError} If it is not a function, its source cannot run in a worker,
- *   or an option is of the wrong kind.
- * @throws {RangeError} If its source is too long, or an option is out of range.
- * @throws {Deno.errors.NotCapable} If the program passes on what it may not do
- *   itself, or may not read the folder that this package is in.
+ * @param options Permissions, number of workers, and limits.
+ * @returns The function in the workers. Close it, or use `await using`: workers keep
+ *   the program running.
+ * @throws {TypeError} If `fn` is not a function, if its source cannot run in a
+ *   worker, or if an option is of the wrong type.
+ * @throws {RangeError} If the source is too long, or an option is out of range.
+ * @throws {Deno.errors.NotCapable} If the program passes on a permission that it does
+ *   not have, or may not read the folder of this package.
  *
  * @example Usage
  * ```ts
@@ -129,7 +127,7 @@ export function task<Args extends unknown[], Result>(
   checkRuntime(ACTION, ALL);
   checkOptions(ACTION, options);
   const { permissions = "none", memory, ...limits } = options;
-  const script = scriptOf(ACTION, fn);
+  const script = taskScript(ACTION, fn);
   if (memory !== undefined) checkPositive(ACTION, "memory", memory);
   grantThread(permissions);
   checkReadable();
@@ -162,8 +160,8 @@ export function task<Args extends unknown[], Result>(
 }
 
 /**
- * A Web Worker may load only what its parent may read. Without this look Deno would
- * say so in the middle of an uncaught error of the worker's.
+ * Throws unless the program may read the folder of this package, which its workers
+ * load. Otherwise an uncaught error of a worker would report that.
  */
 function checkReadable(): void {
   const folder = new URL(import.meta.resolve("./"));

@@ -7,7 +7,7 @@
  * @module
  */
 
-import { reasonText } from "./text.ts";
+import { excerpt, messageOf, reasonText } from "./text.ts";
 
 /**
  * Error thrown when a duplex is used after its end: by `send` after this side said
@@ -228,4 +228,16 @@ export function isInstance<T>(
 /** Whether an error says that a duplex has ended, with or without a goodbye. */
 export function isEnd(error: unknown): error is ClosedError | PeerExitError {
   return isInstance(error, ClosedError) || isInstance(error, PeerExitError);
+}
+
+/**
+ * Replaces the stack of an error by its name and message: an error that is sent to
+ * a peer does not show files of this program.
+ */
+export function withoutStack(error: Error): Error {
+  const { name } = error as { name: unknown };
+  const kind = typeof name === "string" ? excerpt(name) : "Error";
+  const value = `${kind}: ${messageOf(error)}`;
+  Object.defineProperty(error, "stack", { value, configurable: true });
+  return error;
 }

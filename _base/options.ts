@@ -1,26 +1,23 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * Checks of what programs give to pools, tasks and calls, before anything begins.
+ * Checks of options. Each takes the attempted action, with which its error begins.
  *
  * @module
  */
 
+import { isInstance } from "./errors.ts";
 import { show } from "./text.ts";
 
-/**
- * Refuses a number that is out of range.
- *
- * @param action What is attempted, for the error.
- * @param name The option's name.
- * @param value The option's value.
- * @param range Whether it must be whole, and the most that it may be.
- */
+/** Milliseconds to open a duplex: ten times a cold start on a busy machine. */
+export const DEFAULT_OPEN_TIMEOUT = 10_000;
+
+/** Throws unless a number is positive, and in range. */
 export function checkPositive(
   action: string,
   name: string,
   value: number,
-  { whole = false, most = Infinity } = {},
+  { integer = false, max = Infinity } = {},
 ): void {
   if (typeof value !== "number") {
     throw new TypeError(
@@ -29,17 +26,50 @@ export function checkPositive(
       }`,
     );
   }
-  if (value > 0 && value <= most && (!whole || Number.isInteger(value))) return;
-  const kind = whole ? "whole number" : "number";
-  const limit = most === Infinity ? "" : ` up to ${most}`;
+  if (value > 0 && value <= max && (!integer || Number.isInteger(value))) {
+    return;
+  }
+  const kind = integer ? "integer" : "number";
+  const limit = max === Infinity ? "" : ` up to ${max}`;
   throw new RangeError(
     `${action} as "${name}" must be a positive ${kind}${limit}: current value is ${value}`,
   );
 }
 
-/** Throws unless `options` are an object. */
+/** Throws unless a number is in a range; returns it. */
+export function checkNumber(
+  action: string,
+  name: string,
+  value: unknown,
+  { min, max = Number.MAX_VALUE, integer = false }: {
+    min: number;
+    /** With `Infinity` the number may be infinite. */
+    max?: number;
+    integer?: boolean;
+  },
+): number {
+  if (
+    typeof value === "number" && value >= min && value <= max &&
+    (!integer || Number.isInteger(value))
+  ) return value;
+  const Kind = typeof value === "number" ? RangeError : TypeError;
+  const kind = integer ? "an integer" : "a number";
+  const range = max >= Number.MAX_VALUE
+    ? `of at least ${min}`
+    : `from ${min} to ${max}`;
+  throw new Kind(
+    `${action} as "${name}" must be ${kind} ${range}: current value is ${
+      show(value)
+    }`,
+  );
+}
+
+/** Throws unless `options` is an object; an array or a signal is a mistake. */
 export function checkOptions(action: string, options: unknown): void {
-  if (typeof options === "object" && options !== null) return;
+  if (
+    typeof options === "object" && options !== null &&
+    !isInstance(options, Array) && !isInstance(options, AbortSignal)
+  ) return;
   throw new TypeError(
     `${action} as "options" must be an object: current value is ${
       show(options)
@@ -47,7 +77,7 @@ export function checkOptions(action: string, options: unknown): void {
   );
 }
 
-/** Throws unless the numbers that a pool is given are in range. */
+/** Throws unless the numbers among a pool's options are in range. */
 export function checkPool(
   action: string,
   { maxTasks, retries, startRetries, ...numbers }: {
@@ -61,11 +91,10 @@ export function checkPool(
   },
 ): void {
   if (maxTasks !== Infinity) {
-    checkPositive(action, "maxTasks", maxTasks, { whole: true });
+    checkPositive(action, "maxTasks", maxTasks, { integer: true });
   }
   for (const [name, value] of Object.entries(numbers)) {
-    const whole = name === "workers";
-    checkPositive(action, name, value, { whole });
+    checkPositive(action, name, value, { integer: name === "workers" });
   }
   checkRetries(action, "retries", retries);
   checkRetries(action, "startRetries", startRetries);
@@ -79,9 +108,9 @@ export function checkName(action: string, name: string, value: unknown): void {
   );
 }
 
-/** Throws unless a signal is an `AbortSignal`, if there is one. */
+/** Throws unless a signal is an `AbortSignal` or `undefined`. */
 export function checkSignal(action: string, signal: unknown): void {
-  if (signal === undefined || signal instanceof AbortSignal) return;
+  if (signal === undefined || isInstance(signal, AbortSignal)) return;
   throw new TypeError(
     `${action} as "signal" must be an AbortSignal: current value is ${
       show(signal)
@@ -89,24 +118,18 @@ export function checkSignal(action: string, signal: unknown): void {
   );
 }
 
-/** Throws unless a number of retries is an integer from 0 up, at most `most`. */
+/** Throws unless a number of retries is an integer from 0 to `max`. */
 export function checkRetries(
   action: string,
   name: string,
   retries: unknown,
-  most = Infinity,
+  max?: number,
 ): void {
-  const isCount = Number.isInteger(retries) && Number(retries) >= 0;
-  if (isCount && Number(retries) <= most) return;
-  const Kind = typeof retries === "number" ? RangeError : TypeError;
-  throw new Kind(
-    `${action} as "${name}" must be a whole number from 0 ${
-      most === Infinity ? "up" : `to ${most}`
-    }: current value is ${show(retries)}`,
-  );
+  const range = max === undefined ? { min: 0 } : { min: 0, max };
+  checkNumber(action, name, retries, { ...range, integer: true });
 }
 
-/** Throws unless an option is of a kind, if it is there. */
+/** Throws unless an option is of a kind or `undefined`. */
 export function checkKind(
   action: string,
   name: string,

@@ -34,6 +34,14 @@ export function printable(text: string): string {
   );
 }
 
+/** Sequences that color text on a terminal, as in Deno's errors. */
+const COLOR = new RegExp("\u001b\\[[\\d;]*m", "g");
+
+/** A text without the sequences that color it. */
+export function withoutColor(text: string): string {
+  return text.replace(COLOR, "");
+}
+
 /** The first characters of a text, printable; "…" marks what was left out. */
 export function excerpt(text: string, length = MAX_SHOWN_LENGTH): string {
   return text.length > length

@@ -1,31 +1,32 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * What the commands of the command line share: what a command is, how its
- * arguments are read, how it prints, and how signals end it.
+ * Commands of the command line and their arguments.
  *
  * @module
  */
 
-import { excerpt, messageOf as textOf, quoted } from "../_base/text.ts";
+import { parseAddress, type SocketAddress } from "../_base/address.ts";
+import { KINDS } from "../_base/permission_kinds.ts";
+import { messageOf, quoted } from "../_base/text.ts";
 import { parseArgs } from "@std/cli/parse-args";
 import type { Permissions } from "../permissions.ts";
 
 /** A command of the command line. */
 export interface Command {
-  /** What it does, in a line. */
+  /** Its purpose, in a line. */
   readonly summary: string;
   /**
-   * Runs it.
+   * Runs the command.
    *
-   * @param args The arguments behind its name.
+   * @param args The arguments after its name.
    * @returns The exit code.
    * @throws {UsageError} If the arguments are wrong.
    */
   run(args: readonly string[]): Promise<number>;
 }
 
-/** Arguments that are wrong; the program exits with code 2. */
+/** Error of wrong arguments; the program exits with code 2. */
 export class UsageError extends Error {
   constructor(message: string, options?: ErrorOptions) {
     super(message, options);
@@ -33,34 +34,35 @@ export class UsageError extends Error {
   }
 }
 
-/** The options that a command has, without their dashes. */
+/** The options of a command, without their dashes. */
 export interface OptionNames {
-  /** Those that are there or not. */
+  /** Options without a value. */
   readonly flags: readonly string[];
-  /** Those with a value. */
+  /** Options with a value. */
   readonly values: readonly string[];
-  /** Those with a value that may be given several times. */
+  /** Options with a value that may be repeated. */
   readonly lists: readonly string[];
-  /** Letters that stand for flags. */
+  /** Flags by their letter. */
   readonly letters: Readonly<Record<string, string>>;
 }
 
-/** Arguments as they were given. */
+/** Arguments by their kind. */
 export interface Arguments {
   readonly flags: ReadonlySet<string>;
   readonly values: ReadonlyMap<string, string>;
   readonly lists: ReadonlyMap<string, readonly string[]>;
-  /** What is no option. */
+  /** Arguments that are not options. */
   readonly operands: readonly string[];
-  /** What stands behind `--`. */
+  /** The arguments after `--`. */
   readonly rest: readonly string[];
 }
 
 /**
- * Reads arguments. Nothing that is not known is passed over.
+ * Reads arguments.
  *
  * @param args The arguments.
- * @param names The options that there are.
+ * @param names The options of the command.
+ * @throws {UsageError} If an argument is unknown or wrong.
  */
 export function readArguments(
   args: readonly string[],
@@ -105,7 +107,7 @@ export function readArguments(
   };
 }
 
-/** Refuses a value behind a flag, of which `parseArgs` makes `true`. */
+/** Throws if a flag has a value, which `parseArgs` ignores. */
 function checkFlags(
   args: readonly string[],
   { flags, letters }: OptionNames,
@@ -127,8 +129,8 @@ function checkFlags(
 }
 
 /**
- * Gives each flag the value "true": behind a flag without a value, `parseArgs`
- * takes an operand "true" or "false" as its value.
+ * Gives each flag the value "true". Otherwise `parseArgs` would use an operand
+ * "true" or "false" after a flag as its value.
  */
 function withFlagValues(
   args: readonly string[],
@@ -149,8 +151,8 @@ function withFlagValues(
 }
 
 /**
- * Refuses an option "_": `parseArgs` keeps the operands under this name, so it
- * would take the place of them.
+ * Throws if there is an option "_", the name under which `parseArgs` returns the
+ * operands.
  */
 function checkNames(args: readonly string[]): void {
   const end = args.indexOf("--");
@@ -160,61 +162,56 @@ function checkNames(args: readonly string[]): void {
   throw new UsageError(`there is no option ${quoted(wrong)}`);
 }
 
-/** What a number must be. */
+/** The range of a number. */
 export interface NumberRange {
-  readonly least: number;
-  readonly most?: number;
-  readonly whole?: boolean;
+  readonly min: number;
+  readonly max?: number;
+  readonly integer?: boolean;
 }
 
-/** The number that an option has, `fallback` where it was not given. */
+/** The number of an option, or `fallback` without the option. */
 export function readNumber<T>(
   { values }: Arguments,
   name: string,
   fallback: T,
-  { least, most = Infinity, whole = false }: NumberRange,
+  { min, max = Infinity, integer = false }: NumberRange,
 ): number | T {
   const text = values.get(name);
   if (text === undefined) return fallback;
   const value = /^\d+(\.\d+)?$/.test(text) ? Number(text) : NaN;
   if (
-    value >= least && value <= most && (!whole || Number.isInteger(value))
+    value >= min && value <= max && (!integer || Number.isInteger(value))
   ) return value;
-  const kind = whole ? "whole number" : "number";
-  const range = most === Infinity
-    ? `from ${least} up`
-    : `from ${least} to ${most}`;
+  const kind = integer ? "an integer" : "a number";
+  const range = max === Infinity ? `from ${min} up` : `from ${min} to ${max}`;
   throw new UsageError(
-    `--${name} takes a ${kind} ${range}: current value is ${quoted(text)}`,
+    `--${name} takes ${kind} ${range}: current value is ${quoted(text)}`,
   );
 }
 
-/** The kinds of permission that there are flags for. */
-const KINDS: readonly string[] = [
-  "env",
-  "ffi",
-  "import",
-  "net",
-  "read",
-  "run",
-  "sys",
-  "write",
-];
+/** Reads the address of a socket. */
+export function readAddress(action: string, address: string): SocketAddress {
+  try {
+    return parseAddress(action, address);
+  } catch (error) {
+    throw new UsageError(messageOf(error), { cause: error });
+  }
+}
 
-/** The flags of the permissions as Deno has them, for a command's help. */
+/** Deno's permission flags, for the help of a command. */
 export const PERMISSIONS_USAGE = `\
   --allow-read[=PATHS]  --allow-write[=PATHS]   --allow-net[=HOSTS]
   --allow-env[=NAMES]   --allow-run[=PROGRAMS]  --allow-sys[=KINDS]
   --allow-ffi[=PATHS]   --allow-import[=HOSTS]
-                        as Deno's own flags; nothing by default
-  -A, --allow-all       all that this program may do itself`;
+                        as the flags of Deno; none by default
+  -A, --allow-all       all permissions of this program`;
 
 /**
- * Reads the permissions that a worker is given, which are written as Deno's own
- * flags are.
+ * Reads the permissions of a worker, which have the form of Deno's flags.
  *
  * @param args The arguments.
- * @returns The permissions, and the arguments without them.
+ * @returns The permissions, and the other arguments.
+ * @throws {UsageError} If a flag is wrong.
  */
 export function readPermissions(
   args: readonly string[],
@@ -229,14 +226,14 @@ export function readPermissions(
     }
     const [, kind, , items] = /^--allow-([a-z]+)(=(.*))?$/s.exec(arg) ?? [];
     if (arg === "-A" || arg === "--allow-all") all = arg;
-    else if (kind === undefined || !KINDS.includes(kind)) others.push(arg);
+    else if (kind === undefined || !isKind(kind)) others.push(arg);
     else if (items === undefined) scopes.set(kind, true);
     else addItems(scopes, kind, items, arg);
   }
   if (all !== undefined && scopes.size > 0) {
     const [kind] = scopes.keys();
     throw new UsageError(
-      `${all} is all that there is: leave out --allow-${kind}, or ${all}`,
+      `${all} grants all permissions: leave out --allow-${kind}, or ${all}`,
     );
   }
   const permissions = all !== undefined
@@ -245,6 +242,10 @@ export function readPermissions(
     ? "none"
     : Object.fromEntries(scopes) as Deno.PermissionOptionsObject;
   return { permissions, args: others };
+}
+
+function isKind(name: string): boolean {
+  return (KINDS as readonly string[]).includes(name);
 }
 
 function addItems(
@@ -256,103 +257,11 @@ function addItems(
   const list = items.split(",");
   if (list.includes("")) {
     throw new UsageError(
-      `--allow-${kind} takes items with commas between them, or no "=" for all of them: current value is ${
+      `--allow-${kind} takes items separated by commas, or no "=" for all of them: current value is ${
         quoted(arg)
       }`,
     );
   }
   const scope = scopes.get(kind);
   if (scope !== true) scopes.set(kind, [...scope ?? [], ...list]);
-}
-
-/** Characters of an error's text that are shown. */
-const MAX_SHOWN_LENGTH = 1000;
-
-/** What colours text in a terminal, as Deno's errors are even in a pipe. */
-const COLOR = new RegExp("\u001b\\[[\\d;]*m", "g");
-
-/**
- * The text of what was thrown, on one line: a peer may have chosen it, and must
- * neither begin a line nor colour a terminal.
- */
-export function messageOf(thrown: unknown): string {
-  const text = textOf(thrown).replace(COLOR, "").replaceAll("\n", " ");
-  return excerpt(text, MAX_SHOWN_LENGTH);
-}
-
-/** A number with a space between thousands, as in the README. */
-export function groupDigits(value: number): string {
-  return String(value).replace(/(?<!\.\d*)\B(?=(\d{3})+(?!\d))/g, " ");
-}
-
-/** Prints a line to standard output. */
-export function printLine(line: string): void {
-  write(Deno.stdout, line);
-}
-
-/** Prints a line to standard error. */
-export function printError(line: string): void {
-  write(Deno.stderr, line);
-}
-
-function write(stream: typeof Deno.stdout, line: string): void {
-  const bytes = new TextEncoder().encode(`${line}\n`);
-  try {
-    writeAllSync(stream, bytes);
-  } catch {
-    // Nobody reads it any more; the program goes on without.
-  }
-}
-
-/** Writes all bytes, in as many parts as it takes. */
-export function writeAllSync(
-  sink: { writeSync(bytes: Uint8Array): number },
-  bytes: Uint8Array,
-): void {
-  for (let start = 0; start < bytes.length;) {
-    start += sink.writeSync(bytes.subarray(start));
-  }
-}
-
-/** A signal that ends the program. */
-export interface EndSignal {
-  readonly name: Deno.Signal;
-  /** The exit code of a program that it has ended. */
-  readonly code: number;
-}
-
-const END_SIGNALS: readonly EndSignal[] = Deno.build.os === "windows"
-  ? [{ name: "SIGINT", code: 130 }, { name: "SIGBREAK", code: 149 }]
-  : [{ name: "SIGINT", code: 130 }, { name: "SIGTERM", code: 143 }];
-
-/** Waits for a signal to end in good order; a second one ends the program. */
-export class EndSignals implements Disposable {
-  readonly #listeners: (readonly [Deno.Signal, () => void])[] = [];
-  readonly #first = Promise.withResolvers<EndSignal>();
-  #count = 0;
-
-  /** @param onSecond Called right before a second signal ends the program. */
-  constructor(onSecond: () => void = () => {}) {
-    for (const signal of END_SIGNALS) {
-      const onSignal = () => {
-        this.#first.resolve(signal);
-        if (++this.#count === 1) return;
-        onSecond();
-        Deno.exit(signal.code);
-      };
-      Deno.addSignalListener(signal.name, onSignal);
-      this.#listeners.push([signal.name, onSignal]);
-    }
-  }
-
-  /** Settles with the first signal. */
-  get first(): Promise<EndSignal> {
-    return this.#first.promise;
-  }
-
-  [Symbol.dispose](): void {
-    for (const [signal, onSignal] of this.#listeners) {
-      Deno.removeSignalListener(signal, onSignal);
-    }
-  }
 }

@@ -1,14 +1,13 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * The bridge between two duplexes: a peer's and that of its worker. Each gets
- * what the other sends, with its waiting, its goodbye and its failure, as if they
- * were joined without anything in between.
+ * The bridge between a peer and its worker. It passes on messages, backpressure,
+ * goodbyes and failures in both directions, as if the two were connected directly.
  *
  * @module
  */
 
-import { withoutStack } from "../_socket/errors.ts";
+import { withoutStack } from "../_base/errors.ts";
 import { messageOf } from "../_base/text.ts";
 import { settlesWithin } from "../_base/waiting.ts";
 import {
@@ -22,57 +21,57 @@ import {
 /** The two ends of a bridge. */
 export type Side = "peer" | "worker";
 
-/** How a bridge ended that did not end with two goodbyes. */
+/** The failure that ended a bridge. */
 export interface Collapse {
-  /** Whose failure it was. */
+  /** The side that failed. */
   readonly side: Side;
   readonly error: unknown;
 }
 
 /**
- * Milliseconds in which the last messages of a side that is gone can still be
- * passed on, and in which the other one can end in good order. As long as `close`
- * waits by default.
+ * Milliseconds for passing on the last messages of a side that has ended, and for the
+ * other side to close: the time that `close` waits by default.
  */
-const LAST_WORDS = 5_000;
+const DRAIN_TIMEOUT = 5_000;
 
 /**
- * Characters of a worker's last words that cross beside the error's message; an
- * abort's reason has room for 3 KiB.
+ * The limit on the characters of a worker's standard error in the reason that its
+ * peer receives; the reason of an abort has at most 3 KiB.
  */
 const MAX_STDERR_LENGTH = 400;
 
 /**
- * Joins a peer and its worker until both have ended. Neither outlives the other.
+ * Connects a peer and its worker until both have ended. If one ends, so does the
+ * other.
  *
  * @param peer The duplex to the peer.
  * @param worker The duplex to the worker.
- * @param lastWords Milliseconds that a side has when the other one is gone.
- * @returns How it ended, `undefined` if both have said goodbye. Never rejects.
+ * @param drainTimeout Milliseconds for a side to end after the other one.
+ * @returns The failure; `undefined` if both sent a goodbye. Never rejects.
  */
 export function bridge(
   peer: Duplex,
   worker: Duplex,
-  lastWords: number = LAST_WORDS,
+  drainTimeout: number = DRAIN_TIMEOUT,
 ): Promise<Collapse | undefined> {
-  return new Bridge(peer, worker, lastWords).ended;
+  return new Bridge(peer, worker, drainTimeout).ended;
 }
 
 class Bridge {
   readonly #peer: Duplex;
   readonly #worker: Duplex;
-  readonly #lastWords: number;
+  readonly #drainTimeout: number;
   readonly #toWorker: Promise<void>;
   readonly #toPeer: Promise<void>;
   #collapse: Collapse | undefined;
-  /** Whether the peer has said goodbye, so that its worker ends with its own. */
+  /** Whether the peer has sent its goodbye. */
   #isLeaving = false;
   readonly ended: Promise<Collapse | undefined>;
 
-  constructor(peer: Duplex, worker: Duplex, lastWords: number) {
+  constructor(peer: Duplex, worker: Duplex, drainTimeout: number) {
     this.#peer = peer;
     this.#worker = worker;
-    this.#lastWords = lastWords;
+    this.#drainTimeout = drainTimeout;
     this.#toWorker = this.#pass("peer", "worker");
     this.#toPeer = this.#pass("worker", "peer");
     const parts = [
@@ -84,7 +83,7 @@ class Bridge {
     this.ended = Promise.all(parts).then(() => this.#collapse);
   }
 
-  /** Passes on what a side sends, and its goodbye. Never rejects. */
+  /** Passes on the messages of a side, and its goodbye. Never rejects. */
   async #pass(from: Side, to: Side): Promise<void> {
     const source = this.#duplex(from);
     const target = this.#duplex(to);
@@ -105,13 +104,13 @@ class Bridge {
     }
     if (from === "peer") this.#isLeaving = true;
     else if (this.#isLeaving && !await this.#endsWell()) return;
-    // The other direction stays open. A failure is told by the duplex itself.
+    // The other direction stays open. `closed` reports a failure.
     await target.writable.close().catch(() => {});
   }
 
   /**
-   * Whether a worker that has heard and said goodbye ends well. The peer is told
-   * if it does not, as long as it has not heard the goodbye.
+   * Whether a worker ends without an error after both goodbyes. The goodbye is not
+   * passed on before, so that the peer can still receive the error.
    */
   async #endsWell(): Promise<boolean> {
     try {
@@ -123,11 +122,11 @@ class Bridge {
     }
   }
 
-  /** A message could not be sent: its receiver is gone, or cannot take it. */
+  /** A message could not be sent: its receiver has ended or cannot receive it. */
   async #onUnsent(to: Side, error: unknown): Promise<void> {
-    // What a worker that died had sent before may still be on its way.
+    // Messages that a dead worker sent before may still arrive.
     if (to === "worker" && error instanceof PeerExitError) {
-      await settlesWithin(this.#toPeer, this.#lastWords);
+      await settlesWithin(this.#toPeer, this.#drainTimeout);
     }
     this.#fail(to, error);
   }
@@ -139,8 +138,8 @@ class Bridge {
       this.#fail("peer", error);
       return;
     }
-    await settlesWithin(this.#toWorker, this.#lastWords);
-    const closed = this.#worker.close({ timeout: this.#lastWords });
+    await settlesWithin(this.#toWorker, this.#drainTimeout);
+    const closed = this.#worker.close({ timeout: this.#drainTimeout });
     await closed.catch((error) => this.#fail("worker", error));
   }
 
@@ -149,18 +148,18 @@ class Bridge {
       await this.#worker.closed;
     } catch (error) {
       if (error instanceof PeerExitError) {
-        await settlesWithin(this.#toPeer, this.#lastWords);
+        await settlesWithin(this.#toPeer, this.#drainTimeout);
       }
       this.#fail("worker", error);
       return await this.#peer.closed.catch(() => {});
     }
     await this.#toPeer;
-    // It is gone before the peer said goodbye only if it exited by itself.
-    const closed = this.#peer.close({ timeout: this.#lastWords });
+    // The worker has exited before the goodbye of the peer, if there is none yet.
+    const closed = this.#peer.close({ timeout: this.#drainTimeout });
     await closed.catch((error) => this.#fail("peer", error));
   }
 
-  /** Ends both sides; the first failure stays. */
+  /** Ends both sides with the first failure. */
   #fail(side: Side, error: unknown): void {
     if (this.#collapse !== undefined) return;
     this.#collapse = { side, error };
@@ -175,8 +174,8 @@ class Bridge {
 }
 
 /**
- * Sends a message. A deadlock that is noticed on one side of a bridge is noticed
- * by whoever sends there as well, and is theirs to resolve.
+ * Sends a message. A deadlock between the peer and the worker is also detected by
+ * the one that waits in `send`, which must resolve it; the bridge sends again.
  */
 async function send(target: Duplex, message: unknown): Promise<void> {
   for (;;) {
@@ -189,12 +188,12 @@ async function send(target: Duplex, message: unknown): Promise<void> {
 }
 
 /**
- * What the other side is told of a failure: the reason of an abort as it came,
- * anything else without what only this program can use.
+ * The reason that the other side receives for a failure. The reason of an abort is
+ * passed on; another error is sent without the details of this program.
  *
- * @param side Whose failure it was.
+ * @param side The side that failed.
  * @param error The failure.
- * @returns The reason for an abort.
+ * @returns The reason of an abort.
  */
 export function reasonOf(side: Side, error: unknown): unknown {
   const isOwn = error instanceof ClosedError ||

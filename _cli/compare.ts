@@ -1,19 +1,14 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * The command `compare`: measures every transport on this machine with messages
- * of one size, and recommends one.
+ * The command `compare`: measures the transports on this machine with messages of
+ * one size, and recommends one.
  *
  * @module
  */
 
 import {
   type Command,
-  type EndSignal,
-  EndSignals,
-  messageOf,
-  printError,
-  printLine,
   readArguments,
   readNumber,
   UsageError,
@@ -35,49 +30,60 @@ import {
   type Transport,
 } from "./compare_measure.ts";
 import { OutputFile, statStreams } from "./files.ts";
+import {
+  type EndSignal,
+  EndSignals,
+  messageOf,
+  printError,
+  printLine,
+} from "./terminal.ts";
 import { show } from "../_base/text.ts";
 
 /**
- * As `--size`: what a line of a log or a small object takes. With much less the
- * cost of a message alone is measured, with much more that of copying.
+ * The default of `--size`: a line of a log or a small object. With much smaller
+ * messages the cost of a message dominates, with much larger ones that of copying.
  */
 const DEFAULT_SIZE = 1024;
 
 /**
- * The most bytes of a message: some copies of it are under way at a time, on
- * either side, and what is larger goes as this does.
+ * The limit on the size of a message. Each side holds several copies of it, and with
+ * larger messages the figures grow in proportion.
  */
 const MAX_SIZE = 64 * 2 ** 20;
 
 const COMPARE_USAGE = `Usage: cli.ts compare [OPTION…]
 
-Measures every transport on this machine and recommends one: what a message
-takes there and back (the median, and what 99 of 100 stay within), how many go
-each way in a second when none waits for an answer, and what it takes to open a
-worker. It takes some 7 seconds; with the largest messages twice as long, and
-about a gigabyte of memory.
+Measures the transports on this machine and recommends one.
 
   --size BYTES          the size of a message, from 1 to ${MAX_SIZE}; ${DEFAULT_SIZE} by
-                        default, as a line of a log has
-  --svg FILE            write a chart as well; a file that is there is replaced
+                        default
+  --svg FILE            write a chart to this file, which is replaced
 
-A transport for which something is missing is left out, with the reason. Nothing
-is with -A and --unstable-worker-options; otherwise Deno has to be given
+The table shows the time of a message there and back (the median, and the time
+that 99 % do not exceed), the messages sent and received per second without
+answers, and the time to open a worker. It takes some 7 seconds; with the
+largest messages twice as long, and about a gigabyte of memory. The exit code is
+1 if a measurement fails or none is possible.
 
-  --unstable-worker-options
-                        for queue and shm, which are Web Workers
-  --allow-read          of this package, for them, unless it comes from JSR
-  --allow-run=deno      (or Deno's path, which it tells) for pipe and the
-                        sockets, whose far side is a process
-  --allow-net=127.0.0.1 for the tcp socket
-  --allow-net, --allow-read=/tmp and --allow-write=/tmp
-                        for the unix socket; in the place of /tmp the folder
-                        that TMPDIR names, where --allow-env=TMPDIR is given
-  --allow-write=FILE    for --svg FILE`;
+A transport for which a flag of Deno is missing is omitted. None is missing with
+-A and --unstable-worker-options. Otherwise the flags are:
 
-/** What `compare` was told, checked. */
+  queue, shm            --unstable-worker-options, and --allow-read of this
+                        package, unless it comes from JSR
+  pipe                  --allow-run=deno (or the path of Deno)
+  tcp socket            the same, and --allow-net=127.0.0.1
+  unix socket           the same as pipe, and --allow-net, --allow-read=/tmp and
+                        --allow-write=/tmp; with --allow-env=TMPDIR the folder
+                        of that variable replaces /tmp
+  --svg FILE            --allow-write=FILE
+
+Examples:
+  cli.ts compare
+  cli.ts compare --size 65536 --svg chart.svg`;
+
+/** The options of `compare`. */
 export interface CompareOptions {
-  /** Bytes of a message. */
+  /** The size of a message in bytes. */
   readonly size: number;
   /** The file for a chart. */
   readonly svg: string | undefined;
@@ -87,7 +93,7 @@ export interface CompareOptions {
 
 /** The command `compare`. */
 export const compare: Command = {
-  summary: "Measures the transports on this machine, and recommends one",
+  summary: "Measures the transports on this machine and recommends one",
   async run(args) {
     const options = readCompareOptions(args);
     if (options === "help") {
@@ -109,10 +115,10 @@ function readCompareOptions(args: readonly string[]): CompareOptions | "help" {
   const [extra] = [...given.operands, ...given.rest];
   if (extra !== undefined) {
     throw new UsageError(
-      `compare takes options alone, and more is given: ${show(extra)}`,
+      `compare takes options only, and more is given: ${show(extra)}`,
     );
   }
-  const range = { least: 1, most: MAX_SIZE, whole: true };
+  const range = { min: 1, max: MAX_SIZE, integer: true };
   return {
     size: readNumber(given, "size", DEFAULT_SIZE, range),
     svg: given.values.get("svg"),
@@ -120,10 +126,10 @@ function readCompareOptions(args: readonly string[]): CompareOptions | "help" {
 }
 
 /**
- * Measures, prints a table and what is recommended, and writes the chart.
+ * Measures, prints a table and a recommendation, and writes the chart.
  *
  * @returns The exit code.
- * @throws {UsageError} If the chart would be written where something else is.
+ * @throws {UsageError} If a standard stream is the file of the chart.
  */
 export async function compareTransports(
   { size, svg, effort }: CompareOptions,
@@ -137,7 +143,7 @@ export async function compareTransports(
   });
   let file: ChartFile | undefined;
   try {
-    // Before all else: nobody waits for a chart that has nowhere to go.
+    // Open the file first, to fail early.
     if (svg !== undefined) file = await ChartFile.open(svg);
     printError("measuring, which takes some seconds");
     const outcomes = await measureAll({
@@ -159,7 +165,7 @@ export async function compareTransports(
   }
 }
 
-/** Prints what was measured; returns the exit code. */
+/** Prints the results; returns the exit code. */
 async function report(
   size: number,
   outcomes: Outcomes,
@@ -181,16 +187,16 @@ async function report(
   return 1;
 }
 
-/** A transport that is recommended, and why. */
+/** A recommended transport, and the reason. */
 export interface Recommendation {
   readonly transport: Transport;
   readonly text: string;
 }
 
 /**
- * Which of those that are equally fast is taken: one that starts its worker rather
- * than one that has to be listening already, and a process rather than a thread,
- * since it can be ended whatever it does.
+ * The order of preference among equally fast transports: first those that start
+ * their worker, since a socket needs a server; of these first a process, which can
+ * always be ended.
  */
 const PREFERRED: readonly Transport[] = [
   "pipe",
@@ -200,26 +206,25 @@ const PREFERRED: readonly Transport[] = [
   "tcp socket",
 ];
 
-/** Figures that differ by less differ from one run to the next as well. */
+/** Ratios below this one are noise: they also occur between two runs. */
 const NOISE = 1.15;
 
 /**
- * What a message costs: the geometric mean of the time that it takes there and
- * back and of the time that it takes up in a stream of them, the slower way. So
- * both count the same, and one transport costs less than another if it gains more
- * by the one than it loses by the other.
+ * The cost of a message: the geometric mean of the time there and back, and of the
+ * time per message in the slower direction. So a factor in one of them counts as much
+ * as in the other.
  */
 function costOf(figures: Figures): number {
   return Math.sqrt(figures.trip * 1e6 / rateOf(figures));
 }
 
 /**
- * Recommends the transport of the least cost. Where others cost as much, but for
- * {@linkcode NOISE}, the one that is preferred is taken.
+ * Recommends the transport with the least cost; if others cost as much, within
+ * {@linkcode NOISE}, the preferred one of them.
  *
- * @param size Bytes of a message.
- * @param outcomes What was measured.
- * @returns Nothing if nothing was measured.
+ * @param size The size of a message in bytes.
+ * @param outcomes The results.
+ * @returns The recommendation; `undefined` if nothing was measured.
  */
 export function recommend(
   size: number,
@@ -244,14 +249,14 @@ export function recommend(
   return { transport, text };
 }
 
-/** A transport that may be recommended. */
+/** A measured transport. */
 interface Candidate {
   readonly transport: Transport;
   readonly figures: Figures;
   readonly cost: number;
 }
 
-/** Says in a sentence what is recommended, and by which figures. */
+/** A sentence with the recommendation and its figures. */
 function reasonFor(
   size: number,
   { transport, figures }: Candidate,
@@ -263,7 +268,7 @@ function reasonFor(
   }`;
   const rate = `at least ${formatNumber(rateOf(figures))} a second go each way`;
   if (next === undefined) {
-    return `Take ${transport}, which alone could be measured: ${trip}, and ${rate}.`;
+    return `Take ${transport}, the only one that could be measured: ${trip}, and ${rate}.`;
   }
   const faster = next.figures.trip / figures.trip;
   const more = rateOf(figures) / rateOf(next.figures);
@@ -292,16 +297,16 @@ function times(ratio: number): string {
   return `${formatNumber(ratio)} times`;
 }
 
-/** Says in a sentence what speaks against it, and what to take then. */
+/** A sentence with the drawback, and the alternative. */
 function doubtOf(best: Candidate, others: readonly Candidate[]): string {
   const { transport } = best;
   if (transport === "pipe") {
-    return "Its worker is a process, which can be ended whatever it does.";
+    return "Its worker is a process, which can always be ended.";
   }
   const isThread = THREADS.includes(transport);
   const doubt = isThread
     ? "Its worker is a thread of this program, which Deno cannot end while it computes"
-    : "It starts no worker: one has to listen there";
+    : "It does not start its worker: a server must run";
   const other = others.find(({ transport }) =>
     transport === "pipe" || (!isThread && THREADS.includes(transport))
   );
@@ -316,8 +321,8 @@ function doubtOf(best: Candidate, others: readonly Candidate[]): string {
 }
 
 /**
- * The file of a chart, opened before there is one. What was there stays until the
- * chart takes its place, and a new file goes if none does.
+ * The file of a chart, opened before the measurement. Its content stays until the
+ * chart replaces it; a new file is removed if there is no chart.
  */
 class ChartFile {
   readonly #file: OutputFile;
@@ -330,7 +335,7 @@ class ChartFile {
 
   /**
    * @throws {UsageError} If a standard stream is the same file.
-   * @throws {Error} If it cannot be written, or not without asking a person.
+   * @throws {Error} If it cannot be written, or Deno would prompt.
    */
   static async open(path: string): Promise<ChartFile> {
     const file = await OutputFile.open("svg", path);
@@ -343,14 +348,14 @@ class ChartFile {
     return new ChartFile(file);
   }
 
-  /** Replaces what is in it. */
+  /** Replaces the content. */
   async write(text: string): Promise<void> {
     await this.#file.clear();
     await this.#file.write(new TextEncoder().encode(text));
     this.#isUnused = false;
   }
 
-  /** Closes it, and removes it if it is new and nothing is in it. */
+  /** Closes the file, and removes it if it is new and empty. */
   async close(): Promise<void> {
     this.#file[Symbol.dispose]();
     if (this.#isUnused) await this.#file.remove();

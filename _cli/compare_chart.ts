@@ -1,13 +1,13 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * What `compare` has measured, for people: figures as text, a table, and a chart
- * that is a file of its own, without a script and without anything from elsewhere.
+ * The results of `compare`: a table, and a chart as an SVG file without scripts and
+ * without links.
  *
  * @module
  */
 
-import { groupDigits, messageOf } from "./arguments.ts";
+import { groupDigits, messageOf } from "./terminal.ts";
 import {
   type Figures,
   type Outcome,
@@ -15,18 +15,19 @@ import {
   type Transport,
   TRANSPORTS,
 } from "./compare_measure.ts";
+import { alignColumns } from "./measure.ts";
 
-/** Two figures count: another run gives another third one. */
+/** Rounds to two digits: the third one differs from run to run. */
 function round(value: number): number {
   return Number(value.toPrecision(2));
 }
 
-/** A number as people compare it. */
+/** A number with two digits. */
 export function formatNumber(value: number): string {
   return groupDigits(round(value));
 }
 
-/** A time that is given in microseconds. */
+/** A time in microseconds, with its unit. */
 export function formatTime(microseconds: number): string {
   const time = round(microseconds);
   if (time < 1e3) return `${formatNumber(time)} µs`;
@@ -34,32 +35,29 @@ export function formatTime(microseconds: number): string {
   return `${formatNumber(time / 1e6)} s`;
 }
 
-/** Bytes as a command line takes them, in words. */
+/** A number of bytes. */
 export function formatSize(bytes: number): string {
   return bytes === 1 ? "1 byte" : `${bytes} bytes`;
 }
 
-/**
- * Messages a second in the way that is the slower one, of which a program that
- * talks both ways has to be sure.
- */
+/** Messages per second in the slower direction. */
 export function rateOf(figures: Figures): number {
   return Math.min(figures.out, figures.in);
 }
 
-/** Megabytes a second. */
+/** Megabytes per second. */
 function megabytes(rate: number, size: number): string {
   return formatNumber(rate * size / 1e6);
 }
 
-/** Why a transport has no figures. */
+/** Why there are no figures. */
 function whyNone(outcome: Exclude<Outcome, { state: "measured" }>): string {
   return outcome.state === "missing"
     ? `left out: ${outcome.why}`
     : `failed: ${messageOf(outcome.error)}`;
 }
 
-/** Outcomes in the order of the transports. */
+/** The results in the order of the transports. */
 function inOrder(outcomes: Outcomes): [Transport, Outcome][] {
   return TRANSPORTS.flatMap((transport) => {
     const outcome = outcomes.get(transport);
@@ -67,39 +65,19 @@ function inOrder(outcomes: Outcomes): [Transport, Outcome][] {
   });
 }
 
-/** Characters of the columns of the table behind the first. */
-const WIDTHS: readonly number[] = [9, 9, 11, 7, 11, 7, 10];
-
-/** What stands over two columns each, and over each. */
-const HEADS: readonly (readonly string[])[] = [
-  ["", "there and back", "", "to the worker", "", "from the worker"],
-  ["median", "99 % in", "a second", "MB/s", "a second", "MB/s", "to open"],
+const HEADS: readonly string[] = [
+  ...["", "round trip", "99 % within", "sent/s", "MB/s", "received/s", "MB/s"],
+  "to open",
 ];
-
-/** The characters of the first column. */
-const NAME_WIDTH = 2 + Math.max(...TRANSPORTS.map(({ length }) => length));
 
 /** Makes the table, line by line. */
 export function renderTable(size: number, outcomes: Outcomes): string[] {
-  const [over = [], heads = []] = HEADS;
-  const groups = [];
-  for (let index = 0; index < over.length; index += 2) {
-    groups.push(over[index + 1]!.padStart(WIDTHS[index]! + WIDTHS[index + 1]!));
-  }
-  return [
-    " ".repeat(NAME_WIDTH) + groups.join(""),
-    " ".repeat(NAME_WIDTH) + pad(heads),
-    ...inOrder(outcomes).map(([transport, outcome]) => {
-      const name = `  ${transport}`.padEnd(NAME_WIDTH);
-      return outcome.state === "measured"
-        ? name + pad(cellsOf(size, outcome.figures))
-        : `${name}  ${whyNone(outcome)}`;
-    }),
-  ];
-}
-
-function pad(cells: readonly string[]): string {
-  return cells.map((cell, index) => cell.padStart(WIDTHS[index]!)).join("");
+  const rows = inOrder(outcomes).map(([transport, outcome]) =>
+    outcome.state === "measured"
+      ? [transport, ...cellsOf(size, outcome.figures)]
+      : [transport, whyNone(outcome)]
+  );
+  return alignColumns([HEADS, ...rows]).map((line) => `  ${line}`);
 }
 
 function cellsOf(size: number, figures: Figures): string[] {
@@ -114,18 +92,18 @@ function cellsOf(size: number, figures: Figures): string[] {
   ];
 }
 
-/** What a chart is made of. */
+/** The content of a chart. */
 export interface Chart {
-  /** Bytes of a message. */
+  /** The size of a message in bytes. */
   readonly size: number;
   readonly outcomes: Outcomes;
-  /** The transport that stands out. */
+  /** The transport to highlight. */
   readonly best?: Transport;
-  /** What the chart says, in words, for who cannot see it. */
+  /** A description for screen readers. */
   readonly text: string;
 }
 
-/** Pixels of the chart, and where bars begin and how long they may be. */
+/** The layout in pixels. */
 const WIDTH = 720;
 const MARGIN = 24;
 const BAR_LEFT = 130;
@@ -133,10 +111,10 @@ const BAR_MOST = 340;
 const ROW = 28;
 const BAR = 18;
 
-/** Characters of a line below the bars that fit into the width. */
+/** The limit on the characters of a line below the bars. */
 const MAX_NOTE = 96;
 
-/** Light and dark, as whoever looks has it. */
+/** Light and dark colors, as the reader prefers. */
 const CSS = `
   svg { color-scheme: light dark; font: 14px system-ui, sans-serif; }
   .paper { fill: #ffffff; }
@@ -155,7 +133,7 @@ const CSS = `
   }
 `;
 
-/** Text inside an element or an attribute; what XML cannot hold is replaced. */
+/** Escapes text for an element or an attribute; replaces characters that XML forbids. */
 export function escapeXml(text: string): string {
   return text.replace(
     /[^\t\n\r\u{20}-\u{d7ff}\u{e000}-\u{fffd}\u{10000}-\u{10ffff}]/gu,
@@ -163,20 +141,20 @@ export function escapeXml(text: string): string {
   ).replace(/[&<>"']/g, (char) => `&#${char.charCodeAt(0)};`);
 }
 
-/** Puts elements below each other. */
+/** Draws elements below each other. */
 class Drawing {
   readonly #lines: string[] = [];
   #y = MARGIN;
 
-  /** A line of text, and the pixels from it to what comes next. */
+  /** Draws a line of text, with the distance to the next element. */
   text(kind: string, text: string, height: number): void {
     this.#text(kind, MARGIN, this.#y + 12, text);
     this.#y += height;
   }
 
-  /** A bar between its name and its label. */
+  /** Draws a bar between its name and its label. */
   bar(name: string, share: number, label: string, isBest: boolean): void {
-    // What is not nothing can be seen.
+    // The smallest bar is visible.
     const width = Math.max(1, Math.round(share * BAR_MOST));
     const baseline = this.#y + BAR - 4;
     this.#text("name", MARGIN, baseline, name);
@@ -189,12 +167,12 @@ class Drawing {
     this.#y += ROW;
   }
 
-  /** Leaves room. */
+  /** Leaves a gap. */
   skip(height: number): void {
     this.#y += height;
   }
 
-  /** The whole of it. */
+  /** The SVG document. */
   render(title: string, text: string): string {
     const height = this.#y + MARGIN - 12;
     return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${height}" width="${WIDTH}" height="${height}" role="img" aria-label="${
@@ -216,7 +194,7 @@ ${this.#lines.join("\n")}
   }
 }
 
-/** Makes the chart: an SVG document. */
+/** Makes the chart. */
 export function renderChart({ size, outcomes, best, text }: Chart): string {
   const drawing = new Drawing();
   const title = `A message of ${formatSize(size)} over each transport`;

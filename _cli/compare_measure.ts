@@ -1,25 +1,25 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * What `compare` measures: each transport with messages of one size, to a far
- * side that does nothing with them. The transports take turns, with a new worker
- * in each round, so that a slow moment of the machine does not fall on one of
- * them alone, and the median of the rounds counts.
+ * The measurements of `compare`: each transport with messages of one size. The
+ * transports take turns, with a new worker in each round, so that other load of the
+ * machine affects all of them. The result is the median of the rounds.
  *
  * @module
  */
 
-import type { Answer, Order, Told } from "./compare_worker.ts";
-import { threadPermissions } from "../_thread/permissions.ts";
-import { pathOf } from "../_permissions/path.ts";
-import { show } from "../_base/text.ts";
+import { bytesLoad, median, Meter, quantile } from "./measure.ts";
+import {
+  hasWorkerOptions,
+  WORKER_OPTIONS_FLAG,
+} from "../_base/worker_options.ts";
 import type { Duplex } from "../duplex.ts";
 import { openPipe } from "../pipe.ts";
 import { openQueue } from "../queue.ts";
 import { openShm } from "../shm.ts";
 import { openSocket } from "../socket.ts";
 
-/** The transports, in the order in which they are measured. */
+/** The transports, in the order of their measurement. */
 export const TRANSPORTS = [
   "pipe",
   "queue",
@@ -34,70 +34,70 @@ export type Transport = typeof TRANSPORTS[number];
 /** Transports whose workers are threads. */
 export const THREADS: readonly Transport[] = ["queue", "shm"];
 
-/** What was measured of a transport. */
+/** The figures of a transport. */
 export interface Figures {
-  /** Microseconds that a message takes there and back. */
+  /** Microseconds for a message there and back. */
   readonly trip: number;
-  /** The same for the slowest of a hundred. */
+  /** The same, not exceeded by 99 % of the messages. */
   readonly slowTrip: number;
-  /** Messages a second to the worker, one behind the other. */
+  /** Messages per second to the worker, without answers. */
   readonly out: number;
-  /** Messages a second from the worker. */
+  /** Messages per second from the worker. */
   readonly in: number;
-  /** Milliseconds until both sides have said hello. */
+  /** Milliseconds to open a worker. */
   readonly open: number;
 }
 
-/** What became of a transport. */
+/** The result of a transport. */
 export type Outcome =
   | { readonly state: "measured"; readonly figures: Figures }
   | { readonly state: "missing"; readonly why: string }
   | { readonly state: "failed"; readonly error: unknown };
 
-/** What became of each transport. */
+/** The results by transport. */
 export type Outcomes = ReadonlyMap<Transport, Outcome>;
 
-/** How much time is spent. */
+/** The time to spend. */
 export interface Effort {
-  /** How often the transports take turns. */
+  /** The number of rounds. */
   readonly rounds: number;
-  /** Milliseconds for each way to measure, of which there are three. */
+  /** Milliseconds for each of the three measurements. */
   readonly budget: number;
-  /** Milliseconds for each before that. */
+  /** Milliseconds for warming up before each. */
   readonly warmUp: number;
   /**
-   * Milliseconds after which no other round begins: messages may be so large that
-   * a few of them take longer than the budget.
+   * Milliseconds after which no other round begins: a few large messages may take
+   * longer than the budget.
    */
   readonly limit: number;
 }
 
 /**
- * Three rounds, of which a disturbed one does not count, and as many messages as
- * it takes until the compiler has done its work: some 100 000 small ones.
+ * Three rounds, so that the median excludes a disturbed one, and a warm-up until the
+ * compiler has optimized the code, which takes some 100 000 small messages.
  */
 export const DEFAULT_EFFORT: Effort = {
   rounds: 3,
   budget: 75,
-  warmUp: 50,
+  warmUp: 100,
   limit: 5_000,
 };
 
-/** Milliseconds that a transport may take in a round before it has failed. */
-const PATIENCE = 60_000;
+/** The limit on the milliseconds of a transport in a round. */
+const ROUND_TIMEOUT = 60_000;
 
 /** Options for {@linkcode measureAll}. */
 export interface MeasureOptions {
-  /** Bytes of a message. */
+  /** The size of a message in bytes. */
   readonly size: number;
   /** @default {DEFAULT_EFFORT} */
   readonly effort?: Effort;
-  /** Ends it; what it has begun is cleaned up. */
+  /** Ends the measurements, with their workers and files. */
   readonly signal?: AbortSignal;
 }
 
 /**
- * Measures every transport that can be measured here. Asks for no permission.
+ * Measures every transport for which nothing is missing. Never prompts.
  *
  * @throws The signal's reason, if it aborts.
  */
@@ -111,14 +111,13 @@ export async function measureAll(
     if (why === undefined) rounds.set(transport, []);
     else outcomes.set(transport, { state: "missing", why });
   }
-  const message = makeMessage(size);
   const end = performance.now() + effort.limit;
   for (let round = 0; round < effort.rounds; round++) {
     if (round > 0 && performance.now() > end) break;
     for (const [transport, figures] of rounds) {
       try {
         signal?.throwIfAborted();
-        figures.push(await measureOnce(transport, message, effort, signal));
+        figures.push(await measureOnce(transport, size, effort, signal));
       } catch (error) {
         signal?.throwIfAborted();
         rounds.delete(transport);
@@ -133,61 +132,48 @@ export async function measureAll(
   return outcomes;
 }
 
-/** The error that came first, where the worker's end was an error as well. */
+/** The first error, if the end of the worker was an error as well. */
 function rootOf(error: unknown): unknown {
   return error instanceof SuppressedError ? rootOf(error.suppressed) : error;
 }
 
-/**
- * A message of so many bytes. They are not 0: the system has one page for all
- * memory that is still empty, and to read that costs less.
- */
-function makeMessage(size: number): Uint8Array {
-  return new Uint8Array(size).fill(1);
-}
-
 /** The median of each figure. */
 function mediansOf(rounds: readonly Figures[]): Figures {
-  const median = (name: keyof Figures) =>
-    quantile(rounds.map((figures) => figures[name]), 0.5);
+  const of = (name: keyof Figures) => median(rounds.map((one) => one[name]));
   return {
-    trip: median("trip"),
-    slowTrip: median("slowTrip"),
-    out: median("out"),
-    in: median("in"),
-    open: median("open"),
+    trip: of("trip"),
+    slowTrip: of("slowTrip"),
+    out: of("out"),
+    in: of("in"),
+    open: of("open"),
   };
-}
-
-/** The least of the samples that this share of them does not exceed. */
-export function quantile(samples: readonly number[], share: number): number {
-  const sorted = Float64Array.from(samples).sort();
-  return sorted[Math.max(0, Math.ceil(sorted.length * share) - 1)]!;
 }
 
 const SCRIPT = new URL("./compare_worker.ts", import.meta.url);
 
-/** What a listener that only this machine reaches needs. */
+/** The host of the TCP socket. */
 const LOOPBACK = "127.0.0.1";
 
-/** The folder in which sockets have folders of their own. */
+/** The folder for the folder of the Unix socket. */
 function temporaryFolder(): string {
   const variable = "TMPDIR";
   const { state } = Deno.permissions.querySync({ name: "env", variable });
   return state === "granted" && Deno.env.get(variable) || "/tmp";
 }
 
-/** Why a transport cannot be measured here, if it cannot. */
+/** Why a transport cannot be measured; `undefined` if it can. */
 async function whyMissing(transport: Transport): Promise<string | undefined> {
   if (transport === "unix socket" && Deno.build.os === "windows") {
-    return "there is none on Windows";
+    return "not available on Windows";
   }
   const missing = notHeld(neededFor(transport));
-  if (THREADS.includes(transport)) missing.push(...await missingFlags());
+  if (THREADS.includes(transport) && !await hasWorkerOptions()) {
+    missing.push(WORKER_OPTIONS_FLAG);
+  }
   return missing.length > 0 ? `needs ${missing.join(" ")}` : undefined;
 }
 
-/** The permissions that a transport needs. */
+/** The permissions that a transport requires. */
 function neededFor(transport: Transport): Needed[] {
   if (THREADS.includes(transport)) return importPermissions();
   const command = Deno.execPath();
@@ -199,7 +185,7 @@ function neededFor(transport: Transport): Needed[] {
   const path = temporaryFolder();
   return [
     run,
-    // The path of the socket is not known before it is there.
+    // The path of the socket is not known yet.
     [{ name: "net" }, "--allow-net"],
     [{ name: "read", path }, `--allow-read=${path}`],
     [{ name: "write", path }, `--allow-write=${path}`],
@@ -209,193 +195,114 @@ function neededFor(transport: Transport): Needed[] {
 /** A permission and the flag that grants it. */
 type Needed = readonly [Deno.PermissionDescriptor, flag: string];
 
-/** Web Workers read their script and what it imports, where these are files. */
+/** Web Workers read their script and its imports, if these are files. */
 function importPermissions(): Needed[] {
-  const folder = new URL("..", SCRIPT);
-  if (folder.protocol !== "file:") return [];
-  const path = pathOf(folder);
+  const { dirname } = import.meta;
+  if (dirname === undefined) return [];
+  const path = dirname.slice(0, -"_cli".length);
   return [[{ name: "read", path }, `--allow-read=${path}`]];
 }
 
-/** Which flags are missing. Looked at before, since Deno asks a person otherwise. */
+/** The missing flags. They are looked up because Deno would prompt. */
 function notHeld(all: readonly Needed[]): string[] {
   return all.filter(([descriptor]) =>
     Deno.permissions.querySync(descriptor).state !== "granted"
   ).map(([_, flag]) => flag);
 }
 
-/** What is missing for Web Workers that have permissions of their own. */
-async function missingFlags(): Promise<string[]> {
-  try {
-    await threadPermissions("Cannot start a worker", "none");
-    return [];
-  } catch (error) {
-    if (error instanceof TypeError) return ["--unstable-worker-options"];
-    throw error;
-  }
-}
-
-/** The near side's end. */
-type End = Duplex<Answer, Told>;
-
-/** A worker that was opened, and what goes with it. */
+/** An open worker. */
 interface Opened extends AsyncDisposable {
-  readonly peer: End;
-  /** Milliseconds that it took. */
+  readonly peer: Duplex;
+  /** Milliseconds that it took to open. */
   readonly open: number;
 }
 
-/** Measures a transport in a round. */
+/** Measures a transport once. */
 async function measureOnce(
   transport: Transport,
-  message: Uint8Array,
+  size: number,
   effort: Effort,
   signal: AbortSignal | undefined,
 ): Promise<Figures> {
   await using opened = await open(transport);
   const { peer } = opened;
   const onAbort = () => peer.abort(signal!.reason);
-  const onLate = () =>
+  const onTimeout = () =>
     peer.abort(
       new DOMException(
-        `It was not done within ${PATIENCE / 1000} s`,
+        `Cannot measure ${transport} within ${ROUND_TIMEOUT} ms`,
         "TimeoutError",
       ),
     );
   signal?.addEventListener("abort", onAbort, { once: true });
   if (signal?.aborted) onAbort();
-  const timer = setTimeout(onLate, PATIENCE);
+  const timer = setTimeout(onTimeout, ROUND_TIMEOUT);
   try {
-    return {
-      open: opened.open,
-      ...await measurePeer(peer, message, effort),
-    };
+    return { open: opened.open, ...await measurePeer(peer, size, effort) };
   } finally {
     clearTimeout(timer);
     signal?.removeEventListener("abort", onAbort);
   }
 }
 
-/** Measures three ways to talk to a worker. */
 async function measurePeer(
-  peer: End,
-  message: Uint8Array,
+  peer: Duplex,
+  size: number,
   { budget, warmUp }: Effort,
 ): Promise<Omit<Figures, "open">> {
-  await trips(peer, message, warmUp);
-  const samples = await trips(peer, message, budget);
-  await out(peer, message, warmUp);
-  const outRate = await out(peer, message, budget);
-  // How many the worker gives in a time is found out with fewer.
-  const warmRate = await into(peer, message, countOf(outRate, warmUp));
-  const inRate = await into(peer, message, countOf(warmRate, budget));
+  const meter = new Meter(peer, bytesLoad(String(size)));
+  let samples: Float64Array = new Float64Array();
+  const trips = async (count: number) => {
+    samples = await meter.trips(count);
+    return samples.reduce((sum, ms) => sum + ms);
+  };
+  const rateOf = async (run: (count: number) => Promise<number>) => {
+    const count = Math.ceil(await warm(run, warmUp) * budget);
+    return count * 1e3 / await run(count);
+  };
+  await rateOf(trips);
   return {
-    trip: quantile(samples, 0.5),
-    slowTrip: quantile(samples, 0.99),
-    out: outRate,
-    in: inRate,
+    trip: median(samples) * 1e3,
+    slowTrip: quantile(samples, 0.99) * 1e3,
+    out: await rateOf((count) => meter.sent(count)),
+    in: await rateOf((count) => meter.received(count)),
   };
 }
 
-/** Messages that go in some milliseconds, one at least. */
-function countOf(rate: number, budget: number): number {
-  return Math.ceil(rate * budget / 1e3);
-}
-
-/** Microseconds of each of the messages that go there and back in a time. */
-async function trips(
-  peer: End,
-  message: Uint8Array,
-  budget: number,
-): Promise<number[]> {
-  const samples: number[] = [];
-  await peer.send("echo");
-  let now = performance.now();
-  const end = now + budget;
-  do {
-    const start = now;
-    await peer.send(message);
-    checkMessage(await peer.receive(), message);
-    now = performance.now();
-    samples.push((now - start) * 1e3);
-  } while (now < end);
-  await peer.send("end");
-  return samples;
-}
-
-/**
- * Bytes of messages between two looks at the clock, of which one costs as much as
- * a tenth of a small message does; a time is not much exceeded by them.
- */
-const STRIDE_BYTES = 2 ** 13;
-
-/** Messages a second that the worker has taken in a time. */
-async function out(
-  peer: End,
-  message: Uint8Array,
+/** Repeats a run for some time, with more messages each; returns those per ms. */
+async function warm(
+  run: (count: number) => Promise<number>,
   budget: number,
 ): Promise<number> {
-  const stride = Math.min(16, Math.ceil(STRIDE_BYTES / message.length));
-  const start = performance.now();
-  const end = start + budget;
-  let count = 0;
-  await peer.send("take");
-  do {
-    await peer.send(message);
-    count++;
-  } while (count % stride > 0 || performance.now() < end);
-  await peer.send("end");
-  const bytes = await peer.receive();
-  const ms = performance.now() - start;
-  if (bytes === count * message.length) return count * 1e3 / ms;
-  throw new Error(
-    `The worker took ${show(bytes)} bytes of ${count} messages`,
-  );
-}
-
-/**
- * Messages a second that the worker gives, of so many. The first one is not
- * counted: before it the worker has to make what it gives.
- */
-async function into(
-  peer: End,
-  message: Uint8Array,
-  count: number,
-): Promise<number> {
-  await peer.send({ give: message.length, count: count + 1 });
-  checkMessage(await peer.receive(), message);
-  const start = performance.now();
-  for (let index = 0; index < count; index++) {
-    checkMessage(await peer.receive(), message);
+  let spent = 0;
+  for (let count = 1;; count *= 2) {
+    const ms = await run(count);
+    spent += ms;
+    // A clock of low resolution may show no time at all.
+    if (spent >= budget) return count / Math.max(ms, budget / 2 ** 20);
   }
-  return count * 1e3 / (performance.now() - start);
 }
 
-function checkMessage(answer: Answer, message: Uint8Array): void {
-  if (answer instanceof Uint8Array && answer.length === message.length) return;
-  throw new Error("The worker has sent back another message");
-}
-
-/** What a process says at its end is in its error, and nothing in the way then. */
+/** The error of a process contains its standard error, so that is not printed. */
 const stderr = "null";
 
-/** Opens a worker over a transport, with what it needs and no more. */
+/** Opens a worker with the permissions that it needs. */
 async function open(transport: Transport): Promise<Opened> {
   switch (transport) {
     case "pipe":
-      return await timed(() => openPipe<Answer, Told>(SCRIPT, { stderr }));
+      return await timed(() => openPipe(SCRIPT, { stderr }));
     case "queue":
-      return await timed(() => openQueue<Answer, Told>(SCRIPT));
+      return await timed(() => openQueue(SCRIPT));
     case "shm":
-      return await timed(() => openShm<Answer, Told>(SCRIPT));
+      return await timed(() => openShm(SCRIPT));
     case "tcp socket":
-      return await openFar(`tcp://${LOOPBACK}:0`, { net: [`${LOOPBACK}:0`] });
+      return await openHost(`tcp://${LOOPBACK}:0`, { net: [`${LOOPBACK}:0`] });
     case "unix socket":
       return await openUnix();
   }
 }
 
-async function timed(open: () => Promise<End>): Promise<Opened> {
+async function timed(open: () => Promise<Duplex>): Promise<Opened> {
   const start = performance.now();
   const peer = await open();
   return {
@@ -406,26 +313,24 @@ async function timed(open: () => Promise<End>): Promise<Opened> {
 }
 
 /**
- * Starts a process that listens, and opens a socket to it. Only the latter is
- * timed: the far side of a socket is there already.
+ * Starts a process that listens, and opens a socket to it. Only the socket is timed,
+ * because the process of a server runs already.
  */
-async function openFar(
+async function openHost(
   address: string,
   permissions: Deno.PermissionOptionsObject,
 ): Promise<Opened> {
   await using stack = new AsyncDisposableStack();
+  const script = new URL(`?${encodeURIComponent(address)}`, SCRIPT);
   const host = stack.use(
-    await openPipe<string, Order>(SCRIPT, { permissions, stderr }),
+    await openPipe<string>(script, { permissions, stderr }),
   );
-  await host.send({ listen: address });
   const actual = await host.receive();
-  const opened = stack.use(
-    await timed(() => openSocket<Answer, Told>(actual)),
-  );
+  const opened = stack.use(await timed(() => openSocket(actual)));
   return withResources(opened, stack.move());
 }
 
-/** Does so in a folder that is gone at the end. */
+/** As {@linkcode openHost}, in a folder that is removed at the end. */
 async function openUnix(): Promise<Opened> {
   await using stack = new AsyncDisposableStack();
   const dir = temporaryFolder();
@@ -433,7 +338,7 @@ async function openUnix(): Promise<Opened> {
   stack.defer(() => Deno.remove(folder, { recursive: true }));
   const path = `${folder}/socket`;
   const opened = stack.use(
-    await openFar(`unix:${path}`, {
+    await openHost(`unix:${path}`, {
       net: [`unix:${path}`],
       read: [path],
       write: [path],

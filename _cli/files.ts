@@ -1,50 +1,109 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * Files that options of the command line name to be written.
+ * Files that options of the command line name, the secret of a socket among them. A
+ * secret is never an argument, which every user of the machine can read.
  *
  * @module
  */
 
-import { messageOf, UsageError, writeAllSync } from "./arguments.ts";
+import { type Arguments, UsageError } from "./arguments.ts";
+import { messageOf } from "./terminal.ts";
 import { quoted } from "../_base/text.ts";
+import { writeAll, writeAllSync } from "../_base/writing.ts";
 
-/** Where bytes go, such as `Deno.stdout`. */
-export interface ByteSink {
-  /** Writes some of them; says how many. */
-  write(bytes: Uint8Array): Promise<number>;
+/** The environment variable for a secret. */
+export const SECRET_VARIABLE = "DUPLEX_SECRET";
+
+/**
+ * Reads the secret of a socket.
+ *
+ * @returns The secret; `undefined` if none is given.
+ * @throws {UsageError} If there are two, or it is empty or cannot be read.
+ */
+export async function readSecret(
+  { values }: Arguments,
+): Promise<Uint8Array | undefined> {
+  const variable = takeVariable();
+  const file = values.get("secret-file");
+  if (file !== undefined && variable !== undefined) {
+    throw new UsageError(
+      `there are two secrets, in --secret-file and in ${SECRET_VARIABLE}: give one of them`,
+    );
+  }
+  if (file !== undefined) {
+    const bytes = withoutNewline(await readFile("secret-file", file));
+    if (bytes.length > 0) return bytes;
+    throw new UsageError(`--secret-file ${quoted(file)} is empty`);
+  }
+  if (variable === undefined) return undefined;
+  if (variable !== "") return new TextEncoder().encode(variable);
+  throw new UsageError(
+    `${SECRET_VARIABLE} is empty: set it to the secret, or unset it`,
+  );
 }
 
-/** Writes all bytes, in as many parts as it takes. */
-export async function writeAll(
-  sink: ByteSink,
-  bytes: Uint8Array,
-): Promise<void> {
-  for (let start = 0; start < bytes.length;) {
-    start += await sink.write(bytes.subarray(start));
+/**
+ * Removes the variable from the environment, which workers inherit, and returns its
+ * value. Does not prompt: without the permission the variable is ignored.
+ */
+function takeVariable(): string | undefined {
+  const { state } = Deno.permissions.querySync({
+    name: "env",
+    variable: SECRET_VARIABLE,
+  });
+  if (state !== "granted") return undefined;
+  const secret = Deno.env.get(SECRET_VARIABLE);
+  if (secret !== undefined) Deno.env.delete(SECRET_VARIABLE);
+  return secret;
+}
+
+function withoutNewline(bytes: Uint8Array): Uint8Array {
+  let end = bytes.length;
+  if (bytes[end - 1] === 0x0a) end--;
+  if (end < bytes.length && bytes[end - 1] === 0x0d) end--;
+  return bytes.subarray(0, end);
+}
+
+/**
+ * Reads a file that an option names.
+ *
+ * @throws {UsageError} If it cannot be read.
+ */
+export async function readFile(
+  option: string,
+  path: string,
+): Promise<Uint8Array> {
+  try {
+    return await Deno.readFile(path);
+  } catch (error) {
+    throw new UsageError(
+      `--${option} ${quoted(path)} cannot be read: ${messageOf(error)}`,
+      { cause: error },
+    );
   }
 }
 
-/** The standard streams, each at the place of its descriptor. */
+/** The standard streams, each at the index of its descriptor. */
 const STREAMS = [
   "standard input",
   "standard output",
   "standard error",
 ] as const;
 
-/** What is known of a standard stream of this program. */
+/** The state of a standard stream. */
 export interface StreamStat {
   readonly name: typeof STREAMS[number];
-  /** Whether it is a file, which has a length. */
+  /** Whether it is a regular file. */
   readonly isFile: boolean;
   /** Bytes. */
   readonly size: number;
-  /** The device that it is on, and its number there. */
+  /** The device of the file, and its number there. */
   readonly dev: number;
   readonly ino: number;
 }
 
-/** What is known of the standard streams that are open. */
+/** The state of the standard streams that are open. */
 export async function statStreams(): Promise<StreamStat[]> {
   // Loading it takes some milliseconds, and not every command needs it.
   const { fstatSync } = await import("node:fs");
@@ -60,20 +119,20 @@ export async function statStreams(): Promise<StreamStat[]> {
   });
 }
 
-/** What says which file it is. */
+/** The numbers that identify a file. */
 type FileIdentity = Pick<StreamStat, "dev" | "ino">;
 
-/** Whether two files are one. Some systems have no numbers that tell. */
+/** Whether two files are the same. Some systems have no such numbers. */
 export function isSameFile(a: FileIdentity, b: FileIdentity): boolean {
   return a.ino !== 0 && a.ino === b.ino && a.dev === b.dev;
 }
 
-/** A file that is open, with what was in it until it is cleared. */
+/** An open file that keeps its content until it is cleared. */
 export class OutputFile implements Disposable {
   readonly #option: string;
   readonly #path: string;
   readonly #file: Deno.FsFile;
-  /** Whether there was none before. */
+  /** Whether this program created it. */
   readonly isNew: boolean;
 
   private constructor(
@@ -89,11 +148,11 @@ export class OutputFile implements Disposable {
   }
 
   /**
-   * Opens it, or makes it.
+   * Opens or creates a file.
    *
    * @param option The option that names it, without its dashes.
    * @param path The file.
-   * @throws {Error} If it cannot be written, or not without asking a person.
+   * @throws {Error} If it cannot be written, or Deno would prompt.
    */
   static async open(option: string, path: string): Promise<OutputFile> {
     const { state } = Deno.permissions.querySync({ name: "write", path });
@@ -119,14 +178,14 @@ export class OutputFile implements Disposable {
   }
 
   /**
-   * Makes sure that no standard stream reads or writes the same file, by whatever
-   * path. A pipe, a terminal or `/dev/null` may be in several places.
+   * Throws if a standard stream is the same file, under any path. A pipe, a
+   * terminal or `/dev/null` may be used several times.
    *
-   * @throws {UsageError} If one does.
+   * @throws {UsageError} If a stream is the same file.
    */
   async checkIsNoneOf(streams: readonly StreamStat[]): Promise<void> {
     const files = streams.filter(({ isFile }) => isFile);
-    // One that a stream reads or writes was there before.
+    // The file of a stream existed before.
     if (files.length === 0 || this.isNew) return;
     const own = await this.#try(() => identify(this.#path));
     const same = files.find((file) => isSameFile(file, own));
@@ -134,29 +193,29 @@ export class OutputFile implements Disposable {
     throw new UsageError(
       `--${this.#option} ${
         quoted(this.#path)
-      } is ${same.name} as well, and what is in it would be lost: give another file`,
+      } is ${same.name} as well, and its content would be lost: give another file`,
     );
   }
 
-  /** Removes what is in it. */
+  /** Removes its content. */
   clear(): Promise<void> {
     return this.#try(async () => {
       try {
         await this.#file.truncate();
       } catch (error) {
-        // What is no file, such as a pipe, cannot be made shorter. To ask before
-        // would take the permission to read it.
+        // A pipe, for example, cannot be truncated. To test for that before would
+        // require the permission to read it.
         if ((error as { code?: unknown }).code !== "EINVAL") throw error;
       }
     });
   }
 
-  /** Writes at its end. */
+  /** Appends bytes. */
   write(bytes: Uint8Array): Promise<void> {
     return this.#try(() => writeAll(this.#file, bytes));
   }
 
-  /** Writes at its end, before anything else is done. */
+  /** Appends bytes before it returns. */
   writeSync(bytes: Uint8Array): void {
     try {
       writeAllSync(this.#file, bytes);
@@ -165,12 +224,12 @@ export class OutputFile implements Disposable {
     }
   }
 
-  /** Removes it, if nobody else has. */
+  /** Removes the file. Never rejects. */
   async remove(): Promise<void> {
     try {
       await Deno.remove(this.#path);
     } catch {
-      // Somebody else has removed it.
+      // It was removed already.
     }
   }
 
@@ -187,10 +246,10 @@ export class OutputFile implements Disposable {
   }
 }
 
-/** The numbers of a file; unlike `Deno.stat` it only has to be one to write. */
+/** Identifies a file. Unlike `Deno.stat` it requires only the permission to write. */
 async function identify(path: string): Promise<FileIdentity> {
   const { closeSync, constants, fstatSync, openSync } = await import("node:fs");
-  // A pipe that nobody reads is not waited for.
+  // Does not wait for a reader of a named pipe.
   const flags = constants.O_WRONLY | (constants.O_NONBLOCK ?? 0);
   const file = openSync(path, flags);
   try {
@@ -201,7 +260,7 @@ async function identify(path: string): Promise<FileIdentity> {
   }
 }
 
-/** What is attempted, for errors. */
+/** The start of an error about a file. */
 function describe(option: string, path: string): string {
   return `--${option} ${quoted(path)} cannot be written`;
 }

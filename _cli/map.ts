@@ -7,22 +7,8 @@
  * @module
  */
 
-import {
-  type Command,
-  type EndSignal,
-  EndSignals,
-  groupDigits,
-  messageOf,
-  printLine,
-  UsageError,
-} from "./arguments.ts";
-import {
-  type ByteSink,
-  isSameFile,
-  statStreams,
-  type StreamStat,
-  writeAll,
-} from "./files.ts";
+import { type Command, UsageError } from "./arguments.ts";
+import { isSameFile, statStreams, type StreamStat } from "./files.ts";
 import { type ByteSource, Items } from "./map_input.ts";
 import { MAP_USAGE, type MapOptions, readMapOptions } from "./map_options.ts";
 import {
@@ -33,22 +19,45 @@ import {
   ResultWriter,
 } from "./map_output.ts";
 import {
+  type EndSignal,
+  EndSignals,
   formatTaken,
+  groupDigits,
+  messageOf,
+  printLine,
   renderProgress,
   StatusLine,
   stderrTerminal,
-} from "./map_progress.ts";
-import { ABORT_GRACE, MapWorkers, openerOf } from "./map_workers.ts";
-import { whyNotGranted } from "./worker.ts";
+} from "./terminal.ts";
+import { openWorker, whyNotGranted } from "./worker.ts";
+import { quoted } from "../_base/text.ts";
 import { settlesWithin } from "../_base/waiting.ts";
-import { ClosedError } from "../duplex.ts";
+import { type ByteSink, writeAll } from "../_base/writing.ts";
+import { ClosedError, type Duplex } from "../duplex.ts";
 import { type MapOutcome, Pool } from "../pool.ts";
+import { listMethods } from "../rpc.ts";
+import { openSocket } from "../socket.ts";
 
 /**
- * The exit code when nobody reads the results any more: that of a program which
+ * The exit code if the reader of the results has ended: that of a program that
  * SIGPIPE has ended, as other tools have it.
  */
 const PIPE_CODE = 141;
+
+/**
+ * Milliseconds for a worker to list its methods: the time that a worker has for its
+ * hello. A worker that does not expose methods never lists them.
+ */
+const LIST_TIMEOUT = 10_000;
+
+/**
+ * Milliseconds for workers to end after a failure. Those that need longer are killed
+ * when the program exits.
+ */
+const ABORT_GRACE = 200;
+
+/** The limit on different reasons why workers did not start that are counted. */
+const MAX_REASONS = 100;
 
 /** The command `map`. */
 export const map: Command = {
@@ -66,11 +75,11 @@ export const map: Command = {
       if (why !== undefined) throw new Error(`no worker will start: ${why}`);
       using signals = new EndSignals(() => status[Symbol.dispose]());
       // Two terminals cannot be one file.
-      const isAsked = status.isShown || options.errors !== undefined ||
+      const needsStreams = status.isShown || options.errors !== undefined ||
         !Deno.stdin.isTerminal() && !Deno.stdout.isTerminal();
       return await mapLines(options, {
         input: Deno.stdin,
-        ...(isAsked ? { streams: statStreams } : {}),
+        ...(needsStreams ? { streams: statStreams } : {}),
         output: outputBeside(status),
         status,
         stopped: signals.first,
@@ -84,7 +93,7 @@ export const map: Command = {
   },
 };
 
-/** Standard output, which may be the terminal that the status is drawn on. */
+/** Standard output, which may be the terminal of the status. */
 function outputBeside(status: StatusLine): ByteSink {
   if (!Deno.stdout.isTerminal()) return Deno.stdout;
   return {
@@ -100,25 +109,168 @@ function outputBeside(status: StatusLine): ByteSink {
   };
 }
 
-/** What a map reads and writes. */
+/** Opens a duplex to a new worker with this number. */
+type OpenOne = (number: number) => Promise<Duplex>;
+
+/** Opens workers as the options say. */
+function openerOf(
+  { source }: Pick<MapOptions, "source">,
+  print: (line: string) => void,
+): OpenOne {
+  if ("address" in source) {
+    return () => openSocket(source.address, source.socket);
+  }
+  return (number) =>
+    // The output of a worker may contain what is in a line.
+    openWorker(source, (line) => print(`worker ${number}: ${messageOf(line)}`));
+}
+
+/**
+ * The workers of a map: started here or by a server. The first one lists its
+ * methods, and is then the first worker of the pool.
+ */
+export class MapWorkers {
+  readonly #openOne: OpenOne;
+  readonly #warn: (line: string) => void;
+  /** Reasons why workers did not start, and how often. */
+  readonly #reasons = new Map<string, number>();
+  #count = 0;
+  #first: Duplex | undefined;
+
+  /**
+   * @param openOne Opens a duplex to a new worker.
+   * @param warn Prints why a worker did not start.
+   */
+  constructor(openOne: OpenOne, warn: (line: string) => void) {
+    this.#openOne = openOne;
+    this.#warn = warn;
+  }
+
+  /**
+   * Opens the first worker, and lists its methods.
+   *
+   * @param wanted The method; `undefined` for the only one.
+   * @returns The method to call.
+   * @throws {UsageError} If there is no such method, or more than one.
+   * @throws {Error} If the worker does not start.
+   */
+  async start(wanted: string | undefined): Promise<string> {
+    const duplex = await this.#openOne(++this.#count);
+    this.#first = duplex;
+    return chooseMethod(await methodsOf(duplex), wanted);
+  }
+
+  /** Opens a duplex to a worker; the first call returns the first worker. */
+  async open(): Promise<Duplex> {
+    const first = this.#takeFirst();
+    if (first !== undefined) return first;
+    try {
+      return await this.#openOne(++this.#count);
+    } catch (error) {
+      this.#onFailure(messageOf(error));
+      throw error;
+    }
+  }
+
+  /** Prints a reason once, and counts it. */
+  #onFailure(reason: string): void {
+    const count = this.#reasons.get(reason) ?? 0;
+    if (count > 0 || this.#reasons.size < MAX_REASONS) {
+      this.#reasons.set(reason, count + 1);
+    }
+    if (count > 0) return;
+    this.#warn(`warning: a worker did not start: ${reason}`);
+  }
+
+  /** Prints the number of failures for reasons that occurred more than once. */
+  warnAgain(): void {
+    for (const [reason, count] of this.#reasons) {
+      if (count === 1) continue;
+      this.#warn(
+        `warning: ${count} times a worker did not start: ${reason}`,
+      );
+    }
+  }
+
+  /** Closes the first worker, unless the pool has it. */
+  async close(): Promise<void> {
+    await this.#takeFirst()?.close();
+  }
+
+  /** Ends the first worker, unless the pool has it. Never rejects. */
+  async abort(): Promise<void> {
+    const first = this.#takeFirst();
+    if (first === undefined) return;
+    first.abort();
+    await settlesWithin(first.closed.catch(() => {}), ABORT_GRACE);
+  }
+
+  #takeFirst(): Duplex | undefined {
+    const first = this.#first;
+    this.#first = undefined;
+    return first;
+  }
+}
+
+/** The methods that a worker exposes. */
+async function methodsOf(duplex: Duplex): Promise<string[]> {
+  try {
+    return await listMethods(duplex, { timeout: LIST_TIMEOUT });
+  } catch (cause) {
+    throw new Error(
+      `the worker does not list its methods, as a worker does that calls "expose" of @duplex/ipc/rpc: ${
+        messageOf(cause)
+      }`,
+      { cause },
+    );
+  }
+}
+
+/**
+ * Finds a method.
+ *
+ * @param methods The methods of the worker.
+ * @param wanted The method; `undefined` for the only one.
+ */
+export function chooseMethod(
+  methods: readonly string[],
+  wanted: string | undefined,
+): string {
+  const [only] = methods;
+  if (only === undefined) {
+    throw new UsageError(
+      'the worker exposes no methods: call "expose" of @duplex/ipc/rpc in it',
+    );
+  }
+  if (wanted === undefined && methods.length === 1) return only;
+  if (wanted !== undefined && methods.includes(wanted)) return wanted;
+  const names = methods.map((name) => quoted(name)).join(", ");
+  throw new UsageError(
+    wanted === undefined
+      ? `there is no METHOD, and the worker exposes ${names}: give one of them`
+      : `the worker exposes no method ${quoted(wanted)}, but ${names}`,
+  );
+}
+
+/** The streams and workers of a map. */
 export interface MapEnds {
   readonly input: ByteSource;
   readonly output: ByteSink;
-  /** Where people are told. */
+  /** Prints the progress and messages. */
   readonly status: StatusLine;
   /**
-   * Gives what is known of the standard streams, where it matters.
+   * Returns the state of the standard streams, if it is needed.
    *
    * @default {() => []}
    */
   readonly streams?: () => Promise<readonly StreamStat[]>;
-  /** Settles when no more is to be begun. */
+  /** Resolves when no more lines are to be begun. */
   readonly stopped: Promise<EndSignal>;
   /** Opens a duplex to a new worker. */
-  readonly openOne: ConstructorParameters<typeof MapWorkers>[0];
+  readonly openOne: OpenOne;
 }
 
-/** What a map does, and how. */
+/** The method of a map, and its options. */
 export type MapLimits = Pick<
   MapOptions,
   "method" | "workers" | "ordered" | "retries" | "timeout" | "errors"
@@ -127,12 +279,12 @@ export type MapLimits = Pick<
 /**
  * Maps the lines of an input.
  *
- * @param limits What is called, and how.
- * @param ends What it reads and writes.
+ * @param limits The method and the options.
+ * @param ends The streams and workers.
  * @returns The exit code.
  * @throws {UsageError} If the workers have no such method, or one file would be
- *   read or written in two places.
- * @throws {Error} If no worker can be had, or the file for failures.
+ *   read or written twice.
+ * @throws {Error} If no worker starts, or the file for failures cannot be written.
  */
 export async function mapLines(
   limits: MapLimits,
@@ -146,20 +298,22 @@ export async function mapLines(
     : await FailureFile.open(errors, await streams());
   const workers = new MapWorkers(openOne, (line) => status.print(line));
   const started = workers.start(wanted);
-  // While the worker starts, which takes longer.
+  // At the same time, as the worker takes longer.
   const ready = Promise.all([started, streams().then(findInput)]);
   let first: Ready | EndSignal;
   try {
     first = await Promise.race([ready, ends.stopped]);
   } catch (error) {
-    // One that exposes something else can say goodbye.
+    // A worker without the method can be closed in good order.
     const isSound = error instanceof UsageError;
     await started.catch(() => {});
     await (isSound ? workers.close().catch(() => {}) : workers.abort());
     throw error;
   }
   if (!("code" in first)) {
-    return await new LineMap(...first, limits, ends, workers, file).run();
+    const [method, stat] = first;
+    const parts = { method, stat, limits, ends, workers, file };
+    return await new LineMap(parts).run();
   }
   started.then(() => workers.abort(), () => {});
   await workers.abort();
@@ -169,18 +323,18 @@ export async function mapLines(
   return first.code;
 }
 
-/** The method that is called, and what is known of standard input. */
-type Ready = readonly [method: string, input: StreamStat | undefined];
+/** The method to call, and the state of standard input. */
+type Ready = readonly [method: string, stat: StreamStat | undefined];
 
 function noStreams(): Promise<readonly StreamStat[]> {
   return Promise.resolve([]);
 }
 
 /**
- * Finds what is known of standard input.
+ * Finds the state of standard input.
  *
- * @throws {UsageError} If standard output is the same file. What is written would
- *   be read, and written again.
+ * @throws {UsageError} If standard output is the same file: results would be read
+ *   as lines.
  */
 function findInput(streams: readonly StreamStat[]): StreamStat | undefined {
   const input = streams.find(({ name }) => name === "standard input");
@@ -197,14 +351,20 @@ function findInput(streams: readonly StreamStat[]): StreamStat | undefined {
 
 type Outcome = MapOutcome<unknown, unknown>;
 
+/** The parts of a map. */
+interface MapParts {
+  readonly method: string;
+  /** The state of standard input. */
+  readonly stat: StreamStat | undefined;
+  readonly limits: MapLimits;
+  readonly ends: MapEnds;
+  readonly workers: MapWorkers;
+  readonly file: FailureFile | undefined;
+}
+
 /** One map, from its first line to its exit code. */
 class LineMap {
-  readonly #method: string;
-  readonly #input: StreamStat | undefined;
-  readonly #limits: MapLimits;
-  readonly #ends: MapEnds;
-  readonly #workers: MapWorkers;
-  readonly #file: FailureFile | undefined;
+  readonly #parts: MapParts;
   readonly #pool: Pool;
   readonly #items: Items;
   readonly #results: ResultWriter;
@@ -214,30 +374,18 @@ class LineMap {
   #signal: EndSignal | undefined;
   #isOver = false;
 
-  constructor(
-    method: string,
-    input: StreamStat | undefined,
-    limits: MapLimits,
-    ends: MapEnds,
-    workers: MapWorkers,
-    file: FailureFile | undefined,
-  ) {
-    this.#method = method;
-    this.#input = input;
-    this.#limits = limits;
-    this.#ends = ends;
-    this.#workers = workers;
-    this.#file = file;
-    const { workers: size, timeout, retries } = limits;
+  constructor(parts: MapParts) {
+    this.#parts = parts;
+    const { limits, ends, workers } = parts;
+    const { workers: count, timeout, retries } = limits;
     this.#pool = new Pool(() => workers.open(), {
-      workers: size,
+      workers: count,
       timeout,
       ...(retries === undefined ? {} : { retries }),
     });
     this.#items = new Items(
       ends.input,
-      ({ line, text, error }) => this.#fail({ line, text, error, attempts: 0 }),
-      size,
+      (bad) => this.#fail({ ...bad, attempts: 0 }),
     );
     this.#results = new ResultWriter(
       ends.output,
@@ -246,19 +394,15 @@ class LineMap {
   }
 
   async run(): Promise<number> {
-    const { status, stopped } = this.#ends;
-    status.start((columns) => this.#progress(columns));
-    stopped.then((signal) => this.#stop(signal));
+    const { method, limits: { ordered }, ends, workers } = this.#parts;
+    ends.status.start((columns) => this.#progress(columns));
+    ends.stopped.then((signal) => this.#stop(signal));
     let failure: { readonly error: unknown } | undefined;
     try {
-      const { ordered } = this.#limits;
-      const outcomes = this.#pool.mapSettled(this.#items, this.#method, {
-        ordered,
-        onProgress: ({ done }) => this.#items.onProgress(done),
-      });
+      const outcomes = this.#pool.mapSettled(this.#items, method, { ordered });
       for await (const outcome of outcomes) await this.#take(outcome);
     } catch (error) {
-      // After a signal the pool is closed before the input is at its end.
+      // The map of a pool that was closed after a signal ends with an error.
       const isStopped = this.#signal !== undefined &&
         error instanceof ClosedError;
       if (!isStopped) failure = { error };
@@ -267,66 +411,64 @@ class LineMap {
     failure ??= this.#results.failure;
     this.#isOver = true;
     await this.#end(failure !== undefined);
-    status[Symbol.dispose]();
-    this.#workers.warnAgain();
+    ends.status[Symbol.dispose]();
+    workers.warnAgain();
     return this.#report(failure);
   }
 
-  /** Reads no more, and has what runs finished. */
+  /** Finishes the lines that are running, and begins no others. */
   #stop(signal: EndSignal): void {
     if (this.#isOver) return;
     this.#signal = signal;
-    this.#ends.status.print(
+    this.#print(
       `stopping at ${signal.name}, once what runs is finished; a second one ends it now`,
     );
-    // Whether it ends well is asked for at the end.
-    this.#pool.close().catch(() => {});
+    // Its errors are reported at the end.
+    this.#pool.close({ waiting: "reject" }).catch(() => {});
   }
 
   #take(outcome: Outcome): Promise<void> | undefined {
-    const { index, item, attempts: runs } = outcome;
-    const line = this.#items.settle(index);
-    if (outcome.status === "rejected") {
-      this.#fail({ line, item, error: outcome.reason, attempts: runs });
-      return undefined;
-    }
+    const { index, item, attempts } = outcome;
+    const line = this.#items.lineOf(index);
     try {
+      if (outcome.status === "rejected") throw outcome.reason;
       const written = this.#results.add(outcome.value);
       this.#done++;
       return written;
     } catch (error) {
-      this.#fail({ line, item, error, attempts: runs });
+      this.#fail({ line, item, error, attempts });
       return undefined;
+    } finally {
+      this.#items.settle(index);
     }
   }
 
   #fail(failure: Failure): void {
     this.#failed++;
-    if (this.#file !== undefined) this.#file.add(failure);
-    else this.#ends.status.print(failureLine(failure));
+    const { file } = this.#parts;
+    if (file !== undefined) file.add(failure);
+    else this.#print(failureLine(failure));
   }
 
-  /** Ends the workers, in good order unless the map has failed. */
+  /** Ends the workers: in good order, or at once after a failure. */
   async #end(isFailed: boolean): Promise<void> {
     if (isFailed) {
       await settlesWithin(this.#pool.abort(), ABORT_GRACE);
       return;
     }
     try {
-      await Promise.all([this.#pool.close(), this.#workers.close()]);
+      await Promise.all([this.#pool.close(), this.#parts.workers.close()]);
     } catch (error) {
-      // It has done all that it was given.
-      this.#ends.status.print(
-        `warning: a worker did not end well: ${messageOf(error)}`,
-      );
+      // All results are there, so this is not a failure of the map.
+      this.#print(`warning: a worker did not end well: ${messageOf(error)}`);
     }
   }
 
   #progress(columns: number): string {
-    const { isFile = false, size = 0 } = this.#input ?? {};
-    // A file may have grown, or been read in part by somebody else.
+    const { isFile = false, size = 0 } = this.#parts.stat ?? {};
+    // A file may have grown, or a part of it was read before.
     const share = isFile && size > 0
-      ? Math.min(1, this.#items.settledBytes / size)
+      ? Math.min(1, this.#items.doneBytes / size)
       : undefined;
     return renderProgress({
       done: this.#done,
@@ -340,9 +482,8 @@ class LineMap {
     return (performance.now() - this.#since) / 1000;
   }
 
-  /** Says how it ended, where there is something to say; returns the exit code. */
+  /** Prints how the map ended; returns the exit code. */
   #report(failure: { readonly error: unknown } | undefined): number {
-    const { status } = this.#ends;
     const counts = `${groupDigits(this.#done)} done, ${
       groupDigits(this.#failed)
     } failed`;
@@ -353,32 +494,31 @@ class LineMap {
       const what = this.#results.failure === undefined
         ? ""
         : "the results cannot be written: ";
-      status.print(`error: ${what}${messageOf(failure.error)}`);
-      status.print(`lines: ${counts}; ${this.#left(this.#limits.ordered)}`);
+      this.#print(`error: ${what}${messageOf(failure.error)}`);
+      this.#print(`lines: ${counts}; ${this.#left()}`);
       return 1;
     }
     if (this.#signal !== undefined) {
       const { name, code } = this.#signal;
-      status.print(`stopped by ${name}: ${counts}; ${this.#left(true)}`);
+      this.#print(`stopped by ${name}: ${counts}; ${this.#left()}`);
       return code;
     }
-    if (this.#failed > 0 || status.isShown) {
-      status.print(`lines: ${counts}, in ${formatTaken(this.#seconds)}`);
+    if (this.#failed > 0 || this.#parts.ends.status.isShown) {
+      this.#print(`lines: ${counts}, in ${formatTaken(this.#seconds)}`);
     }
     return this.#failed > 0 ? 1 : 0;
   }
 
-  /**
-   * Which lines are left.
-   *
-   * @param isPrefix Whether all lines before the first that is left are through,
-   *   and none after it.
-   */
-  #left(isPrefix: boolean): string {
-    const line = this.#items.firstLeft;
-    if (line === undefined) return "none is left";
-    return isPrefix
-      ? `left: the lines from ${line} on`
-      : `left: line ${line}, and others behind it`;
+  /** Says which lines are left. */
+  #left(): string {
+    const { left } = this.#items;
+    if (left === undefined) return "none is left";
+    return left.isRest
+      ? `left: the lines from ${left.first} on`
+      : `left: line ${left.first}, and others behind it`;
+  }
+
+  #print(line: string): void {
+    this.#parts.ends.status.print(line);
   }
 }

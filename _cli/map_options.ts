@@ -8,87 +8,92 @@
 
 import {
   type Arguments,
-  messageOf,
-  readArguments,
+  readAddress,
   readNumber,
-  readPermissions,
   UsageError,
 } from "./arguments.ts";
-import { readFile, readSecret, SECRET_VARIABLE } from "./secret.ts";
+import { readFile, readSecret, SECRET_VARIABLE } from "./files.ts";
+import { MAX_LINE } from "./map_input.ts";
 import {
   readWorker,
+  readWorkerArguments,
   WORKER_USAGE,
-  WORKER_VALUES,
   type WorkerOptions,
 } from "./worker.ts";
-import { parseAddress } from "../_socket/address.ts";
 import { excerpt, show } from "../_base/text.ts";
 import type { Permissions } from "../permissions.ts";
 import type { SocketOptions } from "../socket.ts";
 
-/** What `map --help` prints. */
+/** The help of `map`. */
 export const MAP_USAGE =
   `Usage: cli.ts map WORKER [METHOD] [OPTION…] [-- ARGUMENT…] < ITEMS > RESULTS
 
-Calls a method of a worker script with each line of standard input, which is
-JSON, in several workers at a time, and writes each result to standard output as
-a line of JSON. WORKER is a path or a URL, ARGUMENT… are its Deno.args; METHOD
-is one that it exposes with "expose" of @duplex/ipc/rpc, and may be left out
-where there is only one. A line is one argument: [1,2] arrives as one array.
-Integers beyond 2^53 are rounded, as JSON.parse does; a method that gives
-nothing writes null.
+Calls a method of a worker script with each line of standard input, in several
+workers at a time, and writes the results to standard output. Lines are JSON.
 
-  --workers N           how many workers there are at a time; by default as many
-                        as this machine has processors
-  --unordered           write each result when it is there, and not in the order
-                        of the lines
-  --retries N           how often a line is tried again whose worker has ended;
-                        2 by default; with 0 none is begun twice
-  --timeout SECONDS     how long a line may take; then its worker is ended and
-                        replaced; by default as long as it likes
-  --errors FILE         write each line that failed to a file, as JSON: its
-                        number ("line"), its value ("item", or "text" where it
-                        is no JSON), "error" and how often it was given to a worker ("attempts");
-                        what was in the file is gone
+  WORKER                the worker script, a path or a URL
+  METHOD                a method that it exposes with "expose" of
+                        @duplex/ipc/rpc; may be omitted if there is only one
+  ARGUMENT…             Deno.args of the worker
 
-Lines that fail are told on standard error where there is no --errors; the exit
-code is 1 then, and where no worker can be had: the first one has to start at
-the first attempt, later ones have three. At SIGINT or SIGTERM no more is begun,
-and what runs is finished; a second signal ends the program at once. What a Web
-Worker prints with console.log gets between the results; what goes to
-console.error does not.
+A line is one argument: [1,2] arrives as one array. Its limit is ${
+    MAX_LINE / 2 ** 20
+  } MiB. Blank
+lines are skipped. Integers beyond 2^53 are rounded, as by JSON.parse. A method
+that returns nothing writes null.
 
-What a worker is:
+  --workers N           the number of workers; by default the number of
+                        processors of this machine
+  --unordered           write each result when it is ready; by default results
+                        have the order of the lines
+  --retries N           how often a line is tried again if its worker ends; 2 by
+                        default; with 0 no line is begun twice
+  --timeout SECONDS     the limit on the time for a line, after which its worker
+                        is ended and replaced; no limit by default
+  --errors FILE         write failed lines to this file, which is replaced, as
+                        JSON: "line", "item" ("text" if the line is not JSON),
+                        "error" and "attempts"; by default failed lines are
+                        printed to standard error
+
+The exit code is 1 if a line failed or no worker starts, 2 if the arguments are
+wrong. At SIGINT (Ctrl+C) or SIGTERM, map finishes the lines that are running,
+begins no others and prints which lines are left; a second signal ends it at
+once. Output of console.log in a Web Worker appears among the results: use
+console.error there.
 
 ${WORKER_USAGE}
 
-Workers of a server that runs "serve", here or on another machine, which says
-what they are and may do. WORKER is not looked at then and may be left out; a
-METHOD that has ".", "/" or ":" needs one before it:
+Workers of a server, which runs "cli.ts serve" and decides what they may do.
+WORKER is ignored and may be omitted; a METHOD with ".", "/" or ":" requires it.
 
-  --over ADDRESS        where: tcp://host:port, tls://host:port or unix:/path
-  --secret-file FILE    the secret that the server wants; the variable
-                        ${SECRET_VARIABLE} may hold it instead
-  --ca-cert FILE        certificates in PEM that are trusted beside the system's
-                        for a tls: address`;
+  --over ADDRESS        tcp://host:port, tls://host:port or unix:/path
+  --secret-file FILE    the secret of the server; alternatively set the variable
+                        ${SECRET_VARIABLE}
+  --ca-cert FILE        certificates in PEM to trust for a tls: address, in
+                        addition to those of the system
 
-/** What `map` was told, checked. */
+Examples:
+  cli.ts map worker.ts resize --allow-read=./data < in.jsonl > out.jsonl
+  cli.ts map worker.ts --timeout 10 --errors failed.jsonl < in.jsonl
+  cli.ts map resize --over tcp://127.0.0.1:9000 --secret-file key < in.jsonl`;
+
+/** The options of `map`. */
 export interface MapOptions {
-  /** What is started, or where it is served. */
+  /** The workers. */
   readonly source: WorkerOptions | ServedOptions;
-  /** The method, unless it is the only one. */
+  /** The method; `undefined` for the only one. */
   readonly method: string | undefined;
   readonly workers: number;
   readonly ordered: boolean;
-  /** As a pool has it by default, where there are none. */
+  /** `undefined` for the default of a pool. */
   readonly retries: number | undefined;
   /** Milliseconds. */
   readonly timeout: number;
-  /** The file for what failed. */
+  /** The file for failures. */
   readonly errors: string | undefined;
 }
 
-/** Workers that a server has. */
+/** Workers of a server. */
 export interface ServedOptions {
   readonly address: string;
   readonly socket: SocketOptions;
@@ -102,41 +107,39 @@ export interface ServedOptions {
 export async function readMapOptions(
   args: readonly string[],
 ): Promise<MapOptions | "help"> {
-  const { permissions, args: others } = readPermissions(args);
-  const given = readArguments(others, {
-    flags: ["help", "unordered"],
+  const { permissions, given } = readWorkerArguments(args, {
+    flags: ["unordered"],
     values: [
       ...["workers", "retries", "timeout", "errors"],
       ...["secret-file", "ca-cert"],
-      ...WORKER_VALUES,
     ],
-    lists: [],
-    letters: { h: "help" },
   });
   if (given.flags.has("help")) return "help";
   const over = given.values.get("over") ?? "pipe";
   const isServed = /^(tcp|tls|unix):/.test(over);
   const { script, method } = readOperands(given, isServed);
-  const count = { least: 1, whole: true };
   const processors = navigator.hardwareConcurrency;
-  const seconds = readNumber(given, "timeout", Infinity, { least: 0.001 });
+  const seconds = readNumber(given, "timeout", Infinity, { min: 0.001 });
   return {
     source: isServed
       ? await readServed(given, over, permissions)
       : readStarted(given, script, permissions),
     method,
-    workers: readNumber(given, "workers", processors, count),
+    workers: readNumber(given, "workers", processors, {
+      min: 1,
+      integer: true,
+    }),
     ordered: !given.flags.has("unordered"),
     retries: readNumber(given, "retries", undefined, {
-      least: 0,
-      whole: true,
+      min: 0,
+      integer: true,
     }),
     timeout: seconds * 1000,
     errors: given.values.get("errors"),
   };
 }
 
-/** Tells the worker from the method; a server has its worker already. */
+/** Tells the worker from the method. */
 function readOperands(
   { operands }: Arguments,
   isServed: boolean,
@@ -154,18 +157,18 @@ function readOperands(
     : { script: first, method: second };
 }
 
-/** Reads which workers are started. */
+/** Reads the options of workers that are started. */
 function readStarted(
   given: Arguments,
   script: string | undefined,
   permissions: Permissions,
 ): WorkerOptions {
-  // A shell gives an empty one for a variable that is not set.
+  // A shell gives an empty argument for a variable that is not set.
   if (!script) throw new UsageError("there is no WORKER to call");
   for (const name of ["secret-file", "ca-cert"]) {
     if (!given.values.has(name)) continue;
     throw new UsageError(
-      `--${name} is for workers of a server: give --over ADDRESS, or leave it out`,
+      `--${name} is for workers of a server: give --over ADDRESS, or omit it`,
     );
   }
   const choices =
@@ -173,7 +176,7 @@ function readStarted(
   return readWorker(given, script, permissions, choices);
 }
 
-/** Reads where workers are served; what they are and may do, the server has said. */
+/** Reads the options of workers of a server, which decides what they may do. */
 async function readServed(
   given: Arguments,
   address: string,
@@ -184,16 +187,16 @@ async function readServed(
     : given.values.has("memory")
     ? "--memory"
     : given.rest.length > 0
-    ? 'what stands behind "--"'
+    ? 'the arguments after "--"'
     : undefined;
   if (refused !== undefined) {
     throw new UsageError(
       `the server at ${
         excerpt(address)
-      } says what its workers are and may do: leave out ${refused}`,
+      } decides what its workers are and may do: omit ${refused}`,
     );
   }
-  const kind = kindOf(address);
+  const { kind } = readAddress("Cannot open a socket", address);
   const caCert = given.values.get("ca-cert");
   if (caCert !== undefined && kind !== "tls") {
     throw new UsageError(
@@ -213,12 +216,4 @@ async function readServed(
       ...(trusted === undefined ? {} : { caCerts: [trusted] }),
     },
   };
-}
-
-function kindOf(address: string): "tcp" | "tls" | "unix" {
-  try {
-    return parseAddress("Cannot open a socket", address).kind;
-  } catch (error) {
-    throw new UsageError(messageOf(error), { cause: error });
-  }
 }

@@ -1,32 +1,29 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * The output of `map`: results as lines of JSON, and what failed.
+ * The output of `map`: results as lines of JSON, and failures.
  *
  * @module
  */
 
-import { messageOf } from "./arguments.ts";
-import {
-  type ByteSink,
-  OutputFile,
-  type StreamStat,
-  writeAll,
-} from "./files.ts";
+import { OutputFile, type StreamStat } from "./files.ts";
+import { messageOf } from "./terminal.ts";
 import { messageOf as textOf } from "../_base/text.ts";
-import { ByteBuffer, json } from "../codec.ts";
+import { ByteBuffer } from "../_base/byte_buffer.ts";
+import { type ByteSink, writeAll } from "../_base/writing.ts";
+import { json } from "../codec.ts";
 
-/** Bytes of results that wait for whoever reads them, before the next is taken. */
+/** Bytes of results that wait to be written before `map` waits: the capacity of a pipe. */
 const MAX_WAITING = 0x1_0000;
 
-/** A buffer that grew beyond this is let go. */
+/** The size in bytes above which a buffer is released. */
 const MAX_KEPT = 0x10_0000;
 
 const NEWLINE = 0x0a;
 
 /**
- * Writes results. What comes while others are written goes together, so that small
- * ones share the cost of a write.
+ * Writes results. Results that arrive during a write are written together, so that
+ * small ones share the cost of a write.
  */
 export class ResultWriter {
   readonly #sink: ByteSink;
@@ -37,15 +34,15 @@ export class ResultWriter {
   #failure: { readonly error: unknown } | undefined;
 
   /**
-   * @param sink Where they go.
-   * @param onFailure Told when nothing can be written any more.
+   * @param sink The output.
+   * @param onFailure Called with the error of a write.
    */
   constructor(sink: ByteSink, onFailure: (error: unknown) => void) {
     this.#sink = sink;
     this.#onFailure = onFailure;
   }
 
-  /** Why nothing can be written any more, if it is so. */
+  /** The error of a write, after which nothing is written. */
   get failure(): { readonly error: unknown } | undefined {
     return this.#failure;
   }
@@ -53,31 +50,33 @@ export class ResultWriter {
   /**
    * Adds a result.
    *
-   * @returns A promise where the next one has to wait.
+   * @returns A promise if the next result has to wait.
    * @throws {TypeError} If JSON cannot carry it unchanged.
    */
   add(value: unknown): Promise<void> | undefined {
     const waiting = this.#waiting;
     try {
-      // JSON has no undefined, which is what a method gives that gives nothing.
-      json.encodeInto(value === undefined ? null : value, waiting);
+      // JSON has no undefined, the result of a method that returns nothing.
+      const bytes = json.encode(value === undefined ? null : value);
+      waiting.reserve(bytes.length + 1);
+      waiting.bytes.set(bytes, waiting.length);
+      waiting.length += bytes.length;
     } catch (error) {
       throw resultError(error);
     }
-    waiting.reserve(1);
     waiting.bytes[waiting.length++] = NEWLINE;
     this.#writing ??= this.#write();
     return waiting.length < MAX_WAITING ? undefined : this.#writing;
   }
 
-  /** Settles when all that was added is written, or nothing can be. */
+  /** Resolves when all results are written, or a write has failed. */
   async end(): Promise<void> {
     await this.#writing;
   }
 
-  /** Writes what waits, until nothing does. Never rejects. */
+  /** Writes the results that wait. Never rejects. */
   async #write(): Promise<void> {
-    // What comes at the same time goes with it.
+    // Results of the same turn are written together.
     await undefined;
     try {
       while (this.#waiting.length > 0) {
@@ -93,20 +92,20 @@ export class ResultWriter {
       this.#failure = { error };
       this.#onFailure(error);
     }
-    // After a failure there is none again.
+    // After a failure nothing is written.
     if (this.#failure === undefined) this.#writing = undefined;
   }
 }
 
 /**
- * Lines of JSON with the same values, in which every character is escaped that a
- * terminal would act on or not show. A worker may have chosen them.
+ * Escapes the characters that control a terminal, or that it does not show, in lines
+ * of JSON. The values stay the same. A worker may have chosen the characters.
  *
- * @param bytes Whole lines.
+ * @param bytes Complete lines.
  */
 export function printableJson(bytes: Uint8Array): Uint8Array<ArrayBuffer> {
   const text = new TextDecoder().decode(bytes);
-  // What is left unescaped in JSON is inside of a string, or ends a line.
+  // Such a character is inside a string, or ends a line.
   const safe = text.replace(
     /[\p{C}\p{Zl}\p{Zp}]/gu,
     (char) => char === "\n" ? char : escapeJson(char),
@@ -121,7 +120,7 @@ function escapeJson(char: string): string {
   ).join("");
 }
 
-/** What is told of a result that JSON cannot carry. */
+/** Error of a result that JSON cannot carry. */
 function resultError(error: unknown): TypeError {
   const reason = textOf(error).replace(/^Cannot encode a message: /, "");
   return new TypeError(`Cannot write the result as JSON: ${reason}`, {
@@ -132,9 +131,9 @@ function resultError(error: unknown): TypeError {
 /** A line without a result. */
 export interface Failure {
   readonly line: number;
-  /** What it said, or how it began, where it is no JSON. */
+  /** The text of a line that is not JSON, or its beginning. */
   readonly text?: string;
-  /** What it says otherwise. */
+  /** The value of a line that is JSON. */
   readonly item?: unknown;
   readonly error: unknown;
   /** How often it was given to a worker that may have begun it. */
@@ -172,7 +171,7 @@ function nameOf(error: unknown): string {
   return typeof error;
 }
 
-/** The file that failures are written to. */
+/** The file for failures. */
 export class FailureFile implements Disposable {
   readonly #file: OutputFile;
   readonly #encoder = new TextEncoder();
@@ -182,12 +181,12 @@ export class FailureFile implements Disposable {
   }
 
   /**
-   * Opens it; what was in it is gone.
+   * Opens the file and removes its content.
    *
    * @param path The file.
-   * @param streams The standard streams, none of which may be the same file.
-   * @throws {UsageError} If one is.
-   * @throws {Error} If it cannot be written, or not without asking a person.
+   * @param streams The standard streams, which must be other files.
+   * @throws {UsageError} If a stream is the same file.
+   * @throws {Error} If it cannot be written, or Deno would prompt.
    */
   static async open(
     path: string,
@@ -204,7 +203,7 @@ export class FailureFile implements Disposable {
     return new FailureFile(file);
   }
 
-  /** Writes one, before anything else is done: nothing piles up. */
+  /** Writes a failure before it returns, so that no failures wait in memory. */
   add(failure: Failure): void {
     this.#file.writeSync(this.#encoder.encode(`${failureJson(failure)}\n`));
   }

@@ -1,39 +1,91 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * The command `serve`: listens at addresses and gives each peer a worker of its
- * own.
+ * The command `serve`: listens on addresses and starts a worker for each peer.
  *
  * @module
  */
 
 import {
+  type Arguments,
   type Command,
-  EndSignals,
-  messageOf,
-  printError,
-  printLine,
+  readAddress,
+  readNumber,
   UsageError,
 } from "./arguments.ts";
 import { bridge, reasonOf } from "./bridge.ts";
+import { readFile, readSecret, SECRET_VARIABLE } from "./files.ts";
+import { EndSignals, messageOf, printError, printLine } from "./terminal.ts";
 import {
-  readServeOptions,
-  SERVE_USAGE,
-  type ServeOptions,
-} from "./serve_options.ts";
-import { openWorker, whyNotGranted } from "./worker.ts";
-import { withoutStack } from "../_socket/errors.ts";
+  openWorker,
+  readWorker,
+  readWorkerArguments,
+  whyNotGranted,
+  WORKER_USAGE,
+  type WorkerOptions,
+} from "./worker.ts";
+import { isLocal } from "../_base/address.ts";
+import { withoutStack } from "../_base/errors.ts";
+import { printable, quoted } from "../_base/text.ts";
 import { settlesWithin } from "../_base/waiting.ts";
 import type { Duplex } from "../duplex.ts";
 import {
   type DuplexListener,
+  type ListenOptions,
   listenSocket,
   type SocketDuplex,
 } from "../socket.ts";
 
+/**
+ * The default of `--max-workers`: a Deno process starts with some 50 MB, so these
+ * take less than a gigabyte.
+ */
+const DEFAULT_MAX_WORKERS = 16;
+
+/** The default of `--grace` in seconds: the time that `close` waits. */
+const DEFAULT_GRACE = 5;
+
+const SERVE_USAGE =
+  `Usage: cli.ts serve WORKER --listen ADDRESS [OPTION…] [-- ARGUMENT…]
+
+Listens for peers that connect with "openSocket", and starts a worker for each.
+
+  WORKER                the worker script, a path or a URL
+  ARGUMENT…             Deno.args of the workers
+
+  --listen ADDRESS      tcp://host:port, tls://host:port or unix:/path; may be
+                        repeated; the system assigns a port for port 0
+  --max-workers N       the limit on peers at a time; ${DEFAULT_MAX_WORKERS} by default, which
+                        take about a gigabyte of memory
+  --resume SECONDS      how long a worker is kept for a peer that has lost its
+                        connection; 30 by default; 0 disables resuming
+  --grace SECONDS       how long peers may finish after SIGINT (Ctrl+C) or
+                        SIGTERM; ${DEFAULT_GRACE} by default; a second signal ends it at once
+  --quiet, -q           do not print peers that come and leave
+
+For each address a line "listening on ADDRESS" goes to standard output, the log
+to standard error. The exit code is 1 if it cannot listen, 2 if the arguments
+are wrong.
+
+${WORKER_USAGE}
+
+Peers. A secret is never an argument, which every user of the machine can read.
+
+  --secret-file FILE    the secret that peers must have; alternatively set the
+                        variable ${SECRET_VARIABLE}
+  --allow-unauthenticated
+                        accept every peer that reaches an address that is not
+                        local, without a secret
+  --cert FILE --key FILE
+                        the certificate and its key in PEM, for tls: addresses
+
+Examples:
+  cli.ts serve worker.ts --listen unix:/tmp/worker.sock --allow-read=./data
+  cli.ts serve worker.ts --listen tcp://0.0.0.0:9000 --secret-file key`;
+
 /** The command `serve`. */
 export const serve: Command = {
-  summary: "Listens and gives each peer a worker of its own",
+  summary: "Listens and starts a worker for each peer",
   async run(args) {
     const options = await readServeOptions(args);
     if (options === "help") {
@@ -49,7 +101,7 @@ export const serve: Command = {
     try {
       await server.listen();
     } catch (error) {
-      // An address that is none is an argument that is wrong.
+      // An option of the listener is an argument here.
       if (error instanceof TypeError || error instanceof RangeError) {
         throw new UsageError(messageOf(error), { cause: error });
       }
@@ -65,29 +117,155 @@ export const serve: Command = {
   },
 };
 
-/** Listens, and has a worker for each peer. */
+/** The options of `serve`. */
+interface ServeOptions {
+  readonly worker: WorkerOptions;
+  readonly addresses: readonly ServeAddress[];
+  /** The options of all listeners. */
+  readonly listenOptions: ListenOptions;
+  readonly maxWorkers: number;
+  /** Milliseconds. */
+  readonly grace: number;
+  readonly quiet: boolean;
+}
+
+/** An address to listen on. */
+interface ServeAddress {
+  readonly address: string;
+  readonly tls: Pick<ListenOptions, "cert" | "key">;
+}
+
+/**
+ * Reads the arguments of `serve`, and the files that they name.
+ *
+ * @throws {UsageError} If they are wrong.
+ */
+export async function readServeOptions(
+  args: readonly string[],
+): Promise<ServeOptions | "help"> {
+  const { permissions, given } = readWorkerArguments(args, {
+    flags: ["quiet", "allow-unauthenticated"],
+    values: ["max-workers", "secret-file", "cert", "key", "resume", "grace"],
+    lists: ["listen"],
+    letters: { q: "quiet" },
+  });
+  if (given.flags.has("help")) return "help";
+  const [script, extra] = given.operands;
+  // A shell gives an empty argument for a variable that is not set.
+  if (!script) throw new UsageError("there is no WORKER to serve");
+  if (extra !== undefined) {
+    throw new UsageError(
+      `there is one WORKER, and more is given: ${quoted(extra)}`,
+    );
+  }
+  const worker = readWorker(given, script, permissions);
+  const maxWorkers = readNumber(given, "max-workers", DEFAULT_MAX_WORKERS, {
+    min: 1,
+    integer: true,
+  });
+  const seconds = { min: 0 };
+  const grace = readNumber(given, "grace", DEFAULT_GRACE, seconds) * 1000;
+  const resume = readNumber(given, "resume", undefined, seconds);
+  return {
+    worker,
+    maxWorkers,
+    grace,
+    quiet: given.flags.has("quiet"),
+    ...await readListening(given, maxWorkers, resume),
+  };
+}
+
+/** Reads the addresses, and who may connect. */
+async function readListening(
+  given: Arguments,
+  maxPeers: number,
+  resume: number | undefined,
+): Promise<Pick<ServeOptions, "addresses" | "listenOptions">> {
+  const listed = given.lists.get("listen")!;
+  if (listed.length === 0) {
+    throw new UsageError("there is no address: give --listen ADDRESS");
+  }
+  const parsed = listed.map((text) => readAddress("Cannot listen", text));
+  const isUnauthenticated = given.flags.has("allow-unauthenticated");
+  const tls = await readTls(given, parsed.some(({ kind }) => kind === "tls"));
+  const secret = await readSecret(given);
+  if (secret !== undefined && isUnauthenticated) {
+    throw new UsageError(
+      "there is a secret, and --allow-unauthenticated would accept peers without it: give one of them",
+    );
+  }
+  const reachable = parsed.findIndex((address) => !isLocal(address));
+  if (reachable >= 0 && secret === undefined && !isUnauthenticated) {
+    throw new UsageError(
+      `without a secret every program could connect that reaches ${
+        printable(listed[reachable]!)
+      }: give --secret-file or ${SECRET_VARIABLE}, or --allow-unauthenticated`,
+    );
+  }
+  return {
+    addresses: listed.map((address, index) => ({
+      address,
+      tls: parsed[index]!.kind === "tls" ? tls : {},
+    })),
+    listenOptions: {
+      maxPeers,
+      allowUnauthenticated: isUnauthenticated,
+      // A slow peer receives all messages; heartbeats detect a dead one.
+      closeTimeout: Infinity,
+      ...(secret === undefined ? {} : { secret }),
+      ...(resume === undefined
+        ? {}
+        : { resume: resume > 0 && { timeout: resume * 1000 } }),
+    },
+  };
+}
+
+/** Reads the certificate and its key, which a `tls:` address requires. */
+async function readTls(
+  { values }: Arguments,
+  isNeeded: boolean,
+): Promise<{ cert: string; key: string } | Record<never, never>> {
+  const cert = values.get("cert");
+  const key = values.get("key");
+  if (!isNeeded && (cert !== undefined || key !== undefined)) {
+    throw new UsageError(
+      "--cert and --key are for tls: addresses: give --listen tls://host:port, or omit them",
+    );
+  }
+  if (!isNeeded) return {};
+  if (cert === undefined || key === undefined) {
+    throw new UsageError("a tls: address requires --cert FILE and --key FILE");
+  }
+  const decoder = new TextDecoder();
+  return {
+    cert: decoder.decode(await readFile("cert", cert)),
+    key: decoder.decode(await readFile("key", key)),
+  };
+}
+
+/** Listens, and starts a worker for each peer. */
 class Server {
   readonly #options: ServeOptions;
   readonly #listeners: DuplexListener[] = [];
-  /** Peers whose duplex has not ended. */
+  /** Peers whose duplex is open. */
   readonly #peers = new Set<SocketDuplex>();
-  /** What is done for peers, until their workers have ended. */
+  /** Pending until the worker of a peer has ended. */
   readonly #services = new Set<Promise<void>>();
   #count = 0;
   #workers = 0;
-  /** Settles when a worker has ended. */
+  /** Resolves when a worker has ended. */
   #freed = Promise.withResolvers<void>();
 
   constructor(options: ServeOptions) {
     this.#options = options;
   }
 
-  /** The addresses, with the ports that the system chose. */
+  /** The addresses, with the ports that the system assigned. */
   get addresses(): string[] {
     return this.#listeners.map(({ address }) => address);
   }
 
-  /** Listens at all addresses, or at none. */
+  /** Listens on all addresses, or on none. */
   async listen(): Promise<void> {
     const { addresses, listenOptions } = this.#options;
     try {
@@ -108,10 +286,7 @@ class Server {
     for (const listener of this.#listeners) this.#acceptAll(listener);
   }
 
-  /**
-   * Takes no more peers, lets those that are there finish, and then ends them
-   * with their workers.
-   */
+  /** Accepts no more peers, lets those present finish for a while, and ends the rest. */
   async close(): Promise<void> {
     const { grace } = this.#options;
     this.#log(`ending; peers: ${this.#peers.size}`);
@@ -137,18 +312,18 @@ class Server {
     try {
       for await (const peer of listener) this.#admit(peer);
     } catch (error) {
-      this.#log(`cannot take peers any more: ${messageOf(error)}`);
+      this.#log(`cannot accept peers any more: ${messageOf(error)}`);
     }
   }
 
-  /** Has a peer served; never rejects. */
+  /** Accepts or refuses a peer. */
   #admit(peer: SocketDuplex): void {
     const name = `peer ${++this.#count} (${peer.remoteAddress})`;
     const { maxWorkers } = this.#options;
     if (this.#peers.size >= maxWorkers) {
-      // Each listener has its own bound, and this is that of all together.
+      // The limit of a listener is for its own peers; this one is for all.
       const reason = new Error(
-        `Cannot have a worker: all ${maxWorkers} are in use; try again later`,
+        `Cannot start a worker: all ${maxWorkers} are in use; try again later`,
       );
       this.#log(`${name} refused: ${reason.message}`);
       peer.abort(withoutStack(reason));
@@ -165,9 +340,9 @@ class Server {
     this.#services.add(service);
   }
 
-  /** Serves a peer to its end; returns why it left, if it did not say goodbye. */
+  /** Serves a peer until it ends; returns why, unless it ended with a goodbye. */
   async #serve(peer: SocketDuplex, name: string): Promise<string> {
-    // The worker of a peer that has just left may still be ending.
+    // The worker of a peer that has left may still be ending.
     while (this.#workers >= this.#options.maxWorkers) {
       await this.#freed.promise;
     }
@@ -176,7 +351,7 @@ class Server {
     try {
       let worker: Duplex;
       try {
-        // What a worker prints may be what its peer has said.
+        // The output of a worker may contain what its peer has sent.
         const onLine = (line: string) =>
           printError(`${name}: ${messageOf(line)}`);
         worker = await openWorker(this.#options.worker, onLine);

@@ -1,21 +1,23 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * The workers that a command opens: the options of the command line that say
- * which, and what they may do.
+ * The workers of a command, and the options for them.
  *
  * @module
  */
 
 import {
   type Arguments,
-  messageOf,
+  type OptionNames,
   PERMISSIONS_USAGE,
+  readArguments,
   readNumber,
+  readPermissions,
   UsageError,
 } from "./arguments.ts";
-import { grantThread, threadPermissions } from "../_thread/permissions.ts";
+import { messageOf } from "./terminal.ts";
 import { show } from "../_base/text.ts";
+import { hasWorkerOptions } from "../_base/worker_options.ts";
 import type { Duplex } from "../duplex.ts";
 import { grant, type Permissions } from "../permissions.ts";
 import { openPipe } from "../pipe.ts";
@@ -24,25 +26,45 @@ import { openShm } from "../shm.ts";
 
 const MIB = 2 ** 20;
 
-/** The most MiB of a heap: what a pointer of 48 bits reaches. */
+/** The limit on the MiB of a heap: the address space of a 48-bit pointer. */
 const MAX_MEMORY = 2 ** 28;
 
-/** The options with a value that say what a worker is. */
-export const WORKER_VALUES: readonly string[] = ["over", "memory"];
-
-/** They and the permissions, for a command's help. */
+/** The options for workers, for the help of a command. */
 export const WORKER_USAGE = `\
-  --over TRANSPORT      pipe, a process (the default), or queue or shm, a Web
-                        Worker, for which Deno has to be started with
-                        --unstable-worker-options, unless the workers get
-                        --allow-all (behind WORKER)
-  --memory MIB          the most that a worker's JavaScript heap may hold
+Workers:
 
-What a worker may do, of what this program may do itself:
+  --over TRANSPORT      pipe (the default) starts a process, queue and shm a Web
+                        Worker; these require --unstable-worker-options before
+                        cli.ts, unless the workers get --allow-all
+  --memory MIB          the limit on the JavaScript heap of a worker
+
+Permissions of the workers, which this program must have itself:
 
 ${PERMISSIONS_USAGE}`;
 
-/** A worker as the command line tells of it. */
+/**
+ * Reads the arguments of a command that starts workers: its options, those for
+ * workers and `--help`.
+ *
+ * @param args The arguments.
+ * @param names The options of the command.
+ * @returns The permissions of the workers, and the other arguments.
+ */
+export function readWorkerArguments(
+  args: readonly string[],
+  { flags = [], values = [], lists = [], letters = {} }: Partial<OptionNames>,
+): { permissions: Permissions; given: Arguments } {
+  const { permissions, args: others } = readPermissions(args);
+  const given = readArguments(others, {
+    flags: ["help", ...flags],
+    values: ["over", "memory", ...values],
+    lists,
+    letters: { h: "help", ...letters },
+  });
+  return { permissions, given };
+}
+
+/** The options of a worker. */
 export interface WorkerOptions {
   readonly script: string;
   readonly over: "pipe" | "queue" | "shm";
@@ -54,12 +76,12 @@ export interface WorkerOptions {
 }
 
 /**
- * Reads the options that say what a worker is.
+ * Reads the options of a worker.
  *
- * @param given The options.
+ * @param given The arguments.
  * @param script The worker script.
- * @param permissions What it may do.
- * @param choices What `--over` takes, for the error.
+ * @param permissions The permissions of the worker.
+ * @param choices The values of `--over`, for the error.
  */
 export function readWorker(
   given: Arguments,
@@ -75,10 +97,10 @@ export function readWorker(
   }
   if (over !== "pipe" && given.rest.length > 0) {
     throw new UsageError(
-      `only a process has arguments: leave out what stands behind "--", or --over ${over}`,
+      `only a process has arguments: omit those after "--", or --over ${over}`,
     );
   }
-  const range = { least: 1, most: MAX_MEMORY, whole: true };
+  const range = { min: 1, max: MAX_MEMORY, integer: true };
   const mebibytes = readNumber(given, "memory", undefined, range);
   return {
     script,
@@ -90,16 +112,16 @@ export function readWorker(
 }
 
 /**
- * Why this program cannot give the workers their permissions, if it cannot.
+ * Why no worker can start, as far as that can be found out before; `undefined` if
+ * nothing prevents it.
  *
- * @throws {UsageError} If they are none that Deno knows.
+ * @throws {UsageError} If Deno does not have such permissions.
  */
 export async function whyNotGranted(
   { permissions, over }: WorkerOptions,
 ): Promise<string | undefined> {
   try {
-    if (over === "pipe") grant(permissions);
-    else grantThread(permissions);
+    grant(permissions, over === "pipe" ? "process" : "thread");
   } catch (error) {
     if (error instanceof Deno.errors.NotCapable) return messageOf(error);
     throw new UsageError(messageOf(error), { cause: error });
@@ -107,32 +129,28 @@ export async function whyNotGranted(
   return over === "pipe" ? whyNoDeno() : await whyNoThread(permissions);
 }
 
-/** Why no Web Worker can have these permissions, which can be granted. */
+/** Why no Web Worker can have permissions. */
 async function whyNoThread(
   permissions: Permissions,
 ): Promise<string | undefined> {
-  try {
-    await threadPermissions("Cannot start a worker", permissions);
-    return undefined;
-  } catch (error) {
-    if (!(error instanceof TypeError)) throw error;
-    return "Web Workers cannot have permissions of their own: start Deno with --unstable-worker-options, or give the workers --allow-all";
-  }
+  // A worker that inherits has no permissions of its own.
+  if (permissions === "inherit" || await hasWorkerOptions()) return undefined;
+  return "Web Workers cannot have permissions of their own: start Deno with --unstable-worker-options, or give the workers --allow-all";
 }
 
-/** Why Deno cannot be started, if it cannot. */
+/** Why Deno cannot be started. */
 function whyNoDeno(): string | undefined {
   const command = Deno.execPath();
   const { state } = Deno.permissions.querySync({ name: "run", command });
   if (state === "granted") return undefined;
-  return `Deno may not be run; add --allow-run=${command}`;
+  return `Deno may not be run: add --allow-run=${command}`;
 }
 
 /**
  * Starts a worker and opens a duplex to it.
  *
- * @param options What the worker is.
- * @param onLine Takes each line that a process prints to its standard error.
+ * @param options The options of the worker.
+ * @param onLine Called with each line of a process's standard error.
  */
 export async function openWorker(
   options: WorkerOptions,
@@ -144,7 +162,7 @@ export async function openWorker(
     ...(memory === undefined ? {} : { memory }),
   };
   if (over === "pipe") {
-    // Ctrl+C is for this program, which lets its workers finish.
+    // Ctrl+C signals only this program, which lets its workers finish.
     const own = { args, stderr: onLine, detached: true };
     return await openPipe(script, { ...limits, ...own });
   }

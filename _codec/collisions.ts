@@ -1,95 +1,94 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * Protects hash tables from keys that a peer chose to collide. Such a key is
- * compared with all the others when it is added, so that 40 000 of them in a
- * `Set` take seconds.
+ * Protects hash tables from keys that a peer chose to collide. A colliding key is
+ * compared with all others when it is added, so that 40 000 of them in a `Set` take
+ * seconds.
  *
- * V8 hashes numbers, bigints and strings that are indexes without a seed, and
- * the seed for other strings is the same in every process of a Deno release: a
- * peer can choose any of them. This check knows nothing of how keys are hashed.
- * It measures: when the last keys took longer than ordinary keys do, it looks up
- * a sample of them again. A key is slow if it takes many times as long as a key
- * that is not in the table, each of several times. A pause of the thread is not
- * taken for a slow key, since it does not return at the same key each time, nor
- * for waste of slow keys, which is estimated from the sample.
+ * V8 hashes numbers, bigints and strings that are indexes without a seed
+ * (`ComputeUnseededHash`), and the seed for other strings
+ * is the same in every process of a Deno release. So a peer can choose keys of any
+ * of these kinds. This check does not depend on how keys are hashed; it measures. If
+ * the last keys took longer than ordinary keys, it looks up a sample of them again.
+ * A key is slow if several lookups all take many times as long as those of a key
+ * that is not in the table. A pause of the thread does not count: it does not recur
+ * at the same key, and the wasted time is bounded by an estimate from the sample.
  *
  * @module
  */
 
 /**
- * One key in as many, at random, is taken for the sample. A peer that knew which
- * ones could choose the others to collide.
+ * One key in 16 is added to the sample, at random: a peer could exempt keys at known
+ * positions.
  */
 const STRIDE = 16;
 
-/** Keys of the sample between two looks at the clock: some 256 keys. */
+/** Keys of the sample between two readings of the clock: some 256 keys in all. */
 const LOOK_INTERVAL = 16;
 
 /**
- * Milliseconds between two looks that ordinary keys stay below: a third of a
- * microsecond for each key of a map or a set, a microsecond for a property's
- * name. What they take beyond that is wasted.
+ * Maximum milliseconds between two readings for ordinary keys: a third of a
+ * microsecond for each key of a map or a set, a microsecond for each property's
+ * name. Further time counts as wasted.
  */
 const ORDINARY_KEY_TIME = 0.08;
 const ORDINARY_NAME_TIME = 0.25;
 
 /**
- * Milliseconds that the keys of one message may waste before they are measured.
- * Strings such as "65536", "131072" and so on collide although nobody chose them
- * for that: 3000 of them take as long, and are no harm.
+ * Milliseconds that the keys of one message may waste before they are measured. It
+ * allows for innocent collisions, such as 3000 strings "65536", "131072" and so on.
  */
 const MAX_WASTE = 25;
 
-/** Keys of a map or a set in the sample. A power of two. */
+/** Maximum keys in the sample. A power of two. */
 const SAMPLE_SIZE = 64;
 
-/** How often a key is looked up before it is slow. The shortest time counts. */
+/** Number of lookups of a key. The shortest time counts. */
 const ROUNDS = 4;
 
 /**
- * How much longer than another key a key may take. An ordinary one takes up to
- * twice as long, one that collides with 500 others ten times as long.
+ * Factor from which on a key is slow, compared with another key. An ordinary key
+ * takes up to twice as long, a key that collides with 500 others ten times.
  */
 const MAX_RATIO = 8;
 
-/** Milliseconds below which a lookup is fast on any machine. */
+/** Milliseconds up to which a lookup is fast on any machine. */
 const MIN_SLOW_TIME = 0.001;
 
 /**
- * A message is refused only if at least so many keys are slow. An ordinary key can be slow by chance, where
- * its hash is the one that another message's keys share.
+ * Minimum number of slow keys in a message that is refused. An ordinary key can be
+ * slow by chance, if it collides with the keys of another message.
  */
 const MIN_SLOW_KEYS = 4;
 
-/** And only if at least one in so many measured keys is slow. */
+/** Minimum share of slow keys: one in 256 measured keys. */
 const MIN_SLOW_SHARE = 256;
 
 /**
- * How much more keys may have wasted than is estimated from the sample, which may
- * have few of the slow ones.
+ * Maximum ratio of the wasted time to its estimate, as the sample may have few of
+ * the slow keys.
  */
 const MAX_ESTIMATE_RATIO = 4;
 
 /**
- * Characters of a property's name from which on it is not measured: to receive
- * it takes as long as to compare its hash with a thousand others.
+ * Characters of a name above which it is not measured: receiving it takes as long as
+ * comparing its hash with a thousand others.
  */
 const MAX_NAME_LENGTH = 4096;
 
-/** The clock, as it was before a program could replace it. */
+/** The clock, even if a program replaces it later. */
 const now = performance.now.bind(performance);
 
-/** Keys that are in no table of a message; V8 gives an object a random hash. */
+/** Keys that are not in any table of a message. V8 gives objects random hashes. */
 const STRANGERS: readonly object[] = [{}, {}, {}, {}];
 
-// An object has no hash before it is looked up or added somewhere.
+// V8 gives an object its hash when it is first added.
 new Set(STRANGERS);
 
-/** Makes a property's name one that no peer knows. */
+/** Appended to a name, makes one that a peer cannot know. */
 const SUFFIX: string = crypto.randomUUID();
 
-/** How many keys to skip, at random, to take one in `stride`. */
+/** A random number of keys until the next sample, `stride` on average. */
 export function randomStride(stride: number): number {
   return 1 + Math.floor(Math.random() * (2 * stride - 1));
 }
@@ -97,29 +96,27 @@ export function randomStride(stride: number): number {
 /** A hash table. */
 export type KeyTable = Map<unknown, unknown> | Set<unknown>;
 
-/** What the keys of one message have wasted so far, in milliseconds. */
+/** The time that the keys of one message have wasted so far, in milliseconds. */
 export interface Waste {
   time: number;
 }
 
-/** Counts the keys of a table, or of objects, and measures them if they are slow. */
+/** Samples the keys of a table, or of objects, and measures them if they are slow. */
 export class CollisionGuard {
   readonly #waste: Waste;
-  /** Keys until the next is taken for the sample. */
+  /** Keys until the next sample. */
   #next = STRIDE;
   #taken = 0;
   #since = now();
   readonly #sample: unknown[] = [];
-  /** What its keys have wasted by the clock, which runs on in a pause. */
+  /** The time that its keys have wasted, including pauses of the thread. */
   #wasted = 0;
   #measured = 0;
   #slow = 0;
-  /** How much longer the slow keys took than others. */
+  /** The additional time of the slow keys. */
   #excess = 0;
 
-  /**
-   * @param waste Of the message that the keys are in.
-   */
+  /** @param waste The wasted time of the message. */
   constructor(waste: Waste) {
     this.#waste = waste;
   }
@@ -133,10 +130,10 @@ export class CollisionGuard {
    */
   collides(table: KeyTable, key: unknown): boolean {
     if (--this.#next > 0) return false;
-    // A key is added in front of those that it collides with, so an old one is
-    // slow. Each key of the table is equally likely to be in the sample.
+    // V8 finds the newest of colliding keys first, so old keys are slow. Each key is
+    // in the sample with the same probability.
     this.#take(key, Math.floor(Math.random() * (this.#taken + 1)));
-    return this.#isLookDue(ORDINARY_KEY_TIME) && this.#measure(table);
+    return this.#isDue(ORDINARY_KEY_TIME) && this.#measure(table);
   }
 
   /**
@@ -148,9 +145,9 @@ export class CollisionGuard {
    */
   collidesIn(record: object, name: string): boolean {
     if (--this.#next > 0) return false;
-    // A name is found behind those that it collides with, so a new one is slow.
+    // V8 finds the oldest of colliding names first, so new names are slow.
     this.#take(name, this.#taken % LOOK_INTERVAL);
-    return this.#isLookDue(ORDINARY_NAME_TIME) &&
+    return this.#isDue(ORDINARY_NAME_TIME) &&
       this.#measureNames(record);
   }
 
@@ -167,7 +164,7 @@ export class CollisionGuard {
     for (const name of this.#sample) {
       if (typeof name !== "string" || name.length > MAX_NAME_LENGTH) continue;
       const stranger = name + SUFFIX;
-      // V8 keeps where a string was found: each lookup takes a new string.
+      // V8 caches where a string was found, so each lookup needs a new string.
       this.#count(
         () => Object.hasOwn(record, copyOf(name)),
         () => Object.hasOwn(record, copyOf(stranger)),
@@ -182,8 +179,8 @@ export class CollisionGuard {
     if (slot < SAMPLE_SIZE) this.#sample[slot] = key;
   }
 
-  /** Whether it is time to measure, and the last keys took long. */
-  #isLookDue(ordinaryTime: number): boolean {
+  /** Whether to measure: the last keys took long. */
+  #isDue(ordinaryTime: number): boolean {
     if (this.#taken % LOOK_INTERVAL !== 0) return false;
     const since = this.#since;
     this.#since = now();
@@ -196,9 +193,9 @@ export class CollisionGuard {
 
   #count(lookUp: () => boolean, lookUpStranger: () => boolean): void {
     this.#measured++;
-    // Most keys are fast the first time.
+    // Most keys are fast at the first lookup.
     if (fastest(lookUp, 1) <= MIN_SLOW_TIME) return;
-    const excess = excessOf(lookUp, lookUpStranger);
+    const excess = excessTime(lookUp, lookUpStranger);
     if (excess === 0) return;
     this.#slow++;
     this.#excess += excess;
@@ -209,7 +206,7 @@ export class CollisionGuard {
       this.#slow < MIN_SLOW_KEYS ||
       this.#slow * MIN_SLOW_SHARE < this.#measured
     ) return false;
-    // To add a key takes as long as to look one up. What is beyond that was a pause.
+    // Adding a key takes as long as a lookup. Further time was a pause of the thread.
     const estimate = this.#excess / this.#measured * this.#taken * STRIDE;
     const pause = this.#wasted - estimate * MAX_ESTIMATE_RATIO;
     if (pause > 0) {
@@ -220,27 +217,24 @@ export class CollisionGuard {
   }
 }
 
-/** Counts what lookups found: V8 leaves out a lookup whose result is not used. */
+/** Uses the results of lookups, which V8 would optimize away otherwise. */
 let found = 0;
 
-/**
- * How many milliseconds longer one lookup takes than another; 0 unless it takes
- * many times as long.
- */
-function excessOf(
+/** The additional milliseconds of a lookup; 0 unless it takes many times as long. */
+function excessTime(
   lookUp: () => boolean,
   lookUpStranger: () => boolean,
 ): number {
   const before = fastest(lookUp, ROUNDS);
   const reference = fastest(lookUpStranger, ROUNDS);
-  // Once more: V8 may have gone over to slower code in between.
+  // Again, because V8 may have switched to slower code in between.
   const after = fastest(lookUp, ROUNDS);
   const limit = Math.max(MIN_SLOW_TIME, reference * MAX_RATIO);
   const time = Math.min(before, after);
   return time > limit ? time - reference : 0;
 }
 
-/** Milliseconds that the fastest of several lookups takes. */
+/** Milliseconds of the fastest of several lookups. */
 function fastest(lookUp: () => boolean, rounds: number): number {
   let shortest = Infinity;
   for (let round = 0; round < rounds; round++) {

@@ -1,26 +1,26 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * Values to JSON and back, refusing what would not come back equal instead of
- * dropping it as `JSON.stringify` does.
+ * The JSON codec. Encoding throws for values that would not be received equal,
+ * which `JSON.stringify` omits or changes.
  *
  * @module
  */
 
-import { type ByteBuffer, readText, writeText } from "./byte_buffer.ts";
+import { type ByteBuffer, readText, writeText } from "../_base/byte_buffer.ts";
 import { ProtocolError } from "../_base/errors.ts";
 import { scanJson } from "./json_scan.ts";
 import { excerpt, messageOf } from "../_base/text.ts";
-import { explainRefusal } from "./value_path.ts";
 import {
   arrayFields,
   describeUnsendable,
+  explainRefusal,
   isRecord,
   MAX_DEPTH,
   mayHaveFields,
 } from "./values.ts";
 
-/** Why a value by itself cannot be sent as JSON, or `undefined`. */
+/** Describes why a value itself cannot be sent as JSON, or returns `undefined`. */
 function describe(value: unknown): string | undefined {
   switch (typeof value) {
     case "undefined":
@@ -39,19 +39,19 @@ function describe(value: unknown): string | undefined {
   if (value === null) return undefined;
   if (isPlain(value)) {
     return Array.isArray(value) && arrayFields(value).length > 0
-      ? "an array with fields beside its items, which JSON cannot carry"
+      ? "an array with fields in addition to its items, which JSON cannot carry"
       : undefined;
   }
   const reason = describeUnsendable(value);
   if (reason) return reason;
   if (Array.isArray(value) || isRecord(value)) {
-    return 'an object with a method "toJSON", which would not come back equal';
+    return 'an object with a method "toJSON", which would not be received equal';
   }
   const tag = Object.prototype.toString.call(value).slice(8, -1);
   return `of the class ${excerpt(tag)}, which JSON cannot carry`;
 }
 
-/** Whether an object is an array or a record that JSON leaves as it is. */
+/** Whether an object is an array or a record that JSON does not change. */
 function isPlain(value: object): boolean {
   if ("toJSON" in value && typeof value.toJSON === "function") return false;
   if (Array.isArray(value)) return true;
@@ -60,10 +60,10 @@ function isPlain(value: object): boolean {
   return !(value instanceof Error) && isRecord(value);
 }
 
-/** Checks a message before it is written. */
+/** Checks a message before it is encoded. */
 class Checker {
   readonly #root: unknown;
-  /** The containers met so far; not needed until one holds another. */
+  /** The containers met so far, if a container contains another one. */
   #seen: Set<unknown> | undefined;
 
   constructor(root: unknown) {
@@ -101,7 +101,7 @@ class Checker {
       if (this.#seen.size === size) this.#refuse();
     }
     if (Array.isArray(value)) {
-      // If an item is missing, the loop refuses it.
+      // The loop below throws if an item is missing.
       if (mayHaveFields(value)) this.#refuse();
       for (const item of value) this.check(item, depth + 1);
     } else {
@@ -115,7 +115,7 @@ class Checker {
  * Appends a value as JSON.
  *
  * @param value The value.
- * @param target Where to. If this throws, its length is what it was.
+ * @param target The buffer. If this throws, its length is unchanged.
  * @throws {TypeError} If the value, or one in it, cannot be sent as JSON.
  */
 export function encodeJsonInto(value: unknown, target: ByteBuffer): void {

@@ -1,15 +1,15 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * Looks at a JSON text before it is parsed, since `JSON.parse` has no limits: how
- * deep the text nests, what its values cost, and whether
- * its strings were chosen to collide in V8's table of strings. A text that is not
- * JSON may pass; `JSON.parse` then throws.
+ * Checks a JSON text before it is parsed, because `JSON.parse` has no limits: the
+ * depth of nesting, the cost of its values, and whether its strings were chosen to
+ * collide in V8's table of strings. A text that is not JSON may pass; `JSON.parse`
+ * then throws.
  *
  * @module
  */
 
-import { readText } from "./byte_buffer.ts";
+import { readText } from "../_base/byte_buffer.ts";
 import { randomStride } from "./collisions.ts";
 import {
   ARRAY_COST,
@@ -19,70 +19,66 @@ import {
   MAX_COST,
   RECORD_COST,
   SHAPE_COST,
+  SLOW_FIELD_COST,
   STRING_COST,
 } from "./message_cost.ts";
+import { MULTIPLIER } from "./msgpack_keys.ts";
 import { MAX_DEPTH } from "./values.ts";
 
-/** Bytes of a text up to which it is too short to nest too deep. */
+/** Maximum bytes of a text that is too short to be nested too deep. */
 const MAX_SHALLOW_SIZE = 2 * MAX_DEPTH;
 
 /**
- * Bytes of a text up to which what it costs need not be counted: the costliest,
- * of objects that are empty or have one field that no other has, takes some sixty
- * times its size.
+ * Maximum bytes of a text whose cost is not counted: the costliest texts, of empty
+ * objects or of objects with one field of a new name, take some sixty times their
+ * size.
  */
 export const MAX_UNCOUNTED_SIZE: number = 4 * 1024 * 1024;
 
 /**
- * Bytes of a text below which its strings may collide: to parse one that holds
- * nothing else takes a tenth of a second.
+ * Bytes of a text below which its strings may collide: parsing such a text takes at
+ * most a tenth of a second.
  */
 const MIN_SAMPLED_SIZE = 64 * 1024;
 
-/** One string in as many is in the sample, at random. */
+/** One string in 32, at random, is in the sample. */
 const SAMPLE_STRIDE = 32;
 
-/** Strings in the sample below which too few can collide to take long. */
+/** Strings in a sample below which collisions take little time. */
 const MIN_SAMPLE = 400;
 
-/** Strings in the sample at most: if they collide, to parse them takes 0.4 s. */
+/** Maximum strings in the sample: parsing them takes 0.4 s if all collide. */
 const MAX_SAMPLE = 16_384;
 
-/**
- * Milliseconds that the strings of a text may take in addition, since they
- * collide. It is estimated from the sample.
- */
+/** Maximum milliseconds that collisions may add to the parsing of a text, estimated from the sample. */
 const MAX_WASTE = 1000;
 
-/** Milliseconds that it takes to parse an ordinary string of a sample. */
+/** Milliseconds to parse an ordinary string of a sample. */
 const ORDINARY_TIME = 0.0002;
 
-/** How often a sample that takes longer is parsed, at least. The shortest time counts. */
+/** Minimum number of times that a slow sample is parsed. The shortest time counts. */
 const MIN_ROUNDS = 4;
 
 /**
- * Milliseconds for which it is parsed, at least: on a busy machine a few rounds in
- * a row may all be interrupted, and dozens are not.
+ * Minimum milliseconds of measuring: on a busy machine, a few rounds in a row may all
+ * be interrupted, but not dozens.
  */
 const MIN_MEASURING_TIME = 250;
 
-/** How much longer than similar strings ordinary ones may take. */
+/** Factor by which ordinary strings may take longer than similar ones. */
 const TOLERANCE = 1.5;
 
-/** The clock, as it was before a program could replace it. */
+/** The clock, even if a program replaces it later. */
 const now = performance.now.bind(performance);
 
-/** An item of an array, which may be a number that V8 keeps outside of its place. */
+/** An item of an array, which may be a number that V8 stores as an object. */
 const JSON_ITEM_COST = 40;
 
-/** Digits from which on a number may be too large for an index. */
+/** Digits from which on a number may exceed the largest index. */
 const MAX_INDEX_LENGTH = 10;
 
-/** Fields up to which V8 makes a description of an object for each. */
+/** Maximum fields for each of which V8 creates a description of the object. */
 const JSON_SHAPE_FIELDS = 128;
-
-/** A field of an object that has more. */
-const JSON_SLOW_FIELD_COST = 96;
 
 const SPACE = 0x20;
 const QUOTE = 0x22;
@@ -97,27 +93,31 @@ const CLOSE = 0x5d;
 const BRACE_BIT = 0x20;
 
 /**
- * What is left of {@linkcode COST_PER_BYTE} if a text is ASCII: the text and its
- * strings then take a byte each for each of its bytes, and otherwise two.
+ * The part of {@linkcode COST_PER_BYTE} that remains for an ASCII text: the text and
+ * its strings each take one byte per character. For other texts nothing remains,
+ * because they take two.
  */
 const ASCII_REST = COST_PER_BYTE - 2;
 
-/** Spreads the bits of what it is multiplied with. */
-const MULTIPLIER = 0x9e3779b1 | 0;
-
-/** No peer knows it, so none can find keys whose hashes are equal. */
+/** A random seed: a peer cannot choose keys with equal hashes. */
 const SEED: number = Math.floor(Math.random() * 2 ** 32) | 0;
 
+/** Adds a byte, or an escape of two bytes, to a hash. */
+function hashWith(hash: number, value: number): number {
+  const product = Math.imul(hash ^ value, MULTIPLIER);
+  return product ^ product >>> 15;
+}
+
 /**
- * A sample of a text's strings, to find out whether they collide: it is parsed by
- * itself, and takes longer than similar strings if they do. The time for strings
- * that collide grows as the square of their number.
+ * A sample of a text's strings that shows whether they collide. If parsing the
+ * sample takes longer than parsing similar strings, they do: the time for colliding
+ * strings grows with the square of their number.
  */
 export class StringSample {
   readonly #bytes: Uint8Array;
-  /** Where each string of the sample begins and ends. */
+  /** The start and the end of each string in the sample. */
   readonly #places: [start: number, end: number][] = [];
-  /** Of the strings that were taken, so that each is taken once. */
+  /** Hashes of the strings, so that equal ones are sampled once. */
   readonly #hashes = new Set<number>();
   #left = randomStride(SAMPLE_STRIDE);
 
@@ -125,19 +125,18 @@ export class StringSample {
     this.#bytes = bytes;
   }
 
-  /** Counts a string. */
+  /** Adds a string of the text. */
   add(start: number, end: number): void {
     if (--this.#left > 0) return;
     this.#left = randomStride(SAMPLE_STRIDE);
     let hash = SEED;
     for (let index = start; index < end; index++) {
-      hash = Math.imul(hash ^ this.#bytes[index]!, MULTIPLIER);
-      hash ^= hash >>> 15;
+      hash = hashWith(hash, this.#bytes[index]!);
     }
     const taken = this.#hashes.size;
     this.#hashes.add(hash);
     if (this.#hashes.size === taken) return;
-    // Each string is equally likely to be in a full sample.
+    // In a full sample, each string is included with the same probability.
     const slot = taken < MAX_SAMPLE ? taken : Math.floor(Math.random() * taken);
     if (slot < MAX_SAMPLE) this.#places[slot] = [start, end];
   }
@@ -145,42 +144,42 @@ export class StringSample {
   /**
    * Whether the strings of the text collide.
    *
-   * @param timeOf How many milliseconds it takes to parse a text.
+   * @param parseTime Milliseconds to parse a text.
    */
-  collide(timeOf: (text: string) => number = timeOfParse): boolean {
+  collide(parseTime: (text: string) => number = measureParse): boolean {
     const count = this.#places.length;
     if (count < MIN_SAMPLE) return false;
     let text: string;
     let time: number;
     try {
       text = this.#text((string) => string);
-      time = timeOf(text);
+      time = parseTime(text);
     } catch {
-      // Parsing the whole text says what is wrong with it.
+      // The text is not JSON: parsing all of it throws.
       return false;
     }
     if (!this.#isSlow(time, count * ORDINARY_TIME)) return false;
-    // Similar strings tell what is slow on this machine, at this moment.
-    const similar = this.#text(similarTo);
-    let similarTime = timeOf(similar);
+    // Similar strings show the speed of this machine at this moment.
+    const similar = this.#text(similarString);
+    let similarTime = parseTime(similar);
     let measured = time + similarTime;
     for (let round = 1;; round++) {
       if (!this.#isSlow(time, similarTime * TOLERANCE)) return false;
       if (round >= MIN_ROUNDS && measured >= MIN_MEASURING_TIME) return true;
-      const times = [timeOf(similar), timeOf(text)] as const;
+      const times = [parseTime(similar), parseTime(text)] as const;
       similarTime = Math.min(similarTime, times[0]);
       time = Math.min(time, times[1]);
       measured += times[0] + times[1];
     }
   }
 
-  /** Whether the whole text would take too long, if the sample takes so long. */
+  /** Whether the whole text would take too long, judging by the sample. */
   #isSlow(time: number, ordinaryTime: number): boolean {
     const ratio = SAMPLE_STRIDE * this.#hashes.size / this.#places.length;
     return (time - ordinaryTime) * ratio ** 2 > MAX_WASTE;
   }
 
-  /** A JSON text with each string of the sample, as a key if it is one. */
+  /** A JSON text with the strings of the sample: keys as keys, others as items. */
   #text(change: (string: string) => string): string {
     const parts = this.#places.map(([start, end]) => {
       const string = readText(this.#bytes.subarray(start, end));
@@ -190,7 +189,7 @@ export class StringSample {
     return `[${parts.join()}]`;
   }
 
-  /** Whether the string that ends at a place is the key of an object. */
+  /** Whether the string that ends at an index is a key. */
   #isKey(end: number): boolean {
     let index = end + 1;
     while (this.#bytes[index]! <= SPACE) index++;
@@ -198,15 +197,15 @@ export class StringSample {
   }
 }
 
-/** Milliseconds that it takes to parse a text. */
-function timeOfParse(text: string): number {
+/** Measures the milliseconds to parse a text. */
+function measureParse(text: string): number {
   const start = now();
   JSON.parse(text);
   return now() - start;
 }
 
-/** A string with other digits and letters at random, which takes as long to parse. */
-function similarTo(string: string): string {
+/** A string with random digits and letters instead, which takes as long to parse. */
+function similarString(string: string): string {
   if (string.includes("\\")) return string;
   return string.replace(
     /[0-9]|[a-z]/gi,
@@ -218,10 +217,10 @@ function similarTo(string: string): string {
 }
 
 /**
- * Looks at a text.
+ * Checks a text.
  *
  * @param bytes The text in UTF-8.
- * @param isAscii Whether each byte is a character.
+ * @param isAscii Whether it is ASCII.
  * @returns Why the text must not be parsed, or `undefined`.
  */
 export function scanJson(
@@ -244,7 +243,7 @@ export function scanJson(
 }
 
 /**
- * What the values of a text cost, beside what their bytes do.
+ * The cost of the values of a text, in addition to that of their bytes.
  *
  * @param bytes A JSON text.
  * @returns The cost.
@@ -269,7 +268,7 @@ function scanDepth(
     const byte = bytes[index]!;
     if (byte === QUOTE) {
       const start = index + 1;
-      index = endOfString(bytes, start);
+      index = stringEnd(bytes, start);
       sample?.add(start, index);
     } else {
       const bracket = byte & ~BRACE_BIT;
@@ -281,8 +280,8 @@ function scanDepth(
   return undefined;
 }
 
-/** Where the string ends that begins at `start`: at its quotation mark. */
-function endOfString(bytes: Uint8Array, start: number): number {
+/** The index of the quotation mark that ends the string at `start`. */
+function stringEnd(bytes: Uint8Array, start: number): number {
   let index = start;
   while (index < bytes.length) {
     const byte = bytes[index]!;
@@ -292,17 +291,14 @@ function endOfString(bytes: Uint8Array, start: number): number {
   return index;
 }
 
-/** Counts what the values of a text cost. */
+/** Counts the cost of the values of a text. */
 class Meter {
   readonly #bytes: Uint8Array;
-  /** What the rest of the text may cost. */
+  /** Maximum cost of the rest of the text. */
   budget: number;
-  /** Of each container around the place at hand: fields, or -1 for an array. */
+  /** The number of fields of each open container, or -1 for an array. */
   readonly #fields = new Int32Array(MAX_DEPTH + 1);
-  /**
-   * And a hash of the keys that it begins with: the first one, the first two and
-   * so on.
-   */
+  /** Hashes of the beginnings of each open object: its first key, its first two keys … */
   readonly #beginnings = new Int32Array((MAX_DEPTH + 1) * JSON_SHAPE_FIELDS);
   readonly #known = new Set<number>();
 
@@ -321,7 +317,7 @@ class Meter {
       const byte = bytes[index]!;
       if (byte === QUOTE) {
         const start = index + 1;
-        index = isKey ? this.#scanKey(start, depth) : endOfString(bytes, start);
+        index = isKey ? this.#scanKey(start, depth) : stringEnd(bytes, start);
         sample?.add(start, index);
         if (!isKey) this.budget -= STRING_COST;
         isKey = false;
@@ -345,7 +341,7 @@ class Meter {
     return this.budget < 0 ? TOO_COSTLY : undefined;
   }
 
-  /** Counts a key; returns where it ends. */
+  /** Charges for a key; returns its end. */
   #scanKey(start: number, depth: number): number {
     const bytes = this.#bytes;
     let hash = SEED;
@@ -355,16 +351,15 @@ class Meter {
       let byte = bytes[index++]!;
       if (byte === QUOTE) break;
       if (byte < DIGIT_0 || byte > DIGIT_9) isNumber = false;
-      // What is escaped does not end the key, and is another key for each byte.
+      // An escaped byte does not end the key.
       if (byte === BACKSLASH) byte |= bytes[index++]! << 8;
-      hash = Math.imul(hash ^ byte, MULTIPLIER);
-      hash ^= hash >>> 15;
+      hash = hashWith(hash, byte);
     }
     const end = index - 1;
     this.budget -= FIELD_COST;
     if (isNumber) {
       this.budget -= INDEX_FIELD_COST;
-      // An index is no part of a shape; some other numbers are.
+      // An index is not part of a shape. Some other numbers are.
       if (end - start < MAX_INDEX_LENGTH && bytes[start] !== DIGIT_0) {
         return end;
       }
@@ -378,7 +373,7 @@ class Meter {
     return end;
   }
 
-  /** An empty container has no first item or field. */
+  /** Refunds the first item or field of an empty container. */
   #closeEmpty(isArray: boolean): void {
     this.budget += isArray ? JSON_ITEM_COST : FIELD_COST;
   }
@@ -386,7 +381,7 @@ class Meter {
   #closeObject(depth: number): void {
     const fields = this.#fields[depth]!;
     if (fields > JSON_SHAPE_FIELDS) {
-      this.budget -= JSON_SLOW_FIELD_COST * fields;
+      this.budget -= SLOW_FIELD_COST * fields;
     }
     const start = depth * JSON_SHAPE_FIELDS;
     const end = start + Math.min(fields, JSON_SHAPE_FIELDS);

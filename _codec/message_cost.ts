@@ -1,33 +1,32 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * What a message may cost its receiver. Each value counts the bytes of memory
- * that it takes on Deno, with what is set aside around it and what decoding it
- * leaves behind for the garbage collector, or the nanoseconds that decoding it
- * takes, whichever is more. `tests/codec/memory_test.ts` measures every kind of
- * value against its cost. PROTOCOL.md has the same as a table.
+ * The cost of a message to its receiver. The cost of a value is the bytes of memory
+ * that it takes in Deno, including garbage of decoding it, or the nanoseconds of
+ * decoding it, whichever is more. `tests/codec/memory_test.ts` measures every kind of
+ * value. PROTOCOL.md has the same table.
  *
  * @module
  */
 
 /**
- * The most that a message may cost, beyond {@linkcode COST_PER_BYTE} for each of
- * its bytes. Half a gigabyte is more than a message should take, and less than
- * what ends a process: Deno's heap holds two to four.
+ * Maximum cost of a message, in addition to {@linkcode COST_PER_BYTE} for each of its
+ * bytes. Half a gigabyte is more than a message should take, and less than the heap
+ * of Deno, which holds two to four.
  */
 export const MAX_COST = 2 ** 29;
 
 /**
- * What each byte of a message may cost on top: a character that takes one byte
- * in UTF-8 takes two in a string that also has a Chinese one, and as many while
+ * The additional cost that each byte of a message allows: a character of one byte in
+ * UTF-8 takes two in a string that also has a Chinese character, and two more while
  * it is decoded.
  */
 export const COST_PER_BYTE = 4;
 
 /**
- * An array, and an item of it: its place, and those of the smaller arrays that
- * it grew out of. V8 sets aside room for items that are still to come, unless the
- * array is made with all that it has.
+ * An array, and an item of it: its slot, and those of the smaller arrays that were
+ * replaced as the array grew. V8 allocates additional slots unless the array is a
+ * literal.
  */
 export const ARRAY_COST = 64;
 export const ITEM_COST = 36;
@@ -40,22 +39,21 @@ export const ENTRY_COST = 80;
 export const MEMBER_COST = 48;
 
 /**
- * A number that V8 keeps outside of its place in an array or an object: a float,
- * or one beyond 32 bits. An array that holds nothing else is copied when another
- * value comes.
+ * A number that V8 stores as an object: a float, or an integer beyond 32 bits. An
+ * array of such numbers is copied when another value is added.
  */
 export const NUMBER_COST = 40;
 
-/** A string, beside its characters. */
+/** A string without its characters. */
 export const STRING_COST = 32;
 
 /**
- * What a byte of a string costs: those that are not short ASCII may take two
- * bytes for each, and as many while they are decoded.
+ * A byte of a string that is not short ASCII: two bytes, and two more while it is
+ * decoded.
  */
 export const TEXT_BYTE_COST = 4;
 
-/** A string in UTF-16, and a bigint, beside what their bytes cost. */
+/** A string in UTF-16, a bigint, and a byte of a bigint. */
 export const UTF16_COST = 128;
 export const BIGINT_COST = 128;
 export const BIGINT_BYTE_COST = 9;
@@ -63,10 +61,10 @@ export const BIGINT_BYTE_COST = 9;
 /** A `Date`. */
 export const DATE_COST = 256;
 
-/** A byte array, an `ArrayBuffer` or a view, beside its bytes. */
+/** A byte array, an `ArrayBuffer` or a view without its bytes. */
 export const BUFFER_COST = 768;
 
-/** An error, beside its parts, and a field of one. */
+/** An error without its parts, and a field of it. */
 export const ERROR_COST = 4096;
 export const ERROR_FIELD_COST = 1024;
 
@@ -74,48 +72,48 @@ export const ERROR_FIELD_COST = 1024;
 export const RECORD_COST = 96;
 export const FIELD_COST = 24;
 
-/** Fields above which V8 keeps an object as a hash table, and one of those. */
+/** Fields above which V8 stores an object as a hash table, and a field of such an object. */
 export const MAX_FAST_FIELDS = 16;
 export const SLOW_FIELD_COST = 96;
 
 /**
- * Fields above which an object is rather a table, whose keys are not those of
- * other objects, and a field of such a table with its name.
+ * Fields above which an object counts as a table, whose keys are not expected in
+ * other objects, and a field of a table with its name.
  */
 export const MAX_OBJECT_FIELDS = 128;
 export const TABLE_FIELD_COST = 160;
 
-/** A field whose name is an index: V8 keeps those in a table of their own. */
+/** A field whose name is an index: V8 stores these in a separate table. */
 export const INDEX_FIELD_COST = 256;
 
-/** A field's name that the message did not have before, beside the string. */
+/** A field's name that is new in the message, in addition to its string. */
 export const NAME_COST = 64;
 
 /**
- * A field of an object up to which no object before has the same fields in the
- * same order: V8 makes a description of the object for each of these, up to where
- * it becomes a hash table. One takes some 300 bytes and 750 ns.
+ * A field up to which no earlier object has the same fields in the same order. V8
+ * creates a description of the object for each such field, until the object becomes
+ * a hash table. A description takes some 300 bytes and 750 ns.
  */
 export const SHAPE_COST = 512;
 export const MAX_SHAPE_FIELDS = 20;
 
 /**
- * The most items of an array, and the most fields of an object. V8 ends the
- * process when an array grows beyond some 2^27 items.
+ * Maximum items of an array, and maximum fields of an object. V8 ends the process if
+ * an array grows beyond some 2^27 items.
  */
 export const MAX_ITEMS = 2 ** 26;
 export const MAX_FIELDS = 2 ** 24;
 
-/** A regular expression, beside what {@linkcode regexpCost} counts. */
+/** A regular expression without its characters. */
 const REGEXP_COST = 512;
 
 /** A character of an expression. */
 const PATTERN_COST = 256;
 
 /**
- * What the square of an expression's length is multiplied with. V8 parses back
- * references within groups in quadratic time, and with the flags "u" and "v"
- * classes such as `[\W\W\W]`, which take 14 ns for each pair of characters.
+ * The factor of the square of an expression's length. V8 parses back references in
+ * groups in quadratic time, and with the flags "u" and "v" also classes such as
+ * `[\W\W\W]`, which take 14 ns for each pair of characters.
  */
 const SQUARE_COST = 1;
 const UNICODE_SQUARE_COST = 16;
@@ -125,7 +123,7 @@ const PROPERTY_COST = 2 ** 20;
 const SET_PROPERTY_COST = 2 ** 23;
 
 /**
- * What it costs to read a regular expression, which V8 parses when it is made.
+ * The cost of a regular expression, which V8 parses when it is created.
  *
  * @param source The expression.
  * @param flags Its flags.
@@ -142,7 +140,7 @@ export function regexpCost(source: string, flags: string): number {
   return base + property * countProperties(source);
 }
 
-/** How many `\p` and `\P` an expression has. */
+/** Counts `\p` and `\P` in an expression. */
 function countProperties(source: string): number {
   let count = 0;
   let at = source.indexOf("\\");

@@ -1,14 +1,15 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * MessagePack to values, from bytes that nobody vouches for: every length and
- * count is held against the bytes that remain before anything is made from it,
- * depth is bounded, and every fault is a `ProtocolError` that says where.
+ * The MessagePack decoder, for bytes that are not trusted. Every length and count
+ * is checked against the remaining bytes before memory is allocated for it, depth
+ * and cost are bounded, and every fault is a `ProtocolError` with its position.
  *
  * @module
  */
 
 import { CollisionGuard } from "./collisions.ts";
+import { fromParts } from "./error_parts.ts";
 import { ProtocolError } from "../_base/errors.ts";
 import {
   ARRAY_COST,
@@ -50,35 +51,16 @@ import {
   bytesToDate,
   bytesToUtf16,
 } from "./msgpack_payloads.ts";
-import {
-  defineIndex,
-  defineOwn,
-  EXT_ARRAY,
-  EXT_ARRAY_BUFFER,
-  EXT_BIGINT,
-  EXT_ERROR,
-  EXT_INVALID_DATE,
-  EXT_MAP,
-  EXT_REGEXP,
-  EXT_SET,
-  EXT_TIMESTAMP,
-  EXT_UNDEFINED,
-  EXT_UTF16,
-  EXT_VIEW,
-  isIndex,
-  makeError,
-  MAX_DEPTH,
-  MIN_OWNED_VIEW,
-  setOwn,
-} from "./values.ts";
+import { EXT, MAX_DEPTH, MIN_OWNED_VIEW } from "./values.ts";
 import { MsgpackReader } from "./msgpack_reader.ts";
+import { defineIndex, defineOwn, isIndex, setOwn } from "./properties.ts";
 
-/** Maps and sets below this size are not slow whatever their keys are. */
+/** Size below which maps and sets are fast even if all keys collide. */
 const MIN_GUARDED = 128;
 
-/** One message being read. */
+/** Decodes one message. */
 class Decoder extends MsgpackReader {
-  /** Reads the one value that the bytes are. */
+  /** Reads the value and checks that no bytes follow it. */
   readAll(): unknown {
     const value = this.#value(0);
     if (this.position !== this.end) {
@@ -134,11 +116,11 @@ class Decoder extends MsgpackReader {
       case 0xd3:
         return this.int64();
       default:
-        this.fail("0xc1 is no format", undefined, this.position - 1);
+        this.fail("0xc1 is not a format", undefined, this.position - 1);
     }
   }
 
-  /** Reads strings, containers and extensions that have a size of their own. */
+  /** Reads strings, containers and extensions that begin with a size. */
   #compound(byte: number, depth: number): unknown {
     switch (byte) {
       case 0xc7:
@@ -175,7 +157,7 @@ class Decoder extends MsgpackReader {
       : this.bytes.slice(start, start + size);
   }
 
-  /** Reads a key of a map, and sets its number if it is a string. */
+  /** Reads a key of a map, and sets `keyNumber` if it is a string. */
   #key(depth: number, index: number): unknown {
     const short = this.shortKey(index);
     if (short !== undefined) return short;
@@ -184,7 +166,7 @@ class Decoder extends MsgpackReader {
     return key;
   }
 
-  /** Refuses a container that is too deep, or says it holds what cannot be. */
+  /** Throws if a container is too deep, or has more parts than bytes remain for. */
   #enter(count: number, size: number, depth: number): void {
     if (depth >= MAX_DEPTH) {
       this.fail(`more than ${MAX_DEPTH} containers are nested`);
@@ -212,7 +194,7 @@ class Decoder extends MsgpackReader {
         ITEM_COST * count,
     );
     switch (count) {
-      // With a literal V8 sets aside what these take, not room for 17 items.
+      // V8 allocates the exact size for a literal, and 17 items otherwise.
       case 1:
         return [this.#value(depth)];
       case 2:
@@ -227,7 +209,7 @@ class Decoder extends MsgpackReader {
           this.#value(depth),
         ];
     }
-    // Grows as items come: memory follows what was received, not the count.
+    // The array grows with the items, so a false count allocates nothing.
     const items: unknown[] = [];
     for (let index = 0; index < count; index++) items.push(this.#value(depth));
     return items;
@@ -254,7 +236,7 @@ class Decoder extends MsgpackReader {
         shape = shapeWith(shape, number);
       } else {
         this.#define(record, key, number, value);
-        // An index is no part of a shape, and a new number is inverted.
+        // An index is not part of a shape, and the number of a new key is inverted.
         if (number !== INDEX_NUMBER) shape = shapeWith(shape, ~number);
       }
     }
@@ -262,7 +244,7 @@ class Decoder extends MsgpackReader {
     return record;
   }
 
-  /** Counts a map that V8 is going to keep as a hash table. */
+  /** Charges for a map that V8 stores as a hash table. */
   #enterLarge(count: number): void {
     if (count > MAX_FIELDS) {
       this.fail(`a map has more than ${MAX_FIELDS} keys`);
@@ -287,7 +269,7 @@ class Decoder extends MsgpackReader {
     if (this.newKeys?.collides(record, key)) this.#failOnCollisions();
   }
 
-  /** Goes on with a map after its first key that is not a string. */
+  /** Reads the rest of a map from its first key that is not a string. */
   #mixedMap(
     record: Record<string, unknown>,
     firstKey: unknown,
@@ -318,33 +300,33 @@ class Decoder extends MsgpackReader {
     const start = this.take(size);
     const end = this.position;
     switch (type) {
-      case EXT_MAP:
-      case EXT_SET:
-      case EXT_REGEXP:
-      case EXT_ERROR:
-      case EXT_ARRAY:
+      case EXT.map:
+      case EXT.set:
+      case EXT.regexp:
+      case EXT.error:
+      case EXT.array:
         return this.#structure(type, start, end, depth);
-      case EXT_UNDEFINED:
-      case EXT_INVALID_DATE:
+      case EXT.undefined:
+      case EXT.invalidDate:
         if (size !== 0) {
           this.fail(`extension type ${type} has no payload`, undefined, start);
         }
-        if (type === EXT_UNDEFINED) return undefined;
+        if (type === EXT.undefined) return undefined;
         this.charge(DATE_COST);
         return new Date(NaN);
-      case EXT_ARRAY_BUFFER:
+      case EXT.arrayBuffer:
         this.charge(BUFFER_COST + size);
         return this.buffer(start, end);
-      case EXT_VIEW:
+      case EXT.view:
         this.charge(BUFFER_COST + size);
         return this.view(start, end);
-      case EXT_TIMESTAMP:
+      case EXT.timestamp:
         this.charge(DATE_COST);
         return this.#payload(bytesToDate, "a timestamp", start, end);
-      case EXT_BIGINT:
+      case EXT.bigint:
         this.charge(BIGINT_COST + BIGINT_BYTE_COST * size);
         return this.#payload(bytesToBigint, "a bigint", start, end);
-      case EXT_UTF16:
+      case EXT.utf16:
         this.charge(UTF16_COST + TEXT_BYTE_COST * size);
         return this.#payload(bytesToUtf16, "a string", start, end);
       default:
@@ -380,10 +362,10 @@ class Decoder extends MsgpackReader {
     this.position = start;
     this.end = end;
     let value: unknown;
-    if (type === EXT_MAP) value = this.#mapExtension(depth);
-    else if (type === EXT_SET) value = this.#setExtension(depth);
-    else if (type === EXT_REGEXP) value = this.#regexp(depth);
-    else if (type === EXT_ARRAY) value = this.#arrayExtension(depth);
+    if (type === EXT.map) value = this.#mapExtension(depth);
+    else if (type === EXT.set) value = this.#setExtension(depth);
+    else if (type === EXT.regexp) value = this.#regexp(depth);
+    else if (type === EXT.array) value = this.#arrayExtension(depth);
     else value = this.#error(depth);
     if (this.position !== end) {
       this.fail(`extension type ${type} is longer than what it holds`);
@@ -436,16 +418,16 @@ class Decoder extends MsgpackReader {
     return set;
   }
 
-  /** Reads an array that has fields beside its items. */
+  /** Reads an array with fields. */
   #arrayExtension(depth: number): unknown[] {
     const items = this.#list(depth);
     const fields = this.#fields(depth, "an array");
     const keys = Object.keys(fields);
     this.charge(SLOW_FIELD_COST * keys.length);
     for (const key of keys) {
-      // What is an index, or the length, is part of the array itself.
+      // An index and the length belong to the array itself.
       if (isIndex(key) || key === "length") {
-        this.fail("an array has a field that is no field of its own");
+        this.fail("an array has an index or its length as a field");
       }
       setOwn(items, key, fields[key]);
     }
@@ -460,7 +442,7 @@ class Decoder extends MsgpackReader {
     this.fail("a string is missing", undefined, at);
   }
 
-  /** Reads a string, or `null` for one that there is not. */
+  /** Reads a string or `null`. */
   #optionalText(depth: number): string | undefined {
     if (this.bytes[this.position] !== 0xc0) return this.#text(depth);
     this.take(1);
@@ -482,7 +464,7 @@ class Decoder extends MsgpackReader {
   #error(depth: number): Error {
     const start = this.position;
     if (this.#count(depth) !== 7) {
-      this.fail("an error has not seven parts", undefined, start);
+      this.fail("an error must have seven parts", undefined, start);
     }
     this.charge(ERROR_COST);
     const [className, name] = [this.#text(depth), this.#text(depth)];
@@ -493,7 +475,7 @@ class Decoder extends MsgpackReader {
     const errors = this.#list(depth);
     const fields = this.#fields(depth, "an error");
     this.charge(ERROR_FIELD_COST * Object.keys(fields).length);
-    return makeError({
+    return fromParts({
       className,
       name,
       message,
@@ -508,7 +490,7 @@ class Decoder extends MsgpackReader {
     return this.#items(this.#count(depth), depth + 1);
   }
 
-  /** Reads the map with an error's fields, or an array's. */
+  /** Reads the map of an error's or an array's fields. */
   #fields(depth: number, what: string): Record<string, unknown> {
     const at = this.position;
     const fields = this.#value(depth);
@@ -520,10 +502,10 @@ class Decoder extends MsgpackReader {
   }
 }
 
-/** A decoder that is not in use: to make one takes as long as an empty message. */
+/** An unused decoder: creating one takes as long as decoding an empty message. */
 let spare: Decoder | undefined;
 
-/** Reads one value with a budget; the budget's rest stays in the decoder. */
+/** Reads one value with a budget; the rest of the budget stays in the decoder. */
 function decode(
   bytes: Uint8Array,
   start: number,
@@ -531,19 +513,19 @@ function decode(
   owned: boolean,
   budget: number,
 ): unknown {
-  // A subclass may give slices that share memory, as Node's Buffer does.
+  // Slices of a subclass may share memory, as those of Node's `Buffer` do.
   const plain = Object.getPrototypeOf(bytes) === Uint8Array.prototype
     ? bytes
     : new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const decoder = spare ?? new Decoder();
-  // A setter of `Object.prototype` may decode as well.
+  // A setter of `Object.prototype` may decode a message as well.
   spare = undefined;
   try {
     decoder.begin(plain, start, end, owned, budget);
     return decoder.readAll();
   } catch (cause) {
     if (cause instanceof ProtocolError) throw cause;
-    // A value beyond what the engine can hold, such as a set of 2^24 members.
+    // The engine cannot hold a value, such as a set of 2^24 members.
     throw new ProtocolError(
       "Cannot decode a message: a value in it is too large",
       { cause },
@@ -557,9 +539,9 @@ function decode(
 /**
  * Reads one MessagePack value.
  *
- * @param bytes Where the value lies.
- * @param start Where it begins.
- * @param end Where it ends.
+ * @param bytes The bytes with the value.
+ * @param start The start of the value.
+ * @param end The end of the value.
  * @param owned Whether large byte arrays in the result may be views of `bytes`.
  * @returns The value.
  * @throws {ProtocolError} If the bytes are not exactly one value.
@@ -575,10 +557,10 @@ export function decodeMsgpack(
 }
 
 /**
- * Reads one MessagePack value, whatever it costs.
+ * Reads one MessagePack value of any cost.
  *
  * @param bytes The value.
- * @returns The value, and what it costs.
+ * @returns The value and its cost.
  */
 export function measureMsgpack(
   bytes: Uint8Array,
@@ -589,8 +571,7 @@ export function measureMsgpack(
 }
 
 /**
- * What it costs to read bytes, up to what a message may cost: all of them, or
- * those up to where they are refused.
+ * The cost of reading bytes until they end or are refused, up to the maximum.
  *
  * @param bytes The bytes.
  * @returns The cost.
@@ -600,7 +581,7 @@ export function costOfMsgpack(bytes: Uint8Array): number {
   try {
     decode(bytes, 0, bytes.length, false, budget);
   } catch {
-    // What was counted so far is what it costs to refuse them.
+    // The cost so far is that of refusing the bytes.
   }
   return budget - Math.max(0, spare!.budget);
 }

@@ -1,33 +1,22 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * Values to MessagePack. The walk carries no path and sets up nothing that a
- * flat message does not need; when it meets what cannot be sent, a second walk
- * finds out where that is.
+ * The MessagePack encoder. It does not track the path in the message and allocates
+ * nothing that a flat message does not need. If a value cannot be sent, a second
+ * walk finds its path.
  *
  * @module
  */
 
-import { ByteBuffer, writeText } from "./byte_buffer.ts";
+import { ByteBuffer, writeText } from "../_base/byte_buffer.ts";
 import { MAX_COST, MAX_ITEMS, regexpCost } from "./message_cost.ts";
+import { toParts } from "./error_parts.ts";
 import {
   arrayFields,
   describeUnsendable,
-  errorClass,
-  errorErrors,
-  errorFields,
-  EXT_ARRAY,
-  EXT_ARRAY_BUFFER,
-  EXT_BIGINT,
-  EXT_ERROR,
-  EXT_INVALID_DATE,
-  EXT_MAP,
-  EXT_REGEXP,
-  EXT_SET,
-  EXT_TIMESTAMP,
-  EXT_UNDEFINED,
-  EXT_UTF16,
-  EXT_VIEW,
+  explainRefusal,
+  EXT,
+  findRefusal,
   isOutOfBounds,
   isRecord,
   isUnsendableBuffer,
@@ -37,54 +26,53 @@ import {
 } from "./values.ts";
 import { bigintToBytes, utf16ToBytes } from "./msgpack_payloads.ts";
 import { messageOf } from "../_base/text.ts";
-import { explainRefusal, findRefusal } from "./value_path.ts";
 
 /**
- * Strings up to this length are written by a loop as long as they are ASCII:
- * calling the text encoder costs as much as a loop over this many characters.
+ * Maximum length of ASCII strings that are written by a loop: a call of the text
+ * encoder takes as long as a loop over this many characters.
  */
 const MAX_LOOP_LENGTH = 100;
 
-/** The most bytes that a header of any kind takes. */
+/** Maximum bytes of a header. */
 const MAX_HEADER = 6;
 
 const MAX_UINT32 = 0xffff_ffff;
 
-/** The encoder at work, so that a getter that encodes cannot disturb it. */
+/** The running encoder. A getter in a message may start another one. */
 let active: Encoder | undefined;
 
-/** An encoder that is not at work: to make one takes as long as a small message. */
+/** An unused encoder: creating one takes as long as encoding a small message. */
 let spare: Encoder | undefined;
 
 /**
- * Containers that are compared one by one: to make a set costs more than all else
- * about a small message.
+ * Linear search up to 8 containers: a `Set` costs more than encoding a small
+ * message.
  */
 const MAX_FEW = 8;
 
-/** A buffer for encoders that are not at work. */
+/** The buffer of unused encoders. */
 const NO_TARGET = new ByteBuffer(0);
 
-/** One message on its way into a buffer. */
+/** Encodes one message into a buffer. */
 class Encoder {
   target: ByteBuffer = NO_TARGET;
   /** The encoder that this one interrupted. */
   outer: Encoder | undefined = undefined;
   #root: unknown = undefined;
-  /** The containers met so far within the root, as long as they are few. */
+  /** The containers met within the root, while they are few. */
   readonly #few: unknown[] = new Array(MAX_FEW).fill(undefined);
   #fewCount = 0;
-  /** All of them, once they are more. */
+  /** All containers met, once they are more. */
   #seen: Set<unknown> | undefined = undefined;
 
-  /** Begins a message. */
+  /** Prepares for a message. */
   begin(root: unknown, target: ByteBuffer, outer: Encoder | undefined): void {
     this.#root = root;
     this.target = target;
     this.outer = outer;
   }
 
-  /** Keeps nothing of the message. */
+  /** Releases the message. */
   end(): void {
     this.target = NO_TARGET;
     this.outer = undefined;
@@ -108,7 +96,7 @@ class Encoder {
       case "boolean":
         return this.#byte(value ? 0xc3 : 0xc2);
       case "undefined":
-        return this.#extension(EXT_UNDEFINED, 0);
+        return this.#extension(EXT.undefined, 0);
       case "bigint":
         return this.#bigint(value);
       default:
@@ -116,7 +104,7 @@ class Encoder {
     }
   }
 
-  /** Throws the error that names the path to what cannot be sent. */
+  /** Throws an error with the path to the value that cannot be sent. */
   #refuse(): never {
     throw new TypeError(explainRefusal(this.#root, describeUnsendable));
   }
@@ -157,13 +145,13 @@ class Encoder {
       target.length = position + 9;
     } else {
       target.bytes[position] = 0xcb;
-      // NaN has many bit patterns; one goes onto the wire.
+      // NaN has many bit patterns; always the same one is sent.
       target.view.setFloat64(position + 1, value === value ? value : NaN);
       target.length = position + 9;
     }
   }
 
-  /** Writes a whole number below 2^32; the room for it is there. */
+  /** Writes an integer below 2^32. The caller has reserved the room. */
   #unsigned(value: number): void {
     const target = this.target;
     const bytes = target.bytes;
@@ -191,11 +179,11 @@ class Encoder {
     const safe = value >= Number.MIN_SAFE_INTEGER &&
       value <= Number.MAX_SAFE_INTEGER;
     const negative = value < 0n;
-    // A safe integer would come back as a number from the plain formats.
+    // In the plain formats, a safe integer would be decoded as a number.
     if (
       safe || value !== (negative ? BigInt.asIntN : BigInt.asUintN)(64, value)
     ) {
-      return this.#payload(EXT_BIGINT, bigintToBytes(value));
+      return this.#payload(EXT.bigint, bigintToBytes(value));
     }
     const target = this.target;
     target.reserve(9);
@@ -220,21 +208,21 @@ class Encoder {
     }
     for (let index = 0; index < length; index++) {
       const code = value.charCodeAt(index);
-      // What was written is not counted yet: the other way starts over.
+      // The length is not updated yet, so this starts again.
       if (code > 0x7f) return this.#longString(value);
       bytes[position + index] = code;
     }
     target.length = position + length;
   }
 
-  /** Writes a string that is long, or not ASCII. */
+  /** Writes a string that is long or not ASCII. */
   #longString(value: string): void {
     if (!value.isWellFormed()) {
-      return this.#payload(EXT_UTF16, utf16ToBytes(value));
+      return this.#payload(EXT.utf16, utf16ToBytes(value));
     }
     const target = this.target;
     const start = target.length;
-    // The header is sized for ASCII, and moved when the text turns out longer.
+    // The header has the size for ASCII. If the text is longer, it is moved.
     const guess = stringHeaderSize(value.length);
     target.reserve(value.length + MAX_HEADER);
     target.length += guess;
@@ -253,7 +241,7 @@ class Encoder {
     target.length = end;
   }
 
-  /** Writes a format byte and the size it has room for: 8, 16 or 32 bits. */
+  /** Writes a format byte and a size of 8, 16 or 32 bits. A `byte` of 0: no 8 bits. */
   #sized(size: number, byte: number, short: number, long: number): void {
     const target = this.target;
     target.reserve(MAX_HEADER);
@@ -325,13 +313,13 @@ class Encoder {
     if (ArrayBuffer.isView(value)) return this.#view(value);
     if (value instanceof ArrayBuffer) {
       if (value.detached) this.#refuse();
-      return this.#payload(EXT_ARRAY_BUFFER, new Uint8Array(value));
+      return this.#payload(EXT.arrayBuffer, new Uint8Array(value));
     }
     if (!isRecord(value)) this.#refuse();
     this.#record(value as Record<string, unknown>, depth);
   }
 
-  /** Counts a container in; refuses one too deep or met before. */
+  /** Throws if a container is nested too deep, or was met before. */
   #enter(value: object, depth: number): void {
     if (depth === 0) return;
     if (depth >= MAX_DEPTH || value === this.#root) this.#refuse();
@@ -359,8 +347,8 @@ class Encoder {
   }
 
   #fields(
-    value: Record<string, unknown>,
-    keys: string[],
+    value: Readonly<Record<string, unknown>>,
+    keys: readonly string[],
     depth: number,
   ): void {
     const length = keys.length;
@@ -375,7 +363,7 @@ class Encoder {
 
   #arrayHeader(length: number): void {
     if (length < 0x10) this.#byte(0x90 | length);
-    // An array without items in most places takes little memory at any length.
+    // A sparse array takes little memory at any length.
     else if (length > MAX_ITEMS) this.#refuse();
     else this.#sized(length, 0, 0xdc, 0xdd);
   }
@@ -387,13 +375,13 @@ class Encoder {
     if (isWhole && !mayHaveFields(value)) return;
     const fields = arrayFields(value);
     if (fields.length === 0) return;
-    // Few arrays have fields: the items are moved behind the header of those.
+    // Few arrays have fields. Their items are moved behind another header.
     const { target } = this;
     target.reserve(MAX_HEADER);
     target.bytes.copyWithin(start + MAX_HEADER, start, target.length);
     const end = target.length;
     target.length = start;
-    const payload = this.#open(EXT_ARRAY);
+    const payload = this.#open(EXT.array);
     target.length = end + MAX_HEADER;
     this.#fields(value as unknown as Record<string, unknown>, fields, depth);
     this.#close(payload);
@@ -401,7 +389,7 @@ class Encoder {
 
   /** Writes an array without its fields; returns whether no item is missing. */
   #items(value: unknown[], depth: number): boolean {
-    // A getter may change the length: what the header says is what follows.
+    // A getter may change the length, but the header is already written.
     const length = value.length;
     this.#arrayHeader(length);
     let isWhole = true;
@@ -429,9 +417,9 @@ class Encoder {
       kind === undefined || isUnsendableBuffer(value.buffer) ||
       isOutOfBounds(value)
     ) this.#refuse();
-    this.#extension(EXT_VIEW, value.byteLength + 1);
+    this.#extension(EXT.view, value.byteLength + 1);
     this.#byte(kind);
-    // Every processor that Deno runs on is little-endian, as the payload is.
+    // The payload is little-endian, as are all processors that Deno supports.
     this.#raw(
       new Uint8Array(value.buffer, value.byteOffset, value.byteLength),
     );
@@ -440,20 +428,20 @@ class Encoder {
   /** Writes the timestamp extension in the shortest of its three forms. */
   #date(value: Date): void {
     const time = value.getTime();
-    if (time !== time) return this.#extension(EXT_INVALID_DATE, 0);
+    if (time !== time) return this.#extension(EXT.invalidDate, 0);
     const seconds = Math.floor(time / 1000);
     const nanoseconds = (time - seconds * 1000) * 1_000_000;
     const high = Math.floor(seconds / 0x1_0000_0000);
     const target = this.target;
     target.reserve(15);
     if (high === 0 && nanoseconds === 0) {
-      this.#extension(EXT_TIMESTAMP, 4);
+      this.#extension(EXT.timestamp, 4);
     } else if (high >= 0 && high < 4) {
-      this.#extension(EXT_TIMESTAMP, 8);
+      this.#extension(EXT.timestamp, 8);
       target.view.setUint32(target.length, nanoseconds * 4 + high);
       target.length += 4;
     } else {
-      this.#extension(EXT_TIMESTAMP, 12);
+      this.#extension(EXT.timestamp, 12);
       target.view.setUint32(target.length, nanoseconds);
       target.view.setInt32(target.length + 4, high);
       target.length += 8;
@@ -462,7 +450,7 @@ class Encoder {
     target.length += 4;
   }
 
-  /** Writes the header of an extension whose size is not known yet. */
+  /** Writes the header of an extension of unknown size; returns where its payload begins. */
   #open(type: number): number {
     const target = this.target;
     target.reserve(MAX_HEADER);
@@ -472,7 +460,7 @@ class Encoder {
     return target.length;
   }
 
-  /** Puts the size into the header whose payload began at `start`. */
+  /** Writes the size into the header of the payload that begins at `start`. */
   #close(start: number): void {
     const size = this.target.length - start;
     if (size > MAX_UINT32) throwTooLong(size);
@@ -481,12 +469,12 @@ class Encoder {
 
   #map(value: Map<unknown, unknown>, depth: number): void {
     this.#enter(value, depth);
-    const start = this.#open(EXT_MAP);
+    const start = this.#open(EXT.map);
     const size = value.size;
     this.#arrayHeader(size * 2);
     let count = 0;
     for (const [key, item] of value) {
-      // A getter may add to the map, without end even.
+      // A getter may add entries to the map without end.
       if (count++ === size) break;
       this.write(key, depth + 1);
       this.write(item, depth + 1);
@@ -497,7 +485,7 @@ class Encoder {
 
   #set(value: Set<unknown>, depth: number): void {
     this.#enter(value, depth);
-    const start = this.#open(EXT_SET);
+    const start = this.#open(EXT.set);
     const size = value.size;
     this.#arrayHeader(size);
     let count = 0;
@@ -512,7 +500,7 @@ class Encoder {
   #regexp(value: RegExp): void {
     const { source, flags } = value;
     if (regexpCost(source, flags) > MAX_COST) this.#refuse();
-    const start = this.#open(EXT_REGEXP);
+    const start = this.#open(EXT.regexp);
     this.#string(source);
     this.#string(flags);
     this.#close(start);
@@ -520,28 +508,27 @@ class Encoder {
 
   #error(value: Error, depth: number): void {
     this.#enter(value, depth);
-    const start = this.#open(EXT_ERROR);
-    const { name, message, stack } = value;
-    const errorClassName = errorClass(value);
+    const start = this.#open(EXT.error);
+    const { className, name, message, stack, causes, errors = [], fields } =
+      toParts(value);
     this.#arrayHeader(7);
-    this.#string(errorClassName);
-    this.#string(typeof name === "string" ? name : errorClassName);
-    const hasMessage = typeof message === "string" &&
-      (message !== "" || Object.hasOwn(value, "message"));
-    this.write(hasMessage ? message : null, depth + 1);
-    this.write(typeof stack === "string" ? stack : null, depth + 1);
-    const hasCause = Object.hasOwn(value, "cause");
-    this.#arrayHeader(hasCause ? 1 : 0);
-    if (hasCause) this.write(value.cause, depth + 1);
-    const errors = errorErrors(value) ?? [];
-    const count = errors.length;
+    this.#string(className);
+    this.#string(name);
+    this.write(message ?? null, depth + 1);
+    this.write(stack ?? null, depth + 1);
+    this.#list(causes, depth);
+    this.#list(errors, depth);
+    this.#fields(fields, Object.keys(fields), depth);
+    this.#close(start);
+  }
+
+  /** Writes an array that is part of an extension. */
+  #list(values: readonly unknown[], depth: number): void {
+    const count = values.length;
     this.#arrayHeader(count);
     for (let index = 0; index < count; index++) {
-      this.write(errors[index], depth + 1);
+      this.write(values[index], depth + 1);
     }
-    const record = value as unknown as Record<string, unknown>;
-    this.#fields(record, errorFields(value), depth);
-    this.#close(start);
   }
 }
 
@@ -560,8 +547,8 @@ function stringHeaderSize(size: number): number {
 }
 
 /**
- * Replaces the error of a built-in method by one with the path to the object. Such
- * methods throw if an object is a proxy of an object of their class.
+ * Adds the path of the object to an error of a built-in method. Such a method throws
+ * if an object is a proxy of an object of its class.
  */
 function asRefusal(error: unknown, root: unknown): unknown {
   if (!(error instanceof TypeError)) return error;
@@ -570,7 +557,7 @@ function asRefusal(error: unknown, root: unknown): unknown {
     const text = findRefusal(root, describeUnsendable);
     if (text !== undefined) return new TypeError(text, { cause: error });
   } catch {
-    // A getter throws, so `error` is what it has thrown before.
+    // A getter throws: `error` is its error.
   }
   return error;
 }
@@ -579,7 +566,7 @@ function asRefusal(error: unknown, root: unknown): unknown {
  * Appends a value as MessagePack.
  *
  * @param value The value.
- * @param target Where to. If this throws, its length is what it was.
+ * @param target The buffer. If this throws, its length is unchanged.
  * @throws {TypeError} If the value, or one in it, cannot be sent.
  */
 export function encodeMsgpackInto(value: unknown, target: ByteBuffer): void {

@@ -1,10 +1,10 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * The keys of objects. Short ones are remembered from one message to the next,
- * so that they need not be decoded again. So are shapes, the keys that objects
- * have together and their order: an object costs V8 little memory if there was
- * one of its shape before, and a multiple of it otherwise.
+ * Caches of the keys and the shapes of objects. A short key of an earlier message
+ * need not be decoded again. A shape is the ordered list of an object's keys. An
+ * object takes V8 several times the memory if no object before had its shape, so
+ * new keys and shapes have a cost.
  *
  * @module
  */
@@ -16,52 +16,55 @@ import {
   NAME_COST,
   SHAPE_COST,
 } from "./message_cost.ts";
-import { isIndex } from "./values.ts";
+import { isIndex } from "./properties.ts";
 
-/** Bytes of the longest key that is remembered. */
+/** Maximum bytes of a cached key. */
 export const MAX_CACHED_KEY = 64;
 
-/** How many bits give a key its place. */
+/** Bits of a hash that select a slot. */
 const KEY_CACHE_BITS = 10;
 
-/** How many keys are remembered. */
+/** Number of cached keys. */
 const KEY_CACHE_SIZE = 2 ** KEY_CACHE_BITS;
 
-/** An odd number that spreads the bits of what it is multiplied with. */
-const MULTIPLIER = 0x9e3779b1 | 0;
+/** The golden ratio times 2^32, made odd: multiplication spreads bits evenly. */
+export const MULTIPLIER: number = 0x9e3779b1 | 0;
 
 /**
- * Keys read before. The hash of a key gives it two places, next to each other. A
- * key found there is compared with the bytes, so a wrong one is never used, and
- * a new one takes the place of an old one, so there are never more.
+ * The cached keys. The hash of a key selects two neighboring slots. A cached key is
+ * compared with the bytes before it is used. A new key replaces an old one.
  */
 export const keyCache: string[] = new Array(KEY_CACHE_SIZE).fill("");
 
-/** The number of the key in the same place of {@linkcode keyCache}. */
+/** The number of the key in the same slot of {@linkcode keyCache}. */
 export const keyNumbers: Int32Array = new Int32Array(KEY_CACHE_SIZE);
 
-/** The place of the key that came after the one in the same place, last time. */
+/** The slot of the key that last followed the key in the same slot. */
 export const following: Uint16Array = new Uint16Array(KEY_CACHE_SIZE);
 
-/** The first place of a key; the other one is `slot ^ 1`. */
-export function slotOf(bytes: Uint8Array, start: number, size: number): number {
+/** The first slot of a key; the other one is `slot ^ 1`. */
+export function keySlot(
+  bytes: Uint8Array,
+  start: number,
+  size: number,
+): number {
   const last = start + size - 1;
   const word = bytes[start]! | bytes[start + (size >> 1)]! << 8 |
     bytes[size > 1 ? last - 1 : last]! << 16 | bytes[last]! << 24;
   return Math.imul(word ^ size, MULTIPLIER) >>> 32 - KEY_CACHE_BITS;
 }
 
-/** Which of its two places the next new key takes: 0 or 1. */
+/** Which of its two slots the next new key takes: 0 or 1. */
 let turn = 0;
 
-/** Remembers a key. */
-export function remember(slot: number, key: string, number: number): void {
+/** Caches a key. */
+export function cacheKey(slot: number, key: string, number: number): void {
   turn ^= 1;
   keyCache[slot ^ turn] = key;
   keyNumbers[slot ^ turn] = number;
 }
 
-/** Whether a string of as many characters is what the bytes are. */
+/** Whether bytes are the characters of a string of the same length. */
 export function isSame(
   key: string,
   bytes: Uint8Array,
@@ -74,28 +77,25 @@ export function isSame(
 }
 
 /**
- * The number of `__proto__`. Like those of all keys that are not just set, it is
- * below 1.
+ * The number of `__proto__`. It is below 1, as are the numbers of all keys that
+ * cannot simply be assigned.
  */
 export const PROTO_NUMBER = ~0x2545f491;
 
-/** The number of every index, which is no part of a shape. */
+/** The number of every index: an index is not part of a shape. */
 export const INDEX_NUMBER = 0;
 
-/** The number of a key that is no part of a shape and not an index. */
+/** The number of other keys that are not part of a shape. */
 const ANY_NUMBER = 1;
 
-/**
- * A number for a key: at random, so that no peer can find keys which have the
- * same shape together.
- */
+/** A random number for a key, so that a peer cannot choose keys whose shapes collide. */
 function randomNumber(): number {
   return 2 + Math.floor(Math.random() * (2 ** 31 - 2));
 }
 
 /**
- * The shape of an object with one more key: a hash of the keys' numbers. No peer
- * knows them, and so none can make two shapes that have the same hash.
+ * The shape of an object with one more key: a hash of the numbers of the keys. A
+ * peer does not know these numbers, so it cannot choose shapes that collide.
  *
  * @param shape The shape of the object without the key; 0 for an empty one.
  * @param number The key's number.
@@ -104,13 +104,13 @@ export function shapeWith(shape: number, number: number): number {
   return (shape << 5 | shape >>> 27) ^ number;
 }
 
-/** Bits of a shape that give it its place. */
+/** Bits of a shape that select a slot. */
 const SHAPE_BITS = 12;
 
-/** Shapes met before, each in its place; 0 is the empty object's. */
+/** The cached shapes; 0 is that of the empty object. */
 const shapes: Int32Array = new Int32Array(2 ** SHAPE_BITS);
 
-/** Whether a shape was met before; it is remembered. */
+/** Whether a shape is cached; caches it otherwise. */
 export function isKnownShape(shape: number): boolean {
   const slot = shape >>> 32 - SHAPE_BITS;
   if (shapes[slot] === shape) return true;
@@ -119,21 +119,21 @@ export function isKnownShape(shape: number): boolean {
 }
 
 /**
- * New keys and shapes of a message that cost as much each time that they are not
- * remembered. Tables of the others would cost more than a small message does. So
- * many shapes cost less than a tenth of what a message may.
+ * New keys and shapes of a message that are charged each time they occur. Only above
+ * these numbers they are recorded and charged once: the tables would cost more than a
+ * small message. This many shapes have less than a tenth of the maximum cost.
  */
 const MAX_UNRECORDED_KEYS = 64;
 const MAX_UNRECORDED_SHAPES = 4096;
 
-/** The keys and the shapes of one message that were not remembered. */
+/** The keys and shapes of one message that were not cached. */
 class Recorded {
   readonly numbers = new Map<string, number>();
   readonly shapes = new Set<number>();
-  /** The keys that objects begin with: the first one, the first two and so on. */
+  /** The beginnings of objects: the first key, the first two keys and so on. */
   readonly #beginnings = new Set<number>();
 
-  /** The number of a key, the same one in the whole message. */
+  /** The number of a key, the same in the whole message. */
   numberOf(key: string): number {
     let number = this.numbers.get(key);
     if (number === undefined) {
@@ -144,9 +144,8 @@ class Recorded {
   }
 
   /**
-   * Counts the keys of an object that V8 makes a description for: those up to
-   * which no object before has the same keys. Most objects that leave out some of
-   * many fields differ in few.
+   * Counts the keys for which V8 creates a description of the object: those up to
+   * which no object before has the same keys.
    */
   countNew(record: object): number {
     let beginning = 0;
@@ -164,7 +163,7 @@ class Recorded {
   }
 }
 
-/** Counts the keys and the shapes of one message that are not remembered. */
+/** Charges for the keys and shapes of one message that are not cached. */
 export class NewKeys {
   readonly #charge: (cost: number) => void;
   readonly #waste: Waste;
@@ -174,8 +173,8 @@ export class NewKeys {
   #guard: CollisionGuard | undefined;
 
   /**
-   * @param charge Adds to what the message costs, which may throw.
-   * @param waste Of the message.
+   * @param charge Adds to the cost of the message; may throw.
+   * @param waste The wasted time of the message.
    */
   constructor(charge: (cost: number) => void, waste: Waste) {
     this.#charge = charge;
@@ -183,17 +182,17 @@ export class NewKeys {
   }
 
   /**
-   * Counts a key, which is part of a shape.
+   * Charges for a key.
    *
    * @param key The key.
-   * @param index How many keys come before it in its object.
+   * @param index The index of the key in its object.
    * @returns The key's number.
    */
   numberOf(key: string, index: number): number {
     this.#keyCount++;
     if (isIndex(key)) return INDEX_NUMBER;
     if (key === "__proto__") return PROTO_NUMBER;
-    // Beyond that a key has a cost with its field, and no part in a shape.
+    // The field of a key beyond that is charged instead.
     if (index >= MAX_OBJECT_FIELDS) return ANY_NUMBER;
     if (this.#keyCount <= MAX_UNRECORDED_KEYS) {
       this.#charge(NAME_COST);
@@ -205,11 +204,11 @@ export class NewKeys {
   }
 
   /**
-   * Counts an object with a shape that is not remembered.
+   * Charges for an object with a shape that is not cached.
    *
    * @param shape The shape.
    * @param record The object.
-   * @param fields How many fields it has.
+   * @param fields The number of its fields.
    */
   countShape(shape: number, record: object, fields: number): void {
     if (
@@ -224,7 +223,7 @@ export class NewKeys {
     this.#charge(SHAPE_COST * recorded.countNew(record));
   }
 
-  /** Counts a key that was set; returns whether many of them collide. */
+  /** Counts a key that was set; returns whether many keys collide. */
   collides(record: object, key: string): boolean {
     if (this.#keyCount <= MAX_UNRECORDED_KEYS) return false;
     this.#guard ??= new CollisionGuard(this.#waste);

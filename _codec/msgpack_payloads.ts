@@ -1,23 +1,23 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * Payloads of MessagePack extensions that are plain bytes: big integers,
- * strings in UTF-16, timestamps. And floats.
+ * Payloads of MessagePack extensions that are plain bytes (big integers, UTF-16
+ * strings, timestamps), and floats.
  *
  * @module
  */
 
-/** How many characters one call of `String.fromCharCode` is given. */
+/** Characters for one call of `String.fromCharCode`. */
 const CHUNK = 4096;
 
 const NANOSECONDS_PER_SECOND = 1_000_000_000;
 
-/** The furthest from 1970 that a `Date` reaches, in milliseconds. */
+/** Maximum distance of a `Date` from 1970, in milliseconds. */
 const MAX_DATE = 8.64e15;
 
 /**
- * A big integer as a sign byte and its magnitude. Goes through hexadecimal,
- * which takes time linear in the size; arithmetic would be quadratic.
+ * Converts a big integer to a sign byte and its magnitude. Conversion through
+ * hexadecimal takes linear time; arithmetic would take quadratic time.
  *
  * @param value The integer.
  * @returns 0, or 1 if it is negative, and the magnitude big-endian.
@@ -43,13 +43,13 @@ function hexDigit(code: number): number {
 }
 
 /**
- * The integer that {@linkcode bigintToBytes} wrote.
+ * Reads the bytes of {@linkcode bigintToBytes}.
  *
- * @param bytes Where it lies: a sign byte and a magnitude.
- * @param start Where it begins.
- * @param end Where it ends.
+ * @param bytes The bytes with the sign and the magnitude.
+ * @param start Their start.
+ * @param end Their end.
  * @returns The integer.
- * @throws {RangeError} If there is no sign, or the integer is too large.
+ * @throws {RangeError} If the sign is missing, or the integer is too large.
  */
 export function bytesToBigint(
   bytes: Uint8Array,
@@ -62,7 +62,7 @@ export function bytesToBigint(
   return sign === 1 ? -magnitude : magnitude;
 }
 
-/** Bytes of a magnitude up to which it is put together by shifts. */
+/** Maximum bytes of a magnitude that is read with shifts. */
 const MAX_SHIFTED = 32;
 
 function readMagnitude(bytes: Uint8Array, start: number, end: number): bigint {
@@ -72,7 +72,7 @@ function readMagnitude(bytes: Uint8Array, start: number, end: number): bigint {
   let magnitude = 0n;
   let at = start;
   while (at < end) {
-    // Six bytes fit a number.
+    // A number holds six bytes.
     const next = Math.min(at + 6, end);
     let part = 0;
     const bits = 8 * (next - at);
@@ -82,14 +82,14 @@ function readMagnitude(bytes: Uint8Array, start: number, end: number): bigint {
   return magnitude;
 }
 
-/** Bytes whose digits are written into memory that is used again. */
+/** Maximum bytes whose digits are written into reused memory. */
 const MAX_SCRATCH = 2048;
 
 const scratch = new Uint8Array(2 * MAX_SCRATCH);
 
 const DIGITS = new TextDecoder();
 
-/** The digits of bytes. */
+/** Bytes as hexadecimal digits. */
 function toHex(bytes: Uint8Array, start: number, end: number): string {
   const length = 2 * (end - start);
   const digits = length > scratch.length ? new Uint8Array(length) : scratch;
@@ -106,7 +106,7 @@ function digitCode(digit: number): number {
 }
 
 /**
- * A string's UTF-16 code units, for one that is not well-formed.
+ * Converts a string to its UTF-16 code units.
  *
  * @param text The string.
  * @returns Its code units, little-endian.
@@ -122,11 +122,11 @@ export function utf16ToBytes(text: string): Uint8Array<ArrayBuffer> {
 }
 
 /**
- * The string that {@linkcode utf16ToBytes} wrote.
+ * Reads the bytes of {@linkcode utf16ToBytes}.
  *
- * @param bytes Where it lies: code units, little-endian.
- * @param start Where it begins.
- * @param end Where it ends.
+ * @param bytes The bytes with the code units, little-endian.
+ * @param start Their start.
+ * @param end Their end.
  * @returns The string.
  * @throws {RangeError} If the number of bytes is odd.
  */
@@ -149,11 +149,11 @@ export function bytesToUtf16(
 }
 
 /**
- * The time of a timestamp extension, its nanoseconds cut to milliseconds.
+ * Reads a timestamp extension. Nanoseconds are truncated to milliseconds.
  *
- * @param bytes Where it lies: 4, 8 or 12 bytes.
- * @param start Where it begins.
- * @param end Where it ends.
+ * @param bytes The bytes with the 4, 8 or 12 bytes of the payload.
+ * @param start Their start.
+ * @param end Their end.
  * @returns The time.
  * @throws {RangeError} If the payload is malformed or beyond what a `Date` holds.
  */
@@ -181,26 +181,28 @@ export function bytesToDate(
       break;
     default:
       throw new RangeError(
-        `A timestamp has no form of ${end - start} bytes`,
+        `A timestamp must have 4, 8 or 12 bytes: current value is ${
+          end - start
+        }`,
       );
   }
   if (nanoseconds >= NANOSECONDS_PER_SECOND) {
-    throw new RangeError(`A second has no ${nanoseconds} nanoseconds`);
+    throw new RangeError(`There are too many nanoseconds: ${nanoseconds}`);
   }
   const time = seconds * 1000 + Math.floor(nanoseconds / 1_000_000);
   if (Math.abs(time) > MAX_DATE) {
-    throw new RangeError("A Date does not reach that far");
+    throw new RangeError("The time is out of range for a Date");
   }
   return new Date(time);
 }
 
-/** Reads a whole number of 4 bytes, big-endian. */
+/** Reads an integer of 4 bytes, big-endian. */
 function readUint32(bytes: Uint8Array, position: number): number {
   return (bytes[position]! << 24 | bytes[position + 1]! << 16 |
     bytes[position + 2]! << 8 | bytes[position + 3]!) >>> 0;
 }
 
-/** Scratch memory to read floating-point numbers, which no view is made for. */
+/** Memory for reading floating-point numbers without a view of the bytes. */
 const float64 = new Float64Array(1);
 const float64Bytes = new Uint8Array(float64.buffer);
 const float32 = new Float32Array(1);

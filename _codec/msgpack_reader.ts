@@ -1,13 +1,13 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * The parts of MessagePack that hold no others: numbers, strings, memory and
- * keys. Every length is checked against the bytes that remain.
+ * Reads the parts of MessagePack that contain no others: numbers, strings, bytes
+ * and keys. Every length is checked against the remaining bytes.
  *
  * @module
  */
 
-import { readText } from "./byte_buffer.ts";
+import { readText } from "../_base/byte_buffer.ts";
 import type { Waste } from "./collisions.ts";
 import { ProtocolError } from "../_base/errors.ts";
 import {
@@ -18,62 +18,61 @@ import {
   TEXT_BYTE_COST,
 } from "./message_cost.ts";
 import {
+  cacheKey,
   following,
   isSame,
   keyCache,
   keyNumbers,
+  keySlot,
   MAX_CACHED_KEY,
   NewKeys,
-  remember,
-  slotOf,
 } from "./msgpack_keys.ts";
 import { readFloat32, readFloat64 } from "./msgpack_payloads.ts";
 import { MAX_SAFE_HIGH, TWO_32, VIEW_KINDS } from "./values.ts";
 
 /**
- * Strings up to this length are read by a loop as long as they are ASCII:
- * calling the text decoder costs as much as a loop over this many bytes.
+ * Maximum length of ASCII strings that are read by a loop: a call of the text
+ * decoder takes as long as a loop over this many bytes.
  */
 const MAX_LOOP_LENGTH = 40;
 
 /**
- * An array for each length of a short string, to hold its character codes.
- * Adding up characters would take twice the time and leave a string in pieces.
+ * An array of character codes for each length of a short string. Concatenation
+ * would take twice the time and leave a string in pieces.
  */
 const codesByLength: number[][] = Array.from(
   { length: MAX_LOOP_LENGTH + 1 },
   (_, length) => new Array<number>(length).fill(0),
 );
 
-/** The largest number that V8 keeps in a place as it is. */
+/** The largest integer that V8 stores without an object. */
 const MAX_INT32 = 2 ** 31 - 1;
 
 const fromCharCode = String.fromCharCode;
 
 const NO_BYTES: Uint8Array = new Uint8Array();
 
-/** The bytes of a message, and how far they are read. */
+/** The bytes of a message, and the position in them. */
 export class MsgpackReader {
   bytes = NO_BYTES;
   start = 0;
   position = 0;
-  /** The end of what may be read: of the message, or of an extension in it. */
+  /** The end of the message, or of the extension that is being read. */
   end = 0;
   /** Whether the result may hold views of the bytes. */
   owned = false;
-  /** What the rest of the message may cost. */
+  /** Maximum cost of the rest of the message. */
   budget = 0;
-  /** The number of the last key that was read; below 1 for one to be looked at. */
+  /** The number of the last key; below 1 if the key needs a closer look. */
   keyNumber = 0;
-  /** The place of the last key that was remembered. */
+  /** The slot of the last cached key. */
   slot = 0;
-  /** Made for the first key or shape that is not remembered. */
+  /** Created for the first key or shape that is not cached. */
   newKeys: NewKeys | undefined = undefined;
-
-  /** The time that keys of the message have wasted. */
+  /** The time that colliding keys of the message have wasted. */
   waste: Waste = { time: 0 };
 
-  /** Begins a message. */
+  /** Prepares for a message. */
   begin(
     bytes: Uint8Array,
     start: number,
@@ -89,7 +88,7 @@ export class MsgpackReader {
     this.waste.time = 0;
   }
 
-  /** Keeps nothing of the message. */
+  /** Releases the message. */
   finish(): void {
     this.bytes = NO_BYTES;
     this.newKeys = undefined;
@@ -102,7 +101,7 @@ export class MsgpackReader {
     );
   }
 
-  /** Refuses a message that takes far more memory or time than its bytes. */
+  /** Adds to the cost of the message. Throws if it exceeds the budget. */
   charge(cost: number): void {
     this.budget -= cost;
     if (this.budget < 0) {
@@ -110,7 +109,7 @@ export class MsgpackReader {
     }
   }
 
-  /** Moves past `size` bytes; returns where they begin. */
+  /** Skips `size` bytes and returns their start. */
   take(size: number): number {
     const position = this.position;
     if (size > this.end - position) {
@@ -130,7 +129,7 @@ export class MsgpackReader {
     return this.bytes[position]! << 8 | this.bytes[position + 1]!;
   }
 
-  /** Reads 32 bits without counting what they cost. */
+  /** Reads 32 bits without a charge. */
   word(): number {
     const position = this.take(4);
     const bytes = this.bytes;
@@ -211,11 +210,11 @@ export class MsgpackReader {
   }
 
   /**
-   * Reads a key of a map that is a short string, and sets its number. Most keys
-   * are, and were read before.
+   * Reads a key that is a short string, and sets `keyNumber`. Most keys are short
+   * and cached.
    *
-   * @param index How many keys come before it in the map.
-   * @returns The key, or `undefined` if the next value is something else.
+   * @param index The index of the key in its map.
+   * @returns The key, or `undefined` if the next value is not a short string.
    */
   shortKey(index: number): string | undefined {
     const { bytes, position } = this;
@@ -237,7 +236,7 @@ export class MsgpackReader {
     let slot = following[this.slot]!;
     let known = keyCache[slot]!;
     if (known.length !== size || !isSame(known, bytes, start)) {
-      slot = slotOf(bytes, start, size);
+      slot = keySlot(bytes, start, size);
       known = keyCache[slot]!;
       if (known.length !== size || !isSame(known, bytes, start)) {
         slot ^= 1;
@@ -253,17 +252,17 @@ export class MsgpackReader {
     return known;
   }
 
-  /** Reads a short key and remembers it. */
+  /** Reads a short key and caches it. */
   newKey(slot: number, start: number, size: number, index: number): string {
     this.position = start;
     const key = this.string(size);
     const number = this.numberNew(key, index);
-    // As many characters as bytes: it is ASCII, and can be compared as above.
-    if (key.length === size) remember(slot, key, number);
+    // A key with as many characters as bytes is ASCII, and can be compared as above.
+    if (key.length === size) cacheKey(slot, key, number);
     return key;
   }
 
-  /** The number of a key that is not remembered; as the last key's, inverted. */
+  /** The number of a key that is not cached; `keyNumber` is set to it, inverted. */
   numberNew(key: string, index: number): number {
     const number = this.countNew().numberOf(key, index);
     this.keyNumber = number > 0 ? ~number : number;

@@ -1,71 +1,74 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * What the codecs agree on: how deep a message may be nested, the numbers of
- * the MessagePack extension types, and which values cannot be sent.
+ * What the codecs share: the limit of nesting, the numbers of the MessagePack
+ * extension types, and which values cannot be sent. An encoder does not track
+ * where it is in a message. If it meets a value that it cannot send, a second,
+ * slower walk finds the path to that value for the error.
  *
  * @module
  */
 
+import { toParts } from "./error_parts.ts";
 import { MAX_COST, MAX_ITEMS, regexpCost } from "./message_cost.ts";
-import { excerpt } from "../_base/text.ts";
+import { isIndex } from "./properties.ts";
+import { excerpt, printable, quoted, show } from "../_base/text.ts";
 
 /**
- * How many containers (arrays, objects, maps, sets, errors) may be nested in a
- * message. The codecs recurse, so the limit keeps a hostile message from
- * exhausting the stack: a chain of this many errors, the costliest, takes half
- * of the megabyte that V8 gives a thread. Data is rarely deeper than ten.
+ * Maximum number of nested containers (arrays, objects, maps, sets, errors) in a
+ * message. The codecs recurse, so the limit protects the stack: a chain of this
+ * many errors, which takes the most, uses half of the megabyte that V8 gives a
+ * thread. Data is rarely nested deeper than ten.
  */
 export const MAX_DEPTH = 500;
 
 /**
- * From this size on, a byte array of a message that the caller gave up is a
- * view of it. Below, a copy costs little and lets go of the message.
+ * Bytes from which on a byte array is decoded as a view of an owned message. A
+ * smaller one is copied: that costs little and releases the message.
  */
 export const MIN_OWNED_VIEW = 0x1_0000;
 
-/** What the high word of 64 bits counts. */
+/** The weight of the high word of 64 bits. */
 export const TWO_32 = 0x1_0000_0000;
 
-/** 2^53 / 2^32: the high words of safe integers stay below it. */
+/** 2^53 / 2^32: the high word of a safe integer is below it. */
 export const MAX_SAFE_HIGH = 0x20_0000;
 
-/** `undefined`; no payload. */
-export const EXT_UNDEFINED = 0x01;
-/** A bigint; a sign byte (0 or 1 for negative), the magnitude big-endian. */
-export const EXT_BIGINT = 0x02;
-/** A regular expression; two strings, its source and its flags. */
-export const EXT_REGEXP = 0x03;
-/** A `Map`; an array of a key, its value, the next key, its value … */
-export const EXT_MAP = 0x04;
-/** A `Set`; an array of its values. */
-export const EXT_SET = 0x05;
-/** An `ArrayBuffer`; its bytes. */
-export const EXT_ARRAY_BUFFER = 0x06;
-/** A view; a byte of {@linkcode VIEW_KINDS}, its elements little-endian. */
-export const EXT_VIEW = 0x07;
-/** An error; an array of class, name, message, stack, causes, errors, fields. */
-export const EXT_ERROR = 0x08;
-/** A `Date` without a time; no payload. */
-export const EXT_INVALID_DATE = 0x09;
-/** A string that UTF-8 cannot carry; its UTF-16 code units little-endian. */
-export const EXT_UTF16 = 0x0a;
-/** An array with fields of its own; an array of its items, a map of its fields. */
-export const EXT_ARRAY = 0x0b;
-/** The timestamp of the MessagePack specification, -1 as a byte. */
-export const EXT_TIMESTAMP = 0xff;
+/** The MessagePack extension types, and their payloads. */
+export const EXT = {
+  /** `undefined`; no payload. */
+  undefined: 0x01,
+  /** A bigint; a sign byte (0, or 1 for negative), the magnitude big-endian. */
+  bigint: 0x02,
+  /** A regular expression; two strings, its source and its flags. */
+  regexp: 0x03,
+  /** A `Map`; an array of a key, its value, the next key, its value … */
+  map: 0x04,
+  /** A `Set`; an array of its values. */
+  set: 0x05,
+  /** An `ArrayBuffer`; its bytes. */
+  arrayBuffer: 0x06,
+  /** A view; a byte of {@linkcode VIEW_KINDS}, its elements little-endian. */
+  view: 0x07,
+  /** An error; an array of class, name, message, stack, causes, errors, fields. */
+  error: 0x08,
+  /** A `Date` without a time; no payload. */
+  invalidDate: 0x09,
+  /** A string that is not well-formed; its UTF-16 code units little-endian. */
+  utf16: 0x0a,
+  /** An array with fields; an array of its items, a map of its fields. */
+  array: 0x0b,
+  /** The timestamp of the MessagePack specification, -1 as a byte. */
+  timestamp: 0xff,
+} as const;
 
-/** A constructor of an array buffer's view. */
+/** The constructor of a view. */
 export type ViewConstructor = new (buffer: ArrayBuffer) => ArrayBufferView;
 
-/** What an older runtime may not have. */
-const RUNTIME: {
-  readonly Float16Array?: ViewConstructor;
-  readonly SuppressedError?: SuppressedErrorConstructor;
-  readonly DOMException?: typeof DOMException;
-} = globalThis;
+/** A class that an older runtime may not have. */
+const RUNTIME: { readonly Float16Array?: ViewConstructor } = globalThis;
 
-/** A view's constructor by its kind byte, and the bytes of an element. */
+/** The constructor and the element size of a view, by its kind byte. */
 export const VIEW_KINDS: ReadonlyMap<
   number,
   readonly [constructor: ViewConstructor, elementSize: number]
@@ -88,7 +91,7 @@ export const VIEW_KINDS: ReadonlyMap<
  * The kind byte of a view.
  *
  * @param view A view, not a `Uint8Array`.
- * @returns The kind, or `undefined` for one that is not known.
+ * @returns The kind, or `undefined` if the class is unknown.
  */
 export function viewKind(view: ArrayBufferView): number | undefined {
   for (const [kind, [constructor]] of VIEW_KINDS) {
@@ -98,11 +101,11 @@ export function viewKind(view: ArrayBufferView): number | undefined {
 }
 
 /**
- * Whether an object is sent by its own enumerable properties: a plain object or
- * an instance of a class of the program's own.
+ * Whether an object is sent as its own enumerable properties: a plain object or
+ * an instance of a class of the program.
  *
- * @param value An object of no other known kind.
- * @returns Whether it is sent by its properties.
+ * @param value An object that is not of a built-in class.
+ * @returns Whether it is sent as its properties.
  */
 export function isRecord(value: object): boolean {
   const prototype = Object.getPrototypeOf(value);
@@ -111,10 +114,10 @@ export function isRecord(value: object): boolean {
 }
 
 /**
- * Whether memory is shared between threads, or was given away to one: neither
- * can be sent as bytes.
+ * Whether a buffer is shared between threads or detached. Neither can be sent as
+ * bytes.
  *
- * @param buffer The memory.
+ * @param buffer The buffer.
  * @returns Whether it cannot be sent.
  */
 export function isUnsendableBuffer(buffer: ArrayBufferLike): boolean {
@@ -122,18 +125,18 @@ export function isUnsendableBuffer(buffer: ArrayBufferLike): boolean {
 }
 
 /**
- * Whether a view lies beyond the end of a buffer that was made smaller.
+ * Whether a view is beyond the end of a buffer that was resized.
  *
- * @param view A view of memory that was not given away.
- * @returns Whether it has no bytes that could be sent.
+ * @param view A view of a buffer that is not detached.
+ * @returns Whether it is out of bounds.
  */
 export function isOutOfBounds(view: ArrayBufferView): boolean {
-  // Such a typed array has a length of 0, and such a `DataView` none at all.
+  // Such a typed array has the length 0; such a `DataView` throws.
   if (!(view instanceof DataView) && view.byteLength > 0) return false;
   if (!(view.buffer as ArrayBuffer).resizable) return false;
   try {
     if (view instanceof DataView) return view.byteLength < 0;
-    // Each method of a typed array looks whether it is in bounds.
+    // Each method of a typed array checks whether it is in bounds.
     Uint8Array.prototype.at.call(view, 0);
     return false;
   } catch {
@@ -141,33 +144,33 @@ export function isOutOfBounds(view: ArrayBufferView): boolean {
   }
 }
 
-/** Items up to which it is faster to ask for an array's keys than its values. */
+/** Items up to which `Object.keys` of an array is faster than `Object.values`. */
 const MAX_FEW_ITEMS = 4;
 
-/** The last index of an array of so many items. */
+/** The last index of an array of 0 to 4 items. */
 const LAST_INDEX = [undefined, "0", "1", "2", "3"];
 
 /**
- * Whether an array may have fields beside its items, as what `RegExp.exec`
- * returns. It may if it has not as many values as items, and may not otherwise,
+ * Whether an array may have fields in addition to its items, such as the result of
+ * `RegExp.exec`. It has none if the number of its values is that of its items,
  * unless an item is missing.
  *
  * @param array The array.
- * @returns Whether to ask for its fields.
+ * @returns Whether to look for fields.
  */
 export function mayHaveFields(array: unknown[]): boolean {
   const { length } = array;
-  // The values are there without a string for each index.
+  // Values are listed without a string for each index.
   if (length > MAX_FEW_ITEMS) return Object.values(array).length !== length;
   const keys = Object.keys(array);
   return keys[keys.length - 1] !== LAST_INDEX[length];
 }
 
 /**
- * The fields that an array has beside its items.
+ * The names of the fields that an array has in addition to its items.
  *
  * @param array The array.
- * @returns Their names.
+ * @returns The names.
  */
 export function arrayFields(array: unknown[]): string[] {
   const keys = Object.keys(array);
@@ -195,8 +198,8 @@ function getter(prototype: object, name: string): () => unknown {
 }
 
 /**
- * Whether an object inherits from a built-in class without being one of its
- * objects, such as a proxy of one. The methods of the class throw for it.
+ * Whether an object inherits from a built-in class but was not made by its
+ * constructor, such as a proxy. The methods of the class throw for it.
  */
 function isImpostor(value: object): boolean {
   for (const [constructor, read] of BRANDS) {
@@ -216,10 +219,10 @@ function withArticle(noun: string): string {
 }
 
 /**
- * Why a value that is not sent by parts cannot be sent with MessagePack.
+ * Why a value cannot be sent with MessagePack, apart from its parts.
  *
  * @param value A value.
- * @returns What the value is, to follow "the value at … is", or `undefined`.
+ * @returns A description that follows "the value at … is", or `undefined`.
  */
 export function describeUnsendable(value: unknown): string | undefined {
   if (typeof value === "function" || typeof value === "symbol") {
@@ -229,10 +232,10 @@ export function describeUnsendable(value: unknown): string | undefined {
   if (ArrayBuffer.isView(value)) {
     if (value.buffer instanceof ArrayBuffer) {
       if (value.buffer.detached) {
-        return "a view of an ArrayBuffer that was given away";
+        return "a view of a detached ArrayBuffer";
       }
       return isOutOfBounds(value)
-        ? "a view beyond the end of an ArrayBuffer that was made smaller"
+        ? "a view beyond the end of a resized ArrayBuffer"
         : undefined;
     }
     return "a view of a SharedArrayBuffer, which cannot be sent as bytes";
@@ -240,7 +243,7 @@ export function describeUnsendable(value: unknown): string | undefined {
   // Most objects are plain.
   if (Object.getPrototypeOf(value) === Object.prototype) return undefined;
   if (value instanceof ArrayBuffer && !isImpostor(value)) {
-    return value.detached ? "an ArrayBuffer that was given away" : undefined;
+    return value.detached ? "a detached ArrayBuffer" : undefined;
   }
   if (isImpostor(value)) {
     return "a proxy of a built-in object, or an object that only inherits from a built-in class";
@@ -249,7 +252,7 @@ export function describeUnsendable(value: unknown): string | undefined {
   const list = Array.isArray(value)
     ? value
     : value instanceof Error
-    ? errorErrors(value)
+    ? toParts(value).errors
     : undefined;
   if (list !== undefined && list.length > MAX_ITEMS) {
     const what = list === value ? "an array" : "an error with an array";
@@ -269,255 +272,151 @@ function describeRegexp({ source, flags }: RegExp): string | undefined {
     : undefined;
 }
 
-/** Error classes that come back as themselves, the most special first. */
-const ERROR_CLASSES: ReadonlyMap<string, ErrorConstructor> = new Map([
-  ["EvalError", EvalError],
-  ["RangeError", RangeError],
-  ["ReferenceError", ReferenceError],
-  ["SyntaxError", SyntaxError],
-  ["TypeError", TypeError],
-  ["URIError", URIError],
-]);
+/** Characters of a path above which only its two ends are shown. */
+const MAX_PATH_LENGTH = 200;
 
-const SuppressedErrorClass = RUNTIME.SuppressedError;
+/** A part of a container: the step of the path to it, and the value. */
+type Part = readonly [step: string, value: unknown];
 
-const DomExceptionClass = RUNTIME.DOMException;
+/** Describes why a value itself cannot be sent, or returns `undefined`. */
+export type Describe = (value: unknown) => string | undefined;
+
+/** ".name", or `["two words"]`. */
+function property(key: string): string {
+  return /^[A-Za-z_$][\w$]*$/.test(key) ? `.${key}` : `[${quoted(key)}]`;
+}
+
+function mapStep(key: unknown): string {
+  return typeof key === "symbol" || typeof key === "function" ||
+      typeof key === "object" && key !== null
+    ? ".get(…)"
+    : `.get(${show(key)})`;
+}
+
+function* mapParts(map: Map<unknown, unknown>): Generator<Part> {
+  let index = 0;
+  for (const [key, value] of map) {
+    yield [`.keys()[${index++}]`, key];
+    yield [mapStep(key), value];
+  }
+}
+
+function* indexedParts(
+  prefix: string,
+  values: Iterable<unknown>,
+): Generator<Part> {
+  let index = 0;
+  for (const value of values) yield [`${prefix}[${index++}]`, value];
+}
+
+function* recordParts(value: object, keys: string[]): Generator<Part> {
+  const record = value as Record<string, unknown>;
+  for (const key of keys) yield [property(key), record[key]];
+}
+
+function* errorParts(error: Error): Generator<Part> {
+  const { causes, errors = [], fields } = toParts(error);
+  for (const cause of causes) yield [".cause", cause];
+  yield* indexedParts(".errors", errors);
+  yield* recordParts(fields, Object.keys(fields));
+}
+
+function* arrayParts(array: unknown[]): Generator<Part> {
+  yield* indexedParts("", array);
+  yield* recordParts(array, arrayFields(array));
+}
+
+/** The parts of a container, or `undefined` if the value is not a container. */
+export function containerParts(value: object): Generator<Part> | undefined {
+  if (Array.isArray(value)) return arrayParts(value);
+  if (value instanceof Map) return mapParts(value);
+  if (value instanceof Set) return indexedParts(".values()", value);
+  if (value instanceof Error) return errorParts(value);
+  if (
+    value instanceof Date || value instanceof RegExp ||
+    value instanceof ArrayBuffer || ArrayBuffer.isView(value)
+  ) return undefined;
+  return isRecord(value) ? recordParts(value, Object.keys(value)) : undefined;
+}
+
+/** A path in quotation marks, without its middle if it is very long. */
+export function quotedPath(path: string): string {
+  const half = MAX_PATH_LENGTH / 2;
+  return path.length > MAX_PATH_LENGTH
+    ? `"${printable(path.slice(0, half))}…${printable(path.slice(-half))}"`
+    : `"${printable(path)}"`;
+}
+
+/** A container that the walk has reached: its path, and whether the walk is in it. */
+interface Visit {
+  path: string;
+  open: boolean;
+}
+
+/** Describes a container that occurs a second time. */
+function describeRepeat({ path, open }: Visit): string {
+  return open
+    ? `the object at ${
+      quotedPath(path)
+    } that contains it: a cycle cannot be sent`
+    : `the object at ${
+      quotedPath(path)
+    } again: a shared reference cannot be sent`;
+}
 
 /**
- * The class that an error comes back as.
+ * Finds why a message cannot be encoded.
  *
- * @param error The error.
- * @returns The class's name.
+ * @param root The message.
+ * @param describe Describes why a value itself cannot be sent.
+ * @returns The text of the error, with the path to the value.
  */
-export function errorClass(error: Error): string {
-  for (const [name, constructor] of ERROR_CLASSES) {
-    if (error instanceof constructor) return name;
-  }
-  if (error instanceof AggregateError) return "AggregateError";
-  if (SuppressedErrorClass && error instanceof SuppressedErrorClass) {
-    return "SuppressedError";
-  }
-  if (DomExceptionClass && error instanceof DomExceptionClass) {
-    return "DOMException";
-  }
-  return "Error";
+export function explainRefusal(root: unknown, describe: Describe): string {
+  return findRefusal(root, describe) ??
+    "Cannot encode a message: a value in it changed while it was encoded";
 }
 
 /**
- * The errors that an error holds beside its cause.
+ * Finds a value that cannot be encoded.
  *
- * @param error The error.
- * @returns The errors of an `AggregateError`, the error and the suppressed one
- * of a `SuppressedError`, `undefined` for other classes.
+ * @param root The message.
+ * @param describe Describes why a value itself cannot be sent.
+ * @returns The text of the error, or `undefined` if all values can be encoded.
  */
-export function errorErrors(error: Error): unknown[] | undefined {
-  if (error instanceof AggregateError) {
-    return Array.isArray(error.errors) ? error.errors : [];
+export function findRefusal(
+  root: unknown,
+  describe: Describe,
+): string | undefined {
+  const seen = new Map<object, Visit>();
+
+  function visit(
+    value: unknown,
+    path: string,
+    depth: number,
+  ): string | undefined {
+    const reason = describe(value);
+    if (reason) return `the value at ${quotedPath(path)} is ${reason}`;
+    if (typeof value !== "object" || value === null) return undefined;
+    const parts = containerParts(value);
+    if (!parts) return undefined;
+    const first = seen.get(value);
+    if (first) {
+      return `the value at ${quotedPath(path)} is ${describeRepeat(first)}`;
+    }
+    if (depth === MAX_DEPTH) {
+      return `the value at ${quotedPath(path)} is nested too deep: ` +
+        `at most ${MAX_DEPTH} containers may be nested`;
+    }
+    const visited = { path, open: true };
+    seen.set(value, visited);
+    for (const [step, part] of parts) {
+      const found = visit(part, path + step, depth + 1);
+      if (found) return found;
+    }
+    visited.open = false;
+    return undefined;
   }
-  if (SuppressedErrorClass && error instanceof SuppressedErrorClass) {
-    const { error: inner, suppressed } = error as {
-      error?: unknown;
-      suppressed?: unknown;
-    };
-    return [inner, suppressed];
-  }
-  return undefined;
-}
 
-/** Properties of every error that its payload has a place for. */
-const ERROR_PARTS: ReadonlySet<string> = new Set([
-  "name",
-  "message",
-  "stack",
-  "cause",
-]);
-
-/** The same of an error that holds errors. */
-const AGGREGATE_PARTS: ReadonlySet<string> = new Set([
-  ...ERROR_PARTS,
-  "errors",
-]);
-const SUPPRESSED_PARTS: ReadonlySet<string> = new Set([
-  ...ERROR_PARTS,
-  "error",
-  "suppressed",
-]);
-
-/** The properties of an error that its payload has a place for. */
-function errorParts(error: Error): ReadonlySet<string> {
-  if (error instanceof AggregateError) return AGGREGATE_PARTS;
-  return SuppressedErrorClass && error instanceof SuppressedErrorClass
-    ? SUPPRESSED_PARTS
-    : ERROR_PARTS;
-}
-
-/**
- * The names of an error's own fields, apart from those that its payload has a
- * place for.
- *
- * @param error The error.
- * @returns The names.
- */
-export function errorFields(error: Error): string[] {
-  const parts = errorParts(error);
-  return Object.keys(error).filter((key) => !parts.has(key));
-}
-
-/** The parts of an error as they were sent. */
-export interface ErrorParts {
-  /** The standard class, or any other name for `Error`. */
-  className: string;
-  /** The error's `name`. */
-  name: string;
-  /** The message, `undefined` if it has none of its own. */
-  message: string | undefined;
-  /** The stack, `undefined` if it has none. */
-  stack: string | undefined;
-  /** The cause, or nothing. */
-  causes: unknown[];
-  /** The errors that an aggregate holds. */
-  errors: unknown[];
-  /** The error's own fields. */
-  fields: Record<string, unknown>;
-}
-
-/** The last index that an object or an array may have. */
-const MAX_INDEX = 2 ** 32 - 2;
-
-/** Whether a property's name is an index, which V8 keeps apart from other names. */
-export function isIndex(key: string): boolean {
-  const { length } = key;
-  if (length === 0 || length > 10) return false;
-  for (let at = 0; at < length; at++) {
-    const code = key.charCodeAt(at);
-    if (code < 0x30 || code > 0x39) return false;
-  }
-  return (length === 1 || key[0] !== "0") &&
-    (length < 10 || Number(key) <= MAX_INDEX);
-}
-
-/** The last index but one that an object may have. */
-const FAR_INDEX = "4294967293";
-
-/**
- * Sets a property whose name is an index. V8 may set aside memory for all indexes
- * that come before it, 13 kB for a key of four bytes; an object
- * that has a far one keeps what it holds and no more.
- *
- * @param record The object.
- * @param key The name.
- * @param value The value.
- */
-export function defineIndex(
-  record: Record<string, unknown>,
-  key: string,
-  value: unknown,
-): void {
-  if (Object.hasOwn(record, FAR_INDEX) || key === FAR_INDEX) {
-    record[key] = value;
-    return;
-  }
-  record[FAR_INDEX] = undefined;
-  record[key] = value;
-  delete record[FAR_INDEX];
-}
-
-/**
- * Sets an own property, even where assigning would reach a prototype's setter.
- *
- * @param target The object.
- * @param key The property's name.
- * @param value Its value.
- * @param enumerable Whether it is seen when the object is walked.
- */
-export function defineOwn(
-  target: object,
-  key: string,
-  value: unknown,
-  enumerable = true,
-): void {
-  Object.defineProperty(target, key, {
-    value,
-    writable: true,
-    enumerable,
-    configurable: true,
-  });
-}
-
-/**
- * Sets an own property of an object that was just made.
- *
- * @param target The object.
- * @param key The property's name.
- * @param value Its value.
- */
-export function setOwn(target: object, key: string, value: unknown): void {
-  // Assigning takes a third of the time, where no prototype has such a property.
-  if (key in target) defineOwn(target, key, value);
-  else (target as Record<string, unknown>)[key] = value;
-}
-
-/** The classes that an error comes back as, by their names. */
-export const STANDARD_ERRORS: ReadonlySet<string> = new Set([
-  "Error",
-  "AggregateError",
-  ...ERROR_CLASSES.keys(),
-  ...SuppressedErrorClass ? ["SuppressedError"] : [],
-  ...DomExceptionClass ? ["DOMException"] : [],
-]);
-
-/** An error of the class named, with what its constructor takes. */
-function construct(parts: ErrorParts): Error {
-  const { className, name, message, errors } = parts;
-  if (className === "AggregateError") {
-    return new AggregateError(errors, message);
-  }
-  if (className === "SuppressedError" && SuppressedErrorClass) {
-    return new SuppressedErrorClass(errors[0], errors[1], message);
-  }
-  if (className === "DOMException" && DomExceptionClass) {
-    return new DomExceptionClass(message, name);
-  }
-  return new (ERROR_CLASSES.get(className) ?? Error)(message);
-}
-
-/**
- * Puts an error together.
- *
- * @param parts Its parts.
- * @returns The error.
- */
-export function makeError(parts: ErrorParts): Error {
-  return completeError(construct(parts), parts);
-}
-
-/**
- * Sets an error's stack through the accessor that V8 gives each error, which
- * takes a quarter of the memory that another property in its place takes.
- */
-function setStack(error: Error, stack: string | undefined): void {
-  error.stack = stack as string;
-  if (error.stack !== stack) defineOwn(error, "stack", stack, false);
-}
-
-/**
- * Gives an error what its constructor did not take. A field never takes the place
- * of a part, which may have another type.
- *
- * @param error The error.
- * @param parts Its parts.
- * @returns The error.
- */
-export function completeError<E extends Error>(error: E, parts: ErrorParts): E {
-  setStack(error, parts.stack);
-  if (error.name !== parts.name) defineOwn(error, "name", parts.name, false);
-  if (parts.causes.length > 0) {
-    defineOwn(error, "cause", parts.causes[0], false);
-  }
-  const { fields } = parts;
-  const own = errorParts(error);
-  for (const key of Object.keys(fields)) {
-    if (!own.has(key)) setOwn(error, key, fields[key]);
-  }
-  return error;
+  const found = visit(root, "$", 0);
+  return found && `Cannot encode a message: ${found}`;
 }

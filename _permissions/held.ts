@@ -1,24 +1,23 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * What this program holds of each kind of permission, and whether it may grant it.
+ * The permissions that this program holds, and whether it may grant them.
  *
- * A Web Worker has the denied items of this program, because Deno passes them on.
- * A process has none of them, and Deno does not list them. So a process is granted
- * only what no denied item can be a part of, as far as Deno says.
+ * Deno passes the denied items of this program on to a Web Worker, but not to a
+ * process, and does not list them. So a process is granted only what cannot contain a
+ * denied item, as far as Deno reveals it.
  *
  * @module
  */
 
-import { type Host, membersOf, readHost, witnessesOf } from "./host.ts";
-import type { Kind, Scope } from "./kinds.ts";
+import { type Host, probeAddresses, readHost, sampleHosts } from "./host.ts";
+import type { Kind, Scope } from "../_base/permission_kinds.ts";
 import { excerpt, messageOf, printable, quoted } from "../_base/text.ts";
 
 /**
- * What this program holds of a kind, or of an item of it. Asks for no permission
- * and never prompts.
+ * The state of a kind, or of an item of it. Requires no permission and never prompts.
  *
- * @throws {TypeError} If Deno has no such item.
+ * @throws {TypeError} If Deno does not have such an item.
  */
 export function query(kind: Kind, item?: string): Deno.PermissionStatus {
   try {
@@ -35,7 +34,7 @@ export function query(kind: Kind, item?: string): Deno.PermissionStatus {
   }
 }
 
-/** Whether this program holds all of a kind. */
+/** Whether this program holds a kind completely. */
 export function isHeldWhole(kind: Kind): boolean {
   const { state, partial } = query(kind);
   return state === "granted" && !partial;
@@ -62,14 +61,14 @@ function describe(
 }
 
 /**
- * A host that Deno allows to import from by default. A list of allowed hosts takes
- * the place of the default, and a denied host wins over an allowed one: together
- * they allow none. `--deny-import` alone leaves the default in force (Deno 2.9).
+ * A host from which Deno allows imports by default. A list of allowed hosts replaces
+ * the default, and a denied host takes precedence over an allowed one: together they
+ * allow none. `--deny-import` alone keeps the default (Deno 2.9).
  */
 const ALLOWED_AND_DENIED = "jsr.io:443";
 
-/** A scope as flags for `deno run`. */
-export function flagsOf(kind: Kind, scope: Scope): string[] {
+/** The flags of a scope for `deno run`. */
+export function scopeFlags(kind: Kind, scope: Scope): string[] {
   if (scope === true) return [`--allow-${kind}`];
   if (scope.length > 0) return [`--allow-${kind}=${scope.join(",")}`];
   return kind === "import"
@@ -80,14 +79,14 @@ export function flagsOf(kind: Kind, scope: Scope): string[] {
     : [];
 }
 
-/** Where the worker runs. */
+/** The kind of worker. */
 export type Target = "process" | "thread";
 
 /**
- * Checks that this program may grant a kind of permission, or an item of it.
+ * Throws unless this program may grant a kind, or an item of it.
  *
  * @throws {Deno.errors.NotCapable} If it may not.
- * @throws {TypeError} If Deno has no such item.
+ * @throws {TypeError} If Deno does not have such an item.
  */
 export function check(
   kind: Kind,
@@ -107,7 +106,7 @@ export function check(
 /**
  * Whether "inherit" passes on a kind: if this program holds all of it.
  *
- * @throws {Deno.errors.NotCapable} If a part is denied that a process would have.
+ * @throws {Deno.errors.NotCapable} If a part is denied, which a process would get.
  */
 export function isInherited(kind: Kind, target: Target): boolean {
   const { state, partial } = query(kind);
@@ -128,7 +127,7 @@ function whyNotItem(
   item: string,
   target: Target,
 ): string | undefined {
-  // Deno reads the items of a program that holds the kind whole in the worker only.
+  // If the program holds the kind completely, only the worker's Deno parses the item.
   const host = kind === "net" || kind === "import"
     ? readHost(kind, item)
     : undefined;
@@ -144,7 +143,7 @@ function whyNotItem(
   }
   if (partial) {
     return `a part of it is denied to this program (${
-      deniersOf(kind)
+      denyFlags(kind)
     }); grant parts that are not denied`;
   }
   if (target === "thread" || host?.form === "socket") return undefined;
@@ -158,17 +157,17 @@ function whyNotItem(
     : undefined;
 }
 
-/** Of a range or a wildcard, of which Deno can only be asked about members. */
+/** For a range or a wildcard: Deno can be queried about its members only. */
 function whyNotMany(
   kind: Kind,
   item: string,
   host: Host,
   target: Target,
 ): string | undefined {
-  // Deno compares a wildcard with the list, and passes on what is denied.
+  // Deno compares a wildcard with the list, and passes the denied items on.
   const isCompared = target === "thread" && host.form === "wildcard" &&
     query(kind).state !== "granted";
-  const states = membersOf(host).map((member) => query(kind, member).state);
+  const states = sampleHosts(host).map((member) => query(kind, member).state);
   const state = states.find((state) => state !== "granted");
   if (state !== undefined) {
     return describeState(kind, isCompared ? [item] : true, state);
@@ -178,14 +177,14 @@ function whyNotMany(
   return describeUnknown(kind, single);
 }
 
-/** Of a program that holds the kind but for a denied part. */
+/** For a program that holds the kind except a denied part. */
 function whyNotBesideDenied(
   kind: Kind,
   item: string,
   { form, port }: Host,
 ): string | undefined {
   const part = `a part of "${kind}" is denied to this program (${
-    deniersOf(kind)
+    denyFlags(kind)
   })`;
   if (form === "name") {
     return `${part}, and the name may stand for an address in that part; ${
@@ -197,33 +196,33 @@ function whyNotBesideDenied(
     : undefined;
 }
 
-/** Of a program that holds a list of hosts. */
+/** For a program that holds a list of hosts. */
 function whyNotFromList(
   kind: Kind,
   item: string,
   host: Host,
 ): string | undefined {
-  const found = witnessesOf(host)
+  const found = probeAddresses(host)
     .find((address) => query(kind, address).state === "denied");
   if (found === undefined) return undefined;
-  const denied = `this program is denied ${quoted(found)} (${deniersOf(kind)})`;
+  const denied = `this program is denied ${quoted(found)} (${denyFlags(kind)})`;
   return host.form === "name"
     ? `${denied}, and the name may stand for that address; ${
       insteadOfName(kind, item)
     }`
     : `${denied}, which may be a part of a range with this address; grant addresses, or run this program again without ${
-      deniersOf(kind)
+      denyFlags(kind)
     }`;
 }
 
 function insteadOfName(kind: Kind, item: string): string {
-  const [flag] = flagsOf(kind, [item]);
+  const [flag] = scopeFlags(kind, [item]);
   return `grant the IP address and the port, or run this program again with ${flag} and without ${
-    deniersOf(kind)
+    denyFlags(kind)
   }`;
 }
 
-/** Of what is not granted to this program, which needs some scope of it. */
+/** The reason if something is not granted to this program, which needs `needed`. */
 function describeState(
   kind: Kind,
   needed: Scope,
@@ -231,34 +230,34 @@ function describeState(
 ): string {
   if (state === "denied") {
     return `it is denied to this program (${
-      deniersOf(kind)
+      denyFlags(kind)
     }, or at a prompt); run this program again without that flag`;
   }
-  const [flag] = flagsOf(kind, needed);
+  const [flag] = scopeFlags(kind, needed);
   return `this program does not hold it; run it again with ${printable(flag!)}`;
 }
 
 function describePart(kind: Kind): string {
   return `a part of it is denied to this program (${
-    deniersOf(kind)
+    denyFlags(kind)
   }), and Deno does not say which; list what the worker may use`;
 }
 
-/** Of an item that stands for many, when this program may hold only some of them. */
+/** The reason if this program may hold only a part of an item. */
 function describeUnknown(kind: Kind, instead: string): string {
   return `Deno does not say whether this program holds all of it; grant ${instead}, or run this program again with --allow-${kind} and without ${
-    deniersOf(kind)
+    denyFlags(kind)
   }`;
 }
 
-/** The flags by which a part of a kind is denied. */
-function deniersOf(kind: Kind): string {
+/** The flags that deny a part of a kind. */
+function denyFlags(kind: Kind): string {
   switch (kind) {
     case "env":
     case "read":
       return `--deny-${kind} or --ignore-${kind}`;
     case "write":
-      // Deno protects programs that may be run from being replaced.
+      // Deno denies writing to programs that may be run.
       return "--deny-write, or --allow-run with a list";
     default:
       return `--deny-${kind}`;

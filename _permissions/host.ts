@@ -3,15 +3,15 @@
 /**
  * The items of `net` and `import`: addresses, names, ranges and sockets.
  *
- * Deno checks a name twice: first the name itself, and after the lookup the
- * address against the denied ones. A child process does not have the denied ones
- * of its parent, and Deno does not list them. So what an item may stand for is
- * compared with what Deno says of single addresses.
+ * Deno checks a name twice: first the name itself, and after the lookup its address
+ * against the denied ones. The denied addresses of the parent do not apply to a child
+ * process, and Deno does not list them. So Deno is queried about single addresses that
+ * an item may stand for.
  *
  * @module
  */
 
-import type { Kind } from "./kinds.ts";
+import type { Kind } from "../_base/permission_kinds.ts";
 import { quoted } from "../_base/text.ts";
 
 /** An item of `net` or `import`. */
@@ -39,7 +39,7 @@ const NAMED = new RegExp(`^(${NAME})${PORT}$`);
 /**
  * Reads an item of `net` or `import`.
  *
- * @throws {TypeError} If Deno has no such item.
+ * @throws {TypeError} If Deno does not have such an item.
  */
 export function readHost(kind: Kind, item: string): Host {
   if (kind === "net" && /^(?:unix|vsock):/.test(item)) return readSocket(item);
@@ -94,7 +94,7 @@ function readIpv6(text: string, port: string): Host | undefined {
   return { form: "address", host: parts.join("."), port };
 }
 
-/** Whether Deno takes a text for an IPv4 address, in decimal without zeros. */
+/** Whether Deno parses a string as an IPv4 address: decimal, without leading zeros. */
 function isIpv4(text: string): boolean {
   return text.split(".").every((part) =>
     Number(part) < 256 && part === String(Number(part))
@@ -126,7 +126,7 @@ function hintFor(item: string): string {
   return "";
 }
 
-/** The hosts that Deno makes of a port alone. */
+/** The hosts that Deno derives from a port alone. */
 export function expandPort(kind: Kind, item: string): string[] {
   return kind === "net" && /^:[0-9]{1,5}$/.test(item)
     ? [`0.0.0.0${item}`, `127.0.0.1${item}`, `localhost${item}`]
@@ -135,9 +135,9 @@ export function expandPort(kind: Kind, item: string): string[] {
 
 /**
  * Addresses that are usually denied: loopback, unspecified, private, shared and
- * link-local ones, those at which clouds serve credentials, and a public one, for
- * lists that deny every address. A name may stand for any of them. Deno can only be
- * asked about one address at a time, which takes 4 µs, so not about all.
+ * link-local addresses, those at which clouds serve credentials, and a public one, for
+ * lists that deny every address. A name may stand for any of them. A query is about
+ * one address and takes 4 µs, so not all addresses can be queried.
  */
 const SPECIAL_ADDRESSES = [
   "127.0.0.1",
@@ -162,10 +162,10 @@ const SPECIAL_ADDRESSES = [
 ];
 
 /**
- * Addresses that show whether a host may be denied to a program with a list of
- * allowed hosts, of which Deno does not say whether anything else is denied.
+ * Addresses to query for a host if the program holds a list of hosts. Deno does not
+ * report to such a program whether anything is denied.
  */
-export function witnessesOf({ form, host, port }: Host): string[] {
+export function probeAddresses({ form, host, port }: Host): string[] {
   const addresses = form === "name"
     ? [...numericAddresses(host), ...SPECIAL_ADDRESSES]
     : [host, ...neighbours(host)];
@@ -174,25 +174,25 @@ export function witnessesOf({ form, host, port }: Host): string[] {
   );
 }
 
-/** The address that a name made of numbers stands for, as "127.1", and one beside it. */
+/** The address of a numeric name such as "127.1", and its neighbour. */
 function numericAddresses(name: string): string[] {
-  // No name ends with a number that is not an address in some notation.
+  // A name whose last part is a number is an address in some notation.
   if (!URL.canParse(`http://${name}`)) return [];
   const { hostname } = new URL(`http://${name}`);
   return V4_HOST.test(hostname) ? [hostname, ...neighbours(hostname)] : [];
 }
 
-/** An address beside one, which is in every denied range that the one is in. */
+/** The address next to one: every range of more than one address has both. */
 function neighbours(address: string): string[] {
   const [, start, last] = /^(.*\.)([0-9]+)$/.exec(address) ?? [];
   return start === undefined ? [] : [`${start}${Number(last) ^ 1}`];
 }
 
-/** A part of a name that no list has, so that only a wildcard matches the name. */
+/** A label that is in no list, so that only a wildcard matches its name. */
 const UNLIKELY_LABEL = "0b6f3c55-duplex-ipc-looks-for-a-wildcard";
 
-/** Some of the hosts that an item stands for. */
-export function membersOf({ form, host, port }: Host): string[] {
+/** Some of the hosts that an item matches. */
+export function sampleHosts({ form, host, port }: Host): string[] {
   const member = `${host}${port}`;
   return form === "wildcard"
     ? [member, `${UNLIKELY_LABEL}.${member}`]

@@ -1,15 +1,14 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * Paths in the form in which they mean the same to this program and to a worker
- * in another folder.
+ * Absolute paths, which are the same for this program and a worker in another folder.
  *
  * @module
  */
 
 import { excerpt, messageOf, quoted } from "../_base/text.ts";
 
-/** How a system writes paths. */
+/** The notation of paths of a system. */
 export interface PathSystem {
   readonly windows: boolean;
   /** The current folder. */
@@ -53,7 +52,7 @@ export function pathOf(url: URL, { windows } = SYSTEM): string {
 
 function decode(url: URL): string {
   try {
-    // As Deno does, a "%" that encodes nothing is a character of its own.
+    // As in Deno, a "%" without two digits is a character.
     const text = url.pathname.replace(/%(?![0-9A-Fa-f]{2})/g, "%25");
     return decodeURIComponent(text);
   } catch (cause) {
@@ -67,7 +66,7 @@ function decode(url: URL): string {
 }
 
 /**
- * The path from the root, as this system resolves it.
+ * Makes a path absolute, as this system resolves it.
  *
  * @throws {TypeError} If it is relative to the current folder of a drive, which a
  *   worker may not share.
@@ -94,17 +93,17 @@ export function absolutePath(
     : `${cwd()}\\${path}`;
 }
 
-/** Whether a command is a path. Deno looks for any other one in `PATH`. */
+/** Whether a command is a path. Deno looks for other commands in `PATH`. */
 export function isCommandPath(command: string, { windows } = SYSTEM): boolean {
   return windows ? /[\\/]|^[a-zA-Z]:/.test(command) : command.includes("/");
 }
 
-/** Whether a path starts at a root, wherever the program works. */
+/** Whether a path is absolute. */
 export function isAbsolute(path: string, { windows } = SYSTEM): boolean {
   return windows ? WINDOWS_ABSOLUTE.test(path) : path.startsWith("/");
 }
 
-/** Whether a script is given as a URL. A single letter is a drive or a folder. */
+/** Whether a script is a URL. A scheme of one letter is a drive or a folder. */
 export function isUrl(script: string): boolean {
   return /^[a-zA-Z][a-zA-Z0-9+.-]+:/.test(script) && URL.canParse(script);
 }

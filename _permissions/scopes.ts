@@ -8,24 +8,28 @@
 
 import { expandPort } from "./host.ts";
 import { absolutePath, isCommandPath, pathOf } from "./path.ts";
-import { check, flagsOf, isInherited, type Target } from "./held.ts";
-import { type Kind, KINDS, type Permissions, type Scope } from "./kinds.ts";
+import { check, isInherited, scopeFlags, type Target } from "./held.ts";
+import {
+  type Kind,
+  KINDS,
+  type Permissions,
+  type Scope,
+} from "../_base/permission_kinds.ts";
 import { quoted, show } from "../_base/text.ts";
 
-/** What a worker is given of each kind. What is not there is not granted. */
+/** The granted part of each kind. A kind that is missing is not granted. */
 export type Scopes = ReadonlyMap<Kind, Scope>;
 
-/** The same as it was asked for, with paths from the root. */
+/** The requested part of each kind, with absolute paths. */
 export type Request = ReadonlyMap<Kind, Scope | "inherit">;
 
-/** Kinds whose items are paths. A relative one is made absolute, since the
- * worker may work in another folder than the caller. */
+/** The kinds whose items are paths. */
 const PATH_KINDS: readonly Kind[] = ["ffi", "read", "write"];
 
 /**
- * Reads a permission value. Nothing is checked but its form.
+ * Reads a permission value and checks its form.
  *
- * @throws {TypeError} If Deno has no such kind or item.
+ * @throws {TypeError} If Deno does not have such a kind or item.
  */
 export function readRequest(permissions: Permissions): Request {
   if (permissions === "none") return new Map();
@@ -56,10 +60,10 @@ export function readRequest(permissions: Permissions): Request {
 }
 
 /**
- * Checks that this program holds what is asked for.
+ * Checks that this program holds what is requested.
  *
  * @throws {Deno.errors.NotCapable} If it does not.
- * @throws {TypeError} If Deno has no such item.
+ * @throws {TypeError} If Deno does not have such an item.
  */
 export function checkRequest(request: Request, target: Target): Scopes {
   const scopes = new Map<Kind, Scope>();
@@ -80,7 +84,7 @@ function readScope(kind: Kind, value: unknown): Scope | "inherit" | undefined {
   if (value === undefined || value === true || value === "inherit") {
     return value;
   }
-  if (value === false) return nothingOf(kind);
+  if (value === false) return emptyScope(kind);
   if (!Array.isArray(value)) {
     throw new TypeError(
       `Cannot grant permissions: "${kind}" must be true, false, "inherit" or an array: current value is ${
@@ -88,24 +92,24 @@ function readScope(kind: Kind, value: unknown): Scope | "inherit" | undefined {
       }`,
     );
   }
-  // A hole in the array is an item as well, which cannot be granted.
+  // `Array.from` includes holes, which are an error.
   const items = Array.from(value, (item) => readItem(kind, item))
     .flatMap((item) => expandPort(kind, item));
-  return items.length > 0 ? items : nothingOf(kind);
+  return items.length > 0 ? items : emptyScope(kind);
 }
 
-/** What is not granted. A process may import from some hosts unless it is denied. */
-function nothingOf(kind: Kind): Scope | undefined {
+/** The scope of a kind that is not granted. Imports must be denied explicitly. */
+function emptyScope(kind: Kind): Scope | undefined {
   return kind === "import" ? [] : undefined;
 }
 
 function readItem(kind: Kind, item: unknown): string {
   const text = toText(kind, item);
   if (typeof text !== "string" || text === "" || /[,\0]/.test(text)) {
-    // Deno's flags separate with a comma and have no way to write one, and no
-    // argument of a process may hold a NUL.
+    // A comma separates items in Deno's flags and cannot be escaped. An argument of a
+    // process cannot contain a NUL.
     throw new TypeError(
-      `Cannot grant permissions: an item of "${kind}" must be a text without a comma: current value is ${
+      `Cannot grant permissions: an item of "${kind}" must be a string without a comma: current value is ${
         show(text)
       }`,
     );
@@ -113,7 +117,7 @@ function readItem(kind: Kind, item: unknown): string {
   return text;
 }
 
-/** An item as Deno's flags have it. What is not a path is left as it is. */
+/** An item as in Deno's flags, with an absolute path. */
 function toText(kind: Kind, item: unknown): unknown {
   const isPathKind = PATH_KINDS.includes(kind);
   if (item instanceof URL) {
@@ -124,16 +128,16 @@ function toText(kind: Kind, item: unknown): unknown {
   return isPath ? absolutePath(item) : item;
 }
 
-/** Scopes as flags for `deno run`. */
-export function flagsOfScopes(scopes: Scopes): string[] {
+/** The flags of scopes for `deno run`. */
+export function scopesToFlags(scopes: Scopes): string[] {
   return [
     "--no-prompt",
-    ...[...scopes].flatMap(([kind, scope]) => flagsOf(kind, scope)),
+    ...[...scopes].flatMap(([kind, scope]) => scopeFlags(kind, scope)),
   ];
 }
 
-/** Scopes as the `deno.permissions` of a Web Worker. */
-export function workerOfScopes(scopes: Scopes): Deno.PermissionOptions {
+/** The `deno.permissions` of scopes for a Web Worker. */
+export function scopesToOptions(scopes: Scopes): Deno.PermissionOptions {
   const granted = [...scopes].filter(([, scope]) =>
     scope === true || scope.length > 0
   );

@@ -1,8 +1,8 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * A child process as a stream of bytes: its standard input and output carry the
- * frames, and its end is brought about, waited for and told.
+ * A child process as a stream of bytes, over its standard input and output. It ends
+ * the child, and reports how the child has ended.
  *
  * @module
  */
@@ -13,14 +13,14 @@ import type { StderrReader } from "./stderr.ts";
 import { quoted } from "../_base/text.ts";
 import { settlesWithin } from "../_base/waiting.ts";
 
-/** Milliseconds that a child has to end by itself, and again after SIGTERM. */
-const GRACE = 1_000;
+/** Milliseconds for a child to exit before SIGTERM, and again before SIGKILL. */
+const EXIT_TIMEOUT = 1_000;
 
 /**
- * Milliseconds without news after which the child's streams are given up once it
- * is gone. A grandchild may hold them open for as long as it likes.
+ * Milliseconds without output after which the streams of a child that has exited are
+ * closed. A grandchild may keep them open for ever.
  */
-const GRANDCHILD_GRACE = 250;
+const GRANDCHILD_TIMEOUT = 250;
 
 /** A signal that this side sent to a child, and why. */
 interface SentSignal {
@@ -37,15 +37,15 @@ export class ChildStream implements ByteStream {
   readonly #writer: WritableStreamDefaultWriter<Uint8Array>;
   #status: Deno.CommandStatus | undefined;
   #reads = 0;
-  /** Settles when the child's output has come to its end. */
+  /** Settles when the child's output has ended. */
   readonly #ended = Promise.withResolvers<void>();
   #ending: Promise<Deno.CommandStatus> | undefined;
-  /** Settles when the child is to end within {@linkcode GRACE}. */
+  /** Settles when the child must exit within {@linkcode EXIT_TIMEOUT}. */
   readonly #destroyed = Promise.withResolvers<void>();
   #sent: SentSignal | undefined;
 
   /**
-   * @param label What the child is called in errors.
+   * @param label The name of the child in errors.
    * @param child The child, with all three streams piped.
    * @param stderr The reader of its standard error.
    */
@@ -55,7 +55,7 @@ export class ChildStream implements ByteStream {
     this.#stderr = stderr;
     this.#reader = child.stdout.getReader({ mode: "byob" });
     this.#writer = child.stdin.getWriter();
-    // A write that fails says so itself.
+    // The failed write reports the error.
     this.#writer.closed.catch(() => {});
     child.status.then((status) => this.#onExit(status));
   }
@@ -79,8 +79,11 @@ export class ChildStream implements ByteStream {
     unsent: readonly unknown[],
   ): Promise<PeerExitError> {
     const reason =
-      `closed its standard input or output without a goodbye, did not exit within ${GRACE} ms`;
-    return this.#exitError(await this.#end(GRACE, reason), { cause, unsent });
+      `closed its standard input or output without a goodbye, did not exit within ${EXIT_TIMEOUT} ms`;
+    return this.#exitError(await this.#end(EXIT_TIMEOUT, reason), {
+      cause,
+      unsent,
+    });
   }
 
   async close(timeout: number, unsent: readonly unknown[]): Promise<void> {
@@ -91,61 +94,62 @@ export class ChildStream implements ByteStream {
   }
 
   async destroy(): Promise<void> {
-    // One that is being closed may have been given more time.
+    // A `close` in progress may have a longer timeout.
     this.#destroyed.resolve();
-    await this.#end(GRACE, `did not exit within ${GRACE} ms`);
+    await this.#end(EXIT_TIMEOUT, `did not exit within ${EXIT_TIMEOUT} ms`);
   }
 
   /**
-   * Ends the child, in good order within `grace` milliseconds.
+   * Ends the child, with signals if it does not exit within `grace` milliseconds.
    *
-   * @param reason What the child did otherwise, for its error.
+   * @param reason Why signals were sent, for the error.
    */
   #end(grace: number, reason: string): Promise<Deno.CommandStatus> {
     return this.#ending ??= this.#stop(grace, reason);
   }
 
   async #stop(grace: number, reason: string): Promise<Deno.CommandStatus> {
-    // The end of its input tells the child that it may go. Closing fails when
-    // the child has gone, and waits while the child does not read.
+    // The child exits at the end of its input. `close` fails if the child has exited,
+    // and waits while the child does not read.
     const closed = this.#writer.close().catch(() => {});
     if (!await this.#exitsWithin(grace)) {
       this.#kill({ name: "SIGTERM", reason });
-      if (!await settlesWithin(this.#child.status, GRACE)) {
+      if (!await settlesWithin(this.#child.status, EXIT_TIMEOUT)) {
         this.#kill({
           name: "SIGKILL",
-          reason: `${reason}, nor within ${GRACE} ms after SIGTERM,`,
+          reason: `${reason}, nor within ${EXIT_TIMEOUT} ms after SIGTERM,`,
         });
       }
     }
     const status = await this.#child.status;
-    await settlesWithin(closed, GRANDCHILD_GRACE);
+    await settlesWithin(closed, GRANDCHILD_TIMEOUT);
     this.#ended.resolve();
-    // The child is gone; whatever state its streams are in, they are let go.
+    // The child has exited: its streams are closed in whatever state they are.
     await this.#reader.cancel().catch(() => {});
-    if (!await settlesWithin(this.#stderr.ended, GRANDCHILD_GRACE)) {
+    if (!await settlesWithin(this.#stderr.ended, GRANDCHILD_TIMEOUT)) {
       await this.#stderr.cancel().catch(() => {});
-      // A function that takes the lines may itself never come to an end.
-      await settlesWithin(this.#stderr.ended, GRANDCHILD_GRACE);
+      // The function that is called with the lines may never return.
+      await settlesWithin(this.#stderr.ended, GRANDCHILD_TIMEOUT);
     }
     return status;
   }
 
-  /** Whether the child exits in time; an abort leaves it no more than the usual. */
+  /** Whether the child exits in time. `destroy` shortens the time. */
   async #exitsWithin(grace: number): Promise<boolean> {
     const { status } = this.#child;
     const ended = Promise.race([status, this.#destroyed.promise]);
     if (!await settlesWithin(ended, grace)) return false;
-    return this.#status !== undefined || await settlesWithin(status, GRACE);
+    return this.#status !== undefined ||
+      await settlesWithin(status, EXIT_TIMEOUT);
   }
 
-  /** Ends the reading soon after the child, whoever else holds its output. */
+  /** Ends the reading soon after the child's exit, even if a grandchild has its output. */
   async #onExit(status: Deno.CommandStatus): Promise<void> {
     this.#status = status;
     let reads: number;
     do {
       reads = this.#reads;
-      if (await settlesWithin(this.#ended.promise, GRANDCHILD_GRACE)) return;
+      if (await settlesWithin(this.#ended.promise, GRANDCHILD_TIMEOUT)) return;
     } while (this.#reads > reads);
     await this.#reader.cancel().catch(() => {});
   }
@@ -156,7 +160,7 @@ export class ChildStream implements ByteStream {
       this.#child.kill(signal.name);
       this.#sent = signal;
     } catch {
-      // It ended between the look and the signal, which is what was wanted.
+      // The child exited between the check and the signal.
     }
   }
 
@@ -166,8 +170,8 @@ export class ChildStream implements ByteStream {
   ): PeerExitError {
     return new PeerExitError(
       `The worker ${quoted(this.#label)} ${
-        this.#howItEnded(code, signal)
-      }${this.#stderr.lastWords}`,
+        this.#describeExit(code, signal)
+      }${this.#stderr.hint}`,
       {
         ...options,
         code: signal === null ? code : null,
@@ -177,7 +181,7 @@ export class ChildStream implements ByteStream {
     );
   }
 
-  #howItEnded(code: number, signal: Deno.Signal | null): string {
+  #describeExit(code: number, signal: Deno.Signal | null): string {
     const end = signal === null
       ? `exited with code ${code}`
       : `was ended by ${signal}`;

@@ -1,13 +1,17 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * The options of `openPipe`, checked and made into arguments, so that a child
- * gets what it was given and no more.
+ * The options of `openPipe`, their checks, and the arguments of a child made of them.
  *
  * @module
  */
 
-import { checkKind, checkPositive } from "../_base/options.ts";
+import {
+  checkKind,
+  checkPositive,
+  checkSignal,
+  DEFAULT_OPEN_TIMEOUT,
+} from "../_base/options.ts";
 import { absolutePath, isUrl } from "../_permissions/path.ts";
 import { processFlags } from "./permissions.ts";
 import { excerpt, messageOf, quoted, show } from "../_base/text.ts";
@@ -17,13 +21,13 @@ import type { Permissions } from "../permissions.ts";
 /** Options for {@linkcode openPipe}. */
 export interface PipeOptions extends DuplexOptions {
   /**
-   * What the worker may do. Nothing that the caller may not do itself.
+   * The permissions of the worker. The caller must hold all of them.
    *
    * @default {"none"}
    */
   permissions?: Permissions;
   /**
-   * Arguments of the program; a Deno worker finds them in `Deno.args`.
+   * Arguments of the program; `Deno.args` in a Deno worker.
    *
    * @default {[]}
    */
@@ -52,37 +56,36 @@ export interface PipeOptions extends DuplexOptions {
    */
   cwd?: string | URL;
   /**
-   * What becomes of the child's standard error, and of what it prints to its
-   * standard output before its hello: passed on to this process's standard
-   * error, dropped, or given line by line to a function. A line is cut after
-   * 65536 characters. The last 4 KiB go into {@linkcode PeerExitError} in any
-   * case. An error that the function throws ends the duplex: everything pending
-   * and `close` reject with it, and the worker gets it as the reason of an abort.
+   * The target of the child's standard error, and of its standard output before its
+   * hello: the standard error of this process, none, or a function that is called
+   * with each line. A line is cut after 65536 characters. In all cases the last 4 KiB
+   * are in {@linkcode PeerExitError}. An error thrown by the function ends the
+   * duplex: everything pending and `close` reject with it, and the worker gets it as
+   * the reason of an abort.
    *
    * @default {"inherit"}
    */
   stderr?: "inherit" | "null" | ((line: string) => void);
   /**
-   * Milliseconds for the child to start and say hello.
+   * Milliseconds for the child to start and to send its hello. `Infinity` sets no
+   * limit.
    *
    * @default {10000}
    */
   openTimeout?: number;
-  /** Cancels the opening: the child is ended, and the opening rejects with the signal's reason. */
+  /** Cancels the opening, which ends the child and rejects with the signal's reason. */
   signal?: AbortSignal;
   /**
-   * Bytes of the worker's JavaScript heap, rounded up to a MiB. A worker that
-   * needs more ends. Only for worker scripts.
+   * Maximum size of the worker's JavaScript heap in bytes, rounded up to a MiB. A
+   * worker that needs more ends. Only for worker scripts.
    *
    * @default {Deno's own limit}
    */
   memory?: number;
   /**
-   * Starts the child in a session of its own, so that Ctrl+C in a terminal sends
-   * SIGINT to this process alone, which can let the child finish. A child that
-   * runs when this process exits is killed, since a terminal cannot end it any
-   * more. When this process is killed, the child ends as it does without this
-   * option.
+   * Starts the child in its own session, so that Ctrl+C in a terminal signals only
+   * this process. If this process exits, the child is killed. If this process is
+   * killed, the child ends as it does without this option.
    *
    * @default {false}
    */
@@ -93,26 +96,26 @@ export interface PipeOptions extends DuplexOptions {
 export interface PipeCommandOptions
   extends Omit<PipeOptions, "memory" | "permissions"> {
   /**
-   * The program to start: a name that is looked for in `PATH`, or a path. It is
-   * not held in by Deno's permissions.
+   * The program to start: a name that is looked for in `PATH`, or a path. Deno's
+   * permissions do not restrict it.
    */
   command: string;
 }
 
-/** How the errors of `openPipe` begin. */
+/** The beginning of errors of `openPipe`. */
 export const ACTION = "Cannot open a pipe";
 
 const MIB = 2 ** 20;
 
-/** Characters of the system's reason that are shown: it may hold a path, of up to 4096. */
+/** Characters of the system's reason shown in an error: a path in it may have 4096. */
 const MAX_REASON_LENGTH = 5_000;
 
-/** The arguments that make Deno run a worker script, and no more than that. */
+/** The arguments of Deno for a worker script. */
 export function denoArgs(script: string | URL, options: PipeOptions): string[] {
   const { permissions = "none", memory, cwd, clearEnv = false } = options;
   const env = readEnv(options.env);
-  // From the root, a path is the caller's wherever the child works, and neither a
-  // flag nor the name of a task, which Deno would run in a shell.
+  // An absolute path does not depend on the child's folder, and cannot be taken for
+  // a flag or the name of a task, which Deno would run in a shell.
   const target = typeof script === "string" && !isUrl(script)
     ? absolutePath(script)
     : String(script);
@@ -124,23 +127,26 @@ export function denoArgs(script: string | URL, options: PipeOptions): string[] {
     hasCwd: cwd !== undefined,
   });
   if (memory !== undefined) {
-    checkPositive(ACTION, "memory", memory, { most: Number.MAX_SAFE_INTEGER });
+    checkPositive(ACTION, "memory", memory, { max: Number.MAX_SAFE_INTEGER });
     flags.push(`--v8-flags=--max-old-space-size=${Math.ceil(memory / MIB)}`);
   }
   return ["run", "--quiet", ...flags, target, ...readArgs(options.args)];
 }
 
-/** What a script is called in errors. */
-export function nameOf(script: string | URL): string {
+/** The name of a script in errors. */
+export function scriptName(script: string | URL): string {
   const text = String(script);
   return text.startsWith("data:") ? "data:" : text.split("/").at(-1)!;
 }
 
-/** What the options of a script and of a command have in common. */
+/** The options that a script and a command have in common. */
 export type ChildOptions = Omit<PipeOptions, "memory" | "permissions">;
 
-/** Checks the options that decide how a child starts, without starting it. */
+/** Checks the options that a script and a command have in common. */
 export function checkChild(options: ChildOptions): void {
+  const { openTimeout = DEFAULT_OPEN_TIMEOUT } = options;
+  checkPositive(ACTION, "openTimeout", openTimeout);
+  checkSignal(ACTION, options.signal);
   checkStderr(options.stderr);
   checkKind(ACTION, "detached", options.detached, "boolean");
   checkKind(ACTION, "clearEnv", options.clearEnv, "boolean");
@@ -168,12 +174,12 @@ function checkCwd(cwd: unknown): void {
   );
 }
 
-/** Whether a value is a string that the system can take, which ends at a NUL. */
+/** Whether a value is a string without a NUL character, which would end it. */
 function isText(value: unknown): value is string {
   return typeof value === "string" && !value.includes("\0");
 }
 
-/** The arguments, checked and copied. */
+/** Returns a copy of the arguments; throws unless they are strings. */
 export function readArgs(args: readonly string[] = []): string[] {
   if (!Array.isArray(args)) {
     throw new TypeError(
@@ -182,7 +188,7 @@ export function readArgs(args: readonly string[] = []): string[] {
       }`,
     );
   }
-  // An index without an item is `undefined` here.
+  // Holes become `undefined`.
   const copy: unknown[] = Array.from(args);
   for (const [index, item] of copy.entries()) {
     if (isText(item)) continue;
@@ -195,7 +201,7 @@ export function readArgs(args: readonly string[] = []): string[] {
   return copy as string[];
 }
 
-/** The variables, checked and copied. */
+/** Returns a copy of the variables; throws unless they are strings. */
 export function readEnv(
   env: Readonly<Record<string, string>> = {},
 ): Record<string, string> {
@@ -210,7 +216,7 @@ export function readEnv(
   for (const [name, value] of Object.entries(copy)) {
     if (name === "" || name.includes("=") || !isText(name)) {
       throw new TypeError(
-        `${ACTION} as a name in "env" must not be empty nor hold "=" or a NUL character: current value is ${
+        `${ACTION} as a name in "env" must not be empty nor contain "=" or a NUL character: current value is ${
           quoted(name)
         }`,
       );
@@ -227,7 +233,7 @@ export function readEnv(
   return copy as Record<string, string>;
 }
 
-/** Throws unless this is a target that can be opened with these options. */
+/** Throws unless the script or the command can be opened with these options. */
 export function checkTarget(
   target: string | URL | PipeCommandOptions,
   options: PipeOptions | undefined,
@@ -256,7 +262,7 @@ export function checkTarget(
     throw new TypeError(
       `${ACTION} to the command ${
         quoted(target.command)
-      } with a second argument: its options stand beside "command"`,
+      } with a second argument: put its options next to "command"`,
     );
   }
   for (const name of ["permissions", "memory"]) {
@@ -264,7 +270,7 @@ export function checkTarget(
     throw new TypeError(
       `${ACTION} as "${name}" cannot be applied to ${
         quoted(target.command)
-      }: only a worker script runs under Deno's`,
+      }: it is for worker scripts only`,
     );
   }
 }
@@ -272,7 +278,7 @@ export function checkTarget(
 function checkScript(script: string | URL): void {
   if (Deno.build.standalone) {
     throw new TypeError(
-      `${ACTION} to a script from a compiled program: Deno is not there to run it; use "command"`,
+      `${ACTION} to a script from a compiled program: it does not include Deno; use "command"`,
     );
   }
   if (script instanceof URL || (isText(script) && script !== "")) return;
@@ -283,10 +289,7 @@ function checkScript(script: string | URL): void {
   );
 }
 
-/**
- * The error of a child that the system did not start: of the same class, and it
- * names the program.
- */
+/** An error of the same class that names the program that did not start. */
 export function startError(label: string, cause: unknown): unknown {
   if (!(cause instanceof Error)) return cause;
   const text = messageOf(cause).replace(/^Failed to spawn '.*?': /s, "");

@@ -1,36 +1,30 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * The worker's own end in a child process: its standard input and output. It
- * keeps what the script prints out of the frames, and ends the process soon
- * after its parent.
+ * The worker's own end in a child process, over its standard input and output.
+ * `console` is redirected, and the process ends soon after its parent.
  *
  * @module
  */
 
 import type { ByteStream } from "../_wire/byte_stream.ts";
 import { PeerExitError } from "../_base/errors.ts";
+import { writeAll, writeAllSync } from "../_base/writing.ts";
 import { FrameWire } from "../_wire/frame_wire.ts";
 import type { SessionOptions } from "../_session/options.ts";
 import { Session } from "../_session/session.ts";
 import type { Duplex } from "../duplex.ts";
 
-/**
- * Milliseconds that a process has to clean up once its parent is gone, before it
- * is ended.
- */
-const ORPHAN_GRACE = 1_000;
+/** Milliseconds for a process to clean up and exit after its parent has ended. */
+const ORPHAN_TIMEOUT = 1_000;
 
-/**
- * Milliseconds between looks at who the parent is, while nothing is read that
- * would tell of its end.
- */
-const ORPHAN_CHECK = 250;
+/** Milliseconds between checks for the parent's end while standard input is not read. */
+const ORPHAN_CHECK_INTERVAL = 250;
 
 /** The child's standard streams, which block, as a stream of bytes. */
 class StdioStream implements ByteStream {
   #isPaused = false;
-  #closed = false;
+  #isClosed = false;
   #released: PromiseWithResolvers<void> | undefined;
   #watch: ReturnType<typeof setInterval> | undefined;
   readonly #parentId = Deno.ppid;
@@ -44,27 +38,23 @@ class StdioStream implements ByteStream {
     }
     const size = await Deno.stdin.read(into);
     if (size !== null) return into.subarray(0, size);
-    // After both goodbyes the parent closes its end; before, it is gone.
-    if (!this.#closed) exitSoon();
+    // The parent closes its end after both goodbyes. Before, it has ended.
+    if (!this.#isClosed) exitSoon();
     return null;
   }
 
   async write(bytes: Uint8Array<ArrayBuffer>): Promise<void> {
-    for (let start = 0; start < bytes.length;) {
-      start += await Deno.stdout.write(bytes.subarray(start));
-    }
+    await writeAll(Deno.stdout, bytes);
   }
 
   writeSync(bytes: Uint8Array<ArrayBuffer>): void {
-    for (let start = 0; start < bytes.length;) {
-      start += Deno.stdout.writeSync(bytes.subarray(start));
-    }
+    writeAllSync(Deno.stdout, bytes);
   }
 
   /**
-   * A read under way keeps the process alive. After the parent's goodbye the
-   * session pauses, so that a script that has ended lets the process exit. The end
-   * of the parent is then checked for by a timer.
+   * A read in progress keeps the process alive. After the parent's goodbye the session
+   * pauses reading, so that the process exits when the script has ended. A timer then
+   * checks for the parent's end.
    */
   pauseReading(isPaused: boolean): void {
     this.#isPaused = isPaused;
@@ -86,17 +76,17 @@ class StdioStream implements ByteStream {
   }
 
   close(): Promise<void> {
-    this.#closed = true;
-    // The script may go on without its duplex, though not without its parent.
+    this.#isClosed = true;
+    // The script may continue without its duplex, but not without its parent.
     this.#watchParent();
     return Promise.resolve();
   }
 
   destroy(): Promise<void> {
     this.#watchParent();
-    if (!this.#closed) {
-      this.#closed = true;
-      // Ends the read that is under way, which would keep the process alive.
+    if (!this.#isClosed) {
+      this.#isClosed = true;
+      // Ends the read in progress, which would keep the process alive.
       Deno.stdin.close();
     }
     return Promise.resolve();
@@ -106,15 +96,15 @@ class StdioStream implements ByteStream {
     clearInterval(this.#watch);
     const watch = setInterval(() => {
       if (Deno.ppid !== this.#parentId) exitSoon();
-    }, ORPHAN_CHECK);
+    }, ORPHAN_CHECK_INTERVAL);
     Deno.unrefTimer(watch);
     this.#watch = watch;
   }
 }
 
-/** Ends the process after a grace, unless it ends by itself before. */
+/** Ends the process after a time, unless it ends before. */
 function exitSoon(): void {
-  Deno.unrefTimer(setTimeout(() => Deno.exit(1), ORPHAN_GRACE));
+  Deno.unrefTimer(setTimeout(() => Deno.exit(1), ORPHAN_TIMEOUT));
 }
 
 /** Opens the standard streams to the parent. */
@@ -129,18 +119,18 @@ export async function openStdio(
   redirectConsole();
   const session = new Session(new FrameWire(new StdioStream()), limits);
   await session.open();
-  sayGoodbyeAtEnd(session);
+  closeAtEnd(session);
   return session;
 }
 
-/** Closes the duplex of a script that has come to its end without doing so. */
-function sayGoodbyeAtEnd(session: Session<unknown, unknown>): void {
-  let open = true;
-  const onEnd = () => open = false;
+/** Closes the duplex when the script has ended without doing so. */
+function closeAtEnd(session: Session<unknown, unknown>): void {
+  let isOpen = true;
+  const onEnd = () => isOpen = false;
   session.closed.then(onEnd, onEnd);
   addEventListener("beforeunload", (event) => {
-    if (!open) return;
-    // The event loop goes round until the goodbye has left.
+    if (!isOpen) return;
+    // The event loop runs until the goodbye is sent.
     event.preventDefault();
     session.close().catch(onEnd);
   });
@@ -163,7 +153,7 @@ function redirectConsole(): void {
     dir: (value: unknown, options?: Deno.InspectOptions) =>
       error(Deno.inspect(value, options)),
     table: (value: unknown) => error(value),
-    // It would write an escape sequence to standard output.
+    // The original writes an escape sequence to standard output.
     clear() {},
     count(label: string = "default") {
       const count = (counts.get(label) ?? 0) + 1;

@@ -1,44 +1,44 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * The permissions of a child process that runs Deno: what it is granted, in which
- * `PATH` it looks for commands, and from where it may import. Without a flag for
- * that Deno allows some hosts, which this program may not hold.
+ * The permissions of a child process that runs Deno: the flags of its grant, the
+ * `PATH` in which it looks for commands, and the hosts from which it may import.
+ * Without a flag Deno allows imports from some hosts, which this program may not hold.
  *
  * @module
  */
 
 import { isAbsolute, isCommandPath } from "../_permissions/path.ts";
-import { flagsOf, isHeldWhole, query } from "../_permissions/held.ts";
+import { isHeldWhole, query, scopeFlags } from "../_permissions/held.ts";
 import {
   checkRequest,
-  flagsOfScopes,
   readRequest,
   type Request,
+  scopesToFlags,
 } from "../_permissions/scopes.ts";
 import { quoted } from "../_base/text.ts";
 import type { Permissions } from "../permissions.ts";
 
-/** What decides, beside the permissions, on what a child may do. */
+/** The options that affect the permissions of a child. */
 export interface ChildContext {
-  /** What is attempted, for errors. */
+  /** The attempted action, for errors. */
   readonly action: string;
   /** The worker script, as an absolute path or a URL. */
   readonly script: string;
-  /** Variables that the child gets. */
+  /** The variables in the option `env`. */
   readonly env: Readonly<Record<string, string>>;
-  /** Whether it does not get those of this process. */
+  /** Whether the child gets these variables only. */
   readonly clearEnv: boolean;
-  /** Whether the child works in a folder of its own. */
+  /** Whether the child has its own working directory. */
   readonly hasCwd: boolean;
 }
 
 /**
  * The flags for a child that runs Deno.
  *
- * @throws {Deno.errors.NotCapable} If this program does not hold what it grants.
- * @throws {TypeError} If Deno has no such permission, or a variable changes what
- *   the permissions mean.
+ * @throws {Deno.errors.NotCapable} If this program does not hold a permission.
+ * @throws {TypeError} If Deno does not have such a permission, or a variable changes
+ *   the meaning of the permissions.
  */
 export function processFlags(
   permissions: Permissions,
@@ -50,18 +50,18 @@ export function processFlags(
   const run = scopes.get("run");
   if (Array.isArray(run)) scopes.set("run", placeCommands(run, context));
   return [
-    ...flagsOfScopes(scopes),
+    ...scopesToFlags(scopes),
     ...(scopes.has("import") ? [] : importFlags(context)),
   ];
 }
 
-/** A variable of Deno's by which another program decides on every permission. */
+/** Environment variable of Deno that delegates permission checks to a broker. */
 const BROKER = "DENO_PERMISSION_BROKER_PATH";
 
-/** Variables by which a command without a path is found. */
+/** Environment variables for the lookup of a command without a path. */
 const LOOKUP = /^(?:path|pathext)$/i;
 
-/** Throws if variables change what the permissions mean. */
+/** Throws if variables change the meaning of the permissions. */
 function checkEnv(
   request: Request,
   { action, env, clearEnv }: ChildContext,
@@ -69,7 +69,7 @@ function checkEnv(
   const names = Object.keys(env);
   if (names.some((name) => name.toUpperCase() === BROKER)) {
     throw new TypeError(
-      `${action} as "env" must not hold ${BROKER}, which overrides "permissions"`,
+      `${action} as "env" must not contain ${BROKER}, which overrides "permissions"`,
     );
   }
   const run = request.get("run");
@@ -86,7 +86,7 @@ function checkEnv(
   );
 }
 
-/** Folders in which a command without a path is usually found. */
+/** Usual folders of commands without a path. */
 const COMMON_FOLDERS = [
   "/usr/local/sbin",
   "/usr/local/bin",
@@ -99,9 +99,9 @@ const COMMON_FOLDERS = [
 ];
 
 /**
- * The commands of a grant, so that the child finds those that this program finds.
- * A child looks for a command without a path in its `PATH`, in which an entry may
- * be relative to its own folder, or to its home.
+ * The commands of a grant, so that the child finds the same programs as this one. A
+ * child looks for a command without a path in its `PATH`, in which an entry may be
+ * relative to its working directory or its home.
  */
 function placeCommands(
   run: readonly string[],
@@ -129,9 +129,9 @@ function placeCommands(
   );
 }
 
-/** The path of a command that this program may run, without a look at `PATH`. */
+/** The path of a command that this program may run, found without `PATH`. */
 function findCommand(item: string, action: string): string {
-  // Without a list every path is granted, whether a program is there or not.
+  // Without a list every path is granted, whether a program exists there or not.
   if (isCommandPath(item) || query("run").state === "granted") return item;
   for (const folder of COMMON_FOLDERS) {
     const path = `${folder}/${item}`;
@@ -144,7 +144,7 @@ function findCommand(item: string, action: string): string {
   );
 }
 
-/** The hosts that Deno allows to import from without a flag (2.9). */
+/** The hosts from which Deno allows imports without a flag (2.9). */
 const DEFAULT_HOSTS = [
   "jsr.io:443",
   "deno.land:443",
@@ -156,8 +156,8 @@ const DEFAULT_HOSTS = [
 ];
 
 /**
- * Flags that keep a child from importing where this program may not. None if the
- * hosts that Deno allows without a flag are all held.
+ * Flags that prevent imports from hosts that this program does not hold. None if it
+ * holds all hosts that Deno allows without a flag.
  *
  * @throws {Deno.errors.NotCapable} If this program may not import from the host of
  *   the script.
@@ -168,10 +168,10 @@ function importFlags(
   if (isHeldWhole("import")) return [];
   const jsrUrl = env.JSR_URL ??
     (clearEnv ? undefined : readVariable("JSR_URL"));
-  const jsrHost = hostOf(jsrUrl);
+  const jsrHost = moduleHost(jsrUrl);
   const scriptHost = script.startsWith("jsr:")
     ? (jsrUrl === undefined ? DEFAULT_HOSTS[0] : jsrHost)
-    : hostOf(script);
+    : moduleHost(script);
   if (scriptHost !== undefined && !isHeld(scriptHost)) {
     throw new Deno.errors.NotCapable(
       `${action} to a script at ${
@@ -184,23 +184,23 @@ function importFlags(
   const held = hosts.filter((host) => isHeld(host));
   return held.length === hosts.length
     ? []
-    : flagsOf("import", [...new Set(held)]);
+    : scopeFlags("import", [...new Set(held)]);
 }
 
 /** The host of this module, if it was imported from one. */
-const OWN_HOST = hostOf(import.meta.url);
+const OWN_HOST = moduleHost(import.meta.url);
 
 /**
- * Whether this program may import from a host. From the host of this module it has
- * imported already, although a Web Worker and a test may not hold it.
+ * Whether this program may import from a host. The host of this module counts as
+ * held, since a Web Worker or a test may not hold it although it was imported.
  */
 function isHeld(host: string): boolean {
   const { state } = query("import", host);
   return state === "granted" || (state === "prompt" && host === OWN_HOST);
 }
 
-/** The host and the port from which a module is loaded, if it is loaded from one. */
-function hostOf(specifier: string | undefined): string | undefined {
+/** The host and the port of a module, if it has them. */
+function moduleHost(specifier: string | undefined): string | undefined {
   if (specifier === undefined || !URL.canParse(specifier)) return undefined;
   const { protocol, hostname, port } = new URL(specifier);
   switch (protocol) {

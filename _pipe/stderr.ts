@@ -1,28 +1,26 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * A child's standard error: passed on as its parent wishes, with the last of it
- * kept for the error that tells of the child's end.
+ * A child's standard error: passed on to its target, with the end of it kept for the
+ * error that reports the child's exit.
  *
  * @module
  */
 
 import { TextLineStream } from "@std/streams";
-import { quoted } from "../_base/text.ts";
+import { quoted, withoutColor } from "../_base/text.ts";
+import { writeAllSync } from "../_base/writing.ts";
 
-/** Bytes that are kept. */
+/** Number of bytes kept for the error. */
 const TAIL_SIZE = 4096;
 
-/** Characters after which a line is cut, so that one without end is not kept. */
+/** Characters after which a line is cut, so that an endless line takes no memory. */
 const MAX_LINE_LENGTH = 65_536;
 
-/** Characters of the last line that an error's message shows. */
+/** Characters of the last line shown in an error. */
 const MAX_SHOWN_LENGTH = 500;
 
-/** What colours text on a terminal. */
-const ANSI_COLOR = new RegExp(`${String.fromCharCode(27)}\\[[0-9;]*m`, "g");
-
-/** Where standard error goes. */
+/** The target of standard error. */
 export type StderrTarget = "inherit" | "null" | ((line: string) => void);
 
 /** Reads a child's standard error to its end. */
@@ -34,15 +32,15 @@ export class StderrReader {
     | undefined;
   #tail = new Uint8Array();
   /**
-   * Settles when all of it was passed on, which a function that takes the lines
-   * may put off for ever. Never rejects.
+   * Settles when all of it was passed on, which a function that is called with the
+   * lines may delay for ever. Never rejects.
    */
   readonly ended: Promise<void>;
 
   /**
    * @param stream The child's standard error.
-   * @param target Where it goes.
-   * @param onError Takes what a function among the targets throws.
+   * @param target Its target.
+   * @param onError Called with an error thrown by a target that is a function.
    */
   constructor(
     stream: ReadableStream<Uint8Array>,
@@ -64,26 +62,25 @@ export class StderrReader {
   /** Passes bytes on as if the child had written them to standard error. */
   async print(bytes: Uint8Array): Promise<void> {
     this.#keep(bytes);
-    if (this.#target === "inherit") writeAllSync(bytes);
-    // The reader of the lines may have given up, and has said so.
+    if (this.#target === "inherit") writeError(bytes);
+    // If this fails, `onError` was called with the error.
     await this.#lines?.write(bytes.slice()).catch(() => {});
   }
 
-  /** The last of what was printed. */
+  /** The end of the output. */
   get tail(): string {
     return new TextDecoder().decode(this.#tail).trimEnd();
   }
 
   /**
-   * The line that tells most as the end of an error's message: the last that
-   * begins with the name of an error, as those of Deno and Python do, or the
-   * last of all.
+   * The end of an error message, with the most helpful line: the last line that
+   * begins with the name of an error, as in Deno and Python, or the last line.
    */
-  get lastWords(): string {
-    const lines = this.tail.replaceAll(ANSI_COLOR, "").split("\n");
+  get hint(): string {
+    const lines = withoutColor(this.tail).split("\n");
     const line = lines.findLast((line) => /^\w*error\b/i.test(line)) ??
       lines.at(-1)!;
-    return line === "" ? "" : `; it said ${quoted(line, MAX_SHOWN_LENGTH)}`;
+    return line === "" ? "" : `; stderr: ${quoted(line, MAX_SHOWN_LENGTH)}`;
   }
 
   /** Stops reading. */
@@ -99,7 +96,7 @@ export class StderrReader {
         await this.print(value);
       }
     } catch {
-      // A pipe that cannot be read has come to its end.
+      // A pipe that cannot be read has ended.
     }
     await this.#lines?.close().catch(() => {});
   }
@@ -108,15 +105,15 @@ export class StderrReader {
     const kept = this.#tail.subarray(
       Math.max(0, this.#tail.length + bytes.length - TAIL_SIZE),
     );
-    const news = bytes.subarray(Math.max(0, bytes.length - TAIL_SIZE));
-    const tail = new Uint8Array(kept.length + news.length);
+    const added = bytes.subarray(Math.max(0, bytes.length - TAIL_SIZE));
+    const tail = new Uint8Array(kept.length + added.length);
     tail.set(kept);
-    tail.set(news, kept.length);
+    tail.set(added, kept.length);
     this.#tail = tail;
   }
 }
 
-/** Bytes in, lines out, none longer than {@linkcode MAX_LINE_LENGTH}. */
+/** Splits bytes into lines of at most {@linkcode MAX_LINE_LENGTH} characters. */
 function lineStream(): TransformStream<Uint8Array<ArrayBuffer>, string> {
   let length = 0;
   const cut = new TransformStream<string, string>({
@@ -150,13 +147,12 @@ async function forEachLine(
   for await (const line of lines) await onLine(line);
 }
 
-function writeAllSync(bytes: Uint8Array): void {
+/** Passes on what the child wrote. */
+function writeError(bytes: Uint8Array): void {
   try {
-    for (let start = 0; start < bytes.length;) {
-      start += Deno.stderr.writeSync(bytes.subarray(start));
-    }
+    writeAllSync(Deno.stderr, bytes);
   } catch {
-    // Nobody reads this process's standard error any more. The child's is read
-    // on all the same, so that it does not fill up and stop the child.
+    // The standard error of this process is closed. The child's is still read, so
+    // that it does not fill up and block the child.
   }
 }

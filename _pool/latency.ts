@@ -1,50 +1,48 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * How long tasks took, counted in buckets that grow by the same factor, so that
- * any number of tasks takes the same memory.
+ * A histogram of the time of tasks. Each bucket is larger than the one before by the
+ * same factor, so the memory does not depend on the number of tasks.
  *
  * @module
  */
 
-/** Buckets for each doubling: neighbours differ by 19 %. */
+/** Buckets for each doubling: neighbors differ by 19 %. */
 const PER_DOUBLING = 4;
 
-/** Milliseconds up to which all is in the first bucket. */
+/** The end of the first bucket in milliseconds. */
 const LEAST = 2 ** -10;
 
-/** The last bucket ends at 2^22 ms, 70 minutes, and takes what is longer, too. */
+/** The last bucket begins near 2^22 ms, which is 70 minutes, and has no end. */
 const BUCKETS = 32 * PER_DOUBLING + 1;
 
-/** A bucket of a {@linkcode Latency}. */
-export interface LatencyBucket {
-  /** Milliseconds that those in it took at most; the last one has no bound. */
-  readonly upTo: number;
-  /** How many are in it. */
-  readonly count: number;
-}
-
-/** How long tasks took, from being asked for to their outcome, in milliseconds. */
+/** The time of tasks in milliseconds, from their request to their outcome. */
 export interface Latency {
-  /** How many tasks there were. */
+  /** Number of tasks. */
   readonly count: number;
-  /** The shortest; 0 where there was none. */
+  /** The shortest time; 0 if there was no task. */
   readonly min: number;
-  /** The longest. */
+  /** The longest time. */
   readonly max: number;
   /** The mean. */
   readonly mean: number;
-  /** Half of them took no longer, within 19 %. */
+  /** Half of the tasks took at most this time, with an error of at most 19 %. */
   readonly p50: number;
-  /** Nine of ten took no longer, within 19 %. */
+  /** 90 % of the tasks took at most this time, with an error of at most 19 %. */
   readonly p90: number;
-  /** 99 of a hundred took no longer, within 19 %. */
+  /** 99 % of the tasks took at most this time, with an error of at most 19 %. */
   readonly p99: number;
-  /** Those that are not empty, the shortest first. */
-  readonly buckets: readonly LatencyBucket[];
+  /**
+   * The buckets that are not empty, the shortest times first: the longest time in
+   * the bucket, which is infinite for the last one, and the number of tasks.
+   */
+  readonly buckets: readonly {
+    readonly upTo: number;
+    readonly count: number;
+  }[];
 }
 
-/** Counts how long tasks took. */
+/** A histogram of the time of tasks. */
 export class Histogram {
   readonly #counts = new Array<number>(BUCKETS).fill(0);
   #count = 0;
@@ -52,16 +50,16 @@ export class Histogram {
   #min = Infinity;
   #max = 0;
 
-  /** Counts one that took so many milliseconds. */
+  /** Adds a time in milliseconds. */
   add(ms: number): void {
-    this.#counts[bucketOf(ms)]!++;
+    this.#counts[bucketIndex(ms)]!++;
     this.#count++;
     this.#sum += ms;
     if (ms < this.#min) this.#min = ms;
     if (ms > this.#max) this.#max = ms;
   }
 
-  /** What was counted so far. */
+  /** The distribution so far. */
   read(): Latency {
     const count = this.#count;
     return {
@@ -73,26 +71,26 @@ export class Histogram {
       p90: this.#quantile(0.9),
       p99: this.#quantile(0.99),
       buckets: this.#counts
-        .map((count, index) => ({ upTo: endOf(index), count }))
+        .map((count, index) => ({ upTo: bucketEnd(index), count }))
         .filter(({ count }) => count > 0),
     };
   }
 
-  /** The end of the bucket in which the share is reached, but not beyond the longest. */
+  /** The end of the bucket in which a share of the tasks is reached, at most the longest time. */
   #quantile(share: number): number {
     let rest = Math.ceil(this.#count * share);
     if (rest === 0) return 0;
     const index = this.#counts.findIndex((count) => (rest -= count) <= 0);
-    return Math.min(endOf(index), this.#max);
+    return Math.min(bucketEnd(index), this.#max);
   }
 }
 
-function bucketOf(ms: number): number {
+function bucketIndex(ms: number): number {
   if (ms <= LEAST) return 0;
   const index = Math.ceil(Math.log2(ms / LEAST) * PER_DOUBLING);
   return Math.min(index, BUCKETS - 1);
 }
 
-function endOf(index: number): number {
+function bucketEnd(index: number): number {
   return index === BUCKETS - 1 ? Infinity : LEAST * 2 ** (index / PER_DOUBLING);
 }

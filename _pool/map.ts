@@ -1,66 +1,66 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * A map over a pool: items are read as workers can take them, and outcomes wait
- * for whoever iterates. Between the reading of an item and the taking of its
- * outcome there is a bounded number.
+ * A map over a pool. Items are read as workers can take them, and outcomes wait for
+ * the reader of the map. The number of items between these two is bounded.
  *
  * @module
  */
 
-import { type Job, type Source, Task } from "./task.ts";
+import { ClosedError } from "../_base/errors.ts";
+import { type Job, Task, type TaskSource, type Waiting } from "./task.ts";
 import { Deque } from "../_base/waiting.ts";
 
 /** The outcome of one item, from `Pool.mapSettled`. */
 export type MapOutcome<Item, Result> =
   | {
     readonly status: "fulfilled";
-    /** Which item it was, from 0. */
+    /** The index of the item. */
     readonly index: number;
     readonly item: Item;
     readonly value: Result;
-    /** How often it was given to a worker that may have begun it. */
+    /** Number of workers that may have begun it. */
     readonly attempts: number;
   }
   | {
     readonly status: "rejected";
-    /** Which item it was, from 0. */
+    /** The index of the item. */
     readonly index: number;
     readonly item: Item;
     readonly reason: unknown;
-    /** How often it was given to a worker that may have begun it. */
+    /** Number of workers that may have begun it. */
     readonly attempts: number;
   };
 
-/** How far a map has come. */
+/** The progress of a map. */
 export interface MapProgress {
-  /** Items that have an outcome. */
+  /** Items with an outcome. */
   readonly done: number;
-  /** Those of them that failed. */
+  /** Items that failed. */
   readonly failed: number;
-  /** How many items there are, where that is known beforehand. */
+  /** Number of all items, if it is known in advance. */
   readonly total: number | undefined;
 }
 
-/** What a map needs of its pool. */
+/** The pool of a map. */
 export interface MapHost {
   /** Begins to take tasks from a source. */
-  begin(source: Source): void;
-  /** Takes no more tasks from it, and takes back those that are at work. */
-  end(source: Source, job: Job, reason: unknown): void;
-  /** There may be something to take from a source now. */
-  wake(source: Source): void;
-  /** A source has had an outcome. */
-  touch(source: Source): void;
-  /** How many items may be between reading and taking, if the map does not say. */
+  begin(source: TaskSource): void;
+  /** Ends a source and cancels its running tasks. */
+  end(source: TaskSource, job: Job, reason: unknown): void;
+  /** Notifies the pool that a source may have tasks. */
+  wake(source: TaskSource): void;
+  /** Marks a source that has an outcome to report. */
+  touch(source: TaskSource): void;
+  /** Default of `readAhead`. */
   readAhead(job: Job): number;
   /** Aborts a map with a signal. */
   watch(map: MapRun, signal: AbortSignal): void;
-  /** Does so no longer. */
+  /** Stops watching the signal. */
   unwatch(map: MapRun, signal: AbortSignal): void;
 }
 
-/** What a map was told. */
+/** The options of a map. */
 export interface MapLimits {
   readonly job: Job;
   readonly ordered: boolean;
@@ -96,41 +96,44 @@ class MapTask extends Task {
   protected override onRejected(reason: unknown): void {
     const { attempts, args: [item] } = this;
     const index = this.#index;
+    if (attempts === 0) return this.#map.onUnbegun(index);
     this.#map.onOutcome({ status: "rejected", index, item, reason, attempts });
   }
 }
 
 /** One map. */
-export class MapRun implements Source, AsyncIterableIterator<Outcome> {
-  turn: Source["turn"];
+export class MapRun implements TaskSource, AsyncIterableIterator<Outcome> {
+  turn: TaskSource["turn"];
   readonly #host: MapHost;
   readonly #limits: MapLimits;
   readonly #items: Items<unknown>;
   readonly #total: number | undefined;
   #sync: Iterator<unknown> | undefined;
   #async: AsyncIterator<unknown> | undefined;
-  /** Items of an async iterable that were read and not taken by a worker. */
+  /** Items that were read and not taken by a worker. */
   readonly #read = new Deque<unknown>();
   #isReading = false;
-  /** Items read, items whose outcome has come, and outcomes that were taken. */
+  /** Items that were read, items with an outcome, failed items, outcomes received by the reader. */
   #count = 0;
   #done = 0;
   #failed = 0;
   #taken = 0;
-  /** Whether outcomes have come since the last report. */
+  /** Whether there were outcomes since the last report. */
   #isTouched = false;
-  /** Outcomes that `onProgress` was told of. */
+  /** Outcomes that were reported to `onProgress`. */
   #reported = 0;
-  /** Outcomes in order that wait for one before, and those that can be taken. */
-  readonly #early = new Map<number, Outcome>();
+  /** Outcomes that wait for an earlier one; `null` for an item that has none. */
+  readonly #early = new Map<number, Outcome | null>();
   #nextIndex = 0;
+  /** Outcomes that can be taken. */
   readonly #ready = new Deque<Outcome>();
-  readonly #takers = new Deque<PromiseWithResolvers<Result>>();
+  readonly #readers = new Deque<PromiseWithResolvers<Result>>();
   #isBegun = false;
-  /** Whether no more items are read, and with what error if with one. */
+  /** Whether no more items are read. */
   #isExhausted = false;
-  /** Whether the items need not be told that no more are wanted. */
-  #isLeft = false;
+  /** Whether the iterator has ended or its `return` was called. */
+  #isReturned = false;
+  /** The error that ends the map after its outcomes. */
   #error: { readonly error: unknown } | undefined;
   #isOver = false;
 
@@ -138,7 +141,7 @@ export class MapRun implements Source, AsyncIterableIterator<Outcome> {
     this.#host = host;
     this.#items = items;
     this.#limits = limits;
-    this.#total = totalOf(items);
+    this.#total = countItems(items);
   }
 
   [Symbol.asyncIterator](): this {
@@ -153,9 +156,9 @@ export class MapRun implements Source, AsyncIterableIterator<Outcome> {
       if (!this.#isExhausted) this.#onRoom();
       return Promise.resolve({ value, done: false });
     }
-    if (this.#isOver) return this.#tellEnd();
+    if (this.#isOver) return this.#settleEnd();
     const taker = Promise.withResolvers<Result>();
-    this.#takers.push(taker);
+    this.#readers.push(taker);
     return taker.promise;
   }
 
@@ -163,9 +166,9 @@ export class MapRun implements Source, AsyncIterableIterator<Outcome> {
     this.#isBegun = true;
     this.#stop(new DOMException("The map was stopped", "AbortError"));
     this.#error = undefined;
-    // What came before it was over is not wanted either.
+    // Outcomes that wait are dropped as well.
     this.#ready.clear();
-    await this.#leaveItems();
+    await this.#returnIterator();
     return { value: undefined, done: true };
   }
 
@@ -187,11 +190,11 @@ export class MapRun implements Source, AsyncIterableIterator<Outcome> {
       const item = this.#read.shift();
       const index = this.#count - this.#read.length - 1;
       tasks.push(new MapTask(this, this.#limits.job, item, index));
-      // What calls back goes alone.
-      if (tasks.at(-1)!.callsBack) break;
+      // A task with callbacks is sent alone.
+      if (tasks.at(-1)!.hasSlots) break;
     }
     if (this.#isExhausted) this.#endIfDone();
-    // An iterable may stop the map that reads it.
+    // An iterable may stop the map while it is read.
     return this.#isOver ? [] : tasks;
   }
 
@@ -199,38 +202,41 @@ export class MapRun implements Source, AsyncIterableIterator<Outcome> {
     this.abort(error);
   }
 
-  /** Reads no more items; those that were read get their outcome. */
-  finish(error: unknown): void {
-    if (this.#isExhausted) return;
-    this.#isExhausted = true;
-    this.#error = { error };
-    this.#leaveItems();
+  /** Reads no more items. Those that were read are run, or dropped. */
+  finish(waiting: Waiting): void {
+    if (this.#isOver) return;
+    if (!this.#isExhausted) {
+      this.#isExhausted = true;
+      this.#error = { error: closedError() };
+      this.#returnIterator();
+    }
+    if (waiting === "reject" && this.#read.length > 0) {
+      this.#error = { error: closedError() };
+      this.#count -= this.#read.length;
+      this.#read.clear();
+    }
     this.#endIfDone();
   }
 
-  /** An item has its outcome. */
+  /** Handles the outcome of an item. */
   onOutcome(outcome: Outcome): void {
     this.#done++;
     if (outcome.status === "rejected") this.#failed++;
     if (this.#isOver) return;
-    if (!this.#isTouched) {
-      this.#isTouched = true;
-      this.#host.touch(this);
-    }
-    if (!this.#limits.ordered) this.#give(outcome);
-    else if (outcome.index !== this.#nextIndex) {
-      this.#early.set(outcome.index, outcome);
-    } else {
-      this.#give(outcome);
-      let next: Outcome | undefined;
-      while ((next = this.#early.get(++this.#nextIndex)) !== undefined) {
-        this.#early.delete(this.#nextIndex);
-        this.#give(next);
-      }
-    }
+    this.#touch();
+    if (this.#limits.ordered) this.#deliverInOrder(outcome.index, outcome);
+    else this.#deliver(outcome);
   }
 
-  /** Several outcomes have come. */
+  /** An item that a worker was given was not begun, and is not run. */
+  onUnbegun(index: number): void {
+    this.#count--;
+    this.#error = { error: closedError() };
+    this.#touch();
+    if (this.#limits.ordered) this.#deliverInOrder(index, null);
+  }
+
+  /** Reports outcomes. */
   onReport(): void {
     this.#isTouched = false;
     if (this.#isOver) return;
@@ -247,7 +253,7 @@ export class MapRun implements Source, AsyncIterableIterator<Outcome> {
         return this.abort(error);
       }
     }
-    // Outcomes that were awaited already have made room.
+    // Outcomes that a reader waited for have made room.
     if (this.#async !== undefined) this.#onRoom();
     this.#endIfDone();
   }
@@ -269,24 +275,24 @@ export class MapRun implements Source, AsyncIterableIterator<Outcome> {
     this.#onRoom();
   }
 
-  /** Whether nobody wants outcomes any more. */
+  /** Whether the map has ended. */
   get isOver(): boolean {
     return this.#isOver;
   }
 
-  /** An item more may be read. */
+  /** Reads on: there is room for an item. */
   #onRoom(): void {
     if (this.#async === undefined) this.#host.wake(this);
     else if (!this.#isReading) this.#readOn(this.#async);
   }
 
-  /** Items that may be read beyond those whose outcomes were taken. */
+  /** Number of items that may be read now. */
   get #room(): number {
     const { job, readAhead = this.#host.readAhead(job) } = this.#limits;
     return readAhead - (this.#count - this.#taken);
   }
 
-  /** Reads an item that need not be waited for; says whether there was one. */
+  /** Reads an item of a synchronous iterable; returns whether there was one. */
   #readNext(): boolean {
     if (this.#sync === undefined || this.#isExhausted) return false;
     if (this.#room <= 0) return false;
@@ -301,11 +307,11 @@ export class MapRun implements Source, AsyncIterableIterator<Outcome> {
     } catch (error) {
       this.#error = { error };
     }
-    this.#isExhausted = this.#isLeft = true;
+    this.#isExhausted = this.#isReturned = true;
     return false;
   }
 
-  /** Reads ahead, where an item has to be waited for. Never rejects. */
+  /** Reads items of an asynchronous iterable. Never rejects. */
   async #readOn(items: AsyncIterator<unknown>): Promise<void> {
     this.#isReading = true;
     try {
@@ -313,7 +319,7 @@ export class MapRun implements Source, AsyncIterableIterator<Outcome> {
         const { value, done } = await items.next();
         if (this.#isExhausted) break;
         if (done) {
-          this.#isExhausted = this.#isLeft = true;
+          this.#isExhausted = this.#isReturned = true;
         } else {
           this.#count++;
           this.#read.push(value);
@@ -322,30 +328,49 @@ export class MapRun implements Source, AsyncIterableIterator<Outcome> {
       }
     } catch (error) {
       if (!this.#isExhausted) this.#error = { error };
-      this.#isExhausted = this.#isLeft = true;
+      this.#isExhausted = this.#isReturned = true;
     }
     this.#isReading = false;
     this.#endIfDone();
   }
 
-  #give(outcome: Outcome): void {
-    if (this.#takers.length === 0) return this.#ready.push(outcome);
-    this.#taken++;
-    this.#takers.shift().resolve({ value: outcome, done: false });
+  #touch(): void {
+    if (this.#isTouched) return;
+    this.#isTouched = true;
+    this.#host.touch(this);
   }
 
-  /** Ends with what was read, once all of it has an outcome. */
+  #deliverInOrder(index: number, outcome: Outcome | null): void {
+    if (index !== this.#nextIndex) {
+      this.#early.set(index, outcome);
+      return;
+    }
+    let next: Outcome | null | undefined = outcome;
+    while (next !== undefined) {
+      if (next !== null) this.#deliver(next);
+      next = this.#early.get(++this.#nextIndex);
+      this.#early.delete(this.#nextIndex);
+    }
+  }
+
+  #deliver(outcome: Outcome): void {
+    if (this.#readers.length === 0) return this.#ready.push(outcome);
+    this.#taken++;
+    this.#readers.shift().resolve({ value: outcome, done: false });
+  }
+
+  /** Ends the map if all items have an outcome. */
   #endIfDone(): void {
     if (!this.#isExhausted || this.#done < this.#count || this.#isOver) return;
     this.#over(undefined);
   }
 
-  /** Ends at once: what has come is dropped. */
+  /** Ends the map at once and drops the outcomes that wait. */
   abort(error: unknown): void {
     if (this.#isOver) return;
     this.#error = { error };
     this.#stop(error);
-    this.#leaveItems();
+    this.#returnIterator();
   }
 
   #stop(reason: unknown): void {
@@ -362,14 +387,14 @@ export class MapRun implements Source, AsyncIterableIterator<Outcome> {
     const { job, signal } = this.#limits;
     if (signal !== undefined) this.#host.unwatch(this, signal);
     this.#host.end(this, job, reason);
-    while (this.#takers.length > 0) {
-      const { resolve, reject } = this.#takers.shift();
-      this.#tellEnd().then(resolve, reject);
+    while (this.#readers.length > 0) {
+      const { resolve, reject } = this.#readers.shift();
+      this.#settleEnd().then(resolve, reject);
     }
   }
 
-  /** The error of the end, once; from then on that there is nothing. */
-  #tellEnd(): Promise<Result> {
+  /** Reports the error, if any, once; after that the map is empty. */
+  #settleEnd(): Promise<Result> {
     const failure = this.#error;
     this.#error = undefined;
     return failure === undefined
@@ -377,23 +402,27 @@ export class MapRun implements Source, AsyncIterableIterator<Outcome> {
       : Promise.reject(failure.error);
   }
 
-  /** Tells the items that no more of them are wanted. Never rejects. */
-  async #leaveItems(): Promise<void> {
-    if (this.#isLeft) return;
-    this.#isLeft = true;
+  /** Calls `return` of the iterator. Never rejects. */
+  async #returnIterator(): Promise<void> {
+    if (this.#isReturned) return;
+    this.#isReturned = true;
     try {
       const left = (this.#sync ?? this.#async)?.return?.();
-      // One that waits for its next item returns after that, if ever.
+      // A generator that waits for its next item returns only after it.
       if (!this.#isReading) await left;
       else Promise.resolve(left).catch(() => {});
     } catch {
-      // Nobody wants to know any more.
+      // The map has ended: errors of the cleanup have no receiver.
     }
   }
 }
 
-function totalOf(items: object | string): number | undefined {
-  // Its length is not that of what it gives.
+function closedError(): ClosedError {
+  return new ClosedError("Cannot finish the map: the pool was closed");
+}
+
+function countItems(items: object | string): number | undefined {
+  // The length of a string counts code units, not items.
   if (typeof items === "string") return undefined;
   const { length, size } = items as { length?: unknown; size?: unknown };
   if (typeof length === "number") return length;

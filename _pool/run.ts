@@ -1,28 +1,35 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * Tasks that were asked for one by one, in the order that they came.
+ * The queue of tasks of `Pool.run`.
  *
  * @module
  */
 
-import type { PoolCore } from "./scheduler.ts";
-import { dropSettled, type Job, type Source, Task } from "./task.ts";
+import type { Scheduler } from "./scheduler.ts";
+import {
+  closedError,
+  dropSettled,
+  type Job,
+  Task,
+  type TaskSource,
+  type Waiting,
+} from "./task.ts";
 import { quoted } from "../_base/text.ts";
 import { AbortGroups, Deque, MAX_TIMER } from "../_base/waiting.ts";
 
-/** Tasks in a queue above which those that have their outcome are dropped. */
-const MIN_SWEEP = 64;
+/** Tasks in a queue above which settled ones are removed from its middle. */
+const MIN_COMPACTED = 64;
 
 class RunTask extends Task {
   readonly #queue: RunQueue;
   readonly #settle: PromiseWithResolvers<unknown>;
   readonly #waitTimeout: number;
-  /** Lets go of the signal and the timer. */
+  /** Releases the signal and the timer. */
   release: (() => void) | undefined;
-  /** Whether it was not taken yet. */
+  /** Whether it is in the queue. */
   isWaiting = true;
-  /** Whether its time to wait is over. */
+  /** Whether it has waited longer than `waitTimeout`. */
   isLate = false;
 
   constructor(
@@ -39,7 +46,7 @@ class RunTask extends Task {
   }
 
   override get waitError(): Error | undefined {
-    // One that was begun waits no more, even if it is to be run again.
+    // The limit is for the first run only.
     if (!this.isLate || this.attempts > 0) return undefined;
     return new DOMException(
       `Cannot run ${
@@ -65,22 +72,22 @@ class RunTask extends Task {
   }
 }
 
-/** Tasks that were asked for one by one. */
-export class RunQueue implements Source {
-  turn: Source["turn"];
-  readonly #core: PoolCore;
+/** The queue of tasks of `Pool.run`. */
+export class RunQueue implements TaskSource {
+  turn: TaskSource["turn"];
+  readonly #scheduler: Scheduler;
   readonly #tasks = new Deque<RunTask>();
   readonly #aborts = new AbortGroups<RunTask>((tasks, reason) => {
-    for (const task of [...tasks]) this.#core.takeBack(task, reason);
+    for (const task of [...tasks]) this.#scheduler.cancelTask(task, reason);
   });
-  /** The job of the last task that can share a message with the next one. */
+  /** The job of the last task that can share a message with the next task. */
   #shared: Job | undefined;
   #isListed = false;
-  /** Tasks that wait and have no outcome. */
+  /** Waiting tasks without an outcome. */
   #waiting = 0;
 
-  constructor(core: PoolCore) {
-    this.#core = core;
+  constructor(scheduler: Scheduler) {
+    this.#scheduler = scheduler;
   }
 
   /** Runs a task; settles with its outcome. */
@@ -103,25 +110,25 @@ export class RunQueue implements Source {
     this.#watch(task, signal, waitTimeout);
     this.#tasks.push(task);
     this.#waiting++;
-    if (this.#isListed) this.#core.wake(this);
+    if (this.#isListed) this.#scheduler.wake(this);
     else {
       this.#isListed = true;
-      this.#core.begin(this);
+      this.#scheduler.begin(this);
     }
     return settle.promise;
   }
 
-  /** A task waits no more. */
+  /** A task leaves the queue. */
   leave(task: RunTask): void {
     task.isWaiting = false;
     this.#waiting--;
   }
 
-  /** A task that waited has its outcome: it is dropped, together with others. */
+  /** Handles a waiting task that was settled; such tasks are removed together. */
   drop(task: RunTask): void {
     this.leave(task);
     const { length } = this.#tasks;
-    if (length < MIN_SWEEP || this.#waiting * 2 > length) return;
+    if (length < MIN_COMPACTED || this.#waiting * 2 > length) return;
     const rest = this.#tasks.toArray().filter((task) => !task.isSettled);
     this.#tasks.clear();
     for (const task of rest) this.#tasks.push(task);
@@ -145,28 +152,36 @@ export class RunQueue implements Source {
     while (tasks.length < most && this.#tasks.length > 0) {
       const task = this.#tasks.first;
       if (task.job !== job) break;
-      if (task.callsBack && tasks.length > 0) break;
+      if (task.hasSlots && tasks.length > 0) break;
       this.#tasks.shift();
       if (task.isSettled) continue;
       this.leave(task);
       tasks.push(task);
-      if (task.callsBack) break;
+      if (task.hasSlots) break;
     }
     return tasks;
   }
 
-  fail(error: unknown): void {
+  finish(waiting: Waiting): void {
+    if (waiting === "run") return;
     while (this.#tasks.length > 0) {
-      this.#core.reject(this.#tasks.shift(), error);
+      const task = this.#tasks.shift();
+      this.#scheduler.reject(task, closedError(task));
     }
   }
 
-  /** The one job of tasks that are alike and come one after the other. */
+  fail(error: unknown): void {
+    while (this.#tasks.length > 0) {
+      this.#scheduler.reject(this.#tasks.shift(), error);
+    }
+  }
+
+  /** The job of the last task if it is equal, so that both can share a message. */
   #share(job: Job): Job {
     const last = this.#shared;
-    const isAlike = last?.method === job.method &&
+    const isEqual = last?.method === job.method &&
       last.timeout === job.timeout && last.retries === job.retries;
-    return isAlike ? last : this.#shared = job;
+    return isEqual ? last : this.#shared = job;
   }
 
   #watch(
@@ -190,7 +205,7 @@ export class RunQueue implements Source {
     task.isLate = true;
     const { waitError } = task;
     if (waitError === undefined) return;
-    this.#core.reject(task, waitError);
-    this.#core.wake();
+    this.#scheduler.reject(task, waitError);
+    this.#scheduler.wake();
   }
 }

@@ -1,9 +1,9 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * Who does what in a pool: workers are started as tasks wait for them, free ones
- * take tasks from the sources in turn, and those that end are replaced, until too
- * many have failed to start.
+ * The scheduler of a pool. It starts workers as tasks wait for them, gives tasks
+ * from the sources in turn to free workers, and replaces workers that end, until
+ * too many have failed to start.
  *
  * @module
  */
@@ -12,52 +12,55 @@ import { ClosedError } from "../_base/errors.ts";
 import type { MapHost, MapRun } from "./map.ts";
 import { Histogram, type Latency } from "./latency.ts";
 import {
+  closedError,
   dropSettled,
   endedError,
   type Job,
-  type Source,
   type Task,
+  type TaskSource,
+  type Waiting,
 } from "./task.ts";
 import { Turns } from "./turns.ts";
 import { abort, PoolWorker, type WorkerEvents } from "./worker.ts";
-import { reasonText, show } from "../_base/text.ts";
+import { checkDuplex } from "../_rpc/endpoint.ts";
+import { reasonText } from "../_base/text.ts";
 import { AbortGroups, Deque, settlesWithin } from "../_base/waiting.ts";
 import type { Duplex } from "../duplex.ts";
 
-/** Milliseconds that the tasks of a message should take together: many times what a message costs. */
+/** Milliseconds that a batch should take: many times the cost of its message. */
 const BATCH_TIME = 2;
 
-/** Tasks in a message at most, and by how much more than in the one before. */
+/** Maximum tasks in a batch, and the factor by which one may exceed the batch before. */
 const MAX_BATCH = 256;
 const BATCH_GROWTH = 4;
 
-/** By how much a batch takes less than one of its tasks may: its time is that of all. */
-const TIMEOUT_SHARE = 10;
+/** Batches that fit into the timeout of a task: the limit includes a whole batch. */
+const BATCHES_PER_TIMEOUT = 10;
 
-/** Methods whose tasks were timed, at most: the names may be any. */
+/** Maximum number of methods whose tasks are timed: names may be of any number. */
 const MAX_PACES = 1000;
 
-/** How much of what a batch took goes into what the next is expected to take. */
-const NEWS = 0.5;
+/** Weight of the latest batch in the moving average of a task's time. */
+const SMOOTHING = 0.5;
 
-/** Milliseconds between two looks at the memory of a worker. */
+/** Minimum milliseconds between two measurements of a worker's memory. */
 const MEMORY_INTERVAL = 100;
 
-/** Milliseconds before a worker is started again after the first failure; doubled after each. */
+/** Milliseconds before the second attempt to start a worker; doubled for each further one. */
 const START_DELAY = 100;
-/** And at most, whatever the number of attempts. */
+/** Maximum milliseconds between two attempts. */
 const MAX_START_DELAY = 10_000;
 
-/** Milliseconds that the end of the pool waits for a worker that is being started. */
-const START_GRACE = 5_000;
+/** Milliseconds that the end of the pool waits for a worker that is starting. */
+const START_TIMEOUT = 5_000;
 
-/** Items that a map may be ahead of its reader for each worker, where they take long. */
+/** Read-ahead of a map for each worker: items. */
 const READ_AHEAD = 16;
-/** And in batches for each, where they are quick. */
+/** Or batches, if that is more. */
 const BATCHES_AHEAD = 4;
 
-/** What a pool was told. */
-export interface CoreOptions {
+/** The options of a pool. */
+export interface SchedulerOptions {
   readonly open: () => Promise<Duplex>;
   readonly workers: number;
   readonly maxTasks: number;
@@ -65,58 +68,58 @@ export interface CoreOptions {
   readonly startRetries: number;
 }
 
-/** What a pool has done so far, from `Pool.stats`. */
+/** Statistics of a pool, from `Pool.stats`. */
 export interface PoolStats {
-  /** Workers that are there. */
+  /** Running workers. */
   readonly workers: number;
-  /** Workers that are being started. */
+  /** Workers that are starting. */
   readonly starting: number;
-  /** Workers that have ended and were, or can be, replaced. */
+  /** Workers that have ended. */
   readonly ended: number;
   /** Tasks that wait for a worker; of a map, those that were read. */
   readonly waiting: number;
-  /** Tasks that workers have in hand. */
+  /** Tasks that were given to workers and have no outcome. */
   readonly inFlight: number;
-  /** Tasks that gave a value. */
+  /** Tasks that returned a value. */
   readonly done: number;
   /**
-   * Tasks that failed, or were taken back. What was at work for a map when it was
-   * stopped counts neither here nor in `latency`.
+   * Tasks that failed or were canceled. Tasks of a map that ran when it was stopped
+   * count neither here nor in `latency`.
    */
   readonly failed: number;
-  /** Runs that were not the first one of their task. */
+  /** Runs that were not the first run of their task. */
   readonly retried: number;
   /** How long tasks took. */
   readonly latency: Latency;
 }
 
-/** What the tasks of a method take. */
+/** The pace of a method's tasks. */
 interface Pace {
-  /** Milliseconds for one. */
+  /** Milliseconds that a task takes. */
   ms: number;
-  /** Tasks in the last message. */
+  /** Tasks in the last batch. */
   batch: number;
 }
 
-/** The workers of a pool, and who does what. */
-export class PoolCore implements WorkerEvents, MapHost {
-  readonly #options: CoreOptions;
+/** Assigns the tasks of a pool to its workers. */
+export class Scheduler implements WorkerEvents, MapHost {
+  readonly #options: SchedulerOptions;
   readonly #workers = new Set<PoolWorker>();
-  readonly #sources = new Set<Source>();
-  /** Those that may have tasks, in the order of their turns. */
-  readonly #turns = new Turns<Source>();
-  /** Those that had outcomes since the last report. */
-  readonly #touched = new Set<Source>();
-  /** Tasks to be run again, each alone; they go first. */
+  readonly #sources = new Set<TaskSource>();
+  /** Sources that may have tasks, in the order of their turns. */
+  readonly #turns = new Turns<TaskSource>();
+  /** Sources with outcomes since the last report. */
+  readonly #touched = new Set<TaskSource>();
+  /** Tasks to run again, each alone, before all others. */
   readonly #again = new Deque<Task>();
   readonly #paces = new Map<string, Pace>();
   readonly #aborts = new AbortGroups<MapRun>((maps, reason) => {
     for (const map of [...maps]) map.abort(reason);
   });
   readonly #latency = new Histogram();
-  /** Workers that are being started. */
+  /** Workers that are starting. */
   readonly #starts = new Set<Promise<void>>();
-  /** Workers that say goodbye or have ended, until nothing is left of them. */
+  /** Duplexes of ended workers until they are closed. */
   readonly #leaving = new Map<Duplex, Promise<void>>();
   #startFailure: unknown;
   #failures = 0;
@@ -125,25 +128,30 @@ export class PoolCore implements WorkerEvents, MapHost {
   #failed = 0;
   #retried = 0;
   #delay: ReturnType<typeof setTimeout> | undefined;
-  /** Why maps end with what they have read, once it is so. */
-  #finish: { readonly error: unknown } | undefined;
-  /** Why no worker can be had any more, once it is so. */
+  /** What happens to waiting tasks, once the pool is being closed. */
+  #closing: Waiting | undefined;
+  /** Why no task can be run, if the pool has ended. */
   #failure: { readonly error: unknown } | undefined;
   #isPumping = false;
-  /** Whether there may be more to do than when the pumping began. */
+  /** Whether `wake` was called since the last round. */
   #isWoken = false;
   #onIdle: (() => void) | undefined;
 
-  constructor(options: CoreOptions) {
+  constructor(options: SchedulerOptions) {
     this.#options = options;
   }
 
-  /** Whether no task can be run any more. */
+  /** Whether the pool is being closed, or is closed. */
+  get isClosing(): boolean {
+    return this.#closing !== undefined;
+  }
+
+  /** Whether the pool has ended. */
   get isOver(): boolean {
     return this.#failure !== undefined;
   }
 
-  /** Throws if no task can be run any more. */
+  /** Throws if the pool has ended. */
   check(): void {
     if (this.#failure !== undefined) throw this.#failure.error;
   }
@@ -166,24 +174,32 @@ export class PoolCore implements WorkerEvents, MapHost {
     };
   }
 
-  /** Items that a map may be ahead of its reader: more if they are quick. */
+  /** Read-ahead of a map in items: more for quick tasks. */
   readAhead({ method }: Job): number {
     const batch = this.#paces.get(method)?.batch ?? 1;
     const each = Math.max(READ_AHEAD, BATCHES_AHEAD * batch);
     return each * this.#options.workers;
   }
 
-  begin(source: Source): void {
+  begin(source: TaskSource): void {
     this.#sources.add(source);
     if (this.#failure !== undefined) source.fail(this.#failure.error);
-    else if (this.#finish === undefined) this.wake(source);
-    else source.finish?.(this.#finish.error);
+    else if (this.#closing === undefined) this.wake(source);
+    else source.finish(this.#closing);
   }
 
-  /** Has every source, also one that begins later, give no more than it has read. */
-  finish(error: unknown): void {
-    this.#finish = { error };
-    for (const source of [...this.#sources]) source.finish?.(error);
+  /** Lets no source, also one that begins later, give more than it has read. */
+  finish(waiting: Waiting): void {
+    if (this.#closing === waiting || this.#closing === "reject") return;
+    this.#closing = waiting;
+    for (const source of [...this.#sources]) source.finish(waiting);
+    if (waiting === "run") return;
+    while (this.#again.length > 0) {
+      const task = this.#again.shift();
+      this.reject(task, closedError(task));
+    }
+    // The maps of tasks that were rejected may be at their end now.
+    this.onReport();
   }
 
   /** Aborts a map with a signal. */
@@ -191,36 +207,36 @@ export class PoolCore implements WorkerEvents, MapHost {
     this.#aborts.add(map, signal);
   }
 
-  /** Does so no longer. */
+  /** Stops watching the signal. */
   unwatch(map: MapRun, signal: AbortSignal): void {
     this.#aborts.delete(map, signal);
   }
 
-  end(source: Source, job: Job, reason: unknown): void {
+  end(source: TaskSource, job: Job, reason: unknown): void {
     this.#sources.delete(source);
     this.#turns.delete(source);
     this.#touched.delete(source);
-    // Of a map that came to its end nothing is at work any more.
+    // After a regular end of a map none of its tasks is running.
     this.#cancel(job, reason);
     this.#checkIdle();
   }
 
-  /** Takes back a task that is alone with its job. */
-  takeBack(task: Task, reason: unknown): void {
+  /** Cancels a task that does not share its job. */
+  cancelTask(task: Task, reason: unknown): void {
     this.reject(task, reason);
     this.#cancel(task.job, reason);
     this.#checkIdle();
   }
 
-  /** A source has had an outcome. */
-  touch(source: Source): void {
+  /** Marks a source that has an outcome to report. */
+  touch(source: TaskSource): void {
     this.#touched.add(source);
   }
 
-  /** There may be something to do, for a source that may have tasks now. */
-  wake(source?: Source): void {
+  /** Assigns tasks; the source, if any, may have tasks now. */
+  wake(source?: TaskSource): void {
     if (source !== undefined) this.#turns.add(source);
-    // What is taken may wake: an iterator of the program's own, or an outcome.
+    // Taking tasks may call `wake`: an iterator of the program, or an outcome.
     this.#isWoken = true;
     if (this.#isPumping) return;
     this.#isPumping = true;
@@ -231,7 +247,7 @@ export class PoolCore implements WorkerEvents, MapHost {
         this.#startWorkers();
       }
     } catch (error) {
-      // Without an end here every task would wait for ever.
+      // Otherwise every task would wait for ever.
       this.fail(error);
     } finally {
       this.#isPumping = false;
@@ -239,7 +255,7 @@ export class PoolCore implements WorkerEvents, MapHost {
     this.#checkIdle();
   }
 
-  /** Settles when there is nothing to do. */
+  /** Settles when no task waits or runs. */
   async idle(): Promise<void> {
     while (!this.#isIdle) {
       const { promise, resolve } = Promise.withResolvers<void>();
@@ -248,7 +264,7 @@ export class PoolCore implements WorkerEvents, MapHost {
     }
   }
 
-  /** Has all workers say goodbye. */
+  /** Closes all workers. */
   async close(): Promise<void> {
     this.#failure ??= {
       error: new ClosedError("Cannot run: the pool is closed"),
@@ -265,12 +281,12 @@ export class PoolCore implements WorkerEvents, MapHost {
     if (errors.length > 1) {
       throw new AggregateError(
         errors,
-        `Cannot close the pool in good order: ${errors.length} workers did not end well`,
+        `Cannot close the pool: ${errors.length} workers failed while they closed`,
       );
     }
   }
 
-  /** Fails everything, and ends all workers. Never rejects. */
+  /** Rejects all tasks and ends all workers. Never rejects. */
   async fail(error: unknown): Promise<void> {
     this.#failure ??= { error };
     clearTimeout(this.#delay);
@@ -296,9 +312,7 @@ export class PoolCore implements WorkerEvents, MapHost {
   onRejected(task: Task, error: unknown): void {
     const { retryOn } = task.job;
     try {
-      if (
-        task.mayRetry && !task.isSettled && !this.isOver && retryOn?.(error)
-      ) {
+      if (this.#mayRetry(task) && !task.isSettled && retryOn?.(error)) {
         return this.#again.push(task);
       }
     } catch (cause) {
@@ -310,7 +324,9 @@ export class PoolCore implements WorkerEvents, MapHost {
   onReturned(tasks: Task[]): void {
     for (const task of tasks) {
       if (task.isSettled) continue;
-      const { waitError } = task;
+      const waitError = this.#closing === "reject"
+        ? closedError(task)
+        : task.waitError;
       if (waitError === undefined) this.#again.push(task);
       else this.reject(task, waitError);
     }
@@ -320,7 +336,7 @@ export class PoolCore implements WorkerEvents, MapHost {
     for (const task of tasks) {
       if (task.isSettled) continue;
       if (this.#failure !== undefined) this.reject(task, this.#failure.error);
-      else if (task.mayRetry) this.#again.push(task);
+      else if (this.#mayRetry(task)) this.#again.push(task);
       else this.reject(task, endedError(task, error));
     }
     this.onReport();
@@ -331,7 +347,7 @@ export class PoolCore implements WorkerEvents, MapHost {
       const pace = this.#paces.get(method);
       const each = ms / count;
       if (pace === undefined) this.#setPace(method, { ms: each, batch: 1 });
-      else pace.ms += (each - pace.ms) * NEWS;
+      else pace.ms += (each - pace.ms) * SMOOTHING;
     }
     if (worker.given >= this.#options.maxTasks) this.#retire(worker);
     else if (this.#options.maxMemory < Infinity) this.#checkMemory(worker);
@@ -355,21 +371,25 @@ export class PoolCore implements WorkerEvents, MapHost {
     this.wake();
   }
 
-  /** A task has failed for good. */
+  /** Settles a task with an error. */
   reject(task: Task, error: unknown): void {
     if (!task.reject(error)) return;
     this.#failed++;
     this.#latency.add(performance.now() - task.since);
   }
 
-  /** Takes back the tasks of a job that are at work. */
+  #mayRetry(task: Task): boolean {
+    return task.mayRetry && this.#closing !== "reject" && !this.isOver;
+  }
+
+  /** Cancels the running tasks of a job. */
   #cancel(job: Job, reason: unknown): void {
     for (const worker of this.#workers) {
       if (worker.has(job)) worker.cancel(reason);
     }
   }
 
-  /** Gives tasks to those that are free. */
+  /** Gives tasks to free workers. */
   #giveTasks(): void {
     for (const worker of this.#workers) {
       if (!worker.isFree) continue;
@@ -380,7 +400,7 @@ export class PoolCore implements WorkerEvents, MapHost {
     }
   }
 
-  /** What a free worker does next. */
+  /** The next tasks of a free worker. */
   #take(worker: PoolWorker): Task[] {
     dropSettled(this.#again);
     if (this.#again.length > 0) return [this.#again.shift()];
@@ -388,11 +408,11 @@ export class PoolCore implements WorkerEvents, MapHost {
     for (;;) {
       const source = this.#turns.first;
       if (source === undefined) return [];
-      // It comes back when it wakes the pool, also while it is asked.
+      // It is added again if it wakes the pool, even within `take`.
       this.#turns.delete(source);
-      const tasks = source.take((job) => Math.min(left, this.#batchOf(job)));
+      const tasks = source.take((job) => Math.min(left, this.#batchSize(job)));
       if (tasks.length === 0) continue;
-      // Its next turn comes after those of all others.
+      // Its next turn is after all other sources.
       if (this.#sources.has(source)) this.#turns.add(source);
       return tasks;
     }
@@ -403,13 +423,13 @@ export class PoolCore implements WorkerEvents, MapHost {
     this.#paces.set(method, pace);
   }
 
-  /** How many tasks of a job go into the next message. */
-  #batchOf({ method, retries, timeout }: Job): number {
+  /** The size of the next batch of a job. */
+  #batchSize({ method, retries, timeout }: Job): number {
     const pace = this.#paces.get(method);
-    // What must not be begun twice must not be in doubt when a worker ends.
+    // A task of a batch may or may not have been begun when its worker ends.
     if (pace === undefined || retries === 0) return 1;
     const most = Math.min(MAX_BATCH, pace.batch * BATCH_GROWTH);
-    const time = Math.min(BATCH_TIME, timeout / TIMEOUT_SHARE);
+    const time = Math.min(BATCH_TIME, timeout / BATCHES_PER_TIMEOUT);
     pace.batch = Math.max(1, Math.min(most, Math.floor(time / pace.ms)));
     return pace.batch;
   }
@@ -427,12 +447,12 @@ export class PoolCore implements WorkerEvents, MapHost {
     }
     if (most <= starting) return;
     let count = this.#countWaiting(most) - starting;
-    // One at a time, as long as it is in doubt whether there can be any.
+    // After a failure, one at a time.
     if (this.#failures > 0) count = Math.min(count, 1 - starting);
     for (let index = 0; index < count; index++) this.#start();
   }
 
-  /** How many tasks wait, up to so many. */
+  /** Number of waiting tasks, up to `most`. */
   #countWaiting(most: number): number {
     dropSettled(this.#again);
     let count = this.#again.length;
@@ -458,7 +478,7 @@ export class PoolCore implements WorkerEvents, MapHost {
   async #open(): Promise<void> {
     try {
       const duplex = await this.#options.open();
-      checkDuplex(duplex);
+      checkDuplex('Cannot start a worker as "open" must give a duplex', duplex);
       try {
         this.check();
         this.#workers.add(new PoolWorker(duplex, this));
@@ -475,13 +495,13 @@ export class PoolCore implements WorkerEvents, MapHost {
     }
   }
 
-  /** Settles when no worker is being started; one that hangs there is not waited for. */
+  /** Settles when no worker is starting, or after a timeout. */
   async #started(): Promise<void> {
     if (this.#starts.size === 0) return;
-    await settlesWithin(Promise.all(this.#starts), START_GRACE);
+    await settlesWithin(Promise.all(this.#starts), START_TIMEOUT);
   }
 
-  /** Waits before the next worker is started, longer each time. */
+  /** Starts the next worker after a delay, which grows with each failure. */
   #startLater(): void {
     if (this.#failures > this.#options.startRetries) return;
     const doubled = START_DELAY * 2 ** (this.#failures - 1);
@@ -492,7 +512,7 @@ export class PoolCore implements WorkerEvents, MapHost {
     }, delay);
   }
 
-  /** Replaces a worker that has done its part, as soon as there is need. */
+  /** Removes a worker; another is started when tasks wait. */
   #retire(worker: PoolWorker): void {
     if (!this.#workers.delete(worker)) return;
     this.#ended++;
@@ -505,14 +525,14 @@ export class PoolCore implements WorkerEvents, MapHost {
     try {
       await duplex.close();
     } catch {
-      // All tasks of the worker have their outcome, or are run again.
+      // The tasks of the worker have their outcome, or are run again.
     }
-    // Not before it was added.
+    // `#retire` must have added it before it is removed.
     await undefined;
     this.#leaving.delete(duplex);
   }
 
-  /** Replaces a worker whose memory has grown too large. */
+  /** Replaces a worker whose memory is too large. */
   async #checkMemory(worker: PoolWorker): Promise<void> {
     const memory = await worker.memory(MEMORY_INTERVAL);
     const isTooLarge = memory > this.#options.maxMemory;
@@ -533,19 +553,6 @@ export class PoolCore implements WorkerEvents, MapHost {
     this.#onIdle();
     this.#onIdle = undefined;
   }
-}
-
-/** Checks what an opening function gave, which is the program's own. */
-function checkDuplex(duplex: Duplex): void {
-  const names = ["send", "trySend", "receive", "tryReceive", "close", "abort"];
-  const isDuplex = typeof duplex === "object" && duplex !== null &&
-    names.every((name) => typeof duplex[name as "send"] === "function");
-  if (isDuplex) return;
-  throw new TypeError(
-    `Cannot start a worker as "open" must give a duplex: current value is ${
-      show(duplex)
-    }`,
-  );
 }
 
 function startError(attempts: number, cause: unknown): Error {

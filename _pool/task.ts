@@ -1,38 +1,38 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * A task of a pool, and what tasks that came together have in common. A task has
- * exactly one outcome, whatever becomes of its workers.
+ * A task of a pool, and the settings that tasks share. A task has exactly one
+ * outcome, even if its workers end.
  *
  * @module
  */
 
 import { ClosedError, isInstance, PeerExitError } from "../_base/errors.ts";
-import { findPlaced } from "../_rpc/places.ts";
+import { findSlotValues } from "../_rpc/messages.ts";
 import { quoted, reasonText } from "../_base/text.ts";
 import type { Listed } from "./turns.ts";
 import type { Deque } from "../_base/waiting.ts";
 
-/** What tasks that came together have in common; only these share a message. */
+/** The settings of tasks; only tasks of one job share a message. */
 export interface Job {
   readonly method: string;
-  /** Milliseconds that one may run. */
+  /** Milliseconds that a task may run. */
   readonly timeout: number;
-  /** How often one is run again. */
+  /** Maximum number of further runs of a task. */
   readonly retries: number;
-  /** Whether a task that threw this is run again. */
+  /** Whether a task is run again after an error. */
   readonly retryOn: ((error: unknown) => boolean) | undefined;
 }
 
-/** A task: a method, its arguments, and who waits for the outcome. */
+/** A task: a call of a method that has one outcome. */
 export abstract class Task {
   readonly job: Job;
   readonly args: unknown[];
-  /** When it was asked for. */
+  /** When the task was added to the pool. */
   readonly since: number;
-  /** Whether it cannot go with others: a function is to be called back. */
-  readonly callsBack: boolean;
-  /** How often it was given to a worker that may have begun it. */
+  /** Whether functions or signals are among its arguments; it then has no batch. */
+  readonly hasSlots: boolean;
+  /** Number of workers that may have begun it. */
   attempts = 0;
   #isSettled = false;
 
@@ -40,20 +40,20 @@ export abstract class Task {
     this.job = job;
     this.args = args;
     this.since = since;
-    this.callsBack = isPlacedIn(args);
+    this.hasSlots = hasSlotValues(args);
   }
 
-  /** What it is rejected with if it is given back now, as it has waited too long. */
+  /** The error if it has waited too long, to be used when it is returned unbegun. */
   get waitError(): Error | undefined {
     return undefined;
   }
 
-  /** Whether it has its outcome; it is then not run any more. */
+  /** Whether it has its outcome, and is not run again. */
   get isSettled(): boolean {
     return this.#isSettled || this.isUnwanted;
   }
 
-  /** Gives the outcome, the first time. Says whether it was. */
+  /** Sets the outcome, and returns whether it had none. */
   fulfil(value: unknown): boolean {
     if (this.isSettled) return false;
     this.#isSettled = true;
@@ -61,7 +61,7 @@ export abstract class Task {
     return true;
   }
 
-  /** As {@linkcode fulfil}, with an error. */
+  /** As {@linkcode fulfil}, for an error. */
   reject(error: unknown): boolean {
     if (this.isSettled) return false;
     this.#isSettled = true;
@@ -69,7 +69,7 @@ export abstract class Task {
     return true;
   }
 
-  /** Whether nobody waits for the outcome any more. */
+  /** Whether its outcome is no longer needed. */
   protected get isUnwanted(): boolean {
     return false;
   }
@@ -77,51 +77,51 @@ export abstract class Task {
   protected abstract onFulfilled(value: unknown): void;
   protected abstract onRejected(error: unknown): void;
 
-  /** Whether it may be run once more. */
+  /** Whether it may be run again. */
   get mayRetry(): boolean {
     return this.attempts <= this.job.retries;
   }
 }
 
-/** Where tasks come from. */
-export interface Source extends Listed {
-  /** Tasks that wait to be taken. */
+/** What happens to waiting tasks when a pool is closed. */
+export type Waiting = "run" | "reject";
+
+/** A source of tasks. */
+export interface TaskSource extends Listed {
+  /** Number of waiting tasks. */
   readonly waiting: number;
-  /** Makes sure that so many wait, if there are so many now; says how many do. */
+  /** Reads tasks until `most` wait, if there are so many now; returns how many do. */
   prepare(most: number): number;
-  /** Takes tasks of one job, up to as many as there may be of it; none if there are none now. */
+  /** Removes tasks of one job, up to the number that `most` returns for it. */
   take(most: (job: Job) => number): Task[];
-  /** Several outcomes have come. */
+  /** One or more tasks have an outcome. */
   onReport?(): void;
-  /** No more tasks are read; what was read gets its outcome. */
-  finish?(error: unknown): void;
-  /** No more workers can be had. */
+  /** The pool is closed: no more tasks are read, and waiting tasks are run or rejected. */
+  finish(waiting: Waiting): void;
+  /** Rejects all tasks: no worker can run them. */
   fail(error: unknown): void;
 }
 
-/** Whether a function or a signal is among arguments. */
-function isPlacedIn(args: unknown[]): boolean {
+/** Whether functions or signals are among arguments. */
+function hasSlotValues(args: unknown[]): boolean {
   try {
-    return findPlaced(args) !== undefined;
+    return findSlotValues(args) !== undefined;
   } catch {
-    // A getter threw, which the call will tell of.
+    // A getter threw; the call will report that.
     return true;
   }
 }
 
-/** Drops tasks that have their outcome, as far as they are next. */
+/** Removes settled tasks at the front of a queue. */
 export function dropSettled(tasks: Deque<Task>): void {
   while (tasks.length > 0 && tasks.first.isSettled) tasks.shift();
 }
 
-/** What a task is rejected with whose workers ended. */
-export function endedError(
-  { job, attempts: runs }: Task,
-  cause: unknown,
-): Error {
-  const what = runs === 1
+/** The error of a task whose workers ended. */
+export function endedError({ job, attempts }: Task, cause: unknown): Error {
+  const what = attempts === 1
     ? "the task was begun and its worker ended"
-    : `the task was begun ${runs} times and its worker ended each time`;
+    : `the task was begun ${attempts} times and its worker ended each time`;
   const message = `Cannot run ${quoted(job.method)}: ${what}: ${
     reasonText(cause)
   }`;
@@ -132,7 +132,17 @@ export function endedError(
   return new PeerExitError(message, { cause, code, signal, stderr });
 }
 
-/** What a task is rejected with that took too long. */
+/** The error of a task that is not run, or not run again, because its pool was closed. */
+export function closedError({ job, attempts }: Task): ClosedError {
+  const when = attempts === 0
+    ? "the task was begun"
+    : "the task was run again; it was begun before and has no result";
+  return new ClosedError(
+    `Cannot run ${quoted(job.method)}: the pool was closed before ${when}`,
+  );
+}
+
+/** The error of a task that ran too long. */
 export function timeoutError({ method, timeout }: Job): DOMException {
   return new DOMException(
     `Cannot run ${

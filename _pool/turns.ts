@@ -1,37 +1,37 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * The sources of a pool that may have tasks, in the order of their turns. Adding
- * one, removing one and moving the first one to the end cost the same however many
- * there are: a set would walk over those that were removed to find its first.
+ * The sources of a pool that may have tasks, in the order of their turns: a linked
+ * list. Adding, removing, and moving the first source to the end take constant time.
+ * A `Set` would iterate over removed entries to find its first one.
  *
  * @module
  */
 
-/** Something that is listed at most once. */
+/** An item that is in at most one list. */
 export interface Listed {
-  /** Its place in the list, which belongs to the list. */
+  /** Its links, which belong to the list. */
   turn: Turn | undefined;
 }
 
-/** A place in the list. */
+/** The links of an item. */
 interface Turn {
   previous: Listed | undefined;
   next: Listed | undefined;
   isListed: boolean;
 }
 
-/** What is listed, in the order of the turns. */
+/** A list of items in the order of their turns. */
 export class Turns<T extends Listed> implements Iterable<T> {
   #first: T | undefined;
   #last: T | undefined;
 
-  /** Whose turn is next. */
+  /** The item whose turn is next. */
   get first(): T | undefined {
     return this.#first;
   }
 
-  /** Adds one at the end, unless it is there. */
+  /** Adds an item at the end, unless it is in the list. */
   add(item: T): void {
     const turn = item.turn ??= {
       previous: undefined,
@@ -47,7 +47,7 @@ export class Turns<T extends Listed> implements Iterable<T> {
     this.#last = item;
   }
 
-  /** Removes one, and says whether it was there. */
+  /** Removes an item; returns whether it was in the list. */
   delete({ turn }: T): boolean {
     if (!turn?.isListed) return false;
     turn.isListed = false;
@@ -59,7 +59,7 @@ export class Turns<T extends Listed> implements Iterable<T> {
     return true;
   }
 
-  /** All in their order. The one that was given last may be removed. */
+  /** Iterates in order. The current item may be removed. */
   *[Symbol.iterator](): Iterator<T> {
     let item = this.#first;
     while (item !== undefined) {

@@ -1,89 +1,84 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * A worker of a pool, and the tasks that it has in hand: a batch of one job, run
- * one after the other. What is reported is settled; when the worker ends, what is
- * not may have been begun, and goes back to the pool.
+ * A worker of a pool and its current tasks: a batch of one job, run one after the
+ * other. A task is settled when its result is reported. If the worker ends, the
+ * other tasks may have been begun and are returned to the pool.
  *
  * @module
  */
 
 import { ProtocolError } from "../_base/errors.ts";
-import { type CallLimits, type Pending, unsendable } from "../_rpc/caller.ts";
-import { DESCRIBE, TAG } from "../_rpc/messages.ts";
-import { DEFAULT_READ_AHEAD, Peer } from "../_rpc/peer.ts";
-import { findPlaced } from "../_rpc/places.ts";
+import {
+  type AnswerHandler,
+  RpcEndpoint,
+  type SentBatch,
+} from "../_rpc/endpoint.ts";
+import { findSlotValues } from "../_rpc/messages.ts";
 import { MAX_TIMER } from "../_base/waiting.ts";
 import { type Task, timeoutError } from "./task.ts";
 import { messageOf, quoted } from "../_base/text.ts";
 import type { Duplex } from "../duplex.ts";
 
 /**
- * Milliseconds after which what is left of a batch is called back: ten times of
- * what it should take. Its tasks are longer than those before, and others wait
- * behind them that another worker could do.
+ * Milliseconds after which the rest of a batch is recalled: ten times its expected
+ * time. Its tasks take longer than expected, and another worker could run those
+ * that wait.
  */
 const RECALL_AFTER = 20;
 
-/** Milliseconds that tasks which were taken back have to end by themselves. */
-const CANCEL_GRACE = 1_000;
+/** Milliseconds that canceled tasks have to end before their worker is ended. */
+const CANCEL_TIMEOUT = 1_000;
 
-/** Milliseconds that a worker with nothing in hand has to tell its memory. */
-const MEMORY_LIMIT = 5_000;
+/** Milliseconds that an idle worker has to report its memory. */
+const MEMORY_TIMEOUT = 5_000;
 
-const LIMITS: CallLimits = {
-  signal: undefined,
-  timeout: Infinity,
-  readAhead: DEFAULT_READ_AHEAD,
-};
-
-/** What a worker tells its pool. */
+/** Events of a worker. */
 export interface WorkerEvents {
-  /** A task gave a value. */
+  /** A task returned a value. */
   onFulfilled(task: Task, value: unknown): void;
   /** A task threw. */
   onRejected(task: Task, error: unknown): void;
-  /** Tasks that were not begun are given back. */
+  /** Tasks that were not begun are returned. */
   onReturned(tasks: Task[]): void;
-  /** Tasks that may have been begun when their worker ended. */
+  /** The worker ended; these tasks may have been begun. */
   onLost(tasks: Task[], error: unknown): void;
-  /** The batch is through: how many tasks, in how many milliseconds. */
+  /** The batch is finished: the number of its tasks, and the time that they took. */
   onIdle(worker: PoolWorker, method: string, count: number, ms: number): void;
-  /** Several outcomes have come. */
+  /** One or more tasks have an outcome. */
   onReport(): void;
-  /** The worker is gone. */
+  /** The worker has ended. */
   onEnded(worker: PoolWorker): void;
 }
 
 /** A worker of a pool. */
-export class PoolWorker implements Pending {
+export class PoolWorker implements AnswerHandler {
   readonly duplex: Duplex;
   /** Tasks that were given to it. */
   given = 0;
   readonly #events: WorkerEvents;
-  readonly #peer: Peer;
+  readonly #endpoint: RpcEndpoint;
   #tasks: Task[] = [];
-  /** The first task that nothing is known of, and the first that it has no more. */
+  /** The first task without an outcome, and the end of the tasks. */
   #next = 0;
   #end = 0;
-  /** The number of the batch; of a single call there is none. */
-  #id: number | undefined;
+  /** The batch, unless the task is a single call. */
+  #batch: SentBatch | undefined;
   #since = 0;
   #recall: ReturnType<typeof setTimeout> | undefined;
   #limit: ReturnType<typeof setTimeout> | undefined;
   #isCancelled = false;
-  /** Whether it was asked to begin no more of the batch. */
   #isRecalled = false;
-  /** Whether it is being asked for its memory, and when it was last. */
-  #isAsked = false;
-  #askedAt = -Infinity;
+  /** Whether its memory is being measured, and when that began last. */
+  #isMeasuring = false;
+  #measuredAt = -Infinity;
   #isEnded = false;
 
   constructor(duplex: Duplex, events: WorkerEvents) {
     this.duplex = duplex;
     this.#events = events;
-    this.#peer = Peer.of(duplex);
-    this.#peer.ended.then(() => {
+    this.#endpoint = RpcEndpoint.of(duplex);
+    this.#endpoint.ended.then(() => {
       this.#isEnded = true;
       events.onEnded(this);
     });
@@ -93,55 +88,55 @@ export class PoolWorker implements Pending {
     return quoted(this.#tasks[0]?.job.method ?? "nothing");
   }
 
-  /** Tasks in hand. */
+  /** Tasks without an outcome. */
   get inFlight(): number {
     return this.#end - this.#next;
   }
 
-  /** Whether it has nothing in hand. */
+  /** Whether it has no tasks. */
   get isIdle(): boolean {
     return this.#tasks.length === 0;
   }
 
-  /** Whether it can be given tasks. */
+  /** Whether it can take tasks. */
   get isFree(): boolean {
-    return this.isIdle && !this.#isEnded && !this.#isAsked;
+    return this.isIdle && !this.#isEnded && !this.#isMeasuring;
   }
 
-  /** Whether it has tasks of this job in hand. */
+  /** Whether it has tasks of a job. */
   has(job: unknown): boolean {
     return this.#tasks[0]?.job === job;
   }
 
-  /** Takes tasks of one job in hand; it must be idle. */
+  /** Runs tasks of one job; it must be idle. */
   run(tasks: Task[]): void {
     this.#tasks = tasks;
     this.#next = 0;
     this.#end = tasks.length;
-    this.#id = undefined;
+    this.#batch = undefined;
     this.#since = performance.now();
     this.given += tasks.length;
-    const [{ job: { method }, args, callsBack }] = tasks as [Task];
+    const [{ job: { method }, args, hasSlots }] = tasks as [Task];
     for (const task of tasks) task.attempts++;
     this.#watch();
     if (tasks.length > 1) this.#recallLater();
-    if (callsBack) this.#call(method, args);
+    if (hasSlots) this.#call(method, args);
     else {
       const list = tasks.map(({ args }) => args);
-      const id = this.#peer.caller.batch(method, list, this);
-      // What cannot be sent is told of at once.
-      if (!this.isIdle) this.#id = id;
+      const batch = this.#endpoint.batch(method, list, this);
+      // A batch that cannot be sent has failed here.
+      if (!this.isIdle) this.#batch = batch;
     }
   }
 
-  /** Takes back what is in hand; who asked for it knows already. */
+  /** Cancels its tasks. Their outcome is not reported. */
   cancel(reason: unknown): void {
     if (this.isIdle || this.#isCancelled) return;
-    // Nothing tells when a single call that was taken back has ended.
-    if (this.#id === undefined) return this.kill(reason);
+    // The end of a canceled single call is not reported.
+    if (this.#batch === undefined) return this.kill(reason);
     this.#isCancelled = this.#isRecalled = true;
-    this.#peer.caller.cancel(this.#id, reason);
-    this.#after(CANCEL_GRACE, () => this.kill(reason));
+    this.#batch.cancel(reason);
+    this.#after(CANCEL_TIMEOUT, () => this.kill(reason));
   }
 
   /** Ends the worker now. */
@@ -150,24 +145,24 @@ export class PoolWorker implements Pending {
   }
 
   /**
-   * Bytes that the worker's heap holds; 0 if it does not tell, or was asked less
-   * than `interval` milliseconds ago. One that does not answer is ended.
+   * Bytes that the worker's heap holds; 0 if it does not report them, or was
+   * measured less than `interval` milliseconds ago. A worker that does not answer
+   * is ended.
    */
   async memory(interval: number): Promise<number> {
     const now = performance.now();
-    if (now - this.#askedAt < interval) return 0;
-    this.#askedAt = now;
-    this.#isAsked = true;
-    this.#after(MEMORY_LIMIT, () => this.kill(memoryError()));
+    if (now - this.#measuredAt < interval) return 0;
+    this.#measuredAt = now;
+    this.#isMeasuring = true;
+    this.#after(MEMORY_TIMEOUT, () => this.kill(memoryError()));
     try {
-      const found = await this.#peer.caller.call(DESCRIBE, [], LIMITS);
-      const { memory } = found as { memory?: unknown };
-      return typeof memory === "number" ? memory : 0;
+      const { memory } = await this.#endpoint.describe();
+      return memory;
     } catch {
       return 0;
     } finally {
       clearTimeout(this.#limit);
-      this.#isAsked = false;
+      this.#isMeasuring = false;
     }
   }
 
@@ -194,7 +189,7 @@ export class PoolWorker implements Pending {
     this.#return(begun);
   }
 
-  /** What the next task gave, where it does not come among others. */
+  /** Handles the result of the next task. */
   onValue(value: unknown): void {
     this.onItems([value]);
   }
@@ -203,10 +198,9 @@ export class PoolWorker implements Pending {
     throw this.#outOfPlace();
   }
 
-  /** The tasks could not be sent: one of them cannot, or they are too large together. */
+  /** Handles tasks that cannot be sent: one of them cannot, or all are too large. */
   refuse(error: unknown): void {
-    const isAlone = this.#tasks.length === 1;
-    if (isAlone) this.onError(refusalOfOne(error, this.label));
+    if (this.#tasks.length === 1) this.onError(error);
     else this.#return(0);
   }
 
@@ -217,13 +211,13 @@ export class PoolWorker implements Pending {
     if (rest.length > 0) this.#events.onLost(rest, error);
   }
 
-  /** Runs a task that calls back. Never rejects. */
+  /** Runs a task with callbacks or signals. Never rejects. */
   async #call(method: string, args: unknown[]): Promise<void> {
     const isSent = !isAborted(args);
     let value: unknown;
     let failure: { readonly error: unknown } | undefined;
     try {
-      value = await this.#peer.caller.call(method, args, LIMITS);
+      value = await this.#endpoint.call(method, args);
       value = await this.#single(value);
     } catch (error) {
       failure = { error };
@@ -232,27 +226,27 @@ export class PoolWorker implements Pending {
       if (failure === undefined) this.onItems([value]);
       else await this.#onCallError(failure.error, isSent && isAborted(args));
     } catch (error) {
-      // The worker must not be left with a task that has no outcome.
+      // The task must have an outcome.
       this.kill(error);
       this.fail(error);
     }
   }
 
-  async #onCallError(error: unknown, isTakenBack: boolean): Promise<void> {
-    // A signal among the arguments took it back, and it may still be at work.
-    if (isTakenBack && this.inFlight > 0) await this.#giveUp(error);
-    // When the worker ends, what is pending fails; the end is told after that.
+  async #onCallError(error: unknown, isCancelled: boolean): Promise<void> {
+    // A signal among the arguments canceled the task, which may still be running.
+    if (isCancelled && this.inFlight > 0) await this.#rejectAndKill(error);
+    // When the worker ends, calls reject before `ended` settles.
     await Promise.resolve();
     if (this.#isEnded) this.fail(error);
     else this.onError(error);
   }
 
-  /** The task at work, the last one, has failed, and ends its worker. */
-  #giveUp(error: unknown): Promise<void> {
+  /** Rejects the running task, which is the last one, and ends the worker. */
+  #rejectAndKill(error: unknown): Promise<void> {
     this.kill(error);
     this.#events.onRejected(this.#tasks[this.#next++]!, error);
     this.#events.onReport();
-    return this.#peer.ended;
+    return this.#endpoint.ended;
   }
 
   async #single(value: unknown): Promise<unknown> {
@@ -262,11 +256,11 @@ export class PoolWorker implements Pending {
     ) return value;
     await (value as AsyncGenerator).return(undefined);
     throw new TypeError(
-      `Cannot run ${this.label} in a pool: it gives many values; call it with "remote", or have it give an array`,
+      `Cannot run ${this.label} in a pool: its result is a stream; call it with "remote", or return an array`,
     );
   }
 
-  /** Gives back the tasks from one on, which were not begun. */
+  /** Returns the tasks from an index on, which were not begun. */
   #return(from: number): void {
     const rest = this.#tasks.slice(from);
     for (const task of rest) task.attempts--;
@@ -283,7 +277,7 @@ export class PoolWorker implements Pending {
     this.#events.onReport();
   }
 
-  /** The batch is through. */
+  /** Handles the end of the batch. */
   #finish(): void {
     const [{ job: { method } }] = this.#tasks as [Task];
     const count = this.#end;
@@ -296,14 +290,14 @@ export class PoolWorker implements Pending {
     clearTimeout(this.#recall);
     clearTimeout(this.#limit);
     this.#recall = this.#limit = undefined;
-    if (this.#id !== undefined) this.#peer.caller.forget(this.#id);
-    this.#id = undefined;
+    this.#batch?.forget();
+    this.#batch = undefined;
     this.#isCancelled = this.#isRecalled = false;
     this.#tasks = [];
     this.#next = this.#end = 0;
   }
 
-  /** The next task may run so long from now on. */
+  /** Starts the time limit of the next task. */
   #watch(): void {
     const { timeout } = this.#tasks[this.#next]!.job;
     if (timeout > MAX_TIMER || this.#isCancelled) return;
@@ -311,8 +305,8 @@ export class PoolWorker implements Pending {
   }
 
   /**
-   * Sets the time until something is done, unless an answer comes. While this side
-   * was busy some may have come that were not read: these are read before.
+   * Acts after a time, unless an answer arrives. If this thread was busy, answers may
+   * have arrived that were not read: they are read first.
    */
   #after(ms: number, act: () => void): void {
     clearTimeout(this.#limit);
@@ -325,60 +319,51 @@ export class PoolWorker implements Pending {
 
   #onTimeout(): void {
     const error = timeoutError(this.#tasks[this.#next]!.job);
-    // Of several, any may be the one that takes long: each is run alone then.
-    if (this.inFlight === 1) this.#giveUp(error);
+    // Any of several tasks may be the slow one: each is run alone then.
+    if (this.inFlight === 1) this.#rejectAndKill(error);
     else this.kill(error);
   }
 
   #recallLater(): void {
     this.#recall = setTimeout(() => {
-      if (this.#id === undefined) return;
+      if (this.#batch === undefined) return;
       this.#isRecalled = true;
-      this.#peer.caller.post([TAG.recall, this.#id]);
+      this.#batch.recall();
     }, RECALL_AFTER);
   }
 
   #outOfPlace(): ProtocolError {
     return new ProtocolError(
-      `Cannot take an answer to the batch of ${this.label}: it is out of place`,
+      `Cannot read an answer to the batch of ${this.label}: it is out of place`,
     );
   }
 }
 
-/** Aborts a duplex, whatever the reason is. */
+/** Aborts a duplex with any reason. */
 export function abort(duplex: Duplex, reason: unknown): void {
   try {
     duplex.abort(reason);
   } catch {
-    // The reason is a proxy that throws, for example.
+    // For example, the reason is a proxy that throws.
     duplex.abort(new Error(messageOf(reason)));
   }
 }
 
 function memoryError(): DOMException {
   return new DOMException(
-    `The worker did not tell its memory within ${MEMORY_LIMIT} ms`,
+    `The worker did not report its memory within ${MEMORY_TIMEOUT} ms`,
     "TimeoutError",
   );
-}
-
-/** The refusal of a batch of one: "$" is its arguments, not the list of those. */
-function refusalOfOne(error: unknown, label: string): unknown {
-  if (unsendable(error) === undefined) return error;
-  const { cause } = error as Error;
-  const [Kind, text] = unsendable(cause, 2) ?? [];
-  if (Kind === undefined) return error;
-  return new Kind(`Cannot call ${label}: ${text}`, { cause });
 }
 
 /** Whether a signal among arguments has aborted. */
 function isAborted(args: readonly unknown[]): boolean {
   try {
-    return findPlaced(args)?.some(({ value }) =>
+    return findSlotValues(args)?.some(({ value }) =>
       value instanceof AbortSignal && value.aborted
     ) ?? false;
   } catch {
-    // A getter threw: nothing can be sent.
+    // A getter threw, so the call is not sent.
     return false;
   }
 }

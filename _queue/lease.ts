@@ -9,7 +9,7 @@
  * @module
  */
 
-import type { ByteBuffer } from "../_codec/byte_buffer.ts";
+import type { ByteBuffer } from "../_base/byte_buffer.ts";
 import type { Codec } from "../codec.ts";
 import { ProtocolError } from "../_base/errors.ts";
 import { Flow } from "../_session/flow.ts";

@@ -1,24 +1,24 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * The calls that arrive at one end, and the backpressure on those who make them.
+ * The calls that arrive at one end, and the backpressure on the peer.
  *
- * A caller that does not read its answers must not make this end hold them. So no
- * call is begun while many answers wait for room; calls that arrive meanwhile are
- * held here, unbegun. An end that makes no calls then stops reading: the peer has
- * no answers to give, and holds no calls. An end that does reads on, as it must
- * receive the answers to its own calls. It stops when it holds more than a peer
- * sends that keeps to the following rule.
+ * A peer that does not read its answers must not make this end store many of them.
+ * So no call is begun while many answers wait for room; calls that arrive
+ * meanwhile are held here. An end that makes no calls then stops reading: it waits
+ * for no answers. An end that makes calls continues to read, because it must
+ * receive the answers. It stops if it holds more calls than a peer can send that
+ * follows this rule:
  *
- * **Why two ends that read their answers never wait for each other for ever.** The
- * rule: an end sends calls of its own only while it holds few calls of the peer
- * (`MAX_HELD`, `MAX_HELD_SIZE`). Suppose that both ends, A and B, had stopped
- * reading. Both hold calls then, so both have sent their last call. Let B be the
- * one that did so last. At that moment B held few calls, and after it A sent none.
- * So all that B can come to hold is these few, what A had in flight then, which
- * the window bounds, and one call that waited for room at A. B stops reading only
- * above that, so B has not stopped. And while one of the two reads, the answers of
- * the other leave, its held calls begin, and it reads again.
+ * **An end sends calls only while it holds few calls of the peer** (`MAX_HELD`,
+ * `MAX_HELD_SIZE`). The rule prevents a deadlock between two ends that read their
+ * answers. Suppose that both ends, A and B, have stopped reading. Then both hold
+ * calls, so each has sent its last call. Let B be the end whose last call was the
+ * later one. At that moment B held few calls, and A has sent none since. So B can
+ * hold at most these calls, those that A had in flight, which the window bounds,
+ * and one call that waited for room at A. B stops reading only above that, so B has
+ * not stopped. While B reads, the answers of A are sent, the calls that A holds
+ * begin, and A reads again.
  *
  * @module
  */
@@ -30,17 +30,16 @@ import type { Outlet } from "./outlet.ts";
 import { Deque } from "../_base/waiting.ts";
 
 /**
- * Calls of the peer, and their bytes, that this end may hold while it sends calls
- * of its own: a quarter of a window as it is by default. With none, a callback
- * would wait for every call that arrived before it.
+ * Maximum held calls of the peer, and their bytes, while this end sends calls: a
+ * quarter of the default window. With 0, a callback would wait for every call that
+ * arrived before it.
  */
 const MAX_HELD = 1024;
 const MAX_HELD_SIZE = 1024 * 1024;
 
 /**
- * What the peer may have in flight where the duplex is the program's own and does
- * not say so: as many messages as any session of this package. Their sizes are not
- * known then.
+ * The window of a duplex that is not of this package: as many messages as any
+ * session of this package allows, of unknown sizes.
  */
 const UNKNOWN: ReceiveWindow = {
   windowBytes: Infinity,
@@ -49,25 +48,25 @@ const UNKNOWN: ReceiveWindow = {
 };
 
 /**
- * Messages that are read without a pause. In a pause, asynchronous methods that
- * have a result send it, which shows whether there is room for more.
+ * Messages that are read before a pause. In the pause, asynchronous methods that
+ * have finished send their results, which shows whether there is room for more.
  */
 export const MESSAGES_PER_TURN = 256;
 
 /** A call that was received and not begun. */
 interface Held {
-  /** The call; none once it was canceled. */
+  /** The call, or `undefined` after it was canceled. */
   message: Message | undefined;
   readonly size: number;
-  /** Values of its stream that were asked for already. */
+  /** Values of its stream that were requested. */
   pulled: number;
 }
 
-/** What a backlog needs of its end. */
+/** The end that a backlog belongs to. */
 export interface BacklogEvents {
-  /** Runs what a message asks for. */
+  /** Handles a message. */
   handle(message: Message): void;
-  /** `handle` threw for a call that was held. */
+  /** `handle` threw for a held call. */
   onFault(error: unknown): void;
   /** No call is held any more. */
   onEmpty(): void;
@@ -81,11 +80,11 @@ export class Backlog {
   readonly #held = new Deque<Held>();
   readonly #byId = new Map<number, Held>();
   #size = 0;
-  /** The sizes of the two calls that were held last. */
+  /** The sizes of the two newest held calls. */
   #lastSizes = [0, 0];
   #lastId = 0;
   #isBeginning = false;
-  /** Whether calls are begun at once, whatever waits. */
+  /** Whether calls are begun at once, however many answers wait. */
   #isFlushed = false;
   #room: PromiseWithResolvers<void> | undefined;
 
@@ -105,34 +104,34 @@ export class Backlog {
   }
 
   /**
-   * Whether the peer must not be read any further. Two more than what is in flight
-   * may come from a peer that keeps to the rule: the message with which it goes
-   * beyond the window, and a call that waited for room.
+   * Whether to stop reading. A peer that follows the rule can send two messages in
+   * addition to those in flight: the one that exceeds the window, and a call that
+   * waited for room.
    */
   get isFull(): boolean {
     if (this.isEmpty) return false;
-    if (!this.#outlet.hasAsked) return true;
+    if (!this.#outlet.hasCalled) return true;
     const { windowBytes, windowMessages } = this.#window;
     const [last, secondLast] = this.#lastSizes as [number, number];
     return this.#held.length > MAX_HELD + windowMessages + 1 ||
       this.#size - last - secondLast > MAX_HELD_SIZE + windowBytes;
   }
 
-  /** Settles when the peer may be read further. */
+  /** Settles when reading may continue. */
   room(): Promise<void> {
     this.#room ??= Promise.withResolvers();
     return this.#room.promise;
   }
 
-  /** Takes a call of the peer's. */
-  takeCall(message: Message): void {
+  /** Handles a call of the peer: begins or holds it. */
+  onCall(message: Message): void {
     if (message[0] !== TAG.notice) this.#checkId(message[1] as number);
     if (this.#held.length === 0 && this.#mayBegin) this.#begin(message);
     else this.#hold(message);
   }
 
-  /** Takes a message that belongs to a call of the peer's. */
-  take(message: Message): void {
+  /** Handles a message for a call of the peer. */
+  onFollowUp(message: Message): void {
     const held = this.isEmpty
       ? undefined
       : this.#byId.get(message[1] as number);
@@ -140,14 +139,14 @@ export class Backlog {
     else this.#onHeld(held, message);
   }
 
-  /** Answers have gone: begins calls that are held, as far as may be. Never rejects. */
+  /** Begins held calls after answers were sent, as many as may be begun. Never rejects. */
   async begin(): Promise<void> {
     if (this.#isBeginning) return;
     this.#isBeginning = true;
     let begun = 0;
     while (!this.isEmpty && this.#mayBegin) {
       this.#beginFirst();
-      // What was begun may have an answer that is waiting already.
+      // The begun calls may have answers that wait.
       if (++begun % MESSAGES_PER_TURN === 0) await undefined;
     }
     this.#isBeginning = false;
@@ -155,9 +154,9 @@ export class Backlog {
   }
 
   /**
-   * This end can send no more answers, or sends its last ones now. Begins all that
-   * is held, and from now on every call at once. Batches are dropped, as their
-   * answers may be many more than the messages.
+   * Begins all held calls, and from now on every call at once: this end sends its
+   * last answers, or cannot send any. Batches are dropped, because their answers may
+   * be many more than their messages.
    */
   flush(): void {
     this.#isFlushed = true;
@@ -184,10 +183,10 @@ export class Backlog {
     this.#addSize(size);
   }
 
-  /** Counts what is held; own calls are sent only below the limits. */
+  /** Adds to the size of held calls; own calls are sent only below the limits. */
   #addSize(size: number): void {
     this.#size += size;
-    this.#outlet.mayAsk = this.#held.length <= MAX_HELD &&
+    this.#outlet.mayCall = this.#held.length <= MAX_HELD &&
       this.#size <= MAX_HELD_SIZE;
   }
 
@@ -205,7 +204,7 @@ export class Backlog {
     }
   }
 
-  /** Lets the peer be read if there is room. */
+  /** Continues reading if there is room. */
   checkRoom(): void {
     if (this.#room === undefined || this.isFull) return;
     this.#room.resolve();
@@ -218,17 +217,17 @@ export class Backlog {
     this.#outlet.pump();
   }
 
-  /** Takes what concerns a call that is held. */
+  /** Handles a message for a held call. */
   #onHeld(held: Held, message: Message): void {
     const id = message[1] as number;
     if (message[0] === TAG.pull) {
       held.pulled += message[2];
       if (held.pulled <= MAX_PULL) return;
       throw new ProtocolError(
-        `Cannot give ${held.pulled} values ahead: at most ${MAX_PULL} may be asked for`,
+        `Cannot send ${held.pulled} values ahead: at most ${MAX_PULL} may be requested`,
       );
     }
-    // Begun calls of a batch are counted in the answer, and here there are none.
+    // No call of the batch was begun.
     if (held.message![0] === TAG.batch) {
       this.#outlet.answer([TAG.recalled, id, 0]);
     } else if (message[0] !== TAG.cancel) return;
@@ -236,11 +235,11 @@ export class Backlog {
     this.#byId.delete(id);
   }
 
-  /** A number is used once, and numbers grow. */
+  /** Throws unless the numbers of calls increase. */
   #checkId(id: number): void {
     if (id <= this.#lastId) {
       throw new ProtocolError(
-        `Cannot take call ${id}: call ${this.#lastId} has come before`,
+        `Cannot run call ${id}: call ${this.#lastId} came before it`,
       );
     }
     this.#lastId = id;

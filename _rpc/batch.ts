@@ -1,41 +1,41 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * Batches of calls at the end that is called: one call after the other, so that a
- * worker does one thing at a time, and many answers to a message.
+ * Batches of calls at the end that runs them: one call after the other, so that a
+ * worker runs one task at a time, with many answers to a message.
  *
- * What was done is told every few milliseconds, and after the last one: whoever
- * waits learns what is done although the next call takes long, unless that one
- * keeps the thread to itself.
+ * Results are sent every few milliseconds and after the last call. So the caller
+ * receives them even if the next call takes long, unless that call blocks the
+ * thread.
  *
  * @module
  */
 
-import { failureOf } from "./errors.ts";
+import { toFailure } from "./errors.ts";
 import { type Message, TAG } from "./messages.ts";
 import { Deque } from "../_base/waiting.ts";
 
-/** Milliseconds between two reports, and between two turns of the event loop. */
+/** Milliseconds between two messages with results, and between two turns of the event loop. */
 const REPORT_INTERVAL = 5;
 
-/** What a batch holds whose calls were dropped. */
-const NONE: readonly unknown[][] = [];
+/** The calls of a batch after they were dropped. */
+const NO_CALLS: readonly unknown[][] = [];
 
 /** Runs one call of a batch. */
 export type Invoke = (args: unknown[], batch: Batch) => unknown;
 
-/** A batch that waits or is at work. */
+/** A batch that waits or runs. */
 export class Batch {
   readonly id: number;
   readonly invoke: Invoke;
   #list: readonly unknown[][];
-  /** What takes the call at work back, where its method asks for it. */
+  /** Cancels the running call, if its method takes a signal. */
   #controller: AbortController | undefined;
   #cancelled: { readonly reason: unknown } | undefined;
-  /** Calls of it that were begun, and how many are to be. */
+  /** Calls that were begun, and calls that will have been at the end. */
   begun = 0;
   end: number;
-  /** How many calls it counts as: those that have not ended and are not recalled. */
+  /** Calls that have not ended and are not recalled. */
   weight: number;
 
   constructor(id: number, list: readonly unknown[][], invoke: Invoke) {
@@ -52,27 +52,27 @@ export class Batch {
     return this.#controller.signal;
   }
 
-  /** Whether nobody wants what it gives. */
+  /** Whether its results are no longer needed. */
   get isCancelled(): boolean {
     return this.#cancelled !== undefined;
   }
 
-  /** The arguments of the next call, which has a signal of its own. */
+  /** Begins the next call, with its own signal, and returns its arguments. */
   begin(): unknown[] {
     this.#controller = undefined;
     return this.#list[this.begun++]!;
   }
 
-  /** How many calls it holds the arguments of. */
+  /** Calls whose arguments are in memory. */
   get held(): number {
     return this.#list.length;
   }
 
-  /** Begins no more calls, and drops their arguments. Says how many they were. */
+  /** Drops the calls that were not begun, and returns their number. */
   drop(): number {
     const rest = this.end - this.begun;
     this.end = this.begun;
-    this.#list = NONE;
+    this.#list = NO_CALLS;
     return rest;
   }
 
@@ -83,44 +83,44 @@ export class Batch {
   }
 }
 
-/** What becomes of the calls of batches. */
-export interface LaneEvents {
-  /** A batch of so many calls was canceled; the call at work goes on. */
+/** Events of a {@linkcode BatchRunner}. */
+export interface BatchEvents {
+  /** A batch of so many calls was canceled; its running call continues. */
   onCancelled(count: number): void;
   /** So many calls of a batch have ended, or will not be begun. */
   onDone(isCancelled: boolean, count: number): void;
 }
 
-/** The batches of one end. */
-export class Lane {
+/** Runs the batches of one end. */
+export class BatchRunner {
   readonly #post: (message: Message) => Promise<void> | undefined;
-  readonly #events: LaneEvents;
+  readonly #events: BatchEvents;
   readonly #waiting = new Deque<Batch>();
   readonly #batches = new Map<number, Batch>();
-  /** Recalled batches that still have a place in the queue. */
-  #void = 0;
-  /** What the batch at work has given that was not told yet. */
+  /** Recalled batches that are still in the queue. */
+  #removed = 0;
+  /** Results of the running batch that were not sent. */
   #values: unknown[] = [];
-  /** The last answer that waits for room. */
+  /** Settles when the last answer that waits for room was sent. */
   #sending: Promise<void> | undefined;
   #timer: ReturnType<typeof setTimeout> | undefined;
   #isRunning = false;
   #isEnded = false;
 
   /**
-   * @param post Sends an answer; a promise where it has to wait for room.
-   * @param events Told what becomes of the calls.
+   * @param post Sends an answer; returns a promise if it has to wait for room.
+   * @param events Notified of the calls.
    */
   constructor(
     post: (message: Message) => Promise<void> | undefined,
-    events: LaneEvents,
+    events: BatchEvents,
   ) {
     this.#post = post;
     this.#events = events;
   }
 
-  /** Places in the queue, those of recalled batches among them. */
-  get places(): number {
+  /** Length of the queue, including recalled batches. */
+  get queueLength(): number {
     return this.#waiting.length;
   }
 
@@ -131,8 +131,8 @@ export class Lane {
   }
 
   /**
-   * Begins no more calls of a batch, and tells so at once: the call at work may
-   * take long, and others could do the rest now.
+   * Begins no more calls of a batch, and answers at once: the running call may
+   * take long, and other workers can run the rest now.
    */
   recall(id: number): void {
     const batch = this.#batches.get(id);
@@ -148,23 +148,22 @@ export class Lane {
   }
 
   /**
-   * Removes a batch of which no call was begun. The call at work may take long
-   * and the peer may recall any number meanwhile, so the place in the queue is not
-   * kept either: half of the places are void at most.
+   * Removes a batch that was not begun. The running call may take long and the
+   * peer may recall any number of batches meanwhile, so the queue is compacted when
+   * more than half of it are removed batches.
    */
   #remove(id: number): void {
     this.#batches.delete(id);
-    this.#void++;
-    if (this.#void * 2 > this.#waiting.length) {
+    this.#removed++;
+    if (this.#removed * 2 > this.#waiting.length) {
       this.#waiting.retain((batch) => this.#batches.has(batch.id));
-      this.#void = 0;
+      this.#removed = 0;
     }
-    // It has no other answer whose order matters, and so counts at once as one
-    // that waits for room.
+    // The batch has no other answers, so this one need not wait for its turn.
     this.#post([TAG.recalled, id, 0]);
   }
 
-  /** Takes a batch back, the call at work among it. */
+  /** Cancels a batch and its running call. */
   cancel(id: number, reason: unknown): void {
     this.recall(id);
     const batch = this.#batches.get(id);
@@ -173,7 +172,7 @@ export class Lane {
     this.#events.onCancelled(batch.weight);
   }
 
-  /** Nobody can be told of anything any more. */
+  /** Cancels all batches: no answer can be sent any more. */
   end(reason: unknown): void {
     this.#isEnded = true;
     clearTimeout(this.#timer);
@@ -184,13 +183,13 @@ export class Lane {
     }
   }
 
-  /** Works until nothing waits. Never rejects. */
+  /** Runs batches until none waits. Never rejects. */
   async #run(): Promise<void> {
     this.#isRunning = true;
     while (this.#waiting.length > 0) {
       const batch = this.#waiting.shift();
       if (!this.#batches.has(batch.id)) {
-        this.#void--;
+        this.#removed--;
         continue;
       }
       await this.#runBatch(batch);
@@ -214,22 +213,22 @@ export class Lane {
         this.#values.push(value);
       } catch (error) {
         this.#report(id);
-        await this.#send([TAG.error, id, failureOf(error)]);
+        await this.#send([TAG.error, id, toFailure(error)]);
       }
-      // The last one counts until its answer is sent.
+      // The last call counts until its answer is sent.
       if (batch.weight > 1) {
         batch.weight--;
         this.#events.onDone(batch.isCancelled, 1);
       }
       if (performance.now() - reported < REPORT_INTERVAL) continue;
       await this.#report(id);
-      if (batch.begun < batch.end) await turn();
+      if (batch.begun < batch.end) await nextTurn();
       reported = performance.now();
     }
     await this.#report(id);
   }
 
-  /** Tells what was done since the last time. */
+  /** Sends the results since the last time. */
   #report(id: number): Promise<void> | undefined {
     clearTimeout(this.#timer);
     this.#timer = undefined;
@@ -239,13 +238,13 @@ export class Lane {
     return this.#send([TAG.items, id, values]);
   }
 
-  /** Tells it although the call at work may take long. */
+  /** Sends the results after an interval, even if the running call takes longer. */
   #reportLater(id: number): void {
     if (this.#values.length === 0 || this.#isEnded) return;
     this.#timer ??= setTimeout(() => this.#report(id), REPORT_INTERVAL);
   }
 
-  /** Sends one answer after the other: what takes the place of one keeps it. */
+  /** Sends answers in order, also the one that replaces an answer that cannot be sent. */
   #send(message: Message): Promise<void> | undefined {
     const sent = this.#sending === undefined
       ? this.#post(message)
@@ -258,13 +257,13 @@ export class Lane {
   }
 }
 
-/** Whether a value has to be waited for. */
+/** Whether a value is a promise or another thenable. */
 export function isThenable(value: unknown): value is PromiseLike<unknown> {
   return typeof value === "object" && value !== null &&
     typeof (value as { then?: unknown }).then === "function";
 }
 
-/** Lets the event loop take in what has come, a recall for example. */
-function turn(): Promise<void> {
+/** Lets the event loop handle messages, such as a recall. */
+function nextTurn(): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, 0));
 }

@@ -1,76 +1,77 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * The calls that come in at one end: they reach the methods that were exposed,
- * and nothing else, whatever the far side names.
+ * The calls that one end receives. They reach the exposed methods and nothing else,
+ * whatever name the peer sends.
  *
  * @module
  */
 
 import { ClosedError, isEnd } from "../_base/errors.ts";
-import { labelOf, type Post, unsendable } from "./caller.ts";
-import { failureOf, lesserFailure, thrownFrom } from "./errors.ts";
-import { Batch, isThenable, Lane } from "./batch.ts";
+import { methodLabel, type Post, unsendable } from "./caller.ts";
+import { Batch, BatchRunner, isThenable } from "./batch.ts";
+import { fromFailure, reduceFailure, toFailure } from "./errors.ts";
 import {
+  type Callback,
   DESCRIBE,
+  fillSlots,
   type Message,
   type MethodKey,
-  PLACE,
-  type Place,
+  SLOT,
+  type Slot,
   TAG,
 } from "./messages.ts";
-import { type Callback, fillPlaces } from "./places.ts";
 import { Producer } from "./stream.ts";
 
-/** Tells the memory of this thread's heap. */
+/** Measures the heap of this thread. */
 type HeapStatistics = typeof import("node:v8").getHeapStatistics;
 
-/** Loaded for the first description, as it costs a start some 20 ms. */
+/** Loaded for the first description: loading it takes 20 ms. */
 let heapStatistics: HeapStatistics | undefined;
 
 /** A method that can be called. */
 export interface Method {
   readonly run: Callback;
-  /** What `this` is in it. */
+  /** The value of `this`. */
   readonly self: unknown;
   /** Whether its first argument is a signal. */
   readonly takesSignal: boolean;
 }
 
-/** Calls under way at most, 4 KiB each taken for a quarter of a gigabyte. */
+/** Maximum running calls: with 4 KiB each, their answers take 256 MiB. */
 export const DEFAULT_MAX_CALLS = 65_536;
 
-/** Names of methods that an error lists, so that its size does not depend on how many there are. */
+/** Maximum names of methods in an error. */
 const MAX_NAMES = 20;
 
-/** What an end exposes. */
+/** The methods that an end exposes. */
 export interface Exposed {
   readonly methods: ReadonlyMap<string, Method>;
   /**
-   * Calls under way at most: each call of a batch counts, and each function and
+   * Maximum running calls: each call of a batch counts, and each function and
    * signal among the arguments counts as one call more.
    */
   readonly maxCalls: number;
-  /** Told what a method throws that was called without wanting an answer. */
+  /** Called with the errors of notifications. */
   readonly onError: (error: unknown, method: string) => void;
 }
 
-/** What the callee needs of its end. */
+/** The end that a callee belongs to. */
 export interface CalleeEnd {
   readonly post: Post;
-  /** As `post`; a promise where it has to wait for room. */
+  /** As `post`; returns a promise if the message has to wait for room. */
   readonly postInTurn: (message: Message) => Promise<void> | undefined;
-  /** The function that the far side may call back. */
+  /** The function of this end that the peer may call back. */
   callback(id: number): Callback | undefined;
-  /** Calls a function of the far side's. */
+  /** Calls a function of the peer. */
   callBack(id: number, args: unknown[]): Promise<unknown>;
-  /** Whether calls were received that are not begun. */
+  /** Whether received calls are waiting to be begun. */
   isHolding(): boolean;
 }
 
-/** A call under way that has more to it than an answer at once. */
+/** A running call that has a signal, callbacks or a stream. */
 class Running {
-  /** How many calls it counts as. */
+  /** Number of calls that it counts as. */
   readonly weight: number;
   #controller: AbortController | undefined;
   #cancelled: { readonly reason: unknown } | undefined;
@@ -82,7 +83,7 @@ class Running {
     this.weight = weight;
   }
 
-  /** Whether nobody wants what it gives. */
+  /** Whether its result is no longer needed. */
   get isCancelled(): boolean {
     return this.#cancelled !== undefined;
   }
@@ -100,32 +101,32 @@ class Running {
   }
 }
 
-/** The calls that come in at one end. */
+/** The calls that one end receives. */
 export class Callee {
   readonly #end: CalleeEnd;
   readonly #running = new Map<number, Running>();
-  /** Calls under way of which a promise is all that there is. */
+  /** Running calls that only have a promise. */
   readonly #promised = new Set<number>();
-  /** Calls under way whose callers wanted no answer. */
+  /** Running notifications. */
   readonly #notices = new Set<Running>();
-  readonly #lane: Lane;
+  readonly #batches: BatchRunner;
   #exposed: Exposed | undefined;
-  /** Running calls, by their weights; of these, canceled ones. */
+  /** Running calls by their weights, and the canceled ones of them. */
   #count = 0;
   #cancelled = 0;
   #isDrained = false;
-  #isFarSideGone = false;
+  #isPeerGone = false;
   #onIdle: (() => void) | undefined;
 
   constructor(end: CalleeEnd) {
     this.#end = end;
-    this.#lane = new Lane(end.postInTurn, {
+    this.#batches = new BatchRunner(end.postInTurn, {
       onCancelled: (count) => this.#onCancelled(count),
       onDone: (isCancelled, count) => this.#done(isCancelled, count),
     });
   }
 
-  /** Exposes methods; once. */
+  /** Exposes methods. Throws the second time. */
   expose(exposed: Exposed): void {
     if (this.#exposed !== undefined) {
       throw new TypeError(
@@ -135,7 +136,7 @@ export class Callee {
     this.#exposed = exposed;
   }
 
-  /** Settles when no call is under way that somebody waits for. */
+  /** Settles when no running call has a caller that waits for it. */
   async idle(): Promise<void> {
     if (this.#isIdle) return;
     const { promise, resolve } = Promise.withResolvers<void>();
@@ -143,7 +144,7 @@ export class Callee {
     await promise;
   }
 
-  /** Takes what concerns a call that came in. */
+  /** Handles a call, or a message for one. */
   onMessage(message: Message): void {
     switch (message[0]) {
       case TAG.call:
@@ -156,20 +157,20 @@ export class Callee {
       case TAG.pull:
         return this.#running.get(message[1])?.producer?.pull(message[2]);
       case TAG.cancel: {
-        const reason = thrownFrom(message[2]);
+        const reason = fromFailure(message[2]);
         const running = this.#running.get(message[1]);
         if (running !== undefined) return this.#cancel(running, reason);
         if (this.#promised.delete(message[1])) return this.#onCancelled();
-        return this.#lane.cancel(message[1], reason);
+        return this.#batches.cancel(message[1], reason);
       }
       case TAG.recall:
-        return this.#lane.recall(message[1]);
+        return this.#batches.recall(message[1]);
     }
   }
 
-  /** An answer could not be sent; settles when what takes its place was. */
+  /** Replaces an answer that cannot be sent; settles when the replacement was sent. */
   refuse(message: Message, error: unknown): Promise<void> | undefined {
-    // Nothing can be sent any more.
+    // The duplex has ended.
     if (isEnd(error)) return undefined;
     switch (message[0]) {
       case TAG.value:
@@ -177,25 +178,25 @@ export class Callee {
       case TAG.items:
         return this.#refuseItems(message[1], message[2], error);
       case TAG.error: {
-        const lesser = lesserFailure(message[2]);
-        if (lesser === undefined) return undefined;
-        return this.#end.postInTurn([TAG.error, message[1], lesser]);
+        const reduced = reduceFailure(message[2]);
+        if (reduced === undefined) return undefined;
+        return this.#end.postInTurn([TAG.error, message[1], reduced]);
       }
     }
   }
 
-  /** The far side is gone: nobody wants what is under way. */
+  /** Cancels all running calls: the peer is gone. */
   end(reason: unknown): void {
-    this.#isFarSideGone = true;
+    this.#isPeerGone = true;
     for (const running of this.#running.values()) this.#cancel(running, reason);
     this.#onCancelled(this.#promised.size);
     this.#promised.clear();
     for (const running of this.#notices) running.cancel(reason);
-    this.#lane.end(reason);
+    this.#batches.end(reason);
     this.checkIdle();
   }
 
-  /** The far side asks for nothing more, and still takes answers. */
+  /** Ends streams once their requested values are sent: the peer requests no more. */
   drain(): void {
     this.#isDrained = true;
     for (const { producer } of this.#running.values()) producer?.drain();
@@ -205,17 +206,17 @@ export class Callee {
     id: number,
     key: MethodKey,
     args: unknown[],
-    places: Place[] | undefined,
+    slots: Slot[] | undefined,
   ): void {
     if (key === DESCRIBE) return this.#describe(id);
     const method = this.#find(key);
     if (method === undefined) return this.#postMissing(id, key, 1);
     let running: Running | undefined;
-    if (places === undefined && !method.takesSignal) this.#count++;
+    if (slots === undefined && !method.takesSignal) this.#count++;
     else {
-      running = this.#track(id, 1 + (places?.length ?? 0));
+      running = this.#track(id, 1 + (slots?.length ?? 0));
       this.#count += running.weight;
-      if (places !== undefined) this.#fill(running, args, places);
+      if (slots !== undefined) this.#fill(running, args, slots);
     }
     let result: unknown;
     let isLater: boolean;
@@ -223,7 +224,7 @@ export class Callee {
       result = invoke(method, args, running);
       isLater = isThenable(result);
     } catch (error) {
-      return this.#finish(id, [TAG.error, id, failureOf(error)]);
+      return this.#finish(id, [TAG.error, id, toFailure(error)]);
     }
     if (!isLater) return this.#answer(id, result);
     const isPromise = running === undefined;
@@ -240,9 +241,9 @@ export class Callee {
   #onBatch(id: number, name: string, list: unknown[][]): void {
     const method = this.#find(name);
     if (method === undefined) return this.#postMissing(id, name, list.length);
-    // They run one after the other, but all of their arguments are held.
+    // Its calls run one after the other, but all arguments are in memory.
     this.#count += list.length;
-    this.#lane.add(
+    this.#batches.add(
       new Batch(id, list, (args, batch) => {
         const result = invoke(method, args, batch);
         return isThenable(result)
@@ -263,7 +264,7 @@ export class Callee {
     const running = new Running(1);
     this.#notices.add(running);
     try {
-      refuseMany("notify", name, await invoke(method, args, running));
+      refuseStream("notify", name, await invoke(method, args, running));
     } catch (error) {
       exposed!.onError(error, name);
     } finally {
@@ -276,12 +277,12 @@ export class Callee {
     return this.#exposed?.maxCalls ?? DEFAULT_MAX_CALLS;
   }
 
-  /** Whether as many calls are under way as may be. */
+  /** Whether the maximum of running calls is reached. */
   get #isBusy(): boolean {
     return this.#count >= this.#maxCalls;
   }
 
-  /** The method that a key stands for, if it can be called now. */
+  /** The method with a key, if it can be called now. */
   #find(key: MethodKey): Method | undefined {
     if (this.#isBusy) return undefined;
     if (typeof key === "string") return this.#exposed?.methods.get(key);
@@ -289,36 +290,38 @@ export class Callee {
     return run && { run, self: undefined, takesSignal: false };
   }
 
-  /** Answers calls for which there is nothing to call. */
+  /** Answers calls that cannot be run. */
   #postMissing(id: number, key: MethodKey, count: number): void {
-    const failure = failureOf(this.#missing(key));
+    const failure = toFailure(this.#missing(key));
     for (let index = 0; index < count; index++) {
       this.#end.post([TAG.error, id, failure]);
     }
   }
 
-  /** Why there is nothing to call. */
+  /** Why a method cannot be called. */
   #missing(key: MethodKey): Error {
-    const label = labelOf(key);
+    const label = methodLabel(key);
     const methods = this.#exposed?.methods;
-    const isThere = typeof key === "number"
+    const isKnown = typeof key === "number"
       ? key === DESCRIBE || this.#end.callback(key) !== undefined
       : methods?.has(key);
-    if (isThere) {
+    if (isKnown) {
       return new RangeError(
-        `Cannot call ${label}: ${this.#count} calls are under way, and there may be no more; wait for some, or give "expose" a larger "maxCalls"`,
+        `Cannot call ${label}: ${this.#count} calls are running, which is the maximum; wait for some, or give "expose" a larger "maxCalls"`,
       );
     }
     if (typeof key === "number") return callbackEnded();
     if (methods === undefined) {
       return new TypeError(
-        `Cannot call ${label}: the far side exposes no methods on this duplex`,
+        `Cannot call ${label}: the peer exposes no methods on this duplex`,
       );
     }
-    const names = [...methods.keys().take(MAX_NAMES).map(labelOf)].join(", ");
+    const names = [...methods.keys().take(MAX_NAMES).map(methodLabel)].join(
+      ", ",
+    );
     const more = methods.size - MAX_NAMES;
     return new TypeError(
-      `Cannot call ${label}: the far side exposes no such method, but ${names}${
+      `Cannot call ${label}: the peer exposes no such method, but ${names}${
         more > 0 ? ` and ${more} more` : ""
       }`,
     );
@@ -336,22 +339,22 @@ export class Callee {
     } catch (error) {
       failure = { error };
     }
-    // A call that was taken back; of others that is known where they end.
+    // The call was canceled. For other calls, `#finish` handles that.
     if (isPromise && !this.#promised.delete(id)) {
-      leave(() => iteratorOf(value));
+      stopIterator(() => openIterator(value));
       return this.#done(true);
     }
     if (failure === undefined) return this.#answer(id, value);
-    this.#finish(id, [TAG.error, id, failureOf(failure.error)]);
+    this.#finish(id, [TAG.error, id, toFailure(failure.error)]);
   }
 
-  /** Answers a call with what its method gave. */
+  /** Answers a call with the result of its method. */
   #answer(id: number, value: unknown): void {
     let iterator: AsyncIterator<unknown> | undefined;
     try {
-      iterator = iteratorOf(value);
+      iterator = openIterator(value);
     } catch (error) {
-      return this.#finish(id, [TAG.error, id, failureOf(error)]);
+      return this.#finish(id, [TAG.error, id, toFailure(error)]);
     }
     if (iterator !== undefined) return this.#stream(id, iterator);
     this.#finish(
@@ -379,7 +382,7 @@ export class Callee {
     this.#onCancelled(running.weight);
   }
 
-  /** Answers a call with many values. */
+  /** Answers a call with a stream. */
   #stream(id: number, iterator: AsyncIterator<unknown>): void {
     const running = this.#running.get(id) ?? this.#track(id, 1);
     const producer = new Producer(iterator, {
@@ -391,7 +394,7 @@ export class Callee {
       failed: (error) => this.#postError(id, error),
     });
     running.producer = producer;
-    // The caller may have gone, or said goodbye, before there was a stream.
+    // The peer may have left or sent its goodbye before the stream began.
     if (running.isCancelled) producer.stop();
     else this.#end.post([TAG.stream, id]);
     if (this.#isDrained) producer.drain();
@@ -401,22 +404,21 @@ export class Callee {
     });
   }
 
-  #fill(running: Running, args: unknown[], places: Place[]): void {
-    fillPlaces(args, places, (kind, id) => {
-      if (kind === PLACE.signal) return running.signal;
+  #fill(running: Running, args: unknown[], slots: Slot[]): void {
+    fillSlots(args, slots, (kind, id) => {
+      if (kind === SLOT.signal) return running.signal;
       return (...given: unknown[]) => {
         const called = running.isDone || running.isCancelled
           ? Promise.reject(callbackEnded())
           : this.#end.callBack(id, given);
-        // Who only tells of progress does not wait for it, and must not end with
-        // the one who is told.
+        // A method may ignore the promise, so its rejection counts as handled.
         called.catch(() => {});
         return called;
       };
     });
   }
 
-  /** Answers with what there is to call, and how much memory this end holds. */
+  /** Answers with the names of the methods and the memory of this end. */
   #describe(id: number): void {
     if (this.#isBusy) return this.#postMissing(id, DESCRIBE, 1);
     if (heapStatistics !== undefined) {
@@ -426,7 +428,7 @@ export class Callee {
     this.#describeLater(id);
   }
 
-  /** Loads what is needed for a description first. Never rejects. */
+  /** Answers once the module is loaded. Never rejects. */
   async #describeLater(id: number): Promise<void> {
     try {
       ({ getHeapStatistics: heapStatistics } = await import("node:v8"));
@@ -445,7 +447,7 @@ export class Callee {
     };
   }
 
-  /** Nobody waits any more for so many of the calls under way. */
+  /** Counts running calls that were canceled. */
   #onCancelled(count = 1): void {
     this.#cancelled += count;
     this.checkIdle();
@@ -458,11 +460,11 @@ export class Callee {
   }
 
   get #isIdle(): boolean {
-    return this.#isFarSideGone ||
+    return this.#isPeerGone ||
       this.#count === this.#cancelled && !this.#end.isHolding();
   }
 
-  /** Ends the wait for {@linkcode idle} once it is so. */
+  /** Settles {@linkcode idle} if it is time. */
   checkIdle(): void {
     if (this.#onIdle === undefined || !this.#isIdle) return;
     this.#onIdle();
@@ -470,10 +472,10 @@ export class Callee {
   }
 
   #postError(id: number, error: unknown): Promise<void> | undefined {
-    return this.#end.postInTurn([TAG.error, id, failureOf(error)]);
+    return this.#end.postInTurn([TAG.error, id, toFailure(error)]);
   }
 
-  /** Of values that cannot be sent together each one is sent, or told why not. */
+  /** Sends values one by one that cannot be sent together; an error for each that cannot be sent. */
   async #refuseItems(
     id: number,
     values: unknown[],
@@ -493,7 +495,7 @@ export class Callee {
     }
     for (const value of values) {
       await this.#end.postInTurn(
-        // JSON has nothing to stand for it in an array.
+        // JSON cannot have `undefined` in an array.
         value === undefined ? [TAG.value, id] : [TAG.items, id, [value]],
       );
     }
@@ -502,11 +504,11 @@ export class Callee {
 
 function callbackEnded(): ClosedError {
   return new ClosedError(
-    "Cannot call back: the call that brought the function has ended",
+    "Cannot call back: the call that sent the function has ended",
   );
 }
 
-/** Runs a method, as the one who exposed it would. */
+/** Calls a method with its `this`, and its signal if it takes one. */
 function invoke(
   { run, self, takesSignal }: Method,
   args: unknown[],
@@ -516,54 +518,54 @@ function invoke(
   return Reflect.apply(run, self, args);
 }
 
-/** What walks through the values that a method gives, if it gives many. */
-function iteratorOf(value: unknown): AsyncIterator<unknown> | undefined {
+/** The iterator of a result that is a stream. */
+function openIterator(value: unknown): AsyncIterator<unknown> | undefined {
   if (typeof value !== "object" || value === null) return undefined;
   const many = value as Partial<AsyncIterable<unknown> & Iterator<unknown>>;
   if (typeof many[Symbol.asyncIterator] === "function") {
     return many[Symbol.asyncIterator]!();
   }
-  // What a generator gives; an array or a map is one value.
+  // A generator, for example. An array or a map is one value.
   const isIterator = typeof many.next === "function" &&
     typeof (value as Partial<Iterable<unknown>>)[Symbol.iterator] ===
       "function";
   return isIterator ? value as AsyncIterator<unknown> : undefined;
 }
 
-/** Tells an iterator that nobody wants its values. Never throws. */
-async function leave(
+/** Stops an iterator whose values are not needed. Never throws. */
+async function stopIterator(
   open: () => AsyncIterator<unknown> | undefined,
 ): Promise<void> {
   try {
     await open()?.return?.();
   } catch {
-    // What it throws on its way out concerns nobody any more.
+    // The call has its answer: errors of the cleanup have no receiver.
   }
 }
 
 /**
- * Refuses many values: a stream in a batch would have to wait for its reader, and
- * the rest for it, and of a notification nobody reads anything.
+ * Throws if a result is a stream. In a batch, the calls behind it would have to wait
+ * for its reader; a notification has no reader.
  */
-function refuseMany(
+function refuseStream(
   attempt: "notify" | "run",
   name: string,
   value: unknown,
 ): void {
-  const iterator = iteratorOf(value);
+  const iterator = openIterator(value);
   if (iterator === undefined) return;
-  leave(() => iterator);
+  stopIterator(() => iterator);
   const where = attempt === "run" ? " in a pool" : "";
   throw new TypeError(
     `Cannot ${attempt} ${
-      labelOf(name)
-    }${where}: it gives many values; call it with "remote", or have it give an array`,
+      methodLabel(name)
+    }${where}: its result is a stream; call it with "remote", or return an array`,
   );
 }
 
-/** What a call of a batch gives. */
+/** The result of a call in a batch. */
 function single(name: string, value: unknown): unknown {
-  refuseMany("run", name, value);
+  refuseStream("run", name, value);
   return value;
 }
 
@@ -574,7 +576,7 @@ async function laterSingle(
   return single(name, await value);
 }
 
-/** What a call throws whose result cannot be sent. */
+/** The error of a call whose result cannot be sent. */
 function resultError(error: unknown, depth = 1): unknown {
   const [Kind, text] = unsendable(error, depth) ?? [];
   if (Kind === undefined) return error;

@@ -1,9 +1,9 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * The calls that one end makes. A call is registered before it is written, and
- * ends in exactly one of four ways: with a value, with what the far side threw,
- * because the duplex ended, or because it was taken back.
+ * The calls that one end makes. A call is registered before it is sent, and ends
+ * in exactly one of four ways: with a value, with the error that the method threw,
+ * because the duplex ended, or because it was canceled.
  *
  * @module
  */
@@ -14,78 +14,87 @@ import {
   isInstance,
   ProtocolError,
 } from "../_base/errors.ts";
-import { failureOf, lesserFailure, thrownFrom } from "./errors.ts";
-import {
-  DESCRIBE,
-  MAX_PLACES,
-  type Message,
-  type MethodKey,
-  type Place,
-  TAG,
-} from "./messages.ts";
+import { fromFailure, reduceFailure, toFailure } from "./errors.ts";
 import {
   type Callback,
-  findPlaced,
-  kindOf,
-  type Placed,
-  withoutPlaced,
-} from "./places.ts";
+  DESCRIBE,
+  findSlotValues,
+  MAX_SLOTS,
+  type Message,
+  type MethodKey,
+  type Slot,
+  slotKind,
+  type SlotValue,
+  TAG,
+  withoutSlotValues,
+} from "./messages.ts";
 import { RemoteStream, type StreamCall } from "./stream.ts";
 import { messageOf, quoted, reasonText } from "../_base/text.ts";
 import { AbortGroups, MAX_TIMER } from "../_base/waiting.ts";
 
-/** What goes out. Never throws: what cannot be sent comes back to `refuse`. */
+/** Sends a message. Never throws; `Caller.refuse` is called if it cannot be sent. */
 export type Post = (message: Message) => void;
 
-/** What a call may be told. */
+/** The options of a call. */
 export interface CallLimits {
+  /** Cancels the call. */
   readonly signal: AbortSignal | undefined;
-  /** Milliseconds until it has ended. */
+  /** Milliseconds until the call must have ended. */
   readonly timeout: number;
-  /** Values of a stream that are asked for ahead at most. */
+  /** Maximum number of values of a stream that are requested in advance. */
   readonly readAhead: number;
 }
 
-/** What waits for the answers that come under a number. */
-export interface Pending {
-  /** Names it in errors. */
+/** Default of `readAhead`; it hides the round trip of small values. */
+export const DEFAULT_READ_AHEAD = 16;
+
+/** The options of a call that has none. */
+export const NO_LIMITS: CallLimits = {
+  signal: undefined,
+  timeout: Infinity,
+  readAhead: DEFAULT_READ_AHEAD,
+};
+
+/** Handles the answers to a call or a batch. */
+export interface AnswerHandler {
+  /** The name of the method in errors. */
   readonly label: string;
-  /** The call gave a value, the last of a stream; or the next one of a batch did. */
+  /** The result of the call, the end of its stream, or the next result of a batch. */
   onValue(value: unknown): void;
-  /** The call threw, or the next one of a batch. */
+  /** The error of the call, or the next one of a batch. */
   onError(thrown: unknown): void;
   /** The next values of a stream, or of a batch. */
   onItems(values: unknown[]): void;
-  /** The call gives many values. */
+  /** The result of the call is a stream. */
   onStream(): void;
   /** Only so many calls of a batch were begun, and no others will be. */
   onRecalled(begun: number): void;
-  /** It could not be sent. */
+  /** The call cannot be sent. */
   refuse(error: unknown): void;
   /** There will be no answer. */
   fail(error: unknown): void;
 }
 
-/** Characters of a method's name that are shown. */
+/** Characters of a method's name in errors. */
 const MAX_NAME = 100;
 
-/** How a method is called in errors. */
-export function labelOf(method: MethodKey): string {
-  if (method === DESCRIBE) return "the description of what is exposed";
+/** The name of a method in errors. */
+export function methodLabel(method: MethodKey): string {
+  if (method === DESCRIBE) return "the description of the methods";
   if (typeof method !== "string") return "a callback";
   return quoted(method, MAX_NAME);
 }
 
 /** One call. */
-class PendingCall implements Pending, StreamCall {
+class PendingCall implements AnswerHandler, StreamCall {
   readonly id: number;
   readonly #caller: Caller;
   readonly #method: MethodKey;
   readonly #limits: CallLimits;
   readonly #settle: PromiseWithResolvers<unknown>;
-  /** The numbers of the functions that can be called back meanwhile. */
+  /** The numbers of the functions among its arguments. */
   callbacks: number[] | undefined;
-  /** What takes it back. */
+  /** The signals that cancel it. */
   signals: AbortSignal[] | undefined;
   timer: ReturnType<typeof setTimeout> | undefined;
   #stream: RemoteStream | undefined;
@@ -106,11 +115,11 @@ class PendingCall implements Pending, StreamCall {
   }
 
   get label(): string {
-    return labelOf(this.#method);
+    return methodLabel(this.#method);
   }
 
   onValue(value: unknown): void {
-    // First, so that nothing that follows can leave it pending.
+    // Settles before anything else can throw.
     if (this.#stream === undefined) this.#settle.resolve(value);
     else this.#stream.onReturn(value);
     this.#caller.release(this);
@@ -154,14 +163,14 @@ class PendingCall implements Pending, StreamCall {
     this.#caller.cancel(this.id, reason);
   }
 
-  /** Takes the call back. */
+  /** Cancels the call and rejects with the reason. */
   abort(reason: unknown): void {
     this.cancel(reason);
     this.fail(reason);
   }
 
   onTimeout(): void {
-    // Where this thread was busy the answer may be there, and is read first.
+    // If this thread was busy, the answer may have arrived: it is read first.
     if (!this.#isLate) {
       this.#isLate = true;
       this.timer = setTimeout(() => this.onTimeout(), 0);
@@ -177,22 +186,48 @@ class PendingCall implements Pending, StreamCall {
 
   #outOfPlace(): ProtocolError {
     return new ProtocolError(
-      `Cannot take an answer to the call of ${this.label}: it is out of place`,
+      `Cannot read an answer to the call of ${this.label}: it is out of place`,
     );
+  }
+}
+
+/** A batch that was sent. */
+export class SentBatch {
+  readonly #caller: Caller;
+  readonly #id: number;
+
+  constructor(caller: Caller, id: number) {
+    this.#caller = caller;
+    this.#id = id;
+  }
+
+  /** Asks the peer to begin no more calls of the batch. */
+  recall(): void {
+    this.#caller.post([TAG.recall, this.#id]);
+  }
+
+  /** Cancels the running call and those that were not begun. */
+  cancel(reason: unknown): void {
+    this.#caller.cancel(this.#id, reason);
+  }
+
+  /** Ignores further answers. */
+  forget(): void {
+    this.#caller.forget(this.#id);
   }
 }
 
 /** The calls that one end makes. */
 export class Caller {
   readonly post: Post;
-  readonly #pending = new Map<number, Pending>();
+  readonly #pending = new Map<number, AnswerHandler>();
   readonly #callbacks = new Map<number, Callback>();
   readonly #aborts = new AbortGroups<PendingCall>((calls, reason) => {
     for (const call of [...calls]) call.abort(reason);
   });
   #lastId = 0;
   #lastCallback = 0;
-  /** Why there are no more answers, once it is so. */
+  /** Why no more answers arrive, once the duplex has ended. */
   #end: { readonly error: unknown } | undefined;
 
   constructor(post: Post) {
@@ -205,148 +240,150 @@ export class Caller {
     args: readonly unknown[],
     limits: CallLimits,
   ): Promise<unknown> {
-    let placed: Placed[] | undefined;
+    let slotValues: SlotValue[] | undefined;
     let rest = args as unknown[];
     try {
-      placed = findPlaced(args);
-      if (placed !== undefined) rest = withoutPlaced(args, placed);
+      slotValues = findSlotValues(args);
+      if (slotValues !== undefined) rest = withoutSlotValues(args, slotValues);
     } catch (error) {
       // A getter among the arguments threw.
       return Promise.reject(error);
     }
-    if (placed !== undefined && placed.length > MAX_PLACES) {
-      return Promise.reject(tooManyPlaces(placed.length, labelOf(method)));
+    if (slotValues !== undefined && slotValues.length > MAX_SLOTS) {
+      return Promise.reject(
+        tooManySlots(slotValues.length, methodLabel(method)),
+      );
     }
-    const signals = signalsOf(limits.signal, placed);
+    const signals = cancelSignals(limits.signal, slotValues);
     const aborted = signals?.find(({ aborted }) => aborted);
     if (aborted !== undefined) return Promise.reject(aborted.reason);
     if (this.#end !== undefined) {
-      return Promise.reject(endError(this.#end.error, labelOf(method)));
+      return Promise.reject(endError(this.#end.error, methodLabel(method)));
     }
     const settle = Promise.withResolvers<unknown>();
     const call = new PendingCall(this, ++this.#lastId, method, limits, settle);
     this.#pending.set(call.id, call);
     this.#watch(call, signals, limits.timeout);
-    if (placed === undefined) {
+    if (slotValues === undefined) {
       this.post([TAG.call, call.id, method, rest]);
     } else {
-      const places = this.#places(call, placed);
-      this.post([TAG.call, call.id, method, rest, places]);
+      const slots = this.#slots(call, slotValues);
+      this.post([TAG.call, call.id, method, rest, slots]);
     }
     return settle.promise;
   }
 
   /**
-   * Calls a method with each of many arguments, one after the other.
-   *
-   * @returns The number of the batch, or `undefined` if it has failed already.
+   * Calls a method once for each arguments, one call after the other. If the batch
+   * has failed, the handler was notified when this returns.
    */
-  batch(
-    method: string,
-    list: unknown[][],
-    pending: Pending,
-  ): number | undefined {
-    if (this.#end !== undefined) {
-      pending.fail(endError(this.#end.error, labelOf(method)));
-      return undefined;
-    }
+  batch(method: string, list: unknown[][], handler: AnswerHandler): SentBatch {
     const id = ++this.#lastId;
-    this.#pending.set(id, pending);
-    this.post([TAG.batch, id, method, list]);
-    return id;
+    if (this.#end !== undefined) {
+      handler.fail(endError(this.#end.error, methodLabel(method)));
+    } else {
+      this.#pending.set(id, handler);
+      this.post([TAG.batch, id, method, list]);
+    }
+    return new SentBatch(this, id);
   }
 
-  /** The answers to a number are not awaited any more. */
+  /** Ignores further answers to a call. */
   forget(id: number): void {
     this.#pending.delete(id);
   }
 
-  /** Tells the far side that nobody wants what a call gives. */
+  /** Notifies the peer that the result of a call is no longer needed. */
   cancel(id: number, reason: unknown): void {
-    this.post([TAG.cancel, id, failureOf(reason)]);
+    this.post([TAG.cancel, id, toFailure(reason)]);
   }
 
-  /** Whether answers to a number are awaited. */
+  /** Whether answers to a call are awaited. */
   isAwaited(id: number): boolean {
     return this.#pending.has(id);
   }
 
-  /** The function that a number stands for, as long as its call is under way. */
+  /** The function with a number, as long as the call that sent it is running. */
   callback(id: number): Callback | undefined {
     return this.#callbacks.get(id);
   }
 
-  /** Takes an answer. */
+  /** Handles an answer. */
   onAnswer(message: Message): void {
     const id = message[1] as number;
-    const pending = this.#pending.get(id);
-    if (pending === undefined) {
-      // It was taken back, and the answer was on its way.
+    const handler = this.#pending.get(id);
+    if (handler === undefined) {
+      // The call was canceled while the answer was in flight.
       if (id <= this.#lastId) return;
       throw new ProtocolError(
-        `Cannot take an answer to call ${id}: there were ${this.#lastId}`,
+        `Cannot read an answer to call ${id}: there were ${this.#lastId}`,
       );
     }
     switch (message[0]) {
       case TAG.value:
-        return pending.onValue(message[2]);
+        return handler.onValue(message[2]);
       case TAG.error:
-        return pending.onError(thrownFrom(message[2]));
+        return handler.onError(fromFailure(message[2]));
       case TAG.items:
-        return pending.onItems(message[2]);
+        return handler.onItems(message[2]);
       case TAG.stream:
-        return pending.onStream();
+        return handler.onStream();
       case TAG.recalled:
-        return pending.onRecalled(message[2]);
+        return handler.onRecalled(message[2]);
     }
   }
 
-  /** A message of this end's could not be sent. */
+  /** Handles a message of this end that could not be sent. */
   refuse(message: Message, error: unknown): void {
     switch (message[0]) {
       case TAG.call:
       case TAG.batch: {
-        const pending = this.#pending.get(message[1]);
-        if (pending === undefined) return;
+        const handler = this.#pending.get(message[1]);
+        if (handler === undefined) return;
         this.#pending.delete(message[1]);
-        return isEnd(error)
-          ? pending.fail(endError(error, pending.label))
-          : pending.refuse(refusalOf(error, `call ${pending.label}`));
+        if (isEnd(error)) {
+          return handler.fail(endError(error, handler.label));
+        }
+        // In a batch of one, "$" stands for the arguments of its call.
+        const isAlone = message[0] === TAG.batch && message[3].length === 1;
+        return handler.refuse(
+          refusal(error, `call ${handler.label}`, isAlone ? 2 : 1),
+        );
       }
       case TAG.pull: {
-        // This side has said goodbye: no more values come.
-        const pending = this.#pending.get(message[1]);
-        return pending?.fail(endError(error, pending.label));
+        // This end has sent its goodbye: no more values arrive.
+        const handler = this.#pending.get(message[1]);
+        return handler?.fail(endError(error, handler.label));
       }
       case TAG.cancel: {
-        // Once the duplex has ended the far side knows.
-        const lesser = isEnd(error) ? undefined : lesserFailure(message[2]);
-        if (lesser === undefined) return;
-        return this.post([TAG.cancel, message[1], lesser]);
+        // The end of the duplex cancels the call as well.
+        const reduced = isEnd(error) ? undefined : reduceFailure(message[2]);
+        if (reduced === undefined) return;
+        return this.post([TAG.cancel, message[1], reduced]);
       }
     }
   }
 
-  /** There are no more answers. */
+  /** Rejects all calls: no more answers arrive. */
   end(error: unknown): void {
     if (this.#end !== undefined) return;
     this.#end = { error };
-    const pending = [...this.#pending.values()];
+    const handlers = [...this.#pending.values()];
     this.#pending.clear();
     this.#callbacks.clear();
     let fault: { readonly error: unknown } | undefined;
-    for (const call of pending) {
+    for (const handler of handlers) {
       try {
-        call.fail(endError(error, call.label));
+        handler.fail(endError(error, handler.label));
       } catch (error) {
-        // The others must fail as well.
+        // The other calls must fail as well.
         fault ??= { error };
       }
     }
     if (fault !== undefined) throw fault.error;
   }
 
-  /** A call has ended: lets go of what it held. */
+  /** Releases the resources of a call that has ended. */
   release(call: PendingCall): void {
     this.#pending.delete(call.id);
     clearTimeout(call.timer);
@@ -373,35 +410,34 @@ export class Caller {
     call.timer = setTimeout(() => call.onTimeout(), timeout);
   }
 
-  #places(call: PendingCall, placed: readonly Placed[]): Place[] {
-    return placed.map(({ index, property, value }): Place => {
-      const kind = kindOf(value);
+  #slots(call: PendingCall, values: readonly SlotValue[]): Slot[] {
+    return values.map(({ index, property, value }): Slot => {
       let id = 0;
       if (typeof value === "function") {
         id = ++this.#lastCallback;
         this.#callbacks.set(id, value);
         (call.callbacks ??= []).push(id);
       }
-      return [index, property, kind, id];
+      return [index, property, slotKind(value), id];
     });
   }
 }
 
-/** The signals that take a call back. */
-function signalsOf(
+/** The signals that cancel a call. */
+function cancelSignals(
   signal: AbortSignal | undefined,
-  placed: readonly Placed[] | undefined,
+  values: readonly SlotValue[] | undefined,
 ): AbortSignal[] | undefined {
-  if (placed === undefined) return signal === undefined ? undefined : [signal];
+  if (values === undefined) return signal === undefined ? undefined : [signal];
   const signals = new Set<AbortSignal>();
   if (signal !== undefined) signals.add(signal);
-  for (const { value } of placed) {
+  for (const { value } of values) {
     if (value instanceof AbortSignal) signals.add(value);
   }
   return signals.size === 0 ? undefined : [...signals];
 }
 
-/** What a call rejects with that cannot be answered any more. */
+/** The error of a call that cannot be answered any more. */
 function endError(error: unknown, label: string): unknown {
   if (!isInstance(error, ClosedError)) return error;
   return new ClosedError(
@@ -410,26 +446,20 @@ function endError(error: unknown, label: string): unknown {
   );
 }
 
-/** What a call rejects with whose arguments cannot be sent. */
-export function refusalOf(error: unknown, attempt: string): unknown {
-  const [Kind, text] = unsendable(error) ?? [];
+/** The error for arguments that cannot be sent, or `error` if it is another one. */
+export function refusal(error: unknown, attempt: string, depth = 1): unknown {
+  const [Kind, text] = unsendable(error, depth) ?? [];
   if (Kind === undefined) return error;
   return new Kind(`Cannot ${attempt}: ${text}`, { cause: error });
 }
 
-function tooManyPlaces(count: number, label: string): RangeError {
-  return new RangeError(
-    `Cannot call ${label}: ${count} functions and signals are among its arguments, and at most ${MAX_PLACES} can be; give one function that takes a name`,
-  );
-}
-
 /**
- * What is wrong with a value that cannot be sent. The codec names where in the
- * message it stands, which is no matter of the caller's: "$" is then what was
- * given, the arguments or the result.
+ * Describes a value that cannot be sent. The codec gives the path of the value in
+ * the message; here "$" stands for the arguments, or for the result.
  *
- * @param error What the codec threw.
- * @param depth How deep in the message that stands.
+ * @param error The error of the codec.
+ * @param depth How deep the arguments or the result are in the message.
+ * @returns The class for an error and its text, or `undefined` for another error.
  */
 export function unsendable(
   error: unknown,
@@ -441,6 +471,12 @@ export function unsendable(
     .replace(/^Cannot (encode|send) a message: /, "")
     .replace(new RegExp(`"\\$(\\[\\d+\\]){${depth}}`), '"$');
   return [Kind as ErrorConstructor, lowered(text)];
+}
+
+function tooManySlots(count: number, label: string): RangeError {
+  return new RangeError(
+    `Cannot call ${label}: ${count} functions and signals are among its arguments, and at most ${MAX_SLOTS} can be; give one function that takes a name`,
+  );
 }
 
 function lowered(text: string): string {

@@ -1,41 +1,30 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * How what was thrown at one end is thrown at the other: an error by its parts,
- * with its causes and the errors that it holds, any other value as it is.
+ * Failures: thrown values as messages carry them. An error is sent as its parts,
+ * with its cause and the errors that it holds; any other value is sent as it is.
  *
  * @module
  */
 
 import { ProtocolError } from "../_base/errors.ts";
+import {
+  type ErrorParts,
+  fromParts,
+  restoreParts,
+  STANDARD_ERRORS,
+  toParts,
+} from "../_codec/error_parts.ts";
+import { defineOwn } from "../_codec/properties.ts";
 import type { Failure } from "./messages.ts";
 import { messageOf, show } from "../_base/text.ts";
-import {
-  completeError,
-  defineOwn,
-  errorErrors,
-  errorFields,
-  type ErrorParts,
-  makeError,
-  STANDARD_ERRORS,
-} from "../_codec/values.ts";
-
-/** Options for {@linkcode RemoteError}. */
-export interface RemoteErrorOptions extends ErrorOptions {
-  /**
-   * The name of the error's class at the far end.
-   *
-   * @default {"Error"}
-   */
-  className?: string;
-}
 
 /**
- * Error that a call rejects with when the method at the far end threw an error of
- * a class that is not JavaScript's own. It has the message, the stack, the cause
- * and the own fields of that error, and the `errors` of an `AggregateError`; `name`
- * is its name, or that of its class. An error of a standard class, `TypeError` or
- * `DOMException` for example, comes back as one of that class.
+ * Error that a call rejects with if the method of the peer threw an error of a
+ * class that is not part of JavaScript. It has the message, the stack, the cause
+ * and the own fields of that error, and the `errors` of an `AggregateError`. Its
+ * `name` is that of the error, or of the error's class. An error of a standard
+ * class, such as `TypeError` or `DOMException`, is received as one of that class.
  *
  * @example Usage
  * ```ts
@@ -63,7 +52,7 @@ export interface RemoteErrorOptions extends ErrorOptions {
  */
 export class RemoteError extends Error {
   /**
-   * The name of the error's class at the far end.
+   * The name of the error's class at the peer.
    *
    * @example Usage
    * ```ts
@@ -80,97 +69,113 @@ export class RemoteError extends Error {
    * Constructs a new instance.
    *
    * @param message The error message.
-   * @param options The name of the class, and the cause.
+   * @param options The name of the class ("Error" by default), and the cause.
    */
-  constructor(message?: string, options: RemoteErrorOptions = {}) {
+  constructor(
+    message?: string,
+    options: ErrorOptions & { className?: string } = {},
+  ) {
     super(message, options);
     const { className = "Error" } = options;
-    // Not one of the own fields, which are those of the far side's error.
+    // Not enumerable, so that the fields are those of the peer's error.
     defineOwn(this, "className", className, false);
     this.className = className;
     defineOwn(this, "name", className, false);
   }
 }
 
-/** How deep errors within errors are told. */
+/** Maximum depth of errors within errors. The deepest are sent as text. */
 const MAX_DEPTH = 16;
 
-/** Errors within one that are told. */
+/** Maximum number of errors within an error. */
 const MAX_NESTED = 1000;
 
 /** Characters of a class's name, and of an error's. */
 const MAX_NAME = 200;
 
-/** Characters of a message that crosses without what goes with it. */
-const MAX_BARE_MESSAGE = 1000;
+/** Characters of texts in a failure that could not be sent in full. */
+const MAX_REDUCED_TEXT = 1000;
 
-/** What is sent for what was thrown. Never throws, whatever that does. */
-export function failureOf(thrown: unknown): Failure {
-  try {
-    return new Teller().tell(thrown);
-  } catch {
-    return [false, messageOf(thrown)];
-  }
+/** Limits the number of errors in one failure: each has a stack, which takes time. */
+interface Budget {
+  left: number;
 }
 
-/** What goes with an error that is told. */
-interface Told {
+/** An error as PROTOCOL.md describes it. */
+interface WireError {
   class: string;
   name: string;
   message: string;
   stack?: string;
   cause?: Failure;
   errors?: Failure[];
-  fields?: Record<string, unknown>;
+  fields?: Readonly<Record<string, unknown>>;
 }
 
-/** What is sent instead of a failure that cannot be sent, one after the other. */
-const LESSER: ((failure: Failure) => Failure)[] = [
-  plainFailure,
-  bareFailure,
-  () => [false],
-];
+/** Converts a thrown value to a failure. Never throws, whatever its getters do. */
+export function toFailure(thrown: unknown): Failure {
+  try {
+    return writeThrown(thrown, [], { left: MAX_NESTED });
+  } catch {
+    return [false, messageOf(thrown)];
+  }
+}
 
-/** How many of them a failure has been through. */
-const steps = new WeakMap<Failure, number>();
+/** Failures that were reduced to the parts that every codec carries. */
+const reduced = new WeakSet<Failure>();
 
 /**
- * What is sent instead of a failure that cannot be sent: what text can tell of it,
- * then its message and its class alone, then nothing but that there was one, then
- * there is nothing less.
+ * Reduces a failure that cannot be sent: to the parts that every codec carries,
+ * then to the message and the class, then to the empty failure.
+ *
+ * @returns The reduced failure, or `undefined` if it is empty already.
  */
-export function lesserFailure(failure: Failure): Failure | undefined {
-  const step = steps.get(failure) ?? 0;
-  const lesser = LESSER[step]?.(failure);
-  if (lesser !== undefined) steps.set(lesser, step + 1);
-  return lesser;
+export function reduceFailure(failure: Failure): Failure | undefined {
+  const [isError, value] = failure;
+  if (!isError) {
+    if (value === undefined) return undefined;
+    return isShortText(value) ? [false] : toText(value);
+  }
+  if (!reduced.has(failure)) {
+    const plain = withPlainParts(failure);
+    reduced.add(plain);
+    return plain;
+  }
+  const { class: className, name, message } = value as WireError;
+  if (Object.keys(value as WireError).length === 3 && isShortText(message)) {
+    return [false];
+  }
+  const least: Failure = [true, {
+    class: className,
+    name,
+    message: message.slice(0, MAX_REDUCED_TEXT),
+  }];
+  reduced.add(least);
+  return least;
 }
 
-/** A failure with those fields alone that every codec carries, and text for what is no error. */
-function plainFailure([isError, value]: Failure): Failure {
-  if (!isError) return isPlainValue(value) ? [false, value] : bareValue(value);
-  const { fields = {}, cause, errors, ...rest } = value as Told;
-  const parts: Told = rest;
+/** A failure without fields that a codec may refuse, and with text for other values. */
+function withPlainParts([isError, value]: Failure): Failure {
+  if (!isError) return isPlainValue(value) ? [false, value] : toText(value);
+  const { fields = {}, cause, errors, ...rest } = value as WireError;
   const plain = Object.entries(fields).filter(([, field]) =>
-    isPlainValue(field) &&
-    (typeof field !== "string" || field.length <= MAX_BARE_MESSAGE)
+    isPlainValue(field) && (typeof field !== "string" || isShortText(field))
   );
-  if (plain.length > 0) parts.fields = Object.fromEntries(plain);
-  if (cause !== undefined) parts.cause = plainFailure(cause);
-  if (errors !== undefined) parts.errors = errors.map(plainFailure);
-  return [true, parts];
+  return [true, {
+    ...rest,
+    ...cause !== undefined && { cause: withPlainParts(cause) },
+    ...errors !== undefined && { errors: errors.map(withPlainParts) },
+    ...plain.length > 0 && { fields: Object.fromEntries(plain) },
+  }];
 }
 
-function bareFailure([isError, value]: Failure): Failure {
-  if (!isError) return bareValue(value);
-  const { class: className, name, message } = value as Told;
-  const bare = message.slice(0, MAX_BARE_MESSAGE);
-  return [true, { class: className, name, message: bare }];
-}
-
-function bareValue(value: unknown): Failure {
+function toText(value: unknown): Failure {
   if (value === undefined) return [false];
-  return [false, messageOf(value).slice(0, MAX_BARE_MESSAGE)];
+  return [false, messageOf(value).slice(0, MAX_REDUCED_TEXT)];
+}
+
+function isShortText(value: unknown): boolean {
+  return typeof value === "string" && value.length <= MAX_REDUCED_TEXT;
 }
 
 /** Whether every codec carries a value. */
@@ -179,163 +184,128 @@ function isPlainValue(value: unknown): boolean {
     typeof value === "boolean" || Number.isFinite(value);
 }
 
-/** Tells an error, and those within it. */
-class Teller {
-  /** The errors within which this one lies. */
-  readonly #path: Error[] = [];
-  #count = 0;
-
-  tell(thrown: unknown): Failure {
-    if (!(thrown instanceof Error)) {
-      return thrown === undefined ? [false] : [false, thrown];
-    }
-    if (
-      this.#path.includes(thrown) || this.#path.length >= MAX_DEPTH ||
-      this.#count > MAX_NESTED
-    ) return [false, briefOf(thrown)];
-    this.#path.push(thrown);
-    this.#count++;
-    const parts = this.#parts(thrown);
-    this.#path.pop();
-    return [true, parts];
+/** @param path The errors that contain the value. */
+function writeThrown(
+  thrown: unknown,
+  path: readonly Error[],
+  budget: Budget,
+): Failure {
+  if (!(thrown instanceof Error)) {
+    return thrown === undefined ? [false] : [false, thrown];
   }
-
-  #parts(error: Error): Told {
-    const className = classOf(error);
-    const name = read(error, "name");
-    const parts: Told = {
-      class: className,
-      name: typeof name === "string" ? name.slice(0, MAX_NAME) : className,
-      message: messageOf(read(error, "message") ?? ""),
-    };
-    const stack = read(error, "stack");
-    if (typeof stack === "string") parts.stack = stack;
-    if (Object.hasOwn(error, "cause")) {
-      parts.cause = this.tell(read(error, "cause"));
-    }
-    const errors = attempt(() => errorErrors(error));
-    if (errors !== undefined) {
-      parts.errors = errors.map((nested) => this.tell(nested));
-    }
-    const fields = fieldsOf(error);
-    if (fields !== undefined) parts.fields = fields;
-    return parts;
-  }
+  if (
+    path.includes(thrown) || path.length >= MAX_DEPTH || budget.left-- < 0
+  ) return [false, summary(thrown)];
+  const innerPath = [...path, thrown];
+  const write = (inner: unknown) => writeThrown(inner, innerPath, budget);
+  const parts = toParts(thrown, readSafely);
+  const { stack, causes, errors, fields } = parts;
+  const className = remoteClass(thrown);
+  const name = readSafely(thrown, "name");
+  return [true, {
+    class: className,
+    name: typeof name === "string" ? name.slice(0, MAX_NAME) : className,
+    message: parts.message ?? messageOf(readSafely(thrown, "message") ?? ""),
+    ...stack !== undefined && { stack },
+    ...causes.length > 0 && { cause: write(causes[0]) },
+    ...errors !== undefined && { errors: errors.map(write) },
+    ...Object.keys(fields).length > 0 && { fields },
+  }];
 }
 
-/** What a getter gives, which may throw. */
-function attempt<T>(get: () => T): T | undefined {
+/** Reads a property; a getter that throws gives `undefined`. */
+function readSafely(error: Error, name: string): unknown {
   try {
-    return get();
+    return (error as unknown as Record<string, unknown>)[name];
   } catch {
     return undefined;
   }
 }
 
-function read(error: Error, name: string): unknown {
-  return attempt(() => (error as unknown as Record<string, unknown>)[name]);
-}
-
-function classOf(error: Error): string {
-  // One that came from further away is handed on.
+function remoteClass(error: Error): string {
+  // The error may come from yet another program.
   if (error instanceof RemoteError) return error.className;
-  const { name } = (read(error, "constructor") ?? {}) as { name?: unknown };
+  const { name } = (readSafely(error, "constructor") ?? {}) as {
+    name?: unknown;
+  };
   const isNamed = typeof name === "string" && name !== "";
   return isNamed ? name.slice(0, MAX_NAME) : "Error";
 }
 
-/** What is told of an error that lies too deep: its name and its message. */
-function briefOf(error: Error): string {
-  const name = read(error, "name");
+/** The text that is sent for an error beyond the limits: its name and message. */
+function summary(error: Error): string {
+  const name = readSafely(error, "name");
   const text = messageOf(error);
   return typeof name === "string" ? `${name}: ${text}` : text;
 }
 
-function fieldsOf(error: Error): Record<string, unknown> | undefined {
-  const fields: Record<string, unknown> = {};
-  const names = errorFields(error);
-  for (const name of names) defineOwn(fields, name, read(error, name));
-  return names.length === 0 ? undefined : fields;
-}
-
 /**
- * What to throw for a failure that arrived.
+ * Converts a received failure to the value to throw.
  *
  * @throws {ProtocolError} If its parts are not those of an error.
  */
-export function thrownFrom(failure: Failure): unknown {
-  return makeThrown(failure, 0, { left: MAX_NESTED });
+export function fromFailure(failure: Failure): unknown {
+  return readThrown(failure, 0, { left: MAX_NESTED });
 }
 
-/** How many more errors may be made: each has a stack, which takes its time. */
-interface Budget {
-  left: number;
-}
-
-function makeThrown(
+function readThrown(
   [isError, value]: Failure,
   depth: number,
   budget: Budget,
 ): unknown {
   if (!isError) return value;
-  // This package sends no more than that, and a text for those beyond it.
+  // This package sends a text for each error beyond the limit.
   if (budget.left-- < 0) return readText(value, "message");
   const parts = readParts(value, depth, budget);
-  if (STANDARD_ERRORS.has(parts.className)) return makeError(parts);
-  const { className, message, name } = parts;
+  if (STANDARD_ERRORS.has(parts.className)) return fromParts(parts);
+  const { className, message, errors = [], name } = parts;
   const error = new RemoteError(message, { className });
-  if (parts.errors.length > 0) {
-    defineOwn(error, "errors", parts.errors, false);
-  }
-  return completeError(error, {
+  if (errors.length > 0) defineOwn(error, "errors", errors, false);
+  return restoreParts(error, {
     ...parts,
     name: name === "Error" ? className : name,
   });
 }
 
-/** What no field may stand in for. */
-const PARTS = ["name", "message", "stack", "cause", "className"];
+/** Properties that a field must not replace. */
+const RESERVED = ["name", "message", "stack", "cause", "className"];
 
 function readParts(value: unknown, depth: number, budget: Budget): ErrorParts {
-  const parts = recordOf(value);
-  const { cause, errors = [], fields = {}, stack } = parts;
-  const taken = errors === parts.errors ? ["errors", ...PARTS] : PARTS;
+  const parts = readRecord(value);
+  const { cause, errors, fields = {}, stack } = parts;
+  const reserved = errors === undefined ? RESERVED : ["errors", ...RESERVED];
   if (
-    depth > MAX_DEPTH || !Array.isArray(errors) ||
-    typeof fields !== "object" ||
-    fields === null || (stack !== undefined && typeof stack !== "string")
+    depth > MAX_DEPTH || (errors !== undefined && !Array.isArray(errors)) ||
+    typeof fields !== "object" || fields === null ||
+    (stack !== undefined && typeof stack !== "string")
   ) throw refusal(value);
   return {
     className: readText(parts, "class").slice(0, MAX_NAME),
     name: readText(parts, "name").slice(0, MAX_NAME),
     message: readText(parts, "message"),
     stack,
-    causes: cause === undefined ? [] : [readNested(cause, depth, budget)],
-    errors: errors.map((nested) => readNested(nested, depth, budget)),
+    causes: cause === undefined ? [] : [readInner(cause, depth, budget)],
+    errors: errors?.map((inner) => readInner(inner, depth, budget)),
     fields: Object.fromEntries(
-      Object.entries(fields).filter(([name]) => !taken.includes(name)),
+      Object.entries(fields).filter(([name]) => !reserved.includes(name)),
     ),
   };
 }
 
-function readNested(
-  failure: unknown,
-  depth: number,
-  budget: Budget,
-): unknown {
+function readInner(failure: unknown, depth: number, budget: Budget): unknown {
   if (!Array.isArray(failure) || typeof failure[0] !== "boolean") {
     throw refusal(failure);
   }
-  return makeThrown(failure as Failure, depth + 1, budget);
+  return readThrown(failure as Failure, depth + 1, budget);
 }
 
-function recordOf(value: unknown): Record<string, unknown> {
+function readRecord(value: unknown): Record<string, unknown> {
   if (typeof value !== "object" || value === null) throw refusal(value);
   return value as Record<string, unknown>;
 }
 
 function readText(value: unknown, name: string): string {
-  const text = recordOf(value)[name];
+  const text = readRecord(value)[name];
   if (typeof text === "string") return text;
   throw refusal(value);
 }

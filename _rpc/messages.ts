@@ -1,84 +1,91 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * What two ends that call each other say: arrays, the first item of which says
- * what the others are. Everything that a peer says is checked here before
- * anything acts on it. PROTOCOL.md has the same as a table.
+ * The messages of calls: arrays whose first item is a tag, as PROTOCOL.md
+ * describes them. Every message of a peer is checked here before it is used.
+ *
+ * Functions and signals among the arguments of a call cannot be sent. The message
+ * says where they were (their slots), and the peer fills each slot with a function
+ * that calls back, or with a signal of its own. They are found as arguments and as
+ * properties of arguments that are plain objects, where options are; not deeper,
+ * because every call would pay for the search.
  *
  * @module
  */
 
 import { ProtocolError } from "../_base/errors.ts";
 import { show } from "../_base/text.ts";
+import { defineOwn } from "../_codec/properties.ts";
 
-/** What a message is; its first item. */
+/** The tag of a message; its first item. */
 export const TAG = {
-  /** `[tag, id, method, arguments, places?]`: calls a method. */
+  /** `[tag, id, method, arguments, slots?]`: calls a method. */
   call: 1,
   /**
-   * `[tag, id, method, list of arguments]`: calls it with each, one after the other.
-   * Every call of it is answered, in this order, by a value among items or by an
-   * error of its own, also where there is no such method; unless `recalled` says
-   * that it was not begun.
+   * `[tag, id, method, list of arguments]`: calls a method once for each arguments,
+   * one call after the other. Every call is answered in this order, by a value
+   * among items or by an error, also if there is no such method, unless `recalled`
+   * says that it was not begun.
    */
   batch: 2,
-  /** `[tag, method, arguments]`: calls a method and wants no answer. */
+  /** `[tag, method, arguments]`: calls a method without an answer. */
   notice: 3,
-  /** `[tag, id, value?]`: what a call gave, or the next one of a batch. */
+  /** `[tag, id, value?]`: the result of a call, or of the next one of a batch. */
   value: 4,
-  /** `[tag, id, failure]`: what a call threw, or the next one of a batch. */
+  /** `[tag, id, failure]`: the error of a call, or of the next one of a batch. */
   error: 5,
-  /** `[tag, id]`: a call gives many values, one after the other. */
+  /** `[tag, id]`: the result of a call is a stream. */
   stream: 6,
   /** `[tag, id, values]`: the next values of a stream, or of a batch. */
   items: 7,
-  /** `[tag, id, count]`: takes so many more values of a stream. */
+  /** `[tag, id, count]`: requests so many more values of a stream. */
   pull: 8,
   /**
-   * `[tag, id, failure]`: nobody wants what a call gives any more. It may be
-   * answered or not; a batch ends as after `recall`.
+   * `[tag, id, failure]`: cancels a call. It may be answered or not; a batch ends
+   * as after `recall`.
    */
   cancel: 9,
   /** `[tag, id]`: begins no more calls of a batch. */
   recall: 10,
   /**
-   * `[tag, id, begun]`: said at once, if there is a rest: only so many calls of the
-   * batch were begun, and no others will be. The batch ends with their answers.
+   * `[tag, id, begun]`: the answer to `recall`, sent at once unless all calls were
+   * begun: only so many calls of the batch were and will be begun. The batch ends
+   * with their answers.
    */
   recalled: 11,
 } as const;
 
-/** The method that every end has: what there is to call, and its memory. */
+/** The method of every end that describes it: its methods and its memory. */
 export const DESCRIBE = 0;
 
-/** A method: a name that was exposed, a function among arguments, or {@linkcode DESCRIBE}. */
+/** The name of a method, the number of a callback, or {@linkcode DESCRIBE}. */
 export type MethodKey = string | number;
 
-/** What stands at a place among the arguments instead of what can be sent. */
-export const PLACE = { callback: 1, signal: 2 } as const;
+/** The kinds of slots. */
+export const SLOT = { callback: 1, signal: 2 } as const;
 
-/** Where a function or a signal stood: argument, property of it or none, kind, number. */
-export type Place = [
+/** A slot: the argument, its property or null, the kind, and a callback's number. */
+export type Slot = [
   index: number,
   property: string | null,
-  kind: typeof PLACE[keyof typeof PLACE],
+  kind: typeof SLOT[keyof typeof SLOT],
   id: number,
 ];
 
-/** What was thrown: an error by its parts, or any other value. */
+/** A thrown value: an error as its parts, or any other value. */
 export type Failure = [isError: true, parts: unknown] | [
   isError: false,
   value?: unknown,
 ];
 
-/** A message that was checked. */
+/** A checked message. */
 export type Message =
   | [
     tag: typeof TAG.call,
     id: number,
     method: MethodKey,
     args: unknown[],
-    places?: Place[],
+    slots?: Slot[],
   ]
   | [tag: typeof TAG.batch, id: number, method: string, list: unknown[][]]
   | [tag: typeof TAG.notice, method: string, args: unknown[]]
@@ -91,154 +98,141 @@ export type Message =
   | [tag: typeof TAG.recall, id: number]
   | [tag: typeof TAG.recalled, id: number, begun: number];
 
-/** Calls in one batch at most: more would share the cost of a message no better. */
+/** Maximum calls in one batch. More would hardly lower the cost of each. */
 export const MAX_BATCH = 1024;
 
-/** Values of a stream that may be on their way at most. */
+/** Maximum values of a stream that may be requested in advance. */
 export const MAX_PULL = 65_536;
 
-/** Functions and signals among the arguments of one call at most. */
-export const MAX_PLACES = 256;
+/** Maximum functions and signals among the arguments of one call. */
+export const MAX_SLOTS = 256;
+
+/** Describes what is wrong with an item of a message, or returns `undefined`. */
+type Check = (item: unknown, message: unknown[]) => string | undefined;
+
+/** The number of items with their checks, and how many of them are required. */
+interface Shape {
+  readonly checks: readonly Check[];
+  readonly required: number;
+}
+
+function shape(checks: readonly Check[], required = checks.length): Shape {
+  return { checks, required };
+}
+
+/** The items that follow the tag of each message. */
+const SHAPES: Readonly<Record<number, Shape | undefined>> = {
+  [TAG.call]: shape([checkId, checkMethod, checkArray, checkSlots], 3),
+  [TAG.batch]: shape([checkId, checkName, checkBatch]),
+  [TAG.notice]: shape([checkName, checkArray]),
+  [TAG.value]: shape([checkId, () => undefined], 1),
+  [TAG.error]: shape([checkId, checkFailure]),
+  [TAG.stream]: shape([checkId]),
+  [TAG.items]: shape([checkId, checkArray]),
+  [TAG.pull]: shape([checkId, checkPull]),
+  [TAG.cancel]: shape([checkId, checkFailure]),
+  [TAG.recall]: shape([checkId]),
+  [TAG.recalled]: shape([checkId, checkCount]),
+};
 
 /**
  * Checks a message.
  *
- * @throws {ProtocolError} If it is none.
+ * @throws {ProtocolError} If it is malformed.
  */
 export function readMessage(message: unknown): Message {
-  if (!Array.isArray(message)) throw refusal(message, "it is no array");
-  switch (message[0]) {
-    case TAG.call:
-      checkLength(message, 4, 5);
-      checkId(message);
-      checkMethod(message, message[2]);
-      checkArguments(message, message[3]);
-      if (message.length === 5) checkPlaces(message, message[4]);
-      break;
-    case TAG.batch:
-      checkLength(message, 4);
-      checkId(message);
-      checkName(message, message[2]);
-      checkBatch(message, message[3]);
-      break;
-    case TAG.notice:
-      checkLength(message, 3);
-      checkName(message, message[1]);
-      checkArguments(message, message[2]);
-      break;
-    case TAG.value:
-      checkLength(message, 2, 3);
-      checkId(message);
-      break;
-    case TAG.error:
-    case TAG.cancel:
-      checkLength(message, 3);
-      checkId(message);
-      checkFailure(message, message[2]);
-      break;
-    case TAG.items:
-      checkLength(message, 3);
-      checkId(message);
-      checkArguments(message, message[2]);
-      break;
-    case TAG.pull:
-      checkLength(message, 3);
-      checkId(message);
-      if (!isWhole(message[2]) || message[2] < 1 || message[2] > MAX_PULL) {
-        throw refusal(message, `it pulls ${show(message[2])} values`);
-      }
-      break;
-    case TAG.recalled:
-      checkLength(message, 3);
-      checkId(message);
-      if (!isWhole(message[2])) {
-        throw refusal(message, `${show(message[2])} is no count of calls`);
-      }
-      break;
-    case TAG.stream:
-    case TAG.recall:
-      checkLength(message, 2);
-      checkId(message);
-      break;
-    default:
-      throw refusal(message, `there is no tag ${show(message[0])}`);
+  if (!Array.isArray(message)) throw refusal(message, "it is not an array");
+  const tag: unknown = message[0];
+  const shape = typeof tag === "number" ? SHAPES[tag] : undefined;
+  if (shape === undefined) {
+    throw refusal(message, `its tag ${show(tag)} is unknown`);
+  }
+  const { checks, required } = shape;
+  const count = message.length - 1;
+  if (count < required || count > checks.length) {
+    throw refusal(message, `it has ${message.length} items`);
+  }
+  for (let index = 0; index < count; index++) {
+    const fault = checks[index]!(message[index + 1], message);
+    if (fault !== undefined) throw refusal(message, fault);
   }
   return message as Message;
 }
 
-function checkLength(message: unknown[], least: number, most = least): void {
-  const { length } = message;
-  if (length >= least && length <= most) return;
-  throw refusal(message, `it has ${length} items`);
+function checkId(id: unknown): string | undefined {
+  if (isWhole(id) && id > 0) return undefined;
+  return `${show(id)} is not the number of a call`;
 }
 
-function checkId(message: unknown[]): void {
-  if (isWhole(message[1]) && message[1] > 0) return;
-  throw refusal(message, `${show(message[1])} is no number of a call`);
+function checkMethod(method: unknown): string | undefined {
+  return isWhole(method) ? undefined : checkName(method);
 }
 
-function checkMethod(message: unknown[], method: unknown): void {
-  if (!isWhole(method)) checkName(message, method);
+function checkName(method: unknown): string | undefined {
+  if (typeof method === "string") return undefined;
+  return `${show(method)} is not the name of a method`;
 }
 
-function checkName(message: unknown[], method: unknown): void {
-  if (typeof method === "string") return;
-  throw refusal(message, `${show(method)} is no name of a method`);
+function checkArray(value: unknown): string | undefined {
+  return Array.isArray(value) ? undefined : `${show(value)} is not an array`;
 }
 
-function checkArguments(message: unknown[], args: unknown): void {
-  if (Array.isArray(args)) return;
-  throw refusal(message, `${show(args)} is no array`);
-}
-
-function checkBatch(message: unknown[], list: unknown): void {
-  checkArguments(message, list);
-  const { length } = list as unknown[];
+function checkBatch(list: unknown): string | undefined {
+  if (!Array.isArray(list)) return checkArray(list);
+  const { length } = list;
   if (length < 1 || length > MAX_BATCH) {
-    throw refusal(
-      message,
-      `a batch has 1 to ${MAX_BATCH} calls, and this one ${length}`,
-    );
+    return `a batch has 1 to ${MAX_BATCH} calls, and this one ${length}`;
   }
-  for (const args of list as unknown[]) checkArguments(message, args);
+  for (const args of list) {
+    const fault = checkArray(args);
+    if (fault !== undefined) return fault;
+  }
+  return undefined;
 }
 
-function checkFailure(message: unknown[], failure: unknown): void {
+function checkFailure(failure: unknown): string | undefined {
   if (
     Array.isArray(failure) &&
     (failure[0] === true ? failure.length === 2 : failure[0] === false)
-  ) return;
-  throw refusal(message, `${show(failure)} is no failure`);
+  ) return undefined;
+  return `${show(failure)} is not a failure`;
 }
 
-function checkPlaces(message: unknown[], places: unknown): void {
-  checkArguments(message, places);
-  if ((places as unknown[]).length > MAX_PLACES) {
-    throw refusal(
-      message,
-      `a call has at most ${MAX_PLACES} functions and signals`,
-    );
+function checkPull(count: unknown): string | undefined {
+  if (isWhole(count) && count >= 1 && count <= MAX_PULL) return undefined;
+  return `it requests ${show(count)} values`;
+}
+
+function checkCount(count: unknown): string | undefined {
+  return isWhole(count) ? undefined : `${show(count)} is not a number of calls`;
+}
+
+function checkSlots(slots: unknown, message: unknown[]): string | undefined {
+  if (!Array.isArray(slots)) return checkArray(slots);
+  if (slots.length > MAX_SLOTS) {
+    return `a call has at most ${MAX_SLOTS} functions and signals`;
   }
   const args = message[3] as unknown[];
-  for (const place of places as unknown[]) {
-    if (Array.isArray(place) && isPlaceIn(args, place)) continue;
-    throw refusal(message, `${show(place)} is no place among its arguments`);
+  for (const slot of slots) {
+    if (Array.isArray(slot) && isSlotIn(args, slot)) continue;
+    return `${show(slot)} is not a slot of its arguments`;
   }
+  return undefined;
 }
 
-function isPlaceIn(args: unknown[], place: unknown[]): boolean {
-  const [index, property, kind, id] = place;
-  if (place.length !== 4 || !isWhole(index) || index >= args.length) {
+function isSlotIn(args: unknown[], slot: unknown[]): boolean {
+  const [index, property, kind, id] = slot;
+  if (slot.length !== 4 || !isWhole(index) || index >= args.length) {
     return false;
   }
-  if (kind !== PLACE.callback && kind !== PLACE.signal) return false;
+  if (kind !== SLOT.callback && kind !== SLOT.signal) return false;
   if (!isWhole(id)) return false;
   return property === null ||
     (typeof property === "string" && isPlain(args[index]));
 }
 
-/** Whether a value is an object as braces make them. */
-export function isPlain(value: unknown): value is Record<string, unknown> {
+/** Whether a value is an object without a class. */
+function isPlain(value: unknown): value is Record<string, unknown> {
   if (typeof value !== "object" || value === null) return false;
   const prototype = Object.getPrototypeOf(value);
   return prototype === Object.prototype || prototype === null;
@@ -257,6 +251,81 @@ function refusal(message: unknown, why: string): ProtocolError {
   const name = typeof tag === "number" ? NAMES[tag] : undefined;
   const what = name === undefined ? "a message" : `a message "${name}"`;
   return new ProtocolError(
-    `Cannot take ${what}: ${why}; have both ends call with "remote" and "expose", and send nothing else`,
+    `Cannot read ${what}: ${why}; use "remote" and "expose" on both ends, and send nothing else`,
   );
+}
+
+/** Any function. */
+// deno-lint-ignore ban-types
+export type Callback = Function;
+
+/** A function or a signal, and where it was found. */
+export interface SlotValue {
+  readonly index: number;
+  readonly property: string | null;
+  readonly value: Callback | AbortSignal;
+}
+
+function isSlotValue(value: unknown): value is Callback | AbortSignal {
+  return typeof value === "function" || value instanceof AbortSignal;
+}
+
+/** Finds the functions and signals among arguments; most calls have none. */
+export function findSlotValues(
+  args: readonly unknown[],
+): SlotValue[] | undefined {
+  let found: SlotValue[] | undefined;
+  for (let index = 0; index < args.length; index++) {
+    const arg = args[index];
+    if (typeof arg === "function") {
+      (found ??= []).push({ index, property: null, value: arg });
+    } else if (typeof arg === "object" && arg !== null) {
+      if (isPlain(arg)) {
+        // Without a list of the keys, which each call would allocate.
+        for (const property in arg) {
+          const value = arg[property];
+          if (!isSlotValue(value) || !Object.hasOwn(arg, property)) continue;
+          (found ??= []).push({ index, property, value });
+        }
+      } else if (arg instanceof AbortSignal) {
+        (found ??= []).push({ index, property: null, value: arg });
+      }
+    }
+  }
+  return found;
+}
+
+/** A copy of the arguments without functions and signals. */
+export function withoutSlotValues(
+  args: readonly unknown[],
+  values: readonly SlotValue[],
+): unknown[] {
+  const rest = [...args];
+  for (const { index, property } of values) {
+    if (property === null) {
+      rest[index] = null;
+      continue;
+    }
+    if (rest[index] === args[index]) rest[index] = { ...args[index] as object };
+    delete (rest[index] as Record<string, unknown>)[property];
+  }
+  return rest;
+}
+
+/** Fills the slots of received arguments. */
+export function fillSlots(
+  args: unknown[],
+  slots: readonly Slot[],
+  make: (kind: Slot[2], id: number) => Callback | AbortSignal,
+): void {
+  for (const [index, property, kind, id] of slots) {
+    const value = make(kind, id);
+    if (property === null) args[index] = value;
+    else defineOwn(args[index] as object, property, value);
+  }
+}
+
+/** The kind of the slot for a value. */
+export function slotKind(value: Callback | AbortSignal): Slot[2] {
+  return typeof value === "function" ? SLOT.callback : SLOT.signal;
 }

@@ -1,9 +1,9 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * What one end of a duplex sends for calls. Answers go first: they are handed to
- * the duplex at once, and the duplex keeps those that wait for room. Calls of this
- * end wait here, so that an answer never waits behind a call that waits.
+ * The messages that one end sends. Answers go first: they are passed to the duplex
+ * at once, and those that wait for room are kept by the duplex. Calls of this end
+ * wait here, so that an answer never waits behind a waiting call.
  *
  * @module
  */
@@ -13,34 +13,34 @@ import { type Message, TAG } from "./messages.ts";
 import { Deque } from "../_base/waiting.ts";
 
 /**
- * Answers that may wait for room while calls of the peer are begun. A caller that
- * does not read its answers has no more calls run than that. The number is small
- * as an answer may be large, and not 1 as streams of large values have one value
- * each waiting most of the time: short calls must get in between.
+ * Maximum number of answers that wait for room while calls of the peer are begun.
+ * It bounds the calls that run for a caller that does not read its answers. It is
+ * small because an answer may be large. It is not 1 because each stream of large
+ * values has one value waiting most of the time, and other calls must run as well.
  */
 export const MAX_WAITING_ANSWERS = 16;
 
-/** Calls that were canceled before they were sent, above which they are dropped together. */
+/** Canceled calls in the queue above which they are removed. */
 const MAX_STALE = 64;
 
-/** What an outlet needs of its end. */
+/** The end that an outlet belongs to. */
 export interface OutletEvents {
   /** This end makes its first call. */
-  onFirstAsk(): void;
-  /** Whether this end waits for the answer to a call of its own. */
+  onFirstCall(): void;
+  /** Whether this end waits for the answer to one of its calls. */
   isAwaited(id: number): boolean;
   /** An answer that waited for room was sent, or could not be sent. */
   onAnswered(): void;
-  /** A message cannot be sent; settles when what takes its place was sent. */
+  /** Handles a message that cannot be sent; settles when its replacement was sent. */
   readonly refuse: (
     message: Message,
     error: unknown,
   ) => Promise<void> | undefined;
-  /** This end reacted to a failure with an exception of its own. */
+  /** `refuse` threw. */
   readonly onFault: (error: unknown) => void;
 }
 
-/** A call without an answer that waits, and the promise for its sending. */
+/** A waiting notification, and the promise that it is sent. */
 class Notice {
   readonly message: Message;
   readonly sent = Promise.withResolvers<void>();
@@ -50,25 +50,25 @@ class Notice {
   }
 }
 
-/** What one end sends. */
+/** Sends the messages of one end. */
 export class Outlet {
   readonly #duplex: Duplex;
   readonly #events: OutletEvents;
-  /** Whether calls of this end may be sent, as few of the peer's are held. */
-  mayAsk = true;
-  /** Calls of this end, and what belongs to them, that wait. */
-  readonly #asks = new Deque<Message | Notice>();
-  #hasAsked = false;
-  /** Whether the duplex has one of them that waits for room. */
-  #isAsking = false;
-  /** The last call of this end that was given to the duplex. */
+  /** Whether calls of this end may be sent: few calls of the peer are waiting. */
+  mayCall = true;
+  /** Waiting calls of this end, and messages that belong to them. */
+  readonly #waiting = new Deque<Message | Notice>();
+  #hasCalled = false;
+  /** Whether a call of this end waits for room in the duplex. */
+  #isBlocked = false;
+  /** The last call of this end that was passed to the duplex. */
   #lastId = 0;
-  /** Calls among those that wait which were canceled. */
+  /** Canceled calls among those that wait. */
   #stale = 0;
-  /** Answers that had to wait, and those of them that do not wait any more. */
+  /** Answers that had to wait, and those of them that have been sent. */
   #queued = 0;
   #settled = 0;
-  /** How many had to wait when a call of the peer was begun last. */
+  /** The value of `#queued` when the last call of the peer was begun. */
   #gate = 0;
 
   constructor(duplex: Duplex, events: OutletEvents) {
@@ -77,28 +77,28 @@ export class Outlet {
   }
 
   /** Whether this end has made a call. */
-  get hasAsked(): boolean {
-    return this.#hasAsked;
+  get hasCalled(): boolean {
+    return this.#hasCalled;
   }
 
   /**
-   * Whether a call of the peer may be begun: few answers wait, or all those have
-   * gone that waited when the last one was begun. The second lets calls in while
-   * the values of many streams keep the duplex busy.
+   * Whether a call of the peer may be begun: few answers wait, or those that waited
+   * when the last call was begun have been sent. The second rule lets calls begin
+   * while the values of many streams keep the duplex busy.
    */
   get mayBegin(): boolean {
     return this.#queued - this.#settled < MAX_WAITING_ANSWERS ||
       this.#settled >= this.#gate;
   }
 
-  /** A call of the peer is begun. */
+  /** Called when a call of the peer is begun. */
   onBegin(): void {
     this.#gate = this.#queued;
   }
 
   /**
-   * Sends an answer; a promise if it has to wait, for room of its own or of what
-   * takes its place when it cannot be sent. Never throws or rejects.
+   * Sends an answer. Returns a promise if the answer, or its replacement if it
+   * cannot be sent, has to wait for room. Never throws or rejects.
    */
   answer(message: Message): Promise<void> | undefined {
     const sending = this.#post(message);
@@ -112,111 +112,111 @@ export class Outlet {
     this.#events.onAnswered();
   }
 
-  /** Sends a message of this end's calls, in the order that they were made. Never throws. */
-  ask(message: Message): void {
+  /** Sends a call of this end, or a message for one, in order. Never throws. */
+  send(message: Message): void {
     switch (message[0]) {
       case TAG.call:
       case TAG.batch:
-        return this.#ask(message);
+        return this.#sendCall(message);
       default:
-        this.#tell(message);
+        this.#sendFollowUp(message);
     }
   }
 
-  /** Calls a method of the peer without an answer; settles when the call was sent. */
+  /** Sends a notification; settles when it was sent. */
   notify(message: Message): Promise<void> {
     const notice = new Notice(message);
-    this.#ask(notice);
+    this.#sendCall(notice);
     return notice.sent.promise;
   }
 
-  #ask(ask: Message | Notice): void {
-    if (!this.#hasAsked) {
-      this.#hasAsked = true;
-      this.#events.onFirstAsk();
+  #sendCall(call: Message | Notice): void {
+    if (!this.#hasCalled) {
+      this.#hasCalled = true;
+      this.#events.onFirstCall();
     }
-    const isBusy = this.#isAsking || this.#asks.length > 0;
-    if (isBusy || !this.mayAsk) this.#asks.push(ask);
-    else this.#send(ask);
+    const mustWait = this.#isBlocked || this.#waiting.length > 0;
+    if (mustWait || !this.mayCall) this.#waiting.push(call);
+    else this.#sendNow(call);
   }
 
-  /** Sends calls of this end that wait, as far as they may be sent. */
+  /** Sends waiting calls of this end, as many as may be sent. */
   pump(): void {
     while (
-      this.#asks.length > 0 && !this.#isAsking && this.mayAsk
+      this.#waiting.length > 0 && !this.#isBlocked && this.mayCall
     ) {
-      const ask = this.#asks.shift();
-      if (this.#isStale(ask)) this.#stale = Math.max(0, this.#stale - 1);
-      else this.#send(ask);
+      const call = this.#waiting.shift();
+      if (this.#isStale(call)) this.#stale = Math.max(0, this.#stale - 1);
+      else this.#sendNow(call);
     }
   }
 
-  /** Gives all that waits to the duplex, which sends it before its goodbye. */
+  /** Passes all waiting calls to the duplex, which sends them before its goodbye. */
   flush(): void {
-    while (this.#asks.length > 0) {
-      const ask = this.#asks.shift();
-      if (!this.#isStale(ask)) this.#sendInTurn(ask);
+    while (this.#waiting.length > 0) {
+      const call = this.#waiting.shift();
+      if (!this.#isStale(call)) this.#sendInTurn(call);
     }
     this.#stale = 0;
   }
 
-  /** Sends what belongs to a call of this end, behind it if it waits. */
-  #tell(message: Message): void {
+  /** Sends a message for a call of this end, behind the call if that waits. */
+  #sendFollowUp(message: Message): void {
     const id = message[1] as number;
     if (id <= this.#lastId) return void this.#post(message);
-    if (this.#events.isAwaited(id)) return this.#asks.push(message);
-    // The call was canceled before it was sent: the peer need not know of either.
+    if (this.#events.isAwaited(id)) return this.#waiting.push(message);
+    // The call was canceled before it was sent: neither is sent.
     this.#stale++;
-    if (this.#stale > MAX_STALE && this.#stale * 2 > this.#asks.length) {
+    if (this.#stale > MAX_STALE && this.#stale * 2 > this.#waiting.length) {
       this.#dropStale();
     }
   }
 
   #dropStale(): void {
-    this.#asks.retain((ask) => !this.#isStale(ask));
+    this.#waiting.retain((call) => !this.#isStale(call));
     this.#stale = 0;
   }
 
-  #isStale(ask: Message | Notice): boolean {
-    return !(ask instanceof Notice) &&
-      !this.#events.isAwaited(ask[1] as number);
+  #isStale(call: Message | Notice): boolean {
+    return !(call instanceof Notice) &&
+      !this.#events.isAwaited(call[1] as number);
   }
 
-  #send(ask: Message | Notice): void {
-    const isNotice = ask instanceof Notice;
-    if (!isNotice) this.#lastId = Math.max(this.#lastId, ask[1] as number);
+  #sendNow(call: Message | Notice): void {
+    const isNotice = call instanceof Notice;
+    if (!isNotice) this.#lastId = Math.max(this.#lastId, call[1] as number);
     try {
-      if (this.#duplex.trySend(isNotice ? ask.message : ask)) {
-        if (isNotice) ask.sent.resolve();
+      if (this.#duplex.trySend(isNotice ? call.message : call)) {
+        if (isNotice) call.sent.resolve();
         return;
       }
     } catch (error) {
-      if (isNotice) ask.sent.reject(error);
-      else this.#refuse(ask, error);
+      if (isNotice) call.sent.reject(error);
+      else this.#refuse(call, error);
       return;
     }
-    this.#isAsking = true;
-    this.#sendInTurn(ask).then(() => {
-      this.#isAsking = false;
+    this.#isBlocked = true;
+    this.#sendInTurn(call).then(() => {
+      this.#isBlocked = false;
       this.pump();
     });
   }
 
-  /** Sends a message of this end's calls behind all that waits in the duplex. */
-  async #sendInTurn(ask: Message | Notice): Promise<void> {
-    if (!(ask instanceof Notice)) {
-      this.#lastId = Math.max(this.#lastId, ask[1] as number);
-      return await this.#sendLater(ask);
+  /** Sends a message of this end behind all messages that wait in the duplex. */
+  async #sendInTurn(call: Message | Notice): Promise<void> {
+    if (!(call instanceof Notice)) {
+      this.#lastId = Math.max(this.#lastId, call[1] as number);
+      return await this.#sendLater(call);
     }
     try {
-      await this.#duplex.send(ask.message);
-      ask.sent.resolve();
+      await this.#duplex.send(call.message);
+      call.sent.resolve();
     } catch (error) {
-      ask.sent.reject(error);
+      call.sent.reject(error);
     }
   }
 
-  /** Sends a message now, or else behind all that waits in the duplex. */
+  /** Sends a message now, or behind all messages that wait in the duplex. */
   #post(message: Message): Promise<void> | undefined {
     try {
       if (this.#duplex.trySend(message)) return undefined;
@@ -238,7 +238,7 @@ export class Outlet {
     }
   }
 
-  /** A message that cannot be sent must leave no promise pending. Never throws or rejects. */
+  /** Handles a message that cannot be sent, so that no promise stays pending. Never throws or rejects. */
   #refuse(message: Message, error: unknown): Promise<void> | undefined {
     const { refuse, onFault } = this.#events;
     try {

@@ -1,9 +1,12 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * Calls that give many values: the end that gives them ({@linkcode Producer}) and
- * the end that takes them ({@linkcode RemoteStream}). Values go out only as far as
- * the taker has asked for some, so a slow taker slows the giver.
+ * Calls whose result is a stream of values: the sending end ({@linkcode Producer})
+ * and the receiving end ({@linkcode RemoteStream}). Values are sent only after they
+ * were requested, so a slow receiver slows down the sender.
+ *
+ * Only the answer tells whether the result of a call is one value or a stream. So
+ * a call returns a {@linkcode CallPromise}, which can be awaited and iterated.
  *
  * @module
  */
@@ -12,36 +15,36 @@ import { ProtocolError } from "../_base/errors.ts";
 import { MAX_PULL } from "./messages.ts";
 import { Deque } from "../_base/waiting.ts";
 
-/** What a stream asks of its call. */
+/** The call of a stream. */
 export interface StreamCall {
-  /** Names the call in errors. */
+  /** The name of the method in errors. */
   readonly label: string;
-  /** Asks for more values. */
+  /** Requests more values. */
   pull(count: number): void;
-  /** Nobody wants the rest. */
+  /** Cancels the call: the rest of the values is not needed. */
   cancel(reason: unknown): void;
 }
 
-/** How a stream ended. */
+/** The end of a stream. */
 type End =
   | { readonly isError: false; readonly value: unknown }
   | { readonly isError: true; readonly error: unknown };
 
 type Result = IteratorResult<unknown, unknown>;
 
-/** The values that a call gives, as they arrive. */
+/** The values of a call, as they arrive. */
 export class RemoteStream implements AsyncGenerator<unknown, unknown, void> {
   readonly #call: StreamCall;
   readonly #readAhead: number;
   readonly #items = new Deque<unknown>();
-  readonly #takers = new Deque<PromiseWithResolvers<Result>>();
-  /** Values asked for that have not come. */
-  #asked = 0;
+  readonly #receivers = new Deque<PromiseWithResolvers<Result>>();
+  /** Values that were requested and have not arrived. */
+  #requested = 0;
   #end: End | undefined;
 
   /**
    * @param call The call.
-   * @param readAhead Values that are asked for ahead at most.
+   * @param readAhead Maximum number of values that are requested in advance.
    */
   constructor(call: StreamCall, readAhead: number) {
     this.#call = call;
@@ -51,14 +54,14 @@ export class RemoteStream implements AsyncGenerator<unknown, unknown, void> {
   next(): Promise<Result> {
     if (this.#items.length > 0) {
       const value = this.#items.shift();
-      this.#askIfDue();
+      this.#requestIfDue();
       return Promise.resolve({ value, done: false });
     }
-    if (this.#end !== undefined) return this.#tell(this.#end);
-    const taker = Promise.withResolvers<Result>();
-    this.#takers.push(taker);
-    this.#askIfDue();
-    return taker.promise;
+    if (this.#end !== undefined) return this.#settle(this.#end);
+    const receiver = Promise.withResolvers<Result>();
+    this.#receivers.push(receiver);
+    this.#requestIfDue();
+    return receiver.promise;
   }
 
   return(value?: unknown): Promise<Result> {
@@ -84,33 +87,33 @@ export class RemoteStream implements AsyncGenerator<unknown, unknown, void> {
     await this.return();
   }
 
-  /** Values have come. */
+  /** Handles values that arrived. */
   onItems(values: readonly unknown[]): void {
-    this.#asked -= values.length;
-    if (this.#asked < 0) {
+    this.#requested -= values.length;
+    if (this.#requested < 0) {
       throw new ProtocolError(
-        `Cannot take values of ${this.#call.label}: ${-this
-          .#asked} more have come than were asked for`,
+        `Cannot read values of ${this.#call.label}: ${-this
+          .#requested} more arrived than were requested`,
       );
     }
     for (const value of values) {
-      if (this.#takers.length === 0) this.#items.push(value);
-      else this.#takers.shift().resolve({ value, done: false });
+      if (this.#receivers.length === 0) this.#items.push(value);
+      else this.#receivers.shift().resolve({ value, done: false });
     }
-    if (this.#takers.length > 0) this.#askIfDue();
+    if (this.#receivers.length > 0) this.#requestIfDue();
   }
 
-  /** The far side has given its last value. */
+  /** Ends the stream with the result of its iterator. */
   onReturn(value: unknown): void {
     this.#finish({ isError: false, value });
   }
 
-  /** The stream ended with an error; what has come can still be taken. */
+  /** Ends the stream with an error, after the values that arrived. */
   onThrow(error: unknown): void {
     this.#finish({ isError: true, error });
   }
 
-  /** Ends the stream from this side; what has come is dropped. */
+  /** Ends the stream from this end and drops the values that arrived. */
   #stop(reason: unknown): void {
     const isOpen = this.#end === undefined;
     this.#items.clear();
@@ -120,38 +123,139 @@ export class RemoteStream implements AsyncGenerator<unknown, unknown, void> {
 
   #finish(end: End): void {
     this.#end ??= end;
-    while (this.#takers.length > 0) {
-      const taker = this.#takers.shift();
-      this.#tell(this.#end).then(taker.resolve, taker.reject);
+    while (this.#receivers.length > 0) {
+      const receiver = this.#receivers.shift();
+      this.#settle(this.#end).then(receiver.resolve, receiver.reject);
     }
   }
 
-  /** Tells of the end once, and from then on that there is nothing. */
-  #tell(end: End): Promise<Result> {
+  /** Reports the end once; after that the stream is empty. */
+  #settle(end: End): Promise<Result> {
     this.#end = { isError: false, value: undefined };
     return end.isError
       ? Promise.reject(end.error)
       : Promise.resolve({ value: end.value, done: true });
   }
 
-  /** Asks for more once half of what may be ahead was taken. */
-  #askIfDue(): void {
-    const ahead = this.#items.length + this.#asked;
+  /** Requests more once half of the values ahead were received. */
+  #requestIfDue(): void {
+    const ahead = this.#items.length + this.#requested;
     if (this.#end !== undefined || ahead * 2 > this.#readAhead) return;
     const count = this.#readAhead - ahead;
-    this.#asked += count;
+    this.#requested += count;
     this.#call.pull(count);
   }
 }
 
-/** What a producer sends with. */
+/** Iterates over the result of a call, which may turn out not to be a stream. */
+class Cursor implements AsyncGenerator<unknown, unknown, void> {
+  readonly #call: Promise<unknown>;
+  #stream: RemoteStream | undefined;
+
+  constructor(call: Promise<unknown>) {
+    this.#call = call;
+  }
+
+  next(): Promise<Result> {
+    return this.#stream?.next() ?? this.#begin((stream) => stream.next());
+  }
+
+  return(value?: unknown): Promise<Result> {
+    return this.#stream?.return(value) ??
+      this.#begin((stream) => stream.return(value));
+  }
+
+  throw(error: unknown): Promise<Result> {
+    return this.#stream?.throw(error) ??
+      this.#begin((stream) => stream.throw(error));
+  }
+
+  [Symbol.asyncIterator](): this {
+    return this;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.return();
+  }
+
+  async #begin(
+    then: (stream: RemoteStream) => Promise<Result>,
+  ): Promise<Result> {
+    const value = await this.#call;
+    this.#stream = asStream(value);
+    return await then(this.#stream);
+  }
+}
+
+function asStream(value: unknown): RemoteStream {
+  const isStream = typeof value === "object" && value !== null &&
+    Symbol.asyncIterator in value;
+  if (isStream) return value as RemoteStream;
+  throw new TypeError(
+    `Cannot iterate over the result of a call: it is one value of type ${
+      value === null ? "null" : typeof value
+    }; await it`,
+  );
+}
+
+/** The cursors of calls that are iterated. */
+const cursors = new WeakMap<Promise<unknown>, Cursor>();
+
+/** The cursor of a call. */
+function callCursor(call: Promise<unknown>): Cursor {
+  let cursor = cursors.get(call);
+  if (cursor === undefined) {
+    cursor = new Cursor(call);
+    cursors.set(call, cursor);
+  }
+  return cursor;
+}
+
+/**
+ * The promise for the result of a call, which is also a generator.
+ *
+ * It is a plain promise with another prototype, not an instance of a class that
+ * extends `Promise`. `await` uses a promise directly only if its `constructor` is
+ * `Promise` (`PromiseResolve` in ECMA-262, 27.2.4.7.1); otherwise it creates a second
+ * promise and calls `then`, which creates a third one.
+ */
+export class CallPromise extends Promise<unknown> {
+  /** Changes a promise in place. */
+  static from(call: Promise<unknown>): CallPromise {
+    return Object.setPrototypeOf(call, CallPromise.prototype);
+  }
+
+  next(): Promise<Result> {
+    return callCursor(this).next();
+  }
+
+  return(value?: unknown): Promise<Result> {
+    return callCursor(this).return(value);
+  }
+
+  throw(error: unknown): Promise<Result> {
+    return callCursor(this).throw(error);
+  }
+
+  [Symbol.asyncIterator](): AsyncGenerator<unknown, unknown, void> {
+    return callCursor(this);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.return();
+  }
+}
+
+Object.defineProperty(CallPromise.prototype, "constructor", { value: Promise });
+
+/** Sends the values of a producer. */
 export interface ProducerOutlet {
   item(value: unknown): Promise<void> | undefined;
   done(value: unknown): void;
   failed(error: unknown): void;
 }
 
-/** Gives the values of an iterator as they are asked for. */
+/** Sends the values of an iterator as they are requested. */
 export class Producer {
   readonly #iterator: AsyncIterator<unknown> | Iterator<unknown>;
   readonly #outlet: ProducerOutlet;
@@ -168,37 +272,37 @@ export class Producer {
     this.#outlet = outlet;
   }
 
-  /** The far side takes so many more. */
+  /** Handles a request for more values. */
   pull(count: number): void {
     this.#credit += count;
     if (this.#credit > MAX_PULL) {
       throw new ProtocolError(
-        `Cannot give ${this.#credit} values ahead: at most ${MAX_PULL} may be asked for`,
+        `Cannot send ${this.#credit} values ahead: at most ${MAX_PULL} may be requested`,
       );
     }
     this.#wake?.();
   }
 
-  /** Nobody wants the rest: the iterator is told to return. */
+  /** Stops the iterator: the rest of its values is not needed. */
   stop(): void {
     if (this.#isStopped) return;
     this.#isStopped = true;
     this.#wake?.();
-    // A generator that is at work returns when it comes to its next value. What
-    // it throws on its way out concerns nobody any more.
+    // A running generator returns at its next value. The call has ended, so that
+    // errors of its cleanup have no receiver.
     (async () => await this.#iterator.return?.())().catch(() => {});
   }
 
   /**
-   * Nothing more will be asked for; what was is still given. A stream that stands
-   * still then ends without an answer, as its duplex is about to.
+   * No more values will be requested. Those that were are still sent; then the
+   * stream stops without an answer, because its duplex is about to end.
    */
   drain(): void {
     this.#isDrained = true;
     this.#wake?.();
   }
 
-  /** Gives values until there are no more. Never rejects. */
+  /** Sends values until there are no more. Never rejects. */
   async run(): Promise<void> {
     try {
       for (;;) {
@@ -216,7 +320,7 @@ export class Producer {
     }
   }
 
-  /** Waits until values are asked for, or nobody wants them. */
+  /** Waits until values are requested, or the stream is stopped. */
   async #credited(): Promise<void> {
     while (this.#credit === 0 && !this.#isStopped) {
       if (this.#isDrained) return this.stop();

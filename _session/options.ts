@@ -46,10 +46,12 @@ export const DEFAULT_OPTIONS: SessionOptions = {
  */
 export function sessionOptions(
   action: string,
+  role: SessionOptions["role"],
   options: DuplexOptions,
 ): SessionOptions {
   const { codec, ...limits } = options;
-  const complete = { ...DEFAULT_OPTIONS };
+  const name = role === "opener" ? "main" : "worker";
+  const complete = { ...DEFAULT_OPTIONS, role, name };
   if (codec !== undefined) {
     if (typeof codec?.encode !== "function") {
       throw new TypeError(
@@ -58,10 +60,10 @@ export function sessionOptions(
     }
     complete.codecs = [codec];
   }
-  for (const [name, whole, most] of LIMITS) {
+  for (const [name, integer, max] of LIMITS) {
     const value = limits[name];
     if (value === undefined) continue;
-    checkPositive(action, name, value, { whole, most });
+    checkPositive(action, name, value, { integer, max });
     complete[name] = value;
   }
   return complete;
@@ -73,7 +75,7 @@ export function sessionOptions(
  */
 const MAX_MESSAGES = 2 ** 31 - 1;
 
-/** For each limit, whether it must be whole, and the most. */
+/** For each limit, whether it must be an integer, and its maximum. */
 const LIMITS = [
   ["windowBytes", true, Number.MAX_SAFE_INTEGER],
   ["windowMessages", true, MAX_MESSAGES],

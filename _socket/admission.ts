@@ -1,90 +1,126 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * What a listener keeps for those who come: an attempt for each connection until
- * it is let in or let go, and a retention for each session that may lose its
- * connection and come back.
+ * The objects that a listener keeps for its connections: a ticket for each
+ * connection until it is a peer or is closed, and a resumption for each session
+ * that may lose its connection.
  *
  * @module
  */
 
 import { RefusedError } from "./errors.ts";
 import type { Admission } from "./handshake.ts";
-import type { Resumption, SocketLink } from "./link.ts";
+import type { Resumption, SocketStream } from "./stream.ts";
 import { MAX_TIMER } from "../_base/waiting.ts";
 
-/** One connection's way in, which is shut once the connection was let go. */
-export class Attempt implements Admission {
+/** A connection that is not a peer yet. It can fail until its handshake is done. */
+export class AdmissionTicket implements Admission {
+  /** The time of its accept, in milliseconds of `performance.now`. */
+  readonly since = performance.now();
   readonly #admission: Admission;
-  #isAdmitted = false;
-  #hasLeft = false;
+  readonly #failed = Promise.withResolvers<never>();
+  readonly #ended = Promise.withResolvers<void>();
+  readonly #timer: ReturnType<typeof setTimeout> | undefined;
+  #state: "unproven" | "admitted" | "refused" = "unproven";
 
-  constructor(admission: Admission) {
+  /**
+   * @param admission The listener's decisions.
+   * @param timeout Milliseconds until the connection fails.
+   */
+  constructor(admission: Admission, timeout: number) {
     this.#admission = admission;
+    this.#failed.promise.catch(() => {});
+    this.#timer = timeout > MAX_TIMER ? undefined : setTimeout(() => {
+      const text = `it did not say hello within ${timeout} ms`;
+      this.fail(new DOMException(text, "TimeoutError"));
+    }, timeout);
+  }
+
+  /** Rejects when the connection must be closed. */
+  get failed(): Promise<never> {
+    return this.#failed.promise;
+  }
+
+  /** Settles when the connection is closed or a peer. */
+  get ended(): Promise<void> {
+    return this.#ended.promise;
   }
 
   admit(): void {
-    this.#checkOpen();
+    this.#checkValid();
     this.#admission.admit();
-    this.#isAdmitted = true;
+    this.#state = "admitted";
   }
 
   detach(session: string): number {
-    this.#checkOpen();
+    this.#checkValid();
     return this.#admission.detach(session);
   }
 
-  /** Leaves; returns whether it was counted in. */
-  leave(): boolean {
-    this.#hasLeft = true;
-    return this.#isAdmitted;
+  /** Prevents a later admission; returns whether the peer was admitted before. */
+  refuse(): boolean {
+    const wasAdmitted = this.#state === "admitted";
+    this.#state = "refused";
+    return wasAdmitted;
   }
 
-  #checkOpen(): void {
-    if (this.#hasLeft) throw new RefusedError("closed", "it took too long");
+  /** Closes the connection with an error. */
+  fail(error: unknown): void {
+    this.#failed.reject(error);
+  }
+
+  /** Ends the ticket: the connection is closed or a peer. */
+  end(): void {
+    clearTimeout(this.#timer);
+    this.#ended.resolve();
+  }
+
+  #checkValid(): void {
+    if (this.#state !== "refused") return;
+    throw new RefusedError("closed", "it took too long");
   }
 }
 
-/** Options for {@linkcode Retention}. */
-export interface RetentionOptions {
+/** Options for {@linkcode WaitingResumption}. */
+export interface WaitingOptions {
   readonly replaySize: number;
-  /** Milliseconds without a connection after which the session is given up. */
+  /** Milliseconds without a connection after which the session fails. */
   readonly timeout: number;
-  /** Whether a connection can come back at all. */
+  /** Whether the opener can reconnect. */
   canReturn(): boolean;
   /** Called when the session has ended. */
   onEnded(): void;
 }
 
-/** Keeps a session for a while when it has lost its connection. */
-export class Retention implements Resumption {
+/** Keeps a session that has lost its connection until its opener reconnects. */
+export class WaitingResumption implements Resumption {
   readonly replaySize: number;
-  readonly #options: RetentionOptions;
+  readonly #options: WaitingOptions;
   #timer: ReturnType<typeof setTimeout> | undefined;
-  #link: SocketLink | undefined;
+  #stream: SocketStream | undefined;
 
-  constructor(options: RetentionOptions) {
+  constructor(options: WaitingOptions) {
     this.replaySize = options.replaySize;
     this.#options = options;
   }
 
-  /** Names the link of the session. */
-  watch(link: SocketLink): void {
-    this.#link = link;
+  /** Sets the stream of the session. */
+  watch(stream: SocketStream): void {
+    this.#stream = stream;
   }
 
   onDetached(cause: unknown): void {
     clearTimeout(this.#timer);
     const { timeout } = this.#options;
     if (!this.#options.canReturn()) {
-      this.#giveUp("its listener is closed", cause);
+      this.#abandon("its listener is closed", cause);
     } else if (timeout <= MAX_TIMER) {
-      const text = `it did not come back within ${timeout} ms`;
-      this.#timer = setTimeout(() => this.#giveUp(text, cause), timeout);
+      const text = `it did not reconnect within ${timeout} ms`;
+      this.#timer = setTimeout(() => this.#abandon(text, cause), timeout);
     }
   }
 
-  /** A connection has come back. */
+  /** The session has another connection. */
   onAttached(): void {
     clearTimeout(this.#timer);
   }
@@ -94,7 +130,7 @@ export class Retention implements Resumption {
     this.#options.onEnded();
   }
 
-  #giveUp(text: string, cause: unknown): void {
-    this.#link?.giveUp(new Error(text, { cause }));
+  #abandon(text: string, cause: unknown): void {
+    this.#stream?.abandon(new Error(text, { cause }));
   }
 }

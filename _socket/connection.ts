@@ -1,44 +1,44 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * One connection of a socket: bytes both ways until it breaks, and an end that
- * loses nothing that was written.
+ * One connection of a socket: bytes in both directions until it breaks or is shut
+ * down.
  *
  * @module
  */
 
 import { settlesWithin } from "../_base/waiting.ts";
 
-/** Bytes of what is read away while a connection ends. */
+/** Bytes of the buffer in which a connection that ends is drained. */
 const DRAIN_SIZE = 16 * 1024;
 
-/** A connection, as it is or in records. */
+/** A connection, plain, in TLS, or in records. */
 export interface Connection {
   /** Reads some bytes into `into`; `null` at the end. */
   read(into: Uint8Array<ArrayBuffer>): Promise<number | null>;
-  /** Writes all of `bytes`. Never called while an earlier write is under way. */
+  /** Writes all of `bytes`. Never called while an earlier write is in progress. */
   write(bytes: Uint8Array<ArrayBuffer>): Promise<void>;
   /**
-   * Ends it so that the far side can still read all that was written: says that
-   * nothing more comes, and reads until the far side says so too, or until
-   * `timeout` milliseconds are over.
+   * Closes the connection so that the peer can still read all that was written:
+   * ends this side and reads until the peer has ended its own, or until `timeout`
+   * milliseconds have passed.
    *
-   * @returns Whether the far side has said so.
+   * @returns Whether the peer has ended its side.
    */
   shutdown(timeout: number): Promise<boolean>;
-  /** Ends it now. */
+  /** Closes the connection at once. */
   close(): void;
 }
 
 /** A connection of Deno's. */
 export class SystemConnection implements Connection {
   readonly #conn: Deno.Conn;
-  #closed = false;
+  #isClosed = false;
 
   constructor(conn: Deno.Conn) {
     this.#conn = conn;
-    // A small write must not wait until an earlier one is acknowledged, which
-    // the far side's system may put off for 40 ms.
+    // Otherwise a small write waits for the acknowledgement of an earlier one,
+    // which the peer's system may delay by 40 ms.
     if ("setNoDelay" in conn) setNoDelay(conn as Deno.TcpConn);
   }
 
@@ -59,14 +59,14 @@ export class SystemConnection implements Connection {
     return isDrained;
   }
 
-  /** Says that nothing more comes. */
+  /** Ends the direction to the peer. */
   closeWrite(): Promise<void> {
     return this.#conn.closeWrite();
   }
 
   close(): void {
-    if (this.#closed) return;
-    this.#closed = true;
+    if (this.#isClosed) return;
+    this.#isClosed = true;
     try {
       this.#conn.close();
     } catch {
@@ -76,12 +76,12 @@ export class SystemConnection implements Connection {
 }
 
 /**
- * Ends this side of a connection and reads until the peer has ended its own: to
- * close with bytes unread would have the system drop what was written.
+ * Ends this side of a connection and reads until the peer has ended its own. If it
+ * were closed with unread bytes, the system would drop what was written.
  *
  * @param connection The connection.
  * @param closeWrite Ends this side.
- * @param timeout Milliseconds that the peer has.
+ * @param timeout Milliseconds for the peer to end its side.
  * @returns Whether the peer has ended its side.
  */
 export async function drain(
@@ -96,16 +96,16 @@ export async function drain(
     while (await connection.read(bytes) !== null);
     isDrained = true;
   })();
-  // A connection that breaks meanwhile has not been drained.
+  // A connection that breaks is not drained.
   await settlesWithin(drained.catch(() => {}), timeout);
   return isDrained;
 }
 
-/** Has small writes leave at once; a connection that is gone tells so later. */
+/** Sends small writes at once. The next read or write reports a broken connection. */
 export function setNoDelay(conn: Deno.TcpConn): void {
   try {
     conn.setNoDelay(true);
   } catch {
-    // The far side has reset it.
+    // The peer has reset the connection.
   }
 }

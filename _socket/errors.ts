@@ -1,18 +1,18 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * The errors of sockets: why a side lets a connection go, and errors of the
- * system said with what was attempted.
+ * The errors of sockets: the refusal of a connection, and errors of the system in
+ * the context of what was attempted.
  *
  * @module
  */
 
-import { excerpt, messageOf } from "../_base/text.ts";
+import { messageOf } from "../_base/text.ts";
 
-/** Why a connection was let go, as an abort's `refusal` says it. */
+/** Why a connection was refused, the `refusal` of an abort. */
 export type Refusal = "secret" | "full" | "session" | "closed";
 
-/** Error of a side about what the other one is not allowed. */
+/** Error of a side that refuses a connection. */
 export class RefusedError extends Error {
   readonly refusal: Refusal;
 
@@ -22,7 +22,7 @@ export class RefusedError extends Error {
   }
 }
 
-/** The same error, saying what was attempted, with the original as its cause. */
+/** An error of the same class that names the attempt, with the original as its cause. */
 export function inContext(attempt: string, error: unknown): Error {
   if (!(error instanceof Error)) return new Error(attempt, { cause: error });
   const message = `${attempt}: ${messageOf(error)}`;
@@ -39,23 +39,7 @@ export function inContext(attempt: string, error: unknown): Error {
   if (error instanceof AggregateError) {
     return new AggregateError(error.errors, message, { cause: error });
   }
-  // Deno's errors and ours are made of a message and options.
+  // The classes of Deno and of this package take a message and options.
   const Class = error.constructor as ErrorConstructor;
   return new Class(message, { cause: error });
-}
-
-/** Why an address that everybody can reach is not listened on. */
-export function unauthenticated(): TypeError {
-  return new TypeError(
-    'without a "secret" everybody who reaches it could speak: give one, or set "allowUnauthenticated"',
-  );
-}
-
-/** The same error, but for where in this program it happened. */
-export function withoutStack(error: Error): Error {
-  const { name } = error as { name: unknown };
-  const kind = typeof name === "string" ? excerpt(name) : "Error";
-  const value = `${kind}: ${messageOf(error)}`;
-  Object.defineProperty(error, "stack", { value, configurable: true });
-  return error;
 }

@@ -1,22 +1,21 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * What the two ends of a connection tell each other before anything else: a
- * greeting each, and then a ready each, in which they prove that they hold the
- * same secret. PROTOCOL.md has the fields.
+ * The handshake with which a connection begins. Each side sends a greeting, and then
+ * a ready, with which it proves that it holds the secret. PROTOCOL.md has the fields.
  *
- * A proof is an HMAC-SHA-256 over who says it, both greetings, with nonces made
- * for this connection, and the position in the session that goes on. So none can
- * be used for another role, connection or session, and nothing that was agreed
- * on in the greetings can be changed on the way. Nothing else is read from a peer
- * before its proof than these two frames of at most 1 KiB each.
+ * A proof is an HMAC-SHA-256 over the role of its sender, both greetings, which
+ * have nonces made for this connection, and the position in a session that is
+ * resumed. So a proof is not valid for another role, connection or session, and a
+ * changed greeting is detected. Until a peer has proven itself, only these two
+ * frames of at most 1 KiB each are read from it.
  *
  * @module
  */
 
 import { ProtocolError } from "../_base/errors.ts";
 import { type Refusal, RefusedError } from "./errors.ts";
-import { VERSION } from "../_wire/control_frames.ts";
+import { count, VERSION } from "../_wire/control_frames.ts";
 import {
   type ControlFields,
   decodeControl,
@@ -25,125 +24,119 @@ import {
   LENGTH_SIZE,
 } from "../_wire/frame_layout.ts";
 import type { Connection } from "./connection.ts";
-import { binary, boolean, integer } from "./fields.ts";
+import type { HandshakeOffer } from "./options.ts";
 import { withRecords } from "./records.ts";
 import { excerpt, messageOf, quoted, show } from "../_base/text.ts";
 import { MAX_TIMER, settlesWithin } from "../_base/waiting.ts";
 
-/** Bytes of the longest greeting and of the longest ready; ours have about 150. */
+/** Bytes of the longest greeting or ready. Those of this package have about 150. */
 const MAX_SIZE = 1024;
-/** Bytes of a nonce: enough that none comes twice. */
+/** Bytes of a nonce: enough that no two are equal. */
 const NONCE_SIZE = 32;
-/** Bytes of a session's name: as many as a UUID has. */
+/** Bytes of a session's name, as in a UUID. */
 const SESSION_SIZE = 16;
-/** Bytes of a proof: as many as SHA-256 has. */
+/** Bytes of a proof, as in SHA-256. */
 const PROOF_SIZE = 32;
 /** Characters of the text of an abort that this side sends. */
 const MAX_TEXT_LENGTH = 200;
-/** Milliseconds that a refusal has to leave. */
+/** Milliseconds to send a refusal. A peer may not read it. */
 const REFUSAL_TIMEOUT = 500;
-/** Milliseconds of the shortest heartbeat. A peer could keep us busy otherwise. */
+/** Minimum heartbeat in milliseconds, so that a peer cannot keep this side busy. */
 const MIN_HEARTBEAT = 50;
 
-/** What this side wants of a connection. */
-export interface HandshakeOffer {
-  readonly secret: Uint8Array<ArrayBuffer> | undefined;
-  /** Milliseconds between signs of life; none if it is longer than a timer. */
-  readonly heartbeat: number;
-  readonly checksum: boolean;
-  /** Whether to compress; an acceptor does what the opener asks and it allows. */
-  readonly compression: boolean;
-  /** Whether to resume the session when the connection is lost. */
-  readonly resume: boolean;
-}
-
-/** What both sides agreed on for a connection. */
+/** The properties of a connection that both sides agreed on. */
 export interface Terms {
   readonly heartbeat: number;
   readonly checksum: boolean;
   readonly compression: boolean;
-  /** The name under which the session can be resumed, if it can. */
+  /** The name of the session, if it can be resumed. */
   readonly session: string | undefined;
-  /** Bytes of the stream that the far side has received on earlier connections. */
+  /** Bytes of the stream that the peer has received on earlier connections. */
   readonly received: number;
 }
 
-/** What an acceptor decides once a peer has proven itself. */
+/** The decisions of an acceptor about a peer that has proven itself. */
 export interface Admission {
   /**
-   * Counts a new peer in.
+   * Admits a new peer.
    *
-   * @throws {RefusedError} If there are too many.
+   * @throws {RefusedError} If there are too many peers.
    */
   admit(): void;
   /**
-   * Takes a session's old connection away, if it has one still, and says how
-   * many bytes of the stream it has received.
+   * Drops the connection of a session, if it still has one, and returns how many
+   * bytes of the stream the session has received.
    *
    * @throws {RefusedError} If there is no such session.
    */
   detach(session: string): number;
 }
 
-/** An opener's session that goes on. */
+/** An opener's session that is resumed. */
 export interface OwnSession {
   readonly session: string;
-  /** Bytes of the stream that it has received. */
+  /** Bytes of the stream that this side has received. */
   readonly received: number;
 }
 
 const WRONG_SECRET = "the two sides do not hold the same secret";
 
-/** A connection that both sides have greeted each other on. */
+/** A connection whose handshake is done. */
 export interface Established {
-  /** As it is, or in records. */
+  /** The connection, in records if the terms require it. */
   readonly connection: Connection;
   readonly terms: Terms;
 }
 
 /**
- * Greets as the one who has connected. A peer that breaks the protocol, or does
- * not hold the same secret, receives an abort that says so, where one can be sent.
+ * Makes the handshake of an opener. A peer that breaks the protocol, or does not hold
+ * the same secret, receives an abort with the reason, if one can be sent.
  */
 export async function openHandshake(
   connection: Connection,
   offer: HandshakeOffer,
   own?: OwnSession,
 ): Promise<Established> {
-  /** Where an abort can be sent. */
+  // Where an abort can be sent.
   let out: Connection | undefined = connection;
   try {
     const ours = encodeControl(KIND.greeting, greetingFields(offer, own));
     await connection.write(ours);
     const theirs = await readFrame(connection, KIND.greeting);
     const fields = checkGreeting(theirs.fields, offer, "opener", "acceptor");
-    // Who comes back is refused once it has proven itself.
+    // A session that is resumed is refused after the proof only.
     if (offer.resume && fields.session === undefined && own === undefined) {
       throw new ProtocolError(
-        'The far side resumes no sessions; leave out "resume" here or allow it there',
+        'The peer does not resume sessions: omit "resume", or set it for the listener',
       );
     }
     const transcript = concat(ours, theirs.bytes);
-    await sayReady(connection, offer, "opener", transcript, own?.received ?? 0);
+    await sendReady(
+      connection,
+      offer,
+      "opener",
+      transcript,
+      own?.received ?? 0,
+    );
     const agreed = agree(offer, fields, offer.compression);
     const records = await withRecords(connection, agreed);
-    // Behind its ready its stream begins. One that goes on does so in the middle
-    // of a frame, where an abort would become part of a message.
+    // The stream follows the ready. A stream that is resumed may continue in the
+    // middle of a frame, where an abort would become a part of a message.
     out = own === undefined ? records : undefined;
-    const received = await hearReady(connection, offer, "acceptor", transcript);
+    const received = await readReady(connection, offer, "acceptor", transcript);
     const { session } = fields;
     return { connection: records, terms: { ...agreed, session, received } };
   } catch (error) {
     if (out !== undefined && isVerdict(error)) {
       await sendRefusal(out, error);
-      // To close with bytes unread could have the system drop it.
+      // If it were closed with unread bytes, the system could drop the abort.
       await out.shutdown(REFUSAL_TIMEOUT);
     }
     throw error;
   }
 }
 
-/** Greets as the one who was connected to. */
+/** Makes the handshake of an acceptor. */
 export async function acceptHandshake(
   connection: Connection,
   offer: HandshakeOffer,
@@ -164,15 +157,15 @@ export async function acceptHandshake(
   );
   await connection.write(ours);
   const transcript = concat(theirs.bytes, ours);
-  const received = await hearReady(connection, offer, "opener", transcript);
-  // Not before it is proven that nothing has changed the greeting on its way: the
-  // opener gives its session up for it.
+  const received = await readReady(connection, offer, "opener", transcript);
+  // Refused after the proof only, since the opener then abandons its session: a
+  // changed greeting must not cause that.
   if (resumed !== undefined && !isResumable) {
-    throw new RefusedError("session", "no session is resumed here");
+    throw new RefusedError("session", "sessions are not resumed here");
   }
   const position = resumed === undefined ? 0 : admission.detach(resumed);
   if (resumed === undefined) admission.admit();
-  await sayReady(connection, offer, "acceptor", transcript, position);
+  await sendReady(connection, offer, "acceptor", transcript, position);
   return {
     ...agree(offer, fields, compression),
     session,
@@ -181,28 +174,27 @@ export async function acceptHandshake(
   };
 }
 
-/** Errors made of an abort that the peer has sent. None is sent in return. */
+/** Errors made of an abort of the peer. They are not sent back. */
 const fromPeer = new WeakSet<Error>();
 
-/** Whether an error is a fault or a refusal that this side has found. */
+/** Whether an error is a protocol error or a refusal of this side. */
 export function isVerdict(error: unknown): boolean {
   const isFault = error instanceof ProtocolError ||
     error instanceof RefusedError;
   return isFault && !fromPeer.has(error);
 }
 
-/** Sends an abort that gives the reason, unless the peer has sent one. */
+/** Sends an abort with the reason, unless the peer has sent one. */
 export async function sendRefusal(
   connection: Connection,
   error: unknown,
 ): Promise<void> {
   if (error instanceof Error && fromPeer.has(error)) return;
-  // If it fails, the peer has ended the connection.
+  // If the write fails, the peer has ended the connection.
   const sent = connection.write(refusalFrame(error)).catch(() => {});
   await settlesWithin(sent, REFUSAL_TIMEOUT);
 }
 
-/** The abort that gives the reason for the end of a connection. */
 function refusalFrame(error: unknown): Uint8Array<ArrayBuffer> {
   return encodeControl(KIND.abort, {
     text: messageOf(error).slice(0, MAX_TEXT_LENGTH).toWellFormed(),
@@ -227,7 +219,7 @@ function greetingFields(
   };
 }
 
-/** What a greeting says, checked. */
+/** The fields of a greeting, checked. */
 interface Greeting {
   readonly heartbeat: number;
   readonly checksum: boolean;
@@ -244,7 +236,7 @@ function checkGreeting(
   their: Role,
 ): Greeting {
   const frame = "a greeting";
-  const version = integer(frame, fields, "version");
+  const version = count(fields, "version", frame);
   if (version !== VERSION) {
     throw new ProtocolError(
       `Cannot talk to the peer: it speaks version ${version} of the protocol and this side version ${VERSION}`,
@@ -252,7 +244,7 @@ function checkGreeting(
   }
   binary(frame, fields, "nonce", NONCE_SIZE);
   const greeting: Greeting = {
-    heartbeat: integer(frame, fields, "heartbeat"),
+    heartbeat: count(fields, "heartbeat", frame),
     checksum: boolean(frame, fields, "checksum"),
     compression: boolean(frame, fields, "compression"),
     resume: boolean(frame, fields, "resume"),
@@ -260,12 +252,12 @@ function checkGreeting(
       ? undefined
       : binary(frame, fields, "session", SESSION_SIZE).toHex(),
   };
-  const asks = boolean(frame, fields, "secret");
-  if (asks === (offer.secret !== undefined)) return greeting;
-  const [one, other] = asks ? [their, own] : [own, their];
+  const isRequired = boolean(frame, fields, "secret");
+  if (isRequired === (offer.secret !== undefined)) return greeting;
+  const [one, other] = isRequired ? [their, own] : [own, their];
   throw new RefusedError(
     "secret",
-    `the ${one} asks for a secret and the ${other} has none; give both the same "secret"`,
+    `the ${one} requires a secret and the ${other} has none; give both the same "secret"`,
   );
 }
 
@@ -274,9 +266,9 @@ function agree(
   theirs: Greeting,
   compression: boolean,
 ) {
-  const asked = theirs.heartbeat === 0 ? Infinity : theirs.heartbeat;
+  const heartbeat = theirs.heartbeat === 0 ? Infinity : theirs.heartbeat;
   return {
-    heartbeat: Math.max(Math.min(offer.heartbeat, asked), MIN_HEARTBEAT),
+    heartbeat: Math.max(Math.min(offer.heartbeat, heartbeat), MIN_HEARTBEAT),
     checksum: offer.checksum || theirs.checksum,
     compression: compression && theirs.compression,
   };
@@ -284,7 +276,7 @@ function agree(
 
 type Role = "opener" | "acceptor";
 
-async function sayReady(
+async function sendReady(
   connection: Connection,
   { secret }: HandshakeOffer,
   role: Role,
@@ -292,35 +284,35 @@ async function sayReady(
   received: number,
 ): Promise<void> {
   const key = await importKey(secret, "sign");
-  const data = proven(role, received, transcript);
+  const data = provenBytes(role, received, transcript);
   const proof = new Uint8Array(await crypto.subtle.sign("HMAC", key, data));
   await connection.write(encodeControl(KIND.ready, { received, proof }));
 }
 
-/** Reads the far side's ready; returns the position in it, once it is proven. */
-async function hearReady(
+/** Reads the peer's ready and checks the proof; returns the peer's position. */
+async function readReady(
   connection: Connection,
   { secret }: HandshakeOffer,
   role: Role,
   transcript: Uint8Array,
 ): Promise<number> {
   const { fields } = await readFrame(connection, KIND.ready);
-  const position = integer("a ready", fields, "received");
+  const position = count(fields, "received", "a ready");
   const proof = binary("a ready", fields, "proof", PROOF_SIZE);
   const key = await importKey(secret, "verify");
-  const data = proven(role, position, transcript);
+  const data = provenBytes(role, position, transcript);
   // Web Crypto compares in constant time.
   if (await crypto.subtle.verify("HMAC", key, proof, data)) return position;
   if (secret !== undefined) throw new RefusedError("secret", WRONG_SECRET);
   throw new ProtocolError(
-    "Cannot take a ready: its proof is not over what both sides have said, which something has changed on the way",
+    "Cannot accept a ready: its proof does not match the greetings, which were changed between the two sides",
   );
 }
 
 /**
- * The key of a proof: the hash of the secret, since HMAC takes keys that differ in
- * zeros at their end for the same; or that of nothing, so that what was changed on
- * the way is noticed without a secret, too.
+ * The key of a proof: the hash of the secret, since HMAC treats keys as equal that
+ * differ in zeros at their end only. Without a secret it is the hash of nothing, so
+ * that changed greetings are detected as well.
  */
 async function importKey(
   secret: Uint8Array<ArrayBuffer> | undefined,
@@ -334,8 +326,8 @@ async function importKey(
   return await crypto.subtle.importKey("raw", hash, algorithm, false, [usage]);
 }
 
-/** What a proof is made over. */
-function proven(
+/** The bytes that a proof covers. */
+function provenBytes(
   role: Role,
   received: number,
   transcript: Uint8Array,
@@ -346,7 +338,7 @@ function proven(
   return concat(label, position, transcript);
 }
 
-/** Reads one frame of the kind expected, and not a byte more. */
+/** Reads one frame of the expected kind, and no byte after it. */
 async function readFrame(
   connection: Connection,
   kind: typeof KIND.greeting | typeof KIND.ready,
@@ -359,7 +351,7 @@ async function readFrame(
   ) {
     const text = quoted(new TextDecoder().decode(head));
     throw new ProtocolError(
-      `Cannot read a frame of kind ${found} and ${length} bytes before the far side has proven itself: the bytes are ${text}; does it speak this protocol?`,
+      `Cannot read a frame of kind ${found} and ${length} bytes before the peer has proven itself: the bytes are ${text}; does it speak this protocol?`,
     );
   }
   const rest = await readExactly(connection, length - 1);
@@ -372,8 +364,8 @@ async function readFrame(
 function refusalFrom({ text, refusal }: ControlFields): Error {
   const why = typeof text === "string" ? excerpt(text) : show(text);
   const error = isRefusal(refusal)
-    ? new RefusedError(refusal, `the far side refused it: ${why}`)
-    : new ProtocolError(`the far side broke off: ${why}`);
+    ? new RefusedError(refusal, `the peer refused it: ${why}`)
+    : new ProtocolError(`the peer broke off: ${why}`);
   fromPeer.add(error);
   return error;
 }
@@ -383,19 +375,51 @@ function isRefusal(value: unknown): value is Refusal {
     value === "closed";
 }
 
+/** A field that must be a boolean. */
+function boolean(frame: string, fields: ControlFields, name: string): boolean {
+  const value = fields[name];
+  if (typeof value === "boolean") return value;
+  throw fieldError(frame, name, "a boolean", show(value));
+}
+
+/** A field that must have a number of bytes. Returns a copy. */
+function binary(
+  frame: string,
+  fields: ControlFields,
+  name: string,
+  size: number,
+): Uint8Array<ArrayBuffer> {
+  const value = fields[name];
+  const isBytes = value instanceof Uint8Array;
+  if (isBytes && value.length === size) return value.slice();
+  const current = isBytes ? `${value.length} bytes` : show(value);
+  throw fieldError(frame, name, `${size} bytes`, current);
+}
+
+function fieldError(
+  frame: string,
+  name: string,
+  expected: string,
+  current: string,
+): ProtocolError {
+  return new ProtocolError(
+    `Cannot read ${frame} as "${name}" must be ${expected}: current value is ${current}`,
+  );
+}
+
 async function readExactly(
   connection: Connection,
   size: number,
 ): Promise<Uint8Array<ArrayBuffer>> {
   const bytes = new Uint8Array(size);
   for (let filled = 0; filled < size;) {
-    const count = await connection.read(bytes.subarray(filled));
-    if (count === null) {
+    const added = await connection.read(bytes.subarray(filled));
+    if (added === null) {
       throw new Deno.errors.ConnectionReset(
-        "The far side ended the connection before it had proven itself",
+        "The peer ended the connection before it had proven itself",
       );
     }
-    filled += count;
+    filled += added;
   }
   return bytes;
 }

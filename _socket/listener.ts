@@ -1,122 +1,98 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * The acceptor's side: takes connections, has each peer prove itself within its
- * bounds, and hands out a duplex for each that has said hello, or gives a
- * session that has lost its connection the new one.
+ * The acceptor's side: accepts connections, makes the handshake with limits on time
+ * and number, and opens a duplex for each new peer, or resumes the session of a
+ * peer that has reconnected.
  *
  * @module
  */
 
-import { ClosedError } from "../_base/errors.ts";
-import { FrameWire } from "../_wire/frame_wire.ts";
+import { ClosedError, withoutStack } from "../_base/errors.ts";
 import {
   formatAddress,
   isLoopback,
   peerAddress,
   type SocketAddress,
-} from "./address.ts";
-import { Attempt, Retention } from "./admission.ts";
+} from "../_base/address.ts";
+import { AdmissionTicket, WaitingResumption } from "./admission.ts";
 import { type Connection, SystemConnection } from "./connection.ts";
-import {
-  inContext,
-  RefusedError,
-  unauthenticated,
-  withoutStack,
-} from "./errors.ts";
+import { inContext, RefusedError } from "./errors.ts";
 import { acceptHandshake, sendRefusal, type Terms } from "./handshake.ts";
-import { SocketLink } from "./link.ts";
-import { withRecords } from "./records.ts";
-import { SocketSession } from "./session.ts";
-import { listenUnix, removeAtExit, takeOverUnix } from "./unix.ts";
-import {
-  Deque,
-  MAX_TIMER,
-  settlesWithin,
-  WaitQueue,
-} from "../_base/waiting.ts";
 import type { ListenerOptions } from "./options.ts";
-import type { SocketDuplex } from "./session.ts";
+import { withRecords } from "./records.ts";
+import { type SocketDuplex, SocketSession } from "./session.ts";
+import { SocketStream } from "./stream.ts";
+import { listenUnix, removeAtExit, takeOverUnix } from "./unix.ts";
+import { Deque, settlesWithin, WaitQueue } from "../_base/waiting.ts";
 
 /**
- * Takes peers at an address. Iterating over it gives each peer's duplex, and
- * ends when the listener is closed.
+ * A listener for peers at an address. Iterating over it gives the duplex of each
+ * peer, and ends when the listener is closed.
  *
  * @typeParam In The type of the messages received.
  * @typeParam Out The type of the messages sent.
  */
 export interface DuplexListener<In = unknown, Out = In>
   extends AsyncIterable<SocketDuplex<In, Out>>, AsyncDisposable {
-  /** The address, with the port that the system chose where it was 0. */
+  /** The address, with the port chosen by the system if it was 0. */
   readonly address: string;
   /**
-   * Fulfilled once peers can connect: at once, but where a Unix socket takes the
-   * place of one that a dead process has left. Rejected if that fails, as is
+   * Fulfilled once peers can connect. That is at once, unless a Unix socket of a
+   * process that has died is replaced. If that fails, it rejects, and so does
    * {@linkcode DuplexListener.accept}.
    */
   readonly ready: Promise<void>;
-  /** How many peers there are. */
+  /** Numbers of peers and connections. */
   readonly stats: {
     /** Peers that have proven themselves and whose duplex has not ended. */
     readonly peers: number;
-    /** Those of them that have lost their connection and may come back. */
+    /** Peers that have lost their connection and may reconnect. */
     readonly detached: number;
     /** Connections that have not proven themselves yet. */
     readonly pending: number;
-    /** Connections that were let go before their hello. */
+    /** Connections that were closed before their hello. */
     readonly refused: number;
   };
   /**
    * Waits for the next peer.
    *
-   * @param options A signal that stops waiting.
-   * @returns Its duplex, when both sides have said hello.
+   * @param options A signal that cancels the wait.
+   * @returns The duplex of the peer, once both sides have sent their hello.
    * @throws {ClosedError} If the listener is closed.
    * @throws {Deno.errors.AddrInUse} If a living process listens on the Unix socket.
-   * @throws The signal's reason, if it has aborted.
+   * @throws The signal's reason, if it aborts.
    */
   accept(options?: { signal?: AbortSignal }): Promise<SocketDuplex<In, Out>>;
   /**
-   * Takes no more peers, and waits for none. Those that were accepted go on, but a
-   * session that has no connection, or loses it now, has failed. Those that nobody
-   * has accepted yet are aborted.
+   * Stops listening. Peers that `accept` has returned stay connected, but a session
+   * without a connection fails, now or when it loses it. Peers that `accept` has not
+   * returned yet are aborted.
    */
   close(): Promise<void>;
 }
 
-/** Milliseconds after a failed accept, when the system may be short of files. */
+/** Milliseconds after a failed accept: the system may be short of open files. */
 const ACCEPT_PAUSE = 100;
 
 /**
- * Milliseconds that a connection has in any case before another takes its place:
- * what a proof takes to the other side of the world. A burst of honest peers waits
- * meanwhile in the system's own queue.
+ * Milliseconds before a connection without a proof can be dropped for another one:
+ * one intercontinental handshake. Bursts wait in the accept queue of the system.
  */
 const MIN_PENDING_TIME = 250;
-
-/** A connection whose peer has not proven itself yet. */
-interface Pending {
-  /** When it came, in milliseconds of `performance.now`. */
-  readonly since: number;
-  /** Closes it. */
-  fail(error: Error): void;
-  /** Settles when it is closed, or has become a peer. */
-  readonly ended: Promise<void>;
-}
 
 /** A connection whose peer has proven itself. */
 interface Greeted {
   readonly connection: Connection;
   readonly terms: Terms & { readonly resumed: boolean };
-  readonly attempt: Attempt;
 }
 
-/** A session that may lose its connection and come back. */
+/** A session that can be resumed. */
 interface Resumable {
-  readonly link: SocketLink;
-  readonly retention: Retention;
-  /** The latest connection that has come for it. */
-  attempt?: Attempt;
+  readonly stream: SocketStream;
+  readonly resumption: WaitingResumption;
+  /** The latest connection that resumes the session. */
+  ticket?: AdmissionTicket;
 }
 
 /** A listener on TCP, TLS or a Unix socket. */
@@ -126,23 +102,23 @@ export class SocketListener<In, Out> implements DuplexListener<In, Out> {
   #address: string;
   #listener: Deno.Listener | undefined;
   readonly ready: Promise<void>;
-  /** In the order in which they came. */
-  readonly #pending = new Set<Pending>();
-  /** Those that have proven themselves and not said hello. */
-  readonly #opening = new Set<Pending>();
-  /** Settles when a pending one has gone. */
+  /** Connections that have not proven themselves, the oldest first. */
+  readonly #unproven = new Set<AdmissionTicket>();
+  /** Connections that have proven themselves and not sent their hello. */
+  readonly #opening = new Set<AdmissionTicket>();
+  /** Settles when the number of unproven connections decreases. */
   #vacancy: PromiseWithResolvers<void> | undefined;
   readonly #sessions = new Map<string, Resumable>();
   #peers = 0;
   #refused = 0;
-  /** Peers that nobody has taken yet, or else takers that wait. */
+  /** Peers for the next calls of `accept`, or calls that wait for a peer. */
   readonly #opened = new Deque<SocketDuplex<In, Out>>();
-  readonly #takers = new WaitQueue<void, SocketDuplex<In, Out>>();
+  readonly #accepts = new WaitQueue<void, SocketDuplex<In, Out>>();
   #closed: { readonly error: unknown } | undefined;
   /** Ends with the listener. Never rejects. */
   #accepting: Promise<void> | undefined;
-  /** The file of a Unix socket need not be removed at the end any more. */
-  #onFileGone: (() => void) | undefined;
+  /** Cancels the removal of a Unix socket's file at exit. */
+  #onFileRemoved: (() => void) | undefined;
 
   constructor(address: SocketAddress, options: ListenerOptions) {
     this.#options = options;
@@ -158,12 +134,12 @@ export class SocketListener<In, Out> implements DuplexListener<In, Out> {
 
   get stats(): DuplexListener["stats"] {
     let detached = 0;
-    for (const { link } of this.#sessions.values()) {
-      if (link.isDetached) detached++;
+    for (const { stream } of this.#sessions.values()) {
+      if (stream.isDetached) detached++;
     }
     return {
       peers: this.#peers,
-      pending: this.#pending.size,
+      pending: this.#unproven.size,
       detached,
       refused: this.#refused,
     };
@@ -174,7 +150,7 @@ export class SocketListener<In, Out> implements DuplexListener<In, Out> {
   ): Promise<SocketDuplex<In, Out>> {
     if (this.#opened.length > 0) return this.#opened.shift();
     if (this.#closed !== undefined) throw this.#closed.error;
-    return await this.#takers.wait(undefined, options?.signal);
+    return await this.#accepts.wait(undefined, options?.signal);
   }
 
   async *[Symbol.asyncIterator](): AsyncIterableIterator<
@@ -184,7 +160,7 @@ export class SocketListener<In, Out> implements DuplexListener<In, Out> {
       try {
         yield await this.accept();
       } catch (error) {
-        // The end of a listener that was closed is no fault.
+        // The close of the listener ends the iteration.
         if (error === this.#closed?.error && error instanceof ClosedError) {
           return;
         }
@@ -195,18 +171,18 @@ export class SocketListener<In, Out> implements DuplexListener<In, Out> {
 
   async close(): Promise<void> {
     this.#end(new ClosedError(`The listener on "${this.#address}" is closed`));
-    // A socket may just be taking the place of a dead one. Its address is free
-    // once no accept is under way.
+    // A Unix socket may be replacing another one. The address is free once no
+    // accept is in progress.
     await this.ready.catch(() => {});
     await this.#accepting;
-    this.#onFileGone?.();
+    this.#onFileRemoved?.();
   }
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }
 
-  /** Binds to the address: at once, but where a dead process is in the way. */
+  /** Binds to the address: at once, unless the file of another process exists. */
   #listen(address: SocketAddress): Promise<void> {
     const attempt = `Cannot listen on "${this.#address}"`;
     try {
@@ -229,31 +205,40 @@ export class SocketListener<In, Out> implements DuplexListener<In, Out> {
   #bind(address: SocketAddress): Deno.Listener {
     if (address.kind === "unix") return listenUnix(address.path);
     const { hostname, port } = address;
-    return Deno.listen({ hostname, port });
+    this.#checkHost(hostname);
+    const listener = Deno.listen({ hostname, port });
+    try {
+      // The name may stand for an address that other machines can reach.
+      this.#checkHost((listener.addr as Deno.NetAddr).hostname);
+    } catch (error) {
+      listener.close();
+      throw error;
+    }
+    return listener;
+  }
+
+  /** Throws if other machines could connect without a secret. */
+  #checkHost(hostname: string): void {
+    const { offer, allowUnauthenticated } = this.#options;
+    if (
+      offer.secret !== undefined || allowUnauthenticated ||
+      isLoopback(hostname)
+    ) return;
+    throw new TypeError(
+      'without a "secret" any program on another machine could connect: set "secret" or "allowUnauthenticated"',
+    );
   }
 
   #begin(address: SocketAddress, listener: Deno.Listener): void {
     if (this.#closed !== undefined) return listener.close();
     this.#listener = listener;
     if (address.kind === "unix") {
-      this.#onFileGone = removeAtExit(address.path);
+      this.#onFileRemoved = removeAtExit(address.path);
     } else {
-      const { hostname, port } = listener.addr as Deno.NetAddr;
+      const { port } = listener.addr as Deno.NetAddr;
       this.#address = formatAddress({ ...address, port });
-      this.#checkBound(hostname);
     }
     this.#accepting = this.#acceptAll(listener);
-  }
-
-  /** A name may stand for an address that others can reach. */
-  #checkBound(hostname: string): void {
-    const { offer, allowUnauthenticated } = this.#options;
-    if (
-      offer.secret !== undefined || allowUnauthenticated ||
-      isLoopback(hostname)
-    ) return;
-    this.#listener!.close();
-    throw unauthenticated();
   }
 
   async #acceptAll(listener: Deno.Listener): Promise<void> {
@@ -265,8 +250,8 @@ export class SocketListener<In, Out> implements DuplexListener<In, Out> {
         isFailing = false;
       } catch (error) {
         if (this.#closed !== undefined) return;
-        // Reported once until a connection is accepted. It is tried ten times a
-        // second.
+        // Reported once until a connection is accepted, since it is tried ten times
+        // a second.
         if (!isFailing) this.#reportAccept(error);
         isFailing = true;
         await this.#awaitResources(error);
@@ -285,30 +270,30 @@ export class SocketListener<In, Out> implements DuplexListener<In, Out> {
    * closed, so that idle connections cannot lock others out.
    */
   async #awaitResources(error: unknown): Promise<void> {
-    const [oldest] = this.#pending;
+    const [oldest] = this.#unproven;
     const isEvictable = isShortage(error) && oldest !== undefined &&
       performance.now() - oldest.since >= MIN_PENDING_TIME;
     if (!isEvictable) {
       return await new Promise((resolve) => setTimeout(resolve, ACCEPT_PAUSE));
     }
     const text =
-      "the system has no file left, and this connection waited the longest to prove itself";
+      "the system has no open file left, and this connection is the oldest without a proof";
     this.#evict(oldest, text);
     await settlesWithin(oldest.ended, ACCEPT_PAUSE);
   }
 
   /**
-   * Waits until one more connection may be pending. The one that has kept us
-   * waiting the longest goes, so that silent ones cannot keep the others out.
+   * Waits until another connection can be accepted. The oldest connection that has
+   * not authenticated is closed, so that idle connections cannot lock others out.
    */
   async #awaitVacancy(): Promise<void> {
     const { maxPending } = this.#options;
-    while (this.#pending.size >= maxPending) {
-      const [oldest] = this.#pending;
+    while (this.#unproven.size >= maxPending) {
+      const [oldest] = this.#unproven;
       const age = performance.now() - oldest!.since;
       if (age >= MIN_PENDING_TIME) {
         const text =
-          `more than ${maxPending} connections wait to prove themselves, and this one waited the longest`;
+          `more than ${maxPending} connections are without a proof, and this one is the oldest`;
         return this.#evict(oldest!, text);
       }
       this.#vacancy = Promise.withResolvers();
@@ -317,142 +302,121 @@ export class SocketListener<In, Out> implements DuplexListener<In, Out> {
   }
 
   /** Closes a connection that has not proven itself. */
-  #evict(pending: Pending, text: string): void {
-    this.#leave(pending);
-    pending.fail(new RefusedError("full", text));
+  #evict(ticket: AdmissionTicket, text: string): void {
+    this.#removeUnproven(ticket);
+    ticket.fail(new RefusedError("full", text));
   }
 
-  /** Tells of trouble. What its hearer throws must not end the listener. */
   #report(error: unknown, remote: string): void {
     try {
       this.#options.onError(error, remote);
     } catch {
-      // There is nobody else to tell.
+      // As documented: an exception must not end the listener.
     }
   }
 
-  #leave(pending: Pending): void {
-    this.#pending.delete(pending);
+  #removeUnproven(ticket: AdmissionTicket): void {
+    this.#unproven.delete(ticket);
     this.#vacancy?.resolve();
   }
 
-  /** Takes a connection to its hello, or lets it go. */
+  /** Makes a connection a peer, or closes it. */
   async #admit(conn: Deno.Conn): Promise<void> {
-    const { timeout } = this.#options;
     const remote = this.#kind === "unix"
       ? this.#address
       : peerAddress(this.#kind, conn.remoteAddr as Deno.NetAddr);
-    const failed = Promise.withResolvers<never>();
-    failed.promise.catch(() => {});
-    const ended = Promise.withResolvers<void>();
-    const pending: Pending = {
-      since: performance.now(),
-      fail: failed.reject,
-      ended: ended.promise,
-    };
-    this.#pending.add(pending);
-    const timer = timeout > MAX_TIMER ? undefined : setTimeout(() => {
-      const text = `it did not say hello within ${timeout} ms`;
-      failed.reject(new DOMException(text, "TimeoutError"));
-    }, timeout);
+    const ticket: AdmissionTicket = new AdmissionTicket({
+      admit: () => this.#admitPeer(),
+      detach: (session) => this.#detach(session, ticket),
+    }, this.#options.timeout);
+    this.#unproven.add(ticket);
     try {
       const connection = this.#options.tls?.wrap(conn) ??
         new SystemConnection(conn);
-      const greeted = await this.#greet(connection, failed.promise);
-      // One that has proven itself is a peer, and makes room for strangers.
-      this.#leave(pending);
-      this.#opening.add(pending);
-      await this.#establish(greeted, remote, failed.promise);
+      const greeted = await this.#greet(connection, ticket);
+      this.#removeUnproven(ticket);
+      this.#opening.add(ticket);
+      await this.#establish(greeted, remote, ticket);
     } catch (error) {
       this.#refused++;
       this.#report(inContext(`Cannot admit "${remote}"`, error), remote);
     } finally {
-      clearTimeout(timer);
-      this.#leave(pending);
-      this.#opening.delete(pending);
-      ended.resolve();
+      this.#removeUnproven(ticket);
+      this.#opening.delete(ticket);
+      ticket.end();
     }
   }
 
-  /** Has a peer prove itself. */
+  /** Makes the handshake. */
   async #greet(
     connection: Connection,
-    failed: Promise<never>,
+    ticket: AdmissionTicket,
   ): Promise<Greeted> {
-    const attempt: Attempt = new Attempt({
-      admit: () => this.#admitPeer(),
-      detach: (session) => this.#detach(session, attempt),
-    });
     try {
-      const greeting = acceptHandshake(
-        connection,
-        this.#options.offer,
-        attempt,
-      );
-      const terms = await Promise.race([greeting, failed]);
-      const wrapped = await withRecords(connection, terms);
-      return { terms, connection: wrapped, attempt };
+      const { offer } = this.#options;
+      const greeting = acceptHandshake(connection, offer, ticket);
+      const terms = await Promise.race([greeting, ticket.failed]);
+      return { terms, connection: await withRecords(connection, terms) };
     } catch (error) {
-      if (attempt.leave()) this.#peers--;
+      if (ticket.refuse()) this.#peers--;
       await sendRefusal(connection, error);
       connection.close();
       throw error;
     }
   }
 
-  /** Gives a peer that has proven itself a duplex, or its session back. */
+  /** Opens a duplex for a peer that has proven itself, or resumes its session. */
   async #establish(
-    { connection, terms, attempt }: Greeted,
+    { connection, terms }: Greeted,
     remote: string,
-    failed: Promise<never>,
+    ticket: AdmissionTicket,
   ): Promise<void> {
     if (!terms.resumed) {
-      return await this.#open(connection, terms, remote, failed);
+      return await this.#open(connection, terms, remote, ticket);
     }
     const session = this.#sessions.get(terms.session!);
-    // Where it has come yet again, that connection was told the same position.
-    if (session?.attempt !== attempt) return connection.close();
-    session.link.attach(connection, terms.heartbeat, terms.received);
-    session.retention.onAttached();
+    // A later connection for the session was given the same position.
+    if (session?.ticket !== ticket) return connection.close();
+    session.stream.attach(connection, terms.heartbeat, terms.received);
+    session.resumption.onAttached();
   }
 
   async #open(
     connection: Connection,
     { heartbeat, session }: Terms,
     remote: string,
-    failed: Promise<never>,
+    ticket: AdmissionTicket,
   ): Promise<void> {
     const { limits, replaySize, resumeTimeout } = this.#options;
-    const retention = session === undefined ? undefined : new Retention({
-      replaySize,
-      timeout: resumeTimeout,
-      canReturn: () => this.#closed === undefined,
-      onEnded: () => void this.#sessions.delete(session),
-    });
-    const link = new SocketLink(remote, retention);
-    if (retention !== undefined) {
-      retention.watch(link);
-      this.#sessions.set(session!, { link, retention });
+    const resumption = session === undefined
+      ? undefined
+      : new WaitingResumption({
+        replaySize,
+        timeout: resumeTimeout,
+        canReturn: () => this.#closed === undefined,
+        onEnded: () => void this.#sessions.delete(session),
+      });
+    const stream = new SocketStream(remote, resumption);
+    if (resumption !== undefined) {
+      resumption.watch(stream);
+      this.#sessions.set(session!, { stream, resumption });
     }
-    const wire = new FrameWire(link, {
-      onPing: (fields) => link.onPing(fields),
-    });
-    const duplex = new SocketSession<In, Out>(wire, limits, remote);
+    const duplex = new SocketSession<In, Out>(stream, limits, remote);
     const onEnd = () => this.#peers--;
     duplex.closed.then(onEnd, onEnd);
-    link.attach(connection, heartbeat);
-    failed.catch((error) => duplex.fail(error));
+    stream.attach(connection, heartbeat);
+    ticket.failed.catch((error) => duplex.fail(error));
     await duplex.open();
     this.#enqueue(duplex);
   }
 
   #enqueue(duplex: SocketDuplex<In, Out>): void {
     if (this.#closed !== undefined) return this.#turnAway(duplex);
-    if (this.#takers.length > 0) this.#takers.shift().resolve(duplex);
+    if (this.#accepts.length > 0) this.#accepts.shift().resolve(duplex);
     else this.#opened.push(duplex);
   }
 
-  /** Lets a peer go that nobody will take any more. */
+  /** Aborts a peer that `accept` will not return. */
   #turnAway(duplex: SocketDuplex<In, Out>): void {
     duplex.abort(withoutStack(new ClosedError("The listener is closed")));
   }
@@ -465,27 +429,29 @@ export class SocketListener<In, Out> implements DuplexListener<In, Out> {
     this.#peers++;
   }
 
-  #detach(name: string, attempt: Attempt): number {
+  #detach(name: string, ticket: AdmissionTicket): number {
     const session = this.#sessions.get(name);
     if (session === undefined) {
-      throw new RefusedError("session", "there is no such session any more");
+      throw new RefusedError("session", "the session has ended");
     }
-    session.attempt = attempt;
-    session.link.detach();
-    return session.link.received;
+    session.ticket = ticket;
+    session.stream.detach();
+    return session.stream.received;
   }
 
   #end(error: unknown): void {
     if (this.#closed !== undefined) return;
     this.#closed = { error };
     this.#listener?.close();
-    this.#takers.rejectAll(error);
+    this.#accepts.rejectAll(error);
     const closed = new RefusedError("closed", "the listener is closed");
-    for (const one of [...this.#pending, ...this.#opening]) one.fail(closed);
+    for (const ticket of [...this.#unproven, ...this.#opening]) {
+      ticket.fail(closed);
+    }
     while (this.#opened.length > 0) this.#turnAway(this.#opened.shift());
-    for (const { link } of this.#sessions.values()) {
-      // It can never come back.
-      if (link.isDetached) link.giveUp(closed);
+    // Their openers cannot reconnect.
+    for (const { stream } of this.#sessions.values()) {
+      if (stream.isDetached) stream.abandon(closed);
     }
   }
 }

@@ -1,59 +1,60 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * The options of `openSocket` and `listenSocket`, checked and made complete.
+ * The options of `openSocket` and `listenSocket`, and their checks.
  *
  * @module
  */
 
 import { type SessionOptions, sessionOptions } from "../_session/options.ts";
-import { checkPositive } from "../_base/options.ts";
-import { formatAddress, isLoopback, type SocketAddress } from "./address.ts";
-import type { Backoff, Target } from "./dial.ts";
-import type { HandshakeOffer } from "./handshake.ts";
-import { inContext, unauthenticated } from "./errors.ts";
-import { MIN_REPLAY_SIZE } from "./link.ts";
+import {
+  checkKind,
+  checkNumber,
+  checkPositive,
+  DEFAULT_OPEN_TIMEOUT,
+} from "../_base/options.ts";
+import type { SocketAddress } from "../_base/address.ts";
 import { readCaCerts } from "./pem.ts";
+import { MIN_REPLAY_SIZE } from "./stream.ts";
 import { TlsAcceptor } from "./tls.ts";
 import { show } from "../_base/text.ts";
 import type { DuplexOptions } from "../duplex.ts";
 
-/** How a session goes on when its connection is lost. */
+/** Options for resuming a session whose connection is lost. */
 export interface ResumeOptions {
   /**
-   * Milliseconds after which a lost connection is given up.
+   * Milliseconds after which a session without a connection fails.
    *
    * @default {30000}
    */
   timeout?: number;
   /**
-   * Bytes that are kept at most, on this side and for each session, until the far
-   * side has acknowledged them; at least 524288. A sender waits when there are as
-   * many.
+   * Maximum number of bytes kept for each session on this side until the peer has
+   * acknowledged them; at least 524288. `send` waits while the buffer is full.
    *
    * @default {4194304}
    */
   replaySize?: number;
   /**
-   * Milliseconds before the first attempt to connect again.
+   * Milliseconds before the first attempt to reconnect.
    *
    * @default {100}
    */
   minTimeout?: number;
   /**
-   * The most milliseconds between two attempts.
+   * Maximum number of milliseconds between two attempts.
    *
    * @default {5000}
    */
   maxTimeout?: number;
   /**
-   * By what the time between two attempts grows.
+   * Factor by which the delay grows with each attempt.
    *
    * @default {2}
    */
   multiplier?: number;
   /**
-   * How much of that time is left to chance, from 0 to 1.
+   * Random fraction subtracted from each delay, 0 to 1.
    *
    * @default {1}
    */
@@ -63,66 +64,64 @@ export interface ResumeOptions {
 /** Options for {@linkcode openSocket}. */
 export interface SocketOptions extends DuplexOptions {
   /**
-   * A key that both sides hold. Each proves it to the other, by an HMAC over
-   * what only this connection has, before anything else is read; the key itself
-   * is never sent. Use at least 16 random bytes: who hears a proof can try out
-   * short ones. It says who speaks and hides nothing: over a network, use TLS
-   * beside it. One that is given and `undefined` is refused: leave it out to have
-   * none.
+   * A key that both sides hold. Each side proves that it has the key, by an HMAC
+   * over values that only this connection has; the key is never sent. Use at least
+   * 16 random bytes; a short secret can be brute-forced from a recorded handshake.
+   * It authenticates, it does not encrypt: use TLS on a network.
+   * `secret: undefined` throws; omit the option instead.
    *
    * @default {no secret}
    */
   secret?: string | Uint8Array;
   /**
-   * Milliseconds between signs of life, the smaller of both sides' offer. A
-   * peer of which nothing is heard for three of them is taken for dead: with the
-   * default, after 15 to 20 seconds. A peer that computes for longer without
-   * coming to its event loop is silent, too. Less than 50 counts as 50; `Infinity`
-   * on both sides is none.
+   * Milliseconds between heartbeats; the smaller value of both sides applies. A
+   * peer that sends nothing for three heartbeats counts as dead: with the default,
+   * after 15 to 20 seconds. A peer whose event loop is blocked sends nothing. Less
+   * than 50 counts as 50; `Infinity` on both sides disables heartbeats.
    *
    * @default {5000}
    */
   heartbeat?: number;
   /**
-   * Whether to check that nothing on the way has changed, repeated or reordered
-   * the bytes, as either side offer. TCP sees to it between two machines; what
-   * stands between them (a proxy, a tunnel) may not.
+   * Sends a checksum with all data, so that changed, repeated or reordered bytes
+   * are an error. Applies if either side sets it. TCP detects such faults between
+   * two machines, but not inside a proxy or a tunnel between them.
    *
    * @default {false}
    */
   checksum?: boolean;
   /**
-   * Milliseconds to connect, to prove oneself and to say hello. `Infinity` waits
-   * for ever.
+   * Milliseconds to connect and to complete the handshake. `Infinity` sets no
+   * limit.
    *
    * @default {10000}
    */
   openTimeout?: number;
   /**
-   * Whether to connect again when the connection is lost, and to go on where it
-   * was: what the far side has not received is sent again, so that every message
-   * arrives once and in order, and `close` waits until the far side has said that
-   * it has the last one. Waits between attempts grow as those of `retry`
-   * in `@std/async` do. The listener has to allow it, as it does by default.
+   * Reconnects when the connection is lost and continues the session: what the peer
+   * has not received is sent again, so every message arrives once and in order.
+   * `close` waits until the peer has acknowledged the last message. The delays
+   * between attempts grow as those of `retry` in `@std/async`. The listener must
+   * allow it, as it does by default.
    *
    * @default {false}
    */
   resume?: boolean | ResumeOptions;
   /**
-   * Whether to compress what is large and becomes smaller by it, where the
-   * listener allows it. For slow networks: it costs more time than a fast one.
+   * Compresses data that becomes smaller by it, if the listener allows it. Useful
+   * on slow networks; on fast ones it reduces the throughput.
    *
    * @default {false}
    */
   compression?: boolean;
   /**
    * Certificates in PEM that are trusted in addition to the system's, for `tls:`.
-   * Each text may hold several, and must hold one.
+   * Each string must hold at least one certificate.
    *
    * @default {[]}
    */
   caCerts?: readonly string[];
-  /** Gives the opening up; it then rejects with the signal's reason. */
+  /** Cancels the opening, which then rejects with the signal's reason. */
   signal?: AbortSignal;
 }
 
@@ -134,22 +133,22 @@ export interface ListenOptions extends
     "secret" | "heartbeat" | "checksum" | "openTimeout"
   > {
   /**
-   * Whether a session may go on when its connection is lost, for how long it is
-   * kept without one (`timeout`), and how much of it (`replaySize`).
+   * Allows openers to resume a session whose connection is lost. `timeout` limits
+   * how long a session is kept without a connection, `replaySize` its buffer.
    *
    * @default {true}
    */
   resume?: boolean | Pick<ResumeOptions, "timeout" | "replaySize">;
   /**
-   * Whether to compress for a peer that asks for it.
+   * Allows compression if the opener requests it.
    *
    * @default {true}
    */
   compression?: boolean;
   /**
-   * How many peers there may be at a time, those that have lost their connection
-   * and may come back among them. One more is refused. The system bounds the open
-   * files of a process as well.
+   * Maximum number of peers at a time, including sessions that wait for their peer
+   * to reconnect. Further peers are refused. The system's limit on open files
+   * applies as well.
    *
    * @default {1024}
    */
@@ -165,33 +164,73 @@ export interface ListenOptions extends
    */
   maxPending?: number;
   /**
-   * Whether to let everybody in who can reach an address that is not on loopback
-   * only, although there is no `secret`.
+   * Allows listening without a `secret` on an address that other machines can
+   * reach: every program that can connect becomes a peer.
    *
    * @default {false}
    */
   allowUnauthenticated?: boolean;
-  /** The certificate in PEM, with those that it stands on, for `tls:`. */
+  /** The certificate chain in PEM, the own certificate first, for `tls:`. */
   cert?: string;
   /** The certificate's private key in PEM, not encrypted, for `tls:`. */
   key?: string;
   /**
-   * Called with the error of a connection that was closed before its hello, and
-   * with an error in accepting one: the first of a row, until one is accepted. The
-   * listener goes on in any case. Exceptions are ignored.
+   * Called with the error of a connection that was closed before its hello, and with
+   * the error of a failed accept, only once until the next connection is accepted. The
+   * listener continues in both cases. Exceptions are ignored.
    *
    * @default {no callback}
    */
   onError?: (error: unknown, remoteAddress: string) => void;
 }
 
-/** What a listener was told, checked and complete. */
+/** The properties of a connection that this side offers. */
+export interface HandshakeOffer {
+  readonly secret: Uint8Array<ArrayBuffer> | undefined;
+  /** Milliseconds between heartbeats; none if it is longer than a timer. */
+  readonly heartbeat: number;
+  readonly checksum: boolean;
+  /** An acceptor compresses if the opener requests it and this allows it. */
+  readonly compression: boolean;
+  /** Whether to resume the session when the connection is lost. */
+  readonly resume: boolean;
+}
+
+/** The server to connect to, and the options of a connection. */
+export interface Target {
+  readonly address: SocketAddress;
+  readonly offer: HandshakeOffer;
+  /** Certificates in PEM that are trusted in addition to the system's. */
+  readonly caCerts: readonly string[];
+  /** Milliseconds for one attempt. */
+  readonly timeout: number;
+}
+
+/** The delays between attempts to reconnect, as in `retry` of `@std/async`. */
+export interface Backoff {
+  /** Milliseconds after which the session fails. */
+  readonly timeout: number;
+  readonly minTimeout: number;
+  readonly maxTimeout: number;
+  readonly multiplier: number;
+  readonly jitter: number;
+}
+
+/** The options of an opener, checked and complete. */
+export interface OpenerOptions {
+  readonly limits: SessionOptions;
+  readonly target: Target;
+  readonly backoff: Backoff;
+  readonly replaySize: number;
+}
+
+/** The options of a listener, checked and complete. */
 export interface ListenerOptions {
   readonly offer: HandshakeOffer;
   readonly limits: SessionOptions;
   /** The TLS of a `tls` address. */
   readonly tls: TlsAcceptor | undefined;
-  /** Milliseconds for a peer to prove itself and to say hello. */
+  /** Milliseconds for a peer to complete the handshake. */
   readonly timeout: number;
   readonly maxPeers: number;
   readonly maxPending: number;
@@ -202,35 +241,25 @@ export interface ListenerOptions {
   readonly onError: (error: unknown, remote: string) => void;
 }
 
-/** What a cold start on a busy machine takes, ten times over. */
-const DEFAULT_TIMEOUT = 10_000;
-/** Three of them are longer than a program pauses, and shorter than a person waits. */
+/** Three heartbeats are longer than most programs block their event loop. */
 const DEFAULT_HEARTBEAT = 5_000;
-/** Longer than a network takes to come back, or a Wi-Fi to change. */
+/** Longer than a restart of a router, or a change of the Wi-Fi. */
 const DEFAULT_RESUME_TIMEOUT = 30_000;
-/** As much as the default window, so that keeping it does not slow a sender. */
+/** As large as the default window, so that it does not slow a sender. */
 const DEFAULT_REPLAY_SIZE = 4 * 1024 * 1024;
-/** A bound and no promise: each takes an open file, of which a process has so many. */
+/** Each peer takes an open file, of which a process often has 1024. */
 const DEFAULT_MAX_PEERS = 1024;
-/** More than honest peers come at once; strangers cost little up to here. */
+/** More than connect at once in practice; an unproven connection costs little. */
 const DEFAULT_MAX_PENDING = 256;
-/** Soon enough not to be noticed, where only the connection was lost. */
+/** Short enough not to be noticed if only the connection was lost. */
 const DEFAULT_MIN_TIMEOUT = 100;
-/** A listener that is back is found after that, at the latest. */
+/** A listener that is available again is found within this time. */
 const DEFAULT_MAX_TIMEOUT = 5_000;
 /** As in `retry` of `@std/async`. */
 const DEFAULT_MULTIPLIER = 2;
 const DEFAULT_JITTER = 1;
 
-/** What an opener was told, checked and complete. */
-export interface OpenerOptions {
-  readonly limits: SessionOptions;
-  readonly target: Target;
-  readonly backoff: Backoff;
-  readonly replaySize: number;
-}
-
-/** Reads the options of `openSocket`. */
+/** Checks and completes the options of `openSocket`. */
 export function openerOptions(
   action: string,
   address: SocketAddress,
@@ -239,71 +268,49 @@ export function openerOptions(
   const {
     resume = false,
     caCerts = [],
-    openTimeout: timeout = DEFAULT_TIMEOUT,
+    openTimeout: timeout = DEFAULT_OPEN_TIMEOUT,
   } = options;
-  const limits: SessionOptions = {
-    ...sessionOptions(action, options),
-    role: "opener",
-    name: "main",
-  };
+  const limits = sessionOptions(action, "opener", options);
   const chosen = readResume(action, resume);
   const offer = readOffer(action, options, false, chosen !== undefined);
   checkPositive(action, "openTimeout", timeout);
   checkOnlyTls(action, address, { caCerts: options.caCerts });
-  const target: Target = {
-    address,
-    offer,
-    caCerts: readCaCerts(action, caCerts),
-    timeout,
-  };
   return {
     limits,
-    target,
+    target: { address, offer, caCerts: readCaCerts(action, caCerts), timeout },
     backoff: readBackoff(action, chosen ?? {}),
     replaySize: readReplaySize(action, chosen?.replaySize),
   };
 }
 
-/** Reads the options of `listenSocket`. */
+/** Checks and completes the options of `listenSocket`. */
 export function listenerOptions(
   action: string,
   address: SocketAddress,
   options: ListenOptions,
 ): ListenerOptions {
   const {
-    openTimeout: timeout = DEFAULT_TIMEOUT,
+    openTimeout: timeout = DEFAULT_OPEN_TIMEOUT,
     maxPeers = DEFAULT_MAX_PEERS,
     maxPending = DEFAULT_MAX_PENDING,
     allowUnauthenticated = false,
     onError = () => {},
   } = options;
-  const limits: SessionOptions = {
-    ...sessionOptions(action, options),
-    role: "acceptor",
-    name: "worker",
-  };
+  const limits = sessionOptions(action, "acceptor", options);
   const chosen = readResume(action, options.resume ?? true);
   const resumeTimeout = chosen?.timeout ?? DEFAULT_RESUME_TIMEOUT;
   const offer = readOffer(action, options, true, chosen !== undefined);
   checkPositive(action, "openTimeout", timeout);
   checkPositive(action, "resume.timeout", resumeTimeout);
   for (const [name, value] of Object.entries({ maxPeers, maxPending })) {
-    checkPositive(action, name, value, { whole: value !== Infinity });
+    checkPositive(action, name, value, { integer: value !== Infinity });
   }
-  checkBooleans(action, { allowUnauthenticated });
-  if (typeof onError !== "function") {
-    throw new TypeError(`${action} as "onError" must be a function`);
-  }
-  const tls = readTls(action, address, options);
-  const isReachable = address.kind !== "unix" && !isLoopback(address.hostname);
-  if (isReachable && offer.secret === undefined && !allowUnauthenticated) {
-    const attempt = `${action} on "${formatAddress(address)}"`;
-    throw inContext(attempt, unauthenticated());
-  }
+  checkKind(action, "allowUnauthenticated", allowUnauthenticated, "boolean");
+  checkKind(action, "onError", onError, "function");
   return {
     offer,
     limits,
-    tls,
+    tls: readTls(action, address, options),
     timeout,
     maxPeers,
     maxPending,
@@ -314,7 +321,6 @@ export function listenerOptions(
   };
 }
 
-/** What is asked of the far side in the handshake. */
 function readOffer(
   action: string,
   options: SocketOptions | ListenOptions,
@@ -327,12 +333,13 @@ function readOffer(
     compression = compresses,
   } = options;
   checkPositive(action, "heartbeat", heartbeat);
-  checkBooleans(action, { checksum, compression });
+  checkKind(action, "checksum", checksum, "boolean");
+  checkKind(action, "compression", compression, "boolean");
   const secret = readSecret(action, options);
   return { secret, heartbeat, checksum, compression, resume };
 }
 
-/** The rules for going on after a cut, `undefined` if it should not. */
+/** The options for resuming a session, `undefined` if it cannot be resumed. */
 function readResume(
   action: string,
   resume: unknown,
@@ -341,7 +348,7 @@ function readResume(
   if (resume === true) return {};
   if (typeof resume === "object" && resume !== null) return resume;
   throw new TypeError(
-    `${action} as "resume" must be true, false or an object: current value is ${
+    `${action} as "resume" must be a boolean or an object: current value is ${
       show(resume)
     }`,
   );
@@ -363,17 +370,6 @@ function readTls(
   return new TlsAcceptor(action, cert, key);
 }
 
-function checkBooleans(action: string, values: Record<string, unknown>): void {
-  for (const [name, value] of Object.entries(values)) {
-    if (typeof value === "boolean") continue;
-    throw new TypeError(
-      `${action} as "${name}" must be true or false: current value is ${
-        show(value)
-      }`,
-    );
-  }
-}
-
 function readSecret(
   action: string,
   options: SocketOptions | ListenOptions,
@@ -381,11 +377,11 @@ function readSecret(
   if (!("secret" in options)) return undefined;
   const { secret } = options;
   if (typeof secret !== "string" && !(secret instanceof Uint8Array)) {
-    // Never its value, which may be the secret in another form.
+    // The value is not shown: it may be the secret in another form.
     throw new TypeError(
       `${action} as "secret" must be a string or a Uint8Array: it is ${
         secret === undefined ? "undefined" : `of type ${typeof secret}`
-      }; is the variable set that it comes from? Leave it out to have none`,
+      }; check the variable that it comes from, or omit the option for no secret`,
     );
   }
   const bytes = typeof secret === "string"
@@ -393,7 +389,7 @@ function readSecret(
     : secret.slice();
   if (bytes.length > 0) return bytes;
   throw new RangeError(
-    `${action} as "secret" is empty: leave it out to have none`,
+    `${action} as "secret" is empty: omit the option for no secret`,
   );
 }
 
@@ -413,24 +409,8 @@ function readBackoff(action: string, options: ResumeOptions): Backoff {
       `${action} as "resume.minTimeout" must be at most "resume.maxTimeout": current values are ${minTimeout} and ${maxTimeout}`,
     );
   }
-  checkPositive(action, "resume.multiplier", multiplier);
-  if (!(multiplier >= 1 && multiplier < Infinity)) {
-    throw new RangeError(
-      `${action} as "resume.multiplier" must be a number from 1 up: current value is ${multiplier}`,
-    );
-  }
-  if (typeof jitter !== "number") {
-    throw new TypeError(
-      `${action} as "resume.jitter" must be a number: current value is ${
-        show(jitter)
-      }`,
-    );
-  }
-  if (!(jitter >= 0 && jitter <= 1)) {
-    throw new RangeError(
-      `${action} as "resume.jitter" must be between 0 and 1: current value is ${jitter}`,
-    );
-  }
+  checkNumber(action, "resume.multiplier", multiplier, { min: 1 });
+  checkNumber(action, "resume.jitter", jitter, { min: 0, max: 1 });
   return { timeout, minTimeout, maxTimeout, multiplier, jitter };
 }
 
@@ -438,14 +418,12 @@ function readReplaySize(
   action: string,
   replaySize: number = DEFAULT_REPLAY_SIZE,
 ): number {
-  checkPositive(action, "resume.replaySize", replaySize, { whole: true });
-  if (replaySize >= MIN_REPLAY_SIZE) return replaySize;
-  throw new RangeError(
-    `${action} as "resume.replaySize" must be at least ${MIN_REPLAY_SIZE}: current value is ${replaySize}`,
-  );
+  const range = { min: MIN_REPLAY_SIZE, integer: true };
+  checkNumber(action, "resume.replaySize", replaySize, range);
+  return replaySize;
 }
 
-/** Refuses certificates where nothing would look at them. */
+/** Throws if options for TLS are given with another kind of address. */
 function checkOnlyTls(
   action: string,
   { kind }: SocketAddress,

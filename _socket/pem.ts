@@ -11,20 +11,14 @@ import type * as Crypto from "node:crypto";
 import { excerpt, messageOf, quoted, show } from "../_base/text.ts";
 
 const BEGIN = "-----BEGIN CERTIFICATE-----";
-/** What a private key that is not encrypted begins with. */
+/** The beginning of a private key that is not encrypted. */
 const BEGIN_KEY = /-----BEGIN (RSA |EC )?PRIVATE KEY-----/;
 const END = "-----END CERTIFICATE-----";
 
-/** Characters of an option that an error shows: enough to recognise it. */
+/** Characters of an option shown in an error: enough to recognise it. */
 const SAMPLE_LENGTH = 40;
 
-/**
- * Throws unless every entry of `caCerts` holds certificates that can be trusted.
- *
- * @param action What is attempted, for the error.
- * @param caCerts The option's value.
- * @returns A copy.
- */
+/** Returns a copy of `caCerts`; throws unless each entry holds certificates. */
 export function readCaCerts(action: string, caCerts: unknown): string[] {
   if (!Array.isArray(caCerts)) {
     throw new TypeError(
@@ -39,7 +33,7 @@ export function readCaCerts(action: string, caCerts: unknown): string[] {
     const text = readPem(action, name, pem);
     checkCertificates(action, name, text);
     try {
-      // The check that Deno makes when it connects, without a connection.
+      // Deno makes this check when it connects; here it needs no connection.
       Deno.createHttpClient({ caCerts: [text] }).close();
     } catch (cause) {
       throw unreadable(action, name, cause);
@@ -48,17 +42,17 @@ export function readCaCerts(action: string, caCerts: unknown): string[] {
   });
 }
 
-/** Throws unless an option is a text. */
+/** Returns an option; throws unless it is a string that is not empty. */
 export function readPem(action: string, name: string, value: unknown): string {
   if (typeof value === "string" && value !== "") return value;
-  // Never the value of a key.
+  // The value may be a key, so it is not shown.
   const found = typeof value === "string" ? "empty" : `of type ${typeof value}`;
   throw new TypeError(
-    `${action} as "${name}" must be a text in PEM: it is ${found}`,
+    `${action} as "${name}" must be a string in PEM: it is ${found}`,
   );
 }
 
-/** Throws unless a text holds whole certificates in PEM. */
+/** Throws unless a string holds complete certificates in PEM. */
 export function checkCertificates(
   action: string,
   name: string,
@@ -78,7 +72,7 @@ export function checkCertificates(
       throw new Deno.errors.InvalidData(
         `${action} as "${name}" must hold certificates in PEM: certificate ${
           index + 1
-        } has no "${END}"; is the text cut off?`,
+        } has no "${END}"; the string may be truncated`,
       );
     }
     try {
@@ -94,10 +88,10 @@ export function checkCertificates(
   }
 }
 
-/** Throws unless a text holds a private key in PEM that is not encrypted. */
+/** Throws unless a string holds a private key in PEM that is not encrypted. */
 export function checkKey(action: string, name: string, pem: string): void {
   if (BEGIN_KEY.test(pem)) return;
-  // The text may be the key in another form, so it is not shown.
+  // It may be the key in another form, so it is not shown.
   const found = pem.includes("ENCRYPTED PRIVATE KEY")
     ? "it is encrypted; decrypt it first"
     : pem.includes(BEGIN)
@@ -122,7 +116,7 @@ export function checkPair(
   }
   let isPair: boolean;
   try {
-    // Parameters of its curve may stand before it.
+    // The parameters of its curve may precede it.
     const text = key.slice(key.search(BEGIN_KEY));
     isPair = certificate.checkPrivateKey(crypto.createPrivateKey(text));
   } catch (cause) {
@@ -134,7 +128,7 @@ export function checkPair(
   );
 }
 
-/** An error about an option in PEM that holds something else inside. */
+/** The error of an option that is in PEM and cannot be parsed. */
 function unreadable(action: string, name: string, cause: unknown): Error {
   return new Deno.errors.InvalidData(
     `${action} as "${name}" cannot be read: ${excerpt(messageOf(cause))}`,
@@ -142,9 +136,8 @@ function unreadable(action: string, name: string, cause: unknown): Error {
   );
 }
 
-/** The beginning of a text that is not a secret. */
+/** The beginning of an option, unless it is a key. */
 function sample(text: string): string {
-  // A key in the place of a certificate is not shown.
   return text.includes("PRIVATE KEY")
     ? "a private key"
     : quoted(text, SAMPLE_LENGTH);

@@ -1,14 +1,14 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * A connection in records, where both sides agreed on checksums or compression:
- * each record has a checksum over its place in the order and its bytes, so that
- * nothing between the two sides can change, repeat or reorder them unnoticed,
- * and is compressed where that makes it smaller. PROTOCOL.md has the layout.
+ * A connection in records, if both sides agreed on checksums or compression. The
+ * checksum of a record covers its number and its bytes, so that changed, repeated
+ * and reordered bytes are detected. A record is compressed if that makes it smaller.
+ * PROTOCOL.md has the layout.
  *
  * The checksum is CRC-32 and the compression is "deflate" without a header,
  * both from `node:zlib`, which is part of Deno. It compresses log lines at
- * 1.2 GB/s where `CompressionStream` reaches 0.3.
+ * 1.2 GB/s, `CompressionStream` at 0.3 GB/s.
  *
  * @module
  */
@@ -22,31 +22,31 @@ import type { Connection } from "./connection.ts";
 const HEADER_SIZE = 9;
 /** Bytes of the longest body, before compression and after. */
 const MAX_BODY_SIZE = 64 * 1024;
-/** Bytes before a compressed body's own: its size before compression. */
+/** Bytes at the start of a compressed body: its size before compression. */
 const INFLATED_SIZE_SIZE = 4;
 /** The flag of a body that is compressed. */
 const COMPRESSED = 1;
-/** Bytes below which compressing costs more than it saves. */
+/** Below this number of bytes compression costs more than it saves. */
 const MIN_COMPRESSED_SIZE = 1024;
-/** Compressed it must be a sixteenth smaller, to be worth the far side's time. */
+/** A compressed body must be smaller by a sixteenth, to be worth the peer's time. */
 const MAX_COMPRESSED_RATIO = 15 / 16;
 /**
- * The most records that go as they are, unlooked at, because compression has not
- * helped. Doubled each time that it does not: bytes that are compressed already
- * then cost next to nothing.
+ * Maximum number of records sent without an attempt to compress them, after an
+ * attempt that did not pay. The number doubles with each such attempt, so that data
+ * that is compressed already costs little.
  */
 const MAX_SKIPPED = 64;
 
-/** Bytes of the read buffer once much comes. */
+/** Bytes of the read buffer once the small one was full. */
 const BUFFER_SIZE = 2 * (HEADER_SIZE + MAX_BODY_SIZE);
 
-/** What both sides agreed on. */
+/** The form of records that both sides agreed on. */
 export interface RecordOptions {
   readonly checksum: boolean;
   readonly compression: boolean;
 }
 
-/** Puts a connection in records, if anything was agreed on that needs them. */
+/** Wraps a connection in records if checksums or compression were agreed on. */
 export async function withRecords(
   connection: Connection,
   options: RecordOptions,
@@ -55,24 +55,24 @@ export async function withRecords(
   return new RecordConnection(connection, options, await import("node:zlib"));
 }
 
-/** A connection whose bytes travel in records. */
+/** A connection whose bytes are sent in records. */
 class RecordConnection implements Connection {
   readonly #connection: Connection;
   readonly #options: RecordOptions;
   readonly #zlib: typeof Zlib;
-  /** Records written and read, mod 2^32. */
-  #written = 0;
+  /** Number of records written and read, modulo 2^32 on the wire. */
+  #writeCount = 0;
   #readCount = 0;
-  /** Records to come that go as they are, and how many did the last time. */
+  /** Records to send without compression: those left, and the last number. */
   #skipping = 0;
   #skipped = 0;
   #out = new Uint8Array();
-  /** What was read of the records to come. */
+  /** Bytes read of records that are not complete or not yet handled. */
   #in = new Uint8Array(INITIAL_BUFFER_SIZE);
   #view = new DataView(this.#in.buffer);
   #start = 0;
   #end = 0;
-  /** The rest of the record at hand. */
+  /** The rest of the current record. */
   #rest: Uint8Array = new Uint8Array();
   readonly #head = new Uint8Array(HEADER_SIZE);
   readonly #headView = new DataView(this.#head.buffer);
@@ -89,7 +89,7 @@ class RecordConnection implements Connection {
 
   async read(into: Uint8Array<ArrayBuffer>): Promise<number | null> {
     while (this.#rest.length === 0) {
-      if (this.#takeRecord()) continue;
+      if (this.#nextRecord()) continue;
       this.#makeRoom();
       const size = await this.#connection.read(this.#in.subarray(this.#end));
       if (size === null) {
@@ -106,7 +106,7 @@ class RecordConnection implements Connection {
     return size;
   }
 
-  /** Makes room in the read buffer, where a record may have come in part. */
+  /** Makes room in the read buffer, which may hold a part of a record. */
   #makeRoom(): void {
     const size = this.#in.length;
     if (this.#end === size && size < BUFFER_SIZE) {
@@ -123,8 +123,8 @@ class RecordConnection implements Connection {
 
   write(bytes: Uint8Array<ArrayBuffer>): Promise<void> {
     const count = Math.ceil(bytes.length / MAX_BODY_SIZE);
-    const most = bytes.length + count * HEADER_SIZE;
-    if (this.#out.length < most) this.#out = new Uint8Array(most);
+    const max = bytes.length + count * HEADER_SIZE;
+    if (this.#out.length < max) this.#out = new Uint8Array(max);
     let end = 0;
     for (let start = 0; start < bytes.length; start += MAX_BODY_SIZE) {
       end = this.#putRecord(bytes.subarray(start, start + MAX_BODY_SIZE), end);
@@ -140,7 +140,7 @@ class RecordConnection implements Connection {
     this.#connection.close();
   }
 
-  /** Puts a record into the buffer that is to be written; returns its end. */
+  /** Puts a record into the write buffer; returns its end. */
   #putRecord(bytes: Uint8Array, start: number): number {
     const packed = this.#compress(bytes);
     const body = start + HEADER_SIZE;
@@ -158,12 +158,12 @@ class RecordConnection implements Connection {
     const flags = packed === undefined ? 0 : COMPRESSED;
     view.setUint32(start, end - body);
     view.setUint8(start + 4, flags);
-    const number = this.#written++ >>> 0;
+    const number = this.#writeCount++ >>> 0;
     view.setUint32(start + 5, this.#checksum(number, flags, out, body, end));
     return end;
   }
 
-  /** The bytes compressed, where that makes them smaller. */
+  /** The bytes compressed, if that makes them smaller. */
   #compress(bytes: Uint8Array): Uint8Array | undefined {
     if (!this.#options.compression || bytes.length < MIN_COMPRESSED_SIZE) {
       return undefined;
@@ -184,7 +184,7 @@ class RecordConnection implements Connection {
     return undefined;
   }
 
-  /** The checksum of a record, 0 where none was agreed on. */
+  /** The checksum of a record, 0 if checksums were not agreed on. */
   #checksum(
     number: number,
     flags: number,
@@ -200,15 +200,14 @@ class RecordConnection implements Connection {
     return crc32(bytes.subarray(start, end), crc32(this.#head));
   }
 
-  /** Takes the next record, if all of it has come. */
-  #takeRecord(): boolean {
-    const had = this.#end - this.#start;
-    if (had < HEADER_SIZE) return false;
+  /** Reads the next record from the buffer, if it is complete. */
+  #nextRecord(): boolean {
+    if (this.#end - this.#start < HEADER_SIZE) return false;
     const length = this.#view.getUint32(this.#start);
     const flags = this.#view.getUint8(this.#start + 4);
     if (length === 0 || length > MAX_BODY_SIZE || flags > COMPRESSED) {
       throw new ProtocolError(
-        `Cannot read a record of ${length} bytes with flags ${flags}: it may have 1 to ${MAX_BODY_SIZE} bytes and flags 0 or 1`,
+        `Cannot read a record of ${length} bytes with flags ${flags}: it must have 1 to ${MAX_BODY_SIZE} bytes and flags 0 or 1`,
       );
     }
     const body = this.#start + HEADER_SIZE;
@@ -219,11 +218,11 @@ class RecordConnection implements Connection {
     const expected = this.#view.getUint32(this.#start + 5);
     if (checksum !== expected) {
       throw new ProtocolError(
-        `Cannot read record ${number}: its checksum is ${expected} and that of its bytes ${checksum}`,
+        `Cannot read record ${number}: its checksum is ${expected}, that of its bytes is ${checksum}`,
       );
     }
     const bytes = this.#in.subarray(body, end);
-    // What lies in the read buffer is taken out before more is read there.
+    // It is consumed before the next read into the buffer.
     this.#rest = flags === COMPRESSED ? this.#inflate(bytes) : bytes;
     this.#start = end;
     return true;
@@ -234,7 +233,7 @@ class RecordConnection implements Connection {
     const size = bytes.length > INFLATED_SIZE_SIZE ? view.getUint32(0) : 0;
     if (!this.#options.compression || size === 0 || size > MAX_BODY_SIZE) {
       throw new ProtocolError(
-        `Cannot read a compressed record of ${size} bytes: it may have 1 to ${MAX_BODY_SIZE}, where compression was agreed on`,
+        `Cannot read a compressed record of ${size} bytes: it must have 1 to ${MAX_BODY_SIZE}, and compression must be agreed on`,
       );
     }
     try {
@@ -246,7 +245,7 @@ class RecordConnection implements Connection {
       throw new ProtocolError("Cannot read a compressed record", { cause });
     }
     throw new ProtocolError(
-      `Cannot read a compressed record: it does not have the ${size} bytes that it says`,
+      `Cannot read a compressed record: it must have the ${size} bytes that it states`,
     );
   }
 }

@@ -1,56 +1,56 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * What was written to a link that can be resumed and has not been acknowledged:
- * bytes of the stream from one position to another, kept to be sent again.
+ * The bytes of a stream that the peer has not acknowledged, kept to be sent again
+ * on another connection.
  *
  * @module
  */
 
 import { ProtocolError } from "../_base/errors.ts";
 
-/** Bytes that it has room for at first; doubled when they are not enough. */
+/** Initial size of the buffer in bytes, doubled as needed. */
 const INITIAL_SIZE = 64 * 1024;
 
-/** Bytes of room beyond the most that is kept: for pings, which nothing holds up. */
+/** Bytes above the limit, for pings, which are not subject to backpressure. */
 const PING_ROOM = 64 * 1024;
 
 /** The unacknowledged part of a stream, in a circular buffer. */
 export class ReplayLog {
-  readonly #most: number;
+  readonly #limit: number;
   #bytes = new Uint8Array(INITIAL_SIZE);
   /** Positions in the stream, counted from its beginning. */
   #start = 0;
   #end = 0;
 
   /**
-   * @param most Bytes that are kept at most, but for pings.
+   * @param limit Maximum number of bytes kept, not counting pings.
    */
-  constructor(most: number) {
-    this.#most = most;
+  constructor(limit: number) {
+    this.#limit = limit;
   }
 
-  /** How many bytes are kept. */
+  /** Number of bytes kept. */
   get length(): number {
     return this.#end - this.#start;
   }
 
-  /** Whether there is no room for pings any more, either. */
+  /** Whether the room for pings is used up as well. */
   get isOverfull(): boolean {
-    return this.length >= this.#most + PING_ROOM;
+    return this.length >= this.#limit + PING_ROOM;
   }
 
-  /** The position behind the last byte. */
+  /** The position after the last byte. */
   get end(): number {
     return this.#end;
   }
 
-  /** The position up to which everything was acknowledged. */
+  /** The position up to which all bytes were acknowledged. */
   get start(): number {
     return this.#start;
   }
 
-  /** Keeps bytes that are written behind the others. */
+  /** Adds bytes at the end. */
   append(bytes: Uint8Array): void {
     const length = this.length + bytes.length;
     if (length > this.#bytes.length) this.#grow(length);
@@ -62,19 +62,21 @@ export class ReplayLog {
   }
 
   /**
-   * Lets go of everything before a position that the far side has reached. One
-   * that it has told of before is nothing new.
+   * Drops all bytes before a position that the peer has acknowledged. A position that
+   * was acknowledged before has no effect.
+   *
+   * @throws {ProtocolError} If these bytes were not written.
    */
   release(position: number): void {
     if (position > this.#end) {
       throw new ProtocolError(
-        `Cannot take an acknowledgement of byte ${position}: the last one written is ${this.#end}`,
+        `Cannot accept an acknowledgement of ${position} bytes: ${this.#end} were written`,
       );
     }
     if (position > this.#start) this.#start = position;
   }
 
-  /** All that is kept from a position on, in one piece or two. */
+  /** The bytes kept from a position on, in one piece or two. */
   pieces(from: number = this.#start): Uint8Array<ArrayBuffer>[] {
     const size = this.#bytes.length;
     const at = from % size;
@@ -86,7 +88,7 @@ export class ReplayLog {
     ].filter((piece) => piece.length > 0);
   }
 
-  /** Lets the memory go that it does not need any more. */
+  /** Frees unused memory. */
   shrink(): void {
     if (this.length > 0 || this.#bytes.length === INITIAL_SIZE) return;
     this.#bytes = new Uint8Array(INITIAL_SIZE);
@@ -95,11 +97,11 @@ export class ReplayLog {
   #grow(length: number): void {
     let size = this.#bytes.length;
     while (size < length) size *= 2;
-    size = Math.max(length, Math.min(size, this.#most + PING_ROOM));
+    size = Math.max(length, Math.min(size, this.#limit + PING_ROOM));
     const bytes = new Uint8Array(size);
     let at = this.#start;
     for (const piece of this.pieces()) {
-      // A position stands where it stands in the larger buffer, around its edge.
+      // A byte's index is its position modulo the size of the buffer.
       const head = Math.min(piece.length, size - at % size);
       bytes.set(piece.subarray(0, head), at % size);
       bytes.set(piece.subarray(head), 0);

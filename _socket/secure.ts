@@ -3,11 +3,11 @@
 /**
  * TLS on the opener's side, by `Deno.startTls`.
  *
- * Deno keeps the file of a connection open until its TLS handshake has ended,
- * also after `close`. Against a server that stalls, every attempt that times out
- * would keep a file. So few handshakes with an address are under way at a time.
- * An attempt beyond these, or after an abandoned handshake, sends a probe first:
- * the start of a handshake over a connection that can be closed.
+ * Deno keeps the file of a connection open until its TLS handshake has ended, even
+ * after `close`. If a server stalls, every attempt that times out keeps a file. So
+ * the number of handshakes with an address at a time is limited. Further attempts,
+ * and those after an abandoned handshake, send a probe first: the start of a
+ * handshake over a connection that can be closed.
  *
  * @module
  */
@@ -17,29 +17,29 @@ import { clientHello } from "./tls.ts";
 import { MAX_TIMER } from "../_base/waiting.ts";
 
 /**
- * Handshakes with an address that are under way at a time without a probe: enough
- * for most programs to open all their sockets, as a listener reports each probe as
- * a peer that failed.
+ * Maximum number of handshakes with an address at a time without a probe. Enough for
+ * most programs to open all their sockets, since a listener reports a probe as a
+ * peer that failed.
  */
 const MAX_DIRECT = 32;
 
-/** Handshakes with an address that are under way at a time after a probe. */
+/** Maximum number of handshakes with an address at a time after a probe. */
 const MAX_PROBED = 8;
 
 /**
- * Handshakes with an address in a row that are abandoned although a probe was
- * answered, before there is a pause. An attacker causes them, or a network that
- * loses most packets.
+ * Number of handshakes in a row, abandoned although a probe was answered, after
+ * which there is a pause. The cause is an attacker, or a network that loses most
+ * packets.
  */
 const MAX_STALLED = 8;
 
-/** Milliseconds between two handshakes then: each may keep a file. */
+/** Milliseconds between two handshakes in the pause: each may keep a file. */
 const STALLED_PAUSE = 60_000;
 
-/** Addresses that are recorded; the oldest record is dropped for a new one. */
+/** Maximum number of addresses recorded; the oldest one is dropped for a new one. */
 const MAX_ADDRESSES = 1_000;
 
-/** Where to connect to, and which certificates are trusted. */
+/** The server to connect to, and the trusted certificates. */
 export interface SecureTarget {
   readonly hostname: string;
   readonly port: number;
@@ -49,25 +49,25 @@ export interface SecureTarget {
 
 /** The handshakes with one address. */
 class Handshakes {
-  /** How many are under way, by whether a probe was answered before. */
-  readonly #underWay = { direct: 0, probed: 0 };
-  /** How many were abandoned since the last one was completed. */
+  /** Number in progress, by whether a probe was answered before. */
+  readonly #running = { direct: 0, probed: 0 };
+  /** Number abandoned since the last one was completed. */
   #abandoned = 0;
-  /** Those of them that were abandoned after a probe was answered. */
+  /** Of these, the number abandoned after a probe was answered. */
   #stalled = 0;
-  /** When the last of these began or was abandoned, by `performance.now`. */
+  /** When the last stalled one began or was abandoned, by `performance.now`. */
   #latest = 0;
   /** Resolves when a handshake ends. */
   #ended = Promise.withResolvers<void>();
 
-  /** Waits until a handshake may begin, and counts it as under way. */
+  /** Waits until a handshake may begin, and counts it as running. */
   async begin(target: SecureTarget, signal: AbortSignal): Promise<Kind> {
-    const underWay = this.#underWay;
+    const running = this.#running;
     let probedAt: number | undefined;
     for (;;) {
       signal.throwIfAborted();
-      if (this.#abandoned === 0 && underWay.direct < MAX_DIRECT) {
-        underWay.direct++;
+      if (this.#abandoned === 0 && running.direct < MAX_DIRECT) {
+        running.direct++;
         return "direct";
       }
       // The answer holds until another handshake is abandoned.
@@ -76,7 +76,7 @@ class Handshakes {
         await probe(target, signal);
       }
       if (this.#mayBegin()) {
-        underWay.probed++;
+        running.probed++;
         return "probed";
       }
       await unlessAborted(this.#ended.promise, signal);
@@ -86,7 +86,7 @@ class Handshakes {
   /** Whether a handshake may begin after a probe; throws in the pause. */
   #mayBegin(): boolean {
     if (this.#stalled < MAX_STALLED) {
-      return this.#stalled + this.#underWay.probed < MAX_PROBED;
+      return this.#stalled + this.#running.probed < MAX_PROBED;
     }
     const now = performance.now();
     const left = this.#latest + STALLED_PAUSE - now;
@@ -95,9 +95,9 @@ class Handshakes {
     return true;
   }
 
-  /** Notes how a handshake has ended. */
+  /** Records how a handshake has ended. */
   end(kind: Kind, how: "completed" | "abandoned" | "failed"): void {
-    this.#underWay[kind]--;
+    this.#running[kind]--;
     if (how === "completed") {
       this.#abandoned = 0;
       this.#stalled = 0;
@@ -112,9 +112,9 @@ class Handshakes {
     this.#ended = Promise.withResolvers();
   }
 
-  /** Whether there is nothing to remember. */
+  /** Whether the record can be dropped. */
   get isIdle(): boolean {
-    const { direct, probed } = this.#underWay;
+    const { direct, probed } = this.#running;
     return direct + probed + this.#abandoned === 0;
   }
 }
@@ -138,7 +138,7 @@ function recordOf(key: string): Handshakes {
   return record;
 }
 
-/** An error about a server that answers probes, but finishes no handshake. */
+/** The error of a server that answers probes and does not finish handshakes. */
 function stalledError(count: number, left: number): DOMException {
   return new DOMException(
     `the server did not finish ${count} TLS handshakes in a row: the next attempt is possible in ${
@@ -148,7 +148,7 @@ function stalledError(count: number, left: number): DOMException {
   );
 }
 
-/** Connects with TLS; an abort ends the attempt with the signal's reason. */
+/** Connects with TLS; rejects with the signal's reason if it aborts. */
 export async function connectTls(
   target: SecureTarget,
   signal: AbortSignal,
@@ -163,7 +163,7 @@ export async function connectTls(
   }
 }
 
-/** Connects and makes the handshake; `onEnd` gets how it has ended. */
+/** Connects and makes the TLS handshake; `onEnd` is called with its result. */
 async function handshake(
   target: SecureTarget,
   signal: AbortSignal,
@@ -176,7 +176,7 @@ async function handshake(
     const conn = await connectTcp(target, signal);
     secured = await startTls(conn, target);
     signal.addEventListener("abort", onAbort, { once: true });
-    // An abort up to here has reached no listener.
+    // The signal may have aborted before the listener was added.
     if (signal.aborted) secured.close();
     signal.throwIfAborted();
     await secured.handshake();
@@ -195,7 +195,7 @@ async function handshake(
   }
 }
 
-/** Connects; an abort ends the attempt with the signal's reason. */
+/** Connects; rejects with the signal's reason if it aborts. */
 export async function connectTcp(
   { hostname, port }: Pick<SecureTarget, "hostname" | "port">,
   signal: AbortSignal,
@@ -234,15 +234,15 @@ async function startTls(
     try {
       conn.close();
     } catch {
-      // Deno has closed it, if it failed late.
+      // Deno closes it itself after some errors.
     }
     throw error;
   }
 }
 
 /**
- * Waits until the server answers a TLS handshake, over a connection of its own
- * that is then closed. A server that ends the connection has answered, too.
+ * Waits until the server answers a TLS handshake, over a separate connection that is
+ * then closed. The end of the connection is an answer as well.
  */
 async function probe(
   target: SecureTarget,
@@ -257,7 +257,7 @@ async function probe(
     await connection.write(hello);
     await connection.read(new Uint8Array(1));
   } catch {
-    // What is wrong is found out by the attempt itself.
+    // The attempt after it reports the error.
   } finally {
     signal.removeEventListener("abort", onAbort);
     connection.close();
@@ -265,7 +265,7 @@ async function probe(
   signal.throwIfAborted();
 }
 
-/** Waits for a promise that cannot reject; an abort throws the signal's reason. */
+/** Waits for a promise that never rejects; throws the signal's reason if it aborts. */
 async function unlessAborted(
   promise: Promise<void>,
   signal: AbortSignal,

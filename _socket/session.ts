@@ -6,10 +6,11 @@
  * @module
  */
 
-import type { FrameWire } from "../_wire/frame_wire.ts";
+import { FrameWire } from "../_wire/frame_wire.ts";
 import type { SessionOptions } from "../_session/options.ts";
 import { Session } from "../_session/session.ts";
 import type { Duplex } from "../duplex.ts";
+import type { SocketStream } from "./stream.ts";
 
 /**
  * A {@linkcode Duplex} to a peer over a socket.
@@ -18,16 +19,23 @@ import type { Duplex } from "../duplex.ts";
  * @typeParam Out The type of the messages sent.
  */
 export interface SocketDuplex<In = unknown, Out = In> extends Duplex<In, Out> {
-  /** Where the far side is, or was when it connected first. */
+  /** The address of the peer on its first connection. */
   readonly remoteAddress: string;
 }
 
-/** A session that knows where its far side is. */
+/** A session over the stream of a socket. */
 export class SocketSession<In, Out> extends Session<In, Out>
   implements SocketDuplex<In, Out> {
   readonly remoteAddress: string;
 
-  constructor(wire: FrameWire, options: SessionOptions, remoteAddress: string) {
+  constructor(
+    stream: SocketStream,
+    options: SessionOptions,
+    remoteAddress: string,
+  ) {
+    const wire = new FrameWire(stream, {
+      onPing: (fields) => stream.onPing(fields),
+    });
     super(wire, options);
     this.remoteAddress = remoteAddress;
   }

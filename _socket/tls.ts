@@ -1,15 +1,14 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * TLS on the acceptor's side, by the TLS engine of `node:tls` over a TCP
- * connection of Deno's. `Deno.listenTls` cannot be used: a connection that it
- * accepted and whose handshake is not done keeps its file open until the peer
- * ends it, also after `close`. Here the file is that of the TCP connection,
- * which `close` frees at once.
+ * TLS on the acceptor's side, by the engine of `node:tls` over a TCP connection of
+ * Deno. `Deno.listenTls` cannot be used: a connection that it has accepted keeps its
+ * file open until the peer ends the handshake, even after `close`. Here the file is
+ * that of the TCP connection, which `close` frees at once.
  *
- * The engine serves acceptors only. As a client it trusts certificates of
- * version 1 by the name of their issuer, without checking the signature; openers
- * use `Deno.startTls`.
+ * The engine is used for acceptors only. As a client it trusts a certificate of
+ * version 1 by the name of its issuer, without a check of the signature; openers use
+ * `Deno.startTls`.
  *
  * @module
  */
@@ -23,36 +22,36 @@ import { type Connection, drain, SystemConnection } from "./connection.ts";
 import { checkCertificates, checkKey, checkPair, readPem } from "./pem.ts";
 import { reasonText } from "../_base/text.ts";
 
-/** Bytes of the read buffer once much arrives: four TLS records. */
+/** Bytes of the large read buffer: four TLS records. */
 const BUFFER_SIZE = 64 * 1024;
 
 /**
- * Reads in a row that fill the small read buffer before a large one takes its
- * place: two TLS records. A peer that has not proven itself is refused before.
+ * Number of reads in a row that fill the small buffer, after which the large one is
+ * used: two TLS records. An unproven peer is refused before it can send as much.
  */
 const FULL_READS = 8;
 
 /**
- * Ticks after which a stream has emitted "end": one for what was buffered and one
- * for the event. The others are to spare.
+ * Ticks until a stream has emitted "end": one for buffered data, one for the event,
+ * and two in reserve.
  */
 const END_TICKS = 4;
 
 const EMPTY = new Uint8Array();
 
-/** The parts of Node that TLS needs. */
+/** The modules of `node:` that TLS needs. */
 interface Node {
   readonly process: { nextTick(callback: () => void): void };
   readonly stream: typeof Stream;
   readonly tls: typeof Tls;
 }
 
-/** Makes an engine whose records go through a stream. */
+/** Makes an engine that reads and writes its records through a stream. */
 type MakeEngine = (wire: Stream.Duplex) => Tls.TLSSocket;
 
 /**
- * A part of Deno that is loaded when it is used: `node:tls` takes 40 ms. `listenSocket`
- * is synchronous, so `import` cannot be used.
+ * Loads a module of Deno on first use: `node:tls` takes 40 ms. `listenSocket` is
+ * synchronous, so `import` cannot be used.
  */
 function loadBuiltin(name: string): unknown {
   const { process } = globalThis as unknown as {
@@ -69,18 +68,18 @@ function loadNode(): Node {
   };
 }
 
-/** Waits for the next tick, behind all that was put off until then. */
+/** Waits for the next tick, after the callbacks queued for it. */
 function tick({ process }: Node): Promise<void> {
   return new Promise((resolve) => process.nextTick(resolve));
 }
 
-/** Puts the TCP connections of a listener in TLS. */
+/** Wraps the TCP connections of a listener in TLS. */
 export class TlsAcceptor {
   readonly #node = loadNode();
   readonly #context: Tls.SecureContext;
 
   /**
-   * @param action What is attempted, for the error.
+   * @param action The attempted action, for errors.
    * @param cert The certificate in PEM.
    * @param key Its private key in PEM.
    * @throws {Deno.errors.InvalidData} If they cannot be used.
@@ -105,33 +104,33 @@ export class TlsAcceptor {
     }
   }
 
-  /** The connection in TLS. The handshake begins when it is read. */
+  /** Wraps a connection in TLS. The handshake begins with the first read. */
   wrap(conn: Deno.Conn): TlsConnection {
     return new TlsConnection(conn, this.#node, this.#makeEngine);
   }
 
   readonly #makeEngine = (wire: Stream.Duplex) => {
     const options = { isServer: true, secureContext: this.#context };
-    // A stream in place of a socket is documented, but not in the types.
+    // The documentation allows a stream in place of a socket, the types do not.
     return new this.#node.tls.TLSSocket(wire as never, options);
   };
 
-  /** Throws if the engine does not take the certificate and the key. */
+  /** Throws if the engine does not support the certificate and the key. */
   #checkEngine(): void {
     const wire = new this.#node.stream.Duplex({ read: () => {} });
     const engine = this.#makeEngine(wire);
-    // The error is emitted as well, but only after `listenSocket` has returned.
+    // The error is emitted as well, after `listenSocket` has returned.
     engine.on("error", () => {});
     const { _initError: error } = engine as { _initError?: unknown };
-    // Ends the engine as well, in a later tick. Deno never frees an engine that is
-    // destroyed in the tick in which it was made (8 KB each).
+    // This destroys the engine as well, in a later tick. Deno does not free an engine
+    // that is destroyed in the tick in which it was made (8 KB each).
     wire.destroy();
     if (error) throw error;
   }
 }
 
 /**
- * What a TLS client sends first. The answer must not be given to an engine of
+ * The first message of a TLS client. The answer must not be given to an engine of
  * `node:tls`, which does not check it as `Deno.startTls` does.
  *
  * @param hostname The name or address of the server.
@@ -161,9 +160,9 @@ export class TlsConnection implements Connection {
   readonly #conn: SystemConnection;
   readonly #node: Node;
   readonly #makeEngine: MakeEngine;
-  /** What the engine reads its records from and writes them to. */
+  /** The stream of the engine's records. */
   #wire: Stream.Duplex | undefined;
-  /** Made when the first bytes arrive: a silent peer costs nothing but its file. */
+  /** Made when the first bytes arrive: a silent peer costs only its file. */
   #engine: Tls.TLSSocket | undefined;
   #input: Uint8Array<ArrayBuffer> = new Uint8Array(INITIAL_BUFFER_SIZE);
   #fullReads = 0;
@@ -173,14 +172,14 @@ export class TlsConnection implements Connection {
   /** Whether the peer has sent its close_notify. */
   #hasEnded = false;
   #failure: { readonly error: unknown } | undefined;
-  /** Why nothing can be written any more; what has arrived can be read. */
+  /** Why writes fail; bytes that have arrived can still be read. */
   #writeFailure: { readonly error: unknown } | undefined;
   /** Reads records for the engine. Never rejects. */
   #feeding: Promise<void> | undefined;
-  /** Settles when the engine has given something to a read that waits. */
+  /** Settles when the state has changed that a read waits for. */
   #progress: PromiseWithResolvers<void> | undefined;
   #writing: PromiseWithResolvers<void> | undefined;
-  /** Records of the engine that are to be written. */
+  /** Records of the engine to be written. */
   readonly #records: Uint8Array<ArrayBuffer>[] = [];
   /** Writes them. Never rejects. */
   #sending: Promise<void> | undefined;
@@ -193,7 +192,7 @@ export class TlsConnection implements Connection {
 
   async read(into: Uint8Array<ArrayBuffer>): Promise<number | null> {
     for (;;) {
-      if (this.#plain.length > 0) return this.#take(into);
+      if (this.#plain.length > 0) return this.#readPlain(into);
       this.#checkFailure();
       if (this.#hasEnded) return null;
       await this.#awaitProgress();
@@ -203,7 +202,7 @@ export class TlsConnection implements Connection {
   async write(bytes: Uint8Array<ArrayBuffer>): Promise<void> {
     this.#checkWritable();
     if (!this.#isSecured) {
-      // The engine would keep it until then, for as long as the peer likes.
+      // The engine would buffer it until then, and the peer can delay that.
       throw new Deno.errors.NotConnected("The TLS handshake is not done");
     }
     this.#writing = Promise.withResolvers();
@@ -224,8 +223,8 @@ export class TlsConnection implements Connection {
     this.#fail(new Deno.errors.Interrupted("The connection was closed"));
   }
 
-  /** Takes decrypted bytes; returns how many. */
-  #take(into: Uint8Array): number {
+  /** Copies decrypted bytes; returns how many. */
+  #readPlain(into: Uint8Array): number {
     let filled = 0;
     while (filled < into.length && this.#plain.length > 0) {
       const bytes = this.#plain[0]!;
@@ -238,7 +237,7 @@ export class TlsConnection implements Connection {
     return filled;
   }
 
-  /** Reads records once, and gives them to the engine. */
+  /** Reads records once, and passes them to the engine. */
   async #feed(): Promise<void> {
     try {
       const size = await this.#conn.read(this.#input);
@@ -255,8 +254,8 @@ export class TlsConnection implements Connection {
   async #receive(records: Uint8Array): Promise<void> {
     if (this.#engine === undefined) {
       this.#begin();
-      // The engine starts in the next tick. Records that are wrong and come
-      // before would have it throw where nothing can catch it.
+      // The engine starts in the next tick. Before that, invalid records would cause
+      // an exception that cannot be caught.
       await tick(this.#node);
       if (this.#failure !== undefined) return;
     }
@@ -268,7 +267,7 @@ export class TlsConnection implements Connection {
     }
   }
 
-  /** The TCP connection has ended, which must not be before the peer's close_notify. */
+  /** Handles the end of the TCP connection: an error without a close_notify. */
   async #onEndOfRecords(): Promise<void> {
     for (let count = 0; count < END_TICKS && !this.#hasEnded; count++) {
       await tick(this.#node);
@@ -283,8 +282,8 @@ export class TlsConnection implements Connection {
 
   #begin(): void {
     const wire = new this.#node.stream.Duplex({ read: () => {} });
-    // In place of the stream's own, which would drop the alert that the engine
-    // writes after it has destroyed the stream.
+    // The method of the stream would drop the alert that the engine writes after it
+    // has destroyed the stream.
     wire.write = this.#send as typeof wire.write;
     wire.on("error", (error) => this.#fail(error));
     const engine = this.#makeEngine(wire);
@@ -304,13 +303,13 @@ export class TlsConnection implements Connection {
         new Deno.errors.InvalidData(reasonText(error), { cause: error }),
       );
     engine.on("error", onFault);
-    // Once the handshake is done, the engine tells of a fault only here.
+    // After the handshake the engine reports faults only by this event.
     engine.on("_tlsError", onFault);
     this.#wire = wire;
     this.#engine = engine;
   }
 
-  /** Takes records from the engine, in the place of a stream's `write`. */
+  /** Handles records of the engine, in place of the stream's `write`. */
   readonly #send = (
     records: Uint8Array<ArrayBuffer>,
     onSent: () => void,
@@ -319,8 +318,8 @@ export class TlsConnection implements Connection {
       this.#records.push(records);
       this.#sending ??= this.#flush();
     }
-    // It makes the next ones while these are written. All that is written at a
-    // time was bounded by its sender.
+    // The engine makes the next records while these are written. The size of a write
+    // limits their number.
     onSent();
     return true;
   };
@@ -350,9 +349,9 @@ export class TlsConnection implements Connection {
       throw new Deno.errors.NotConnected("The TLS handshake is not done");
     }
     await new Promise<void>((resolve) => engine.end(resolve));
-    // Deno 2.9.0 writes the close_notify with what comes next.
+    // Deno 2.9.0 writes the close_notify with the next records.
     this.#wire!.emit("data", EMPTY);
-    // The engine hands its records on in the next microtask.
+    // The engine passes its records on in the next microtask.
     await Promise.resolve();
     await this.#sending;
     this.#checkWritable();

@@ -1,19 +1,19 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * The file of a Unix socket: only its owner may connect, it goes with its
- * listener, and what a dead process has left behind does not stand in the way.
+ * The file of a Unix socket. Only its owner may connect. It is removed with its
+ * listener, and the file of a process that has died is replaced.
  *
  * @module
  */
 
-/** Only the owner may connect. */
+/** The owner may connect, other users may not. */
 const MODE = 0o600;
 
 /**
- * Listens, if nothing is at the path yet. For the moment until the mode is set
- * the process's umask decides who may connect. Deno removes the file when the listener
- * closes, and when the process ends other than by `Deno.exit` or a signal.
+ * Listens at a path where no file exists. Until the mode is set, the umask of the
+ * process decides who may connect. Deno removes the file when the listener closes,
+ * and when the process ends other than by `Deno.exit` or a signal.
  */
 export function listenUnix(path: string): Deno.UnixListener {
   const listener = Deno.listen({ transport: "unix", path });
@@ -27,10 +27,10 @@ export function listenUnix(path: string): Deno.UnixListener {
 }
 
 /**
- * Has the file go at `Deno.exit`, too. To close the listener would not do: Deno
- * removes the file once no accept is under way, and by then the process is gone.
+ * Removes the file at `Deno.exit`. Closing the listener there is not enough: Deno
+ * removes the file once no accept is in progress, and the process ends before.
  *
- * @returns What ends that, when the file has gone.
+ * @returns A function that cancels this, for when the file was removed.
  */
 export function removeAtExit(path: string): () => void {
   const own = Deno.lstatSync(path);
@@ -38,7 +38,7 @@ export function removeAtExit(path: string): () => void {
     try {
       removeIfSame(path, own);
     } catch {
-      // There is nobody left to tell.
+      // The process ends, so an error cannot be reported.
     }
   };
   addEventListener("unload", onUnload);
@@ -46,15 +46,15 @@ export function removeAtExit(path: string): () => void {
 }
 
 /**
- * Listens in the place of a process that has died.
+ * Listens at the path of a process that has died.
  *
- * @throws {Deno.errors.AddrInUse} If a living process listens, or what is there
- *   is no socket.
+ * @throws {Deno.errors.AddrInUse} If a living process listens there, or the file is
+ *   not a socket.
  */
 export async function takeOverUnix(path: string): Promise<Deno.UnixListener> {
   const stale = await Deno.lstat(path);
   if (stale.isSocket === false) {
-    throw new Deno.errors.AddrInUse("what is at the path is no socket");
+    throw new Deno.errors.AddrInUse("the file at the path is not a socket");
   }
   if (await isAlive(path)) {
     throw new Deno.errors.AddrInUse("a living process listens there");
@@ -64,14 +64,14 @@ export async function takeOverUnix(path: string): Promise<Deno.UnixListener> {
 }
 
 /**
- * Removes the file, if it is the one that was seen before. Somebody may have put
- * another in its place, to which the system may have given the same number.
+ * Removes the file, unless it was replaced by another one, which may have the same
+ * inode number.
  */
 function removeIfSame(path: string, seen: Deno.FileInfo): void {
   try {
     if (isSame(Deno.lstatSync(path), seen)) Deno.removeSync(path);
   } catch (error) {
-    // Its owner has removed it, who was not quite dead.
+    // The process that made it has removed it.
     if (!(error instanceof Deno.errors.NotFound)) throw error;
   }
 }
@@ -81,7 +81,7 @@ function isSame(a: Deno.FileInfo, b: Deno.FileInfo): boolean {
     a.birthtime?.getTime() === b.birthtime?.getTime();
 }
 
-/** Whether somebody listens on the socket at the path. */
+/** Whether a process listens on the socket at the path. */
 async function isAlive(path: string): Promise<boolean> {
   try {
     (await Deno.connect({ transport: "unix", path })).close();

@@ -14,11 +14,11 @@
  * @module
  */
 
+import { checkNumber } from "../_base/options.ts";
 import { LockType, SharedLock } from "./lock.ts";
 import { FIELDS } from "./memory.ts";
 import {
   capacityFor,
-  checkInteger,
   DEFAULT_THREADS,
   limitsOf,
   type LockMemoryOptions,
@@ -145,7 +145,14 @@ const barriers = new LockType(
   BarrierCore,
   // A party may be a thread of its own, so the same limit holds for both.
   ({ parties, threads }: BarrierOptions, action) => ({
-    fields: [checkInteger(action, "parties", parties, 1, MAX_THREADS), 0],
+    fields: [
+      checkNumber(`Cannot ${action}`, "parties", parties, {
+        min: 1,
+        max: MAX_THREADS,
+        integer: true,
+      }),
+      0,
+    ],
     capacity: capacityFor(
       action,
       threads === undefined ? Math.max(DEFAULT_THREADS, parties) : threads,

@@ -9,6 +9,7 @@
  * @module
  */
 
+import { checkNumber } from "../_base/options.ts";
 import { isInstance } from "../_base/errors.ts";
 import { LockType, SharedLock } from "./lock.ts";
 import type { Memory } from "./memory.ts";
@@ -16,7 +17,6 @@ import { Guard, type MutexGuard, type TryLockOptions } from "./mutex.ts";
 import {
   capacityFor,
   checkFlag,
-  checkInteger,
   limitsOf,
   type LockMemoryOptions,
   syncLimitsOf,
@@ -249,7 +249,7 @@ export class Condition extends SharedLock {
    * @throws {RangeError} If the count is out of range.
    */
   notify(count = 1): number {
-    checkInteger(NOTIFY, "count", count, 1);
+    checkNumber(`Cannot ${NOTIFY}`, "count", count, { min: 1, integer: true });
     if (this.#core.slots.waits === 0) return 0;
     return this.#core.withLatch(NOTIFY, () => this.#core.notify(count));
   }

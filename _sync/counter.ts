@@ -19,10 +19,10 @@
  * @module
  */
 
+import { checkNumber } from "../_base/options.ts";
 import { type Core, LockType, SharedLock } from "./lock.ts";
 import { FIELDS, type Memory } from "./memory.ts";
 import {
-  checkSafeInteger,
   limitsOf,
   syncLimitsOf,
   type SyncWaitOptions,
@@ -352,6 +352,14 @@ export class AtomicCounter extends SharedLock {
     checkPredicate(isWanted);
     return this.#core.untilSync(isWanted, syncLimitsOf(ACTION, options));
   }
+}
+
+function checkSafeInteger(action: string, name: string, value: number): void {
+  checkNumber(`Cannot ${action}`, name, value, {
+    min: Number.MIN_SAFE_INTEGER,
+    max: Number.MAX_SAFE_INTEGER,
+    integer: true,
+  });
 }
 
 function checkPredicate(value: unknown): void {

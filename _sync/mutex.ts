@@ -22,13 +22,13 @@
  * @module
  */
 
+import { checkOptions } from "../_base/options.ts";
 import { isAlive, ownId, releaseId, retainId } from "./liveness.ts";
 import { LockType, SharedLock } from "./lock.ts";
 import { FIELDS, LATCH_LIMIT_MS, latchError } from "./memory.ts";
 import {
   capacityFor,
   checkFlag,
-  checkOptions,
   limitsOf,
   type LockMemoryOptions,
   syncLimitsOf,
@@ -199,7 +199,7 @@ class MutexCore extends QueuedCore {
   }
 
   tryLock(options?: TryLockOptions): Guard | undefined {
-    if (options !== undefined) checkOptions(ACTION, options);
+    if (options !== undefined) checkOptions(`Cannot ${ACTION}`, options);
     return this.#lock(ACTION, tagOf(options), false, undefined);
   }
 

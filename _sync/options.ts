@@ -6,7 +6,12 @@
  * @module
  */
 
-import { isInstance } from "../_base/errors.ts";
+import {
+  checkKind,
+  checkNumber,
+  checkOptions,
+  checkSignal,
+} from "../_base/options.ts";
 import { show } from "../_base/text.ts";
 import { LATCH_GRACE_MS, LATCH_LIMIT_MS } from "./memory.ts";
 
@@ -53,7 +58,8 @@ export function capacityFor(
   action: string,
   threads: unknown = DEFAULT_THREADS,
 ): number {
-  return ORDERED + checkInteger(action, "threads", threads, 1, MAX_THREADS);
+  const range = { min: 1, max: MAX_THREADS, integer: true };
+  return ORDERED + checkNumber(`Cannot ${action}`, "threads", threads, range);
 }
 
 /** The timeout and the signal of one wait. */
@@ -100,9 +106,7 @@ export function limitsOf(
   options: WaitOptions | undefined,
 ): WaitLimits {
   const signal = options?.signal;
-  if (signal !== undefined && !isInstance(signal, AbortSignal)) {
-    throw typeError(action, "signal", "an AbortSignal", signal);
-  }
+  checkSignal(`Cannot ${action}`, signal);
   return syncLimitsOf(action, options, signal);
 }
 
@@ -113,13 +117,11 @@ export function syncLimitsOf(
   signal?: AbortSignal,
 ): WaitLimits {
   if (options === undefined) return new WaitLimits(action);
-  checkOptions(action, options);
-  return new WaitLimits(action, checkTimeout(action, options.timeout), signal);
-}
-
-function checkTimeout(action: string, timeout: unknown = Infinity): number {
-  if (typeof timeout === "number" && timeout >= 0) return timeout;
-  throw numberError(action, "timeout", "a number, 0 or more", timeout);
+  const attempt = `Cannot ${action}`;
+  checkOptions(attempt, options);
+  const { timeout = Infinity } = options;
+  checkNumber(attempt, "timeout", timeout, { min: 0, max: Infinity });
+  return new WaitLimits(action, timeout, signal);
 }
 
 /** Whether a constructor's argument is options, not a buffer. */
@@ -136,54 +138,14 @@ export function isOptions<Options extends object>(
   }
 }
 
-/**
- * Throws unless a value can be the options of a call. An array or a signal is
- * a mistake: its properties are not options, so they would be ignored.
- */
-export function checkOptions(action: string, options: unknown): void {
-  if (
-    typeof options === "object" && options !== null &&
-    !isInstance(options, Array) && !isInstance(options, AbortSignal)
-  ) return;
-  throw typeError(action, "options", "an object with options", options);
-}
-
 /** Returns an option that must be a boolean, `false` if it is not set. */
 export function checkFlag(
   action: string,
   name: string,
-  value: unknown = false,
+  value: boolean | undefined,
 ): boolean {
-  if (typeof value === "boolean") return value;
-  throw typeError(action, name, "true or false", value);
-}
-
-/** Returns a number that must be an integer in a range. */
-export function checkInteger(
-  action: string,
-  name: string,
-  value: unknown,
-  min: number,
-  max = Infinity,
-): number {
-  if (
-    typeof value === "number" && Number.isInteger(value) && value >= min &&
-    value <= max
-  ) return value;
-  const range = max === Infinity
-    ? `, ${min} or more`
-    : ` from ${min} to ${max}`;
-  throw numberError(action, name, `an integer${range}`, value);
-}
-
-/** Returns a number that must be a safe integer. */
-export function checkSafeInteger(
-  action: string,
-  name: string,
-  value: unknown,
-): number {
-  if (typeof value === "number" && Number.isSafeInteger(value)) return value;
-  throw numberError(action, name, "a safe integer", value);
+  checkKind(`Cannot ${action}`, name, value, "boolean");
+  return value ?? false;
 }
 
 /** The error of an argument of the wrong type. */
@@ -192,21 +154,10 @@ export function typeError(
   name: string,
   expected: string,
   value: unknown,
-  Kind = TypeError,
-): Error {
-  const shown = show(value);
-  return new Kind(
-    `Cannot ${action} as "${name}" must be ${expected}: current value is ${shown}`,
+): TypeError {
+  return new TypeError(
+    `Cannot ${action} as "${name}" must be ${expected}: current value is ${
+      show(value)
+    }`,
   );
-}
-
-/** The error of an argument that is not a number, or one out of range. */
-function numberError(
-  action: string,
-  name: string,
-  expected: string,
-  value: unknown,
-): Error {
-  const Kind = typeof value === "number" ? RangeError : TypeError;
-  return typeError(action, name, expected, value, Kind);
 }

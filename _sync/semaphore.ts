@@ -8,11 +8,11 @@
  * @module
  */
 
+import { checkNumber } from "../_base/options.ts";
 import { LockType, SharedLock } from "./lock.ts";
 import { FIELDS, type Memory } from "./memory.ts";
 import {
   capacityFor,
-  checkInteger,
   limitsOf,
   type LockMemoryOptions,
   syncLimitsOf,
@@ -80,7 +80,11 @@ const semaphores = new LockType(
   "Semaphore",
   SemaphoreCore,
   ({ permits, threads }: SemaphoreOptions, action) => ({
-    fields: [checkInteger(action, "permits", permits, 0, MAX_PERMITS)],
+    fields: [checkNumber(`Cannot ${action}`, "permits", permits, {
+      min: 0,
+      max: MAX_PERMITS,
+      integer: true,
+    })],
     capacity: capacityFor(action, threads),
   }),
 );
@@ -204,7 +208,10 @@ export class Semaphore extends SharedLock {
    *   permits would be free; none is released then.
    */
   release(count = 1): void {
-    this.#core.release(checkInteger("release permits", "count", count, 1));
+    const range = { min: 1, integer: true };
+    this.#core.release(
+      checkNumber("Cannot release permits", "count", count, range),
+    );
   }
 }
 

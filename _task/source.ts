@@ -1,8 +1,8 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * The source of a function, as a worker script that exposes it. What cannot work
- * in a worker is refused before one starts, with the reason.
+ * The source of a function, as a worker script that exposes it. A function that
+ * cannot run in a worker is refused with the reason before a worker starts.
  *
  * @module
  */
@@ -10,8 +10,8 @@
 import { excerpt, messageOf, quoted, show } from "../_base/text.ts";
 
 /**
- * Characters of a function's source at most. It is parsed here, and again by each
- * worker: this many take some 10 ms here and a third of a second there.
+ * Maximum characters of a function's source. It is parsed here and by each worker:
+ * this many take some 10 ms here and a third of a second there.
  */
 const MAX_SOURCE_LENGTH = 1024 * 1024;
 
@@ -21,11 +21,11 @@ const ADVICE = "wrap it: (n) => …";
 const GAP = String
   .raw`(?:\s|/\*(?:[^*]|\*(?!/))*\*/|//.*(?=[\n\r\u2028\u2029]))`;
 
-/** The source of a getter or a setter, whatever its name is. */
+/** The source of a getter or a setter with any name. */
 const ACCESSOR = new RegExp(String
   .raw`^(?:get|set)(?:${GAP}+[^\s(/]|["'\[#\d.])`);
 
-/** The source of a method whose name is an expression, which the worker cannot evaluate. */
+/** The source of a method with a computed name, which the worker cannot evaluate. */
 const COMPUTED = new RegExp(String
   .raw`^(?:async\b${GAP}*)?(?:\*${GAP}*)?\[`);
 
@@ -35,16 +35,16 @@ const METHOD_HEAD = new RegExp(
     .raw`^(async\b${GAP}*)?(\*${GAP}*)?(?:"(?:[^"\\]|\\[^])*"|'(?:[^'\\]|\\[^])*'|[^\s("'\[#*/]+)${GAP}*(?=\()`,
 );
 
-/** The source of a function whose own name a module does not allow. */
+/** The source of a function with a name that a module does not allow. */
 const NAMED_AWAIT = new RegExp(
   String.raw`^function${GAP}*(?:\*${GAP}*)?await(?![\w$])`,
 );
 
-/** The source of a function that is not written in JavaScript, or is bound. */
+/** The source of a built-in or a bound function. */
 const NATIVE = /\{\s*\[native code\]\s*\}\s*$/;
 
 /**
- * A worker script that exposes a function.
+ * Creates a worker script that exposes a function.
  *
  * @param action What is attempted, for the error.
  * @param fn The function.
@@ -53,28 +53,28 @@ const NATIVE = /\{\s*\[native code\]\s*\}\s*$/;
  *   worker.
  * @throws {RangeError} If its source is too long.
  */
-export function scriptOf(action: string, fn: unknown): string {
+export function taskScript(action: string, fn: unknown): string {
   if (typeof fn !== "function") {
     throw new TypeError(
       `${action} as "fn" must be a function: current value is ${show(fn)}`,
     );
   }
   const text = Function.prototype.toString.call(fn);
-  const attempt = `${action} of ${nameOf(fn)}`;
+  const attempt = `${action} of ${functionLabel(fn)}`;
   checkText(attempt, text);
   const source = `import { exposeTask } from ${
     JSON.stringify(import.meta.resolve("./worker.ts"))
-  };\nexposeTask(${expressionOf(attempt, text)});\n`;
+  };\nexposeTask(${toExpression(attempt, text)});\n`;
   return `data:text/javascript,${encodeURIComponent(source)}`;
 }
 
-/** What a function is called in errors. */
-function nameOf(fn: unknown): string {
+/** The name of a function in errors. */
+function functionLabel(fn: unknown): string {
   try {
     const { name } = fn as { name: unknown };
     if (typeof name === "string" && name !== "") return quoted(name);
   } catch {
-    // A static method or a proxy stands for the name, and threw.
+    // `name` is a getter that threw, or the function is a proxy.
   }
   return "a function";
 }
@@ -82,54 +82,54 @@ function nameOf(fn: unknown): string {
 function checkText(attempt: string, text: string): void {
   if (text.length > MAX_SOURCE_LENGTH) {
     throw new RangeError(
-      `${attempt}: its source has ${text.length} characters, and at most ${MAX_SOURCE_LENGTH} can be sent to a worker; give it large values as arguments, or import them inside`,
+      `${attempt}: its source has ${text.length} characters, and at most ${MAX_SOURCE_LENGTH} can be sent to a worker; pass large values as arguments, or import them inside`,
     );
   }
   if (!text.isWellFormed()) {
     throw new TypeError(
-      `${attempt}: its source holds half of a surrogate pair, which a script cannot have; write it as an escape: "\\ud83d"`,
+      `${attempt}: its source contains half of a surrogate pair, which a script cannot contain; write it as an escape: "\\ud83d"`,
     );
   }
   if (NATIVE.test(text)) {
     throw refusal(attempt, "a bound or a built-in function");
   }
-  // A script allows it, and the check of the source parses one.
+  // The check below parses a script, which allows this name.
   if (NAMED_AWAIT.test(text)) {
     throw new TypeError(
-      `${attempt}: its source cannot run in a worker, which runs it as a part of a module: a module has no function of the name "await"; rename it`,
+      `${attempt}: its source cannot run in a worker, which runs it in a module: a function in a module cannot have the name "await"; rename it`,
     );
   }
   if (/^class\b/.test(text)) throw refusal(attempt, "a class");
 }
 
-/** An expression that gives the function. */
-function expressionOf(attempt: string, text: string): string {
+/** An expression whose value is the function. */
+function toExpression(attempt: string, text: string): string {
   const asFunction = `(${text}\n)`;
-  const error = faultOf(asFunction);
+  const error = syntaxError(asFunction);
   if (error === undefined) return asFunction;
-  // A method is a function only within an object, whatever its name is there.
+  // The source of a method is valid only in an object.
   const asMethod = `Object.values({${text}\n})[0]`;
-  const isMethod = faultOf(asMethod) === undefined;
-  if (!isMethod) throw faultError(attempt, error, faultOf(asMethod));
+  const isMethod = syntaxError(asMethod) === undefined;
+  if (!isMethod) throw sourceError(attempt, error, syntaxError(asMethod));
   if (ACCESSOR.test(text)) throw refusal(attempt, "a getter or a setter");
   if (COMPUTED.test(text)) {
     throw refusal(attempt, "a method with a computed name");
   }
-  // An object around it would hide that its "super" is another one there.
+  // In an object, "super" would be valid and stand for another object.
   const head = METHOD_HEAD.exec(text);
   if (head !== null) {
     const [{ length }, isAsync, isGenerator] = head;
     const plain = `(${isAsync === undefined ? "" : "async "}function${
       isGenerator === undefined ? "" : "*"
     } ${text.slice(length)}\n)`;
-    const error = faultOf(plain);
-    if (error !== undefined) throw faultError(attempt, error);
+    const error = syntaxError(plain);
+    if (error !== undefined) throw sourceError(attempt, error);
   }
   return asMethod;
 }
 
-/** What is wrong with an expression. It is parsed as a module's, and not run. */
-function faultOf(expression: string): unknown {
+/** The syntax error of an expression in strict mode, or `undefined`. It is not run. */
+function syntaxError(expression: string): unknown {
   try {
     new Function(`"use strict"; return ${expression};`);
     return undefined;
@@ -138,13 +138,13 @@ function faultOf(expression: string): unknown {
   }
 }
 
-/** The error for a source that cannot be parsed; its text has the first fault. */
-function faultError(attempt: string, ...faults: unknown[]): TypeError {
+/** The error for a source with syntax errors; its text has the first one. */
+function sourceError(attempt: string, ...faults: unknown[]): TypeError {
   const texts = faults.map(messageOf);
   const cause = faults[0];
   if (texts.some((text) => text.includes("import.meta"))) {
     return new TypeError(
-      `${attempt}: it uses "import.meta", which is that of another file in a worker; give it what it needs as an argument`,
+      `${attempt}: it uses "import.meta", which is that of another file in a worker; pass what it needs as an argument`,
       { cause },
     );
   }
@@ -161,7 +161,7 @@ function faultError(attempt: string, ...faults: unknown[]): TypeError {
     );
   }
   return new TypeError(
-    `${attempt}: its source cannot run in a worker, which runs it as a part of a module: ${
+    `${attempt}: its source cannot run in a worker, which runs it in a module: ${
       excerpt(texts[0]!)
     }`,
     { cause },

@@ -1,8 +1,8 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * The far end of a `task`: exposes one function, and says more of the one mistake
- * that is easily made with it.
+ * The worker's end of a `task`: exposes one function, and extends the error of a
+ * common mistake.
  *
  * @module
  */
@@ -30,10 +30,10 @@ function explain(error: unknown): never {
       error.message.endsWith("is not defined")
     ) {
       error.message +=
-        "; the function of a task sees its arguments and globals only, give it what it needs, or import it inside";
+        "; the function of a task can only use its arguments and globals: pass what it needs, or import it inside";
     }
   } catch {
-    // It is frozen, or a proxy that throws: it is thrown as it is.
+    // The error is frozen, or a proxy that throws.
   }
   throw error;
 }

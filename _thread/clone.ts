@@ -11,14 +11,12 @@
 
 import { ProtocolError } from "../_base/errors.ts";
 import { checkTransfer } from "../_wire/transfer.ts";
-import { partsOf, quote } from "../_codec/value_path.ts";
+import { restoreParts, toParts } from "../_codec/error_parts.ts";
 import {
-  defineOwn,
+  containerParts,
   describeUnsendable,
-  errorClass,
-  errorErrors,
-  errorFields,
   MAX_DEPTH,
+  quotedPath,
 } from "../_codec/values.ts";
 
 /**
@@ -29,9 +27,9 @@ type ErrorNote = [
   error: Error,
   className: string,
   name: string,
-  causes: unknown[],
-  errors: unknown[] | undefined,
-  fields: Record<string, unknown>,
+  causes: readonly unknown[],
+  errors: readonly unknown[] | undefined,
+  fields: Readonly<Record<string, unknown>>,
 ];
 
 /** A message as it is posted. */
@@ -84,7 +82,7 @@ export function makeParcel(
     const reason = isMoved ? undefined : refusal(value);
     if (reason !== undefined) {
       throw new TypeError(
-        `Cannot send a message: the value at ${quote(path)} is ${reason}`,
+        `Cannot send a message: the value at ${quotedPath(path)} is ${reason}`,
       );
     }
     if (!isObject(value) || seen.has(value)) return;
@@ -100,11 +98,11 @@ export function makeParcel(
     if (depth === MAX_DEPTH) {
       throw new TypeError(
         `Cannot send a message: the value at ${
-          quote(path)
+          quotedPath(path)
         } is nested too deep: at most ${MAX_DEPTH} containers may be nested`,
       );
     }
-    for (const [step, part] of isMoved ? [] : partsOf(value) ?? []) {
+    for (const [step, part] of isMoved ? [] : containerParts(value) ?? []) {
       size += step.length;
       visit(part, path + step, depth + 1);
     }
@@ -165,16 +163,8 @@ function refusal(value: unknown): string | undefined {
 }
 
 function noteOf(error: Error): ErrorNote {
-  const record = error as unknown as Record<string, unknown>;
-  const fields = errorFields(error).map((key) => [key, record[key]] as const);
-  return [
-    error,
-    errorClass(error),
-    error.name,
-    Object.hasOwn(error, "cause") ? [error.cause] : [],
-    errorErrors(error),
-    Object.fromEntries(fields),
-  ];
+  const { className, name, causes, errors, fields } = toParts(error);
+  return [error, className, name, causes, errors, fields];
 }
 
 /** Restores the class and the fields of a cloned error. */
@@ -188,15 +178,8 @@ function restore([error, className, name, causes, errors, fields]: ErrorNote) {
   if (!isWhole && prototype instanceof Error) {
     Object.setPrototypeOf(error, prototype);
   }
-  if (error.name !== name) defineOwn(error, "name", name, false);
-  if (causes.length > 0) defineOwn(error, "cause", causes[0], false);
-  if (errors !== undefined && className === "AggregateError") {
-    defineOwn(error, "errors", errors, false);
-  } else if (errors !== undefined) {
-    defineOwn(error, "error", errors[0], false);
-    defineOwn(error, "suppressed", errors[1], false);
-  }
-  for (const [key, value] of Object.entries(fields)) {
-    defineOwn(error, key, value);
-  }
+  // The clone has the message and the stack.
+  const { message, stack } = error;
+  const parts = { className, name, message, stack, causes, errors, fields };
+  restoreParts(error, parts);
 }

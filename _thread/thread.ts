@@ -14,7 +14,11 @@
  */
 
 import { PeerExitError } from "../_base/errors.ts";
-import { checkPositive, checkSignal } from "../_base/options.ts";
+import {
+  checkPositive,
+  checkSignal,
+  DEFAULT_OPEN_TIMEOUT,
+} from "../_base/options.ts";
 import { ALL, checkRuntime } from "../_base/runtime.ts";
 import { absolutePath, isUrl } from "../_permissions/path.ts";
 import { threadPermissions } from "./permissions.ts";
@@ -72,9 +76,6 @@ export interface CompleteThreadOptions {
 /** The default of {@linkcode ThreadOptions.memory}, as a share of the heap. */
 const DEFAULT_MEMORY_SHARE = 3 / 4;
 
-/** The default of {@linkcode ThreadOptions.openTimeout}: a hundred times a start on a busy machine. */
-const DEFAULT_TIMEOUT = 10_000;
-
 /**
  * Checks the options of a Web Worker and adds the defaults.
  *
@@ -88,7 +89,7 @@ export function threadOptions(
   const {
     permissions = "none",
     memory,
-    openTimeout = DEFAULT_TIMEOUT,
+    openTimeout = DEFAULT_OPEN_TIMEOUT,
     signal,
   } = options;
   checkPositive(action, "memory", memory ?? 1);
@@ -104,9 +105,9 @@ async function memoryLimit(
   memory: number | undefined,
 ): Promise<number> {
   const { getHeapStatistics } = await import("node:v8");
-  const { heap_size_limit: most } = getHeapStatistics();
-  if (memory === undefined) return Math.floor(most * DEFAULT_MEMORY_SHARE);
-  checkPositive(action, "memory", memory, { most });
+  const { heap_size_limit: max } = getHeapStatistics();
+  if (memory === undefined) return Math.floor(max * DEFAULT_MEMORY_SHARE);
+  checkPositive(action, "memory", memory, { max });
   return Math.ceil(memory);
 }
 

@@ -40,14 +40,18 @@ const MAX_NAMES_SHOWN = 8;
 
 type Frame = Uint8Array<ArrayBuffer>;
 
-/** A field that must be a whole number from 0 up. */
-export function count(fields: ControlFields, name: string): number {
+/** A field that must be an integer of at least 0. */
+export function count(
+  fields: ControlFields,
+  name: string,
+  frame = "a control frame",
+): number {
   const value = fields[name];
   if (typeof value === "number" && Number.isSafeInteger(value) && value >= 0) {
     return value;
   }
   throw new ProtocolError(
-    `Cannot read a control frame as "${name}" must be a whole number: current value is ${
+    `Cannot read ${frame} as "${name}" must be an integer: current value is ${
       show(value)
     }`,
   );

@@ -9,7 +9,7 @@
  * @module
  */
 
-import { ByteBuffer } from "../_codec/byte_buffer.ts";
+import { ByteBuffer } from "../_base/byte_buffer.ts";
 import {
   DATA_HEADER_SIZE,
   FIRST_HEADER_SIZE,

@@ -7,16 +7,16 @@
  * @module
  */
 
-import type { ByteBuffer } from "../_codec/byte_buffer.ts";
+import type { ByteBuffer } from "../_base/byte_buffer.ts";
 import { ProtocolError } from "../_base/errors.ts";
-import type { Codec } from "../codec.ts";
+import type { FastCodec } from "../_codec/fast_codec.ts";
 
 /** Encodes and decodes the messages of a link. */
 export class MessageCodec {
   /** The codec that both sides agreed on. */
-  readonly codec: Codec;
+  readonly codec: FastCodec;
 
-  constructor(codec: Codec) {
+  constructor(codec: FastCodec) {
     this.codec = codec;
   }
 

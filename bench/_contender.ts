@@ -1,8 +1,8 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * Programs that measure themselves and print their figures as a JSON array,
- * run in turns so that a busy moment of the machine hits them all alike.
+ * Programs that measure themselves and print their figures as a JSON array. They run
+ * in turns, so that other load of the machine affects all of them.
  *
  * @module
  */
@@ -10,30 +10,30 @@
 /** A program that measures itself: `command …args SCENARIO COUNT WARM …more`. */
 export interface Contender {
   label: string;
-  /** What its ratios to the others are called: this module's have a column. */
+  /** The title of the column with its ratios to the others. */
   column?: string;
   command: string;
   args: readonly string[];
-  /** Arguments behind the scenario's. */
+  /** Arguments after those of the scenario. */
   more?: readonly string[];
   /**
-   * How much of a rate's messages it sends, so that what is slow does not take
-   * all the time and what is fast can be timed.
+   * The share of the messages that it sends when a rate is measured: less for slow
+   * contenders, which would take too long, more for fast ones.
    *
    * @default {1}
    */
   share?: number;
 }
 
-/** One run takes a second or two; whoever takes this long hangs. */
+/** The limit on the milliseconds of a run, which usually takes a second or two. */
 const TIMEOUT = 60_000;
 
-/** The path of a file beside this one. */
+/** The path of a file in this folder. */
 export function pathOf(name: string): string {
   return new URL(name, import.meta.url).pathname;
 }
 
-/** A contender that Deno runs, from a file beside this one. */
+/** A contender for Deno, from a file in this folder. */
 export function deno(
   label: string,
   path: string,
@@ -43,7 +43,7 @@ export function deno(
   return { label, command: Deno.execPath(), args, ...rest };
 }
 
-/** The first line that a program prints, or `undefined` if it is not here. */
+/** The first line of a program's output; `undefined` if it is not installed. */
 export async function firstLine(
   command: string,
   ...args: string[]
@@ -57,7 +57,7 @@ export async function firstLine(
   }
 }
 
-/** The contenders whose programs are installed here. */
+/** The contenders whose programs are installed. */
 export async function installed(
   contenders: readonly Contender[],
 ): Promise<Contender[]> {
@@ -90,11 +90,11 @@ export async function runContender(
 }
 
 /**
- * Runs all contenders in turns; a round begins where the last one did not.
+ * Runs all contenders in turns; each round begins with another one.
  *
- * @param contenders Who takes part.
- * @param rounds How often.
- * @param argsOf What each is asked to do.
+ * @param contenders The contenders.
+ * @param rounds The number of rounds.
+ * @param argsOf The arguments of a contender.
  * @returns The figures of each.
  */
 export async function runRounds(

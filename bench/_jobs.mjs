@@ -1,27 +1,26 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * The jobs of `bench/jobs.ts`, and how they are given to workers and timed: the
- * same for this module and for its peers in JavaScript, which import it in Node;
- * `peers/jobs_python.py` is the same for Python.
+ * The jobs of `bench/jobs.ts` and their measurement, for this package and the other
+ * contenders in JavaScript; `peers/jobs_python.py` is the same for Python.
  *
  * @module
  */
 
 import { checkSum, messagesOf, weigh } from "./_messages.mjs";
 
-/** How many workers the tasks are for. */
+/** The number of workers. */
 export const WORKERS = 2;
 
-/** How many calls the scenario "calls64" keeps in flight. */
+/** The calls in flight in the scenario "calls64". */
 export const IN_FLIGHT = 64;
 
-/** How many tasks there are to a map, and the number that each is given. */
+/** The tasks of a map, and the argument of each. */
 const TASKS = 10_000;
 const NUMBER = 12;
 
 /**
- * Gives back what it is called with.
+ * Returns its argument.
  *
  * @param {any} line
  */
@@ -30,7 +29,7 @@ export function echo(line) {
 }
 
 /**
- * A number of the Fibonacci sequence, in a naive way: some microseconds of work.
+ * A number of the Fibonacci sequence by recursion: some microseconds of work.
  *
  * @param {number} number
  * @returns {number}
@@ -40,22 +39,22 @@ export function fib(number) {
 }
 
 /**
- * Whoever has jobs done, as far as a scenario needs it.
+ * The calls that a scenario needs.
  *
  * @typedef {object} Jobs
- * @property {(line: any) => PromiseLike<any>} [echo] Has a worker call `echo`.
- * @property {(numbers: number[]) => PromiseLike<number[]>} [map] Has the workers
- * call `fib` with each number.
+ * @property {(line: any) => PromiseLike<any>} [echo] Calls `echo` in a worker.
+ * @property {(numbers: number[]) => PromiseLike<number[]>} [map] Calls
+ * `fib` with each number in the workers.
  * @property {() => unknown} stop Ends the workers.
  */
 
 /**
- * Calls with every number below a bound, as many calls in flight as it is told.
+ * Calls with every number below a count, with a number of calls in flight.
  *
  * @param {(index: number) => PromiseLike<any>} call
- * @param {number} count How many calls.
- * @param {number} inFlight How many of them at a time.
- * @param {(answer: any, index: number) => void} take Is given every answer.
+ * @param {number} count The number of calls.
+ * @param {number} inFlight The number of calls at a time.
+ * @param {(answer: any, index: number) => void} take Called with every answer.
  */
 export async function callAll(call, count, inFlight, take) {
   let next = 0;
@@ -69,11 +68,11 @@ export async function callAll(call, count, inFlight, take) {
 }
 
 /**
- * The map of those who have none: calls with each of the numbers.
+ * A map for contenders without one: calls with each of the numbers.
  *
  * @param {(number: number) => PromiseLike<number>} call
  * @param {number[]} numbers
- * @param {number} inFlight How many calls at a time.
+ * @param {number} inFlight The number of calls at a time.
  */
 export async function mapCalls(call, numbers, inFlight) {
   /** @type {number[]} */
@@ -90,7 +89,7 @@ export async function mapCalls(call, numbers, inFlight) {
 }
 
 /**
- * Milliseconds for as many calls with a line.
+ * Milliseconds for a number of calls with a line.
  *
  * @param {Jobs} jobs
  * @param {number} count
@@ -133,13 +132,13 @@ async function mapping(jobs) {
 }
 
 /**
- * Goes through a scenario.
+ * Measures a scenario.
  *
  * @param {Jobs} jobs
  * @param {string} scenario
  * @param {number} count
  * @param {number} warm
- * @returns {Promise<number[]>} One figure, or several.
+ * @returns {Promise<number[]>} One or more figures.
  */
 async function running(jobs, scenario, count, warm) {
   if (scenario === "map") {
@@ -157,7 +156,7 @@ async function running(jobs, scenario, count, warm) {
 }
 
 /**
- * Goes through a scenario and prints its figures as a JSON array.
+ * Measures a scenario and prints its figures as a JSON array.
  *
  * @param {(scenario: string, workers: number) => Jobs | Promise<Jobs>} open
  * Starts workers.

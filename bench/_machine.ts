@@ -1,7 +1,7 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * The machine that figures were taken on, without which they say nothing.
+ * The machine of a measurement.
  *
  * @module
  */
@@ -18,7 +18,7 @@ async function cpuModel(): Promise<string> {
   }
 }
 
-/** Prints the machine, and the versions of whatever takes part. */
+/** Prints the machine, and the versions of the runtimes. */
 export async function printMachine(): Promise<void> {
   const load = Deno.loadavg()[0]!.toFixed(2);
   console.log(

@@ -1,9 +1,9 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * The messages that the measurements send, and what a receiver makes of them, so
- * that it is seen whether all of them came. It is JavaScript since Node's peers
- * import it too; `peers/_messages.py` is the same for Python.
+ * The messages of the measurements, and a check sum that shows whether all of them
+ * were received. It is JavaScript because the programs for Node import it as well;
+ * `peers/_messages.py` is the same for Python.
  *
  * @module
  */
@@ -20,16 +20,16 @@ export const LOG_LINE = {
   ok: true,
 };
 
-/** A megabyte is 1 000 000 bytes, a MiB is this many. */
+/** The bytes of a MiB; a megabyte has 1 000 000. */
 export const MIB = 2 ** 20;
 
-/** How many different lines there are. */
+/** The number of different lines. */
 const BATCH = 1_000;
 
 /**
- * Makes lines that differ in their text, as real ones do.
+ * Makes lines that differ in their text, as those of a log do.
  *
- * @param {number} count How many.
+ * @param {number} count The number of lines.
  * @returns {(typeof LOG_LINE)[]} The lines.
  */
 export function logLines(count) {
@@ -41,7 +41,7 @@ export function logLines(count) {
 }
 
 /**
- * The messages that are sent over and over.
+ * The messages, which are sent in turn.
  *
  * @param {string} what "lines", "bytes" (a MiB), "bytes128" or "text128".
  * @returns {unknown[]} The messages.
@@ -60,11 +60,11 @@ export function messagesOf(what) {
 }
 
 /**
- * What a received message adds to the sum: a line its process, bytes and text
- * their length and last element.
+ * What a received message adds to the check sum: the process of a line, the length
+ * and the last element of bytes and text.
  *
  * @param {any} message The message.
- * @returns {number} A number, or `NaN` if it is no such message.
+ * @returns {number} A number; `NaN` for another message.
  */
 export function weigh(message) {
   if (typeof message === "string") {
@@ -77,9 +77,19 @@ export function weigh(message) {
 }
 
 /**
- * Complains unless a receiver has seen `count` of the messages.
+ * The messages with their check, for `_cli/measure.ts`.
  *
- * @param {unknown} sum What the received ones add up to.
+ * @param {string} what As for {@link messagesOf}.
+ * @returns The load.
+ */
+export function loadOf(what) {
+  return { name: what, messages: messagesOf(what), weigh };
+}
+
+/**
+ * Throws unless `count` messages were received.
+ *
+ * @param {unknown} sum The check sum of the received messages.
  * @param {unknown[]} messages The messages.
  * @param {number} count How many were sent.
  */
@@ -95,12 +105,12 @@ export function checkSum(sum, messages, count) {
 }
 
 /**
- * What a sender achieved, in the unit of its table.
+ * The rate in the unit of its table.
  *
- * @param {string} what What was sent, as in {@link messagesOf}.
- * @param {number} count How many.
- * @param {number} ms How long it took.
- * @returns {number} Megabytes a second where each is a MiB, or else messages.
+ * @param {string} what As for {@link messagesOf}.
+ * @param {number} count The number of messages.
+ * @param {number} ms The time that they took.
+ * @returns {number} Megabytes per second for messages of a MiB, or messages.
  */
 export function rateOf(what, count, ms) {
   return (what === "bytes" ? count * MIB / 1e6 : count) * 1e3 / ms;

@@ -1,15 +1,14 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * Packages of npm for peers that run in Node, installed once into a folder in
- * Deno's cache.
+ * Packages of npm for programs in Node, installed once into a folder of Deno's cache.
  *
  * @module
  */
 
 const decoder = new TextDecoder();
 
-/** What a program prints. */
+/** The output of a program. */
 async function output(
   command: string,
   args: string[],
@@ -20,13 +19,13 @@ async function output(
     ...(cwd === undefined ? {} : { cwd }),
   }).output();
   if (success) return decoder.decode(stdout);
-  // npm warns of this and that before it says what is wrong.
+  // npm prints warnings before the error.
   const lines = decoder.decode(stderr).trim().split("\n");
   const words = lines.find((line) => !line.startsWith("npm warn"));
   throw new Error(`${command} ended with ${code}: ${words ?? "no reason"}`);
 }
 
-/** Whether Node can load what is installed in the folder. */
+/** Whether Node can load the packages in the folder. */
 async function loads(folder: string, names: string[]): Promise<boolean> {
   const code = names.map((name) => `import ${JSON.stringify(name)};`).join("");
   const args = ["--input-type=module", "--eval", code];
@@ -39,10 +38,10 @@ async function loads(folder: string, names: string[]): Promise<boolean> {
 }
 
 /**
- * The folder with packages, installed if they are not there yet.
+ * The folder with packages, which are installed if necessary.
  *
- * @param use What they are for, which the folder is called after.
- * @param packages Their names, each with its version.
+ * @param use Their purpose, for the name of the folder.
+ * @param packages Their names and versions.
  * @returns The path of the folder.
  */
 export async function npmFolder(
@@ -56,7 +55,7 @@ export async function npmFolder(
   const names = Object.keys(packages);
   if (await loads(folder, names)) return folder;
   await Deno.mkdir(folder, { recursive: true });
-  // Scripts would compile what the packages hold as programs already.
+  // Scripts would compile programs that the packages contain already.
   const flags = ["--ignore-scripts", "--no-audit", "--no-fund", "--no-save"];
   flags.push("--fetch-retries=1", "--fetch-timeout=20000");
   const specs = names.map((name) => `${name}@${packages[name]}`);

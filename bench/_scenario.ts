@@ -1,8 +1,7 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * What contenders are put through: a table for each scenario, or with `--quick`
- * a smaller one.
+ * The scenarios of a measurement, each with a table. `--quick` runs a part of them.
  *
  * @module
  */
@@ -13,10 +12,10 @@ import { printTable, type Target } from "./_table.ts";
 
 const ROUNDS = 7;
 const QUICK_ROUNDS = 3;
-/** How much less there is to do with `--quick`. */
+/** The divisor of counts with `--quick`. */
 const QUICK = 5;
 
-/** Something to do, and who does it. */
+/** A task, and its contenders. */
 export interface Scenario {
   name: string;
   title: string;
@@ -24,21 +23,21 @@ export interface Scenario {
   /** Whether more is better. */
   isRate: boolean;
   count: number;
-  /** Done before anything is timed. */
+  /** How often it is done before the measurement. */
   warm: number;
   rounds?: number;
-  /** The labels of those who take part. */
+  /** The labels of the contenders. */
   who: readonly string[];
   targets: readonly Target[];
 }
 
-/** What one contender is asked to do. */
+/** The arguments of a contender. */
 function argsOf(
   { name, count, warm, isRate }: Scenario,
   { share = 1 }: Contender,
   quick: boolean,
 ): string[] {
-  // The warm-up stays, since without it slower code would be measured.
+  // The whole warm-up is kept, because unoptimized code is slower.
   const less = quick && count > QUICK ? QUICK : 1;
   const part = isRate ? share : 1;
   const counts = [count / less, warm].map((all) => Math.ceil(all * part));
@@ -48,8 +47,8 @@ function argsOf(
 /**
  * Prints the machine, and a table for each scenario.
  *
- * @param scenarios What to do.
- * @param contenders Who does it; who is not installed here is left out.
+ * @param scenarios The scenarios.
+ * @param contenders The contenders; those that are not installed are omitted.
  */
 export async function runScenarios(
   scenarios: readonly Scenario[],

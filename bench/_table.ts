@@ -1,31 +1,33 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * Medians, and tables of them with the targets below.
+ * Tables of medians, with their targets.
  *
  * @module
  */
 
-/** What one contender measured, one figure a round or more. */
+import { alignColumns, median } from "../_cli/measure.ts";
+
+/** The figures of a contender, one or more for each round. */
 export interface Row {
   label: string;
   samples: number[];
 }
 
-/** What a figure should be. */
+/** A target for a figure. */
 export interface Target {
   /** The label of the row that should meet it. */
   label: string;
-  /** What it is held against, in words. */
+  /** The target in words. */
   text: string;
   /**
-   * The labels of the rows that it is held against; the best of them counts.
-   * Without it the target is a figure of its own.
+   * The labels of the rows to compare it with; the best of them counts. Without it
+   * `bound` is a figure.
    */
   against?: readonly string[];
   /**
-   * At most this times the other's figure, or at least, if more is better.
-   * Where there is no other, at most this, or at least.
+   * The largest allowed ratio to the best of `against`, or the smallest if more is
+   * better; without `against` the figure itself.
    */
   bound: number;
 }
@@ -48,15 +50,6 @@ export interface Table {
   targets: readonly Target[];
 }
 
-/** The middle one of the figures. */
-export function median(samples: readonly number[]): number {
-  const sorted = [...samples].sort((a, b) => a - b);
-  const half = sorted.length >> 1;
-  return sorted.length % 2 === 1
-    ? sorted[half]!
-    : (sorted[half - 1]! + sorted[half]!) / 2;
-}
-
 function figure(value: number): string {
   const digits = value < 1_000 ? 1 : 0;
   return value.toLocaleString("en", {
@@ -65,7 +58,7 @@ function figure(value: number): string {
   });
 }
 
-/** "met", or by how much of what the target allows it was missed. */
+/** "met", or by which share of the bound the target was missed. */
 export function verdict(own: number, bound: number, isRate: boolean): string {
   if (isRate ? own >= bound : own <= bound) return "met";
   return `missed by ${(Math.abs(own / bound - 1) * 100).toFixed(0)} %`;
@@ -84,7 +77,7 @@ function targetLine(
   }
   const others = against.filter((other) => middles.has(other))
     .map((other) => middles.get(other)!);
-  if (others.length === 0) return `${line} nothing here to hold it against`;
+  if (others.length === 0) return `${line} not compared`;
   const best = isRate ? Math.max(...others) : Math.min(...others);
   const ratio = (own / best).toFixed(2);
   return `${line} ${ratio}, ${verdict(own, best * bound, isRate)}`;
@@ -96,22 +89,23 @@ export function printTable(table: Table): void {
   const middles = new Map(
     rows.map(({ label, samples }) => [label, median(samples)]),
   );
-  console.log(
-    `\n${title}`.padEnd(43) + unit.padStart(14) + "lowest".padStart(14) +
-      "highest".padStart(14) +
-      columns.map(({ title }) => title.padStart(10)).join(""),
-  );
-  for (const { label, samples } of rows) {
-    const middle = middles.get(label)!;
-    const ratios = columns.map((column) =>
-      (middles.get(column.label)! / middle).toFixed(2).padStart(10)
-    );
-    console.log(
-      label.padEnd(42) + figure(middle).padStart(14) +
-        figure(Math.min(...samples)).padStart(14) +
-        figure(Math.max(...samples)).padStart(14) + ratios.join(""),
-    );
-  }
+  const heads = [
+    ...[title, unit, "lowest", "highest"],
+    ...columns.map(({ title }) => title),
+  ];
+  const lines = alignColumns([
+    heads,
+    ...rows.map(({ label, samples }) => {
+      const middle = middles.get(label)!;
+      const extremes = [Math.min(...samples), Math.max(...samples)];
+      const ratios = columns.map((column) =>
+        (middles.get(column.label)! / middle).toFixed(2)
+      );
+      return [label, ...[middle, ...extremes].map(figure), ...ratios];
+    }),
+  ]);
+  console.log();
+  for (const line of lines) console.log(line);
   for (const target of targets) {
     console.log(targetLine(target, middles, isRate));
   }

@@ -1,8 +1,8 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * Measures the codecs against their peers in one run: nanoseconds for a call,
- * the median of several rounds. `deno task bench codec`
+ * Compares the codecs with other packages: nanoseconds for a call, the median of
+ * several rounds. `deno task bench codec`
  *
  * @module
  */
@@ -12,14 +12,16 @@ import {
   Encoder as PeerEncoder,
 } from "@msgpack/msgpack";
 import { decode as stdDecode, encode as stdEncode } from "@std/msgpack";
-import { ByteBuffer, json, msgpack } from "../codec.ts";
+import { median } from "../_cli/measure.ts";
+import { ByteBuffer } from "../_base/byte_buffer.ts";
+import { json, msgpack } from "../tests/codec/_fast.ts";
 import { LOG_LINE, logLines } from "./_messages.mjs";
 
-/** How long one round lasts, and how many there are. */
+/** The milliseconds of a round, and the number of rounds. */
 const ROUND_MS = 60;
 const ROUNDS = 9;
 
-/** Keeps the results alive, so that no call is optimized away. */
+/** Uses the results, so that no call is optimized away. */
 let sink: unknown;
 
 /** The median nanoseconds of a call. */
@@ -37,7 +39,7 @@ function measure(run: () => unknown): number {
     for (let call = 0; call < count; call++) sink = run();
     rounds.push((performance.now() - start) * 1e6 / count);
   }
-  return rounds.sort((a, b) => a - b)[ROUNDS >> 1]!;
+  return median(rounds);
 }
 
 /** Prints a table's row. */
@@ -55,7 +57,7 @@ function compare(title: string, value: unknown): void {
   for (const codec of [msgpack, json]) {
     buffer.length = 0;
     codec.encodeInto(value, buffer);
-    // Within other bytes, as a session finds it in what it has read.
+    // Within other bytes, as in a session.
     const bytes = new Uint8Array(buffer.length + 64);
     bytes.set(buffer.toBytes(), 32);
     const length = buffer.length;
@@ -92,7 +94,7 @@ function compare(title: string, value: unknown): void {
   );
 }
 
-/** Measures a large byte array against a copy of it. */
+/** Compares a byte array with a copy of it. */
 function compareBytes(bytes: Uint8Array): void {
   console.log(
     `\n${bytes.length} bytes`.padEnd(35) + "   encode ns   decode ns",
@@ -132,5 +134,5 @@ compare("A log line", LOG_LINE);
 compare("1000 log lines", logLines(1000));
 compareBytes(new Uint8Array(1 << 20).fill(7));
 compareBytes(new Uint8Array(64).fill(7));
-// Read once, so that the last result counts as used.
+// The last result is used as well.
 if (sink === LOG_LINE) console.log("The codec returned its argument");

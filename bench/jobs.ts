@@ -1,31 +1,31 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * Measures calls through `remote` and the map of a `Pool`, over every transport,
- * against comlink, piscina, tinypool and workerpool in Node's `worker_threads` and
- * Python's `multiprocessing.Pool`, in one run: `deno task bench jobs`, or with
- * `--quick` less of it. Names of scenarios pick out some.
+ * Compares calls through `remote` and the map of a `Pool`, over every transport, with
+ * comlink, piscina, tinypool and workerpool in Node's `worker_threads` and Python's
+ * `multiprocessing.Pool`: `deno task bench jobs`. `--quick` does less; arguments
+ * select scenarios by name.
  *
- * Each figure is the median of several rounds in which the contenders take
- * turns. In every round each one is a program of its own, with workers of its
- * own; it warms up, measures itself and ends. The functions that the workers call,
- * and the code that calls and takes the time, are the same file for all in
- * JavaScript. Every answer is looked at, and what they add up to is checked.
+ * Each figure is the median of several rounds in which the contenders take turns. In
+ * every round each one is a new program with new workers; it warms up, measures
+ * itself and ends. All contenders in JavaScript share the file with the functions of
+ * the workers, and the code that calls them and measures. A check sum covers every
+ * answer.
  *
- * A call takes a log line to the worker and back. A map has two workers call
- * `fib(12)`, two microseconds of work, or fifteen in Python. Where there is no map,
- * the workers are called once for each task.
+ * A call sends a log line to the worker and back. In a map two workers call
+ * `fib(12)`, which takes two microseconds, or fifteen in Python. Contenders without a
+ * map call a worker for each task.
  *
- * The peers have the settings that they were fastest with; `peers/jobs_*` say what
- * was tried. Workers of piscina and tinypool may have 128 tasks in hand; by default
- * it is one, as it is always in workerpool, where the others wait on this side.
- * Python's chunk of 64 calls goes as one message and comes back as one. Given all
- * calls at once, and not 64, it is two or three times as fast.
+ * The others have the settings with which they were fastest; `peers/jobs_*` list
+ * those that were tried. Workers of piscina and tinypool may have 128 tasks in hand;
+ * their default is one, and workerpool has no other value. Python sends a chunk of 64
+ * calls as one message, and so the answers. With all calls at once, instead of 64, it
+ * is two or three times as fast.
  *
- * Take calls one at a time on an idle machine, as `workers.ts` says of round trips.
+ * Measure single calls on an idle machine, as round trips in `workers.ts`.
  *
- * The packages are installed once from npm, into a folder in Deno's cache, and
- * left out where that cannot be done.
+ * The packages are installed once from npm, into a folder of Deno's cache, and
+ * omitted if that fails.
  *
  * @module
  */
@@ -35,7 +35,7 @@ import { npmFolder } from "./_npm.ts";
 import { runScenarios, type Scenario } from "./_scenario.ts";
 import type { Target } from "./_table.ts";
 
-/** The last ones that were tried here, in Node 20. */
+/** The versions that were tested last, in Node 20. */
 const VERSIONS = {
   comlink: "4.4.2",
   piscina: "5.3.2",
@@ -57,10 +57,10 @@ const OWN: readonly string[] = [PIPE, QUEUE, SHM];
 const JAVASCRIPT: readonly string[] = [COMLINK, PISCINA, TINYPOOL, WORKERPOOL];
 const PEERS: readonly string[] = [...JAVASCRIPT, PYTHON, PYTHON_CHUNKS];
 
-/** Few, since the many contenders should take two minutes. */
+/** Few, so that all contenders take two minutes. */
 const ROUNDS = 5;
 
-/** A third of the time that the best peer in JavaScript takes. */
+/** A third of the time of the best other package in JavaScript. */
 function mapTarget(label: string, name: string): Target {
   const text = `${name}, at most 0.33 times the best peer in JavaScript`;
   return { label, text, against: JAVASCRIPT, bound: 1 / 3 };
@@ -73,9 +73,9 @@ const SCENARIOS: readonly Scenario[] = [
     unit: "microseconds",
     isRate: false,
     count: 2_000,
-    // Until then some of the code that a call goes through is not compiled.
+    // With fewer some of the code is not optimized.
     warm: 6_000,
-    // The system puts two threads on one core or on two, a matter of twice as much.
+    // The time differs by a factor of two between threads on one core and on two.
     rounds: 11,
     who: [...OWN, ...JAVASCRIPT, PYTHON],
     targets: [{
@@ -106,7 +106,7 @@ const SCENARIOS: readonly Scenario[] = [
     title: "10,000 small tasks over two workers",
     unit: "milliseconds",
     isRate: false,
-    // As often they are all done.
+    // Repetitions of all tasks.
     count: 3,
     warm: 2,
     rounds: ROUNDS,
@@ -119,10 +119,10 @@ const SCENARIOS: readonly Scenario[] = [
   },
 ];
 
-/** This module, over a transport. */
+/** This package, over a transport. */
 function own(label: string, transport: string): Contender {
   return deno(label, "workers/jobs_main.ts", {
-    // Without it Deno ends a process that starts a Web Worker with permissions.
+    // Deno ends a process that starts a Web Worker with permissions without it.
     flags: ["--unstable-worker-options"],
     column: transport,
     share: 3,
@@ -130,7 +130,7 @@ function own(label: string, transport: string): Contender {
   });
 }
 
-/** The peers in Node, or nothing and a line that says why. */
+/** The contenders in Node; without npm none, and a line with the reason. */
 async function node(): Promise<Contender[]> {
   const versions = Object.entries(VERSIONS).map((entry) => entry.join(" "))
     .join(", ");

@@ -1,14 +1,14 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * Measures `openPipe` against Python's `multiprocessing.Pipe`, Node's `fork`
- * and Deno's bare child processes, in one run: `deno task bench pipe`, or with
- * `--quick` a fifth of it.
+ * Compares `openPipe` with Python's `multiprocessing.Pipe`, Node's `fork` and Deno's
+ * bare child processes: `deno task bench pipe`. `--quick` does a fifth of it;
+ * arguments select scenarios by name.
  *
- * Each figure is the median of several rounds in which the contenders take
- * turns. In every round each one is a program of its own, with a child of its
- * own; it warms up, measures itself and ends. Log lines are the 1 000 different
- * ones of `_messages.mjs`; a megabyte is 1 000 000 bytes, a MiB 1 048 576.
+ * Each figure is the median of several rounds in which the contenders take turns. In
+ * every round each one is a new program with a new child; it warms up, measures
+ * itself and ends. Log lines are the 1 000 different ones of `_messages.mjs`; a
+ * megabyte has 1 000 000 bytes, a MiB 1 048 576.
  *
  * @module
  */

@@ -1,33 +1,31 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * Measures `openSocket` and `listen` against Deno's bare sockets, Python's
- * `multiprocessing.connection` and zeromq in Node, over TCP on this machine and
- * over Unix sockets, in one run: `deno task bench socket`, or with `--quick` a
- * fifth of it. Names of scenarios pick out some.
+ * Compares `openSocket` and `listenSocket` with Deno's bare sockets, Python's
+ * `multiprocessing.connection` and zeromq in Node, over TCP on this machine and over
+ * Unix sockets: `deno task bench socket`. `--quick` does a fifth of it; arguments
+ * select scenarios by name.
  *
- * Each figure is the median of several rounds in which the contenders take
- * turns. In every round each one is a process that listens and starts another
- * one, which connects; it warms up, measures itself and ends. Every message is
- * looked at where it arrives, and what they add up to is checked.
+ * Each figure is the median of several rounds in which the contenders take turns. In
+ * every round each one is a process that listens and starts another one, which
+ * connects; it warms up, measures itself and ends. A check sum covers every received
+ * message.
  *
- * Deno's bare sockets carry JSON behind its length. Where many lines go one way,
- * as many of them are written together as 64 KiB hold. "Opaque" moves 140 bytes
- * there and back of which neither side makes a value. zeromq's values are JSON
- * too, and Python's are pickled. It is installed once from npm, into a folder in
- * Deno's cache, and left out where that cannot be done.
+ * Deno's bare sockets carry JSON after its length; lines in one direction are written
+ * in groups of up to 64 KiB. "Opaque" sends 140 bytes there and back without decoding
+ * them. zeromq carries JSON as well, Python pickles. zeromq is installed once from
+ * npm, into a folder of Deno's cache, and omitted if that fails.
  *
- * Over many connections, one process sends lines that say which connection they
- * belong to and which one they are, and the other sees to it that none is lost,
- * comes twice or out of turn. Nothing but the lines is timed. The memory of an
- * idle connection is what the resident memory of the process that listens grows
- * by, garbage collected before and after; what the system has for its sockets
- * does not count.
+ * Over many connections, one process sends lines with the number of the connection
+ * and of the line, and the other checks that each arrives once and in order. Only the
+ * lines are timed. The memory of an idle connection is the growth of the resident
+ * memory of the listening process, after a garbage collection; memory of the system
+ * is not included.
  *
- * Nobody may fill the memory of a slow receiver. This module sees to that with
- * its default window, zeromq with a bound of 1000 lines or 16 MiB on either side,
- * and the others leave it to the system, whose buffers are small. Take round trips
- * on an idle machine, as `workers.ts` says.
+ * No contender may fill the memory of a slow receiver. This package limits it with
+ * its default window, zeromq with 1000 lines or 16 MiB on each side, the others with
+ * the small buffers of the system. Measure round trips on an idle machine, as in
+ * `workers.ts`.
  *
  * @module
  */
@@ -37,13 +35,13 @@ import { npmFolder } from "./_npm.ts";
 import { runScenarios, type Scenario } from "./_scenario.ts";
 import type { Target } from "./_table.ts";
 
-/** The last one that was tried here; it has its programs within the package. */
+/** The version that was tested last; the package contains its programs. */
 const ZEROMQ_VERSION = "6.8.0";
 
-/** Few, since the many contenders and scenarios should take three minutes. */
+/** Few, so that all contenders and scenarios take three minutes. */
 const ROUNDS = 5;
 
-/** Who takes part, over TCP or over Unix sockets. */
+/** The contenders over TCP, or over Unix sockets. */
 interface Form {
   own: string;
   raw: string;
@@ -66,7 +64,7 @@ const TCP = form("TCP", "tcp");
 const UNIX = form("Unix", "ipc");
 const FORMS: readonly Form[] = [TCP, UNIX];
 
-/** As many times faster, at least, than the better peer over the same. */
+/** The target: at least this many times as fast as the better of the others. */
 function target(name: string, { own, python, zeromq }: Form, bound: number) {
   const text = `${name}, at least ${bound.toFixed(2)} times the better peer`;
   return { label: own, text, against: [python, zeromq], bound };
@@ -92,7 +90,7 @@ const SCENARIOS: readonly Scenario[] = [
     isRate: false,
     count: 2_000,
     warm: 2_000,
-    // The system puts two processes on one core or on two, which matters much.
+    // The time differs between processes on one core and on two.
     rounds: 11,
     who: [...ALL, TCP.opaque, UNIX.opaque],
     targets: [{
@@ -134,7 +132,7 @@ const SCENARIOS: readonly Scenario[] = [
     title: "100 lines over each of 1,000 connections",
     unit: "lines/s",
     isRate: true,
-    // As often each connection sends its lines.
+    // Repetitions for each connection.
     count: 3,
     warm: 2,
     rounds: ROUNDS,
@@ -154,7 +152,7 @@ const SCENARIOS: readonly Scenario[] = [
   },
 ];
 
-/** zeromq over both, or nothing and a line that says why. */
+/** zeromq over both; without npm nothing, and a line with the reason. */
 async function zeromq(): Promise<Contender[]> {
   try {
     const folder = await npmFolder("zeromq", { zeromq: ZEROMQ_VERSION });
@@ -166,12 +164,12 @@ async function zeromq(): Promise<Contender[]> {
     ];
   } catch (error) {
     const why = error instanceof Error ? error.message : error;
-    console.log(`zeromq ${ZEROMQ_VERSION} is left out: ${why}`);
+    console.log(`zeromq ${ZEROMQ_VERSION} is omitted: ${why}`);
     return [];
   }
 }
 
-/** Those who need no installation, over one of both. */
+/** The contenders without an installation, over one of both. */
 function contenders({ own, raw, opaque, python }: Form, how: string) {
   const flags = ["--v8-flags=--expose-gc"];
   const bare = "peers/socket_deno.ts";

@@ -1,25 +1,23 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * Measures `openQueue` and `openShm` against the bare Web Workers of Deno,
- * comlink in them, Node's `worker_threads` and Python's `multiprocessing.Queue`,
- * in one run: `deno task bench workers`, or with `--quick` a fifth of it. Names
- * of scenarios pick out some.
+ * Compares `openQueue` and `openShm` with the bare Web Workers of Deno, comlink in
+ * them, Node's `worker_threads` and Python's `multiprocessing.Queue`:
+ * `deno task bench workers`. `--quick` does a fifth of it; arguments select
+ * scenarios by name.
  *
- * Each figure is the median of several rounds in which the contenders take
- * turns. In every round each one is a program of its own, with a worker of its
- * own; it warms up, measures itself and ends. Every message is looked at where it
- * arrives, and what they add up to is checked.
+ * Each figure is the median of several rounds in which the contenders take turns. In
+ * every round each one is a new program with a new worker; it warms up, measures
+ * itself and ends. A check sum covers every received message.
  *
- * Take round trips on an idle machine. To wake a core that sleeps is most of what
- * they cost there; where other programs keep the cores awake, or both threads on
- * one, the same trip takes a fifth of the time.
+ * Measure round trips on an idle machine. Waking a sleeping core is most of their
+ * time there; if other programs keep the cores awake, or both threads run on one
+ * core, a round trip takes a fifth of the time.
  *
- * Nobody may fill the memory of a slow receiver. This module sees to that with
- * its default window. The peers keep as many messages in flight as they were
- * fastest with: 4096 posted or put, 16 of a MiB, or 256 calls. Where "each moved"
- * stands, a MiB is copied and the copy transferred, so that the sender keeps it
- * there too.
+ * No contender may fill the memory of a slow receiver. This package limits it with
+ * its default window. The others keep the number of messages in flight with which
+ * they were fastest: 4096 posted or put, 16 of a MiB, or 256 calls. With "each moved"
+ * a MiB is copied and the copy transferred, so that the sender keeps its own.
  *
  * @module
  */
@@ -41,7 +39,7 @@ const PYTHON = "Python, multiprocessing.Queue";
 const PEERS: readonly string[] = [RAW, COMLINK, NODE, PYTHON];
 const ALL: readonly string[] = [QUEUE, SHM, ...PEERS];
 
-/** Few, since the many contenders and scenarios should take two minutes. */
+/** Few, so that all contenders and scenarios take two minutes. */
 const ROUNDS = 5;
 
 const LINES = {
@@ -101,7 +99,7 @@ const SCENARIOS: readonly Scenario[] = [
     isRate: false,
     count: 1_000,
     warm: 1_000,
-    // The system puts two threads on one core or on two, a matter of twice as much.
+    // The time differs by a factor of two between threads on one core and on two.
     rounds: 11,
     who: ALL,
     targets: [{
@@ -178,7 +176,7 @@ const SCENARIOS: readonly Scenario[] = [
   },
 ];
 
-/** Without it Deno ends a process that starts a Web Worker with permissions. */
+/** Deno ends a process that starts a Web Worker with permissions without it. */
 const FLAGS = ["--unstable-worker-options"];
 
 const [BARE, BARE_NODE] = ["peers/workers_deno.ts", "peers/workers_node.mjs"];

@@ -1,8 +1,8 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * What the campaigns share: their command line, a budget of time, processes that
- * run cases and are watched, and the corpus of cases that ever failed.
+ * What the campaigns share: their arguments, a time limit, processes that run cases,
+ * and the corpus of failed cases.
  *
  * @module
  */
@@ -25,7 +25,7 @@ const DEFAULT_MINUTES = 2;
 /**
  * Reads `--minutes N`, `--seed S` and `--only NAME`.
  *
- * @param names The names that `--only` takes.
+ * @param names The values of `--only`.
  * @throws {TypeError} If an argument is not one of these.
  */
 export function readCampaignOptions(
@@ -66,11 +66,11 @@ export interface Outcome {
 const MAX_ERROR_LENGTH = 4_000;
 
 /**
- * Runs a program that prints a line for each case and exits by itself, and ends it
- * if it prints nothing for too long, or does not exit.
+ * Runs a program that prints a line for each case and exits. Ends it if it prints
+ * nothing for too long, or does not exit.
  *
  * @param args The arguments of Deno.
- * @param count Lines that it prints.
+ * @param count The number of lines.
  * @param limit Milliseconds between two lines, and until it exits.
  */
 export async function runWatched(
@@ -139,10 +139,10 @@ export function corpusFolder(campaign: string): URL {
 }
 
 /**
- * Makes a failing case as small as it can be found.
+ * Finds a small case that fails.
  *
- * @param smaller Gives cases that leave out a part.
- * @param fails Says whether a case fails.
+ * @param smaller Returns cases without a part.
+ * @param fails Whether a case fails.
  * @param end When to stop, in milliseconds of `performance.now`.
  */
 export async function shrink<Case>(

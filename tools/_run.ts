@@ -1,8 +1,8 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * Runs a command in the place of this program: with its standard streams, its
- * signals and its exit code.
+ * Runs a command in place of this program: with its standard streams, signals and
+ * exit code.
  *
  * @module
  */
@@ -21,10 +21,10 @@ const SIGNALS: readonly Deno.Signal[] = Deno.build.os === "windows"
   : [...KEY_SIGNALS, "SIGTERM", "SIGHUP"];
 
 /**
- * Passes on signals that this program gets from now on. They do not end it any more.
+ * Passes on signals from now on. They no longer end this program.
  *
- * @param children Those that get a signal, as they are when it comes.
- * @param onSignal Called before they get it.
+ * @param children The processes that receive a signal.
+ * @param onSignal Called before they receive it.
  */
 export function passSignals(
   children: Iterable<Deno.ChildProcess>,
@@ -35,7 +35,7 @@ export function passSignals(
   for (const signal of SIGNALS) {
     Deno.addSignalListener(signal, () => {
       onSignal();
-      // The terminal has sent it to the children as well: one is enough.
+      // The terminal has sent it to the children as well.
       if (isInTerminal && KEY_SIGNALS.includes(signal)) return;
       for (const child of children) send(child, signal);
     });
@@ -46,7 +46,7 @@ function send(child: Deno.ChildProcess, signal: Deno.Signal): void {
   try {
     child.kill(signal);
   } catch {
-    // It has ended, and its status is on the way.
+    // It has ended; its status follows.
   }
 }
 
@@ -55,16 +55,16 @@ function send(child: Deno.ChildProcess, signal: Deno.Signal): void {
  *
  * @param command The program; `deno` is the one that runs this program.
  * @param args Its arguments.
- * @param env Variables that it gets in addition to those of this program.
- * @returns Its exit code, or that of a shell if it cannot be started; standard
- *   error says so then.
+ * @param env Variables in addition to those of this program.
+ * @returns Its exit code; that of a shell if it cannot be started, with a message on
+ *   standard error.
  */
 export async function runCommand(
   command: string,
   args: readonly string[],
   env: Readonly<Record<string, string>> = {},
 ): Promise<number> {
-  // Before the command starts, since it may be sent a signal at once.
+  // Before the command starts, because a signal may follow at once.
   const children: Deno.ChildProcess[] = [];
   passSignals(children);
   let child: Deno.ChildProcess;

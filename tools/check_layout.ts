@@ -7,11 +7,11 @@
  *   rooms on its left, and the contract. Types count as well.
  * - The transports do not import each other, and `_cli` imports public files and `_base`.
  * - No file imports itself, directly or through others.
- * - `Deno` is used only where the package meets the system.
+ * - `Deno` is used only in the files that access the system.
  * - `parent.ts` loads only what a worker needs.
  * - Files and functions stay short enough to read.
- * - Public files say what they are for, and every export is there.
- * - What a peer or a program may have given becomes text through `_base/text.ts`.
+ * - Public files have a module comment, and every export exists.
+ * - Values of a peer or a program become text through `_base/text.ts`.
  *
  * `deno task ok` runs it over the repository; it exits with code 1 if a rule
  * is broken.
@@ -19,8 +19,8 @@
  * @module
  */
 
-// Not in `deno.json`, since `deno task` downloads what is named there, and
-// nothing but this file needs the compiler.
+// Not in `deno.json`, because `deno task` downloads the packages of that file, and
+// only this file uses the compiler.
 // deno-lint-ignore no-import-prefix
 import ts from "npm:typescript@5.9.3";
 import { fileURLToPath } from "node:url";
@@ -57,41 +57,23 @@ const ORDER: readonly (readonly string[])[] = [
 /** Public files that every room may import. */
 const CONTRACT = new Set(["duplex.ts", "codec.ts", "permissions.ts"]);
 
-/**
- * A program that is made of public files, as one of a user would be. It shares the
- * texts of errors and the waiting in `_base` with the package.
- */
+/** The command line: a program that uses public files, and the helpers of `_base`. */
 const PROGRAM = "cli";
 
-/** What the command line imports of rooms, and should not have to. */
-const PRIVATE_USES = new Set([
-  "_cli/bridge.ts _socket/errors.ts",
-  "_cli/compare_measure.ts _permissions/path.ts",
-  "_cli/compare_measure.ts _thread/permissions.ts",
-  "_cli/map_input.ts _codec/byte_buffer.ts",
-  "_cli/map_options.ts _socket/address.ts",
-  "_cli/map_workers.ts _rpc/messages.ts",
-  "_cli/map_workers.ts _rpc/peer.ts",
-  "_cli/serve.ts _socket/errors.ts",
-  "_cli/serve_options.ts _socket/address.ts",
-  "_cli/worker.ts _thread/permissions.ts",
-]);
-
-/** Scripts of workers, which use the package as any worker does. */
+/** Scripts of workers, which import public files as other workers do. */
 const SCRIPTS = new Set(["_task/worker.ts"]);
 
 const USES_DENO =
-  /^(_?(pipe|socket|permissions|cli)\b.*|parent|_thread\/(permissions|parent_end))\.ts$/;
+  /^(_?(pipe|socket|permissions|cli)\b.*|parent|_base\/(address|permission_kinds|worker_options)|_thread\/(permissions|parent_end))\.ts$/;
 
-/** What a worker loads. */
+/** The files that a worker may load. */
 const WORKER_NEEDS =
   /^((parent|duplex|codec)|_(base|codec|wire|session|thread|shm)\/\w+|_queue\/lease|_\w+\/parent)\.ts$/;
 
-/** Those that make the texts, and in which values were checked before. */
+/** Files that make the texts, or convert checked values only. */
 const MAY_CONVERT = new Set([
   "_codec/json.ts",
   "_base/text.ts",
-  "_codec/value_path.ts",
 ]);
 
 interface Import {
@@ -134,7 +116,7 @@ function importOf(node: ts.Node): Import | undefined {
   }
 }
 
-/** Reads what the rules ask about from the code of one file. */
+/** Reads the parts of a file that the rules concern. */
 function parse(name: string, text: string): Source {
   const file = ts.createSourceFile(name, text, ts.ScriptTarget.Latest, true);
   const lineAt = (pos: number) => file.getLineAndCharacterOfPosition(pos).line;
@@ -218,7 +200,7 @@ function importsOf(source: Source, { exports }: Config): Import[] {
   });
 }
 
-/** What is wrong with the direction of an import; `undefined` if nothing is. */
+/** Why an import is wrong; `undefined` if it is right. */
 function wrongImport(from: string, to: string): string | undefined {
   const [room, other] = [roomOf(from), roomOf(to)];
   const isRoom = to.startsWith("_");
@@ -228,7 +210,6 @@ function wrongImport(from: string, to: string): string | undefined {
   }
   if (room === PROGRAM) {
     if (!isRoom || other === "base") return;
-    if (PRIVATE_USES.has(`${from} ${to}`)) return;
     return "the command line uses public files, and _base";
   }
   if (from === "mod.ts" && !isRoom) return;
@@ -341,9 +322,9 @@ function checkFile(source: Source): string[] {
 }
 
 /**
- * Whether a value of this type may be any value: of no type, of what is left of a
- * type when an option was found to be of another one, or of what is left when some
- * types were excluded. As a text, an object other than a URL is as bad.
+ * Whether a value of this type may be any value: its type is unknown, a parameter, or
+ * the rest of a type of which other cases were excluded. As a text, an object other
+ * than a URL counts as well.
  */
 function isAnything(type: ts.Type, asText: boolean): boolean {
   const { Unknown, Never, TypeParameter, ESSymbolLike, Object, NonPrimitive } =
@@ -358,13 +339,13 @@ function isAnything(type: ts.Type, asText: boolean): boolean {
 }
 
 /**
- * Finds where a value that may be anything is converted to a text by `String`, a
- * template or `JSON.stringify`: these throw for some values, and show others as
- * they are, with the characters that move a terminal's cursor.
+ * Finds the conversions of a value of any type to text by `String`, a template or
+ * `JSON.stringify`. These throw for some values, and keep characters that control a
+ * terminal in others.
  *
  * @param root The repository's folder, ending with a slash.
- * @param names The files to look at.
- * @returns What is wrong, a line each.
+ * @param names The files.
+ * @returns The problems, a line each.
  */
 export function checkTexts(root: URL, names: readonly string[]): string[] {
   const program = ts.createProgram(
@@ -378,7 +359,7 @@ export function checkTexts(root: URL, names: readonly string[]): string[] {
       target: ts.ScriptTarget.ESNext,
       module: ts.ModuleKind.ESNext,
       moduleResolution: ts.ModuleResolutionKind.Bundler,
-      // What Deno and packages add is of no known type, and not looked at.
+      // The types of Deno and of packages are unknown, and are not checked.
       lib: ["lib.esnext.d.ts", "lib.webworker.d.ts"],
       types: [],
     },
@@ -415,7 +396,7 @@ export function checkTexts(root: URL, names: readonly string[]): string[] {
  * Checks the repository in the folder `root`.
  *
  * @param root The repository's folder, ending with a slash.
- * @returns What is wrong, a line each.
+ * @returns The problems, a line each.
  */
 export async function checkLayout(root: URL): Promise<string[]> {
   const config: Config = JSON.parse(

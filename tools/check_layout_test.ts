@@ -16,7 +16,7 @@ const GOOD: Record<string, string> = {
   "_cli/map.ts": `import "../_base/errors.ts";\nimport "../pool.ts";\n`,
   "_codec/json.ts": `import "../_base/errors.ts";\n`,
   "_pipe/child.ts": `import "../duplex.ts";\nexport const P = Deno.pid;\n`,
-  "_rpc/peer.ts": `import type {} from "../duplex.ts";\n`,
+  "_rpc/endpoint.ts": `import type {} from "../duplex.ts";\n`,
   "_sync/mutex.ts": `import "../_base/errors.ts";\n`,
   "_task/worker.ts": `import "../rpc.ts";\n`,
   "_wire/frame.ts": `import "../_codec/json.ts";\n`,
@@ -27,7 +27,7 @@ const GOOD: Record<string, string> = {
     `${HEAD}import "./duplex.ts";\nimport type {} from "./pipe.ts";\nawait import("./_wire/frame.ts");\n`,
   "pipe.ts": `${HEAD}import "./_pipe/child.ts";\nimport "./duplex.ts";\n`,
   "pool.ts": `${HEAD}import "./rpc.ts";\n`,
-  "rpc.ts": `${HEAD}import "./_rpc/peer.ts";\nimport "./parent.ts";\n`,
+  "rpc.ts": `${HEAD}import "./_rpc/endpoint.ts";\nimport "./parent.ts";\n`,
   "sync.ts": `${HEAD}import "./_sync/mutex.ts";\n`,
 };
 
@@ -68,13 +68,13 @@ Deno.test("checkLayout() finds what breaks a rule", async (t) => {
     ],
     [
       "a room that imports its own public file",
-      { "_rpc/peer.ts": `import type {} from "../rpc.ts";\n` },
-      "_rpc/peer.ts: must not import rpc.ts: a room must not import its own",
+      { "_rpc/endpoint.ts": `import type {} from "../rpc.ts";\n` },
+      "_rpc/endpoint.ts: must not import rpc.ts: a room must not import its own",
     ],
     [
       "a room that imports a public file other than the contract",
-      { "_rpc/peer.ts": `import "../pipe.ts";\n` },
-      "_rpc/peer.ts: must not import pipe.ts: a room imports no public file",
+      { "_rpc/endpoint.ts": `import "../pipe.ts";\n` },
+      "_rpc/endpoint.ts: must not import pipe.ts: a room imports no public file",
     ],
     [
       "a transport that imports another",
@@ -88,8 +88,8 @@ Deno.test("checkLayout() finds what breaks a rule", async (t) => {
     ],
     [
       "a command that imports a room",
-      { "_cli/map.ts": `import "../_rpc/peer.ts";\n` },
-      "_cli/map.ts: must not import _rpc/peer.ts: the command line uses",
+      { "_cli/map.ts": `import "../_rpc/endpoint.ts";\n` },
+      "_cli/map.ts: must not import _rpc/endpoint.ts: the command line uses",
     ],
     [
       "a room without a place",

@@ -5,7 +5,7 @@ import { pathToFileURL } from "node:url";
 
 const ROOT = new URL("../", import.meta.url);
 
-/** What the package holds beside its code. */
+/** The files of the package other than code. */
 const DOCUMENTS = [
   "CHANGELOG.md",
   "LICENSE",
@@ -36,7 +36,7 @@ async function published(folder: URL): Promise<string[]> {
   }).sort();
 }
 
-/** What a file imports from the package, or starts a worker with. */
+/** The files that a file imports, or starts a worker with. */
 const SPECIFIER =
   /(?:\bfrom\s+|\bimport\s*\(?\s*|\bURL\(\s*|\bresolve\(\s*)"(\.[^"]+\.ts)"/g;
 

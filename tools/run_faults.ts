@@ -1,13 +1,13 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * The campaign of faults: random plans over every link, and over everything that
- * is built on links, as many as fit into the time.
+ * The campaign of faults: random plans over every transport, and over calls, pools
+ * and locks, as many as the time allows.
  *
- * `deno task faults [--minutes N] [--seed S|random] [--only NAME]` prints the
- * seed, and for a plan that fails what was wrong and the shortest plan found that
- * fails alike. It keeps that plan in `tests/corpus/faults/`, where `deno task
- * test` runs it again from then on, and exits with code 1.
+ * `deno task faults [--minutes N] [--seed S|random] [--only NAME]` prints the seed,
+ * and for a plan that fails the error and the shortest plan found with it. It keeps
+ * that plan in `tests/corpus/faults/`, which `deno task test` runs, and exits with
+ * code 1.
  *
  * @module
  */
@@ -124,7 +124,7 @@ async function main(): Promise<void> {
       failures.push(...result.failures);
     }
   }
-  // Most of the time a plan waits.
+  // A plan mostly waits.
   const lanes = 2 * navigator.hardwareConcurrency;
   await Promise.all(Array.from({ length: lanes }, lane));
   for (const failure of failures) await report(failure);

@@ -1,13 +1,13 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * The campaign of hostile inputs: bytes, messages, posts and arguments that are
- * wrong in every way, given to what reads them, as many as fit into the time.
+ * The campaign of hostile inputs: wrong bytes, messages, posts and arguments for all
+ * readers, as many as the time allows.
  *
- * `deno task fuzz [--minutes N] [--seed S|random] [--only NAME]` prints the seed,
- * and for an input that fails what was wrong and the shortest input found that
- * fails alike. It keeps that input in `tests/corpus/fuzz/`, where `deno task test`
- * runs it again from then on, and exits with code 1.
+ * `deno task fuzz [--minutes N] [--seed S|random] [--only NAME]` prints the seed, and
+ * for an input that fails the error and the shortest input found with it. It keeps
+ * that input in `tests/corpus/fuzz/`, which `deno task test` runs, and exits with
+ * code 1.
  *
  * @module
  */
@@ -39,7 +39,7 @@ const MAX_BATCH_SIZE = 4 * 2 ** 20;
 /** Failures after which the campaign ends. */
 const MAX_FAILURES = 10;
 
-/** MiB of a process's heap: what a message may cost, some times over. */
+/** MiB of a process's heap: several times the memory limit of a message. */
 const MAX_HEAP = 2_048;
 
 /** Bytes above which an input is kept compressed. */
@@ -57,7 +57,7 @@ interface Failure {
   readonly error: string;
 }
 
-/** What a target has done so far. */
+/** The progress of a target. */
 interface Account {
   inputs: number;
   bytes: number;
@@ -174,7 +174,7 @@ async function firstFailing(
 async function shorten({ target, input, error }: Failure): Promise<Bytes> {
   const kind = kindOf(error);
   const end = performance.now() + SHRINK_TIME;
-  // Each step takes a batch of candidates; the first of it that fails is next.
+  // Each step runs a batch of candidates and continues with the first that fails.
   function* batches(of: Bytes): Generator<Bytes[]> {
     let batch: Bytes[] = [];
     let size = 0;
@@ -226,7 +226,7 @@ async function report(failure: Failure): Promise<void> {
   console.log(`Kept in ${file.pathname}`);
 }
 
-/** A line about what a target has done. */
+/** A line with the progress of a target. */
 function summary(name: string, account: Account): string {
   const { inputs, bytes, ms, longest } = account;
   const rate = Math.round(inputs / Math.max(ms, 1) * 1_000);

@@ -1,11 +1,11 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * Runs the tests and the examples of the documentation, as many groups of files at
- * a time as there are cores: `deno task test`. What a group prints is shown when
- * it is through, and the last line counts all of them, as Deno does.
+ * Runs the tests and the examples of the documentation in groups of files, one on each
+ * core: `deno task test`. The output of a group is printed at its end, and the last
+ * line has the total.
  *
- * With arguments, which are those of `deno test`, it is one `deno test`:
+ * With arguments it runs one `deno test` with them:
  * `deno task test tests/pool/pool_test.ts --filter map`.
  *
  * @module
@@ -64,14 +64,14 @@ function hasExample(file: string): boolean {
 }
 
 /**
- * The files in groups. Neighbours in the alphabet often take long alike, and come
- * into different groups.
+ * The files in groups. Neighbours in the alphabet, which often take equally long, are in
+ * different groups.
  */
 function groups(): string[][] {
   const files = [
     ...filesIn("tests/", "_test.ts"),
     ...filesIn("tools/", "_test.ts"),
-    // The others have no example.
+    // Other files have no examples.
     ...codeFiles().filter(hasExample),
   ];
   const count = Math.ceil(files.length / GROUP_SIZE);
@@ -84,7 +84,7 @@ function groups(): string[][] {
 /** The groups that run. */
 const RUNNING = new Set<Deno.ChildProcess>();
 
-/** Runs a group and shows what it printed. */
+/** Runs a group and prints its output. */
 async function run(files: readonly string[]): Promise<Outcome> {
   const child = new Deno.Command(Deno.execPath(), {
     args: [...FLAGS, ...files],
@@ -100,7 +100,7 @@ async function run(files: readonly string[]): Promise<Outcome> {
   const { success, signal } = await child.status;
   clearTimeout(timer);
   RUNNING.delete(child);
-  // Processes that a killed group leaves behind may keep its streams open.
+  // Processes of a killed group may keep its streams open.
   const end = signal === null ? undefined : AbortSignal.timeout(1000);
   const [stdout, stderr] = [await output(end), await errors(end)];
   write(Deno.stderr, stderr);
@@ -112,11 +112,11 @@ async function run(files: readonly string[]): Promise<Outcome> {
   const text = new TextDecoder().decode(stdout)
     // deno-lint-ignore no-control-regex
     .replaceAll(/\x1b\[[\d;]*m/g, "");
-  // The last one: what a test prints may look the same.
+  // The last one, because the output of a test may look the same.
   const [, passed = 0, failed = 0] = [
     ...text.matchAll(/^(?:ok|FAILED) \| (\d+) passed.* \| (\d+) failed/gm),
   ].at(-1) ?? [];
-  // One that ended without a summary has failed, too.
+  // A group without a summary has failed as well.
   const least = success ? 0 : 1;
   return {
     success,
@@ -128,7 +128,7 @@ async function run(files: readonly string[]): Promise<Outcome> {
 /**
  * Reads a stream.
  *
- * @returns Gives what was read when the stream has ended, or the signal is aborted.
+ * @returns The text, when the stream has ended or the signal is aborted.
  */
 function collect(
   stream: ReadableStream<Uint8Array>,
@@ -161,7 +161,7 @@ async function runAll(): Promise<boolean> {
   const start = performance.now();
   const waiting = groups();
   const outcomes: Outcome[] = [];
-  // A group that a signal ends has failed, and no other begins.
+  // A group that a signal ends has failed; no other group begins.
   passSignals(RUNNING, () => waiting.length = 0);
   await Promise.all(
     Array.from({ length: navigator.hardwareConcurrency }, async () => {

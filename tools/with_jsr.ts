@@ -1,20 +1,18 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * Runs a command with JSR at hand: `deno run -A tools/with_jsr.ts COMMAND…`.
+ * Runs a command that imports from JSR: `deno run -A tools/with_jsr.ts COMMAND…`.
  *
- * Where JSR answers, or `JSR_URL` is set already, the command runs as it is.
- * Elsewhere a stand-in goes in front: a folder in JSR's layout with the
- * `@std` packages that `deno.json` names, made once from an npm package that
- * holds the same code as JavaScript, with the declarations in `tools/jsr/` as
- * its types. Deno reads such a folder through a `file:` URL in `JSR_URL`, so
- * there is no server to keep alive, and child processes find it because they
- * inherit the variable. It is in Deno's own cache, since `deno publish` takes
- * whatever a package imports from inside its folder for a part of the package.
+ * If JSR answers, or `JSR_URL` is set, the command runs as it is. Otherwise `JSR_URL`
+ * names a replacement: a folder in the layout of JSR with the `@std` packages of
+ * `deno.json`, made once from an npm package with the same code as JavaScript, and
+ * with the declarations in `tools/jsr/`. Deno reads it through a `file:` URL, so no
+ * server is necessary, and child processes inherit the variable. The folder is in
+ * Deno's cache, because `deno publish` would include a folder of this package.
  *
- * A program may import from files without a permission, but a Web Worker only
- * what its parent may read: a test that narrows `read` to some paths, and
- * starts a Web Worker that imports `@std`, has to add the folder to them.
+ * A program may import files without a permission, but a Web Worker only those that
+ * its parent may read: a test that narrows `read`, and starts a Web Worker that
+ * imports `@std`, must add the folder.
  *
  * @module
  */
@@ -27,7 +25,7 @@ const SOURCE = "npm:deno-std@1.4.0";
 
 /**
  * The folders that each package is made of. The packages in {@linkcode SOURCE}
- * import each other by relative path, so each brings along what it imports.
+ * import each other by relative path, so each needs the folders that it imports.
  */
 const FOLDERS: Record<string, string[]> = {
   assert: ["assert", "internal"],
@@ -36,10 +34,10 @@ const FOLDERS: Record<string, string[]> = {
   streams: ["streams", "bytes"],
 };
 
-/** How long JSR may take to answer. A network without it may never say so. */
+/** Milliseconds for JSR to answer: a network without it may never respond. */
 const PROBE_TIMEOUT = 3_000;
 
-/** How long the verdict of a probe that ran into its time limit stands. */
+/** Milliseconds for which the result of a probe without an answer is kept. */
 const VERDICT_TTL = 3_600_000;
 
 const ROOT = new URL("../", import.meta.url);
@@ -66,8 +64,8 @@ interface DenoInfo {
 }
 
 /**
- * What `deno info` says. It downloads the packages that are named, and would
- * take the project's own npm packages along if it read the configuration.
+ * The output of `deno info`, which downloads the named packages. Without the
+ * configuration it does not download the npm packages of this project.
  */
 async function denoInfo(...args: string[]): Promise<DenoInfo> {
   const { success, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
@@ -180,9 +178,9 @@ async function layOut(
 }
 
 /**
- * The stand-in's folder inside `cache`, made if it is not there yet. It is named after all
- * that goes into it, so it never goes stale, and it is put in its place in one
- * step, so two tasks may make it at once.
+ * The folder of the replacement inside `cache`, which is made if necessary. Its name is
+ * a hash of its content, so it is never outdated, and it is moved into place in one
+ * step, so that two tasks may make it at once.
  */
 async function standIn(cache: URL): Promise<URL> {
   const denoJson = await Deno.readTextFile(new URL("deno.json", ROOT));
@@ -223,7 +221,7 @@ async function jsrUrl(): Promise<string | undefined> {
   try {
     return (await standIn(cache)).href;
   } catch (error) {
-    // The command may still find all it needs in Deno's cache.
+    // All that the command needs may be in Deno's cache.
     console.error(`JSR does not answer and has no stand-in: ${error}`);
     return undefined;
   }

@@ -10,7 +10,7 @@ const ignore = Deno.build.os === "windows";
 function start(...args: string[]): Deno.ChildProcess {
   return new Deno.Command(Deno.execPath(), {
     args: ["run", "-A", "--quiet", WITH_JSR, ...args],
-    // Without it, the tool would ask JSR first.
+    // Otherwise the tool would try JSR first.
     env: { JSR_URL: "https://jsr.io/", NO_COLOR: "1" },
     stdin: "null",
     stdout: "piped",
@@ -39,7 +39,7 @@ Deno.test({
       out: "out\n",
       err: "err\n",
     });
-    // As a shell has it: 128 and the number of the signal.
+    // As in a shell: 128 plus the number of the signal.
     assertEquals((await run("sh", "-c", "kill -KILL $$")).code, 137);
   },
 });

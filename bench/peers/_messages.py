@@ -1,12 +1,12 @@
 # Copyright 2026 the Duplex authors. MIT license.
 
-"""The messages that the measurements send: ../_messages.mjs for Python."""
+"""The messages of the measurements: ../_messages.mjs for Python."""
 
 MIB = 2**20
 
 
 def log_lines(count):
-    """Lines that differ in their text, as real ones do."""
+    """Lines that differ in their text, as those of a log do."""
     return [
         {
             "time": "2026-11-23T06:59:25.123Z",
@@ -23,7 +23,7 @@ def log_lines(count):
 
 
 def messages_of(what):
-    """The messages that are sent over and over."""
+    """The messages, which are sent in turn."""
     if what == "bytes":
         return [bytes([7]) * MIB]
     if what == "bytes128":
@@ -34,7 +34,7 @@ def messages_of(what):
 
 
 def weigh(message):
-    """What a received message adds to the sum."""
+    """What a received message adds to the check sum."""
     if isinstance(message, bytes):
         return len(message) + message[-1]
     if isinstance(message, str):
@@ -43,12 +43,12 @@ def weigh(message):
 
 
 def weigh_all(messages, count):
-    """What `count` messages add up to."""
+    """The check sum of `count` messages."""
     rounds, rest = divmod(count, len(messages))
     weights = [weigh(message) for message in messages]
     return rounds * sum(weights) + sum(weights[:rest])
 
 
 def rate_of(what, count, seconds):
-    """Megabytes a second where each is a MiB, or else messages."""
+    """Megabytes per second for messages of a MiB, or messages."""
     return (count * MIB / 1e6 if what == "bytes" else count) / seconds

@@ -1,12 +1,12 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * What threads that post messages to each other can do, in Deno and in Node, for
- * `bench/workers.ts`. A post is bounded by nothing, so a program that must not
- * fill its memory counts: here the receiver posts how many it has had, a quarter
- * of the bound at a time, and the sender keeps no more than the bound in flight.
+ * Threads that post messages to each other, in Deno and in Node, for
+ * `bench/workers.ts`. `postMessage` has no limit, so a program that must not fill its
+ * memory counts: the receiver acknowledges messages, a quarter of the limit at a
+ * time, and the sender keeps no more than the limit in flight.
  *
- * Everything is done in the callbacks, so that no promise is paid for a message.
+ * All work is done in callbacks, so that a message costs no promise.
  *
  * @module
  */
@@ -14,8 +14,8 @@
 import { checkSum, messagesOf, rateOf, weigh } from "../_messages.mjs";
 
 /**
- * The bounds with which the peers were fastest: of 16 to 65536 small messages,
- * and of 2 to 64 of a MiB.
+ * The limits with which the contenders were fastest, of 16 to 65536 small messages and
+ * 2 to 64 of a MiB.
  */
 const BOUND = 4_096;
 const BYTES_BOUND = 16;
@@ -26,11 +26,11 @@ const BYTES_BOUND = 16;
  * @typedef {object} End
  * @property {(message: unknown) => void} post Posts a message.
  * @property {(callback: (message: any) => void) => void} listen Calls back with
- * each message that comes, and the callback before no more.
+ * each message, in place of the callback before.
  */
 
 /**
- * A thread, and the end on this side.
+ * A thread, and this side of its connection.
  *
  * @typedef {object} Thread
  * @property {End} end
@@ -43,7 +43,7 @@ function boundOf(what) {
 }
 
 /**
- * Sends, and calls back when the far side has had all.
+ * Sends, and calls back when the peer has received all messages.
  *
  * @param {End} end
  * @param {string} what
@@ -71,7 +71,7 @@ function sendAll(end, what, messages, count, done) {
 }
 
 /**
- * Receives, and calls back with what the messages add up to.
+ * Receives, and calls back with the check sum.
  *
  * @param {End} end
  * @param {string} what
@@ -94,9 +94,8 @@ function takeAll(end, what, count, done) {
 }
 
 /**
- * The far side of a thread: "echo" posts back what comes; "take-…" receives as
- * many messages as it was told and posts what they add up to; "give-…" sends as
- * many as it was told.
+ * The work of a thread: "echo" posts messages back; "take-…" receives the requested
+ * number of messages and posts their check sum; "give-…" sends the requested number.
  *
  * @param {End} end
  * @param {string} role
@@ -121,7 +120,7 @@ export function serve(end, role) {
 }
 
 /**
- * Milliseconds for all of them there and back, one at a time.
+ * Milliseconds for all messages there and back, one at a time.
  *
  * @param {End} end
  * @param {number} count
@@ -145,7 +144,7 @@ function trips(end, count) {
 }
 
 /**
- * Milliseconds until the far side has received all of them.
+ * Milliseconds until the peer has received all messages.
  *
  * @param {End} end
  * @param {string} what
@@ -168,7 +167,7 @@ function out(end, what, messages, count) {
 }
 
 /**
- * Milliseconds until all that the far side sends have been received.
+ * Milliseconds until all messages of the peer have been received.
  *
  * @param {End} end
  * @param {string} what
@@ -189,7 +188,7 @@ function into(end, what, messages, count) {
 }
 
 /**
- * Milliseconds until the first answer, one for each opening.
+ * Milliseconds until the first answer, for each opening.
  *
  * @param {(role: string) => Thread} open
  * @param {number} count
@@ -212,9 +211,9 @@ async function opening(open, count, warm) {
 }
 
 /**
- * Goes through a scenario and prints one figure, or several, as a JSON array.
+ * Measures a scenario and prints its figures as a JSON array.
  *
- * @param {(role: string) => Thread} open Starts a thread that plays a role.
+ * @param {(role: string) => Thread} open Starts a thread with a role.
  * @param {readonly string[]} args SCENARIO COUNT WARM.
  */
 export async function measure(open, [scenario = "", ...numbers]) {
@@ -241,8 +240,8 @@ export async function measure(open, [scenario = "", ...numbers]) {
 }
 
 /**
- * Posts bytes as a buffer of their own that moves, so that they are copied here
- * and the sender keeps them; everything else as it is.
+ * Posts a copy of bytes and transfers it, so that the sender keeps its own; posts
+ * other messages as they are.
  *
  * @param {(message: unknown, transfer: ArrayBuffer[]) => void} post
  * @returns {(message: unknown) => void}

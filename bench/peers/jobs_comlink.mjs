@@ -1,9 +1,9 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * What calls through `npm:comlink` can do in Node, for `bench/jobs.ts`:
+ * Calls through `npm:comlink` in Node, for `bench/jobs.ts`:
  * `jobs_comlink.mjs SCENARIO COUNT WARM FOLDER` prints a JSON array; the package is
- * installed in the folder. It has no pool: two workers are called in turns.
+ * installed in the folder. It has no pool: two workers are called in turn.
  *
  * @module
  */
@@ -13,7 +13,7 @@ import process from "node:process";
 import { Worker } from "node:worker_threads";
 import { mapCalls, measure } from "../_jobs.mjs";
 
-/** Of a map's calls, of 16 to all of them in flight: 64 and more are alike. */
+/** The calls of a map in flight; of 16 to all of them, 64 and more are equal. */
 const BOUND = 256;
 
 const SCRIPT = new URL("./jobs_comlink_worker.mjs", import.meta.url);

@@ -1,7 +1,7 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * What `npm:piscina` can do in Node, for `bench/jobs.ts`:
+ * `npm:piscina` in Node, for `bench/jobs.ts`:
  * `jobs_piscina.mjs SCENARIO COUNT WARM FOLDER` prints a JSON array; the package is
  * installed in the folder.
  *
@@ -14,18 +14,18 @@ import { fileURLToPath } from "node:url";
 import { mapCalls, measure } from "../_jobs.mjs";
 
 /**
- * How many tasks a worker has in hand. With 1, which is piscina's default, 64
- * calls in flight are eight times as slow and a map three times; of 16 to 5000
- * tasks 64 to 256 were fastest, and alike.
+ * The tasks of a worker at a time. With 1, the default of piscina, 64 calls in flight
+ * are eight times as slow and a map three times; of 16 to 5000 tasks 64 to 256 were
+ * fastest, and equal.
  */
 const PER_WORKER = 128;
 
-/** Of a map's tasks, of twice as many as the workers have to all of them. */
+/** The tasks of a map in flight, of twice those of the workers to all of them. */
 const BOUND = 256;
 
 /**
- * "async" is a tenth faster than "sync" with calls in flight, and "disabled" a
- * tenth slower, as it is in a map. One call at a time is about as fast with all.
+ * "async" is a tenth faster than "sync" with calls in flight, "disabled" a tenth
+ * slower, as in a map. One call at a time takes about the same with each.
  */
 const ATOMICS = { call: "disabled", calls64: "async", map: "sync" };
 
@@ -41,9 +41,9 @@ function open(scenario, workers) {
     maxThreads: workers,
     concurrentTasksPerWorker: PER_WORKER,
     atomics: ATOMICS[scenario],
-    // As fast as the queue that it has by default, or a little faster.
+    // As fast as its default queue, or a little faster.
     taskQueue: new FixedQueue(),
-    // Nobody asks for its histogram; that gains next to nothing.
+    // Its histogram is not used; that is hardly faster.
     recordTiming: false,
   });
   return {

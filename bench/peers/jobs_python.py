@@ -1,6 +1,6 @@
 # Copyright 2026 the Duplex authors. MIT license.
 
-"""What Python's multiprocessing.Pool can do, for bench/jobs.ts:
+"""Python's multiprocessing.Pool, for bench/jobs.ts:
 jobs_python.py SCENARIO COUNT WARM CHUNK prints a JSON array. Its jobs, and how
 they are timed, are those of ../_jobs.mjs.
 """
@@ -28,15 +28,15 @@ def fib(number):
 
 
 def call(pool, chunk, lines, count):
-    """What comes back of calls one at a time; chunks make no difference."""
+    """The answers of calls one at a time; chunks make no difference."""
     return (pool.apply(echo, (lines[index % 1000],)) for index in range(count))
 
 
 def calls64(pool, chunk, lines, count):
-    """What comes back of calls as many of which are in flight all the time."""
+    """The answers of calls with a number of them in flight."""
     if chunk > 1:
-        # As many lines as may be in flight, again and again. To feed them to
-        # imap_unordered() as they come back is a quarter slower.
+        # The number of lines that may be in flight, repeatedly. Feeding them to
+        # imap_unordered() as answers arrive is a quarter slower.
         for start in range(0, count, IN_FLIGHT):
             end = min(start + IN_FLIGHT, count)
             some = [lines[index % 1000] for index in range(start, end)]
@@ -53,7 +53,7 @@ def calls64(pool, chunk, lines, count):
 
 
 def timed(run, pool, chunk, lines, count):
-    """Seconds for as many calls with a line."""
+    """Seconds for a number of calls with a line."""
     start = time.perf_counter()
     total = sum(map(weigh, run(pool, chunk, lines, count)))
     seconds = time.perf_counter() - start

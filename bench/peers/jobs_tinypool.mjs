@@ -1,7 +1,7 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * What `npm:tinypool` can do in Node, for `bench/jobs.ts`:
+ * `npm:tinypool` in Node, for `bench/jobs.ts`:
  * `jobs_tinypool.mjs SCENARIO COUNT WARM FOLDER` prints a JSON array; the package
  * is installed in the folder.
  *
@@ -14,13 +14,13 @@ import { fileURLToPath, pathToFileURL } from "node:url";
 import { mapCalls, measure } from "../_jobs.mjs";
 
 /**
- * How many tasks a worker has in hand. With 1, which is tinypool's default, 64
- * calls in flight and a map are two or three times as slow, or more; of 16 to
- * 5000 tasks 64 to 256 were fastest, and alike.
+ * The tasks of a worker at a time. With 1, the default of tinypool, 64 calls in flight
+ * and a map are at least two or three times as slow; of 16 to 5000 tasks 64 to 256
+ * were fastest, and equal.
  */
 const PER_WORKER = 128;
 
-/** Of a map's tasks, of twice as many as the workers have to all of them. */
+/** The tasks of a map in flight, of twice those of the workers to all of them. */
 const BOUND = 256;
 
 const METHODS = fileURLToPath(new URL("../_jobs.mjs", import.meta.url));
@@ -35,8 +35,8 @@ function open(scenario, workers) {
     minThreads: workers,
     maxThreads: workers,
     concurrentTasksPerWorker: PER_WORKER,
-    // Calls in flight are a quarter slower without, and everything is in child
-    // processes.
+    // Without it calls in flight are a quarter slower, and in child processes all
+    // scenarios.
     useAtomics: true,
     runtime: "worker_threads",
   });

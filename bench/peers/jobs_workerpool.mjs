@@ -1,12 +1,12 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * What `npm:workerpool` can do in Node, for `bench/jobs.ts`:
+ * `npm:workerpool` in Node, for `bench/jobs.ts`:
  * `jobs_workerpool.mjs SCENARIO COUNT WARM FOLDER` prints a JSON array; the package
  * is installed in the folder.
  *
- * It gives a worker one task at a time, whatever else waits in the pool. To call
- * through its `proxy()` makes no difference, nor does the order of its queue.
+ * A worker gets one task at a time. Calls through its `proxy()` make no difference, and
+ * neither does the order of its queue.
  *
  * @module
  */
@@ -17,8 +17,8 @@ import { fileURLToPath } from "node:url";
 import { mapCalls, measure } from "../_jobs.mjs";
 
 /**
- * Of a map's tasks, of 2 to all of them: as many as there are workers, since what
- * waits has to be gone through.
+ * The tasks of a map in flight, of 2 to all of them: the number of workers, because
+ * workerpool searches all waiting tasks.
  */
 const BOUND = 2;
 

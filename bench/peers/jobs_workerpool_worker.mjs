@@ -1,7 +1,7 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * A worker of `jobs_workerpool.mjs`; its argument is where workerpool is installed.
+ * A worker of `jobs_workerpool.mjs`; its argument is the folder of workerpool.
  *
  * @module
  */

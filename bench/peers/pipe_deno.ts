@@ -1,10 +1,9 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * What Deno's own child processes can do without this module, for
- * `bench/pipe.ts`: `pipe_deno.ts SCENARIO COUNT WARM [keep]` prints a JSON array.
- * With `keep`, whoever reads a MiB has memory of its own for it, as a receiver of
- * messages must; without, it reads over what it has read before.
+ * Deno's child processes without this package, for `bench/pipe.ts`:
+ * `pipe_deno.ts SCENARIO COUNT WARM [keep]` prints a JSON array. With `keep` each MiB
+ * is read into new memory, as that of a message; without, into the same memory.
  *
  * @module
  */
@@ -14,9 +13,9 @@ const MIB = 2 ** 20;
 const [scenario, count, warm, how] = Deno.args;
 const kept = how === "keep";
 
-/** What a log line takes with its frame. */
+/** The bytes of a log line with its frame. */
 const LINE_SIZE = 140;
-/** Of the read buffer; a pipe holds no more. */
+/** The bytes of the read buffer: the capacity of a pipe. */
 const READ_SIZE = 64 * 1024;
 
 /** A child, its input and its output. */
@@ -40,7 +39,7 @@ class Child implements AsyncDisposable {
     return this.#writer.write(bytes);
   }
 
-  /** Reads until `total` bytes have come. */
+  /** Reads `total` bytes. */
   async read(total: number): Promise<void> {
     for (let left = total; left > 0;) {
       const { value, done } = await this.#reader.read(this.#buffer);
@@ -50,7 +49,7 @@ class Child implements AsyncDisposable {
     }
   }
 
-  /** Reads `count` times a MiB, each into memory of its own. */
+  /** Reads `count` times a MiB, each into new memory. */
   async keep(count: number): Promise<void> {
     for (let index = 0; index < count; index++) {
       let message = new Uint8Array(MIB);

@@ -16,7 +16,7 @@ function writeAll(bytes: Uint8Array): void {
   }
 }
 
-/** Counts what comes; says "k" after every `total` bytes. */
+/** Counts bytes; sends "k" after every `total` bytes. */
 async function take(total: number): Promise<void> {
   const done = new TextEncoder().encode("k");
   let seen = 0;
@@ -30,7 +30,7 @@ async function take(total: number): Promise<void> {
   }
 }
 
-/** The same, with memory of its own for every MiB, as a message has. */
+/** The same, with new memory for every MiB, as that of a message. */
 async function keep(total: number): Promise<void> {
   const done = new TextEncoder().encode("k");
   for (;;) {
@@ -46,7 +46,7 @@ async function keep(total: number): Promise<void> {
   }
 }
 
-/** Sends `count` times a MiB for every byte that comes. */
+/** Sends `count` times a MiB for every byte that arrives. */
 async function give(count: number): Promise<void> {
   const bytes = new Uint8Array(MIB).fill(7);
   while (await Deno.stdin.read(buffer.subarray(0, 1)) !== null) {

@@ -1,7 +1,7 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * What Node's `fork` can do, for `bench/pipe.ts`:
+ * Node's `fork`, for `bench/pipe.ts`:
  * `pipe_node.mjs SCENARIO COUNT WARM SERIALIZATION` prints a JSON array.
  *
  * @module
@@ -26,7 +26,7 @@ async function stop(child) {
   await once(child, "exit");
 }
 
-/** Calls back for each message, so that no promise is paid for each. */
+/** Calls back for each message, which then costs no promise. */
 function receive(child, total) {
   return new Promise((resolve) => {
     let left = total;

@@ -1,7 +1,7 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * The child of `pipe_node.mjs`, with the roles of `workers/duplex_worker.ts`.
+ * The child of `pipe_node.mjs`, with the roles of `_threads.mjs`.
  *
  * @module
  */

@@ -1,15 +1,14 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * What both sides of the Node measurement use.
+ * What both sides of the measurement of Node share.
  *
  * @module
  */
 
 /**
- * Sends as fast as the channel takes them: while `send` says that there is
- * room, nothing is waited for; once it says that there is none, the next
- * message's callback is.
+ * Sends as fast as the channel allows: it waits for the callback of a message only
+ * after `send` has returned that there is no room.
  */
 export async function sendAll(end, messages, count) {
   const { length } = messages;

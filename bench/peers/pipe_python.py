@@ -1,6 +1,6 @@
 # Copyright 2026 the Duplex authors. MIT license.
 
-"""What Python's multiprocessing.Pipe can do, for bench/pipe.ts:
+"""Python's multiprocessing.Pipe, for bench/pipe.ts:
 pipe_python.py SCENARIO COUNT WARM prints a JSON array.
 """
 

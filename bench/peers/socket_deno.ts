@@ -1,10 +1,9 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * What Deno's bare sockets can do without this module, for `bench/socket.ts`:
+ * Deno's sockets without this package, for `bench/socket.ts`:
  * `socket_deno.ts SCENARIO COUNT WARM tcp|unix [opaque]` prints a JSON array. With
- * `opaque`, the round trip moves as many bytes as a log line has and neither side
- * makes a value of them.
+ * `opaque`, the round trip sends the bytes of a log line without decoding them.
  *
  * @module
  */
@@ -24,17 +23,17 @@ import { bind, Frames } from "./socket_deno_frames.ts";
 
 const SCRIPT = new URL("./socket_deno_far.ts", import.meta.url);
 
-/** What a log line takes with its frame, as in `pipe_deno.ts`. */
+/** The bytes of a log line with its frame, as in `pipe_deno.ts`. */
 const LINE_SIZE = 140;
 
-/** What a server with many connections would give each for its buffers. */
+/** The bytes of a buffer if there are many connections. */
 const SMALL_BUFFER = 8 * 1024;
 
 const [scenario = "", countText, warmText, form = "tcp", how] = Deno.args;
 
 type Accept = () => Promise<Deno.Conn>;
 
-/** Listens, starts the far process, and waits for its end. */
+/** Listens, starts the peer process, and waits for its end. */
 async function withFar(
   role: string,
   run: (accept: Accept) => Promise<number[]>,
@@ -123,7 +122,7 @@ function oneWay(count: number, warm: number): Promise<number[]> {
   });
 }
 
-/** Asks for lines, and looks at them. */
+/** Requests lines, and checks them. */
 async function takeLines(frames: Frames, order: Order): Promise<void> {
   order.restart();
   await frames.send(LINES);
@@ -133,7 +132,7 @@ async function takeLines(frames: Frames, order: Order): Promise<void> {
       order.take(line as Line);
       left--;
     } else if (!await frames.fill()) {
-      throw new Error(`The far side ended, ${left} lines early`);
+      throw new Error(`The peer ended, ${left} lines early`);
     }
   }
 }
@@ -157,7 +156,7 @@ function many(count: number, warm: number): Promise<number[]> {
     await run(count);
     const ms = performance.now() - start;
     checkHosts(all.map(({ order }) => order));
-    // Nothing but the end follows: no line has come twice.
+    // Only the end follows: no line arrives twice.
     for (const { frames } of all) await frames.send(0);
     for (const { frames } of all) {
       const rest = await frames.receive();
@@ -168,7 +167,7 @@ function many(count: number, warm: number): Promise<number[]> {
   });
 }
 
-/** Exchanges a greeting, and waits for whatever comes, as a server would. */
+/** Exchanges a greeting, and receives until the end. */
 async function greet(accept: Accept): Promise<Frames> {
   const frames = new Frames(await accept(), SMALL_BUFFER);
   if (await frames.receive() !== "hello") throw new Error("No greeting came");

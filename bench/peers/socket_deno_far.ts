@@ -1,8 +1,9 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * The far process of `socket_deno.ts`, `socket_deno_far.ts ROLE ADDRESS`, with
- * the roles of `workers/socket_far.ts`.
+ * The peer process of `socket_deno.ts`, `socket_deno_far.ts ROLE ADDRESS`, in
+ * the roles "echo", "take-…" (as in `_threads.mjs`), "many" and "idle" (as in
+ * `workers/socket_far.ts`).
  *
  * @module
  */
@@ -22,7 +23,7 @@ async function echo(): Promise<void> {
   }
 }
 
-/** Echoes bytes as they come. */
+/** Sends bytes back. */
 async function opaque(): Promise<void> {
   using conn = await connect(address);
   const buffer = new Uint8Array(64 * 1024);
@@ -46,7 +47,7 @@ async function takeLines(): Promise<void> {
       if (message !== undefined) {
         sum += weigh(message);
         left--;
-      } else if (!await frames.fill()) throw new Error("The far side ended");
+      } else if (!await frames.fill()) throw new Error("The peer ended");
     }
     await frames.send(sum);
   }
@@ -65,7 +66,7 @@ async function takeBytes(): Promise<void> {
   }
 }
 
-/** Sends as many lines as it is asked for, until that is none. */
+/** Sends the requested number of lines, until it is 0. */
 async function give(frames: Frames, connection: number): Promise<void> {
   for (;;) {
     const count = await frames.receive();
@@ -90,7 +91,7 @@ async function greet(): Promise<Frames> {
   return frames;
 }
 
-/** Opens as many connections as it is asked for, until that is none. */
+/** Opens the requested number of connections, until it is 0. */
 async function idle(): Promise<void> {
   using control = new Frames(await connect(address));
   const all: Frames[] = [];

@@ -1,15 +1,15 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * The fastest sensible use of Deno's bare sockets, written by hand: the length in
- * four bytes, and then a value as JSON or a byte array as it is.
+ * A fast use of Deno's sockets: the length of a message in four bytes, then a value as
+ * JSON, or a byte array.
  *
  * @module
  */
 
-/** Of the buffers, unless somebody wants less. */
+/** The default size of the buffers in bytes. */
 const BUFFER_SIZE = 64 * 1024;
-/** Of the length before each message. */
+/** The bytes of the length before each message. */
 const HEADER_SIZE = 4;
 
 const encoder = new TextEncoder();
@@ -29,7 +29,7 @@ export async function connect(address: string): Promise<Deno.Conn> {
   return conn;
 }
 
-/** A listener, the address that it is bound to, and what accepts there. */
+/** A listener, its address, and a function that accepts a connection. */
 export function bind(address: string): {
   listener: Disposable;
   address: string;
@@ -65,8 +65,8 @@ export class Frames implements Disposable {
 
   /**
    * @param conn The connection.
-   * @param size Of the buffers: for what arrives, which grows for what is larger,
-   *   and for what is written together.
+   * @param size The bytes of the buffers: for reading, which grows for larger
+   *   messages, and for writing several messages together.
    */
   constructor(conn: Deno.Conn, size = BUFFER_SIZE) {
     this.#conn = conn;
@@ -75,7 +75,7 @@ export class Frames implements Disposable {
     this.#view = new DataView(this.#buffer.buffer);
   }
 
-  /** The next message if it is here, without a promise. */
+  /** The next message if it has arrived, without a promise. */
   next(): unknown {
     const length = this.#length();
     if (length === undefined) return undefined;
@@ -86,7 +86,7 @@ export class Frames implements Disposable {
     return JSON.parse(decoder.decode(this.#buffer.subarray(start, end)));
   }
 
-  /** Waits for more. `false` is the end. */
+  /** Waits for more bytes; `false` at the end. */
   async fill(): Promise<boolean> {
     if (this.#start > 0) {
       this.#buffer.copyWithin(0, this.#start, this.#end);
@@ -105,7 +105,7 @@ export class Frames implements Disposable {
     return true;
   }
 
-  /** The next message; `undefined` is the end. */
+  /** The next message; `undefined` at the end. */
   async receive(): Promise<unknown> {
     for (;;) {
       const message = this.next();
@@ -114,11 +114,11 @@ export class Frames implements Disposable {
     }
   }
 
-  /** The next byte array, in memory of its own. */
+  /** The next byte array, in new memory. */
   async receiveBytes(): Promise<Bytes> {
     let length = this.#length();
     while (length === undefined) {
-      if (!await this.fill()) throw new Error("The far side ended");
+      if (!await this.fill()) throw new Error("The peer ended");
       length = this.#length();
     }
     const start = this.#start + HEADER_SIZE;
@@ -128,7 +128,7 @@ export class Frames implements Disposable {
     this.#start = end;
     for (let filled = end - start; filled < length;) {
       const read = await this.#conn.read(message.subarray(filled));
-      if (read === null) throw new Error("The far side ended");
+      if (read === null) throw new Error("The peer ended");
       filled += read;
     }
     return message;
@@ -138,7 +138,7 @@ export class Frames implements Disposable {
     await this.#write(this.#room().subarray(0, this.#encode(message, 0)));
   }
 
-  /** Sends messages over and over, as many to a write as its buffer holds. */
+  /** Sends messages in turn, as many in a write as the buffer holds. */
   async sendAll(
     count: number,
     messageOf: (index: number) => unknown,
@@ -174,7 +174,7 @@ export class Frames implements Disposable {
     return this.#batch ??= new Uint8Array(this.#size);
   }
 
-  /** @returns Where the message ends. */
+  /** @returns The end of the message. */
   #encode(message: unknown, start: number): number {
     const room = this.#room();
     const from = start + HEADER_SIZE;

@@ -1,8 +1,8 @@
 # Copyright 2026 the Duplex authors. MIT license.
 
-"""What Python's multiprocessing.connection can do, for bench/socket.ts:
+"""Python's multiprocessing.connection, for bench/socket.ts:
 socket_python.py SCENARIO COUNT WARM tcp|unix prints a JSON array. What is sent
-waits in the buffers of the operating system, so nobody fills anybody's memory.
+waits in the buffers of the operating system, so no side fills the memory of the other.
 """
 
 import json
@@ -38,7 +38,7 @@ def take(address, receive):
 
 
 class Far:
-    """A far process, and the connection that it makes to this one."""
+    """A peer process, and its connection to this one."""
 
     def __init__(self, form, role, *args):
         listener = (
@@ -63,7 +63,7 @@ class Far:
 
 
 def trips(end, lines, count):
-    """Seconds for all of them there and back, one at a time."""
+    """Seconds for all messages there and back, one at a time."""
     start = time.perf_counter()
     total = 0
     for trip in range(count):

@@ -1,12 +1,12 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * What zeromq can do in Node, for `bench/socket.ts`:
+ * zeromq in Node, for `bench/socket.ts`:
  * `socket_zeromq.mjs SCENARIO COUNT WARM tcp|ipc FOLDER` prints a JSON array; the
- * package is installed in the folder. Values go as JSON, and bytes as they are.
+ * package is installed in the folder. Values are JSON, bytes are sent as they are.
  *
- * Both sides have a PAIR, which was as fast as PUSH and PULL are, and needs no
- * second link for the answer.
+ * Both sides use a PAIR, which is as fast as PUSH and PULL and needs no second
+ * connection for the answer.
  *
  * @module
  */
@@ -23,7 +23,7 @@ import { pair, send, value } from "./socket_zeromq_shared.mjs";
 const FAR = fileURLToPath(new URL("./socket_zeromq_far.mjs", import.meta.url));
 const [, , scenario, count, warm, form, folder] = process.argv;
 
-/** Starts the far process, and waits for its end. */
+/** Starts the peer process, and waits for its end. */
 async function withFar(role, run) {
   const own = await mkdtemp(`${tmpdir()}/duplex_bench_`);
   const socket = pair(folder, role);

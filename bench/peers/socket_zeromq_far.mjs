@@ -1,8 +1,8 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * The far process of `socket_zeromq.mjs`, `socket_zeromq_far.mjs ROLE ADDRESS
- * FOLDER`, with the roles of `workers/socket_far.ts`. It ends when `null` comes.
+ * The peer process of `socket_zeromq.mjs`, `socket_zeromq_far.mjs ROLE ADDRESS
+ * FOLDER`, in the roles "echo" and "take-…" of `_threads.mjs`. It ends at `null`.
  *
  * @module
  */

@@ -1,23 +1,23 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * What both processes of the zeromq measurement use.
+ * What both processes of the measurement of zeromq share.
  *
  * @module
  */
 
 import { createRequire } from "node:module";
 
-// The bounds with which a pair was fastest: of 64 to 16384 lines, and of 2 to 64
-// times a MiB.
+// The limits with which a pair was fastest, of 64 to 16384 lines and 2 to 64
+// messages of a MiB.
 const BOUND = 1000;
 const BYTES_BOUND = 16;
 
 /**
- * One end of a link. On either side as many messages may wait as its bound says.
+ * One end of a connection, with its limit on waiting messages.
  *
- * @param {string} folder Where zeromq is installed.
- * @param {string} role What the far process does, as in `workers/socket_far.ts`.
+ * @param {string} folder The folder of zeromq.
+ * @param {string} role The role of the peer process.
  */
 export function pair(folder, role) {
   const { Pair } = createRequire(`${folder}/`)("zeromq");
@@ -25,12 +25,12 @@ export function pair(folder, role) {
   return new Pair({ sendHighWaterMark: bound, receiveHighWaterMark: bound });
 }
 
-/** Sends a value. Where there is room, its promise is settled already. */
+/** Sends a value; the promise is settled already if there is room. */
 export function send(socket, message) {
   return socket.send(JSON.stringify(message));
 }
 
-/** The value that was received. */
+/** The received value. */
 export function value([bytes]) {
   return JSON.parse(bytes.toString());
 }

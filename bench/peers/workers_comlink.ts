@@ -1,7 +1,7 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * What calls through `npm:comlink` can do in Deno, for `bench/workers.ts`:
+ * Calls through `npm:comlink` in Deno, for `bench/workers.ts`:
  * `workers_comlink.ts SCENARIO COUNT WARM` prints a JSON array.
  *
  * @module
@@ -17,7 +17,7 @@ function open(): { worker: Worker; api: Remote<Api> } {
   return { worker, api: wrap<Api>(worker) };
 }
 
-/** Milliseconds for all of them there and back, one at a time. */
+/** Milliseconds for all messages there and back, one at a time. */
 async function trips(api: Remote<Api>, count: number): Promise<number> {
   const lines = messagesOf("lines");
   const start = performance.now();
@@ -30,7 +30,7 @@ async function trips(api: Remote<Api>, count: number): Promise<number> {
   return ms;
 }
 
-/** Milliseconds until the worker has been called with all of them. */
+/** Milliseconds until the worker has been called with all messages. */
 async function out(
   api: Remote<Api>,
   what: string,
@@ -44,7 +44,7 @@ async function out(
   return ms;
 }
 
-/** Milliseconds until the worker has called back with all of them. */
+/** Milliseconds until the worker has called back with all messages. */
 async function into(
   api: Remote<Api>,
   what: string,
@@ -64,7 +64,7 @@ async function into(
   return ms;
 }
 
-/** Milliseconds until the first answer, one for each opening. */
+/** Milliseconds until the first answer, for each opening. */
 async function opening(count: number, warm: number): Promise<number[]> {
   const samples: number[] = [];
   for (let round = 0; round < count + warm; round++) {

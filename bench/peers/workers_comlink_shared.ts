@@ -1,19 +1,19 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * What both sides of the comlink measurement use.
+ * What both sides of the measurement of comlink share.
  *
  * @module
  */
 
-// Not in `deno.json`, since `deno task` downloads what is named there, and
-// nothing but this measurement needs it.
+// Not in `deno.json`, because `deno task` downloads the packages of that file, and
+// only this measurement uses it.
 export * from "npm:comlink@4.4.2";
 
-/** The bound with which comlink was fastest, of 1 to 4096 calls in flight. */
+/** The limit with which comlink was fastest, of 1 to 4096 calls in flight. */
 const BOUND = 256;
 
-/** Calls with each message, and keeps no more than the bound in flight. */
+/** Calls with each message, with a limited number in flight. */
 export function callAll(
   call: (message: unknown) => Promise<unknown>,
   messages: unknown[],

@@ -11,14 +11,14 @@ import { callAll, expose } from "./workers_comlink_shared.ts";
 
 let sum = 0;
 
-/** What the worker offers. */
+/** The methods of the worker. */
 export interface Api {
   echo(message: unknown): unknown;
   /** Adds a message to the sum. */
   take(message: unknown): void;
-  /** What the messages since the last call add up to. */
+  /** The check sum of the messages since the last call. */
   sum(): number;
-  /** Calls back with as many messages as it is told. */
+  /** Calls back with the requested number of messages. */
   give(
     what: string,
     count: number,
@@ -37,7 +37,7 @@ const api: Api = {
     return all;
   },
   give: (what, count, callback) =>
-    // To call back is to wait for the answer.
+    // A callback waits for its answer.
     callAll(
       callback as (message: unknown) => Promise<unknown>,
       messagesOf(what),

@@ -1,10 +1,10 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * What Deno's bare Web Workers can do, for `bench/workers.ts`:
+ * Deno's Web Workers without this package, for `bench/workers.ts`:
  * `workers_deno.ts SCENARIO COUNT WARM [moved | none]` prints a JSON array. With
  * `moved`, byte arrays are copied and the copy transferred; with `none`, the
- * worker has no permissions, as this module's have by default.
+ * worker has no permissions, which is the default of this package.
  *
  * @module
  */

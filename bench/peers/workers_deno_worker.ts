@@ -1,14 +1,14 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * The worker of `workers_deno.ts`; the query of its address says what it does.
+ * The worker of `workers_deno.ts`; the query of its address is its role.
  *
  * @module
  */
 
 import { moving, serve } from "./_threads.mjs";
 
-/** The global scope of a Web Worker, as far as it is used here. */
+/** The part of the global scope of a Web Worker that is used here. */
 interface WorkerScope {
   onmessage: ((event: MessageEvent) => void) | null;
   postMessage(message: unknown, transfer?: Transferable[]): void;

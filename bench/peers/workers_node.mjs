@@ -1,11 +1,11 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * What Node's `worker_threads` can do, for `bench/workers.ts`:
+ * Node's `worker_threads`, for `bench/workers.ts`:
  * `workers_node.mjs SCENARIO COUNT WARM [moved]` prints a JSON array. With
  * `moved`, byte arrays are copied and the copy transferred. The scenario "spin"
- * is a round trip through a `MessageChannel` whose ends are both asked with
- * `receiveMessageOnPort` until something has come.
+ * is a round trip through a `MessageChannel` whose ends both call
+ * `receiveMessageOnPort` until a message arrives.
  *
  * @module
  */
@@ -38,7 +38,7 @@ function open(role) {
   };
 }
 
-/** Microseconds there and back while no side gives up its thread. */
+/** Microseconds there and back; neither side releases its thread. */
 function trips(port, times) {
   const lines = messagesOf("lines");
   const start = performance.now();

@@ -1,7 +1,7 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * The worker of `workers_node.mjs`; its argument says what it does.
+ * The worker of `workers_node.mjs`; its argument is its role.
  *
  * @module
  */

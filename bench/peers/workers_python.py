@@ -1,6 +1,6 @@
 # Copyright 2026 the Duplex authors. MIT license.
 
-"""What Python's multiprocessing.Queue can do, for bench/workers.ts:
+"""Python's multiprocessing.Queue, for bench/workers.ts:
 workers_python.py SCENARIO COUNT WARM prints a JSON array.
 """
 
@@ -11,8 +11,8 @@ import time
 
 from _messages import messages_of, rate_of, weigh, weigh_all
 
-# The bounds with which a queue was fastest: of 16 to 16384 small messages, and
-# of 2 to 64 of a MiB.
+# The limits with which a queue was fastest, of 16 to 16384 small messages and 2 to
+# 64 of a MiB.
 BOUND = 4096
 BYTES_BOUND = 16
 
@@ -63,7 +63,7 @@ class Child:
 
 
 def trips(put, get, lines, count):
-    """Seconds for all of them there and back, one at a time."""
+    """Seconds for all messages there and back, one at a time."""
     start = time.perf_counter()
     total = 0
     for trip in range(count):

@@ -1,103 +1,64 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * This module's side of a measurement, over any transport: the scenarios that a
- * duplex goes through. `workers/duplex_worker.ts` is at its far end.
+ * This package's side of a measurement, over any transport. Its worker is
+ * `duplex_worker.ts`.
  *
  * @module
  */
 
+import { Meter } from "../../_cli/measure.ts";
 import type { Duplex } from "../../duplex.ts";
-import { checkSum, messagesOf, rateOf, weigh } from "../_messages.mjs";
+import { loadOf, rateOf } from "../_messages.mjs";
 
-/** Opens a worker that plays a role, which the script finds in its address. */
-export type Open = (script: URL) => Promise<Duplex<unknown>>;
+/** Opens a worker. */
+export type Open = (script: URL) => Promise<Duplex>;
 
-/** The worker's script, told what to do: "echo", "take-lines", "give-bytes" … */
-export function scriptOf(role: string): URL {
-  return new URL(`./duplex_worker.ts?${role}`, import.meta.url);
-}
+const SCRIPT = new URL("./duplex_worker.ts", import.meta.url);
 
-/** Milliseconds for all of them there and back, one at a time. */
-async function trips(
-  worker: Duplex<unknown>,
-  messages: unknown[],
-  count: number,
-): Promise<number> {
-  const start = performance.now();
-  let sum = 0;
-  for (let trip = 0; trip < count; trip++) {
-    await worker.send(messages[trip % messages.length]);
-    sum += weigh(await worker.receive());
-  }
-  const ms = performance.now() - start;
-  checkSum(sum, messages, count);
-  return ms;
+/** Opens a worker and measures it. */
+async function measureWorker<T>(
+  open: Open,
+  what: string,
+  run: (meter: Meter) => Promise<T>,
+): Promise<T> {
+  await using worker = await open(SCRIPT);
+  return await run(new Meter(worker, loadOf(what)));
 }
 
 /** Microseconds there and back. */
-async function roundTrip(
+function roundTrip(
   open: Open,
   count: number,
   warm: number,
 ): Promise<number[]> {
-  const lines = messagesOf("lines");
-  await using worker = await open(scriptOf("echo"));
-  await trips(worker, lines, warm);
-  return [await trips(worker, lines, count) * 1e3 / count];
+  return measureWorker(open, "lines", async (meter) => {
+    await meter.trips(warm);
+    const samples = await meter.trips(count);
+    return [samples.reduce((sum, ms) => sum + ms) * 1e3 / count];
+  });
 }
 
-/** Milliseconds until the worker has received all of them. */
-async function out(
-  worker: Duplex<unknown>,
-  messages: unknown[],
-  count: number,
-): Promise<number> {
-  const start = performance.now();
-  await worker.send(count);
-  for (let index = 0; index < count; index++) {
-    await worker.send(messages[index % messages.length]);
-  }
-  const sum = await worker.receive();
-  const ms = performance.now() - start;
-  checkSum(sum, messages, count);
-  return ms;
-}
-
-/** Milliseconds until all that the worker sends have been received. */
-async function into(
-  worker: Duplex<unknown>,
-  messages: unknown[],
-  count: number,
-): Promise<number> {
-  const start = performance.now();
-  await worker.send(count);
-  let sum = 0;
-  for (let index = 0; index < count; index++) {
-    sum += weigh(await worker.receive());
-  }
-  const ms = performance.now() - start;
-  checkSum(sum, messages, count);
-  return ms;
-}
-
-/** Megabytes or messages a second; the scenario says what, and "-out" or "-in". */
-export async function oneWay(
+/**
+ * Megabytes or messages per second; the scenario names the messages, and "-out" or
+ * "-in".
+ */
+export function oneWay(
   open: Open,
   scenario: string,
   count: number,
   warm: number,
 ): Promise<number[]> {
   const [what = "", way] = scenario.split("-");
-  const messages = messagesOf(what);
-  const role = way === "out" ? "take" : "give";
-  await using worker = await open(scriptOf(`${role}-${what}`));
-  const run = way === "out" ? out : into;
-  await run(worker, messages, warm);
-  return [rateOf(what, count, await run(worker, messages, count))];
+  return measureWorker(open, what, async (meter) => {
+    const run = (count: number) =>
+      way === "out" ? meter.sent(count) : meter.received(count);
+    await run(warm);
+    return [rateOf(what, count, await run(count))];
+  });
 }
 
-/** Milliseconds until the first answer, one for each opening. */
+/** Milliseconds until the first answer, for each opening. */
 async function opening(
   open: Open,
   count: number,
@@ -106,21 +67,21 @@ async function opening(
   const samples: number[] = [];
   for (let round = 0; round < count + warm; round++) {
     const start = performance.now();
-    await using worker = await open(scriptOf("echo"));
-    await worker.send("hello");
-    const answer = await worker.receive();
-    if (round >= warm) samples.push(performance.now() - start);
-    if (answer !== "hello") throw new Error(`The worker said ${answer}`);
+    const ms = await measureWorker(open, "text128", async (meter) => {
+      await meter.trips(1);
+      return performance.now() - start;
+    });
+    if (round >= warm) samples.push(ms);
   }
   return samples;
 }
 
-/** A scenario that one transport alone has. */
+/** A scenario of one transport. */
 export type Scenario = (count: number, warm: number) => Promise<number[]>;
 
 /**
- * Goes through the scenario that the arguments name, `SCENARIO COUNT WARM`, and
- * prints one figure, or several, as a JSON array.
+ * Measures the scenario of the arguments, `SCENARIO COUNT WARM`, and prints its
+ * figures as a JSON array.
  */
 export async function measure(
   open: Open,

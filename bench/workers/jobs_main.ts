@@ -1,9 +1,8 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * This module's side of `bench/jobs.ts`:
- * `jobs_main.ts SCENARIO COUNT WARM pipe|queue|shm` measures itself against workers
- * of its own. Calls go through `remote`, tasks through a `Pool`.
+ * This package's side of `bench/jobs.ts`: `jobs_main.ts SCENARIO COUNT WARM
+ * pipe|queue|shm`. Calls use `remote`, tasks a `Pool`.
  *
  * @module
  */

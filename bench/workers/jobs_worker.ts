@@ -1,7 +1,7 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * A worker of `jobs_main.ts`, whichever transport it is opened with.
+ * A worker of `jobs_main.ts`, over any transport.
  *
  * @module
  */
@@ -11,7 +11,7 @@ import { echo, fib } from "../_jobs.mjs";
 
 const methods = { echo, fib };
 
-/** What the worker offers. */
+/** The methods of the worker. */
 export type Methods = typeof methods;
 
 expose(methods);

@@ -1,8 +1,7 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * This module's side of `bench/pipe.ts`: `pipe_main.ts SCENARIO COUNT WARM`
- * measures itself against a worker of its own.
+ * This package's side of `bench/pipe.ts`: `pipe_main.ts SCENARIO COUNT WARM`.
  *
  * @module
  */

@@ -1,8 +1,7 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * This module's queue in `bench/workers.ts`: `queue_main.ts SCENARIO COUNT WARM`
- * measures itself against a worker of its own.
+ * The queue in `bench/workers.ts`: `queue_main.ts SCENARIO COUNT WARM`.
  *
  * @module
  */

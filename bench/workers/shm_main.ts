@@ -1,17 +1,18 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * This module's shared memory in `bench/workers.ts`:
- * `shm_main.ts SCENARIO COUNT WARM` measures itself against a worker of its own.
+ * Shared memory in `bench/workers.ts`: `shm_main.ts SCENARIO COUNT WARM`.
  *
  * @module
  */
 
 import { openShm, type ShmDuplex } from "../../shm.ts";
 import { checkSum, messagesOf, weigh } from "../_messages.mjs";
-import { measure, scriptOf } from "./_measure.ts";
+import { measure } from "./_measure.ts";
 
-/** Milliseconds for all of them there and back, while no side gives up its thread. */
+const SPIN = new URL("./duplex_worker.ts?spin", import.meta.url);
+
+/** Milliseconds for so many messages there and back; neither side releases its thread. */
 function trips(
   worker: ShmDuplex<unknown>,
   messages: unknown[],
@@ -28,10 +29,10 @@ function trips(
   return ms;
 }
 
-/** Microseconds there and back between two spinning sides. */
+/** Microseconds there and back between two sides that spin. */
 async function spin(count: number, warm: number): Promise<number[]> {
   const lines = messagesOf("lines");
-  await using worker = await openShm<unknown>(scriptOf("spin"));
+  await using worker = await openShm<unknown>(SPIN);
   trips(worker, lines, warm);
   const ms = trips(worker, lines, count);
   worker.sendSync(null);

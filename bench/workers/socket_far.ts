@@ -1,40 +1,31 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * The far process of `socket_main.ts`, `socket_far.ts ROLE ADDRESS`: "echo" sends
- * back what comes; "take-…" receives as many messages as it was told and then says
- * what they add up to; "many" opens many connections and sends over each as many
- * lines as it is asked for there; "idle" opens as many as it is asked for.
+ * The peer process of `socket_main.ts`, `socket_far.ts ROLE ADDRESS`. It carries out
+ * the orders of a measurement; in the role "many" it opens many connections and sends
+ * the requested number of lines over each; as "idle" it opens the requested number of
+ * connections.
  *
  * @module
  */
 
+import { serveOrders } from "../../_cli/measure.ts";
 import type { Duplex } from "../../duplex.ts";
 import { openSocket } from "../../socket.ts";
-import { weigh } from "../_messages.mjs";
+import { loadOf } from "../_messages.mjs";
 import { CONNECTIONS, lineOf, openMany } from "./socket_shared.ts";
 
 const [role = "", address = ""] = Deno.args;
 
 type Peer = Duplex<unknown>;
 
-async function echo(): Promise<void> {
-  await using main = await openSocket<unknown>(address);
-  for await (const message of main) await main.send(message);
+/** Carries out the orders of a measurement. */
+async function serve(): Promise<void> {
+  await using main = await openSocket(address);
+  await serveOrders(main, loadOf);
 }
 
-async function take(): Promise<void> {
-  await using main = await openSocket<unknown>(address);
-  for await (const count of main) {
-    let sum = 0;
-    for (let index = 0; index < (count as number); index++) {
-      sum += weigh(await main.receive());
-    }
-    await main.send(sum);
-  }
-}
-
-/** Sends as many lines as it is asked for, until that is none. */
+/** Sends the requested number of lines, until it is 0. */
 async function give(peer: Peer, connection: number): Promise<void> {
   for await (const count of peer) {
     if (count === 0) break;
@@ -50,7 +41,7 @@ async function many(): Promise<void> {
   await Promise.all(all.map(give));
 }
 
-/** Opens as many connections as it is asked for, until that is none. */
+/** Opens the requested number of connections, until it is 0. */
 async function idle(): Promise<void> {
   await using main = await openSocket<unknown>(address);
   const all: Peer[] = [];
@@ -64,7 +55,6 @@ async function idle(): Promise<void> {
   await Promise.all(all.map((peer) => peer.close()));
 }
 
-if (role.startsWith("take-")) await take();
-else if (role === "many") await many();
+if (role === "many") await many();
 else if (role === "idle") await idle();
-else await echo();
+else await serve();

@@ -1,7 +1,7 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * This module's side of `bench/socket.ts`:
+ * This package's side of `bench/socket.ts`:
  * `socket_main.ts SCENARIO COUNT WARM tcp|unix` measures itself against a process
  * of its own, which connects to it.
  *
@@ -27,10 +27,10 @@ const form = Deno.args[3] ?? "tcp";
 
 type Peer = Duplex<unknown>;
 
-/** What is left of a measurement: the far process, the listener, its folder. */
+/** The resources of a measurement: the peer process, the listener, its folder. */
 await using rest = new AsyncDisposableStack();
 
-/** Listens, starts the far process, and gives what accepts its connections. */
+/** Listens and starts the peer process; returns a function that accepts a connection. */
 async function start(role: string): Promise<() => Promise<Peer>> {
   const { address } = rest.use(await Place.make(form));
   const listener = listenSocket<unknown>(address, {
@@ -43,13 +43,13 @@ async function start(role: string): Promise<() => Promise<Peer>> {
   return () => listener.accept();
 }
 
-/** Opens the one connection there is, to a process with the script's role. */
+/** Accepts the only connection. */
 async function open(script: URL): Promise<Peer> {
   const accept = await start(script.search.slice(1));
   return await accept();
 }
 
-/** Asks for lines, and looks at them. */
+/** Requests lines, and checks them. */
 async function takeLines(peer: Peer, order: Order): Promise<void> {
   order.restart();
   await peer.send(LINES);
@@ -74,7 +74,7 @@ async function many(count: number, warm: number): Promise<number[]> {
   await run(count);
   const ms = performance.now() - started;
   checkHosts(all.map(({ order }) => order));
-  // Nothing but the end follows: no line has come twice.
+  // Only the end follows: no line arrives twice.
   await Promise.all(all.map(async ({ peer }) => {
     await peer.send(0);
     await serve(peer);
@@ -82,7 +82,7 @@ async function many(count: number, warm: number): Promise<number[]> {
   return [count * LINES * CONNECTIONS * 1e3 / ms];
 }
 
-/** Waits for whatever comes, as a server would. Only the end should. */
+/** Receives until the end, before which no message may arrive. */
 async function serve(peer: Peer): Promise<void> {
   for await (const message of peer) throw new Error(`There came ${message}`);
   await peer.close();

@@ -1,50 +1,50 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * What `socket_main.ts` and `peers/socket_deno.ts` do alike: they listen, start
- * the process at the far end, let it connect, and look at what comes of that.
+ * What `socket_main.ts` and `peers/socket_deno.ts` share: addresses, the peer process
+ * and the check of lines.
  *
  * @module
  */
 
 import { LOG_LINE } from "../_messages.mjs";
 
-/** How many connections "many" has. */
+/** The connections of "many". */
 export const CONNECTIONS = 1_000;
-/** How many lines each of them sends when it is asked for some. */
+/** The lines of a request. */
 export const LINES = 100;
 
-/** A garbage collection lets go of memory in threads of its own. */
+/** Milliseconds for the threads of a garbage collection to release memory. */
 const SETTLE = 300;
 
-/** A line of a log, as far as it tells where it belongs. */
+/** The fields of a log line that identify it. */
 export interface Line {
   host: string;
   pid: number;
 }
 
-/** The line that is sent on one of many connections at one of many times. */
+/** A line of a connection. */
 export function lineOf(connection: number, index: number): Line {
   return { ...LOG_LINE, host: `web-${connection}`, pid: index };
 }
 
-/** Sees to it that a connection brings its own lines, each once and in order. */
+/** Checks that a connection delivers its own lines, each once and in order. */
 export class Order {
   #host: string | undefined;
   #next = 0;
 
-  /** What all lines of the connection say. */
+  /** The host in all lines of the connection. */
   get host(): string {
     if (this.#host === undefined) throw new Error("No line has come");
     return this.#host;
   }
 
-  /** Expects the first line again. */
+  /** Expects the first line next. */
   restart(): void {
     this.#next = 0;
   }
 
-  /** Looks at a line. */
+  /** Checks a line. */
   take({ host, pid }: Line): void {
     this.#host ??= host;
     if (host === this.#host && pid === this.#next) {
@@ -57,7 +57,7 @@ export class Order {
   }
 }
 
-/** Complains unless each connection has a host of its own. */
+/** Throws unless each connection has another host. */
 export function checkHosts(orders: readonly Order[]): void {
   const { size } = new Set(orders.map(({ host }) => host));
   if (size !== CONNECTIONS) {
@@ -65,9 +65,7 @@ export function checkHosts(orders: readonly Order[]): void {
   }
 }
 
-/**
- * Opens many things. Not all at once: a listener's backlog does not hold so many.
- */
+/** Opens many connections, a few at a time: the backlog of a listener is limited. */
 export async function openMany<T>(
   count: number,
   open: (index: number) => Promise<T>,
@@ -82,7 +80,7 @@ export async function openMany<T>(
   return opened;
 }
 
-/** KiB of memory that this process has, when the garbage is gone. */
+/** KiB of resident memory after a garbage collection. */
 export async function residentMemory(): Promise<number> {
   const { gc } = globalThis as { gc?: () => void };
   if (gc === undefined) throw new Error("Start with --v8-flags=--expose-gc");
@@ -93,7 +91,7 @@ export async function residentMemory(): Promise<number> {
   return Deno.memoryUsage().rss / 1024;
 }
 
-/** An address to listen at. A Unix socket gets a folder of its own. */
+/** An address to listen on; a Unix socket gets a new folder. */
 export class Place implements AsyncDisposable {
   readonly address: string;
   readonly #folder: string | undefined;
@@ -117,7 +115,7 @@ export class Place implements AsyncDisposable {
   }
 }
 
-/** The process at the far end. It ends by itself when its connections do. */
+/** The peer process, which ends when its connections are closed. */
 export class Far {
   readonly #process: Deno.ChildProcess;
 

@@ -8,11 +8,8 @@
 
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { main } from "../../cli.ts";
-import {
-  groupDigits,
-  messageOf,
-  readPermissions,
-} from "../../_cli/arguments.ts";
+import { readPermissions } from "../../_cli/arguments.ts";
+import { groupDigits, messageOf } from "../../_cli/terminal.ts";
 import { readMapOptions } from "../../_cli/map_options.ts";
 
 /** What the command line printed, and its exit code. */
@@ -74,7 +71,10 @@ const WRONG: [args: string[], text: string][] = [
   [["serve", "w.ts", ...TCP, "--secret=x"], 'no option "--secret=x"'],
   [["serve", "w.ts", ...TCP, "--allow-all=1"], 'no option "--allow-all=1"'],
   [["serve", "w.ts", ...TCP, "--allow-reads"], 'no option "--allow-reads"'],
-  [["serve", "w.ts", ...TCP, "--allow-read="], "takes items with commas"],
+  [
+    ["serve", "w.ts", ...TCP, "--allow-read="],
+    "takes items separated by commas",
+  ],
   [["serve", "w.ts", ...TCP, "--allow-net=a,,b"], 'is "--allow-net=a,,b"'],
   [["serve", "w.ts", ...TCP, "-A", "--allow-env"], "leave out --allow-env"],
   [["serve", "w.ts", ...TCP, "--quiet=no"], "--quiet takes no value"],
@@ -90,21 +90,21 @@ const WRONG: [args: string[], text: string][] = [
   ],
   [
     ["serve", "w.ts", ...TCP, "--max-workers", "0"],
-    '--max-workers takes a whole number from 1 up: current value is "0"',
+    '--max-workers takes an integer from 1 up: current value is "0"',
   ],
-  [["serve", "w.ts", ...TCP, "--max-workers", "1.5"], "takes a whole number"],
-  [["serve", "w.ts", ...TCP, "--max-workers", "1e3"], "takes a whole number"],
+  [["serve", "w.ts", ...TCP, "--max-workers", "1.5"], "takes an integer"],
+  [["serve", "w.ts", ...TCP, "--max-workers", "1e3"], "takes an integer"],
   [["serve", "w.ts", ...TCP, "--max-workers", "-A"], "takes a value"],
   [
     ["serve", "w.ts", ...TCP, "--max-workers=1", "--max-workers=2"],
     "--max-workers is given more than once",
   ],
-  [["serve", "w.ts", ...TCP, "--memory", "0"], "--memory takes a whole number"],
+  [["serve", "w.ts", ...TCP, "--memory", "0"], "--memory takes an integer"],
   [["serve", "w.ts", ...TCP, "--grace", "soon"], "--grace takes a number from"],
   [["serve", "w.ts", ...TCP, "--resume=-1"], "--resume takes a number from 0"],
   [["serve", "w.ts", ...TCP, "--cert", FILE], "--cert and --key are for tls:"],
-  [["serve", "w.ts", ...TLS], "a tls: address needs --cert FILE and --key"],
-  [["serve", "w.ts", ...TLS, "--cert", FILE], "needs --cert FILE and --key"],
+  [["serve", "w.ts", ...TLS], "a tls: address requires --cert FILE and --key"],
+  [["serve", "w.ts", ...TLS, "--cert", FILE], "requires --cert FILE and --key"],
   [
     ["serve", "w.ts", ...TLS, "--cert", "/none", "--key", FILE],
     '--cert "/none" cannot be read: No such file',
@@ -128,15 +128,15 @@ const WRONG: [args: string[], text: string][] = [
   [["map", "w.ts", "a", "b"], 'one METHOD, and more is given: "b"'],
   [["map", "w.ts", "--over", "fork"], "pipe, queue, shm, or an address (tcp:"],
   [["map", "w.ts", "--over=queue", "--", "a"], "only a process has arguments"],
-  [["map", "w.ts", "--workers", "0"], "--workers takes a whole number from 1"],
-  [["map", "w.ts", "--retries", "0.5"], "--retries takes a whole number from"],
+  [["map", "w.ts", "--workers", "0"], "--workers takes an integer from 1"],
+  [["map", "w.ts", "--retries", "0.5"], "--retries takes an integer from"],
   [["map", "w.ts", "--timeout", "0"], "--timeout takes a number from 0.001 up"],
   [["map", "w.ts", "--secret-file", FILE], "--secret-file is for workers of a"],
   [["map", "w.ts", "--ca-cert", FILE], "--ca-cert is for workers of a server"],
   [["map", "--over", "tcp://host"], 'the address must be "tcp://host:port"'],
-  [["map", ...SERVED, "-A"], "leave out the permissions; see cli.ts map"],
-  [["map", ...SERVED, "--memory=9"], "leave out --memory"],
-  [["map", ...SERVED, "--", "a"], 'leave out what stands behind "--"'],
+  [["map", ...SERVED, "-A"], "omit the permissions; see cli.ts map"],
+  [["map", ...SERVED, "--memory=9"], "omit --memory"],
+  [["map", ...SERVED, "--", "a"], 'omit the arguments after "--"'],
   [["map", ...SERVED, "--ca-cert", FILE], "--ca-cert is for a tls: address"],
   [
     ["map", ...SERVED, "--secret-file", "/none"],
@@ -185,14 +185,14 @@ Deno.test("main() prints its help", async () => {
   for (const args of [["--help"], ["-h"]]) {
     const { code, stdout } = await run(...args);
     assertEquals(code, 0);
-    assertStringIncludes(stdout, "serve    Listens and gives");
+    assertStringIncludes(stdout, "serve    Listens and starts");
   }
   for (
     const [name, text] of [
       ["map", "--unordered"],
       ["map", "unless the workers get"],
       ["map", "A line is one argument: [1,2] arrives as one array."],
-      ["map", "WORKER is not looked at then and may be left out"],
+      ["map", "WORKER is ignored and may be omitted"],
       ["serve", "--max-workers N"],
     ] as const
   ) {

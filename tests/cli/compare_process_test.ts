@@ -98,7 +98,7 @@ test("a worker that compare stops is no error", {
     for (const open of [openQueue, openShm]) {
       for (const name of ["AbortError", "TimeoutError"]) {
         const peer = await open("file://${ROOT}_cli/compare_worker.ts");
-        await peer.send("echo");
+        await peer.send(["echo", 2, "1"]);
         await peer.send(new Uint8Array(1));
         await peer.receive();
         peer.abort(new DOMException("Enough", name));

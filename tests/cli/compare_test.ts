@@ -29,10 +29,10 @@ import {
   measureAll,
   type Outcome,
   type Outcomes,
-  quantile,
   type Transport,
   TRANSPORTS,
 } from "../../_cli/compare_measure.ts";
+import { quantile } from "../../_cli/measure.ts";
 import { Processes, within } from "../workers/_processes.ts";
 
 const EXEC = Deno.execPath();
@@ -151,18 +151,18 @@ function assertWellFormed(text: string): void {
 const WRONG: [args: string[], text: string][] = [
   [
     ["--size", "0"],
-    '--size takes a whole number from 1 to 67108864: current value is "0"',
+    '--size takes an integer from 1 to 67108864: current value is "0"',
   ],
-  [["--size", "67108865"], "--size takes a whole number"],
-  [["--size=1.5"], "--size takes a whole number"],
-  [["--size=1k"], "--size takes a whole number"],
-  [["--size=-1"], "--size takes a whole number"],
+  [["--size", "67108865"], "--size takes an integer"],
+  [["--size=1.5"], "--size takes an integer"],
+  [["--size=1k"], "--size takes an integer"],
+  [["--size=-1"], "--size takes an integer"],
   [["--size"], "--size takes a value"],
   [["--size=1", "--size=2"], "--size is given more than once"],
   [["--svg"], "--svg takes a value"],
   [["--png", "x"], 'there is no option "--png"'],
-  [["1024"], 'compare takes options alone, and more is given: "1024"'],
-  [["--", "-q"], 'compare takes options alone, and more is given: "-q"'],
+  [["1024"], 'compare takes options only, and more is given: "1024"'],
+  [["--", "-q"], 'compare takes options only, and more is given: "-q"'],
 ];
 
 test(
@@ -184,7 +184,7 @@ test("compare prints its help", "none", async () => {
   const { code, stdout, stderr } = await run(() => main(["compare", "-h"]));
   assertEquals({ code, stderr }, { code: 0, stderr: "" });
   assertStringIncludes(stdout, "--size BYTES");
-  assertStringIncludes(stdout, "--allow-run=deno      (or Deno's path, which");
+  assertStringIncludes(stdout, "--allow-run=deno ");
   assertEquals(stdout.split("\n").filter((line) => line.length > 80), []);
 });
 
@@ -361,7 +361,7 @@ const MISSED: Outcome = { state: "missing", why: "needs --allow-run=deno" };
 
 const THREAD =
   "Its worker is a thread of this program, which Deno cannot end while it computes";
-const LISTENS = "It starts no worker: one has to listen there";
+const LISTENS = "It does not start its worker: a server must run";
 
 const ADVICE: [
   name: string,
@@ -373,7 +373,7 @@ const ADVICE: [
   [
     "the only one",
     { pipe: measured(106, 919_000), shm: MISSED },
-    "Take pipe, which alone could be measured: a message of 1024 bytes goes there and back in 110 µs, and at least 920 000 a second go each way. Its worker is a process, which can be ended whatever it does.",
+    "Take pipe, the only one that could be measured: a message of 1024 bytes goes there and back in 110 µs, and at least 920 000 a second go each way. Its worker is a process, which can always be ended.",
   ],
   [
     "the best in both",
@@ -400,12 +400,12 @@ const ADVICE: [
       pipe: measured(10, 100_000),
       shm: measured(10, 1_000_000, { in: 10_000 }),
     },
-    "Take pipe: a message of 1024 bytes goes there and back in 10 µs, about as fast as over shm, the next, and at least 100 000 a second go each way, 10 times as many. Its worker is a process, which can be ended whatever it does.",
+    "Take pipe: a message of 1024 bytes goes there and back in 10 µs, about as fast as over shm, the next, and at least 100 000 a second go each way, 10 times as many. Its worker is a process, which can always be ended.",
   ],
   [
     "a process among equals",
     { pipe: measured(11, 100_000), shm: measured(10, 100_000) },
-    "Take pipe, about as fast as any: a message of 1024 bytes goes there and back in 11 µs, about as fast as over shm, the next, and at least 100 000 a second go each way, about as many. Its worker is a process, which can be ended whatever it does.",
+    "Take pipe, about as fast as any: a message of 1024 bytes goes there and back in 11 µs, about as fast as over shm, the next, and at least 100 000 a second go each way, about as many. Its worker is a process, which can always be ended.",
   ],
   [
     "what starts its worker among equals",
@@ -453,12 +453,11 @@ test(
       }),
     );
     assertEquals(lines, [
-      "                 there and back     to the worker   from the worker",
-      "                median  99 % in   a second   MB/s   a second   MB/s   to open",
-      "  pipe         failed: one two",
-      "  queue        left out: needs --allow-run=deno",
-      "  shm            26 µs    52 µs  1 500 000  1 600  1 500 000  1 600     20 ms",
-      "  tcp socket     1.2 s    2.4 s        4.8 0.0049        4.8 0.0049     20 ms",
+      "              round trip  99 % within     sent/s    MB/s  received/s    MB/s  to open",
+      "  pipe        failed: one two",
+      "  queue       left out: needs --allow-run=deno",
+      "  shm              26 µs        52 µs  1 500 000   1 600   1 500 000   1 600    20 ms",
+      "  tcp socket       1.2 s        2.4 s        4.8  0.0049         4.8  0.0049    20 ms",
     ]);
   },
 );

@@ -9,7 +9,8 @@
 
 import { assertEquals, assertRejects } from "@std/assert";
 import { closeSync, constants, fstatSync, openSync } from "node:fs";
-import { OutputFile, writeAll } from "../../_cli/files.ts";
+import { OutputFile } from "../../_cli/files.ts";
+import { writeAll } from "../../_base/writing.ts";
 
 /** A folder of this run's own. */
 const FOLDER = Deno.makeTempDirSync({ prefix: "duplex_files_" });

@@ -185,7 +185,12 @@ test(
       [[RUN], [METHODS, "-A", "--errors=/no"], 1, "with --allow-write=/no"],
       [[RUN], [METHODS, "--allow-read"], 1, "run it again with --allow-read"],
       [[RUN], ["missing.ts"], 1, 'error: The worker "missing.ts" exited'],
-      [[RUN], [`${ROOT}examples/hello/worker.ts`], 1, "does not say what it"],
+      [
+        [RUN],
+        [`${ROOT}examples/hello/worker.ts`],
+        1,
+        "does not list its methods",
+      ],
       [
         [RUN],
         [METHODS, "cube"],

@@ -180,7 +180,7 @@ test("serve refuses one more peer than there may be workers", async () => {
   await assertRejects(
     () => other.receive(),
     Error,
-    "Cannot have a worker: all 1 are in use; try again later",
+    "Cannot start a worker: all 1 are in use; try again later",
   );
   await first.close();
   assert(!isRunning(pid));
@@ -195,7 +195,7 @@ test("serve tells a peer how its worker died, and goes on", async () => {
     [
       "pipe",
       ["exit", 3, "error: No more paper"],
-      "exited with code 3; it said",
+      "exited with code 3; stderr:",
     ],
     ["pipe", ["exit", 3, "error: No more paper"], "No more paper"],
     [
@@ -492,7 +492,7 @@ test("serve does not wait for a peer that may not come back", async () => {
   await assertRejects(
     () => openSocket(forwarder.address, { resume: true }),
     Error,
-    "resumes no sessions",
+    "does not resume sessions",
   );
   const peer = await openSocket(forwarder.address);
   const pid = await ask(peer, "pid") as number;

@@ -8,7 +8,7 @@
  * @module
  */
 
-import { json, msgpack } from "../../codec.ts";
+import { json, msgpack } from "./_fast.ts";
 import { costOfJson } from "../../_codec/json_scan.ts";
 import { measureMsgpack } from "../../_codec/msgpack_decode.ts";
 

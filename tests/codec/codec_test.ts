@@ -16,7 +16,8 @@ import {
 import { decode as stdDecode, encode as stdEncode } from "@std/msgpack";
 import suite from "msgpack-test-suite" with { type: "json" };
 import { Buffer } from "node:buffer";
-import { ByteBuffer, json, msgpack } from "../../codec.ts";
+import { ByteBuffer } from "../../_base/byte_buffer.ts";
+import { json, msgpack } from "./_fast.ts";
 import { ProtocolError } from "../../_base/errors.ts";
 
 function bytes(...values: number[]): Uint8Array<ArrayBuffer> {

@@ -11,7 +11,8 @@ import { decode as peerDecode, encode as peerEncode } from "@msgpack/msgpack";
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { decode as stdDecode } from "@std/msgpack";
 import fc from "fast-check";
-import { ByteBuffer, json, msgpack } from "../../codec.ts";
+import { ByteBuffer } from "../../_base/byte_buffer.ts";
+import { json, msgpack } from "./_fast.ts";
 import { ProtocolError } from "../../_base/errors.ts";
 import { seed } from "../_seed.ts";
 

@@ -16,7 +16,8 @@ import {
   assertThrows,
 } from "@std/assert";
 import { MAX_ITEMS } from "../../_codec/message_cost.ts";
-import { ByteBuffer, json, msgpack } from "../../codec.ts";
+import { ByteBuffer } from "../../_base/byte_buffer.ts";
+import { json, msgpack } from "./_fast.ts";
 import { MAX_DEPTH } from "../../_codec/values.ts";
 
 /** A test that needs no permission. */
@@ -47,11 +48,11 @@ const REFUSED: [unknown, string][] = [
     [new DataView(new SharedArrayBuffer(1))],
     '"$[0]" is a view of a SharedArrayBuffer',
   ],
-  [[givenAway(1).buffer], '"$[0]" is an ArrayBuffer that was given away'],
-  [[givenAway(1)], '"$[0]" is a view of an ArrayBuffer that was given away'],
+  [[givenAway(1).buffer], '"$[0]" is a detached ArrayBuffer'],
+  [[givenAway(1)], '"$[0]" is a view of a detached ArrayBuffer'],
   ...outOfBounds().map((view): [unknown, string] => [
     { a: [view] },
-    '"$.a[0]" is a view beyond the end of an ArrayBuffer that was made smaller',
+    '"$.a[0]" is a view beyond the end of a resized ArrayBuffer',
   ]),
 ];
 
@@ -305,7 +306,10 @@ test("json.encode() refuses what JSON would drop or change", () => {
     [{ a: -Infinity }, '"$.a" is -Infinity'],
     [[1n], '"$[0]" is a bigint'],
     [{ a: Object.assign([1], { x: 2 }) }, '"$.a" is an array with fields'],
-    [[/a/.exec("a")], '"$[0]" is an array with fields beside its items'],
+    [
+      [/a/.exec("a")],
+      '"$[0]" is an array with fields in addition to its items',
+    ],
     [Object.assign(Array(9).fill(1), { x: 2 }), '"$" is an array with fields'],
     [{ at: new Date(0) }, '"$.at" is of the class Date'],
     [[new Map()], '"$[0]" is of the class Map'],

@@ -122,7 +122,7 @@ export class Random {
     return items[Math.floor(this.draw() * items.length)]!;
   }
 
-  /** A whole number from 1 to `max`; small numbers are more likely. */
+  /** An integer from 1 to `max`; small numbers are more likely. */
   small(max: number): number {
     return 1 + Math.floor(this.draw() ** 3 * max);
   }

@@ -7,8 +7,8 @@
  * @module
  */
 
-import { thrownFrom } from "../../_rpc/errors.ts";
-import { type Failure, PLACE, TAG } from "../../_rpc/messages.ts";
+import { fromFailure } from "../../_rpc/errors.ts";
+import { type Failure, SLOT, TAG } from "../../_rpc/messages.ts";
 import { json, msgpack } from "../../codec.ts";
 import { isEnd } from "../../_base/errors.ts";
 import { type Duplex, ProtocolError } from "../../duplex.ts";
@@ -222,7 +222,7 @@ class Hostile {
             this.#isMostlyValid ? [null] : [null, "a", "__proto__", "length"],
           ),
           this.#isMostlyValid
-            ? draw.between(PLACE.callback, PLACE.signal)
+            ? draw.between(SLOT.callback, SLOT.signal)
             : draw.below(4),
           draw.below(5),
         ]);
@@ -398,7 +398,7 @@ function checkAnswer(
   const [tag, , result] = answer;
   if (tag === TAG.value && result === expected) return;
   if (tag === TAG.error) {
-    const thrown = thrownFrom(result as Failure);
+    const thrown = fromFailure(result as Failure);
     // There were too many other calls.
     if (thrown instanceof RangeError && thrown.message.includes("maxCalls")) {
       return;

@@ -19,8 +19,8 @@ import {
   parseLine,
 } from "../../_cli/map_input.ts";
 import { readMapOptions } from "../../_cli/map_options.ts";
-import { readServeOptions } from "../../_cli/serve_options.ts";
-import { formatAddress, parseAddress } from "../../_socket/address.ts";
+import { readServeOptions } from "../../_cli/serve.ts";
+import { formatAddress, parseAddress } from "../../_base/address.ts";
 import {
   type Bytes,
   concat,
@@ -185,11 +185,9 @@ async function runReader(draw: Draw): Promise<void> {
 async function runItems(draw: Draw): Promise<void> {
   const input = drawInput(draw);
   const bad: BadLine[] = [];
-  const workers = draw.between(1, 4);
   const items = new Items(
     new PieceSource(input, draw),
     (line) => bad.push(line),
-    workers,
     400,
   );
   const found: unknown[] = [];
@@ -197,8 +195,8 @@ async function runItems(draw: Draw): Promise<void> {
   const settled: [index: number, line: number][] = [];
   const settleOne = () => {
     const [index] = open.splice(draw.below(open.length), 1);
-    settled.push([index!, items.settle(index!)]);
-    items.onProgress(settled.length);
+    settled.push([index!, items.lineOf(index!)]);
+    items.settle(index!);
   };
   for (;;) {
     const next = items.next();
@@ -251,9 +249,9 @@ function checkItems(input: Bytes, { found, bad, settled, items }: Read): void {
     if (line === right[index]!.line) continue;
     throw new Violation(`Item ${index} reports line ${line}`);
   }
-  if (items.settledBytes !== input.length || items.firstLeft !== undefined) {
+  if (items.doneBytes !== input.length || items.left !== undefined) {
     throw new Violation(
-      `${items.settledBytes} of ${input.length} bytes are settled`,
+      `${items.doneBytes} of ${input.length} bytes are done`,
     );
   }
 }

@@ -11,7 +11,9 @@ import { costOfJson } from "../../_codec/json_scan.ts";
 import { COST_PER_BYTE } from "../../_codec/message_cost.ts";
 import { costOfMsgpack } from "../../_codec/msgpack_decode.ts";
 import { show as showValue } from "../../_base/text.ts";
-import { ByteBuffer, type Codec, json, msgpack } from "../../codec.ts";
+import { ByteBuffer } from "../../_base/byte_buffer.ts";
+import { json, msgpack } from "../codec/_fast.ts";
+import type { FastCodec } from "../../_codec/fast_codec.ts";
 import { type Bytes, concat, Draw, mutate, smallerBytes } from "./draw.ts";
 import { difference, equalBytes } from "./equal.ts";
 import {
@@ -69,7 +71,7 @@ function isNegativeZero(value: unknown): boolean {
 /**
  * Checks that a decoded value can be encoded, and decodes to an equal value.
  */
-function checkAgain(codec: Required<Codec>, value: unknown): void {
+function checkAgain(codec: Required<FastCodec>, value: unknown): void {
   // A number in JSON that is too large.
   if (codec === json && contains(value, isInfinite)) return;
   let first: Uint8Array;
@@ -144,7 +146,7 @@ function compare(decoded: Decoded, expected: Decoded): void {
  * later.
  */
 function checkOtherWays(
-  codec: Required<Codec>,
+  codec: Required<FastCodec>,
   input: Bytes,
   decoded: Decoded,
 ): void {
@@ -193,7 +195,7 @@ interface DecodeOptions {
 
 /** A target that decodes bytes. */
 function decodeTarget(
-  codec: Required<Codec>,
+  codec: Required<FastCodec>,
   { batch, make, read, cost, budget }: DecodeOptions,
 ): Target {
   return {
@@ -305,7 +307,7 @@ function checkEncodingError(error: unknown, isPlain: boolean): void {
 }
 
 function checkEncoding(
-  codec: Required<Codec>,
+  codec: Required<FastCodec>,
   value: unknown,
   isPlain: boolean,
 ): void {

@@ -68,12 +68,12 @@ export class Draw {
     return this.#next();
   }
 
-  /** A whole number from 0 to below a limit. */
+  /** An integer from 0 to below a limit. */
   below(limit: number): number {
     return Math.floor(this.#next() * limit);
   }
 
-  /** A whole number between two others, both inclusive. */
+  /** An integer between two others, both inclusive. */
   between(least: number, most: number): number {
     return least + this.below(most - least + 1);
   }

@@ -253,7 +253,7 @@ const ENGINE_LIMITS =
  * cause of a `ProtocolError`.
  */
 const PAYLOAD_FAULTS =
-  /^(The sign is not 0 or 1|The number of bytes is odd|A timestamp has no form|A second has no|A Date does not reach)/;
+  /^(The sign is not 0 or 1|The number of bytes is odd|A timestamp must have|There are too many nanoseconds|The time is out of range)/;
 
 /** Whether an error may be the cause of a refusal. */
 function isCause(error: unknown): boolean {

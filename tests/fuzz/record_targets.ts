@@ -14,7 +14,7 @@ import {
   type SessionOptions,
 } from "../../_session/options.ts";
 import { Session } from "../../_session/session.ts";
-import { MIN_REPLAY_SIZE, SocketLink } from "../../_socket/link.ts";
+import { MIN_REPLAY_SIZE, SocketStream } from "../../_socket/stream.ts";
 import { type RecordOptions, withRecords } from "../../_socket/records.ts";
 import { isEnd } from "../../_base/errors.ts";
 import { ProtocolError } from "../../duplex.ts";
@@ -301,7 +301,7 @@ const SIDES = ["opener", "acceptor"] as const;
 /** Two sessions whose connections break. */
 class Resumed {
   readonly sessions: Session[] = [];
-  readonly #links: SocketLink[] = [];
+  readonly #links: SocketStream[] = [];
   readonly #draw: Draw;
   readonly #options: RecordOptions;
   readonly #faults: Fault[];
@@ -332,7 +332,7 @@ class Resumed {
       name: role,
       deadlockTimeout: Infinity,
     };
-    const link = new SocketLink(role, {
+    const link = new SocketStream(role, {
       replaySize: MIN_REPLAY_SIZE,
       onDetached: () => this.connect(),
       onEnded: () => void this.#ended++,
@@ -356,11 +356,13 @@ class Resumed {
   async #connect(): Promise<void> {
     await turn();
     this.#connecting = undefined;
-    const [opener, acceptor] = this.#links as [SocketLink, SocketLink];
+    const [opener, acceptor] = this.#links as [SocketStream, SocketStream];
     if (this.#ended > 0) {
       // A side that comes back then finds that the session does not exist.
       for (const link of this.#links) {
-        if (link.isDetached) link.giveUp(new Error("there is no such session"));
+        if (link.isDetached) {
+          link.abandon(new Error("there is no such session"));
+        }
       }
       return;
     }

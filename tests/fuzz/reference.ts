@@ -7,7 +7,8 @@
  * @module
  */
 
-import { makeError, VIEW_KINDS } from "../../_codec/values.ts";
+import { fromParts } from "../../_codec/error_parts.ts";
+import { VIEW_KINDS } from "../../_codec/values.ts";
 
 /** The bytes are invalid. */
 export class Malformed extends Error {
@@ -305,7 +306,7 @@ export class ReferenceReader {
     ) refuse("texts");
     const causes = this.#list(depth);
     if (causes.length > 1) refuse("causes");
-    return makeError({
+    return fromParts({
       className,
       name,
       message: message as string | null ?? undefined,
@@ -361,7 +362,7 @@ export class ReferenceReader {
   }
 }
 
-/** Whether a name is an index: a whole number in its shortest form. */
+/** Whether a name is an index: an integer in its shortest form. */
 function isArrayIndex(name: string): boolean {
   const number = Number(name);
   return String(number) === name && Number.isInteger(number) && number >= 0 &&

@@ -13,11 +13,11 @@ import { RefusedError } from "../../_socket/errors.ts";
 import {
   acceptHandshake,
   type Admission,
-  type HandshakeOffer,
   openHandshake,
   type OwnSession,
   sendRefusal,
 } from "../../_socket/handshake.ts";
+import type { HandshakeOffer } from "../../_socket/options.ts";
 import { greeting, LINK, MAGIC, ready } from "../socket/_raw.ts";
 import {
   type Bytes,

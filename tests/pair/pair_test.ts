@@ -15,7 +15,7 @@ import {
 import type { Duplex, DuplexOptions } from "@duplex/ipc/duplex";
 import { duplexPair } from "@duplex/ipc/pair";
 import { FrameWire } from "../../_wire/frame_wire.ts";
-import { type SessionOptions, sessionOptions } from "../../_session/options.ts";
+import { sessionOptions } from "../../_session/options.ts";
 import { memoryStreams } from "../../_session/memory_stream.ts";
 import { Session } from "../../_session/session.ts";
 import { behave } from "../_behaviours.ts";
@@ -27,16 +27,11 @@ async function openPair(
   peer: DuplexOptions,
 ): Promise<Duplex> {
   const [ownStream, peerStream] = memoryStreams();
-  const ownOptions: SessionOptions = {
-    ...sessionOptions("Cannot open", options),
-    role: "opener",
-    name: "main",
-  };
-  const peerOptions: SessionOptions = {
-    ...sessionOptions("Cannot open", { closeTimeout: Infinity, ...peer }),
-    role: "acceptor",
-    name: "worker",
-  };
+  const ownOptions = sessionOptions("Cannot open", "opener", options);
+  const peerOptions = sessionOptions("Cannot open", "acceptor", {
+    closeTimeout: Infinity,
+    ...peer,
+  });
   const main = new Session(new FrameWire(ownStream), ownOptions);
   const worker = new Session(new FrameWire(peerStream), peerOptions);
   await Promise.all([main.open(), worker.open()]);
@@ -66,7 +61,7 @@ Deno.test({
       assertThrows(
         () => duplexPair({ windowBytes: value }),
         RangeError,
-        `"windowBytes" must be a positive whole number`,
+        `"windowBytes" must be a positive integer`,
       );
     }
     assertThrows(() => duplexPair({ maxMessageBytes: 2 ** 32 }), RangeError);

@@ -441,20 +441,20 @@ function test(name: string, rowsOf: (world: World) => Row[]): void {
   });
 }
 
-test("openPipe() grants no name of a denied address", (world) => [
+test("openPipe() does not grant a name of a denied address", (world) => [
   anywhereRow(world),
   nearlyAnywhereRow(world),
   ...deniedListRows(world),
 ]);
 
-test("openPipe() resolves paths and commands in the folder of the caller", (world) => [
+test("openPipe() resolves paths and commands as the caller does", (world) => [
   folderRow(world),
   ...commandRows(world),
 ]);
 
 test(
-  "openPipe() lets a worker import from no host that the caller may not",
+  "openPipe() restricts a worker's imports to the caller's hosts",
   importRows,
 );
 
-test("openPipe() grants nothing that is denied implicitly", hiddenRows);
+test("openPipe() does not grant items that are denied silently", hiddenRows);

@@ -22,7 +22,7 @@ const posix: PathSystem = { windows: false, cwd: () => "/home/me" };
 const windows: PathSystem = { windows: true, cwd: () => "C:\\me" };
 const share: PathSystem = { windows: true, cwd: () => "\\\\host\\share\\me" };
 
-Deno.test("absolutePath() resolves a path as its system does", () => {
+Deno.test("absolutePath() resolves a path like its system", () => {
   const cases: [system: PathSystem, path: string, expected: string][] = [
     [posix, "/a", "/a"],
     [posix, "a", "/home/me/a"],
@@ -50,7 +50,7 @@ Deno.test("absolutePath() resolves a path as its system does", () => {
   assertStringIncludes(error.message, 'Cannot use the path "c:a"');
 });
 
-Deno.test("pathOf() reads the URL of a file as its system does", () => {
+Deno.test("pathOf() reads the URL of a file like its system", () => {
   const url = (href: string) => new URL(href);
   assertEquals(pathOf(url("file:///a%20b/c"), posix), "/a b/c");
   assertEquals(pathOf(url("file:///100%"), posix), "/100%");
@@ -64,7 +64,7 @@ Deno.test("pathOf() reads the URL of a file as its system does", () => {
   assertStringIncludes(error.message, "it names a host");
 });
 
-Deno.test("isCommandPath() distinguishes paths and names as Deno does", () => {
+Deno.test("isCommandPath() distinguishes a path from a name like Deno", () => {
   for (const name of ["ls", "a.b", "-a"]) {
     assertEquals(isCommandPath(name, posix), false);
     assertEquals(isCommandPath(name, windows), false);

@@ -87,7 +87,7 @@ const CASES: Record<string, Case> = {
   "a worker that stays and ignores SIGTERM": {
     act: () => errorOfClose("ignores"),
     message:
-      `The worker "ends.ts" ${LATE}, nor within 1000 ms after SIGTERM, and was ended by this side with SIGKILL; it said "got SIGTERM"`,
+      `The worker "ends.ts" ${LATE}, nor within 1000 ms after SIGTERM, and was ended by this side with SIGKILL; stderr: "got SIGTERM"`,
     kind: PeerExitError,
     signal: "SIGKILL",
   },
@@ -222,7 +222,7 @@ test("PipeDuplex.abort() ends a worker that is being closed after its goodbye", 
   assertEquals(processes.running, 0);
 });
 
-test("PipeDuplex.close() keeps to its time when the goodbyes were said before", async () => {
+test("PipeDuplex.close() keeps to its timeout when the goodbyes were sent before", async () => {
   const worker = await openEnd("stays", { closeTimeout: Infinity });
   await worker.writable.close();
   await assertRejects(() => worker.receive(), ClosedError);

@@ -42,16 +42,16 @@ function openAct(act: string, options: PipeOptions = {}): Promise<PipeDuplex> {
   return openPipe(workerUrl("acts"), { ...options, args: [act] });
 }
 
-test("openPipe() rejects a hello that it cannot take", async (t) => {
+test("openPipe() rejects an invalid hello", async (t) => {
   const cases: [string, string][] = [
     ["version", "it speaks version 99 of the protocol and this side version 1"],
     ["codecs", 'the peer has "morse", "flags" and this side "msgpack"'],
     ["noCodecs", '"codecs" must be an array: current value is '],
     ["window", '"window" must be positive: current value is 0'],
-    ["messages", '"messages" must be a whole number: current value is -1'],
+    ["messages", '"messages" must be an integer: current value is -1'],
     [
       "maxMessage",
-      '"maxMessage" must be a whole number: current value is "many"',
+      '"maxMessage" must be an integer: current value is "many"',
     ],
     ["magicOnly", "it holds no MessagePack"],
     ["list", "it holds no map"],
@@ -94,10 +94,10 @@ const FAULTS: [string, string][] = [
   ["manyBytes", "message 3: the peer has sent more than the window"],
   ["creditTooHigh", "acknowledgement of message 5: the last one sent is 0"],
   ["dataTakenTooHigh", "acknowledgement of message 5: the last one sent is 0"],
-  ["creditNegative", '"taken" must be a whole number: current value is -1'],
-  ["creditHuge", '"taken" must be a whole number: current value is 11529215'],
-  ["creditText", '"taken" must be a whole number: current value is "all"'],
-  ["creditEmpty", '"taken" must be a whole number: current value is undefined'],
+  ["creditNegative", '"taken" must be an integer: current value is -1'],
+  ["creditHuge", '"taken" must be an integer: current value is 11529215'],
+  ["creditText", '"taken" must be an integer: current value is "all"'],
+  ["creditEmpty", '"taken" must be an integer: current value is undefined'],
   ["goodbyeEarly", "goodbye after 3 messages: 0 have arrived"],
   ["goodbyeTaken", "acknowledgement of message 3: the last one sent is 0"],
   ["goodbyeTwice", "goodbye after 0 messages"],
@@ -137,7 +137,7 @@ test("openPipe() ends a child that breaks the protocol", async (t) => {
   }
 });
 
-test("openPipe() hands over what came in order before the fault", async () => {
+test("openPipe() delivers messages that arrived before the fault", async () => {
   const worker = await openRaw("manyMessages", {
     ...LIMITS,
     stderr: "null",
@@ -172,7 +172,7 @@ test("openPipe() settles everything that is pending at a fault", async () => {
   }
 });
 
-test("openPipe() makes a child end that does not care", async () => {
+test("openPipe() ends a child that ignores the end of its input", async () => {
   using processes = new Processes();
   const lines = new Lines();
   const worker = await openRaw("stubborn", { stderr: lines.take });
@@ -235,7 +235,7 @@ test("openPipe() rejects when the child ends inside its hello", async () => {
   assertInstanceOf(error.cause, ProtocolError);
 });
 
-test("openPipe() gives up on a child that says no hello", async () => {
+test("openPipe() rejects when a child sends no hello in time", async () => {
   using processes = new Processes();
   const error = await assertRejects(
     () => openRaw("silent", { openTimeout: 400, stderr: "null" }),
@@ -246,7 +246,7 @@ test("openPipe() gives up on a child that says no hello", async () => {
   assertEquals([processes.started, processes.running], [1, 0]);
 });
 
-test("openPipe() tells the code, the last words and what was not sent", async () => {
+test("openPipe() reports the code, the stderr and the unsent messages", async () => {
   const lines = new Lines();
   const worker = await openAct("lastWord", { stderr: lines.take });
   for (const message of ["one", "two", "three", "four"]) {
@@ -260,7 +260,7 @@ test("openPipe() tells the code, the last words and what was not sent", async ()
   assertEquals(lines.all, ["the disk is full", "and so am I"]);
   assertStringIncludes(
     error.message,
-    '"acts.ts" exited with code 3; it said "and so am I"',
+    '"acts.ts" exited with code 3; stderr: "and so am I"',
   );
   assertEquals(await assertRejects(() => worker.closed), error);
   assertEquals(await assertRejects(() => worker.send("five")), error);

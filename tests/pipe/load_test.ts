@@ -47,7 +47,7 @@ async function loadWorker(): Promise<void> {
 }
 
 Deno.test({
-  name: "openPipe() bounds the memory of either end that a slow one reads",
+  name: "openPipe() limits the memory of both ends if one reads slowly",
   permissions: RUN,
   async fn() {
     // The parent that writes is a process of its own: that of the tests has run
@@ -115,7 +115,7 @@ function openDescriptors(): number {
 }
 
 Deno.test({
-  name: "openPipe() leaves nothing of a thousand short children behind",
+  name: "openPipe() leaves nothing behind of a thousand short children",
   // Looking into /proc takes every permission.
   permissions: "inherit",
   ignore: Deno.build.os !== "linux",

@@ -137,7 +137,7 @@ test("openPipe() names the argument or the variable that is wrong", async (t) =>
     ["a NUL", { args: ["a\0b"] }, 'current value is "a\\u0000b"'],
     ["a list of variables", { env: ["A=1"] }, "current value is an array"],
     ["a map", { env: new Map() }, "current value is an instance of Map"],
-    ["no name", { env: { "": "x" } }, 'must not be empty nor hold "="'],
+    ["no name", { env: { "": "x" } }, 'must not be empty nor contain "="'],
     ["a sign", { env: { "A=B": "x" } }, 'current value is "A=B"'],
     ["a NUL in a name", { env: { "A\0": "x" } }, 'value is "A\\u0000"'],
     ["a value", { env: { A: 5 } }, 'the variable "A" in "env" must be a'],
@@ -154,7 +154,7 @@ test("openPipe() names the argument or the variable that is wrong", async (t) =>
   }
 });
 
-test("openPipe() takes an option that is undefined for one that is not given", async () => {
+test("openPipe() treats undefined options as omitted", async () => {
   const names = Object.keys(TAKES).filter((name) => name !== "args");
   const options = Object.fromEntries(names.map((name) => [name, undefined]));
   const worker = await openPipe(ACTS, { ...options, args: ["echo"] });
@@ -176,7 +176,7 @@ async function startError(
 }
 
 test(
-  "openPipe() names a program or a folder that is not there",
+  "openPipe() names a program or a folder that does not exist",
   async () => {
     const folder = await Deno.makeTempDir();
     const file = `${folder}/file`;
@@ -218,7 +218,7 @@ test("openPipe() names a program that it may not run", async () => {
   );
 }, RUN);
 
-test("openPipe() shows what a worker said without moving the cursor", async () => {
+test("openPipe() escapes the output of a worker", async () => {
   // Escape sequences of one byte, line breaks, and a change of direction.
   const text = "Error: a\u009b2Jb\u202ec\u2028d\x1b[2Je";
   const source = `console.log(${JSON.stringify(text)})`;
@@ -230,6 +230,6 @@ test("openPipe() shows what a worker said without moving the cursor", async () =
   assertEquals(error.stderr, text);
   assertEquals(
     error.message,
-    'The worker "data:" exited with code 0; it said "Error: a\\u{9b}2Jb\\u{202e}c\\u{2028}d\\u001b[2Je"',
+    'The worker "data:" exited with code 0; stderr: "Error: a\\u{9b}2Jb\\u{202e}c\\u{2028}d\\u001b[2Je"',
   );
 });

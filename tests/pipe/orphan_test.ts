@@ -90,7 +90,7 @@ function endOf(name: string): string[] {
 }
 
 test(
-  "openPipe() leaves it to a program of another kind to end with its parent",
+  "openPipe() does not end a command with its parent",
   async () => {
     const stays = await orphanOf("leaver", "wait", ...endOf("neverReads"));
     try {
@@ -105,7 +105,7 @@ test(
 );
 
 test(
-  "openShm() has a worker end with its process although it computes",
+  "openShm() ends a busy worker with its process",
   async () => {
     await allEnd([orphanOf("leaver", "thread")]);
   },
@@ -114,7 +114,7 @@ test(
 
 if (HAS_SETPRIV) {
   test(
-    "openPipe() has Linux end a program that does not read, with setpriv",
+    "openPipe() of setpriv ends a program that does not read",
     async () => {
       const command = [
         "setpriv",

@@ -51,7 +51,7 @@ test("openPipe() sends and receives", async () => {
   assertEquals(processes.running, 0);
 });
 
-test("openPipe() takes a path as well as a URL", async () => {
+test("openPipe() accepts a path as well as a URL", async () => {
   const worker = await openPipe(ACTS.pathname, { args: ["echo"] });
   await worker.send("by path");
   assertEquals(await worker.receive(), "by path");
@@ -68,7 +68,7 @@ test("openPipe() closes at the end of an await using block", async () => {
   assertEquals([processes.started, processes.running], [1, 0]);
 });
 
-test("openPipe() opens several at once that do not meet", async () => {
+test("openPipe() opens several workers at once", async () => {
   const workers = await Promise.all(
     ["a", "b", "c"].map(() => open<string>("echo")),
   );
@@ -81,7 +81,7 @@ test("openPipe() opens several at once that do not meet", async () => {
   await Promise.all(workers.map((worker) => worker.close()));
 });
 
-test("openPipe() gives no permission unless it is told to", async () => {
+test("openPipe() grants no permission by default", async () => {
   await using worker = await open<Record<string, string>>("probe");
   const results = await worker.receive();
   assertEquals(Object.keys(results).length, 11);
@@ -111,7 +111,7 @@ test(
 );
 
 test(
-  "openPipe() passes arguments, variables and the folder on",
+  "openPipe() passes arguments, variables and the folder",
   async () => {
     const args = ["--allow-all", "", "a b", "größe"];
     const cwd = await Deno.realPath(new URL("../workers/", import.meta.url));
@@ -228,7 +228,7 @@ test("openPipe() passes stderr on to its own by default", async () => {
   assertEquals(stderr, "before, and 1/2 of a line\n\0\0\0\x05\x01DUP\n");
 });
 
-test("openPipe() drops stderr when it is told to", async () => {
+test("openPipe() drops stderr if it is null", async () => {
   const [stdout, stderr] = await runOpener("null", "prints");
   assertMatch(stdout, /^child \d+\nsound\n$/);
   assertEquals(stderr, "");
@@ -282,7 +282,7 @@ test("openPipe() refuses options that are out of range and starts nothing", asyn
     [{ memory: 0 }, '"memory" must be a positive number'],
     [{ memory: -5 }, "current value is -5"],
     [{ memory: Infinity }, "current value is Infinity"],
-    [{ windowBytes: 0 }, '"windowBytes" must be a positive whole number'],
+    [{ windowBytes: 0 }, '"windowBytes" must be a positive integer'],
     [{ windowBytes: 1.5 }, "current value is 1.5"],
     [{ windowMessages: 2 ** 31 }, "current value is 2147483648"],
     [{ maxMessageBytes: 2 ** 32 }, "current value is 4294967296"],
@@ -338,7 +338,7 @@ test("openPipe() refuses options that are out of range and starts nothing", asyn
   });
 });
 
-test("openPipe() takes no script for an option of Deno", async () => {
+test("openPipe() does not take a script for a flag of Deno", async () => {
   const worker = openPipe("--allow-all", {
     args: [ACTS.pathname, "echo"],
     stderr: "null",
@@ -348,7 +348,7 @@ test("openPipe() takes no script for an option of Deno", async () => {
   assertMatch(error.stderr, /not found/i);
 });
 
-test("openPipe() says what a worker said that cannot start", async () => {
+test("openPipe() quotes the output of a worker that cannot start", async () => {
   const script = workerUrl("there_is_none");
   const error = await assertRejects(
     () => openPipe(script, { stderr: "null" }),
@@ -359,7 +359,7 @@ test("openPipe() says what a worker said that cannot start", async () => {
   assertStringIncludes(error.message, '"there_is_none.ts" exited with code 1');
 });
 
-test("openPipe() tells all that a program printed that is not a worker", async (t) => {
+test("openPipe() reports the output of a program that is not a worker", async (t) => {
   // As long as the beginning of a hello, which text may turn out to be, and more.
   for (const text of ["x", "eleven char", "a text of more than that"]) {
     await t.step(text, async () => {
@@ -373,7 +373,7 @@ test("openPipe() tells all that a program printed that is not a worker", async (
   }
 });
 
-test("openPipe() opens a program that is no worker script", async () => {
+test("openPipe() opens a program other than Deno", async () => {
   await using worker = await openPipe({
     command: Deno.execPath(),
     args: ["run", "--quiet", ACTS.pathname, "echo"],
@@ -383,7 +383,7 @@ test("openPipe() opens a program that is no worker script", async () => {
 });
 
 test(
-  "openPipe() says so when there is no such program",
+  "openPipe() rejects when the program does not exist",
   async () => {
     await assertRejects(
       () => openPipe({ command: "there-is-no-such-program" }),
@@ -393,7 +393,7 @@ test(
   { run: true },
 );
 
-test("openPipe() hears the goodbye of a worker that just ends", async () => {
+test("openPipe() receives the goodbye of a script that ends", async () => {
   const worker = await open("leaves");
   const closed = worker.close();
   const messages: unknown[] = [];
@@ -403,7 +403,7 @@ test("openPipe() hears the goodbye of a worker that just ends", async () => {
   await worker.closed;
 });
 
-test("openPipe() lets a worker go on after both goodbyes", async () => {
+test("openPipe() lets a worker run after both goodbyes", async () => {
   const worker = await open("lingers");
   const closed = worker.close();
   assertEquals((await Array.fromAsync(worker)).length, 10);
@@ -439,7 +439,7 @@ test("PipeDuplex.abort() ends a worker that is being closed", async () => {
   await assertRejects(() => worker.closed, Error, "Enough");
 });
 
-test("PipeDuplex.send() rejects when the worker has closed and takes nothing", async () => {
+test("PipeDuplex.send() rejects when the worker has closed and receives nothing", async () => {
   const worker = await open("done", { deadlockTimeout: 100 });
   const error = await assertRejects(async () => {
     for (let count = 0;; count++) await worker.send(count);
@@ -463,21 +463,21 @@ test(
   { run: true },
 );
 
-test("openPipe() hears what a worker polls to send after the goodbye", async () => {
+test("openPipe() receives what a worker sends after the goodbye", async () => {
   const worker = await open("polls", { windowMessages: 8 });
   const closing = worker.close();
   assertEquals((await Array.fromAsync(worker)).length, 100);
   await closing;
 });
 
-test("openPipe() hears the goodbye of a worker whose last sends waited", async () => {
+test("openPipe() receives the goodbye of a worker whose last sends waited", async () => {
   const worker = await open("pours");
   const closing = worker.close();
   assertEquals((await Array.fromAsync(worker)).length, 10);
   await closing;
 });
 
-test("openPipe() takes no script for a task of Deno", async () => {
+test("openPipe() does not take a script for a task of Deno", async () => {
   const folder = await Deno.makeTempDir();
   try {
     const task = { tasks: { worker: "echo THE TASK RAN" } };
@@ -540,7 +540,7 @@ test("PipeDuplex.close() ends a worker that does not finish in time", async () =
   assertEquals(processes.running, 0);
 });
 
-test("PipeDuplex.abort() brings its reason to the worker", async () => {
+test("PipeDuplex.abort() sends its reason to the worker", async () => {
   using processes = new Processes();
   const lines = new Lines();
   const worker = await open("hears", { stderr: lines.take });
@@ -555,7 +555,7 @@ test("PipeDuplex.abort() brings its reason to the worker", async () => {
   await worker.close();
 });
 
-test("PipeDuplex.abort() brings its reason behind what is being written", async () => {
+test("PipeDuplex.abort() sends its reason after a write in progress", async () => {
   const lines = new Lines();
   const worker = await open("hears", { stderr: lines.take });
   const reason = Object.assign(new RangeError("too much"), { limit: 5 });

@@ -128,7 +128,7 @@ test("Pool.run() refuses a generator of a task that calls back", async () => {
   await assertRejects(
     () => pool.run("count", [unwanted]),
     TypeError,
-    'Cannot run "count" in a pool: it gives many values',
+    'Cannot run "count" in a pool: its result is a stream',
   );
   assertEquals(await pool.run("echo", [1]), 1);
   assertEquals(opener.near.length, 1);

@@ -8,9 +8,9 @@
  */
 
 import { assert, assertEquals, assertLessOrEqual } from "@std/assert";
-import { PoolCore } from "../../_pool/scheduler.ts";
+import { Scheduler } from "../../_pool/scheduler.ts";
 import { RunQueue } from "../../_pool/run.ts";
-import type { Source, Task } from "../../_pool/task.ts";
+import type { Task, TaskSource } from "../../_pool/task.ts";
 import { Turns } from "../../_pool/turns.ts";
 import {
   Gate,
@@ -29,8 +29,10 @@ function test(name: string, fn: () => Promise<void>): void {
 }
 
 /** A source without tasks that counts how often it is asked for something. */
-class IdleSource implements Source {
-  turn: Source["turn"];
+class IdleSource implements TaskSource {
+  finish(): void {}
+
+  turn: TaskSource["turn"];
   steps = 0;
 
   get waiting(): number {
@@ -51,9 +53,9 @@ class IdleSource implements Source {
   fail(): void {}
 }
 
-test("PoolCore does not ask sources that have no tasks", async () => {
+test("Scheduler does not ask sources that have no tasks", async () => {
   const opener = new Opener(() => ({ echo: (n: number) => n }));
-  const core = new PoolCore({
+  const core = new Scheduler({
     open: opener.open,
     workers: 2,
     maxTasks: 10,
@@ -80,8 +82,8 @@ test("PoolCore does not ask sources that have no tasks", async () => {
 test("Turns gives sources in the order of their turns", () => {
   const next = random(seed());
   const sources = numbers(10).map(() => new IdleSource());
-  const turns = new Turns<Source>();
-  let expected: Source[] = [];
+  const turns = new Turns<TaskSource>();
+  let expected: TaskSource[] = [];
   for (let step = 0; step < 2000; step++) {
     const source = sources[Math.floor(next() * sources.length)]!;
     const isThere = expected.includes(source);

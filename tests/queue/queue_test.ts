@@ -468,14 +468,14 @@ test("openQueue() grants no permission by default", async () => {
 
 test("openQueue() rejects options that are out of range", async (t) => {
   const cases: [QueueOptions, string][] = [
-    [{ workers: 0 }, '"workers" must be a positive whole number'],
+    [{ workers: 0 }, '"workers" must be a positive integer'],
     [{ workers: 1.5 }, "current value is 1.5"],
-    [{ capacity: 0 }, '"capacity" must be a positive whole number'],
+    [{ capacity: 0 }, '"capacity" must be a positive integer'],
     [{ capacity: Infinity }, "current value is Infinity"],
-    [{ retries: -1 }, '"retries" must be a whole number from 0 to 254'],
+    [{ retries: -1 }, '"retries" must be an integer from 0 to 254'],
     [{ retries: 255 }, "current value is 255"],
     [{ openTimeout: 0 }, '"openTimeout" must be a positive number'],
-    [{ windowMessages: 0 }, '"windowMessages" must be a positive whole number'],
+    [{ windowMessages: 0 }, '"windowMessages" must be a positive integer'],
   ];
   for (const [options, text] of cases) {
     await t.step(text, async () => {

@@ -18,19 +18,18 @@ import { json } from "@duplex/ipc/codec";
 import { type Duplex, ProtocolError } from "@duplex/ipc/duplex";
 import { duplexPair } from "@duplex/ipc/pair";
 import { expose, remote, withSignal } from "@duplex/ipc/rpc";
-import type { Pending } from "../../_rpc/caller.ts";
-import { Batch, Lane } from "../../_rpc/batch.ts";
-import { DESCRIBE, MAX_BATCH, type Message, TAG } from "../../_rpc/messages.ts";
-import { Peer } from "../../_rpc/peer.ts";
+import { Batch, BatchRunner } from "../../_rpc/batch.ts";
+import { MAX_BATCH, type Message, TAG } from "../../_rpc/messages.ts";
+import { type AnswerHandler, RpcEndpoint } from "../../_rpc/endpoint.ts";
 import { aborted, test } from "./_ends.ts";
 
-/** A lane gives up its turn of the event loop when it has run for a while. */
+/** A runner ends its turn of the event loop when it has run for a while. */
 function nextTurn(): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve));
 }
 
 /** What came of a batch, in order; errors by their message. */
-class Outcomes implements Pending {
+class Outcomes implements AnswerHandler {
   readonly label = '"batch"';
   readonly all: unknown[] = [];
   readonly #waiting: [count: number, resolve: () => void][] = [];
@@ -83,15 +82,15 @@ function batches<Methods extends object>(
 ) {
   const [main, worker] = duplexPair({ windowMessages });
   const served = expose(methods, worker);
-  const { caller } = Peer.of(main);
+  const endpoint = RpcEndpoint.of(main);
   const run = (name: string, list: unknown[][]) => {
     const outcomes = new Outcomes();
-    return { id: caller.batch(name, list, outcomes)!, outcomes };
+    return { batch: endpoint.batch(name, list, outcomes), outcomes };
   };
-  return { main, caller, run, served, api: remote<Methods>(main) };
+  return { main, endpoint, run, served, api: remote<Methods>(main) };
 }
 
-test("Caller.batch() runs one call after the other", async () => {
+test("RpcEndpoint.batch() runs one call after the other", async () => {
   const order: string[] = [];
   const { main, run } = batches({
     async work(n: number) {
@@ -111,7 +110,7 @@ test("Caller.batch() runs one call after the other", async () => {
 
 for (const windowMessages of [4096, 1]) {
   const room = windowMessages === 1 ? " without room" : "";
-  test(`Caller.batch() keeps the place of outcomes${room}`, async () => {
+  test(`RpcEndpoint.batch() keeps the place of outcomes${room}`, async () => {
     const { main, run } = batches({
       work(n: number): unknown {
         if (n % 6 === 1 || n % 6 === 3) throw new RangeError(`no ${n}`);
@@ -143,11 +142,11 @@ for (const windowMessages of [4096, 1]) {
   });
 }
 
-test("Caller.batch() answers every call that cannot be made", async () => {
+test("RpcEndpoint.batch() answers every call that cannot be made", async () => {
   const { main, run } = batches({ work: () => 1, async *many() {} });
   const { outcomes } = run("absent", [[], [], []]);
   const text =
-    'TypeError: Cannot call "absent": the far side exposes no such method, but "work", "many"';
+    'TypeError: Cannot call "absent": the peer exposes no such method, but "work", "many"';
   assertEquals(await outcomes.until(3), [text, text, text]);
   for (const name of ["many", "toString", "__proto__"]) {
     const all = await run(name, [[], []]).outcomes.until(2);
@@ -156,7 +155,7 @@ test("Caller.batch() answers every call that cannot be made", async () => {
   await main.close();
 });
 
-test("Caller.batch() refuses streams", async () => {
+test("RpcEndpoint.batch() refuses streams", async () => {
   const left: string[] = [];
   const { main, run } = batches({
     work(n: number): unknown {
@@ -174,13 +173,13 @@ test("Caller.batch() refuses streams", async () => {
   });
   const all = await run("work", [[0], [1], [2], [0]]).outcomes.until(4);
   const text =
-    'TypeError: Cannot run "work" in a pool: it gives many values; call it with "remote", or have it give an array';
+    'TypeError: Cannot run "work" in a pool: its result is a stream; call it with "remote", or return an array';
   assertEquals(all, [0, text, text, 0]);
   assertEquals(left, ["left 1", "left 2"]);
   await main.close();
 });
 
-test("Caller.batch() refuses what cannot be sent", async () => {
+test("RpcEndpoint.batch() refuses what cannot be sent", async () => {
   const { main, run } = batches({ work: (value: unknown) => value });
   const { outcomes } = run("work", [[1], [{ f() {} }]]);
   assertEquals(await outcomes.until(2), [
@@ -211,23 +210,23 @@ function gated() {
   return methods;
 }
 
-test("Caller.post() recalls the rest of a batch", async () => {
-  const { main, run, caller, api } = batches(gated());
-  const { id, outcomes } = run("work", [[1], [2], [3], [4]]);
+test("SentBatch.recall() recalls the rest of a batch", async () => {
+  const { main, run, api } = batches(gated());
+  const { batch, outcomes } = run("work", [[1], [2], [3], [4]]);
   const other = run("work", [[5], [6]]);
-  caller.post([TAG.recall, id]);
+  batch.recall();
   // What is done is told at once, and what others can do; what is at work is told
   // when it is done.
   assertEquals(await outcomes.until(2), [1, "recalled after 2"]);
-  caller.post([TAG.recall, id]);
-  caller.post([TAG.recall, other.id]);
+  batch.recall();
+  other.batch.recall();
   // Nothing of it was begun, so it need not wait for its turn.
   assertEquals(await other.outcomes.until(1), ["recalled after 0"]);
   await api.open(2);
   assertEquals(await outcomes.until(3), [1, "recalled after 2", 2]);
   assertEquals(await api.begun(), [1, 2]);
   const whole = run("work", [[7]]);
-  caller.post([TAG.recall, whole.id]);
+  whole.batch.recall();
   await api.open(7);
   await whole.outcomes.until(1);
   // There is no rest of it that could be told of.
@@ -237,7 +236,7 @@ test("Caller.post() recalls the rest of a batch", async () => {
   await main.close();
 });
 
-test("Caller.batch() tells what is done while a call takes long", async () => {
+test("RpcEndpoint.batch() tells what is done while a call takes long", async () => {
   const { main, run, api } = batches(gated());
   const { outcomes } = run("work", [[1], [2], [1]]);
   assertEquals(await outcomes.until(1), [1]);
@@ -249,7 +248,7 @@ test("Caller.batch() tells what is done while a call takes long", async () => {
 test("Caller.cancel() takes a batch back", async () => {
   const begun: number[] = [];
   const reasons: unknown[] = [];
-  const { main, run, caller, served } = batches({
+  const { main, run, served } = batches({
     work: withSignal(async (signal, n: number) => {
       begun.push(n);
       if (n === 1) return n;
@@ -258,11 +257,11 @@ test("Caller.cancel() takes a batch back", async () => {
     }),
     hang: () => new Promise(() => {}),
   });
-  const { id, outcomes } = run("work", [[1], [2], [3]]);
+  const { batch, outcomes } = run("work", [[1], [2], [3]]);
   const other = run("work", [[4]]);
   await outcomes.until(1);
-  caller.cancel(other.id, new RangeError("Enough"));
-  caller.cancel(id, new RangeError("Enough"));
+  other.batch.cancel(new RangeError("Enough"));
+  batch.cancel(new RangeError("Enough"));
   assertEquals(await outcomes.until(3), [
     1,
     "recalled after 2",
@@ -273,16 +272,16 @@ test("Caller.cancel() takes a batch back", async () => {
   assertInstanceOf(reasons[0], RangeError);
   // One that hangs is not waited for either.
   const hanging = run("hang", [[], []]);
-  caller.cancel(hanging.id, undefined);
+  hanging.batch.cancel(undefined);
   await main.close();
   await served;
 });
 
 for (const how of ["recall", "cancel"] as const) {
-  test(`Lane.${how}() keeps nothing of a batch that was not begun`, async () => {
+  test(`BatchRunner.${how}() keeps nothing of a batch that was not begun`, async () => {
     const answers: Message[] = [];
     let [done, canceled] = [0, 0];
-    const lane = new Lane((answer) => void answers.push(answer), {
+    const runner = new BatchRunner((answer) => void answers.push(answer), {
       onCancelled: (count) => canceled += count,
       onDone: (_isCanceled, count) => done += count,
     });
@@ -290,21 +289,21 @@ for (const how of ["recall", "cancel"] as const) {
       new Batch(id, Array.from({ length: MAX_BATCH }, () => []), invoke);
     const { promise, resolve } = Promise.withResolvers<void>();
     const first = batchOf(1, () => promise);
-    lane.add(first);
+    runner.add(first);
     const kept = batchOf(2, () => 0);
-    lane.add(kept);
+    runner.add(kept);
     const count = 3000;
     for (let id = 3; id < count + 3; id++) {
       const batch = batchOf(id, () => 0);
-      lane.add(batch);
-      lane[how](id, undefined);
+      runner.add(batch);
+      runner[how](id, undefined);
       assertEquals(batch.held, 0);
       // The one that waits, and as many void places at most.
-      assert(lane.places <= 3, `${lane.places} batches wait`);
+      assert(runner.queueLength <= 3, `${runner.queueLength} batches wait`);
     }
     assertEquals(done, count * MAX_BATCH);
     assertEquals(kept.held, MAX_BATCH);
-    lane[how](1, undefined);
+    runner[how](1, undefined);
     assertEquals(first.held, 0);
     assertEquals(answers.map(([tag, id]) => [tag, id]), [
       ...Array.from({ length: count }, (_, n) => [TAG.recalled, n + 3]),
@@ -312,30 +311,33 @@ for (const how of ["recall", "cancel"] as const) {
     ]);
     resolve();
     while (done < (count + 2) * MAX_BATCH) await nextTurn();
-    assertEquals([kept.begun, lane.places], [MAX_BATCH, 0]);
+    assertEquals([kept.begun, runner.queueLength], [MAX_BATCH, 0]);
     assertEquals(canceled, how === "cancel" ? 1 : 0);
   });
 }
 
-test("Lane.recall() removes batches that wait among others", async () => {
+test("BatchRunner.recall() removes batches that wait among others", async () => {
   let begun = 0;
   const { promise, resolve } = Promise.withResolvers<void>();
-  const lane = new Lane(() => undefined, {
+  const runner = new BatchRunner(() => undefined, {
     onCancelled() {},
     onDone() {},
   });
   const count = 1000;
   for (let id = 1; id <= count; id++) {
-    lane.add(new Batch(id, [[]], () => (begun++, id === 1 ? promise : 0)));
+    runner.add(new Batch(id, [[]], () => (begun++, id === 1 ? promise : 0)));
   }
-  for (let id = 2; id <= count; id++) if (id % 10 !== 0) lane.recall(id);
-  assert(lane.places <= 2 * count / 10, `${lane.places} have a place`);
+  for (let id = 2; id <= count; id++) if (id % 10 !== 0) runner.recall(id);
+  assert(
+    runner.queueLength <= 2 * count / 10,
+    `${runner.queueLength} are in the queue`,
+  );
   resolve();
-  while (lane.places > 0) await nextTurn();
+  while (runner.queueLength > 0) await nextTurn();
   assertEquals(begun, 1 + count / 10);
 });
 
-test("Caller.batch() fails when the duplex ends", async () => {
+test("RpcEndpoint.batch() fails when the duplex ends", async () => {
   const { main, run, served } = batches(gated());
   const { outcomes } = run("work", [[2], [3]]);
   main.abort(new RangeError("Broken"));
@@ -345,7 +347,7 @@ test("Caller.batch() fails when the duplex ends", async () => {
   assert(late[0] === "failed");
 });
 
-test("Caller.batch() aborts when the caller is gone", async () => {
+test("RpcEndpoint.batch() aborts when the caller is gone", async () => {
   const over = Promise.withResolvers<unknown>();
   const begun = Promise.withResolvers<void>();
   const { main, run, served } = batches({
@@ -362,19 +364,19 @@ test("Caller.batch() aborts when the caller is gone", async () => {
   await assertRejects(() => served, RangeError, "Broken");
 });
 
-test("Caller.batch() fails while it waits for room", async () => {
+test("RpcEndpoint.batch() fails while it waits for room", async () => {
   const ends: [(main: Duplex) => void, string][] = [
     [(main) => main.abort(new RangeError("Broken")), "RangeError: Broken"],
     [(main) => void main.close().catch(() => {}), "closed duplex"],
   ];
   for (const [end, text] of ends) {
     const [main, raw] = duplexPair({ windowMessages: 1 });
-    const { caller } = Peer.of(main);
+    const endpoint = RpcEndpoint.of(main);
     const outcomes = [new Outcomes(), new Outcomes(), new Outcomes()];
-    for (const one of outcomes) caller.batch("work", [[1]], one);
+    for (const one of outcomes) endpoint.batch("work", [[1]], one);
     await raw.receive();
     end(main);
-    if (text === "closed duplex") caller.batch("work", [[1]], outcomes[2]!);
+    if (text === "closed duplex") endpoint.batch("work", [[1]], outcomes[2]!);
     const [what, why] = await outcomes[2]!.until(2);
     assertEquals(what, "failed");
     assertStringIncludes(why as string, text);
@@ -382,7 +384,7 @@ test("Caller.batch() fails while it waits for room", async () => {
   }
 });
 
-test("Caller.batch() gives values that hold the same object", async () => {
+test("RpcEndpoint.batch() gives values that hold the same object", async () => {
   const same = { a: 1 };
   const { main, run } = batches({ work: () => same });
   const { outcomes } = run("work", [[], [], []]);
@@ -390,16 +392,12 @@ test("Caller.batch() gives values that hold the same object", async () => {
   await main.close();
 });
 
-test("Caller.call() asks what there is to call", async () => {
-  const { main, caller, served } = batches({ work: () => 1, rest: () => 2 });
-  const limits = { signal: undefined, timeout: Infinity, readAhead: 1 };
-  const asked = caller.call(DESCRIBE, [], limits);
+test("RpcEndpoint.describe() gives the names of methods and the memory", async () => {
+  const { main, endpoint, served } = batches({ work: () => 1, rest: () => 2 });
+  const description = endpoint.describe();
   // The goodbye waits for the answer.
   const closing = main.close();
-  const { methods, memory } = await asked as {
-    methods: string[];
-    memory: number;
-  };
+  const { methods, memory } = await description;
   assertEquals(methods, ["work", "rest"]);
   assert(memory > 0);
   await closing;
@@ -415,7 +413,7 @@ test("remote() does not repeat a name of any length", async () => {
   await main.close();
 });
 
-test("Caller.batch() refuses a batch beyond maxCalls", async () => {
+test("RpcEndpoint.batch() refuses a batch beyond maxCalls", async () => {
   const [main, worker] = duplexPair();
   const gate = Promise.withResolvers<void>();
   const methods = {
@@ -425,14 +423,14 @@ test("Caller.batch() refuses a batch beyond maxCalls", async () => {
     },
   };
   expose(methods, worker, { maxCalls: 4 });
-  const { caller } = Peer.of(main);
+  const endpoint = RpcEndpoint.of(main);
   // A batch is taken while there is room for a call of it, and each call counts.
   const fits = [new Outcomes(), new Outcomes()];
   for (const outcomes of fits) {
-    caller.batch("work", [[1], [2], [3]], outcomes);
+    endpoint.batch("work", [[1], [2], [3]], outcomes);
   }
   const refused = new Outcomes();
-  caller.batch("work", [[1], [2], [3]], refused);
+  endpoint.batch("work", [[1], [2], [3]], refused);
   for (const outcome of await refused.until(3)) {
     assertStringIncludes(outcome as string, 'a larger "maxCalls"');
   }
@@ -443,10 +441,10 @@ test("Caller.batch() refuses a batch beyond maxCalls", async () => {
   await main.close();
 });
 
-test("Caller.batch() gives each call a signal of its own", async () => {
+test("RpcEndpoint.batch() gives each call a signal of its own", async () => {
   const aborted: number[] = [];
   const begun = Promise.withResolvers<void>();
-  const { main, run, caller } = batches({
+  const { main, run } = batches({
     work: withSignal((signal, n: number) => {
       signal.addEventListener("abort", () => aborted.push(n));
       if (n < 3) return n;
@@ -456,19 +454,19 @@ test("Caller.batch() gives each call a signal of its own", async () => {
       });
     }),
   });
-  const { id, outcomes } = run("work", [[1], [2], [3]]);
+  const { batch, outcomes } = run("work", [[1], [2], [3]]);
   await begun.promise;
-  caller.cancel(id, new RangeError("Enough"));
+  batch.cancel(new RangeError("Enough"));
   await outcomes.until(3);
   assertEquals(aborted, [3]);
   await main.close();
 });
 
-test("Caller.batch() gives what JSON cannot carry in an array", async () => {
+test("RpcEndpoint.batch() gives what JSON cannot carry in an array", async () => {
   const [main, worker] = duplexPair({ codec: json });
   expose({ work: (n: number) => n === 2 ? undefined : n }, worker);
   const outcomes = new Outcomes();
-  Peer.of(main).caller.batch("work", [[1], [2], [3], [2]], outcomes);
+  RpcEndpoint.of(main).batch("work", [[1], [2], [3], [2]], outcomes);
   assertEquals(await outcomes.until(4), [1, undefined, 3, undefined]);
   await main.close();
 });

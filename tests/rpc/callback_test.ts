@@ -122,7 +122,7 @@ test("remote() lets functions be called during a call", async () => {
   await assertRejects(
     kept,
     ClosedError,
-    "the call that brought the function",
+    "the call that sent the function",
   );
   const { signal, abort } = withAbort();
   const call = remote<typeof api>(main, { signal }).hold(() => calls++);
@@ -134,7 +134,7 @@ test("remote() lets functions be called during a call", async () => {
   await assertRejects(
     kept,
     ClosedError,
-    "the call that brought the function",
+    "the call that sent the function",
   );
   assertEquals(calls, 1);
   await main.close();

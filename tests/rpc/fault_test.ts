@@ -22,7 +22,7 @@ import { openPipe } from "@duplex/ipc/pipe";
 import { openQueue } from "@duplex/ipc/queue";
 import { expose, notifier, remote, RemoteError } from "@duplex/ipc/rpc";
 import { openShm } from "@duplex/ipc/shm";
-import { Peer } from "../../_rpc/peer.ts";
+import { RpcEndpoint } from "../../_rpc/endpoint.ts";
 import { connect, test, withAbort } from "./_ends.ts";
 import type { Acts } from "../workers/_rpc_acts.ts";
 import { RUN, workerUrl } from "../workers/_processes.ts";
@@ -320,7 +320,7 @@ test("remote() rejects callbacks into a duplex that was closed", async () => {
   const call = api.ask(() => "called");
   await begun.promise;
   const closing = main.close();
-  await Peer.of(worker).ended;
+  await RpcEndpoint.of(worker).ended;
   gate.resolve();
   // The answer still arrives, since only the caller has said goodbye.
   assertEquals(await call, "answer");
@@ -343,7 +343,7 @@ test("remote() rejects what is pending when the far side leaves", async () => {
     assert(end.status === "rejected");
     assertInstanceOf(end.reason, ClosedError);
     assertStringIncludes(end.reason.message, "Cannot finish the call of");
-    assertStringIncludes(end.reason.message, "far side has said goodbye");
+    assertStringIncludes(end.reason.message, "peer has sent its goodbye");
   }
   await assertRejects(() => api.leave(), ClosedError);
   await main.close();

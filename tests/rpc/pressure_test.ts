@@ -11,7 +11,7 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import { type Duplex, ProtocolError } from "@duplex/ipc/duplex";
 import { duplexPair } from "@duplex/ipc/pair";
 import { expose, notifier, remote } from "@duplex/ipc/rpc";
-import { DESCRIBE, MAX_BATCH, PLACE, TAG } from "../../_rpc/messages.ts";
+import { DESCRIBE, MAX_BATCH, SLOT, TAG } from "../../_rpc/messages.ts";
 import { MAX_WAITING_ANSWERS } from "../../_rpc/outlet.ts";
 import { Gate, numbers, settle } from "../pool/_pools.ts";
 import { test, withAbort } from "./_ends.ts";
@@ -171,7 +171,7 @@ test("expose() counts functions among arguments in maxCalls", async () => {
   const [raw, worker] = duplexPair();
   const gate = new Gate();
   const served = expose({ wait: () => gate.opened }, worker, { maxCalls: 10 });
-  const places = numbers(9).map((id) => [0, `f${id}`, PLACE.callback, id + 1]);
+  const places = numbers(9).map((id) => [0, `f${id}`, SLOT.callback, id + 1]);
   await raw.send([TAG.call, 1, "wait", [{}], places]);
   await raw.send([TAG.call, 2, "wait", []]);
   await raw.send([TAG.call, 3, DESCRIBE, []]);

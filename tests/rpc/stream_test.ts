@@ -387,7 +387,7 @@ test("remote() ends open streams when the far side says goodbye", async () => {
       for await (const _ of stream);
     },
     ClosedError,
-    "the far side has said goodbye",
+    "the peer has sent its goodbye",
   );
   await Promise.all([closing, main.close()]);
 });

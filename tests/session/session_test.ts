@@ -143,7 +143,7 @@ const FAULTS: [string, Uint8Array[], string][] = [
   [
     "credit that is not a number",
     [HELLO, control(KIND.credit, { taken: "all" })],
-    '"taken" must be a whole number',
+    '"taken" must be an integer',
   ],
   [
     "credit for a message that was not sent",

@@ -97,7 +97,7 @@ test(
 );
 
 test(
-  "SocketDuplex.close() rejects when the far side does not end the connection",
+  "SocketDuplex.close() rejects when the peer does not end the connection",
   async () => {
     await using listener = listenSocket<string>(TCP);
     using far = await RawPeer.connect(listener.address);
@@ -109,7 +109,7 @@ test(
     const error = await assertRejects(
       () => worker.close({ timeout: 100 }),
       ClosedError,
-      "what was sent last may not have arrived",
+      "the last messages may not have arrived",
     );
     assertEquals(error.unsent, ["lost"]);
     assertEquals(await assertRejects(() => worker.closed), error);
@@ -148,7 +148,7 @@ test(
 
 for (const how of ["close", "abort"] as const) {
   test(
-    `SocketDuplex.${how}() ends although the far side reads nothing`,
+    `SocketDuplex.${how}() ends although the peer reads nothing`,
     async () => {
       await using listener = listenSocket<Uint8Array>(TCP, {
         closeTimeout: 100,
@@ -170,7 +170,7 @@ for (const how of ["close", "abort"] as const) {
 }
 
 test(
-  "DuplexListener.close() lets a peer go that has not said hello",
+  "DuplexListener.close() closes a connection that has not sent its hello",
   async () => {
     const listener = listenSocket(TCP);
     using far = await RawPeer.connect(listener.address);

@@ -188,7 +188,7 @@ for (const form of FORMS) {
   for (const [what, isSecured, act] of SERVERS) {
     if (form !== "tls" && what.endsWith("TLS")) continue;
     filesTest(
-      `openSocket() gives its files back when a ${form} server ${what}`,
+      `openSocket() closes its files when a ${form} server ${what}`,
       async () => {
         await using server = new Server(form, isSecured, act);
         // What an attempt loads stays open, and the file of the first one where
@@ -202,7 +202,7 @@ for (const form of FORMS) {
   }
 
   filesTest(
-    `openSocket() gives its files back when ${form} is refused`,
+    `openSocket() closes its files when ${form} is refused`,
     async () => {
       const options = OPTIONS[form];
       const listener = listenSocket(addressOf(form), {
@@ -230,7 +230,7 @@ for (const form of FORMS) {
 }
 
 filesTest(
-  "openSocket() gives its files back when it is stopped as it connects",
+  "openSocket() closes its files when it is cancelled while it connects",
   async () => {
     await using server = new Server("tcp", false, () => Promise.resolve());
     const open = async (delay: number) => {
@@ -254,7 +254,7 @@ filesTest(
 );
 
 filesTest(
-  "openSocket() gives its file back when it is stopped as TLS begins",
+  "openSocket() closes its file when it is cancelled as TLS begins",
   async () => {
     await using server = new Server("tls", false, (conn) => conn.closeWrite());
     const options = { ...OPTIONS.tls, ...NO_HURRY };
@@ -282,7 +282,7 @@ filesTest(
 );
 
 filesTest(
-  "openSocket() keeps few files for a server that answers now and then",
+  "openSocket() keeps few files for a server that answers sometimes",
   async () => {
     let count = 0;
     // Every second connection is an attempt, behind one that looks for an answer.
@@ -404,7 +404,7 @@ for (const form of FORMS) {
   for (const [what, forms, connect] of STRANGERS) {
     if (!forms.includes(form)) continue;
     filesTest(
-      `listenSocket() gives its files back when a ${form} stranger ${what}`,
+      `listenSocket() closes its files when a ${form} stranger ${what}`,
       async () => {
         await using server = new EchoListener(addressOf(form), {
           ...FAR[form],
@@ -459,7 +459,7 @@ for (const form of FORMS) {
 const ENDS_WRITES = /^2\.9\.[0-4]$/.test(Deno.version.deno) === false;
 
 filesTest(
-  "listenSocket() gives its files back when a tls peer reads nothing",
+  "listenSocket() closes its files when a tls peer reads nothing",
   async () => {
     if (!ENDS_WRITES) return;
     await using listener = listenSocket("tls://localhost:0", FAR.tls);
@@ -485,7 +485,7 @@ const MAX_FILES = 64;
 
 for (const form of ["tcp", "tls"] as const) {
   filesTest(
-    `listenSocket() over ${form} closes silent connections when there is no file left`,
+    `listenSocket() over ${form} closes silent connections when no file is left`,
     async () => {
       const { host, address } = await startListener({
         address: `${form}://localhost:0`,
@@ -501,7 +501,7 @@ for (const form of ["tcp", "tls"] as const) {
       await beServed(address, { ...OPTIONS[form], secret: SECRET });
       assertStringIncludes(
         await host.hear("error Cannot admit"),
-        "the system has no file left",
+        "the system has no open file left",
       );
       assertLess(openFiles(host.pid), MAX_FILES + 1);
       for (const conn of silent) conn.close();
@@ -509,7 +509,7 @@ for (const form of ["tcp", "tls"] as const) {
   );
 }
 
-filesTest("listenSocket() goes on when there are files again", async () => {
+filesTest("listenSocket() accepts again when files are free", async () => {
   const { host, address } = await startListener({
     address: "tcp://localhost:0",
     maxFiles: MAX_FILES,

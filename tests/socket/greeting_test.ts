@@ -206,7 +206,7 @@ test("openSocket() says in a record what is wrong with a ready", async () => {
   assertStringIncludes(server.errors[0].message, 'as "proof" must be 32 bytes');
 }, NET);
 
-test("openSocket() sends no abort in a session that goes on", async () => {
+test("openSocket() sends no abort in a session that is resumed", async () => {
   await using server = new EchoListener(TCP);
   await using proxy = new Proxy(
     server.address,
@@ -245,7 +245,7 @@ const ABORTS: [string, ValueMap][] = [
   ["nothing", {}],
 ];
 
-test("openSocket() shows an abort as a terminal can", async () => {
+test("openSocket() escapes the text of an abort", async () => {
   using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
   for (const [what, fields] of ABORTS) {
     const opening = assertRejects(
@@ -263,7 +263,7 @@ test("openSocket() shows an abort as a terminal can", async () => {
   }
 }, NET);
 
-test("listenSocket() shows an abort as a terminal can", async () => {
+test("listenSocket() escapes the text of an abort", async () => {
   await using server = new EchoListener(TCP);
   for (const [what, fields] of ABORTS) {
     const count = server.errors.length;
@@ -280,7 +280,7 @@ test("listenSocket() shows an abort as a terminal can", async () => {
   }
 }, NET);
 
-test("listenSocket() shows bytes of a peer as a terminal can", async () => {
+test("listenSocket() escapes bytes of a peer", async () => {
   const bytes = new TextEncoder().encode(NASTY);
   await using server = new EchoListener(TCP);
   using stranger = await RawPeer.connect(server.address);

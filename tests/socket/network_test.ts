@@ -65,7 +65,7 @@ async function replaceListener(
   await using host = second.host;
   const error = await receiving;
   assertEquals(second.address, first.address);
-  assertStringIncludes(error.message, "there is no such session any more");
+  assertStringIncludes(error.message, "the session has ended");
   assertEquals(error.unsent.slice(-2), ["unsent", { unsent: 2 }]);
   assert(!error.unsent.includes("heard"));
   assertEquals(await ended, error);
@@ -85,7 +85,7 @@ test(
 
 const REPLACED = socketPath();
 
-test("listenSocket() takes the place of a dead process at a path", async () => {
+test("listenSocket() replaces the Unix socket of a dead process", async () => {
   await replaceListener(`unix:${REPLACED}`, unixFlags(REPLACED));
 }, unixAccess(REPLACED));
 
@@ -120,37 +120,45 @@ test("listenSocket() leaves no file behind when its process ends", async () => {
 
 const TAKEN = socketPath();
 
-test("listenSocket() leaves a living process its path", async () => {
-  const { host, address } = await startListener({
-    address: `unix:${TAKEN}`,
-    permissions: unixFlags(TAKEN),
-  });
-  await using _host = host;
-  const late = listenSocket(address);
-  const error = await assertRejects(
-    () => late.ready,
-    Deno.errors.AddrInUse,
-    "a living process listens there",
-  );
-  assertEquals(await assertRejects(() => late.accept()), error);
-  assertEquals(await assertRejects(() => Array.fromAsync(late)), error);
-  await late.close();
-  await beServed(address);
-}, unixAccess(TAKEN));
+test(
+  "listenSocket() does not replace the Unix socket of a living process",
+  async () => {
+    const { host, address } = await startListener({
+      address: `unix:${TAKEN}`,
+      permissions: unixFlags(TAKEN),
+    });
+    await using _host = host;
+    const late = listenSocket(address);
+    const error = await assertRejects(
+      () => late.ready,
+      Deno.errors.AddrInUse,
+      "a living process listens there",
+    );
+    assertEquals(await assertRejects(() => late.accept()), error);
+    assertEquals(await assertRejects(() => Array.fromAsync(late)), error);
+    await late.close();
+    await beServed(address);
+  },
+  unixAccess(TAKEN),
+);
 
 const PLAIN = socketPath();
 
-test("listenSocket() touches no file that is not a socket", async () => {
-  await Deno.writeTextFile(PLAIN, "Dear diary");
-  const listener = listenSocket(`unix:${PLAIN}`);
-  await assertRejects(
-    () => listener.ready,
-    Deno.errors.AddrInUse,
-    "what is at the path is no socket",
-  );
-  await listener.close();
-  assertEquals(await Deno.readTextFile(PLAIN), "Dear diary");
-}, unixAccess(PLAIN));
+test(
+  "listenSocket() does not replace a file that is not a socket",
+  async () => {
+    await Deno.writeTextFile(PLAIN, "Dear diary");
+    const listener = listenSocket(`unix:${PLAIN}`);
+    await assertRejects(
+      () => listener.ready,
+      Deno.errors.AddrInUse,
+      "the file at the path is not a socket",
+    );
+    await listener.close();
+    assertEquals(await Deno.readTextFile(PLAIN), "Dear diary");
+  },
+  unixAccess(PLAIN),
+);
 
 test("listenSocket() refuses a TCP port that is taken", async () => {
   await using listener = listenSocket("tcp://127.0.0.1:0");
@@ -191,7 +199,7 @@ test("openSocket() rejects when the peer's process is stopped", async () => {
     const error = await assertRejects(() => main.receive(), PeerExitError);
     assertInstanceOf(error.cause, DOMException);
     assertEquals(error.cause.name, "TimeoutError");
-    assertStringIncludes(error.message, "nothing was heard from it");
+    assertStringIncludes(error.message, "it sent nothing for 3 heartbeats");
     assertEquals(error.unsent.at(-1), "unsent");
     await assertRejects(() => main.closed, PeerExitError);
   } finally {
@@ -202,7 +210,7 @@ test("openSocket() rejects when the peer's process is stopped", async () => {
 }, RUN_AND_NET);
 
 test(
-  "openSocket() goes on with a process that was stopped for a while",
+  "openSocket() continues with a process that was stopped for a while",
   async () => {
     const { host, address } = await startListener({
       address: "tcp://127.0.0.1:0",
@@ -332,7 +340,7 @@ async function talkAcrossNetwork(): Promise<void> {
 }
 
 Deno.test({
-  name: "openSocket() loses nothing when the network goes and comes back",
+  name: "openSocket() loses nothing when the network fails and recovers",
   ignore: !HAS_NETWORKS,
   permissions: { run: true },
   async fn() {

@@ -45,10 +45,15 @@ const CA_CERTS: Case[] = [
   ["null", null, TypeError, '"caCerts" must be an array of strings'],
   ["a text", CA, TypeError, '"caCerts" must be an array of strings'],
   ["an object", { 0: CA }, TypeError, '"caCerts" must be an array of strings'],
-  ["a number", [5], TypeError, '"caCerts[0]" must be a text in PEM'],
-  ["a hole", [CA, , CA], TypeError, '"caCerts[1]" must be a text in PEM'],
-  ["bytes", [new Uint8Array(3)], TypeError, '"caCerts[0]" must be a text'],
-  ["nothing", [CA, ""], TypeError, '"caCerts[1]" must be a text in PEM: it is'],
+  ["a number", [5], TypeError, '"caCerts[0]" must be a string in PEM'],
+  ["a hole", [CA, , CA], TypeError, '"caCerts[1]" must be a string in PEM'],
+  ["bytes", [new Uint8Array(3)], TypeError, '"caCerts[0]" must be a string'],
+  [
+    "nothing",
+    [CA, ""],
+    TypeError,
+    '"caCerts[1]" must be a string in PEM: it is',
+  ],
   ["no PEM", [CA, "/a/path.pem"], InvalidData, '"caCerts[1]" must hold'],
   ["a key", [KEY], InvalidData, "it has no"],
   ["cut off", [CA, TRUNCATED], InvalidData, '"caCerts[1]" must hold'],
@@ -70,7 +75,7 @@ const CA_CERTS: Case[] = [
 ];
 
 Deno.test({
-  name: "openSocket() refuses certificates that it could not trust",
+  name: "openSocket() rejects invalid certificates in caCerts",
   permissions: "none",
   async fn() {
     for (const [what, caCerts, type, text, hasCause = false] of CA_CERTS) {
@@ -109,10 +114,10 @@ async function pairs(): Promise<PairCase[]> {
   return [
     ["neither", {}, TypeError, 'needs "cert" and "key"'],
     ["no key", key(undefined), TypeError, 'needs "cert" and "key"'],
-    ["a number", cert(5), TypeError, '"cert" must be a text in PEM'],
-    ["null", key(null), TypeError, '"key" must be a text in PEM'],
-    ["an array", cert([CERT]), TypeError, '"cert" must be a text in PEM'],
-    ["nothing", cert(""), TypeError, '"cert" must be a text in PEM'],
+    ["a number", cert(5), TypeError, '"cert" must be a string in PEM'],
+    ["null", key(null), TypeError, '"key" must be a string in PEM'],
+    ["an array", cert([CERT]), TypeError, '"cert" must be a string in PEM'],
+    ["nothing", cert(""), TypeError, '"cert" must be a string in PEM'],
     ["no PEM", cert("x"), InvalidData, '"cert" must hold certificates in PEM'],
     ["cut off", cert(TRUNCATED), InvalidData, "certificate 1 has no"],
     [
@@ -149,7 +154,7 @@ async function pairs(): Promise<PairCase[]> {
 }
 
 Deno.test({
-  name: "listenSocket() refuses a certificate or a key that it could not use",
+  name: "listenSocket() rejects an invalid certificate or key",
   // It is found before a permission is asked for.
   permissions: "none",
   async fn() {
@@ -187,7 +192,7 @@ Deno.test({
 });
 
 Deno.test({
-  name: "openSocket() tells what is wrong with a certificate in its cause",
+  name: "openSocket() gives the fault of a certificate as the cause",
   permissions: { net: ["localhost"] },
   async fn() {
     await using listener = listenSocket(TLS, { cert: CERT, key: KEY });

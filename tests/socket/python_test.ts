@@ -203,13 +203,13 @@ const REFUSALS: readonly [
     "without a secret",
     { secret: SECRET },
     "",
-    "the acceptor asks for a secret and the opener has none",
+    "the acceptor requires a secret and the opener has none",
   ],
   [
     "with a secret where there is none",
     {},
     'secret="Another"',
-    "the opener asks for a secret and the acceptor has none",
+    "the opener requires a secret and the acceptor has none",
   ],
 ];
 
@@ -262,7 +262,7 @@ pythonTest(
     const error = await assertRejects(
       () => within(peer.receive()),
       PeerExitError,
-      "nothing was heard from it",
+      "it sent nothing for 3 heartbeats",
     );
     assertInstanceOf(error.cause, DOMException);
     assertEquals(error.cause.name, "TimeoutError");
@@ -348,7 +348,7 @@ for damaged in ("_records_written", "_records_read"):
   const [written, read, ...more] = stdout.split("\n");
   assertMatch(
     written!,
-    /^The peer reported a violation: Cannot read record 2: its checksum is \d+ and that of its bytes \d+$/,
+    /^The peer reported a violation: Cannot read record 2: its checksum is \d+, that of its bytes is \d+$/,
   );
   assertEquals(
     read,

@@ -233,7 +233,7 @@ async function openSession(
   };
 }
 
-test("openSocket() goes on where it was", async () => {
+test("openSocket() continues a session on a new connection", async () => {
   await using session = await openSession();
   const { main, worker, listener } = session;
   await main.send("before");
@@ -248,7 +248,7 @@ test("openSocket() goes on where it was", async () => {
 }, NET);
 
 test(
-  "openSocket() rejects when the listener keeps the session no longer",
+  "openSocket() rejects when the listener has dropped the session",
   async () => {
     await using session = await openSession({}, { resume: { timeout: 50 } });
     const { main, worker, listener } = session;
@@ -256,12 +256,12 @@ test(
     await main.send("unsent");
     await worker.send("unsent, too");
     const there = await assertRejects(() => worker.receive(), PeerExitError);
-    assertStringIncludes(there.message, "did not come back within 50 ms");
+    assertStringIncludes(there.message, "did not reconnect within 50 ms");
     assertEquals(there.unsent, ["unsent, too"]);
     assertEquals(await assertRejects(() => worker.closed), there);
     session.mend();
     const here = await assertRejects(() => main.receive(), PeerExitError);
-    assertStringIncludes(here.message, "there is no such session any more");
+    assertStringIncludes(here.message, "the session has ended");
     assertEquals(here.unsent, ["unsent"]);
     assertEquals(await assertRejects(() => main.send("late")), here);
     assertEquals([listener.stats.peers, listener.stats.detached], [0, 0]);
@@ -269,7 +269,7 @@ test(
   NET,
 );
 
-test("openSocket() rejects when it cannot come back in time", async () => {
+test("openSocket() rejects when it cannot reconnect in time", async () => {
   await using session = await openSession({
     resume: { timeout: 50, minTimeout: 1 },
   });
@@ -283,22 +283,26 @@ test("openSocket() rejects when it cannot come back in time", async () => {
   assertEquals(error.unsent.at(-1), "unsent");
 }, NET);
 
-test("openSocket() rejects when the listener resumes no sessions", async () => {
-  await using listener = listenSocket(TCP, { resume: false });
-  await assertRejects(
-    () => openSocket(listener.address, { resume: true }),
-    ProtocolError,
-    "The far side resumes no sessions",
-  );
-  const [main, worker] = await Promise.all([
-    openSocket(listener.address),
-    listener.accept(),
-  ]);
-  await Promise.all([main.close(), worker.close()]);
-}, NET);
+test(
+  "openSocket() rejects when the listener does not resume sessions",
+  async () => {
+    await using listener = listenSocket(TCP, { resume: false });
+    await assertRejects(
+      () => openSocket(listener.address, { resume: true }),
+      ProtocolError,
+      "The peer does not resume sessions",
+    );
+    const [main, worker] = await Promise.all([
+      openSocket(listener.address),
+      listener.accept(),
+    ]);
+    await Promise.all([main.close(), worker.close()]);
+  },
+  NET,
+);
 
 test(
-  "DuplexListener.close() gives up a session without a connection",
+  "DuplexListener.close() ends a session without a connection",
   async () => {
     await using session = await openSession({
       resume: { timeout: 100, minTimeout: 1 },
@@ -318,7 +322,7 @@ test(
 );
 
 test(
-  "DuplexListener.close() lets a session go on until its connection is lost",
+  "DuplexListener.close() keeps a session until its connection is lost",
   async () => {
     await using session = await openSession({
       resume: { timeout: 100, minTimeout: 1 },
@@ -357,26 +361,30 @@ test(
     await assertRejects(() => worker.closed, Error, "Enough");
     session.mend();
     const error = await assertRejects(() => main.closed, PeerExitError);
-    assertStringIncludes(error.message, "there is no such session any more");
+    assertStringIncludes(error.message, "the session has ended");
   },
   NET,
 );
 
-test("SocketDuplex.close() without a connection ends in its time", async () => {
-  await using session = await openSession();
-  const { main, worker } = session;
-  await session.sever();
-  await main.send("unsent");
-  const error = await assertRejects(
-    () => main.close({ timeout: 50 }),
-    ClosedError,
-    "50 ms",
-  );
-  assertEquals(error.unsent, ["unsent"]);
-  await assertRejects(() => worker.close({ timeout: 50 }), ClosedError);
-}, NET);
+test(
+  "SocketDuplex.close() without a connection ends within its timeout",
+  async () => {
+    await using session = await openSession();
+    const { main, worker } = session;
+    await session.sever();
+    await main.send("unsent");
+    const error = await assertRejects(
+      () => main.close({ timeout: 50 }),
+      ClosedError,
+      "50 ms",
+    );
+    assertEquals(error.unsent, ["unsent"]);
+    await assertRejects(() => worker.close({ timeout: 50 }), ClosedError);
+  },
+  NET,
+);
 
-test("SocketDuplex.close() waits for the connection to come back", async () => {
+test("SocketDuplex.close() waits for the next connection", async () => {
   await using session = await openSession();
   const { main, worker } = session;
   await session.sever();
@@ -391,7 +399,7 @@ test("SocketDuplex.close() waits for the connection to come back", async () => {
 const REPLAY_SIZE = 512 * 1024;
 
 test(
-  "SocketDuplex.send() waits when there is too much to send again",
+  "SocketDuplex.send() waits while the replay buffer is full",
   async () => {
     const resume = { ...RESUME, replaySize: REPLAY_SIZE };
     await using session = await openSession({ ...PATIENT, resume }, PATIENT);
@@ -416,7 +424,7 @@ test(
 );
 
 test(
-  "SocketDuplex.send() goes on when all that was kept has arrived",
+  "SocketDuplex.send() continues when the replay buffer was acknowledged",
   async () => {
     const resume = { ...RESUME, replaySize: REPLAY_SIZE };
     let isDeaf = false;
@@ -517,7 +525,7 @@ test(
 );
 
 test(
-  "openSocket() with checksums goes on at no position that was changed",
+  "openSocket() with checksums does not resume at a changed position",
   async () => {
     const far = { checksum: true };
     let chunks = 0;

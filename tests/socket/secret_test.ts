@@ -79,7 +79,7 @@ test("openSocket() is refused with a wrong secret", async () => {
   await beServed(server.address, { secret: SECRET });
 }, NET);
 
-test("openSocket() is refused when one side alone has a secret", async () => {
+test("openSocket() is refused when only one side has a secret", async () => {
   await using server = new EchoListener(TCP, { secret: SECRET });
   await assertRefused(server.address, {});
   await beServed(server.address, { secret: SECRET });
@@ -107,7 +107,7 @@ async function record(
   return heard;
 }
 
-test("listenSocket() refuses who plays back what a peer has said", async () => {
+test("listenSocket() refuses a replay of a peer's handshake", async () => {
   await using server = new EchoListener(TCP, { secret: SECRET });
   const { up } = await record(server);
   using peer = await RawPeer.connect(server.address);
@@ -123,7 +123,7 @@ test("listenSocket() refuses who plays back what a peer has said", async () => {
 }, NET);
 
 test(
-  "openSocket() refuses who plays back what a listener has said",
+  "openSocket() refuses a replay of a listener's handshake",
   async () => {
     await using server = new EchoListener(TCP, { secret: SECRET });
     const { down } = await record(server);
@@ -136,7 +136,7 @@ test(
   NET,
 );
 
-test("openSocket() refuses who sends its own proof back", async () => {
+test("openSocket() refuses its own proof", async () => {
   await using impostor = new Impostor(async (peer) => {
     const buffer = new Uint8Array(1024);
     for (let size; (size = await peer.conn.read(buffer)) !== null;) {
@@ -146,7 +146,7 @@ test("openSocket() refuses who sends its own proof back", async () => {
   await assertRefused(impostor.address);
 }, NET);
 
-test("listenSocket() refuses who sends its own words back", async () => {
+test("listenSocket() refuses its own handshake", async () => {
   await using server = new EchoListener(TCP, { secret: SECRET });
   using first = await RawPeer.connect(server.address);
   await first.write(greeting({ secret: true }));
@@ -198,7 +198,7 @@ test(
 );
 
 test(
-  "openSocket() and listenSocket() refuse a proof for greetings that they have not heard",
+  "openSocket() and listenSocket() refuse a proof for other greetings",
   async () => {
     await using server = new EchoListener(TCP, { secret: SECRET });
     // Passes everything on between the two, but for a greeting of its own.
@@ -310,7 +310,7 @@ test(
 );
 
 test(
-  "openSocket() comes back although any byte of its way back was altered",
+  "openSocket() reconnects although any byte of its handshake was altered",
   async () => {
     const options = { secret: SECRET, openTimeout: 250 };
     await using server = new EchoListener(TCP, options);

@@ -23,7 +23,7 @@ import {
   openSocket,
   type SocketOptions,
 } from "@duplex/ipc/socket";
-import { formatAddress, parseAddress } from "../../_socket/address.ts";
+import { formatAddress, parseAddress } from "../../_base/address.ts";
 import { countFrames, Proxy } from "./_proxy.ts";
 import { until } from "./_peers.ts";
 import { LINK, RawPeer } from "./_raw.ts";
@@ -59,7 +59,7 @@ test("parseAddress() reads every form", "none", () => {
   });
 });
 
-test("parseAddress() refuses a URL whose escapes are wrong", "none", () => {
+test("parseAddress() rejects a URL with invalid escapes", "none", () => {
   for (const path of ["/%zz", "/100%", "/%ff", "/%c0%80"]) {
     const error = assertThrows(
       () => parseAddress("Cannot listen", new URL(`unix:${path}`)),
@@ -74,7 +74,7 @@ test("parseAddress() refuses a URL whose escapes are wrong", "none", () => {
 });
 
 test(
-  "openSocket() and listenSocket() refuse what is no address",
+  "openSocket() and listenSocket() reject invalid addresses",
   "none",
   async () => {
     const bad = [
@@ -117,7 +117,7 @@ test("openSocket() refuses options out of range", "none", async () => {
     [{ resume: { multiplier: 0.5 } }, RangeError, '"resume.multiplier"'],
     [{ resume: { jitter: 2 } }, RangeError, '"resume.jitter"'],
     [{ resume: { replaySize: 1000 } }, RangeError, "at least 524288"],
-    [{ resume: { replaySize: 1e6 + 0.5 } }, RangeError, "whole number"],
+    [{ resume: { replaySize: 1e6 + 0.5 } }, RangeError, "integer"],
     [{ caCerts: [] }, TypeError, '"caCerts" is for "tls"'],
   ];
   for (const [options, type, text] of bad) {
@@ -152,16 +152,20 @@ test("listenSocket() refuses options out of range", "none", () => {
   );
 });
 
-test("listenSocket() lets everybody in only when told so", {
-  net: ["127.0.0.1", "0.0.0.0"],
-}, async () => {
-  const open = "tcp://0.0.0.0:0";
-  const error = assertThrows(() => listenSocket(open), TypeError);
-  assertStringIncludes(error.message, '"secret"');
-  assertStringIncludes(error.message, '"allowUnauthenticated"');
-  await listenSocket(open, { allowUnauthenticated: true }).close();
-  await listenSocket(open, { secret: "a secret" }).close();
-});
+test(
+  "listenSocket() requires allowUnauthenticated to listen without a secret",
+  {
+    net: ["127.0.0.1", "0.0.0.0"],
+  },
+  async () => {
+    const open = "tcp://0.0.0.0:0";
+    const error = assertThrows(() => listenSocket(open), TypeError);
+    assertStringIncludes(error.message, '"secret"');
+    assertStringIncludes(error.message, '"allowUnauthenticated"');
+    await listenSocket(open, { allowUnauthenticated: true }).close();
+    await listenSocket(open, { secret: "a secret" }).close();
+  },
+);
 
 test("listenSocket() needs no secret on any loopback address", {
   net: ["127.0.0.2", "localhost", "[::1]"],
@@ -195,26 +199,30 @@ test("listenSocket() ends its iteration when it is closed", NET, async () => {
   assertStringIncludes(error.message, listener.address);
 });
 
-test("listenSocket() stops waiting for a peer by a signal", NET, async () => {
-  await using listener = listenSocket(TCP);
-  const controller = new AbortController();
-  const { signal } = controller;
-  const waiting = assertRejects(
-    () => within(listener.accept({ signal })),
-    Error,
-    "my mind",
-  );
-  controller.abort(new Error("Changed my mind"));
-  await waiting;
-  await assertRejects(() => listener.accept({ signal }), Error, "my mind");
-  // The peer that comes then is not lost on who has left.
-  const [main, worker] = await within(
-    Promise.all([openSocket(listener.address), listener.accept()]),
-  );
-  await Promise.all([main.close(), worker.close()]);
-});
+test(
+  "DuplexListener.accept() rejects when its signal aborts",
+  NET,
+  async () => {
+    await using listener = listenSocket(TCP);
+    const controller = new AbortController();
+    const { signal } = controller;
+    const waiting = assertRejects(
+      () => within(listener.accept({ signal })),
+      Error,
+      "my mind",
+    );
+    controller.abort(new Error("Changed my mind"));
+    await waiting;
+    await assertRejects(() => listener.accept({ signal }), Error, "my mind");
+    // The peer that comes then is not lost on who has left.
+    const [main, worker] = await within(
+      Promise.all([openSocket(listener.address), listener.accept()]),
+    );
+    await Promise.all([main.close(), worker.close()]);
+  },
+);
 
-test("listenSocket() tells why it let a connection go", NET, async () => {
+test("listenSocket() reports why it closed a connection", NET, async () => {
   const heard = Promise.withResolvers<[unknown, string]>();
   await using listener = listenSocket(TCP, {
     onError: (error, remote) => heard.resolve([error, remote]),
@@ -266,7 +274,7 @@ test("listenSocket() counts its peers", NET, async () => {
   assertEquals(listener.stats, { ...none, peers: 0, refused: 1 });
 });
 
-test("openSocket() says that nobody listens", NET, async () => {
+test("openSocket() rejects when no process listens", NET, async () => {
   const listener = listenSocket(TCP);
   await listener.close();
   const error = await assertRejects(
@@ -276,20 +284,24 @@ test("openSocket() says that nobody listens", NET, async () => {
   assertStringIncludes(error.message, `"${listener.address}"`);
 });
 
-test("openSocket() gives up on a silent listener", NET, async () => {
-  using silent = Deno.listen({ hostname: "127.0.0.1", port: 0 });
-  const accepted = silent.accept();
-  const address = `tcp://127.0.0.1:${silent.addr.port}`;
-  const error = await assertRejects(
-    () => openSocket(address, { openTimeout: 50 }),
-    DOMException,
-  );
-  assertEquals(error.name, "TimeoutError");
-  assertStringIncludes(error.message, address);
-  (await accepted).close();
-});
+test(
+  "openSocket() rejects when the listener does not answer in time",
+  NET,
+  async () => {
+    using silent = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+    const accepted = silent.accept();
+    const address = `tcp://127.0.0.1:${silent.addr.port}`;
+    const error = await assertRejects(
+      () => openSocket(address, { openTimeout: 50 }),
+      DOMException,
+    );
+    assertEquals(error.name, "TimeoutError");
+    assertStringIncludes(error.message, address);
+    (await accepted).close();
+  },
+);
 
-test("openSocket() says where both sides are", NET, async () => {
+test("SocketDuplex.remoteAddress is the address of the peer", NET, async () => {
   const { main, worker, listener } = await openEnds(TCP);
   assertEquals(main.remoteAddress, listener.address);
   assert(/^tcp:\/\/127\.0\.0\.1:\d+$/.test(worker.remoteAddress));
@@ -315,7 +327,7 @@ test("openSocket() keeps an idle connection alive", NET, async () => {
 const TLS: Deno.PermissionOptions = { net: ["localhost"] };
 
 test(
-  "openSocket() trusts no certificate that it was not told of",
+  "openSocket() rejects a certificate that is not in caCerts",
   TLS,
   async () => {
     const heard = Promise.withResolvers<unknown>();

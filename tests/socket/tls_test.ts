@@ -76,7 +76,7 @@ async function sendRaw(
   return await peer.untilEnd();
 }
 
-test("listenSocket() withstands what is not a TLS handshake", async () => {
+test("listenSocket() rejects invalid TLS handshakes", async () => {
   const draw = random(SEED);
   const bytes = (size: number) => new Uint8Array(size).map(() => draw() * 256);
   const first = await clientHello();
@@ -106,7 +106,7 @@ test("listenSocket() withstands what is not a TLS handshake", async () => {
   await beServed(address, OPTIONS);
 }, NET);
 
-test("listenSocket() answers what is not TLS with an alert", async () => {
+test("listenSocket() answers other bytes than TLS with an alert", async () => {
   await using server = new EchoListener(TLS, FAR);
   const text = new TextEncoder().encode("GET / HTTP/1.1\r\n\r\n");
   using peer = await RawPeer.connect(server.address);
@@ -130,7 +130,7 @@ async function measure(address: string): Promise<Record<Direction, number>> {
 }
 
 test(
-  "openSocket() over TLS is served whole or fails when it is cut off",
+  "openSocket() over TLS receives everything or fails when it is cut off",
   async () => {
     await using server = new EchoListener(TLS, FAR);
     const { address } = server;
@@ -234,32 +234,36 @@ async function openRaw(address: string): Promise<RawPeer> {
   return peer;
 }
 
-test("listenSocket() tells an end of TLS from one that was made", async () => {
-  const listener = listenSocket(TLS, FAR);
-  const { proxy, proxied } = proxyTo(listener.address);
-  await using _proxy = proxy;
-  const [main, worker] = await Promise.all([
-    openSocket(proxied, OPTIONS),
-    listener.accept(),
-  ]);
-  // The proxy ends TCP in good order, which TLS does not know of.
-  proxy.passages[0]!.cut();
-  const error = await assertRejects(() => worker.receive(), PeerExitError);
-  assert(
-    error.cause instanceof Deno.errors.UnexpectedEof ||
-      error.cause instanceof Deno.errors.ConnectionReset,
-    String(error.cause),
-  );
-  await assertRejects(() => main.closed, PeerExitError);
-  using peer = await openRaw(listener.address);
-  const second = await listener.accept();
-  await peer.frame();
-  await peer.conn.closeWrite();
-  // A close_notify between frames, without a goodbye.
-  const ended = await assertRejects(() => second.receive(), PeerExitError);
-  assertEquals(ended.cause, undefined);
-  await listener.close();
-}, NET);
+test(
+  "listenSocket() distinguishes a close_notify from a forged end",
+  async () => {
+    const listener = listenSocket(TLS, FAR);
+    const { proxy, proxied } = proxyTo(listener.address);
+    await using _proxy = proxy;
+    const [main, worker] = await Promise.all([
+      openSocket(proxied, OPTIONS),
+      listener.accept(),
+    ]);
+    // The proxy ends TCP in good order, which TLS does not know of.
+    proxy.passages[0]!.cut();
+    const error = await assertRejects(() => worker.receive(), PeerExitError);
+    assert(
+      error.cause instanceof Deno.errors.UnexpectedEof ||
+        error.cause instanceof Deno.errors.ConnectionReset,
+      String(error.cause),
+    );
+    await assertRejects(() => main.closed, PeerExitError);
+    using peer = await openRaw(listener.address);
+    const second = await listener.accept();
+    await peer.frame();
+    await peer.conn.closeWrite();
+    // A close_notify between frames, without a goodbye.
+    const ended = await assertRejects(() => second.receive(), PeerExitError);
+    assertEquals(ended.cause, undefined);
+    await listener.close();
+  },
+  NET,
+);
 
 test(
   "SocketDuplex.close() of a listener ends TLS with a close_notify",
@@ -302,7 +306,7 @@ test("listenSocket() over TLS sends as fast as its peer reads", async () => {
   await Promise.all([main.close(), sending, listener.close()]);
 }, NET);
 
-test("openSocket() goes on over TLS where it was", async () => {
+test("openSocket() continues a session over TLS", async () => {
   await using server = new EchoListener(TLS, { ...FAR, checksum: true });
   const { proxy, proxied } = proxyTo(
     server.address,
@@ -408,7 +412,7 @@ class HalfServer implements AsyncDisposable {
 }
 
 test(
-  "openSocket() over TLS says when handshakes stall and when it tries again",
+  "openSocket() over TLS reports stalled handshakes and the time of the next attempt",
   async () => {
     await using server = new HalfServer();
     const { address } = server;
@@ -436,7 +440,7 @@ test(
 );
 
 test(
-  "listenSocket() over TLS reads little of a stranger",
+  "listenSocket() over TLS reads little from an unproven peer",
   async () => {
     using reads = countReads();
     await using server = new EchoListener(TLS, {

@@ -205,8 +205,14 @@ test("task() rejects functions without source text that a worker can run", async
     [outer.within(), 'it uses "super"'],
     [new Doubler().hidden, "it uses a private name"],
     [new Function("return 010"), "Octal literals are not allowed"],
-    [(0, eval)("(function await(n) { return n })"), 'of the name "await"'],
-    [(0, eval)("(function /* */ * await() {})"), 'of the name "await"'],
+    [
+      (0, eval)("(function await(n) { return n })"),
+      'cannot have the name "await"',
+    ],
+    [
+      (0, eval)("(function /* */ * await() {})"),
+      'cannot have the name "await"',
+    ],
     [new Function("return '\ud83d'"), "half of a surrogate pair"],
     [new Doubler().secret, 'Cannot make a task of "#secret"'],
     [named["two words"], 'Cannot make a task of "two words"'],
@@ -224,7 +230,7 @@ test("task() rejects functions without source text that a worker can run", async
 });
 
 test("task() explains an error caused by a variable outside the function", async () => {
-  const hint = "the function of a task sees its arguments and globals only";
+  const hint = "the function of a task can only use its arguments and globals";
   await using sees = task((n: number) => around + n, { workers: 1 });
   const error = await assertRejects(
     () => sees(1),
@@ -275,7 +281,7 @@ test("task() rejects with the error that the function throws", async () => {
   await using many = task(function* (n: number) {
     yield n;
   }, { workers: 1 });
-  await assertRejects(() => many(1), TypeError, "it gives many values");
+  await assertRejects(() => many(1), TypeError, "its result is a stream");
 });
 
 test("task() grants no permission by default", async () => {

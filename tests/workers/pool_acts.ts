@@ -31,6 +31,8 @@ const methods = {
   async progress(n: number, onStep: (n: number) => Promise<number>) {
     return await onStep(n) + await onStep(n + 1);
   },
+  /** Calls back once. */
+  callBack: (step: () => Promise<unknown>) => step(),
   throws(name: keyof typeof THROWN) {
     throw THROWN[name];
   },

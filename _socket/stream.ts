@@ -1,98 +1,98 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * A socket as a stream of bytes. It gives signs of life and looks for the far
- * side's; and where a session can be resumed, the stream outlives its
- * connection: what the far side has not acknowledged is kept, and sent again on
- * the next connection from where the far side has received it. So every byte
- * arrives once and in order, and nothing above has to know.
+ * A socket as a stream of bytes, with heartbeats in both directions. If the session
+ * can be resumed, the stream outlives its connection: bytes that the peer has not
+ * acknowledged are kept and sent again on the next connection, from the peer's
+ * position. So every byte arrives once and in order, and the session does not
+ * notice the change.
  *
  * @module
  */
 
 import type { ByteStream } from "../_wire/byte_stream.ts";
 import { ClosedError, PeerExitError, ProtocolError } from "../_base/errors.ts";
+import { count } from "../_wire/control_frames.ts";
 import {
   type ControlFields,
   encodeControl,
   KIND,
 } from "../_wire/frame_layout.ts";
 import type { Connection } from "./connection.ts";
-import { integer } from "./fields.ts";
 import { ReplayLog } from "./replay.ts";
 import { reasonText } from "../_base/text.ts";
 import { MAX_TIMER, settlesWithin } from "../_base/waiting.ts";
 
-/** Heartbeats without a byte after which a peer is taken for dead. */
+/** Heartbeats without a byte after which a peer counts as dead. */
 const MAX_MISSED = 3;
 
 /**
- * Bytes received after which the far side is told of them, so that it need not
- * keep them. PROTOCOL.md fixes it, since a far side reckons with it.
+ * Bytes received after which they are acknowledged, so that the peer need not keep
+ * them. PROTOCOL.md defines it, since the peer's buffer depends on it.
  */
 const ACKNOWLEDGED_SIZE = 128 * 1024;
 
 /**
- * The least bytes that a side may keep for sending again: the largest write, which
- * is a message's last part, what the far side need not have acknowledged, and some
- * that is on its way. With less, both sides could wait for each other.
+ * Minimum number of bytes that a side keeps for sending again: the largest write
+ * (the last part of a message), what the peer need not have acknowledged, and some
+ * in flight. With less, both sides could wait for each other.
  */
 export const MIN_REPLAY_SIZE = 512 * 1024;
 
-/**
- * Milliseconds that a far side has to end its half of a connection; more where only
- * its end tells that the last messages have arrived.
- */
+/** Milliseconds for the peer to end its half of a connection. */
 const LINGER = 1_000;
+
+/** The same, if only the peer's end shows that the last messages have arrived. */
 const MAX_LINGER = 5_000;
 
-/** How a link is kept when its connection is lost. */
+/** Keeps a stream whose connection is lost, until it has another one. */
 export interface Resumption {
-  /** Bytes that are kept at most for sending again. */
+  /** Maximum number of bytes kept for sending again. */
   readonly replaySize: number;
   /**
-   * The connection is lost. From now on either {@linkcode SocketLink.attach} or
-   * {@linkcode SocketLink.giveUp} is expected.
+   * The connection is lost. The next call must be {@linkcode SocketStream.attach} or
+   * {@linkcode SocketStream.abandon}.
    */
   onDetached(cause: unknown): void;
-  /** The link has ended; no connection is wanted any more. */
+  /** The stream has ended; it needs no other connection. */
   onEnded(): void;
 }
 
 /** A socket as a {@linkcode ByteStream}. */
-export class SocketLink implements ByteStream {
+export class SocketStream implements ByteStream {
   readonly #label: string;
   readonly #resumption: Resumption | undefined;
   readonly #log: ReplayLog | undefined;
   #connection: Connection | undefined;
-  /** Settles when there is a connection, or there will be none. */
+  /** Settles when the stream has a connection, or is abandoned. */
   #attached = Promise.withResolvers<void>();
-  /** Why there is no connection any more, and will be none. */
-  #gone: { readonly cause: unknown } | undefined;
-  #ended = false;
-  /** Whether a read has failed; the system says so once, and then the end. */
+  /** Why the stream will have no other connection. */
+  #abandoned: { readonly cause: unknown } | undefined;
+  /** Whether this side has ended the stream. */
+  #isEnded = false;
+  /** Whether a read has failed. The system reports it once, and then the end. */
   #hasBroken = false;
-  /** Bytes of the stream received, and of those what the far side was told. */
+  /** Bytes of the stream received, and of these the ones acknowledged. */
   #received = 0;
-  #told = 0;
-  /** Settles when the far side has acknowledged something. */
+  #acknowledged = 0;
+  /** Settles when the peer has acknowledged some bytes. */
   #released: PromiseWithResolvers<void> | undefined;
-  /** Whether what the far side lacks is being sent again. */
-  #replaying = false;
-  #writing = false;
+  /** Whether unacknowledged bytes are being sent again. */
+  #isReplaying = false;
+  #isWriting = false;
   #pinging: Promise<void> | undefined;
   #isPingDue = false;
-  /** Whether both sides have said goodbye and wait for what the other has. */
+  /** Whether both sides have sent goodbye and wait for the last acknowledgement. */
   #isDelivering = false;
-  /** Whether anything went out, and came in, since the last heartbeat. */
+  /** Whether anything was written and read since the last heartbeat. */
   #hasWritten = true;
   #hasRead = true;
   #missed = 0;
   #heartbeat: ReturnType<typeof setInterval> | undefined;
 
   /**
-   * @param label What the far side is called in errors.
-   * @param resumption How the link outlives its connection, if it does.
+   * @param label The address of the peer, for errors.
+   * @param resumption Keeps the stream when its connection is lost.
    */
   constructor(label: string, resumption?: Resumption) {
     this.#label = label;
@@ -107,33 +107,33 @@ export class SocketLink implements ByteStream {
     return this.#received;
   }
 
-  /** Whether it waits for a connection. */
+  /** Whether the stream has no connection. */
   get isDetached(): boolean {
     return this.#connection === undefined;
   }
 
   /**
-   * Goes on over a new connection.
+   * Continues on a new connection.
    *
-   * @param connection The connection, both sides of which are greeted.
-   * @param heartbeat Milliseconds between signs of life.
-   * @param received Bytes of the stream that the far side has received.
+   * @param connection The connection, after the handshake.
+   * @param heartbeat Milliseconds between heartbeats.
+   * @param received Bytes of the stream that the peer has received.
    */
   attach(connection: Connection, heartbeat: number, received = 0): void {
     const log = this.#log;
-    if (this.#ended || this.#gone !== undefined) return connection.close();
+    if (this.#isEnded || this.#abandoned) return connection.close();
     this.#connection?.close();
     this.#stopHeartbeat();
     if (log !== undefined && (received < log.start || received > log.end)) {
       connection.close();
-      return this.giveUp(
+      return this.abandon(
         new ProtocolError(
-          `Cannot resume a session: the far side says that it has received ${received} bytes, and those from ${log.start} to ${log.end} are kept`,
+          `Cannot resume a session: the peer has received ${received} bytes, and this side has those from ${log.start} to ${log.end}`,
         ),
       );
     }
     this.#connection = connection;
-    this.#told = this.#received;
+    this.#acknowledged = this.#received;
     this.#hasRead = this.#hasWritten = true;
     this.#missed = 0;
     if (heartbeat <= MAX_TIMER) {
@@ -148,16 +148,16 @@ export class SocketLink implements ByteStream {
     }
   }
 
-  /** Takes the connection away, since the far side has made another. */
+  /** Drops the connection, because the peer has made another one. */
   detach(): void {
     const connection = this.#connection;
     if (connection !== undefined) this.#drop(connection, undefined);
   }
 
-  /** There will be no connection any more. */
-  giveUp(cause: unknown): void {
-    if (this.#gone !== undefined) return;
-    this.#gone = { cause };
+  /** Ends the stream: it will have no other connection. */
+  abandon(cause: unknown): void {
+    if (this.#abandoned) return;
+    this.#abandoned = { cause };
     this.#attached.resolve();
     this.#onReleased();
     this.#connection?.close();
@@ -171,9 +171,10 @@ export class SocketLink implements ByteStream {
       const connection = this.#connection;
       if (connection === undefined) {
         await this.#attached.promise;
-        if (this.#gone === undefined) continue;
-        if (this.#ended || this.#gone.cause === undefined) return null;
-        throw this.#gone.cause;
+        if (this.#abandoned === undefined) continue;
+        const { cause } = this.#abandoned;
+        if (this.#isEnded || cause === undefined) return null;
+        throw cause;
       }
       let size: number | null = null;
       let cause: unknown;
@@ -183,14 +184,14 @@ export class SocketLink implements ByteStream {
         cause = error;
         this.#hasBroken = true;
       }
-      // What came over a connection that was taken away comes again.
+      // What arrived over a dropped connection is sent again.
       if (connection !== this.#connection) continue;
       if (size !== null) {
         this.#onReceived(size);
         return into.subarray(0, size);
       }
-      if (this.#ended) return null;
-      // What breaks the protocol is answered, while the connection stands.
+      if (this.#isEnded) return null;
+      // The session answers a protocol error, which needs the connection.
       const isFault = cause instanceof ProtocolError;
       if (isFault && this.#resumption === undefined) throw cause;
       this.#drop(connection, cause);
@@ -200,18 +201,18 @@ export class SocketLink implements ByteStream {
   async write(bytes: Uint8Array<ArrayBuffer>): Promise<void> {
     if (this.#log !== undefined) await this.#roomFor(bytes.length, this.#log);
     while (this.#pinging !== undefined) await this.#pinging;
-    this.#writing = true;
+    this.#isWriting = true;
     try {
       await this.#send(bytes);
     } finally {
-      this.#writing = false;
+      this.#isWriting = false;
       if (this.#isPingDue) this.#ping();
     }
   }
 
-  /** Takes the far side's ping. */
+  /** Handles a ping of the peer. */
   onPing(fields: ControlFields): void {
-    const received = integer("a ping", fields, "received");
+    const received = count(fields, "received", "a ping");
     this.#log?.release(received);
     this.#onReleased();
   }
@@ -219,12 +220,12 @@ export class SocketLink implements ByteStream {
   async delivered(timeout: number): Promise<boolean> {
     const log = this.#log;
     if (log === undefined) return true;
-    // The far side waits for the same.
+    // The peer waits for the same.
     const end = log.end;
     this.#isDelivering = true;
     this.#ping();
     const deadline = performance.now() + timeout;
-    while (log.start < end && this.#gone === undefined) {
+    while (log.start < end && !this.#abandoned) {
       const left = deadline - performance.now();
       if (left <= 0) return false;
       await settlesWithin(this.#nextRelease(), left);
@@ -247,7 +248,7 @@ export class SocketLink implements ByteStream {
     const linger = Math.min(timeout, isOpen ? MAX_LINGER : LINGER);
     if (await this.#end(linger) || !isOpen) return;
     throw new ClosedError(
-      `Cannot close the connection to "${this.#label}" in good order: the far side has not ended it, and what was sent last may not have arrived`,
+      `Cannot close the connection to "${this.#label}" in good order: the peer has not ended it, and the last messages may not have arrived`,
       { unsent },
     );
   }
@@ -256,36 +257,36 @@ export class SocketLink implements ByteStream {
     await this.#end(LINGER);
   }
 
-  /** Ends the link; whether the far side has ended it, too. */
+  /** Ends the stream; returns whether the peer has ended it as well. */
   async #end(linger: number): Promise<boolean> {
-    this.#ended = true;
+    this.#isEnded = true;
     this.#resumption?.onEnded();
     this.#stopHeartbeat();
-    // A ping that is being written would be cut off.
+    // Otherwise a ping in progress would be truncated.
     if (this.#pinging !== undefined) await settlesWithin(this.#pinging, linger);
-    // Without a connection the far side has ended it, or it is told elsewhere.
+    // Without a connection, the peer has ended it or the session reports why.
     const isEnded = await this.#connection?.shutdown(linger) ?? true;
-    this.giveUp(new PeerExitError("The link was ended"));
+    this.abandon(new PeerExitError("The stream was ended"));
     return isEnded && !this.#hasBroken;
   }
 
-  /** The connection is lost, or was taken away. */
+  /** Handles the loss of a connection. */
   #drop(connection: Connection, cause: unknown): void {
     if (connection !== this.#connection) return;
     this.#stopHeartbeat();
     connection.close();
     this.#connection = undefined;
-    this.#replaying = false;
-    if (this.#resumption === undefined || this.#ended) {
-      return this.giveUp(cause);
+    this.#isReplaying = false;
+    if (this.#resumption === undefined || this.#isEnded) {
+      return this.abandon(cause);
     }
     this.#attached = Promise.withResolvers();
     this.#resumption.onDetached(cause);
   }
 
-  /** Sends again what the far side lacks, and what is written meanwhile. */
+  /** Sends unacknowledged bytes again, and those written meanwhile. */
   async #replay(connection: Connection, log: ReplayLog): Promise<void> {
-    this.#replaying = true;
+    this.#isReplaying = true;
     let sent = log.start;
     try {
       while (sent < log.end && connection === this.#connection) {
@@ -298,16 +299,16 @@ export class SocketLink implements ByteStream {
       this.#drop(connection, cause);
     }
     if (connection !== this.#connection) return;
-    this.#replaying = false;
+    this.#isReplaying = false;
     if (this.#isPingDue) this.#ping();
   }
 
-  /** Waits while too much is kept that the far side has not acknowledged. */
+  /** Waits while too many bytes are kept for sending again. */
   async #roomFor(size: number, log: ReplayLog): Promise<void> {
     const { replaySize } = this.#resumption!;
     while (
       log.length > 0 && log.length + size > replaySize &&
-      this.#gone === undefined
+      !this.#abandoned
     ) await this.#nextRelease();
   }
 
@@ -321,15 +322,16 @@ export class SocketLink implements ByteStream {
   }
 
   async #send(bytes: Uint8Array<ArrayBuffer>): Promise<void> {
-    if (this.#gone !== undefined) {
-      throw this.#gone.cause ?? new Error("The far side ended the connection");
+    if (this.#abandoned) {
+      throw this.#abandoned.cause ??
+        new Error("The peer ended the connection");
     }
     this.#hasWritten = true;
     const connection = this.#connection;
     if (this.#log === undefined) return await connection!.write(bytes);
     this.#log.append(bytes);
-    // Without a connection they are sent with all that the far side lacks.
-    if (connection === undefined || this.#replaying) return;
+    // The replay sends them, now or on the next connection.
+    if (connection === undefined || this.#isReplaying) return;
     try {
       await connection.write(bytes);
     } catch (cause) {
@@ -341,9 +343,10 @@ export class SocketLink implements ByteStream {
     this.#hasRead = true;
     this.#received += size;
     if (this.#log === undefined) return;
-    // Credit and pings may follow a goodbye, and the far side waits for those, too.
+    // Credit and pings may follow a goodbye, and the peer waits for their
+    // acknowledgement as well.
     const isDue = this.#isDelivering ||
-      this.#received - this.#told >= ACKNOWLEDGED_SIZE;
+      this.#received - this.#acknowledged >= ACKNOWLEDGED_SIZE;
     if (isDue) this.#ping();
   }
 
@@ -354,38 +357,35 @@ export class SocketLink implements ByteStream {
     this.#hasRead = false;
     if (this.#missed >= MAX_MISSED) {
       const cause = new DOMException(
-        `nothing was heard from it for ${MAX_MISSED} heartbeats`,
+        `it sent nothing for ${MAX_MISSED} heartbeats`,
         "TimeoutError",
       );
       return this.#drop(connection, cause);
     }
-    if (!this.#hasWritten && !this.#writing) this.#ping();
+    if (!this.#hasWritten && !this.#isWriting) this.#ping();
     this.#hasWritten = false;
     this.#log?.shrink();
   }
 
-  /**
-   * Gives a sign of life, which says what was received; behind a write that is
-   * under way.
-   */
+  /** Sends a ping, which acknowledges what was received, after a write in progress. */
   #ping(): void {
-    this.#isPingDue = this.#writing || this.#replaying ||
+    this.#isPingDue = this.#isWriting || this.#isReplaying ||
       this.#pinging !== undefined;
     if (this.#isPingDue || this.#connection === undefined) return;
     if (this.#log?.isOverfull) {
-      const text = "it does not acknowledge what it has received";
-      return this.giveUp(new ProtocolError(text));
+      const text = "it does not acknowledge the bytes that it has received";
+      return this.abandon(new ProtocolError(text));
     }
     this.#pinging = this.#writePing();
   }
 
   async #writePing(): Promise<void> {
-    this.#told = this.#received;
+    this.#acknowledged = this.#received;
     const frame = encodeControl(KIND.ping, { received: this.#received });
     try {
       await this.#send(frame);
     } catch {
-      // The read that is under way tells what is wrong.
+      // The read in progress reports the error.
     }
     this.#pinging = undefined;
     if (this.#isPingDue) this.#ping();

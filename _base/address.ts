@@ -6,9 +6,9 @@
  * @module
  */
 
-import { quoted, show } from "../_base/text.ts";
+import { quoted, show } from "./text.ts";
 
-/** Where a socket is, read from its text. */
+/** The address of a socket. */
 export type SocketAddress =
   | {
     readonly kind: "tcp" | "tls";
@@ -17,17 +17,12 @@ export type SocketAddress =
   }
   | { readonly kind: "unix"; readonly path: string };
 
-/** Bytes of the longest path that systems take for a Unix socket, its end included. */
+/** Maximum size of the path of a Unix socket, with the NUL byte at its end. */
 const MAX_PATH_SIZE = Deno.build.os === "darwin" ? 104 : 108;
 
 const FORMS = '"tcp://host:port", "tls://host:port" or "unix:/path"';
 
-/**
- * Reads an address.
- *
- * @param action What is attempted, for the error.
- * @param address The address as text.
- */
+/** Parses an address; `action` is the attempted action, for errors. */
 export function parseAddress(action: string, address: unknown): SocketAddress {
   const text = address instanceof URL ? address.href : address;
   if (typeof text !== "string") {
@@ -39,7 +34,7 @@ export function parseAddress(action: string, address: unknown): SocketAddress {
   }
   if (text.startsWith("unix:")) {
     const rest = text.slice("unix:".length).replace(/^\/\/(?=\/)/, "");
-    // What a URL has escaped; a text is a path as it is.
+    // Only a URL has escapes.
     const path = address instanceof URL ? unescaped(action, rest) : rest;
     checkPath(action, path);
     return { kind: "unix", path };
@@ -60,7 +55,7 @@ export function parseAddress(action: string, address: unknown): SocketAddress {
       }`,
     );
   }
-  // Deno wants the address of IPv6 without its brackets.
+  // Deno expects an IPv6 address without brackets.
   const hostname = url.hostname.replace(/^\[|\]$/g, "").toLowerCase();
   return { kind, hostname, port: Number(url.port) };
 }
@@ -82,7 +77,7 @@ function unescaped(action: string, path: string): string {
 function checkPath(action: string, path: string): void {
   if (path === "" || path.includes("\0")) {
     throw new TypeError(
-      `${action} as the address must name a path behind "unix:": current value is ${
+      `${action} as the address must have a path after "unix:": current value is ${
         quoted(path)
       }`,
     );
@@ -98,20 +93,29 @@ function checkPath(action: string, path: string): void {
 
 /** An address as text, as {@linkcode parseAddress} reads it. */
 export function formatAddress(address: SocketAddress): string {
-  if (address.kind === "unix") return `unix:${address.path}`;
+  if (address.kind === "unix") {
+    const { path } = address;
+    // "unix:///x" is read as the path "/x".
+    return path.startsWith("//") ? `unix://${path}` : `unix:${path}`;
+  }
   const { kind, hostname, port } = address;
   return hostname.includes(":")
     ? `${kind}://[${hostname}]:${port}`
     : `${kind}://${hostname}:${port}`;
 }
 
-/** Where a peer is, as the system tells it. */
+/** The address of a peer as text. */
 export function peerAddress(kind: "tcp" | "tls", addr: Deno.NetAddr): string {
   const { hostname, port } = addr;
   return formatAddress({ kind, hostname, port });
 }
 
-/** Whether only this machine can reach a host. */
+/** Whether only programs on this machine can reach an address. */
+export function isLocal(address: SocketAddress): boolean {
+  return address.kind === "unix" || isLoopback(address.hostname);
+}
+
+/** Whether only programs on this machine can reach a host. */
 export function isLoopback(hostname: string): boolean {
   return hostname === "localhost" || hostname === "::1" ||
     /^(::ffff:)?127(\.\d{1,3}){3}$/.test(hostname);

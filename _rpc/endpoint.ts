@@ -1,0 +1,257 @@
+// Copyright 2026 the Duplex authors. MIT license.
+
+/**
+ * One end of a duplex that carries calls in both directions. A loop reads messages
+ * and passes them to the caller or the callee of this end. The loop never waits for
+ * a method, so a method can make calls itself.
+ *
+ * @module
+ */
+
+import {
+  beforeGoodbye,
+  type CallHooks,
+  pinPeer,
+  receiveWindow,
+} from "../_session/session.ts";
+import { ClosedError, isEnd, isInstance } from "../_base/errors.ts";
+import { Backlog, MESSAGES_PER_TURN } from "./backlog.ts";
+import { Callee } from "./callee.ts";
+import {
+  type AnswerHandler,
+  Caller,
+  type CallLimits,
+  methodLabel,
+  NO_LIMITS,
+  refusal,
+  type SentBatch,
+} from "./caller.ts";
+import {
+  DESCRIBE,
+  type Message,
+  type MethodKey,
+  readMessage,
+  TAG,
+} from "./messages.ts";
+import { Outlet } from "./outlet.ts";
+import { CallPromise } from "./stream.ts";
+import { show } from "../_base/text.ts";
+import type { Duplex } from "../duplex.ts";
+
+export type { AnswerHandler, SentBatch };
+
+/** The endpoint of each duplex. */
+const endpoints = new WeakMap<Duplex, RpcEndpoint>();
+
+/** One end of a duplex that carries calls. */
+export class RpcEndpoint {
+  readonly callee: Callee;
+  readonly #caller: Caller;
+  readonly #duplex: Duplex;
+  readonly #outlet: Outlet;
+  readonly #backlog: Backlog;
+  readonly #ended = Promise.withResolvers<void>();
+
+  private constructor(duplex: Duplex) {
+    this.#duplex = duplex;
+    const outlet = new Outlet(duplex, {
+      onFirstCall: () => this.#backlog.checkRoom(),
+      isAwaited: (id) => this.#caller.isAwaited(id),
+      onAnswered: () => void this.#backlog.begin(),
+      refuse: (message, error) => this.#refuse(message, error),
+      onFault: (error) => duplex.abort(error),
+    });
+    this.#outlet = outlet;
+    this.#caller = new Caller((message) => outlet.send(message));
+    this.callee = new Callee({
+      post: (message) => void outlet.answer(message),
+      postInTurn: (message) => outlet.answer(message),
+      callback: (id) => this.#caller.callback(id),
+      callBack: (id, args) => CallPromise.from(this.call(id, args)),
+      isHolding: () => !this.#backlog.isEmpty,
+    });
+    const hooks = callHooks(duplex);
+    this.#backlog = new Backlog(outlet, hooks[receiveWindow], {
+      handle: (message) => this.callee.onMessage(message),
+      onFault: (error) => duplex.abort(error),
+      onEmpty: () => this.callee.checkIdle(),
+    });
+    hooks[beforeGoodbye] = () => {
+      this.#backlog.flush();
+      outlet.flush();
+    };
+    this.#read();
+  }
+
+  /** The endpoint of a duplex, which receives all its messages from now on. */
+  static of(duplex: Duplex): RpcEndpoint {
+    checkDuplex('Cannot make calls as "duplex" must be a Duplex', duplex);
+    let endpoint = endpoints.get(duplex);
+    if (endpoint === undefined) {
+      callHooks(duplex)[pinPeer]?.();
+      endpoint = new RpcEndpoint(duplex);
+      endpoints.set(duplex, endpoint);
+    }
+    return endpoint;
+  }
+
+  /** Settles when no more messages arrive. Never rejects. */
+  get ended(): Promise<void> {
+    return this.#ended.promise;
+  }
+
+  /** Calls a method, or a function of the peer. */
+  call(
+    method: MethodKey,
+    args: readonly unknown[],
+    limits: CallLimits = NO_LIMITS,
+  ): Promise<unknown> {
+    return this.#caller.call(method, args, limits);
+  }
+
+  /**
+   * Calls a method once for each arguments, one call after the other. If the batch
+   * has failed, the handler was notified when this returns.
+   */
+  batch(method: string, list: unknown[][], handler: AnswerHandler): SentBatch {
+    return this.#caller.batch(method, list, handler);
+  }
+
+  /**
+   * Requests the names of the peer's methods and the bytes that its heap holds.
+   *
+   * @param limits A timeout and a signal.
+   * @returns Both; no methods, or 0, if the peer does not report them.
+   */
+  async describe(
+    limits: Partial<CallLimits> = {},
+  ): Promise<{ readonly methods: string[]; readonly memory: number }> {
+    const found = await this.call(DESCRIBE, [], { ...NO_LIMITS, ...limits });
+    const { methods, memory } = (found ?? {}) as {
+      methods?: unknown;
+      memory?: unknown;
+    };
+    return {
+      methods: Array.isArray(methods)
+        ? methods.filter((name) => typeof name === "string")
+        : [],
+      memory: typeof memory === "number" ? memory : 0,
+    };
+  }
+
+  /** Calls a method without an answer; settles when the call was sent. */
+  async notify(method: string, args: unknown[]): Promise<void> {
+    try {
+      await this.#outlet.notify([TAG.notice, method, args]);
+    } catch (error) {
+      throw refusal(error, `notify ${methodLabel(method)}`);
+    }
+  }
+
+  /** Handles a message that cannot be sent, so that no caller waits for ever. */
+  #refuse(message: Message, error: unknown): Promise<void> | undefined {
+    // No answer can be sent any more.
+    if (isEnd(error)) this.#backlog.flush();
+    this.#caller.refuse(message, error);
+    return this.callee.refuse(message, error);
+  }
+
+  /** Reads messages until the duplex ends. Never rejects. */
+  async #read(): Promise<void> {
+    const duplex = this.#duplex;
+    const backlog = this.#backlog;
+    // Methods that are exposed right after this must receive the first calls.
+    await undefined;
+    try {
+      for (let count = 0;;) {
+        if (!backlog.isEmpty && backlog.isFull) await backlog.room();
+        const result = duplex.tryReceive();
+        if (result.state === "ok") {
+          this.#onMessage(result.value);
+          if (++count % MESSAGES_PER_TURN === 0) await undefined;
+        } else {
+          count = 0;
+          this.#onMessage(await duplex.receive());
+        }
+      }
+    } catch (error) {
+      this.#onEnd(error);
+    }
+  }
+
+  /** Handles a message; a violation of the protocol ends the duplex. */
+  #onMessage(value: unknown): void {
+    try {
+      const message = readMessage(value);
+      switch (message[0]) {
+        case TAG.call:
+        case TAG.batch:
+        case TAG.notice:
+          return this.#backlog.onCall(message);
+        case TAG.pull:
+        case TAG.cancel:
+        case TAG.recall:
+          return this.#backlog.onFollowUp(message);
+        default:
+          return this.#caller.onAnswer(message);
+      }
+    } catch (error) {
+      this.#duplex.abort(error);
+    }
+  }
+
+  #onEnd(error: unknown): void {
+    const isClosed = isInstance(error, ClosedError);
+    try {
+      this.#caller.end(isClosed ? goodbye() : error);
+      if (isClosed) this.callee.drain();
+      else this.#onGone(error);
+    } finally {
+      this.#ended.resolve();
+      // After a goodbye of the peer, answers are still sent until the duplex ends.
+      this.#duplex.closed.then(
+        () => this.#onGone(goodbye()),
+        (reason) => this.#onGone(reason),
+      );
+    }
+  }
+
+  /** No answer can be sent any more. */
+  #onGone(reason: unknown): void {
+    this.#backlog.flush();
+    this.callee.end(reason);
+  }
+}
+
+/** The hooks of a duplex for calls; none if it is not of this package. */
+function callHooks(duplex: Duplex): CallHooks {
+  return receiveWindow in duplex ? duplex as CallHooks : {};
+}
+
+/**
+ * Throws unless a value is a duplex: programs without types may pass anything.
+ *
+ * @param attempt What was attempted, and with which value, for the error.
+ */
+export function checkDuplex(attempt: string, duplex: Duplex): void {
+  const isDuplex = typeof duplex === "object" && duplex !== null &&
+    DUPLEX_METHODS.every((name) => typeof duplex[name] === "function");
+  if (isDuplex) return;
+  const what = duplex as unknown instanceof Promise
+    ? "a promise; await it first"
+    : show(duplex);
+  throw new TypeError(`${attempt}: current value is ${what}`);
+}
+
+const DUPLEX_METHODS = [
+  "send",
+  "trySend",
+  "receive",
+  "tryReceive",
+  "close",
+  "abort",
+] as const;
+
+function goodbye(): ClosedError {
+  return new ClosedError("The peer has sent its goodbye");
+}

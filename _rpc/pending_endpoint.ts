@@ -1,0 +1,85 @@
+// Copyright 2026 the Duplex authors. MIT license.
+
+/**
+ * Calls over a duplex that is being opened. They are sent, in order, once it is open;
+ * their timeout and signal apply from the moment of the call.
+ *
+ * @module
+ */
+
+import type { Duplex } from "../duplex.ts";
+import { MAX_TIMER } from "../_base/waiting.ts";
+import { type CallLimits, methodLabel } from "./caller.ts";
+import { RpcEndpoint } from "./endpoint.ts";
+
+/** The endpoint of a duplex, or of one that is being opened. */
+export type Endpoint = Pick<RpcEndpoint, "call" | "notify">;
+
+/** The endpoint of a duplex or of a promise of one. */
+export function endpointOf(duplex: Duplex | Promise<Duplex>): Endpoint {
+  return duplex instanceof Promise
+    ? new PendingEndpoint(duplex)
+    : RpcEndpoint.of(duplex);
+}
+
+class PendingEndpoint implements Endpoint {
+  readonly #endpoint: Promise<RpcEndpoint>;
+
+  constructor(duplex: Promise<Duplex>) {
+    this.#endpoint = duplex.then((duplex) => RpcEndpoint.of(duplex));
+    // Every call reports it.
+    this.#endpoint.catch(() => {});
+  }
+
+  call(
+    method: string,
+    args: readonly unknown[],
+    limits: CallLimits,
+  ): Promise<unknown> {
+    const { signal, timeout } = limits;
+    if (signal?.aborted) return Promise.reject(signal.reason);
+    const { promise, resolve, reject } = Promise.withResolvers<unknown>();
+    const begun = performance.now();
+    const timer = timeout > MAX_TIMER ? undefined : setTimeout(
+      () => stop(timeoutError(method, timeout)),
+      timeout,
+    );
+    const onAbort = () => stop(signal!.reason);
+    let isStopped = false;
+    function stop(reason: unknown): void {
+      isStopped = true;
+      release();
+      reject(reason);
+    }
+    function release(): void {
+      clearTimeout(timer);
+      signal?.removeEventListener("abort", onAbort);
+    }
+    signal?.addEventListener("abort", onAbort, { once: true });
+    this.#endpoint.then((endpoint) => {
+      if (isStopped) return;
+      release();
+      const rest = timeout - (performance.now() - begun);
+      if (rest <= 0) throw timeoutError(method, timeout);
+      resolve(endpoint.call(method, args, { ...limits, timeout: rest }));
+    }).catch((error) => {
+      release();
+      reject(error);
+    });
+    return promise;
+  }
+
+  async notify(method: string, args: unknown[]): Promise<void> {
+    const endpoint = await this.#endpoint;
+    await endpoint.notify(method, args);
+  }
+}
+
+function timeoutError(method: string, timeout: number): DOMException {
+  return new DOMException(
+    `The call of ${
+      methodLabel(method)
+    } did not end within ${timeout} ms: its duplex is not open yet`,
+    "TimeoutError",
+  );
+}
