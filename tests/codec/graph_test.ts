@@ -108,7 +108,7 @@ test("msgpack.encode() writes graph form behind other bytes of a buffer", () => 
   assertEquals(msgpack.decodeRange(bytes, 0, start), "first");
 });
 
-test("msgpack.encode() bears a getter that encodes a cycle", () => {
+test("msgpack.encode() allows a getter that encodes a cycle", () => {
   const shared = {};
   const cycle: unknown[] = [];
   cycle.push(cycle);
@@ -253,7 +253,7 @@ const FAULTS: [string, string, string][] = [
 ];
 
 for (const [fault, hex, text] of FAULTS) {
-  test(`msgpack.decode() refuses ${fault}`, () => {
+  test(`msgpack.decode() rejects ${fault}`, () => {
     const error = assertThrows(() => msgpack.decode(fromHex(hex)));
     assertInstanceOf(error, ProtocolError);
     assert(error.message.includes(text), error.message);
@@ -318,7 +318,7 @@ for (const codec of [msgpack, json]) {
     assert(message.includes('the value at "$[0][0]"'), message);
   });
 
-  test(`${codec.name}.encode() refuses more copies than a peer takes`, () => {
+  test(`${codec.name}.encode() rejects more copies than a peer takes`, () => {
     for (const levels of [14, 60, 400]) {
       const target = new ByteBuffer(4);
       assertThrows(
@@ -343,7 +343,7 @@ for (const codec of [msgpack, json]) {
     );
   });
 
-  test(`${codec.name}.encode() refuses what occurs again if it may not copy`, () => {
+  test(`${codec.name}.encode() rejects what occurs again if it may not copy`, () => {
     const shared = {};
     const rules = { ...COPIES, copies: false };
     assertThrows(

@@ -229,7 +229,7 @@ with connect(sys.argv[1]) as far:
   },
 );
 
-pythonTest("duplex.py refuses malformed graph form", {}, async () => {
+pythonTest("duplex.py rejects malformed graph form", {}, async () => {
   await using far = startPython(
     `
 from duplex_msgpack import pack, unpack
