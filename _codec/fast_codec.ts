@@ -96,7 +96,7 @@ export const DEFAULT_RULES: SharingRules = {
 /** The error for copies of containers that make a message too large. */
 export function tooManyCopies(maxBytes: number): RangeError {
   return new RangeError(
-    `Cannot encode a message of more than ${maxBytes} bytes: objects in it occur several times, and this codec or peer takes a copy of each`,
+    `Cannot encode a message of more than ${maxBytes} bytes: objects in it occur several times, and this codec or peer needs a copy of each; send each object once, or less at a time`,
   );
 }
 

@@ -21,6 +21,7 @@ import {
   describeUnsendable,
   explainRefusal,
   isRecord,
+  leastCopiedSize,
   MAX_DEPTH,
   mayHaveFields,
 } from "./values.ts";
@@ -131,10 +132,18 @@ class Checker {
 
 /** Checks a message with copies of the containers that occur again. */
 class CopyChecker extends Checker {
-  /** The containers around the current one, by their depth. */
-  readonly #path: object[] = [];
+  readonly #maxLength = Math.min(this.rules.maxBytes, MAX_TEXT_LENGTH);
   /** Characters that the text may still have. */
-  #left = Math.min(this.rules.maxBytes, MAX_TEXT_LENGTH);
+  #left = this.#maxLength;
+
+  /** Checks the message. */
+  checkAll(): void {
+    const size = leastCopiedSize(this.root);
+    if (size === undefined) this.refuse();
+    this.#count(size);
+    this.#left = this.#maxLength;
+    this.check(this.root, 0);
+  }
 
   /** Counts one character at least for each value. */
   override check(value: unknown, depth: number): void {
@@ -143,16 +152,14 @@ class CopyChecker extends Checker {
   }
 
   protected override enter(value: object, depth: number): void {
-    const at = this.#path.indexOf(value);
-    if (depth >= MAX_DEPTH || at >= 0 && at < depth) this.refuse();
-    this.#path[depth] = value;
+    if (depth >= MAX_DEPTH) this.refuse();
     if (Array.isArray(value)) return;
     for (const key of Object.keys(value)) this.#count(key.length + 3);
   }
 
   #count(length: number): void {
     this.#left -= length;
-    if (this.#left < 0) throw tooManyCopies(this.rules.maxBytes);
+    if (this.#left < 0) throw tooManyCopies(this.#maxLength);
   }
 }
 
@@ -165,7 +172,7 @@ function checkMessage(value: unknown, rules: SharingRules): void {
     if (!rules.copies) {
       throw new TypeError(explainRefusal(value, describe, "none"));
     }
-    new CopyChecker(value, rules).check(value, 0);
+    new CopyChecker(value, rules).checkAll();
   }
 }
 

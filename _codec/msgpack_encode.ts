@@ -27,6 +27,7 @@ import {
   isOutOfBounds,
   isRecord,
   isUnsendableBuffer,
+  leastCopiedSize,
   MAX_DEPTH,
   mayHaveFields,
   type Sharing,
@@ -73,10 +74,9 @@ interface Graph {
   count: number;
 }
 
-/** A message with copies: the containers around the current one, by their depth. */
+/** A message with copies. */
 interface Copies {
   readonly sharing: "copies";
-  readonly path: object[];
   /** The length of the buffer above which the message is too large. */
   readonly maxLength: number;
 }
@@ -137,8 +137,11 @@ class Encoder {
       this.write(root, 0);
       return this.#close(payload);
     }
+    const size = leastCopiedSize(root);
+    if (size === undefined) this.#refuse();
+    if (size > maxBytes) throw tooManyCopies(maxBytes);
     const maxLength = this.target.length + maxBytes;
-    this.#repeats = { sharing: "copies", path: [root], maxLength };
+    this.#repeats = { sharing: "copies", maxLength };
     this.write(root, 0);
   }
 
@@ -441,11 +444,8 @@ class Encoder {
       repeats.numbers.set(value, repeats.count++);
       return true;
     }
-    const { path, maxLength } = repeats;
-    const at = path.indexOf(value);
-    if (depth >= MAX_DEPTH || at >= 0 && at < depth) this.#refuse();
-    path[depth] = value;
-    if (this.target.length > maxLength) {
+    if (depth >= MAX_DEPTH) this.#refuse();
+    if (this.target.length > repeats.maxLength) {
       throw tooManyCopies(this.#rules.maxBytes);
     }
     return true;

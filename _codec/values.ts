@@ -343,6 +343,39 @@ export function containerParts(value: object): Generator<Part> | undefined {
   return isRecord(value) ? recordParts(value, Object.keys(value)) : undefined;
 }
 
+/**
+ * The least size of a message with a copy of each container in each place. It takes
+ * one visit of each container, while the copies may be more than memory holds.
+ *
+ * @param root The message.
+ * @returns Bytes that the message has at least, or `undefined` if it has a cycle or is
+ *   nested too deep.
+ */
+export function leastCopiedSize(root: unknown): number | undefined {
+  /** The size of each container, or `undefined` while it is visited. */
+  const sizes = new Map<object, number | undefined>();
+
+  function sizeOf(value: unknown, depth: number): number | undefined {
+    if (typeof value === "string") return value.length;
+    if (typeof value !== "object" || value === null) return 1;
+    if (sizes.has(value)) return sizes.get(value);
+    const parts = containerParts(value);
+    if (parts === undefined) return 1;
+    if (depth === MAX_DEPTH) return undefined;
+    sizes.set(value, undefined);
+    let size = 1;
+    for (const [, part] of parts) {
+      const partSize = sizeOf(part, depth + 1);
+      if (partSize === undefined) return undefined;
+      size += partSize;
+    }
+    sizes.set(value, size);
+    return size;
+  }
+
+  return sizeOf(root, 0);
+}
+
 /** A path in quotation marks, without its middle if it is very long. */
 export function quotedPath(path: string): string {
   const half = MAX_PATH_LENGTH / 2;

@@ -127,15 +127,24 @@ class _CopyPacker(_Packer):
         # The containers around the current one, with their items on the way to it.
         self.path: list[tuple[Any, Any]] = []
 
+    def pack(self, value: Any) -> bytearray:
+        # Copies of copies may be more than memory holds.
+        if _least_size(value, 0, {}) > self.limit:
+            raise self._too_large()
+        return super().pack(value)
+
+    def _too_large(self) -> UnsupportedValue:
+        return UnsupportedValue(
+            "Cannot pack a message of more than %d bytes: objects in it occur "
+            "several times, and this peer needs a copy of each" % self.limit)
+
     def _enter(self, value: Any, out: bytearray, depth: int) -> bool:
         if any(value is container for container, _ in self.path[:depth]):
             raise UnsupportedValue(
                 "Cannot pack the value at %s: it contains itself, which this peer "
                 "does not read" % self._path(depth))
         if len(out) > self.limit:
-            raise UnsupportedValue(
-                "Cannot pack a message of more than %d bytes: objects in it occur "
-                "several times, and this peer takes a copy of each" % self.limit)
+            raise self._too_large()
         return True
 
     def _pack_container(self, value: Any, out: bytearray, depth: int) -> None:
@@ -147,6 +156,21 @@ class _CopyPacker(_Packer):
 
     def _path(self, depth: int) -> str:
         return "$" + "".join("[%r]" % (key,) for _, key in self.path[:depth])
+
+
+def _least_size(value: Any, depth: int, sizes: dict[int, int]) -> int:
+    """Bytes that a value has at least; visits each container once."""
+    if not isinstance(value, (list, tuple, dict)) or depth > MAX_DEPTH:
+        return 1
+    if id(value) not in sizes:
+        # A cycle adds nothing here; packing finds it.
+        sizes[id(value)] = 0
+        items = value.values() if isinstance(value, dict) else value
+        size = 1
+        for item in items:
+            size += _least_size(item, depth + 1, sizes)
+        sizes[id(value)] = size
+    return sizes[id(value)]
 
 
 def _pack_scalar(value: Any, out: bytearray) -> None:

@@ -354,6 +354,15 @@ for (const codec of [msgpack, json]) {
   });
 }
 
+test("json.encode() rejects at once what has more copies than a text holds", () => {
+  let value = doubled(100);
+  assertThrows(() => json.encode(value), RangeError, "more than 536870888");
+  // A string of V8 is not the limit of each peer.
+  value = [value];
+  const rules = { ...COPIES, maxBytes: 2 ** 40 };
+  assertThrows(() => encodeWith(msgpack, value, rules), RangeError);
+});
+
 test("json.encode() copies what occurs again", () => {
   const shared = { n: [1], text: "x" };
   const value = { a: shared, b: [shared, shared.n] };

@@ -267,7 +267,7 @@ for _ in range(100):
     value = [value, value]
 for value in (shared, value):
     try:
-        print(pack(value, graph=False, limit=1000))
+        print(pack(value, graph=False, limit=1 << 28))
     except UnsupportedValue as error:
         print(error)
 `,
@@ -281,7 +281,7 @@ for value in (shared, value):
       cycle!,
       "the value at $['list'][1]: it contains itself",
     );
-    assertStringIncludes(large!, "more than 1000 bytes");
+    assertStringIncludes(large!, "more than 268435456 bytes");
   },
 );
 
