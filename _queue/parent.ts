@@ -12,7 +12,7 @@ import { closeAtEnd, parentEnd } from "../_thread/parent_end.ts";
 import { PortStream } from "../_thread/port_stream.ts";
 import { PostBox } from "../_thread/post_box.ts";
 import type { ThreadScope } from "../_thread/scope.ts";
-import { ThreadWire } from "../_thread/wire.ts";
+import { ThreadWire } from "../_thread/thread_wire.ts";
 import type { Duplex } from "../duplex.ts";
 import {
   type Delivery,
@@ -22,7 +22,7 @@ import {
   WorkerFlow,
 } from "./lease.ts";
 
-/** A session that says how its messages were delivered. */
+/** A session that reports how its messages were delivered. */
 class WorkerSession extends Session {
   readonly #flow: WorkerFlow;
 

@@ -1,10 +1,10 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * Where a queue keeps its messages: a packer makes a message what it is when it is
- * sent, as bytes or as a clone; a store keeps it. A message is appended, taken with
- * a lease, and then acknowledged, which ends it, or put back to its place. A store
- * that outlives the process would implement the same interface.
+ * The messages of a queue. A packer converts a message to bytes or to a clone when it
+ * is sent, and a store keeps it. A message is appended, taken with a lease, and then
+ * acknowledged, which ends it, or put back to its place. A store that outlives the
+ * process would implement the same interface.
  *
  * @module
  */
@@ -39,7 +39,7 @@ export interface StoredMessage {
   readonly payload: Payload;
   /** Bytes that it counts as. */
   readonly size: number;
-  /** How often it was taken by a worker that did not acknowledge it. */
+  /** How many workers ended after they had received it and before they had handled it. */
   attempts: number;
 }
 

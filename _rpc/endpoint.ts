@@ -148,7 +148,7 @@ export class RpcEndpoint {
     }
   }
 
-  /** Handles a message that cannot be sent, so that no caller waits for ever. */
+  /** Handles a message that cannot be sent, so that no caller waits without limit. */
   #refuse(message: Message, error: unknown): Promise<void> | undefined {
     // No answer can be sent any more.
     if (isEnd(error)) this.#backlog.flush();

@@ -17,7 +17,7 @@ interface Counted {
   readonly size: number;
 }
 
-/** What a session says of the messages that it receives. */
+/** The limits for messages of the peer, and the size of the latest. */
 export interface ReceiveWindow {
   /** Bytes that the peer may have sent and this side has not received. */
   readonly windowBytes: number;
@@ -92,7 +92,7 @@ export class Flow implements FlowCounts, ReceiveWindow {
     this.onReported();
   }
 
-  /** The peer has acknowledged so many messages; returns whether that is news. */
+  /** The peer has acknowledged so many messages; returns whether the count has grown. */
   onAcknowledged(count: number): boolean {
     if (count <= this.acknowledged) return false;
     for (; this.acknowledged < count; this.acknowledged++) {
@@ -194,7 +194,7 @@ export class Flow implements FlowCounts, ReceiveWindow {
   }
 }
 
-/** What a {@linkcode StallWatch} needs of its session. */
+/** The calls of a {@linkcode StallWatch} to its session. */
 export interface StallEvents {
   /** Whether a send waits and no receive does. */
   isBlocked(): boolean;

@@ -1,8 +1,8 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * Messages that are posted beside a stream of frames, because bytes cannot carry
- * them: cycles, shared references, shared memory, and buffers that move. A frame
+ * Messages that are posted separately from a stream of frames, because bytes cannot
+ * carry them: cycles, shared references, shared memory, and buffers that move. A frame
  * with the number of the message keeps its place in the stream.
  *
  * @module
@@ -15,7 +15,7 @@ import type { FrameEncoder } from "../_wire/frame_encoder.ts";
 import { makeParcel, type Parcel, receiveParcel } from "./clone.ts";
 import type { Port } from "./scope.ts";
 
-/** Runs what clones a message, and explains what the clone refuses. */
+/** Calls `clone`; an error says that the message cannot be sent. */
 export function cloning<T>(clone: () => T): T {
   try {
     return clone();
@@ -60,7 +60,7 @@ export function foreignPost(): ProtocolError {
   );
 }
 
-/** Messages that were posted beside a stream, until their frames arrive. */
+/** Messages that were posted separately, until their frames arrive. */
 export class PostBox implements Posts {
   readonly #receive: (parcel: unknown) => unknown;
   readonly #posted = new Map<number, unknown>();

@@ -53,7 +53,7 @@ const BEHAVIOURS = {
     for await (const _ of main);
     die();
   },
-  /** Sends numbers, says goodbye, and aborts when told to. */
+  /** Sends numbers, sends goodbye, and aborts when told to. */
   async regret(main: Duplex, { count = 0 }: Command) {
     for (let number = 1; number <= count; number++) await main.send(number);
     await main.writable.close();
@@ -71,7 +71,7 @@ const BEHAVIOURS = {
   /** Sends numbers, and tells how many messages had come when they were sent. */
   async floodAndTell(main: Duplex, { count = 0 }: Command) {
     for (let number = 1; number <= count; number++) await main.send(number);
-    await main.send({ received: main.stats.received });
+    await main.send({ received: main.stats.arrived });
     for await (const _ of main);
   },
   /** Only sends until that is a deadlock, then tells and takes all that came. */

@@ -118,7 +118,7 @@ const CLAUSES: Record<
 
   async "loses nothing that arrives before anybody listens"(open) {
     const duplex = await open({ do: "flood", count: 500 });
-    await until(() => duplex.stats.received === 500);
+    await until(() => duplex.stats.arrived === 500);
     assertEquals(duplex.stats.queued, 500);
     const numbers = await Array.fromAsync(duplex);
     assertEquals(numbers, Array.from({ length: 500 }, (_, index) => index + 1));
@@ -209,7 +209,7 @@ const CLAUSES: Record<
 
   async "drains what came before a goodbye and then rejects"(open) {
     const duplex = await open({ do: "flood", count: 3 });
-    await until(() => duplex.stats.received === 3);
+    await until(() => duplex.stats.arrived === 3);
     await duplex.close();
     assertEquals(await duplex.receive(), 1);
     assertEquals(duplex.tryReceive(), { state: "ok", value: 2 });
@@ -349,7 +349,7 @@ const CLAUSES: Record<
 
   async "ends an iteration with an abort that follows a goodbye"(open) {
     const duplex = await open({ do: "regret", count: 3 });
-    await until(() => duplex.stats.received === 3);
+    await until(() => duplex.stats.arrived === 3);
     await duplex.send("now");
     await assertRejects(() => duplex.closed, RangeError);
     await assertRejects(() => Array.fromAsync(duplex), RangeError, "Forget it");
@@ -383,7 +383,7 @@ const CLAUSES: Record<
     await duplex.close();
   },
 
-  async "ends a far side that does not say goodbye"(open) {
+  async "ends a far side that does not send goodbye"(open) {
     const duplex = await open({ do: "take", count: 0 });
     assertEquals(await duplex.receive(), "taken");
     await duplex.send("never taken");
@@ -411,9 +411,9 @@ const CLAUSES: Record<
     await duplex.receive();
     const after = duplex.stats;
     assertEquals(after.sent - before.sent, 1);
-    assertEquals(after.received - before.received, 1);
+    assertEquals(after.arrived - before.arrived, 1);
     assert(after.bytesSent - before.bytesSent >= BYTES);
-    assert(after.bytesReceived - before.bytesReceived >= BYTES);
+    assert(after.bytesArrived - before.bytesArrived >= BYTES);
     assertEquals(after.queued, 0);
   },
 

@@ -16,7 +16,7 @@ import {
 import { PortStream } from "../../_thread/port_stream.ts";
 import { Session } from "../../_session/session.ts";
 import type { Port } from "../../_thread/scope.ts";
-import { ThreadWire } from "../../_thread/wire.ts";
+import { ThreadWire } from "../../_thread/thread_wire.ts";
 import { ClosedError, PeerExitError } from "../../duplex.ts";
 import { type Bytes, Draw, mutate, smallerBytes } from "./draw.ts";
 import { difference } from "./equal.ts";
