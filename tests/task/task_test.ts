@@ -360,8 +360,8 @@ test('task().close() rejects tasks that wait, if `waiting` is "reject"', async (
   const second = callBack(() => Promise.resolve(2));
   await begun.promise;
   const closing = callBack.close({ waiting: "reject" });
-  await assertRejects(() => second, ClosedError, "before the task was begun");
   gate.resolve(1);
+  await assertRejects(() => second, ClosedError, "before the task was begun");
   assertEquals(await first, 1);
   await closing;
 });
