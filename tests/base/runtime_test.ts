@@ -42,7 +42,7 @@ Deno.test("checkRuntime() accepts a Deno that is new enough", () => {
   }
 });
 
-Deno.test("checkRuntime() compares with the Deno that runs", () => {
+Deno.test("checkRuntime() compares with the current version of Deno", () => {
   for (const minimum of [MIN_DENO_FOR_PROCESSES, MIN_DENO, Deno.version.deno]) {
     checkRuntime("Cannot open a queue", minimum);
   }
