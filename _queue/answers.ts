@@ -47,10 +47,10 @@ export class QueueFlow extends Flow {
     this.sent++;
     this.bytesSent += size;
     this.bytesInFlight = this.#store.bytes;
-    this.onReported();
+    this.onAcknowledgedToPeer();
   }
 
-  override onAcknowledged(): boolean {
+  override onAcknowledgedByPeer(): boolean {
     this.bytesInFlight = this.#store.bytes;
     return true;
   }

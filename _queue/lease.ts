@@ -15,7 +15,7 @@ import type { ByteBuffer } from "../_base/byte_buffer.ts";
 import type { Codec } from "../codec.ts";
 import { ProtocolError } from "../_base/errors.ts";
 import { Flow } from "../_session/flow.ts";
-import { receiveParcel } from "../_thread/clone.ts";
+import { receiveClone } from "../_thread/clone.ts";
 import type { StoredMessage } from "./store.ts";
 import { Deque } from "../_base/waiting.ts";
 import { MessageCodec } from "../_wire/message_codec.ts";
@@ -207,8 +207,8 @@ export class WorkerFlow extends Flow {
   }
 
   /** Returns the message of a post, which contains its lease. */
-  receivePost(parcel: unknown): unknown {
-    const [number, attempts, message] = receiveParcel(parcel) as [
+  receivePost(cloneable: unknown): unknown {
+    const [number, attempts, message] = receiveClone(cloneable) as [
       number,
       number,
       unknown,
@@ -262,7 +262,7 @@ export class WorkerFlow extends Flow {
 
   override get isCreditDue(): boolean {
     // At once if the worker has nothing more to do.
-    if (this.#handled > this.reported) {
+    if (this.#handled > this.acknowledgedToPeer) {
       if (this.queued === 0 || super.isCreditDue) return true;
     }
     const { awaited } = this.#counts;
@@ -270,8 +270,8 @@ export class WorkerFlow extends Flow {
       ((this.#requested - awaited) | 0) >= 0;
   }
 
-  override onReported(): void {
-    super.onReported();
+  override onAcknowledgedToPeer(): void {
+    super.onAcknowledgedToPeer();
     this.#requestedAtReport = this.#requested;
   }
 }

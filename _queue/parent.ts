@@ -48,7 +48,7 @@ export async function openParent(
     limits.windowMessages,
     counts,
   );
-  const posts = new PostBox((parcel) => flow.receivePost(parcel));
+  const posts = new PostBox((cloneable) => flow.receivePost(cloneable));
   const wire = new ThreadWire(new PortStream(port, parentEnd(scope), posts), {
     messageCodec: (codec) => new LeaseReader(codec, flow),
     // A worker may die before an answer was sent: what acknowledges the answered

@@ -400,7 +400,7 @@ export class QueueWire implements Wire, LinkEvents {
     if (isIdle && !this.#answers.isFull) return;
     if (this.#isStalled) this.#notifyStalled();
     this.#areWorkersStalled = true;
-    this.#events.onStall(this.flow.reported, false);
+    this.#events.onStall(this.flow.acknowledgedToPeer, false);
   }
 
   /** The session does not wait any more. */

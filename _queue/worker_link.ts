@@ -11,7 +11,7 @@ import { PeerExitError } from "../_base/errors.ts";
 import type { SessionOptions } from "../_session/options.ts";
 import { Session } from "../_session/session.ts";
 import { PortStream } from "../_thread/port_stream.ts";
-import { postParcel } from "../_thread/post_box.ts";
+import { postClone } from "../_thread/post_box.ts";
 import type { Thread } from "../_thread/thread.ts";
 import { ThreadWire } from "../_thread/thread_wire.ts";
 import { LeaseWriter, SharedCounts } from "./lease.ts";
@@ -59,9 +59,9 @@ class LinkWire extends ThreadWire {
   override message(message: unknown): number {
     const { number, attempts, payload, size } = message as StoredMessage;
     if (payload.kind === "bytes") return this.encode(message);
-    const [value, errors] = payload.parcel;
+    const [value, errors] = payload.cloneable;
     const leased = [number, attempts, value];
-    postParcel(this.port, this.encoder, [leased, errors], size);
+    postClone(this.port, this.encoder, [leased, errors], size);
     this.write();
     return size;
   }
@@ -333,7 +333,7 @@ export class WorkerLink extends Session<unknown, StoredMessage> {
 
   /** Counts what the worker has acknowledged since the last call. */
   #countHandled(): void {
-    const count = this.flow.acknowledged - this.#acknowledged;
+    const count = this.flow.acknowledgedByPeer - this.#acknowledged;
     if (count === 0) return;
     this.#acknowledged += count;
     this.#onHandled(count);

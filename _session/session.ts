@@ -298,7 +298,7 @@ export class Session<In = unknown, Out = In>
   onMessage(message: unknown, size: number, acknowledged: number): void {
     const { flow } = this;
     flow.onArrived(size);
-    if (acknowledged > flow.acknowledged) this.#onProgress(acknowledged);
+    if (acknowledged > flow.acknowledgedByPeer) this.#onProgress(acknowledged);
     if (this.#receivers.length > 0) {
       flow.onReceived(size);
       this.#creditIfDue();
@@ -316,7 +316,7 @@ export class Session<In = unknown, Out = In>
 
   onStall(acknowledged: number, isAnswer: boolean): void {
     // It does not count if credit was sent meanwhile.
-    if (acknowledged !== this.flow.reported) return;
+    if (acknowledged !== this.flow.acknowledgedToPeer) return;
     this.#stall.onPeer();
     // This side receives nothing more, so the peer would wait forever.
     if (
@@ -406,7 +406,7 @@ export class Session<In = unknown, Out = In>
   }
 
   #onProgress(acknowledged: number): void {
-    if (!this.flow.onAcknowledged(acknowledged)) return;
+    if (!this.flow.onAcknowledgedByPeer(acknowledged)) return;
     this.#stall.onProgress();
     this.#postWaiting();
     this.#pauseUnlessAwaited(this.#senders.length > 0);
@@ -495,7 +495,7 @@ export class Session<In = unknown, Out = In>
   /** Acknowledges what was received, also if nothing is new. */
   giveCredit(): void {
     if (this.#isOver()) return;
-    this.flow.onReported();
+    this.flow.onAcknowledgedToPeer();
     this.#wire.credit();
   }
 
@@ -532,7 +532,7 @@ export class Session<In = unknown, Out = In>
     if (this.#peer === undefined) await this.#opened.promise;
     if (this.#state === "failed") throw this.#error;
     if (this.#state !== "open") return await this.#closed.promise;
-    this.flow.onReported();
+    this.flow.onAcknowledgedToPeer();
     this.#wire.goodbye();
     this.#hasSentGoodbye = true;
     if (this.#hasPeerGoodbye) this.#finish();

@@ -172,7 +172,7 @@ export class ShmSession<In = unknown, Out = In> extends Session<In, Out>
 
   override onStall(acknowledged: number, isAnswer: boolean): void {
     super.onStall(acknowledged, isAnswer);
-    this.#isPeerStalled = acknowledged === this.flow.reported;
+    this.#isPeerStalled = acknowledged === this.flow.acknowledgedToPeer;
     // At once, since the next frame of the peer may take it back.
     if (this.#isPeerStalled && this.#blocked?.isNotified) {
       this.#blocked.isDeadlock = true;
@@ -200,7 +200,7 @@ export class ShmSession<In = unknown, Out = In> extends Session<In, Out>
   #watchStall(): number {
     const { deadlockTimeout } = this.#options;
     const now = performance.now();
-    const moved = this.flow.acknowledged + this.flow.received;
+    const moved = this.flow.acknowledgedByPeer + this.flow.received;
     const blocked = this.#blocked ??= {
       moved,
       since: now,

@@ -33,7 +33,7 @@ type ErrorNote = [
 ];
 
 /** A message prepared for a clone, with notes of its errors. */
-export type Parcel = [message: unknown, errors: ErrorNote[]];
+export type Cloneable = [message: unknown, errors: ErrorNote[]];
 
 /** Bytes that a value counts as, in addition to those of texts and buffers: a word. */
 const VALUE_SIZE = 8;
@@ -64,13 +64,13 @@ export function trimmed(
  *
  * @param message The message.
  * @param transfer The buffers and ports that are transferred.
- * @returns The parcel, and its approximate size in bytes.
+ * @returns The message with its notes, and its approximate size in bytes.
  * @throws {TypeError} If the message holds a value that cannot be sent.
  */
-export function makeParcel(
+export function makeCloneable(
   message: unknown,
   transfer: readonly Transferable[] = [],
-): { parcel: Parcel; size: number } {
+): { cloneable: Cloneable; size: number } {
   const errors: ErrorNote[] = [];
   const seen = new Set<object>();
   let size = 0;
@@ -110,15 +110,15 @@ export function makeParcel(
   }
 
   visit(message, "$", 0);
-  return { parcel: [message, errors], size };
+  return { cloneable: [message, errors], size };
 }
 
-/** Returns the message of a parcel that was cloned on its way. */
-export function receiveParcel(parcel: unknown): unknown {
-  if (!Array.isArray(parcel) || !Array.isArray(parcel[1])) {
+/** Returns the message after it was cloned, and restores its errors. */
+export function receiveClone(cloneable: unknown): unknown {
+  if (!Array.isArray(cloneable) || !Array.isArray(cloneable[1])) {
     throw new ProtocolError("Cannot accept a post: it holds no message");
   }
-  const [message, errors] = parcel as Parcel;
+  const [message, errors] = cloneable as Cloneable;
   for (const note of errors) {
     try {
       restore(note);

@@ -351,7 +351,7 @@ export class FrameDecoder {
     }
     this.#messages++;
     // The count is cut to 32 bits, and credit that was sent later may be here.
-    let { acknowledged } = flow;
+    let acknowledged = flow.acknowledgedByPeer;
     const more = (taken - acknowledged) | 0;
     if (more > 0) {
       acknowledged += more;

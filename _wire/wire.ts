@@ -45,15 +45,15 @@ export interface FlowCounts {
   /** Messages sent. */
   readonly sent: number;
   /** How many of these the peer has acknowledged. */
-  readonly acknowledged: number;
+  readonly acknowledgedByPeer: number;
   /** Bytes of those that it has not acknowledged. */
   readonly bytesInFlight: number;
   /** Messages that have arrived. */
   readonly arrived: number;
   /** How many of these may be acknowledged now. */
   readonly acknowledgeable: number;
-  /** How many were acknowledged. */
-  readonly reported: number;
+  /** How many of these this side has acknowledged. */
+  readonly acknowledgedToPeer: number;
   /** Whether the peer has used up its window. */
   readonly isWindowFull: boolean;
 }
