@@ -138,7 +138,7 @@ const PYTHON_REPEATS: (() => unknown)[] = [
   },
 ];
 
-/** Sends all values, gets them back, and says goodbye first. */
+/** Sends all values, gets them back, and sends goodbye first. */
 async function echoAll(
   address: string,
   options: ListenOptions,
@@ -285,7 +285,7 @@ for value in (shared, value):
   },
 );
 
-pythonTest("duplex.py says goodbye first", TCP, async () => {
+pythonTest("duplex.py sends goodbye first", TCP, async () => {
   await using listener = listenSocket("tcp://127.0.0.1:0", { checksum: true });
   await using far = startPython(
     `
