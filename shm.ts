@@ -131,11 +131,7 @@ export async function openShm<In = unknown, Out = In>(
   const wire = new ShmWire(ring, {
     port,
     end: {
-      async diagnose(cause, unsent) {
-        // The error that the worker threw may be reported after its end.
-        await new Promise((resolve) => setImmediate(resolve));
-        return exitError(cause, unsent);
-      },
+      diagnose: (cause, unsent) => Promise.resolve(exitError(cause, unsent)),
       close: (timeout, unsent) => thread.close(timeout, unsent),
       destroy: () => thread.destroy(),
     },

@@ -22,19 +22,27 @@ import {
 import { ALL, checkRuntime } from "../_base/runtime.ts";
 import { absolutePath, isUrl } from "../_permissions/path.ts";
 import { threadPermissions } from "./permissions.ts";
-import { reasonText, show } from "../_base/text.ts";
+import { quoted, show } from "../_base/text.ts";
+import { Failure, type FailurePost, isFailurePost } from "./failure.ts";
 import { GONE, locks, type Port, post, READY, threadName } from "./scope.ts";
 import { settlesWithin } from "../_base/waiting.ts";
 import type { Permissions } from "../permissions.ts";
 
 /**
  * Milliseconds for a worker to receive the end of its duplex before it is
- * terminated. A worker whose event loop runs reports it at once.
+ * terminated, and for its last post to arrive. A worker whose event loop runs reports
+ * the end at once.
  */
 const GRACE = 1_000;
 
 /** Milliseconds within which a terminated worker is gone, unless it is busy. */
 const LAST_MOMENT = 200;
+
+/**
+ * Turns of the event loop within which Deno reports the error of a worker whose lock
+ * is free. It is there before, but its arrival and that of the lock have no order.
+ */
+const REPORT_TURNS = 4;
 
 /** Options for transports whose workers are Web Workers. */
 export interface ThreadOptions {
@@ -117,6 +125,8 @@ export class Thread {
   readonly label: string;
   readonly #worker: Worker;
   readonly #lock: string;
+  /** The limit of its heap, which is posted first. */
+  readonly #memory: number;
   readonly #gone = Promise.withResolvers<void>();
   readonly #ended = Promise.withResolvers<void>();
   #watch: AbortController | undefined;
@@ -129,20 +139,29 @@ export class Thread {
   #early: unknown[] = [];
   #onMessage: (message: unknown) => void = (message) =>
     this.#early.push(message);
-  #error = "";
+  /** What the worker has posted last of an error that may have ended it. */
+  #posted: FailurePost | undefined;
+  /** The error that ended the worker; settled once all of it has arrived. */
+  #failure: Failure | undefined;
+  readonly #reported = Promise.withResolvers<void>();
 
-  private constructor(label: string, worker: Worker, lock: string) {
+  private constructor(
+    label: string,
+    worker: Worker,
+    lock: string,
+    memory: number,
+  ) {
     this.label = label;
     this.#worker = worker;
     this.#lock = lock;
+    this.#memory = memory;
     // At once: a post that arrives before there is a listener is lost.
     worker.onmessage = ({ data }) => this.#receive(data);
     worker.onmessageerror = ({ data }) => this.#receive(data);
     worker.addEventListener("error", (event) => {
       // Deno ends this process otherwise.
       event.preventDefault();
-      this.#error ||= event.message;
-      this.#onEnd();
+      if (this.#failure === undefined) this.#onFailure(event);
     });
   }
 
@@ -162,9 +181,12 @@ export class Thread {
   ): Promise<Thread> {
     const url = scriptUrl(action, script);
     const granted = await threadPermissions(action, permissions);
-    const lock = threadName(transport, await memoryLimit(action, memory));
-    const options = { type: "module", name: lock, ...granted } as const;
-    return new Thread(nameOf(url), startWorker(action, url, options), lock);
+    const limit = await memoryLimit(action, memory);
+    const label = nameOf(url);
+    const name = threadName(label, transport);
+    const options = { type: "module", name, ...granted } as const;
+    const worker = startWorker(action, url, options);
+    return new Thread(label, worker, name, limit);
   }
 
   /** Settles when the worker has ended, for whatever reason. Never rejects. */
@@ -197,13 +219,14 @@ export class Thread {
 
   /** Returns the error for a worker that ended without a goodbye. */
   exitError(cause: unknown, unsent: readonly unknown[]): PeerExitError {
-    const why = this.#error === "" ? "" : `: ${reasonText(this.#error)}`;
+    const failure = this.#failure;
+    const why = failure === undefined ? "" : `: ${failure.text}`;
     const how = this.#isGone
       ? "closed its end before this side did"
       : "ended without a goodbye";
     return new PeerExitError(
-      `The worker "${this.label}" ${how}${why}`,
-      { cause, unsent, stderr: this.#error },
+      `The worker ${quoted(this.label)} ${how}${why}`,
+      { cause: failure?.cause ?? cause, unsent, stderr: failure?.stack ?? "" },
     );
   }
 
@@ -216,12 +239,11 @@ export class Thread {
    */
   async close(timeout: number, unsent: readonly unknown[]): Promise<void> {
     await this.#leave(timeout);
-    if (this.#error === "") return;
+    if (this.#failure === undefined) return;
+    const { text, cause, stack } = this.#failure;
     throw new PeerExitError(
-      `The worker "${this.label}" ended with an error: ${
-        reasonText(this.#error)
-      }`,
-      { unsent, stderr: this.#error },
+      `The worker ${quoted(this.label)} ended with an error: ${text}`,
+      { ...(cause && { cause }), unsent, stderr: stack },
     );
   }
 
@@ -253,6 +275,7 @@ export class Thread {
   /** Handles the posts about the worker itself, and passes on the others. */
   #receive(message: unknown): void {
     if (message === READY) {
+      post(this.#worker, this.#memory, []);
       for (const [early, transfer] of this.#unposted ?? []) {
         post(this.#worker, early, transfer);
       }
@@ -261,6 +284,9 @@ export class Thread {
     } else if (message === GONE) {
       this.#isGone = true;
       this.#gone.resolve();
+    } else if (isFailurePost(message)) {
+      this.#posted = message;
+      if (this.#failure?.add(message)) this.#reported.resolve();
     } else {
       this.#onMessage(message);
     }
@@ -271,8 +297,27 @@ export class Thread {
     if (this.#watch !== undefined || this.#isEnded) return;
     this.#watch = new AbortController();
     const { signal } = this.#watch;
-    const onEnd = () => this.#onEnd();
-    locks.request(this.#lock, { signal }, onEnd).catch(onEnd);
+    locks.request(this.#lock, { signal }, () => this.#onUnlocked())
+      .catch(() => this.#onEnd());
+  }
+
+  /** The error that ended the worker may arrive some turns later than its lock. */
+  async #onUnlocked(): Promise<void> {
+    for (let turn = 0; turn < REPORT_TURNS && !this.#isEnded; turn++) {
+      if (this.#failure !== undefined) return;
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    if (this.#failure === undefined) this.#onEnd();
+  }
+
+  /** The worker has ended with an error, which it has posted if it could. */
+  async #onFailure(event: ErrorEvent): Promise<void> {
+    const failure = this.#failure = new Failure(event);
+    // A worker that does not listen yet posts nothing.
+    const isComplete = this.#unposted !== undefined ||
+      (this.#posted !== undefined && failure.add(this.#posted));
+    if (!isComplete) await settlesWithin(this.#reported.promise, GRACE);
+    this.#onEnd();
   }
 
   #onEnd(): void {

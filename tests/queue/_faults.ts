@@ -33,26 +33,32 @@ export function pick<T>(draw: () => number, items: readonly T[]): T {
 
 /**
  * Lets workers die at their start by lot, until it is disposed of. A worker can
- * be told nothing before its hello but its name, and a part of that is drawn.
+ * receive nothing before its hello but its URL, to which a drawn part is added.
  */
 export class Fates implements Disposable {
-  readonly #randomUUID = crypto.randomUUID;
+  readonly #worker = globalThis.Worker;
   /** Workers started. */
   started = 0;
 
   /** @param rate How many of all workers die at their start, from 0 to 1. */
   constructor(draw: () => number, rate: number) {
-    crypto.randomUUID = () => {
-      const id = this.#randomUUID.call(crypto);
+    const next = () => {
       this.started++;
-      if (draw() >= rate) return id;
-      const fate = `fate-${pick(draw, ["start", "hello"])}-${pick(draw, HOWS)}`;
-      return `${fate}-${id}` as typeof id;
+      return draw() >= rate
+        ? ""
+        : `fate-${pick(draw, ["start", "hello"])}-${pick(draw, HOWS)}`;
+    };
+    globalThis.Worker = class extends this.#worker {
+      constructor(specifier: string | URL, options?: WorkerOptions) {
+        const url = new URL(specifier);
+        url.hash = next();
+        super(url, options);
+      }
     };
   }
 
   [Symbol.dispose](): void {
-    crypto.randomUUID = this.#randomUUID;
+    globalThis.Worker = this.#worker;
   }
 }
 

@@ -97,7 +97,7 @@ async function handle(
   }
 }
 
-const fate = /fate-(\w+)-(\w+)/.exec(self.name);
+const fate = /fate-(\w+)-(\w+)/.exec(location.hash);
 const start = fate?.[1];
 const how = fate?.[2] as How;
 if (start === "start") await die(how);
