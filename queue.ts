@@ -20,7 +20,8 @@
 
 import { sessionOptions } from "./_session/options.ts";
 import { checkKind, checkPositive, checkRetries } from "./_base/options.ts";
-import { openSession, openWithin } from "./_session/opening.ts";
+import { ASKS_FOR_CALL, openSession, openWithin } from "./_session/opening.ts";
+import { quoted } from "./_base/text.ts";
 import { MAX_RETRIES } from "./_queue/lease.ts";
 import { Link } from "./_queue/link.ts";
 import { MemoryStore } from "./_queue/store.ts";
@@ -144,7 +145,7 @@ const DEFAULT_RETRIES = 2;
  * @throws {PeerExitError} If a worker ended before its hello, for example because its
  *   script cannot be read.
  * @throws {ProtocolError} If a worker supports none of this side's codecs.
- * @throws {DOMException} If a worker did not say hello in time ("TimeoutError").
+ * @throws {DOMException} If a worker did not send its hello in time ("TimeoutError").
  * @throws The reason of `signal`, if it aborts before the last worker's hello.
  * @throws {RangeError} If an option is out of range.
  * @throws {TypeError} If an option is of the wrong kind, or Deno was started
@@ -222,9 +223,12 @@ async function openLink(
   timeout: number,
   signal: AbortSignal,
 ): Promise<void> {
-  const attempt = `${ACTION} to "${label}"`;
+  const attempt = `${ACTION} to ${quoted(label)}`;
   try {
-    await openWithin(link, { timeout, signal }, () => ({ attempt }));
+    await openWithin(link, { timeout, signal }, () => ({
+      attempt,
+      known: ASKS_FOR_CALL,
+    }));
   } catch (error) {
     link.fail(error);
     await link.ended;

@@ -22,8 +22,8 @@ import { sessionOptions } from "./_session/options.ts";
 import { makeRings, MAX_CAPACITY, RingEnd, SpinPolicy } from "./_shm/ring.ts";
 import { type ShmDuplex, ShmSession } from "./_shm/session.ts";
 import { ShmWire } from "./_shm/shm_wire.ts";
-import { openSession } from "./_session/opening.ts";
-import { show } from "./_base/text.ts";
+import { ASKS_FOR_CALL, openSession } from "./_session/opening.ts";
+import { quoted, show } from "./_base/text.ts";
 import { Thread, type ThreadOptions, threadOptions } from "./_thread/thread.ts";
 import type { DuplexOptions } from "./duplex.ts";
 
@@ -86,7 +86,7 @@ const MIN_RING_BYTES = 4096;
  *   hold.
  * @throws {PeerExitError} If the worker ended before its hello.
  * @throws {ProtocolError} If the worker supports none of this side's codecs.
- * @throws {DOMException} If the worker did not say hello in time ("TimeoutError").
+ * @throws {DOMException} If the worker did not send its hello in time ("TimeoutError").
  * @throws The reason of `signal`, if it aborts before the worker's hello.
  * @throws {RangeError} If an option is out of range.
  * @throws {TypeError} If an option is of the wrong kind, or Deno was started
@@ -139,9 +139,12 @@ export async function openShm<In = unknown, Out = In>(
   });
   thread.ended.then(() => wire.onPeerGone());
   const session = new ShmSession<In, Out>(wire, limits);
-  const attempt = `${ACTION} to "${label}"`;
+  const attempt = `${ACTION} to ${quoted(label)}`;
   const { openTimeout: timeout, signal } = own;
-  return await openSession(session, { timeout, signal }, () => ({ attempt }));
+  return await openSession(session, { timeout, signal }, () => ({
+    attempt,
+    known: ASKS_FOR_CALL,
+  }));
 }
 
 function checkRingBytes(ringBytes: number): void {

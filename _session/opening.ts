@@ -25,6 +25,9 @@ export interface OpenLimits {
   readonly signal?: AbortSignal | undefined;
 }
 
+/** The end of the error for a worker script that does not send its hello in time. */
+export const ASKS_FOR_CALL = "; does it call parent() or expose()?";
+
 /** What was attempted, what is awaited, and what is known of the peer. */
 export interface Attempt {
   attempt: string;
@@ -46,7 +49,7 @@ export async function openWithin(
   describe: () => Attempt,
 ): Promise<void> {
   const onTimeout = () => {
-    const { attempt, awaited = "say hello", known = "" } = describe();
+    const { attempt, awaited = "send its hello", known = "" } = describe();
     opening.fail(
       new DOMException(
         `${attempt}: it did not ${awaited} within ${timeout} ms${known}`,

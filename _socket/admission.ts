@@ -31,7 +31,7 @@ export class AdmissionTicket implements Admission {
     this.#admission = admission;
     this.#failed.promise.catch(() => {});
     this.#timer = timeout > MAX_TIMER ? undefined : setTimeout(() => {
-      const text = `it did not say hello within ${timeout} ms`;
+      const text = `it did not send its hello within ${timeout} ms`;
       this.fail(new DOMException(text, "TimeoutError"));
     }, timeout);
   }

@@ -20,9 +20,9 @@ import {
   DEFAULT_OPEN_TIMEOUT,
 } from "../_base/options.ts";
 import { ALL, checkRuntime } from "../_base/runtime.ts";
-import { absolutePath, isUrl } from "../_permissions/path.ts";
+import { scriptName, scriptUrl } from "../_permissions/path.ts";
 import { threadPermissions } from "./permissions.ts";
-import { quoted, show } from "../_base/text.ts";
+import { quoted } from "../_base/text.ts";
 import { Failure, type FailurePost, isFailurePost } from "./failure.ts";
 import { GONE, locks, type Port, post, READY, threadName } from "./scope.ts";
 import { settlesWithin } from "../_base/waiting.ts";
@@ -64,7 +64,7 @@ export interface ThreadOptions {
    */
   memory?: number;
   /**
-   * Milliseconds for each worker to start and say hello, also for a replacement.
+   * Milliseconds for each worker to start and send its hello, also for a replacement.
    *
    * @default {10000}
    */
@@ -182,7 +182,7 @@ export class Thread {
     const url = scriptUrl(action, script);
     const granted = await threadPermissions(action, permissions);
     const limit = await memoryLimit(action, memory);
-    const label = nameOf(url);
+    const label = scriptName(url);
     const name = threadName(label, transport);
     const options = { type: "module", name, ...granted } as const;
     const worker = startWorker(action, url, options);
@@ -339,24 +339,4 @@ function startWorker(action: string, url: URL, options: WorkerOptions): Worker {
       { cause },
     );
   }
-}
-
-/** Returns the URL of a worker script. */
-function scriptUrl(action: string, script: string | URL): URL {
-  if (typeof script !== "string" && !(script instanceof URL)) {
-    throw new TypeError(
-      `${action} as the script must be a URL or a path: current value is ${
-        show(script)
-      }`,
-    );
-  }
-  if (script instanceof URL || isUrl(script)) return new URL(script);
-  const url = new URL("file:///");
-  url.pathname = absolutePath(script).replaceAll("%", "%25");
-  return url;
-}
-
-/** Returns the name of a script in errors. */
-function nameOf({ protocol, pathname }: URL): string {
-  return protocol === "data:" ? "data:" : pathname.split("/").at(-1)!;
 }

@@ -150,7 +150,7 @@ const CASES: Record<string, Case> = {
   "a worker that says no hello": {
     act: () => assertRejects(() => openEnd("silent", { openTimeout: 200 })),
     message:
-      'Cannot open a pipe to "ends.ts": it did not say hello within 200 ms',
+      'Cannot open a pipe to "ends.ts": it did not send its hello within 200 ms',
     kind: DOMException,
   },
   "a worker that breaks the protocol and stays": {

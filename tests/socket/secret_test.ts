@@ -273,7 +273,7 @@ const LENGTH_BYTES = 4 * 4;
 /** Whether it says that something has taken too long, on either side. */
 function isLate(error: Error): boolean {
   return error.name === "TimeoutError" ||
-    error.message.includes("did not say hello within");
+    error.message.includes("did not send its hello within");
 }
 
 test(
