@@ -39,8 +39,8 @@ const GRACE = 1_000;
 const LAST_MOMENT = 200;
 
 /**
- * Turns of the event loop within which Deno reports the error of a worker whose lock
- * is free. It is there before, but its arrival and that of the lock have no order.
+ * Turns of the event loop for the last posts of a worker, its error and its lock,
+ * which arrive in any order. All are there when the first one arrives.
  */
 const REPORT_TURNS = 4;
 
@@ -303,21 +303,29 @@ export class Thread {
 
   /** The error that ended the worker may arrive some turns later than its lock. */
   async #onUnlocked(): Promise<void> {
-    for (let turn = 0; turn < REPORT_TURNS && !this.#isEnded; turn++) {
-      if (this.#failure !== undefined) return;
-      await new Promise((resolve) => setImmediate(resolve));
-    }
+    await this.#turnsUntil(() => this.#failure !== undefined || this.#isEnded);
     if (this.#failure === undefined) this.#onEnd();
   }
 
   /** The worker has ended with an error, which it has posted if it could. */
   async #onFailure(event: ErrorEvent): Promise<void> {
     const failure = this.#failure = new Failure(event);
-    // A worker that does not listen yet posts nothing.
-    const isComplete = this.#unposted !== undefined ||
-      (this.#posted !== undefined && failure.add(this.#posted));
-    if (!isComplete) await settlesWithin(this.#reported.promise, GRACE);
+    if (this.#posted !== undefined && failure.add(this.#posted)) {
+      this.#reported.resolve();
+    }
+    // A script that failed before it loaded this package posts nothing.
+    await this.#turnsUntil(() => this.#unposted === undefined);
+    if (this.#unposted === undefined) {
+      await settlesWithin(this.#reported.promise, GRACE);
+    }
     this.#onEnd();
+  }
+
+  /** Waits some turns of the event loop for what is there and has not arrived. */
+  async #turnsUntil(isDone: () => boolean): Promise<void> {
+    for (let turn = 0; turn < REPORT_TURNS && !isDone(); turn++) {
+      await new Promise((resolve) => setImmediate(resolve));
+    }
   }
 
   #onEnd(): void {
