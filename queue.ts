@@ -137,13 +137,14 @@ const DEFAULT_RETRIES = 2;
  * @typeParam In The type of the messages received.
  * @typeParam Out The type of the messages sent.
  *
- * @param script The worker script: a path, or a URL, `data:` among them.
+ * @param script The worker script: a path, or a URL of the schemes `file`, `http`,
+ *   `https`, `data`, `blob`, `jsr` and `npm`.
  * @param options Number of workers, their permissions, and limits.
  * @returns The duplex, once all workers have said hello.
  * @throws {Deno.errors.NotCapable} If the caller grants a permission that it does not
  *   hold.
  * @throws {PeerExitError} If a worker ended before its hello, for example because its
- *   script cannot be read.
+ *   script cannot be read; an uncaught error of the script is the `cause`.
  * @throws {ProtocolError} If a worker supports none of this side's codecs.
  * @throws {DOMException} If a worker did not send its hello in time ("TimeoutError").
  * @throws The reason of `signal`, if it aborts before the last worker's hello.

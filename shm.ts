@@ -79,12 +79,14 @@ const MIN_RING_BYTES = 4096;
  * @typeParam In The type of the messages received.
  * @typeParam Out The type of the messages sent.
  *
- * @param script The worker script: a path, or a URL, `data:` among them.
+ * @param script The worker script: a path, or a URL of the schemes `file`, `http`,
+ *   `https`, `data`, `blob`, `jsr` and `npm`.
  * @param options The worker's permissions, and limits.
  * @returns The duplex, once both sides have said hello.
  * @throws {Deno.errors.NotCapable} If the caller grants a permission that it does not
  *   hold.
- * @throws {PeerExitError} If the worker ended before its hello.
+ * @throws {PeerExitError} If the worker ended before its hello; an uncaught error of
+ *   its script is the `cause`.
  * @throws {ProtocolError} If the worker supports none of this side's codecs.
  * @throws {DOMException} If the worker did not send its hello in time ("TimeoutError").
  * @throws The reason of `signal`, if it aborts before the worker's hello.

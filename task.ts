@@ -101,8 +101,8 @@ const ACTION = "Cannot make a task";
  * its surroundings, `super` or `import.meta`. It may be asynchronous. Calls of a
  * generator function reject. A call that never returns is ended by `timeout`. With
  * `isolate: "thread"`, or with the `timeout` of a single call, its thread continues and
- * keeps the program running. In a process the source may have about 100000 characters, and
- * `console` prints to standard error.
+ * keeps the program running. In a process the source, escaped for a URL, may have
+ * 131000 bytes, and `console` prints to standard error.
  *
  * Requires every permission that is passed on, and
  *

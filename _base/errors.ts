@@ -111,8 +111,8 @@ export class PeerExitError extends Error {
    */
   readonly signal: string | null;
   /**
-   * The last 4 KiB of the peer's standard error; for a Web Worker, its uncaught
-   * error.
+   * The last 4 KiB of the peer's standard error; for a Web Worker, the stack of its
+   * uncaught error, which is the `cause`.
    *
    * @example Usage
    * ```ts

@@ -242,7 +242,10 @@ test("openPipe() rejects when a child sends no hello in time", async () => {
     DOMException,
   );
   assertEquals(error.name, "TimeoutError");
-  assertStringIncludes(error.message, '"raw.ts": it did not send its hello within');
+  assertStringIncludes(
+    error.message,
+    '"raw.ts": it did not send its hello within',
+  );
   assertEquals([processes.started, processes.running], [1, 0]);
 });
 

@@ -494,7 +494,10 @@ test("openQueue() says which worker said no hello", async () => {
     DOMException,
   );
   assertEquals(error.name, "TimeoutError");
-  assertStringIncludes(error.message, '"data:": it did not send its hello within');
+  assertStringIncludes(
+    error.message,
+    '"data:": it did not send its hello within',
+  );
 });
 
 test("openQueue() ends a worker that posts what is no frame", async () => {

@@ -16,6 +16,7 @@ import {
 import { PeerExitError } from "@duplex/ipc/duplex";
 import { openQueue } from "@duplex/ipc/queue";
 import { openShm } from "@duplex/ipc/shm";
+import { failurePost, isFailurePost } from "../../_thread/failure.ts";
 import { within, workerUrl } from "../workers/_processes.ts";
 
 const READ = { read: [new URL("../..", import.meta.url)] };
@@ -116,7 +117,33 @@ for (const [name, open] of Object.entries(TRANSPORTS)) {
   });
 }
 
-/** Prints the uncaught error of a worker, and of nothing else. */
+Deno.test("isFailurePost() accepts the texts of an error and nothing else", () => {
+  const event = { error: new Error("a", { cause: new TypeError("b") }) };
+  const post = failurePost(event as unknown as Event);
+  assert(isFailurePost(post));
+  assert(isFailurePost([post[0], null]));
+  const note = post[1]!;
+  for (
+    const part of [
+      1,
+      {},
+      undefined,
+      { ...note, stack: 1 },
+      { ...note, name: undefined },
+      { ...note, cause: {} },
+    ]
+  ) {
+    assert(!isFailurePost([post[0], part]));
+  }
+  let deep = note;
+  for (let depth = 0; depth < 20; depth++) deep = { ...note, cause: deep };
+  assert(!isFailurePost([post[0], deep]));
+  // An error may be its own cause.
+  event.error.cause = event.error;
+  assert(isFailurePost(failurePost(event as unknown as Event)));
+});
+
+/** A program whose worker ends with an uncaught error, which Deno prints. */
 const PRINTER = (module: string, name: string) => `
   import { ${name} } from ${JSON.stringify(module)};
   const script = ${JSON.stringify(workerUrl("thread_throws").href)};
