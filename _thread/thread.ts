@@ -39,10 +39,10 @@ const GRACE = 1_000;
 const LAST_MOMENT = 200;
 
 /**
- * Turns of the event loop for the last posts of a worker, its error and its lock,
- * which arrive in any order. All are there when the first one arrives.
+ * Turns of the event loop for the last post of a worker, which is there when its
+ * error or its lock arrives.
  */
-const REPORT_TURNS = 4;
+const REPORT_TURNS = 10;
 
 /** Options for transports whose workers are Web Workers. */
 export interface ThreadOptions {
@@ -131,6 +131,8 @@ export class Thread {
   readonly #ended = Promise.withResolvers<void>();
   #watch: AbortController | undefined;
   #isEnded = false;
+  /** Whether this side ended the worker. */
+  #isTerminated = false;
   /** Whether the worker has reported the end of its duplex. */
   #isGone = false;
   /** Posts to a worker that does not listen yet; they would be lost. */
@@ -141,8 +143,9 @@ export class Thread {
     this.#early.push(message);
   /** What the worker has posted last of an error that may have ended it. */
   #posted: FailurePost | undefined;
-  /** The error that ended the worker; settled once all of it has arrived. */
+  /** The error that ended the worker, whether it has arrived, and all of it. */
   #failure: Failure | undefined;
+  readonly #failed = Promise.withResolvers<void>();
   readonly #reported = Promise.withResolvers<void>();
 
   private constructor(
@@ -265,6 +268,7 @@ export class Thread {
    * goes on until the process ends.
    */
   async #terminate(): Promise<void> {
+    this.#isTerminated = true;
     this.#worker.terminate();
     if (this.#watch === undefined) return this.#onEnd();
     await settlesWithin(this.#ended.promise, LAST_MOMENT);
@@ -301,15 +305,20 @@ export class Thread {
       .catch(() => this.#onEnd());
   }
 
-  /** The error that ended the worker may arrive some turns later than its lock. */
+  /** The error that ended the worker may arrive later than its lock. */
   async #onUnlocked(): Promise<void> {
-    await this.#turnsUntil(() => this.#failure !== undefined || this.#isEnded);
+    const isDone = () => this.#failure !== undefined || this.#isTerminated;
+    await this.#turnsUntil(() => isDone() || this.#posted !== undefined);
+    if (!isDone() && this.#posted !== undefined) {
+      await settlesWithin(this.#failed.promise, GRACE);
+    }
     if (this.#failure === undefined) this.#onEnd();
   }
 
   /** The worker has ended with an error, which it has posted if it could. */
   async #onFailure(event: ErrorEvent): Promise<void> {
     const failure = this.#failure = new Failure(event);
+    this.#failed.resolve();
     if (this.#posted !== undefined && failure.add(this.#posted)) {
       this.#reported.resolve();
     }
