@@ -16,7 +16,7 @@
  */
 
 import { checkOptions, checkPositive } from "./_base/options.ts";
-import { ALL, checkRuntime } from "./_base/runtime.ts";
+import { checkRuntime, MIN_DENO } from "./_base/runtime.ts";
 import { show } from "./_base/text.ts";
 import { checkRunsDeno } from "./_pipe/permissions.ts";
 import { grantThread } from "./_thread/permissions.ts";
@@ -32,6 +32,8 @@ import {
 } from "./pool.ts";
 import { openPipe } from "./pipe.ts";
 import { openShm } from "./shm.ts";
+
+export { ClosedError, PeerExitError } from "./_base/errors.ts";
 
 /** Options for {@linkcode task}. */
 export interface WorkerTaskOptions extends PoolOptions {
@@ -81,12 +83,14 @@ export interface WorkerTask<Args extends unknown[], Result>
     options?: MapOptions,
   ): AsyncIterableIterator<MapOutcome<Args[0], Result>>;
   /** Waits for the tasks and ends the workers: {@linkcode Pool.close}. */
-  close(): Promise<void>;
+  close(options?: { waiting?: "run" | "reject" }): Promise<void>;
   /** Ends the workers now: {@linkcode Pool.abort}. */
   abort(reason?: unknown): Promise<void>;
   /** Statistics: {@linkcode Pool.stats}. */
   readonly stats: PoolStats;
 }
+
+type CloseOptions = Parameters<Pool["close"]>[0];
 
 const ACTION = "Cannot make a task";
 
@@ -104,7 +108,7 @@ const ACTION = "Cannot make a task";
  * keeps the program running. In a process the source, escaped for a URL, may have
  * 131000 bytes, and `console` prints to standard error.
  *
- * Requires every permission that is passed on, and
+ * Requires Deno 2.9.0 or later, every permission that is passed on, and
  *
  * - for Web Workers `--unstable-worker-options` unless `permissions` is `"inherit"`,
  *   and `--allow-read` for the folder of this package if it is local;
@@ -141,7 +145,7 @@ export function task<Args extends unknown[], Result>(
   fn: (...args: Args) => Result,
   options: WorkerTaskOptions = {},
 ): WorkerTask<Args, Awaited<Result>> {
-  checkRuntime(ACTION, ALL);
+  checkRuntime(ACTION, MIN_DENO);
   checkOptions(ACTION, options);
   const { permissions = "none", memory, isolate, ...limits } = options;
   const isThread = isolate === undefined
@@ -174,7 +178,7 @@ export function task<Args extends unknown[], Result>(
       value: (items: Iterable<never>, options?: MapOptions) =>
         pool.mapSettled(items, "run", options),
     },
-    close: { value: () => pool.close() },
+    close: { value: (options?: CloseOptions) => pool.close(options) },
     abort: { value: (reason?: unknown) => pool.abort(reason) },
     stats: { get: () => pool.stats },
     [Symbol.asyncDispose]: { value: () => pool.close() },

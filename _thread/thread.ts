@@ -19,12 +19,19 @@ import {
   checkSignal,
   DEFAULT_OPEN_TIMEOUT,
 } from "../_base/options.ts";
-import { ALL, checkRuntime } from "../_base/runtime.ts";
+import { checkRuntime, MIN_DENO } from "../_base/runtime.ts";
 import { scriptName, scriptUrl } from "../_permissions/path.ts";
 import { threadPermissions } from "./permissions.ts";
 import { quoted } from "../_base/text.ts";
 import { Failure, type FailurePost, isFailurePost } from "./failure.ts";
-import { GONE, locks, type Port, post, READY, threadName } from "./scope.ts";
+import {
+  CLOSED_POST,
+  locks,
+  type Port,
+  post,
+  READY_POST,
+  threadName,
+} from "./scope.ts";
 import { settlesWithin } from "../_base/waiting.ts";
 import type { Permissions } from "../permissions.ts";
 
@@ -33,10 +40,10 @@ import type { Permissions } from "../permissions.ts";
  * terminated, and for its last post to arrive. A worker whose event loop runs reports
  * the end at once.
  */
-const GRACE = 1_000;
+const CLOSE_TIMEOUT = 1_000;
 
 /** Milliseconds within which a terminated worker is gone, unless it is busy. */
-const LAST_MOMENT = 200;
+const TERMINATE_TIMEOUT = 200;
 
 /**
  * Turns of the event loop for the last post of a worker, which is there when its
@@ -93,7 +100,7 @@ export function threadOptions(
   action: string,
   options: ThreadOptions,
 ): CompleteThreadOptions {
-  checkRuntime(action, ALL);
+  checkRuntime(action, MIN_DENO);
   const {
     permissions = "none",
     memory,
@@ -253,14 +260,14 @@ export class Thread {
   async #leave(timeout: number): Promise<void> {
     // A worker that has never listened reports nothing.
     if (this.#unposted === undefined) {
-      await settlesWithin(this.left, Math.min(timeout, GRACE));
+      await settlesWithin(this.left, Math.min(timeout, CLOSE_TIMEOUT));
     }
     await this.#terminate();
   }
 
   /** Ends the worker once it has received the end, or after a time limit. */
   async destroy(): Promise<void> {
-    await this.#leave(GRACE);
+    await this.#leave(CLOSE_TIMEOUT);
   }
 
   /**
@@ -271,21 +278,21 @@ export class Thread {
     this.#isTerminated = true;
     this.#worker.terminate();
     if (this.#watch === undefined) return this.#onEnd();
-    await settlesWithin(this.#ended.promise, LAST_MOMENT);
+    await settlesWithin(this.#ended.promise, TERMINATE_TIMEOUT);
     this.#onEnd();
     this.#watch.abort();
   }
 
   /** Handles the posts about the worker itself, and passes on the others. */
   #receive(message: unknown): void {
-    if (message === READY) {
+    if (message === READY_POST) {
       post(this.#worker, this.#memory, []);
       for (const [early, transfer] of this.#unposted ?? []) {
         post(this.#worker, early, transfer);
       }
       this.#unposted = undefined;
       this.#watchLock();
-    } else if (message === GONE) {
+    } else if (message === CLOSED_POST) {
       this.#isGone = true;
       this.#gone.resolve();
     } else if (isFailurePost(message)) {
@@ -310,7 +317,7 @@ export class Thread {
     const isDone = () => this.#failure !== undefined || this.#isTerminated;
     await this.#turnsUntil(() => isDone() || this.#posted !== undefined);
     if (!isDone() && this.#posted !== undefined) {
-      await settlesWithin(this.#failed.promise, GRACE);
+      await settlesWithin(this.#failed.promise, CLOSE_TIMEOUT);
     }
     if (this.#failure === undefined) this.#onEnd();
   }
@@ -325,7 +332,7 @@ export class Thread {
     // A script that failed before it loaded this package posts nothing.
     await this.#turnsUntil(() => this.#unposted === undefined);
     if (this.#unposted === undefined) {
-      await settlesWithin(this.#reported.promise, GRACE);
+      await settlesWithin(this.#reported.promise, CLOSE_TIMEOUT);
     }
     this.#onEnd();
   }

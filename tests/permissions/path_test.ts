@@ -1,7 +1,8 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * Paths and scripts that must mean the same to a child in another folder.
+ * Paths and scripts that must have the same meaning for a child in another
+ * folder.
  *
  * @module
  */

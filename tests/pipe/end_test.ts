@@ -124,7 +124,7 @@ const CASES: Record<string, Case> = {
     kind: PeerExitError,
     signal: "SIGTERM",
   },
-  "a worker that does not say goodbye": {
+  "a worker that does not send goodbye": {
     async act() {
       const lines = new Lines();
       const worker = await openEnd("computes", { stderr: lines.take });
@@ -132,7 +132,7 @@ const CASES: Record<string, Case> = {
       await lines.until("computing");
       return await assertRejects(() => worker.close({ timeout: 100 }));
     },
-    message: '"worker" did not say goodbye within 100 ms',
+    message: '"worker" did not send its goodbye within 100 ms',
     kind: ClosedError,
   },
   "a worker that computes and is aborted": {

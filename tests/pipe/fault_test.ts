@@ -1,7 +1,7 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * What a pipe does when its child dies, lies, or goes on for ever. Every child
+ * What a pipe does when its child dies, lies, or goes on forever. Every child
  * is a real process; most of them speak the wire by hand, in `workers/raw.ts`.
  *
  * @module

@@ -340,7 +340,7 @@ test(
     });
     await using main = await openSocket(proxy.address, {
       ...options,
-      resume: { timeout: 20_000, minTimeout: 1, maxTimeout: 2 },
+      resume: { timeout: 20_000, minDelay: 1, maxDelay: 2 },
     });
     proxy.passages[0]!.cut();
     await exchange(main);
