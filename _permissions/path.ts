@@ -152,7 +152,9 @@ export function scriptUrl(
 function fileUrl(path: string, system: PathSystem): URL {
   let text = absolutePath(path, system);
   if (system.windows) {
-    text = text.replaceAll("\\", "/").replace(/^\/\/[?.]\//, "");
+    text = text.replaceAll("\\", "/")
+      .replace(/^\/\/[?.]\/UNC\//i, "//")
+      .replace(/^\/\/[?.]\//, "");
   }
   // These would end the path, or be removed or changed by the parser of URLs.
   const escaped = text.replace(/[%?#|\\\s]/g, encodeURIComponent);

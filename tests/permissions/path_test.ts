@@ -95,6 +95,7 @@ Deno.test("scriptUrl() takes a script for a URL if it has a scheme", () => {
     [windows, "\\a", "file:///C:/a"],
     [windows, "\\\\host\\share\\a", "file://host/share/a"],
     [windows, "\\\\?\\C:\\a", "file:///C:/a"],
+    [windows, "\\\\?\\UNC\\host\\share\\a", "file://host/share/a"],
     [share, "a", "file://host/share/me/a"],
     [posix, "file:///a%20b#c", "file:///a%20b#c"],
     [posix, "https://a.example/b", "https://a.example/b"],
