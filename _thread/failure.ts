@@ -81,7 +81,7 @@ function restore({ cause, ...note }: Note): Error {
 const MAX_PLACE_LENGTH = 5_000;
 
 /** A place at the end of a text, as in "at file:///w.ts:1:10". */
-const PLACE = /\n\s+at (\S+:\d+:\d+)\s*$/;
+const PLACE = /\n\s+at (.+:\d+:\d+)\s*$/;
 
 /** What ended a worker: the event of its parent, and what the worker posted. */
 export class Failure {
@@ -91,12 +91,12 @@ export class Failure {
   #error: Error | undefined;
 
   constructor({ message, filename, lineno, colno }: ErrorEvent) {
-    const text = withoutColor(message);
-    // Deno does not give the place of a syntax error in the fields of the event.
-    const inText = PLACE.exec(text)?.[1] ?? "";
+    this.#message = withoutColor(message);
     this.#hasPlace = typeof filename === "string" && filename !== "";
-    this.#place = this.#hasPlace ? `${filename}:${lineno}:${colno}` : inText;
-    this.#message = inText === "" ? text : text.split("\n", 1)[0]!;
+    // Deno does not give the place of a syntax error in the fields of the event.
+    this.#place = this.#hasPlace
+      ? `${filename}:${lineno}:${colno}`
+      : PLACE.exec(this.#message)?.[1] ?? "";
   }
 
   /**
@@ -129,9 +129,11 @@ export class Failure {
     const what = error === undefined
       ? this.#message
       : `${error.name}: ${error.message}`;
+    // The lines after the first one are an excerpt of the source and the place.
+    const head = PLACE.test(what) ? what.split("\n", 1)[0]! : what;
     // A URL with the source of the script would hide the rest.
     const place = this.#place.replace(/^data:.*:(\d+:\d+)$/s, "data:…:$1");
-    return reasonText(what) +
+    return reasonText(head) +
       (place === "" ? "" : ` at ${quoted(place, MAX_PLACE_LENGTH)}`);
   }
 }

@@ -86,6 +86,11 @@ for (const [name, open] of Object.entries(TRANSPORTS)) {
     ["second", /: RangeError: Too many at ".*:17:11"$/, "RangeError"],
     ["text", /: Uncaught (?:\(in promise\) )?"a text"$/],
     ["proxy", /: Uncaught (?:\(in promise\) )?Error: hidden$/],
+    [
+      "parse",
+      /^(?!.*\\u\{a\}).*: Unexpected token `=`.* at "data:…:1:10"$/,
+      "TypeError",
+    ],
     ["syntax", /: SyntaxError: .* has already been .*:2:7$/, "SyntaxError"],
   ];
   for (const [what, message, className] of cases) {

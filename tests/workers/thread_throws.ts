@@ -37,6 +37,9 @@ const THROWS: Record<string, () => void> = {
     Promise.reject(new Error("Handled"));
     setTimeout(THROWS.error!);
   },
+  parse: () => {
+    import("data:application/typescript,const a: = 1;");
+  },
   syntax: () => {
     const source = `const a = 1;\nconst a = 2;`;
     import(`data:text/javascript,${encodeURIComponent(source)}`);
