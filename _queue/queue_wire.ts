@@ -156,9 +156,9 @@ export class QueueWire implements Wire, LinkEvents {
     if (!(cause instanceof PeerExitError)) {
       return Promise.resolve(cause as Error);
     }
-    const { message, stderr } = cause;
+    const { message, stderr, cause: inner } = cause;
     return Promise.resolve(
-      new PeerExitError(message, { cause, unsent, stderr }),
+      new PeerExitError(message, { cause: inner, unsent, stderr }),
     );
   }
 
