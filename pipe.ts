@@ -37,6 +37,7 @@ import {
   scriptName,
   startError,
 } from "./_pipe/options.ts";
+import { waitsForDebugger } from "./_pipe/deno_flags.ts";
 import { StderrReader } from "./_pipe/stderr.ts";
 import { Session } from "./_session/session.ts";
 import { quoted } from "./_base/text.ts";
@@ -87,7 +88,8 @@ class PipeSession<In, Out> extends Session<In, Out>
  * parent, even if the parent is killed, unless its event loop is blocked.
  *
  * The worker's Deno looks for a configuration file next to the script. The flags of
- * this process are not passed on.
+ * this process are not passed on; `denoFlags` gives the worker's Deno its own. With
+ * `denoFlags: ["--inspect-brk"]` a debugger can attach before the script runs.
  *
  * Requires Deno 2.4.0 or later, `--allow-run` for the executable of Deno, every
  * permission that is passed on, and for a script from another host `--allow-import` of
@@ -187,7 +189,9 @@ export async function openPipe<In, Out>(
   const chosen = isScript ? options ?? {} : target;
   const {
     stderr = "inherit",
-    openTimeout: timeout = DEFAULT_OPEN_TIMEOUT,
+    openTimeout: timeout = waitsForDebugger(options?.denoFlags)
+      ? Infinity
+      : DEFAULT_OPEN_TIMEOUT,
     signal,
   } = chosen;
   const limits = sessionOptions(ACTION, "opener", chosen);

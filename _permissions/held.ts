@@ -79,6 +79,26 @@ export function scopeFlags(kind: Kind, scope: Scope): string[] {
     : [];
 }
 
+/** The flags of denied items for `deno run`. */
+export function denyScopeFlag(kind: Kind, scope: Scope): string {
+  return scope === true
+    ? `--deny-${kind}`
+    : `--deny-${kind}=${scope.join(",")}`;
+}
+
+/**
+ * Throws unless Deno has an item.
+ *
+ * @throws {TypeError} If it does not.
+ */
+export function checkDenied(kind: Kind, item: string): void {
+  const form = kind === "net" || kind === "import"
+    ? readHost(kind, item).form
+    : undefined;
+  // Deno can be queried about single hosts only.
+  if (form !== "range" && form !== "wildcard") query(kind, item);
+}
+
 /** The kind of worker. */
 export type Target = "process" | "thread";
 

@@ -13,6 +13,7 @@ import {
   DEFAULT_OPEN_TIMEOUT,
 } from "../_base/options.ts";
 import { absolutePath, isUrl } from "../_permissions/path.ts";
+import { readDenoFlags } from "./deno_flags.ts";
 import { processFlags } from "./permissions.ts";
 import { excerpt, messageOf, quoted, show } from "../_base/text.ts";
 import type { DuplexOptions } from "../duplex.ts";
@@ -50,6 +51,28 @@ export interface PipeOptions extends DuplexOptions {
    */
   clearEnv?: boolean;
   /**
+   * Flags for the Deno of the worker, each as `--name` or `--name=value`. A relative
+   * path is relative to the folder of this process. Only flags are accepted that
+   * cannot give the worker a permission:
+   *
+   * - `--config`, `--no-config`, `--import-map`, `--lock`, `--no-lock`, `--frozen`,
+   *   `--node-modules-dir`, `--vendor`, `--conditions`, `--check`, `--no-check`;
+   * - `--cached-only`, `--no-remote`, `--no-npm`;
+   * - `--unstable-…`, `--location`, `--seed`;
+   * - `--preload`, `--import` and `--require`, whose module runs before the script,
+   *   with the worker's permissions;
+   * - `--v8-flags` with limits and modes, such as `--stack-size`;
+   * - `--inspect`, `--inspect-brk` and `--inspect-wait`, with a loopback address.
+   *   Every user of this machine who connects to its port controls the worker, with
+   *   its permissions. Port 0 is a free port, for several workers at a time.
+   *
+   * A configuration file cannot give the worker a permission either: Deno uses its
+   * "permissions" only with `-P`, and its "allowScripts" is ignored.
+   *
+   * @default {[]}
+   */
+  denoFlags?: readonly string[];
+  /**
    * The child's working directory.
    *
    * @default {the caller's}
@@ -70,7 +93,7 @@ export interface PipeOptions extends DuplexOptions {
    * Milliseconds for the child to start and to send its hello. `Infinity` sets no
    * limit.
    *
-   * @default {10000}
+   * @default {10000, or Infinity if the worker waits for a debugger}
    */
   openTimeout?: number;
   /** Cancels the opening, which ends the child and rejects with the signal's reason. */
@@ -94,7 +117,7 @@ export interface PipeOptions extends DuplexOptions {
 
 /** Options for {@linkcode openPipe} that name a program other than Deno. */
 export interface PipeCommandOptions
-  extends Omit<PipeOptions, "memory" | "permissions"> {
+  extends Omit<PipeOptions, "denoFlags" | "memory" | "permissions"> {
   /**
    * The program to start: a name that is looked for in `PATH`, or a path. Deno's
    * permissions do not restrict it.
@@ -106,6 +129,13 @@ export interface PipeCommandOptions
 export const ACTION = "Cannot open a pipe";
 
 const MIB = 2 ** 20;
+
+/**
+ * Prevents that Deno runs the scripts of npm packages, outside of the sandbox, that a
+ * configuration file allows ("allowScripts"): the list of the flag replaces that of
+ * the file. There is no such package.
+ */
+const NO_SCRIPTS = "--allow-scripts=npm:@duplex/none";
 
 /** Characters of the system's reason shown in an error: a path in it may have 4096. */
 const MAX_REASON_LENGTH = 5_000;
@@ -119,18 +149,27 @@ export function denoArgs(script: string | URL, options: PipeOptions): string[] {
   const target = typeof script === "string" && !isUrl(script)
     ? absolutePath(script)
     : String(script);
+  const denoFlags = readDenoFlags(
+    ACTION,
+    options.denoFlags ?? [],
+    memory !== undefined,
+  );
   const flags = processFlags(permissions, {
     action: ACTION,
     script: target,
     env,
     clearEnv,
     hasCwd: cwd !== undefined,
+    isCachedOnly: denoFlags.some((flag) => flag.startsWith("--cached-only")),
   });
   if (memory !== undefined) {
     checkPositive(ACTION, "memory", memory, { max: Number.MAX_SAFE_INTEGER });
     flags.push(`--v8-flags=--max-old-space-size=${Math.ceil(memory / MIB)}`);
   }
-  return ["run", "--quiet", ...flags, target, ...readArgs(options.args)];
+  return [
+    ...["run", "--quiet", NO_SCRIPTS, ...denoFlags, ...flags, target],
+    ...readArgs(options.args),
+  ];
 }
 
 /** The name of a script in errors. */
@@ -140,7 +179,10 @@ export function scriptName(script: string | URL): string {
 }
 
 /** The options that a script and a command have in common. */
-export type ChildOptions = Omit<PipeOptions, "memory" | "permissions">;
+export type ChildOptions = Omit<
+  PipeOptions,
+  "denoFlags" | "memory" | "permissions"
+>;
 
 /** Checks the options that a script and a command have in common. */
 export function checkChild(options: ChildOptions): void {
@@ -265,7 +307,7 @@ export function checkTarget(
       } with a second argument: put its options next to "command"`,
     );
   }
-  for (const name of ["permissions", "memory"]) {
+  for (const name of ["permissions", "memory", "denoFlags"]) {
     if (!(name in target)) continue;
     throw new TypeError(
       `${ACTION} as "${name}" cannot be applied to ${

@@ -17,6 +17,7 @@ import {
   scopesToFlags,
 } from "../_permissions/scopes.ts";
 import { quoted } from "../_base/text.ts";
+import type { Scope } from "../_base/permission_kinds.ts";
 import type { Permissions } from "../permissions.ts";
 
 /** The options that affect the permissions of a child. */
@@ -31,6 +32,8 @@ export interface ChildContext {
   readonly clearEnv: boolean;
   /** Whether the child has its own working directory. */
   readonly hasCwd: boolean;
+  /** Whether the child has the flag `--cached-only`. */
+  readonly isCachedOnly: boolean;
 }
 
 /**
@@ -56,7 +59,7 @@ export function processFlags(
 }
 
 /** Environment variable of Deno that delegates permission checks to a broker. */
-const BROKER = "DENO_PERMISSION_BROKER_PATH";
+export const BROKER = "DENO_PERMISSION_BROKER_PATH";
 
 /** Environment variables for the lookup of a command without a path. */
 const LOOKUP = /^(?:path|pathext)$/i;
@@ -64,7 +67,7 @@ const LOOKUP = /^(?:path|pathext)$/i;
 /** Throws if variables change the meaning of the permissions. */
 function checkEnv(
   request: Request,
-  { action, env, clearEnv }: ChildContext,
+  { action, env, clearEnv, hasCwd }: ChildContext,
 ): void {
   const names = Object.keys(env);
   if (names.some((name) => name.toUpperCase() === BROKER)) {
@@ -72,18 +75,29 @@ function checkEnv(
       `${action} as "env" must not contain ${BROKER}, which overrides "permissions"`,
     );
   }
-  const run = request.get("run");
-  if (!Array.isArray(run)) return;
-  const command = run.find((item) => !isCommandPath(item));
   const isChanged = clearEnv || names.some((name) => LOOKUP.test(name));
-  if (command === undefined || !isChanged) return;
-  throw new TypeError(
-    `${action} as "${
-      clearEnv ? "clearEnv" : "env"
-    }" changes the PATH in which ${
-      quoted(command)
-    } would be looked for: grant "run" of its path`,
-  );
+  for (const name of ["run", "denyRun"] as const) {
+    const command = bareCommand(request.get(name));
+    if (command === undefined) continue;
+    // `placeCommands` finds a command that is granted, but not one that is denied.
+    const isMoved = name === "denyRun" && (hasCwd || "HOME" in env);
+    if (!isChanged && !isMoved) continue;
+    const option = clearEnv ? "clearEnv" : isChanged || !hasCwd ? "env" : "cwd";
+    throw new TypeError(
+      `${action} as "${option}" changes the PATH in which ${
+        quoted(command)
+      } would be looked for: ${
+        name === "run" ? 'grant "run" of' : 'name in "denyRun"'
+      } its path`,
+    );
+  }
+}
+
+/** The first command of a scope that is not a path. */
+function bareCommand(scope: Scope | "inherit" | undefined): string | undefined {
+  return Array.isArray(scope)
+    ? scope.find((item) => !isCommandPath(item))
+    : undefined;
 }
 
 /** Usual folders of commands without a path. */
@@ -157,15 +171,16 @@ const DEFAULT_HOSTS = [
 
 /**
  * Flags that prevent imports from hosts that this program does not hold. None if it
- * holds all hosts that Deno allows without a flag.
+ * holds all hosts that Deno allows without a flag; but with `--cached-only` Deno
+ * allows all hosts without a flag (2.9).
  *
  * @throws {Deno.errors.NotCapable} If this program may not import from the host of
  *   the script.
  */
 function importFlags(
-  { action, script, env, clearEnv }: ChildContext,
+  { action, script, env, clearEnv, isCachedOnly }: ChildContext,
 ): string[] {
-  if (isHeldWhole("import")) return [];
+  if (!isCachedOnly && isHeldWhole("import")) return [];
   const jsrUrl = env.JSR_URL ??
     (clearEnv ? undefined : readVariable("JSR_URL"));
   const jsrHost = moduleHost(jsrUrl);
@@ -182,7 +197,7 @@ function importFlags(
   const hosts = [...DEFAULT_HOSTS, jsrHost, scriptHost]
     .filter((host) => host !== undefined);
   const held = hosts.filter((host) => isHeld(host));
-  return held.length === hosts.length
+  return held.length === hosts.length && !isCachedOnly
     ? []
     : scopeFlags("import", [...new Set(held)]);
 }
