@@ -208,9 +208,12 @@ export async function openPipe<In, Out>(
     session.fail(error);
   };
   const stderrReader = new StderrReader(child.stderr, stderr, onPrintError);
-  const wire = new FrameWire(new ChildStream(label, child, stderrReader), {
-    onText: (text) => stderrReader.print(text),
-  });
+  const wire = new FrameWire(
+    new ChildStream(label, child, stderrReader, options?.memory),
+    {
+      onText: (text) => stderrReader.print(text),
+    },
+  );
   const session = new PipeSession<In, Out>(wire, limits, child.pid);
   return await openSession(session, { timeout, signal }, () => ({
     attempt: `Cannot open a pipe to ${quoted(label)}`,

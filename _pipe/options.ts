@@ -13,6 +13,7 @@ import {
   DEFAULT_OPEN_TIMEOUT,
 } from "../_base/options.ts";
 import { absolutePath, isUrl } from "../_permissions/path.ts";
+import { memoryFlag } from "./memory.ts";
 import { readDenoFlags } from "./deno_flags.ts";
 import { processFlags } from "./permissions.ts";
 import { excerpt, messageOf, quoted, show } from "../_base/text.ts";
@@ -99,10 +100,13 @@ export interface PipeOptions extends DuplexOptions {
   /** Cancels the opening, which ends the child and rejects with the signal's reason. */
   signal?: AbortSignal;
   /**
-   * Maximum size of the worker's JavaScript heap in bytes, rounded up to a MiB. A
-   * worker that needs more ends. Only for worker scripts.
+   * Bytes of the worker's JavaScript heap and its buffers. A worker that uses more
+   * ends, with an error that says so. V8 limits the heap; a worker that has called
+   * `parent` measures heap and buffers ten times a second, when it returns to its
+   * event loop. Shared memory, memory of WebAssembly and of the worker's own Web
+   * Workers do not count. Only for worker scripts.
    *
-   * @default {Deno's own limit}
+   * @default {Deno's own limit of the heap, none of buffers}
    */
   memory?: number;
   /**
@@ -127,8 +131,6 @@ export interface PipeCommandOptions
 
 /** The beginning of errors of `openPipe`. */
 export const ACTION = "Cannot open a pipe";
-
-const MIB = 2 ** 20;
 
 /**
  * Prevents that Deno runs the scripts of npm packages, outside of the sandbox, that a
@@ -164,7 +166,7 @@ export function denoArgs(script: string | URL, options: PipeOptions): string[] {
   });
   if (memory !== undefined) {
     checkPositive(ACTION, "memory", memory, { max: Number.MAX_SAFE_INTEGER });
-    flags.push(`--v8-flags=--max-old-space-size=${Math.ceil(memory / MIB)}`);
+    flags.push(memoryFlag(memory));
   }
   return [
     ...["run", "--quiet", NO_SCRIPTS, ...denoFlags, ...flags, target],

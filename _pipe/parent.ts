@@ -13,6 +13,7 @@ import { writeAll, writeAllSync } from "../_base/writing.ts";
 import { FrameWire } from "../_wire/frame_wire.ts";
 import type { SessionOptions } from "../_session/options.ts";
 import { Session } from "../_session/session.ts";
+import { watchMemory } from "./memory.ts";
 import type { Duplex } from "../duplex.ts";
 
 /** Milliseconds for a process to clean up and exit after its parent has ended. */
@@ -120,6 +121,7 @@ export async function openStdio(
   const session = new Session(new FrameWire(new StdioStream()), limits);
   await session.open();
   closeAtEnd(session);
+  watchMemory();
   return session;
 }
 

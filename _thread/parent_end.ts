@@ -10,23 +10,21 @@
  */
 
 import { PeerExitError } from "../_base/errors.ts";
+import { MEMORY_INTERVAL, memoryError } from "../_base/memory.ts";
 import type { PortEnd } from "./port_stream.ts";
 import { GONE, type ThreadScope } from "./scope.ts";
 
-/** Milliseconds between checks of the heap, which grows by some 100 MiB meanwhile. */
-const INTERVAL = 100;
-
-/** Ends this worker with an error that nothing catches if its heap holds more than `limit` bytes. */
-async function watchMemory(limit: number): Promise<void> {
+/** Ends this worker with an error that nothing catches if it uses more than its memory. */
+async function watchMemory(
+  { memory, hasBuffers }: ThreadScope,
+): Promise<void> {
+  const limit = { bytes: memory, hasBuffers, measure: Deno.memoryUsage };
   const word = new Int32Array(new SharedArrayBuffer(4));
   for (;;) {
     // The first timer of a thread costs 3 ms.
-    await Atomics.waitAsync(word, 0, 0, INTERVAL).value;
-    const { heapUsed } = Deno.memoryUsage();
-    if (heapUsed <= limit) continue;
-    throw new RangeError(
-      `The worker is out of memory: its heap holds ${heapUsed} bytes and may hold ${limit}; give it more with "memory", or less to do`,
-    );
+    await Atomics.waitAsync(word, 0, 0, MEMORY_INTERVAL).value;
+    const error = await memoryError(limit);
+    if (error !== undefined) throw error;
   }
 }
 
@@ -35,8 +33,9 @@ async function watchMemory(limit: number): Promise<void> {
  *
  * @param scope The worker.
  */
-export function parentEnd({ port, hasFailed, memory }: ThreadScope): PortEnd {
-  watchMemory(memory);
+export function parentEnd(scope: ThreadScope): PortEnd {
+  const { port, hasFailed } = scope;
+  watchMemory(scope);
   // The parent ends the worker when it receives this. Promises that wait for the
   // end of the duplex are settled before. If that made the script fail, the
   // parent waits for the error, which it would not receive from a worker that it

@@ -28,16 +28,22 @@ export const READY = "@duplex/ipc ready";
 /** Posted by a worker whose duplex has ended. */
 export const GONE = "@duplex/ipc gone";
 
-const NAME = /^@duplex\/ipc (queue|shm) (\d+) [\w-]+$/;
+const NAME = /^@duplex\/ipc (queue|shm) (\d+)(b?) [\w-]+$/;
 
 /**
  * Makes a name for a worker and its Web Lock.
  *
  * @param transport The transport that the worker must open.
  * @param memory Bytes that its heap may hold.
+ * @param hasBuffers Whether its buffers count as well.
  */
-export function threadName(transport: string, memory: number): string {
-  return `@duplex/ipc ${transport} ${memory} ${crypto.randomUUID()}`;
+export function threadName(
+  transport: string,
+  memory: number,
+  hasBuffers: boolean,
+): string {
+  const limit = `${memory}${hasBuffers ? "b" : ""}`;
+  return `@duplex/ipc ${transport} ${limit} ${crypto.randomUUID()}`;
 }
 
 /** One end of a pair that posts to each other. */
@@ -62,6 +68,8 @@ export interface ThreadScope {
   readonly transport: "queue" | "shm";
   /** Bytes that its heap may hold. */
   readonly memory: number;
+  /** Whether its buffers count as well. */
+  readonly hasBuffers: boolean;
   /** The way to the thread that started it. */
   readonly port: Port;
   /** Settles when the worker script has been run to its end. */
@@ -78,7 +86,7 @@ export interface ThreadScope {
 export function enterThread(): ThreadScope | undefined {
   if (!("WorkerGlobalScope" in globalThis)) return undefined;
   const scope = globalThis as unknown as WorkerScope;
-  const [, transport, memory] = NAME.exec(scope.name) ?? [];
+  const [, transport, memory, buffers] = NAME.exec(scope.name) ?? [];
   if (transport === undefined) return undefined;
   const port = portOf(scope);
   // Never released; the parent requests it and gets it when this worker is gone.
@@ -101,6 +109,7 @@ export function enterThread(): ThreadScope | undefined {
   return {
     transport: transport === "shm" ? transport : "queue",
     memory: Number(memory),
+    hasBuffers: buffers === "b",
     port,
     evaluated,
     hasFailed: () => hasFailed || isEnd(),

@@ -22,6 +22,7 @@ import {
 import { ALL, checkRuntime } from "../_base/runtime.ts";
 import { absolutePath, isUrl } from "../_permissions/path.ts";
 import { threadPermissions } from "./permissions.ts";
+import { describeMemoryEnd } from "../_base/memory.ts";
 import { reasonText, show } from "../_base/text.ts";
 import { GONE, locks, type Port, post, READY, threadName } from "./scope.ts";
 import { settlesWithin } from "../_base/waiting.ts";
@@ -45,14 +46,15 @@ export interface ThreadOptions {
    */
   permissions?: Permissions;
   /**
-   * Bytes of each worker's JavaScript heap, at most Deno's limit: 4 GiB on a machine
-   * with 16 GiB, less on a smaller one, more with `--v8-flags=--max-old-space-size`.
-   * A worker whose heap is larger ends. The heap is measured ten times a second, when
-   * the worker returns to its event loop; a worker that fills its heap in one step
-   * ends the process. The default leaves a quarter for growth between two
-   * measurements.
+   * Bytes of each worker's JavaScript heap and its buffers, at most Deno's limit of a
+   * heap: 4 GiB on a machine with 16 GiB, less on a smaller one, more with
+   * `--v8-flags=--max-old-space-size`. A worker that uses more ends, with an error
+   * that says so. It measures ten times a second, when it returns to its event loop;
+   * a worker that fills its heap in one step ends the process. Shared memory and
+   * memory of WebAssembly do not count. The default leaves a quarter of the heap for
+   * growth between two measurements.
    *
-   * @default {three quarters of Deno's limit}
+   * @default {three quarters of Deno's limit of the heap, none of buffers}
    */
   memory?: number;
   /**
@@ -117,6 +119,7 @@ export class Thread {
   readonly label: string;
   readonly #worker: Worker;
   readonly #lock: string;
+  readonly #memory: number;
   readonly #gone = Promise.withResolvers<void>();
   readonly #ended = Promise.withResolvers<void>();
   #watch: AbortController | undefined;
@@ -131,7 +134,13 @@ export class Thread {
     this.#early.push(message);
   #error = "";
 
-  private constructor(label: string, worker: Worker, lock: string) {
+  private constructor(
+    label: string,
+    worker: Worker,
+    lock: string,
+    memory: number,
+  ) {
+    this.#memory = memory;
     this.label = label;
     this.#worker = worker;
     this.#lock = lock;
@@ -162,9 +171,11 @@ export class Thread {
   ): Promise<Thread> {
     const url = scriptUrl(action, script);
     const granted = await threadPermissions(action, permissions);
-    const lock = threadName(transport, await memoryLimit(action, memory));
+    const limit = await memoryLimit(action, memory);
+    const lock = threadName(transport, limit, memory !== undefined);
     const options = { type: "module", name: lock, ...granted } as const;
-    return new Thread(nameOf(url), startWorker(action, url, options), lock);
+    const worker = startWorker(action, url, options);
+    return new Thread(nameOf(url), worker, lock, limit);
   }
 
   /** Settles when the worker has ended, for whatever reason. Never rejects. */
@@ -201,8 +212,9 @@ export class Thread {
     const how = this.#isGone
       ? "closed its end before this side did"
       : "ended without a goodbye";
+    const end = describeMemoryEnd(this.#error, this.#memory) ?? how;
     return new PeerExitError(
-      `The worker "${this.label}" ${how}${why}`,
+      `The worker "${this.label}" ${end}${why}`,
       { cause, unsent, stderr: this.#error },
     );
   }
@@ -218,9 +230,9 @@ export class Thread {
     await this.#leave(timeout);
     if (this.#error === "") return;
     throw new PeerExitError(
-      `The worker "${this.label}" ended with an error: ${
-        reasonText(this.#error)
-      }`,
+      `The worker "${this.label}" ${
+        describeMemoryEnd(this.#error, this.#memory) ?? "ended with an error"
+      }: ${reasonText(this.#error)}`,
       { unsent, stderr: this.#error },
     );
   }

@@ -131,6 +131,29 @@ const ACTS: Record<string, () => Promise<void>> = {
     for (;;) hoard.push(new Array(1000).fill(hoard.length));
   },
 
+  /** Keeps 1000 MB in buffers, which are not part of its heap. */
+  async buffers() {
+    const main = await parent();
+    await main.receive();
+    const hoard: Uint8Array[] = [];
+    for (let count = 0; count < 20; count++) {
+      hoard.push(new Uint8Array(50 * 2 ** 20));
+    }
+    await main.receive();
+  },
+
+  /** Uses 1000 MB in buffers one after the other, then says so. */
+  async discards() {
+    await using main = await parent();
+    const word = new Int32Array(new SharedArrayBuffer(4));
+    for (let count = 0; count < 20; count++) {
+      new Uint8Array(50 * 2 ** 20);
+      // A measurement of its memory takes place in between.
+      await Atomics.waitAsync(word, 0, 0, 20).value;
+    }
+    await main.send("discarded");
+  },
+
   /** Answers at length after the goodbye, says its own, and goes on a while. */
   async lingers() {
     const main = await parent();

@@ -26,6 +26,23 @@ export const ACTS = {
     kept.push(new Array(100_000).fill(1.5));
     setTimeout(ACTS.grow);
   },
+  /** Keeps 1000 MB in buffers, which are not part of its heap. */
+  buffers: async () => {
+    for (let count = 0; count < 20; count++) {
+      kept.push(new Uint8Array(50 * 2 ** 20));
+      await new Promise((resolve) => setTimeout(resolve));
+    }
+  },
+  /** Uses 1000 MB in buffers one after the other, then says so. */
+  discard: async () => {
+    const word = new Int32Array(new SharedArrayBuffer(4));
+    for (let count = 0; count < 20; count++) {
+      new Uint8Array(50 * 2 ** 20);
+      // A measurement of its memory takes place in between.
+      await Atomics.waitAsync(word, 0, 0, 20).value;
+    }
+    await main.send("discarded");
+  },
   /** Handles rejections with large reasons, then says so. */
   handle: async () => {
     self.addEventListener("unhandledrejection", (event) => {
