@@ -86,19 +86,6 @@ export function denyScopeFlag(kind: Kind, scope: Scope): string {
     : `--deny-${kind}=${scope.join(",")}`;
 }
 
-/**
- * Throws unless Deno has an item.
- *
- * @throws {TypeError} If it does not.
- */
-export function checkDenied(kind: Kind, item: string): void {
-  const form = kind === "net" || kind === "import"
-    ? readHost(kind, item).form
-    : undefined;
-  // Deno can be queried about single hosts only.
-  if (form !== "range" && form !== "wildcard") query(kind, item);
-}
-
 /** The kind of worker. */
 export type Target = "process" | "thread";
 

@@ -6,11 +6,10 @@
  * @module
  */
 
-import { expandPort } from "./host.ts";
+import { expandPort, readHost } from "./host.ts";
 import { absolutePath, isCommandPath, pathOf } from "./path.ts";
 import {
   check,
-  checkDenied,
   denyScopeFlag,
   isInherited,
   scopeFlags,
@@ -102,9 +101,10 @@ export function checkRequest(request: Request, target: Target): Scopes {
         `Cannot grant permissions: "${name}" is only for processes, as Deno has no denied items for Web Workers: list in "${kind}" what the worker may use, or open it with openPipe`,
       );
     }
+    const isHost = kind === "net" || kind === "import";
     for (const item of scope === true ? [undefined] : scope) {
       if (denied === undefined) check(kind, item, target);
-      else if (item !== undefined) checkDenied(kind, item);
+      else if (isHost && item !== undefined) readHost(kind, item);
     }
     scopes.set(name, scope);
   }

@@ -168,8 +168,12 @@ export function denoArgs(script: string | URL, options: PipeOptions): string[] {
     checkPositive(ACTION, "memory", memory, { max: Number.MAX_SAFE_INTEGER });
     flags.push(memoryFlag(memory));
   }
+  // Deno reports the address of an inspector unless it is quiet.
+  const quiet = denoFlags.some((flag) => flag.startsWith("--inspect"))
+    ? []
+    : ["--quiet"];
   return [
-    ...["run", "--quiet", NO_SCRIPTS, ...denoFlags, ...flags, target],
+    ...["run", ...quiet, NO_SCRIPTS, ...denoFlags, ...flags, target],
     ...readArgs(options.args),
   ];
 }

@@ -17,7 +17,6 @@ import {
   scopesToFlags,
 } from "../_permissions/scopes.ts";
 import { quoted } from "../_base/text.ts";
-import type { Scope } from "../_base/permission_kinds.ts";
 import type { Permissions } from "../permissions.ts";
 
 /** The options that affect the permissions of a child. */
@@ -67,7 +66,7 @@ const LOOKUP = /^(?:path|pathext)$/i;
 /** Throws if variables change the meaning of the permissions. */
 function checkEnv(
   request: Request,
-  { action, env, clearEnv, hasCwd }: ChildContext,
+  { action, env, clearEnv }: ChildContext,
 ): void {
   const names = Object.keys(env);
   if (names.some((name) => name.toUpperCase() === BROKER)) {
@@ -75,29 +74,18 @@ function checkEnv(
       `${action} as "env" must not contain ${BROKER}, which overrides "permissions"`,
     );
   }
+  const run = request.get("run");
+  if (!Array.isArray(run)) return;
+  const command = run.find((item) => !isCommandPath(item));
   const isChanged = clearEnv || names.some((name) => LOOKUP.test(name));
-  for (const name of ["run", "denyRun"] as const) {
-    const command = bareCommand(request.get(name));
-    if (command === undefined) continue;
-    // `placeCommands` finds a command that is granted, but not one that is denied.
-    const isMoved = name === "denyRun" && (hasCwd || "HOME" in env);
-    if (!isChanged && !isMoved) continue;
-    const option = clearEnv ? "clearEnv" : isChanged || !hasCwd ? "env" : "cwd";
-    throw new TypeError(
-      `${action} as "${option}" changes the PATH in which ${
-        quoted(command)
-      } would be looked for: ${
-        name === "run" ? 'grant "run" of' : 'name in "denyRun"'
-      } its path`,
-    );
-  }
-}
-
-/** The first command of a scope that is not a path. */
-function bareCommand(scope: Scope | "inherit" | undefined): string | undefined {
-  return Array.isArray(scope)
-    ? scope.find((item) => !isCommandPath(item))
-    : undefined;
+  if (command === undefined || !isChanged) return;
+  throw new TypeError(
+    `${action} as "${
+      clearEnv ? "clearEnv" : "env"
+    }" changes the PATH in which ${
+      quoted(command)
+    } would be looked for: grant "run" of its path`,
+  );
 }
 
 /** Usual folders of commands without a path. */
