@@ -153,7 +153,7 @@ export function denoArgs(script: string | URL, options: PipeOptions): string[] {
     : String(script);
   const denoFlags = readDenoFlags(
     ACTION,
-    options.denoFlags ?? [],
+    options.denoFlags === undefined ? [] : options.denoFlags,
     memory !== undefined,
   );
   const flags = processFlags(permissions, {

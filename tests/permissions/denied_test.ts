@@ -14,11 +14,13 @@ import {
   lacks,
   only,
   partly,
+  ROOT,
   type Row,
   runRows,
   unknown,
   World,
 } from "./_permission_rows.ts";
+import { workerUrl } from "../workers/_processes.ts";
 
 const DENO = Deno.execPath();
 
@@ -373,6 +375,44 @@ function importRows({ modulePort }: World): Row[] {
   ];
 }
 
+/** Static imports of a worker's script. Deno checks those of a thread with its parent's permissions. */
+function staticImportRows({ dir, modulePort }: World): Row[] {
+  const host = `127.0.0.1:${modulePort}`;
+  const script = `${dir}/in/static.ts`;
+  Deno.writeTextFileSync(
+    script,
+    `import "http://${host}/a.ts"; import "${workerUrl("permission_acts")}";`,
+  );
+  const rest = { script, denoFlags: [`--config=${ROOT}/deno.json`] };
+  const acts = [`import http://${host}/b.ts`];
+  const read = `--allow-read=${dir},${ROOT}`;
+  const refused = /^PeerExitError: .*Requires import access to \\?"127/s;
+  const kinds = ["none", { import: false }] as const;
+  return [
+    {
+      name: "static imports, which the program may",
+      flags: [read, `--allow-import=${host}`],
+      acts,
+      own: only(1, 0),
+      grants: [
+        ...kinds.map((grant) => ({
+          ...{ ...rest, grant },
+          pipe: refused,
+          thread: only(1),
+        })),
+        { ...rest, grant: { import: [host] }, pipe: only(1, 0) },
+      ],
+    },
+    {
+      name: "static imports, which the program may not",
+      flags: [read],
+      acts,
+      own: only(1),
+      grants: kinds.map((grant) => ({ ...rest, grant, pipe: refused })),
+    },
+  ];
+}
+
 /** What is denied beside what is said: by `--ignore-…`, and programs from writes. */
 function hiddenRows({ dir }: World): Row[] {
   const inside = `${dir}/in`;
@@ -564,6 +604,11 @@ test("openPipe() resolves paths and commands as the caller does", (world) => [
 test(
   "openPipe() restricts a worker's imports to the caller's hosts",
   importRows,
+);
+
+test(
+  "a static import of a process needs the worker's permission, and that of a thread its parent's",
+  staticImportRows,
 );
 
 test("openPipe() does not grant items that are denied silently", hiddenRows);
