@@ -59,11 +59,14 @@ export type Kind = typeof KINDS[number];
 /** The name of a list of denied items, as "denyRead". */
 export type DenyName = `deny${Capitalize<Kind>}`;
 
+/** The name of the list of denied items of a kind. */
+export function denyName(kind: string): string {
+  return `deny${kind.charAt(0).toUpperCase()}${kind.slice(1)}`;
+}
+
 /** The kind of a list of denied items; `undefined` for other names. */
 export function deniedKind(name: string): Kind | undefined {
-  return KINDS.find((kind) =>
-    name === `deny${kind[0]!.toUpperCase()}${kind.slice(1)}`
-  );
+  return KINDS.find((kind) => name === denyName(kind));
 }
 
 /** The granted part of a kind: all of it, or the listed items. */
