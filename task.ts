@@ -39,9 +39,10 @@ export interface WorkerTaskOptions extends PoolOptions {
    */
   permissions?: Permissions;
   /**
-   * Maximum bytes of each worker's JavaScript heap, as for {@linkcode openShm}.
+   * Maximum bytes of each worker's JavaScript heap and its buffers, as for
+   * {@linkcode openShm}.
    *
-   * @default {three quarters of Deno's limit}
+   * @default {three quarters of Deno's limit of the heap, none of buffers}
    */
   memory?: number;
 }

@@ -15,9 +15,10 @@
  *
  * - A process may also import from the hosts that Deno allows by default, such as
  *   `jsr.io`, if the caller may. `import: false` prevents that for all imports.
- * - A Web Worker may import dynamically only from the hosts in `import`. Deno checks
- *   the static imports of its script with the permissions of the caller: they may
- *   name any host from which the caller may import.
+ * - Deno checks the imports that are written in the script of a Web Worker, static
+ *   ones and `import()` of a literal, with the permissions of the caller: they may
+ *   name any host from which the caller may import. Only an `import()` of a computed
+ *   name is restricted to the hosts in `import`.
  */
 export type Permissions =
   | "none"

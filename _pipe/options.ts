@@ -23,7 +23,9 @@ import type { Permissions } from "../permissions.ts";
 /** Options for {@linkcode openPipe}. */
 export interface PipeOptions extends DuplexOptions {
   /**
-   * The permissions of the worker. The caller must hold all of them.
+   * The permissions of the worker. The caller must hold all of them. The worker also
+   * inherits the environment of this process, unless `clearEnv` is set; it reads only
+   * variables that `env` grants, but Deno itself reads some.
    *
    * @default {"none"}
    */
@@ -43,10 +45,11 @@ export interface PipeOptions extends DuplexOptions {
    */
   env?: Readonly<Record<string, string>>;
   /**
-   * Starts the child with the variables in `env` only. Otherwise it inherits the
-   * environment of this process. A Deno worker needs the `env` permission to read
-   * variables in both cases; Deno itself reads some, such as `HOME`, `DENO_DIR` and
-   * `HTTPS_PROXY`.
+   * Starts the child with the variables in `env` only. Otherwise it inherits all
+   * variables of this process, also those that this process may not read. A Deno
+   * worker needs the `env` permission to read variables in both cases; Deno itself
+   * reads some, such as `HOME`, `DENO_DIR`, `HTTPS_PROXY` and `DENO_V8_FLAGS`. A
+   * program other than Deno reads all of them.
    *
    * @default {false}
    */

@@ -375,13 +375,22 @@ function importRows({ modulePort }: World): Row[] {
   ];
 }
 
-/** Static imports of a worker's script. Deno checks those of a thread with its parent's permissions. */
+/**
+ * Imports that are written in a worker's script. Deno checks those of a thread with its
+ * parent's permissions.
+ */
 function staticImportRows({ dir, modulePort }: World): Row[] {
   const host = `127.0.0.1:${modulePort}`;
   const script = `${dir}/in/static.ts`;
   Deno.writeTextFileSync(
     script,
-    `import "http://${host}/a.ts"; import "${workerUrl("permission_acts")}";`,
+    `import "http://${host}/a.ts";
+    import "./literal.ts";
+    import "${workerUrl("permission_acts")}";`,
+  );
+  Deno.writeTextFileSync(
+    `${dir}/in/literal.ts`,
+    `await import("http://${host}/c.ts");`,
   );
   const rest = { script, denoFlags: [`--config=${ROOT}/deno.json`] };
   const acts = [`import http://${host}/b.ts`];
