@@ -232,8 +232,8 @@ test(
     });
     // The package is installed.
     assertEquals(await worker.receive(), 1);
-    assert(Deno.statSync(`${folder.path}/node_modules/${PACKAGE}`).isDirectory);
-    assertThrows(() => Deno.statSync(made), Deno.errors.NotFound);
+    await Deno.stat(`${folder.path}/node_modules/${PACKAGE}`);
+    await assertRejects(() => Deno.stat(made), Deno.errors.NotFound);
   },
   { ...FILES, net: ["127.0.0.1"] },
 );
