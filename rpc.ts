@@ -450,7 +450,8 @@ export async function listMethods(
 
 /**
  * The methods that the peer exposes, called without an answer. The promise of a call
- * settles when the call was sent, and does not report its outcome. Functions and
+ * settles when the call was sent, and does not report its outcome. It rejects if the
+ * duplex has ended, which a program need not handle. Functions and
  * signals cannot be among the arguments.
  *
  * Requires no permission.

@@ -146,7 +146,8 @@ export async function clientHello(
     write: (bytes: Buffer) => written.resolve(new Uint8Array(bytes)),
   });
   const options = { socket, ...(isIp ? {} : { servername: hostname }) };
-  const engine = tls.connect(options);
+  // Older types of Node.js require a socket of the system.
+  const engine = tls.connect(options as unknown as Tls.ConnectionOptions);
   engine.on("error", written.reject);
   try {
     return await written.promise;
@@ -290,7 +291,7 @@ export class TlsConnection implements Connection {
     engine.on("secure", () => {
       this.#isSecured = true;
     });
-    engine.on("data", (bytes: Buffer) => {
+    engine.on("data", (bytes: Uint8Array) => {
       this.#plain.push(bytes);
       this.#onProgress();
     });

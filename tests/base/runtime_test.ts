@@ -38,7 +38,7 @@ Deno.test("checkRuntime() accepts a Deno that is new enough", () => {
   }
 });
 
-Deno.test("checkRuntime() compares with the Deno that runs", () => {
+Deno.test("checkRuntime() compares with the current version of Deno", () => {
   for (const minimum of [PROCESSES, ALL, Deno.version.deno]) {
     checkRuntime("Cannot open a queue", minimum);
   }
