@@ -8,6 +8,7 @@
 
 import type { Duplex } from "@duplex/ipc/duplex";
 import { parent } from "@duplex/ipc/parent";
+import { useBuffers, watchMeasurements } from "./_measurements.ts";
 
 const encoder = new TextEncoder();
 
@@ -142,15 +143,12 @@ const ACTS: Record<string, () => Promise<void>> = {
     await main.receive();
   },
 
-  /** Uses 1000 MB in buffers one after the other, then reports it. */
+  /** Uses large buffers one after the other; reports when its memory was measured. */
   async discards() {
+    const measurements = watchMeasurements();
     await using main = await parent();
-    const word = new Int32Array(new SharedArrayBuffer(4));
-    for (let count = 0; count < 20; count++) {
-      new Uint8Array(50 * 2 ** 20);
-      // A measurement of its memory takes place in between.
-      await Atomics.waitAsync(word, 0, 0, 20).value;
-    }
+    useBuffers();
+    await measurements(4);
     await main.send("discarded");
   },
 

@@ -8,7 +8,9 @@
  */
 
 import { parent } from "../../parent.ts";
+import { useBuffers, watchMeasurements } from "./_measurements.ts";
 
+const measurements = watchMeasurements();
 const kept: unknown[] = [];
 
 /** The ways in which a worker ends that the parent does not cause. */
@@ -33,14 +35,10 @@ export const ACTS = {
       await new Promise((resolve) => setTimeout(resolve));
     }
   },
-  /** Uses 1000 MB in buffers one after the other, then reports it. */
+  /** Uses large buffers one after the other; reports when its memory was measured. */
   discard: async () => {
-    const word = new Int32Array(new SharedArrayBuffer(4));
-    for (let count = 0; count < 20; count++) {
-      new Uint8Array(50 * 2 ** 20);
-      // A measurement of its memory takes place in between.
-      await Atomics.waitAsync(word, 0, 0, 20).value;
-    }
+    useBuffers();
+    await measurements(4);
     await main.send("discarded");
   },
   /** Handles rejections with large reasons, then reports it. */
