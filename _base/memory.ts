@@ -48,6 +48,8 @@ export async function memoryError(
   if (used() <= bytes) return undefined;
   const collect = limit.collect ?? await loadCollector();
   collect();
+  // V8 may release buffers that one collection found only at the next one.
+  if (used() > bytes) collect();
   const rest = used();
   if (rest <= bytes) return undefined;
   return new RangeError(
