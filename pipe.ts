@@ -194,7 +194,11 @@ export async function openPipe<In, Out>(
       : DEFAULT_OPEN_TIMEOUT,
     signal,
   } = chosen;
-  const limits = sessionOptions(ACTION, "opener", chosen);
+  const { memory } = options ?? {};
+  const limits = {
+    ...sessionOptions(ACTION, "opener", chosen),
+    memory: memory === undefined ? undefined : Math.ceil(memory),
+  };
   checkChild(chosen);
   signal?.throwIfAborted();
   const [label, command, args] = isScript
@@ -209,7 +213,7 @@ export async function openPipe<In, Out>(
   };
   const stderrReader = new StderrReader(child.stderr, stderr, onPrintError);
   const wire = new FrameWire(
-    new ChildStream(label, child, stderrReader, options?.memory),
+    new ChildStream(label, child, stderrReader, memory),
     {
       onText: (text) => stderrReader.print(text),
     },

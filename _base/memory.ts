@@ -32,8 +32,6 @@ export interface MemoryLimit {
   readonly hasBuffers: boolean;
   /** The memory in use, as reported by Deno. */
   measure(): { heapUsed: number; external: number };
-  /** Frees unused memory, of which V8 may keep hundreds of megabytes. */
-  collect?(): void;
 }
 
 /** The error of a worker that uses more than its limit; `undefined` if it does not. */
@@ -46,7 +44,7 @@ export async function memoryError(
     return hasBuffers ? heapUsed + external : heapUsed;
   };
   if (used() <= bytes) return undefined;
-  const collect = limit.collect ?? await loadCollector();
+  const collect = await loadCollector();
   collect();
   // V8 may release buffers that one collection found only at the next one.
   if (used() > bytes) collect();
@@ -63,15 +61,24 @@ export async function memoryError(
 
 let collector: (() => void) | undefined;
 
-/** Loads what is needed to free unused memory, once a worker may have too much. */
+/**
+ * Loads the function of V8 that frees unused memory, of which V8 may keep hundreds of
+ * megabytes.
+ */
 async function loadCollector(): Promise<() => void> {
   if (collector !== undefined) return collector;
-  const [{ setFlagsFromString }, { runInNewContext }] = await Promise.all([
-    import("node:v8"),
-    import("node:vm"),
-  ]);
-  setFlagsFromString("--expose-gc");
-  return collector = runInNewContext("gc") as () => void;
+  try {
+    const [{ setFlagsFromString }, { runInNewContext }] = await Promise.all([
+      import("node:v8"),
+      import("node:vm"),
+    ]);
+    setFlagsFromString("--expose-gc");
+    collector = runInNewContext("gc") as () => void;
+  } catch {
+    // Without it unused memory counts as used.
+    collector = () => {};
+  }
+  return collector;
 }
 
 /**

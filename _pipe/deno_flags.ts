@@ -59,7 +59,7 @@ const V8_FLAGS = [
 ];
 
 /** The flags of V8 that the option `memory` sets. */
-const MEMORY_FLAGS = ["expose-gc", "max-heap-size", "max-old-space-size"];
+const MEMORY_FLAGS = ["max-heap-size", "max-old-space-size"];
 
 /** Flags that are refused, and why. */
 const REFUSED: readonly (readonly [RegExp, string])[] = [

@@ -13,7 +13,6 @@ import {
   DEFAULT_OPEN_TIMEOUT,
 } from "../_base/options.ts";
 import { absolutePath, isUrl } from "../_permissions/path.ts";
-import { memoryFlag } from "./memory.ts";
 import { readDenoFlags } from "./deno_flags.ts";
 import { processFlags } from "./permissions.ts";
 import { excerpt, messageOf, quoted, show } from "../_base/text.ts";
@@ -135,6 +134,8 @@ export interface PipeCommandOptions
 /** The beginning of errors of `openPipe`. */
 export const ACTION = "Cannot open a pipe";
 
+const MIB = 2 ** 20;
+
 /**
  * Prevents that Deno runs the scripts of npm packages, outside of the sandbox, that a
  * configuration file allows ("allowScripts"): the list of the flag replaces that of
@@ -169,7 +170,7 @@ export function denoArgs(script: string | URL, options: PipeOptions): string[] {
   });
   if (memory !== undefined) {
     checkPositive(ACTION, "memory", memory, { max: Number.MAX_SAFE_INTEGER });
-    flags.push(memoryFlag(memory));
+    flags.push(`--v8-flags=--max-old-space-size=${Math.ceil(memory / MIB)}`);
   }
   // Deno reports the address of an inspector unless it is quiet.
   const quiet = denoFlags.some((flag) => flag.startsWith("--inspect"))
