@@ -8,7 +8,7 @@
  */
 
 /** Milliseconds between checks of the memory, which grows by some 100 MiB meanwhile. */
-export const MEMORY_INTERVAL = 100;
+const INTERVAL = 100;
 
 /** The beginning of the error with which a worker ends itself. */
 const OUT_OF_MEMORY = "The worker is out of memory";
@@ -34,8 +34,22 @@ export interface MemoryLimit {
   measure(): { heapUsed: number; external: number };
 }
 
+/**
+ * Waits until this worker uses more than its limit, and returns the error for that. Does
+ * not keep the process alive.
+ */
+export async function watchMemory(limit: MemoryLimit): Promise<RangeError> {
+  const word = new Int32Array(new SharedArrayBuffer(4));
+  for (;;) {
+    // The first timer of a thread costs 3 ms.
+    await Atomics.waitAsync(word, 0, 0, INTERVAL).value;
+    const error = await memoryError(limit);
+    if (error !== undefined) return error;
+  }
+}
+
 /** The error of a worker that uses more than its limit; `undefined` if it does not. */
-export async function memoryError(
+async function memoryError(
   limit: MemoryLimit,
 ): Promise<RangeError | undefined> {
   const { bytes, hasBuffers } = limit;

@@ -6,19 +6,13 @@
  * @module
  */
 
-import { MEMORY_INTERVAL, memoryError } from "../_base/memory.ts";
+import { watchMemory } from "../_base/memory.ts";
 import { writeAllSync } from "../_base/writing.ts";
 
 /** Ends this process, with a report, if its heap and its buffers hold more than `bytes`. */
-export function watchMemory(bytes: number): void {
-  const limit = { bytes, hasBuffers: true, measure: Deno.memoryUsage };
-  const check = async () => {
-    const error = await memoryError(limit);
-    if (error === undefined) return wait();
-    const text = `error: ${error.message}\n`;
-    writeAllSync(Deno.stderr, new TextEncoder().encode(text));
-    Deno.exit(1);
-  };
-  const wait = () => Deno.unrefTimer(setTimeout(check, MEMORY_INTERVAL));
-  wait();
+export async function endAtLimit(bytes: number): Promise<void> {
+  const measure = Deno.memoryUsage;
+  const { message } = await watchMemory({ bytes, hasBuffers: true, measure });
+  writeAllSync(Deno.stderr, new TextEncoder().encode(`error: ${message}\n`));
+  Deno.exit(1);
 }

@@ -14,7 +14,7 @@ import { writeAll, writeAllSync } from "../_base/writing.ts";
 import { FrameWire } from "../_wire/frame_wire.ts";
 import type { SessionOptions } from "../_session/options.ts";
 import { Session } from "../_session/session.ts";
-import { watchMemory } from "./memory.ts";
+import { endAtLimit } from "./memory.ts";
 import type { Duplex } from "../duplex.ts";
 
 /** Milliseconds for a process to clean up and exit after its parent has ended. */
@@ -108,7 +108,7 @@ class StdioStream implements ByteStream {
 class StdioSession extends Session<unknown, unknown> {
   override onHello(peer: PeerHello): void {
     super.onHello(peer);
-    if (peer.memory !== undefined) watchMemory(peer.memory);
+    if (peer.memory !== undefined) endAtLimit(peer.memory);
   }
 }
 
