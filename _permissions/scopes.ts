@@ -32,7 +32,7 @@ import { quoted, show } from "../_base/text.ts";
 export type Scopes = ReadonlyMap<Kind | DenyName, Scope>;
 
 /** The requested part of each kind, with absolute paths, and the denied one. */
-export type Request = ReadonlyMap<Kind | DenyName, Scope | "inherit">;
+export type PermissionRequest = ReadonlyMap<Kind | DenyName, Scope | "inherit">;
 
 /** The kinds whose items are paths. */
 const PATH_KINDS: readonly Kind[] = ["ffi", "read", "write"];
@@ -42,7 +42,7 @@ const PATH_KINDS: readonly Kind[] = ["ffi", "read", "write"];
  *
  * @throws {TypeError} If Deno does not have such a kind or item.
  */
-export function readRequest(permissions: Permissions): Request {
+export function readRequest(permissions: Permissions): PermissionRequest {
   if (permissions === "none") return new Map();
   if (permissions === "inherit") {
     return new Map(KINDS.map((kind) => [kind, "inherit"]));
@@ -87,7 +87,10 @@ export function readRequest(permissions: Permissions): Request {
  * @throws {TypeError} If Deno does not have such an item, or a Web Worker would have
  *   denied items.
  */
-export function checkRequest(request: Request, target: Target): Scopes {
+export function checkRequest(
+  request: PermissionRequest,
+  target: Target,
+): Scopes {
   const scopes = new Map<Kind | DenyName, Scope>();
   for (const [name, scope] of request) {
     const denied = deniedKind(name);

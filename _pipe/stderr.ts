@@ -33,7 +33,7 @@ export class StderrReader {
   #tail = new Uint8Array();
   /**
    * Settles when all of it was passed on, which a function that is called with the
-   * lines may delay for ever. Never rejects.
+   * lines may delay forever. Never rejects.
    */
   readonly ended: Promise<void>;
 

@@ -12,7 +12,7 @@ import { closeAtEnd, parentEnd } from "../_thread/parent_end.ts";
 import { PortStream } from "../_thread/port_stream.ts";
 import { PostBox } from "../_thread/post_box.ts";
 import type { ThreadScope } from "../_thread/scope.ts";
-import { ThreadWire } from "../_thread/wire.ts";
+import { ThreadWire } from "../_thread/thread_wire.ts";
 import type { Duplex } from "../duplex.ts";
 import {
   type Delivery,
@@ -22,7 +22,7 @@ import {
   WorkerFlow,
 } from "./lease.ts";
 
-/** A session that says how its messages were delivered. */
+/** A session that reports how its messages were delivered. */
 class WorkerSession extends Session {
   readonly #flow: WorkerFlow;
 
@@ -48,7 +48,7 @@ export async function openParent(
     limits.windowMessages,
     counts,
   );
-  const posts = new PostBox((parcel) => flow.receivePost(parcel));
+  const posts = new PostBox((cloneable) => flow.receivePost(cloneable));
   const wire = new ThreadWire(new PortStream(port, parentEnd(scope), posts), {
     messageCodec: (codec) => new LeaseReader(codec, flow),
     // A worker may die before an answer was sent: what acknowledges the answered

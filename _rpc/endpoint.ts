@@ -144,7 +144,7 @@ export class RpcEndpoint {
     return this.#outlet.notify([TAG.notice, method, args], label);
   }
 
-  /** Handles a message that cannot be sent, so that no caller waits for ever. */
+  /** Handles a message that cannot be sent, so that no caller waits without limit. */
   #refuse(message: Message, error: unknown): Promise<void> | undefined {
     // No answer can be sent any more.
     if (isEnd(error)) this.#backlog.flush();

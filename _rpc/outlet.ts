@@ -22,7 +22,7 @@ import { Deque } from "../_base/waiting.ts";
  */
 export const MAX_WAITING_ANSWERS = 16;
 
-/** Canceled calls in the queue above which they are removed. */
+/** Cancelled calls in the queue above which they are removed. */
 const MAX_STALE = 64;
 
 /** The end that an outlet belongs to. */
@@ -84,7 +84,7 @@ export class Outlet {
   #isBlocked = false;
   /** The last call of this end that was passed to the duplex. */
   #lastId = 0;
-  /** Canceled calls among those that wait. */
+  /** Cancelled calls among those that wait. */
   #stale = 0;
   /** Answers that had to wait, and those of them that have been sent. */
   #queued = 0;
@@ -186,7 +186,7 @@ export class Outlet {
     const id = message[1] as number;
     if (id <= this.#lastId) return void this.#post(message);
     if (this.#events.isAwaited(id)) return this.#waiting.push(message);
-    // The call was canceled before it was sent: neither is sent.
+    // The call was cancelled before it was sent: neither is sent.
     this.#stale++;
     if (this.#stale > MAX_STALE && this.#stale * 2 > this.#waiting.length) {
       this.#dropStale();

@@ -12,7 +12,7 @@
 import { PeerExitError } from "../_base/errors.ts";
 import { watchMemory } from "../_base/memory.ts";
 import type { PortEnd } from "./port_stream.ts";
-import { GONE, type ThreadScope } from "./scope.ts";
+import { CLOSED_POST, type ThreadScope } from "./scope.ts";
 
 /** Ends this worker with an error that nothing catches if it uses more than its memory. */
 async function endAtLimit({ memory, hasBuffers }: ThreadScope): Promise<void> {
@@ -34,7 +34,7 @@ export function parentEnd(scope: ThreadScope): PortEnd {
   // has ended.
   const leave = () => {
     setImmediate(() => {
-      if (!hasFailed()) port.postMessage(GONE, []);
+      if (!hasFailed()) port.postMessage(CLOSED_POST, []);
     });
     return Promise.resolve();
   };

@@ -72,7 +72,7 @@ const BEHAVIOURS = {
   /** Sends numbers, then how many messages had arrived by then. */
   async floodAndReport(main: Duplex, { count = 0 }: Command) {
     for (let number = 1; number <= count; number++) await main.send(number);
-    await main.send({ received: main.stats.received });
+    await main.send({ received: main.stats.arrived });
     for await (const _ of main);
   },
   /**

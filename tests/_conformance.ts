@@ -120,7 +120,7 @@ const CLAUSES: Record<
 
   async "keeps messages that arrive before they are received"(open) {
     const duplex = await open({ do: "flood", count: 500 });
-    await until(() => duplex.stats.received === 500);
+    await until(() => duplex.stats.arrived === 500);
     assertEquals(duplex.stats.queued, 500);
     const numbers = await Array.fromAsync(duplex);
     assertEquals(numbers, Array.from({ length: 500 }, (_, index) => index + 1));
@@ -211,7 +211,7 @@ const CLAUSES: Record<
 
   async "delivers messages sent before a goodbye and then rejects"(open) {
     const duplex = await open({ do: "flood", count: 3 });
-    await until(() => duplex.stats.received === 3);
+    await until(() => duplex.stats.arrived === 3);
     await duplex.close();
     assertEquals(await duplex.receive(), 1);
     assertEquals(duplex.tryReceive(), { state: "ok", value: 2 });
@@ -355,7 +355,7 @@ const CLAUSES: Record<
 
   async "ends an iteration with an abort that follows a goodbye"(open) {
     const duplex = await open({ do: "abortAfterGoodbye", count: 3 });
-    await until(() => duplex.stats.received === 3);
+    await until(() => duplex.stats.arrived === 3);
     await duplex.send("now");
     await assertRejects(() => duplex.closed, RangeError);
     await assertRejects(
@@ -421,9 +421,9 @@ const CLAUSES: Record<
     await duplex.receive();
     const after = duplex.stats;
     assertEquals(after.sent - before.sent, 1);
-    assertEquals(after.received - before.received, 1);
+    assertEquals(after.arrived - before.arrived, 1);
     assert(after.bytesSent - before.bytesSent >= KIB);
-    assert(after.bytesReceived - before.bytesReceived >= KIB);
+    assert(after.bytesArrived - before.bytesArrived >= KIB);
     assertEquals(after.queued, 0);
   },
 

@@ -174,7 +174,7 @@ function socketOptions(
     opener: {
       ...both,
       ...resume &&
-        { resume: { minTimeout: 1, maxTimeout: 20, timeout: 2_000 } },
+        { resume: { minDelay: 1, maxDelay: 20, timeout: 2_000 } },
       ...isTls && { caCerts: [CA] },
     },
     acceptor: {

@@ -6,7 +6,7 @@
  * @module
  */
 
-import { makeParcel, receiveParcel } from "../../_thread/clone.ts";
+import { makeCloneable, receiveClone } from "../../_thread/clone.ts";
 import { costOfJson } from "../../_codec/json_scan.ts";
 import { COST_PER_BYTE } from "../../_codec/message_cost.ts";
 import { costOfMsgpack } from "../../_codec/msgpack_decode.ts";
@@ -350,22 +350,22 @@ function checkEncoding(
 
 /** Sends a value like a post to a thread. */
 function checkClone(value: unknown, isPlain: boolean): void {
-  let parcel: unknown;
+  let cloneable: unknown;
   try {
-    ({ parcel } = makeParcel(value));
+    ({ cloneable } = makeCloneable(value));
   } catch (error) {
     return checkEncodingError(error, isPlain);
   }
   let clone: unknown;
   try {
-    clone = structuredClone(parcel);
+    clone = structuredClone(cloneable);
   } catch (error) {
     // A proxy, which cannot be distinguished from its object. Only the clone
     // reports it.
     if (error instanceof DOMException && !isPlain) return;
     throw error;
   }
-  const received = receiveParcel(clone);
+  const received = receiveClone(clone);
   if (!isPlain) return;
   const found = difference(value, received);
   if (found === undefined || /stack$/.test(found)) return;

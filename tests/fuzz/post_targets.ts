@@ -7,7 +7,7 @@
  * @module
  */
 
-import { receiveParcel } from "../../_thread/clone.ts";
+import { receiveClone } from "../../_thread/clone.ts";
 import { ProtocolError } from "../../_base/errors.ts";
 import {
   DEFAULT_OPTIONS,
@@ -16,7 +16,7 @@ import {
 import { PortStream } from "../../_thread/port_stream.ts";
 import { Session } from "../../_session/session.ts";
 import type { Port } from "../../_thread/scope.ts";
-import { ThreadWire } from "../../_thread/wire.ts";
+import { ThreadWire } from "../../_thread/thread_wire.ts";
 import { ClosedError, PeerExitError } from "../../duplex.ts";
 import { type Bytes, Draw, mutate, smallerBytes } from "./draw.ts";
 import { difference } from "./equal.ts";
@@ -316,14 +316,14 @@ function compareAll(found: readonly unknown[], sent: readonly unknown[]): void {
 }
 
 /** Reads a message that the package did not prepare. */
-function runParcel(draw: Draw): void {
+function runClone(draw: Draw): void {
   const odd = draw.oneIn(3)
     ? draw.pick(ODD)(draw)
     : [new ValueMaker(draw, KINDS).value(5), drawNotes(draw)];
   const isShared = ArrayBuffer.isView(odd);
   const before = Reflect.ownKeys(Object.prototype).length;
   try {
-    receiveParcel(isShared ? odd : structuredClone(odd));
+    receiveClone(isShared ? odd : structuredClone(odd));
   } catch (error) {
     if (!(error instanceof ProtocolError)) {
       throw new Violation(`A post throws an unexpected error: ${show(error)}`);
@@ -355,7 +355,7 @@ const posts: Target = {
   },
   async run(input) {
     const draw = Draw.from(input);
-    if (draw.below(4) === 3) runParcel(draw);
+    if (draw.below(4) === 3) runClone(draw);
     else await runSessions(draw);
   },
   budget: (size) => ({ ms: 800 + size * 0.1, bytes: 48 * 2 ** 20 }),

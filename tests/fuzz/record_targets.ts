@@ -333,7 +333,7 @@ class Resumed {
       deadlockTimeout: Infinity,
     };
     const link = new SocketStream(role, {
-      replaySize: MIN_REPLAY_SIZE,
+      replayBytes: MIN_REPLAY_SIZE,
       onDetached: () => this.connect(),
       onEnded: () => void this.#ended++,
     });

@@ -497,7 +497,10 @@ test("openQueue() names the worker that sent no hello", async () => {
     DOMException,
   );
   assertEquals(error.name, "TimeoutError");
-  assertStringIncludes(error.message, '"data:": it did not say hello within');
+  assertStringIncludes(
+    error.message,
+    '"data:": it did not send its hello within',
+  );
 });
 
 test("openQueue() ends a worker that posts a value that is not a frame", async () => {

@@ -172,7 +172,7 @@ const FAULTS: [string, Uint8Array[], string][] = [
   [
     "a message after the goodbye",
     [HELLO, control(KIND.goodbye, { sent: 0, taken: 0 }), data(1, "x")],
-    "has said goodbye",
+    "has sent its goodbye",
   ],
   [
     "more messages than the window",

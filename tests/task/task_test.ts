@@ -346,6 +346,26 @@ test("task() maps a list", async () => {
   assertEquals([done >= 4, failed], [true, 2]);
 });
 
+test('task().close() rejects tasks that wait, if `waiting` is "reject"', async () => {
+  const callBack = task(
+    async (step: () => Promise<number>) => await step(),
+    { workers: 1 },
+  );
+  const begun = Promise.withResolvers<void>();
+  const gate = Promise.withResolvers<number>();
+  const first = callBack(() => {
+    begun.resolve();
+    return gate.promise;
+  });
+  const second = callBack(() => Promise.resolve(2));
+  await begun.promise;
+  const closing = callBack.close({ waiting: "reject" });
+  gate.resolve(1);
+  await assertRejects(() => second, ClosedError, "before the task was begun");
+  assertEquals(await first, 1);
+  await closing;
+});
+
 test("task() starts no thread until it is called, and ends all threads", async () => {
   const unused = task((n: number) => n);
   assertEquals([unused.stats.workers, unused.stats.starting], [0, 0]);

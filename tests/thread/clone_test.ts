@@ -17,17 +17,17 @@ import {
   assertThrows,
 } from "@std/assert";
 import { ProtocolError } from "../../duplex.ts";
-import { makeParcel, receiveParcel } from "../../_thread/clone.ts";
+import { makeCloneable, receiveClone } from "../../_thread/clone.ts";
 import { SAMPLE_VALUES } from "../_sample_values.ts";
 
 /** Sends a message through the clone, like a post to a thread. */
 function clone<T>(message: T, transfer: Transferable[] = []): T {
-  const { parcel } = makeParcel(message, transfer);
-  return receiveParcel(structuredClone(parcel, { transfer })) as T;
+  const { cloneable } = makeCloneable(message, transfer);
+  return receiveClone(structuredClone(cloneable, { transfer })) as T;
 }
 
 Deno.test({
-  name: "makeParcel() carries every value unchanged",
+  name: "makeCloneable() carries every value unchanged",
   permissions: {},
   async fn(t) {
     for (const [what, value] of SAMPLE_VALUES) {
@@ -37,7 +37,7 @@ Deno.test({
 });
 
 Deno.test({
-  name: "makeParcel() carries cycles and shared references",
+  name: "makeCloneable() carries cycles and shared references",
   permissions: {},
   fn() {
     const shared = { n: 1 };
@@ -56,7 +56,7 @@ Deno.test({
 });
 
 Deno.test({
-  name: "makeParcel() shares shared memory",
+  name: "makeCloneable() shares shared memory",
   permissions: {},
   fn() {
     const cells = new Int32Array(new SharedArrayBuffer(8), 4);
@@ -68,7 +68,7 @@ Deno.test({
 });
 
 Deno.test({
-  name: "makeParcel() carries arrays with their fields",
+  name: "makeCloneable() carries arrays with their fields",
   permissions: {},
   fn() {
     const shared = { n: 1 };
@@ -88,7 +88,7 @@ class OwnError extends TypeError {
 }
 
 Deno.test({
-  name: "makeParcel() carries errors with class, name, cause and fields",
+  name: "makeCloneable() carries errors with class, name, cause and fields",
   permissions: {},
   fn() {
     const inner = new OwnError("Inner", { cause: "the cause" });
@@ -122,7 +122,7 @@ Deno.test({
 });
 
 Deno.test({
-  name: "makeParcel() moves transferred buffers and copies the rest",
+  name: "makeCloneable() moves transferred buffers and copies the rest",
   permissions: {},
   fn() {
     const [moved, copied] = [new Uint8Array([1]), new Uint8Array([2])];
@@ -134,7 +134,8 @@ Deno.test({
 });
 
 Deno.test({
-  name: "makeParcel() rejects values that cannot be sent and names their place",
+  name:
+    "makeCloneable() rejects values that cannot be sent and names their place",
   permissions: {},
   async fn(t) {
     const detached = new ArrayBuffer(1);
@@ -188,7 +189,7 @@ Deno.test({
     for (const [name, value, transfer, text] of cases) {
       await t.step(name, () => {
         const error = assertThrows(
-          () => makeParcel(value, transfer),
+          () => makeCloneable(value, transfer),
           TypeError,
         );
         assertStringIncludes(error.message, text);
@@ -199,7 +200,7 @@ Deno.test({
 });
 
 Deno.test({
-  name: "makeParcel() counts the bytes of a message",
+  name: "makeCloneable() counts the bytes of a message",
   permissions: {},
   async fn(t) {
     const size = 100_000;
@@ -238,7 +239,7 @@ Deno.test({
     ];
     for (const [name, value, transfer, expected] of cases) {
       await t.step(name, () => {
-        const { size } = makeParcel(value, transfer);
+        const { size } = makeCloneable(value, transfer);
         assert(size >= expected && size < expected + 1000, `${size}`);
       });
     }
@@ -246,7 +247,7 @@ Deno.test({
 });
 
 Deno.test({
-  name: "makeParcel() rethrows the error of a getter",
+  name: "makeCloneable() rethrows the error of a getter",
   permissions: {},
   fn() {
     const thrown = new TypeError("Mine");
@@ -255,12 +256,12 @@ Deno.test({
         throw thrown;
       },
     };
-    assertStrictEquals(assertThrows(() => makeParcel(message)), thrown);
+    assertStrictEquals(assertThrows(() => makeCloneable(message)), thrown);
   },
 });
 
 Deno.test({
-  name: "receiveParcel() rejects posts that the package never sends",
+  name: "receiveClone() rejects posts that the package never sends",
   permissions: {},
   async fn(t) {
     const error = new Error("x");
@@ -285,14 +286,14 @@ Deno.test({
         null,
       ]]]],
     ];
-    for (const [name, parcel] of cases) {
+    for (const [name, cloneable] of cases) {
       await t.step(name, () => {
-        assertThrows(() => receiveParcel(parcel), ProtocolError);
+        assertThrows(() => receiveClone(cloneable), ProtocolError);
       });
     }
     const record = {};
     const notes = [[record, "Array", undefined, [], undefined, {}]];
-    receiveParcel([record, notes]);
+    receiveClone([record, notes]);
     assertStrictEquals(Object.getPrototypeOf(record), Object.prototype);
   },
 });
