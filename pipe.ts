@@ -194,17 +194,14 @@ export async function openPipe<In, Out>(
       : DEFAULT_OPEN_TIMEOUT,
     signal,
   } = chosen;
-  const { memory } = options ?? {};
-  const limits = {
-    ...sessionOptions(ACTION, "opener", chosen),
-    memory: memory === undefined ? undefined : Math.ceil(memory),
-  };
+  const limits = sessionOptions(ACTION, "opener", chosen);
   checkChild(chosen);
   signal?.throwIfAborted();
   const [label, command, args] = isScript
     ? [scriptName(target), Deno.execPath(), denoArgs(target, options ?? {})]
     : [target.command, target.command, readArgs(target.args)];
   const child = spawn(label, command, args, chosen);
+  const { memory } = options ?? {};
   const onPrintError = (error: unknown) => {
     // As a fault, since `close` does not report an abort.
     session.onFault(error as Error);
@@ -218,7 +215,11 @@ export async function openPipe<In, Out>(
       onText: (text) => stderrReader.print(text),
     },
   );
-  const session = new PipeSession<In, Out>(wire, limits, child.pid);
+  const session = new PipeSession<In, Out>(
+    wire,
+    memory === undefined ? limits : { ...limits, memory: Math.ceil(memory) },
+    child.pid,
+  );
   return await openSession(session, { timeout, signal }, () => ({
     attempt: `Cannot open a pipe to ${quoted(label)}`,
     known: stderrReader.hint,

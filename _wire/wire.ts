@@ -29,7 +29,7 @@ export interface OwnHello {
   /** Bytes of the largest message that this side receives. */
   readonly maxMessageBytes: number;
   /** Bytes of memory that the peer may use; not limited if it is omitted. */
-  readonly memory?: number | undefined;
+  readonly memory?: number;
 }
 
 /** The peer's hello, checked. */
