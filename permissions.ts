@@ -57,6 +57,10 @@ export interface Grant {
  * A range of addresses, a name with a wildcard and a variable with a wildcard are
  * granted if the caller holds the whole kind without a denied part.
  *
+ * `denyRead` and the like become flags such as `--deny-read`. They are refused if the
+ * target is a thread, because Deno has no denied items for Web Workers; `worker` is
+ * `"none"` then.
+ *
  * Requires no permission and never prompts.
  *
  * @param permissions The permissions to grant.
@@ -65,7 +69,8 @@ export interface Grant {
  * @returns Flags for `deno run`, and options for a Web Worker.
  * @throws {Deno.errors.NotCapable} If the caller does not hold a permission, or a
  *   part of it may be denied to the caller.
- * @throws {TypeError} If a kind or an item does not exist in Deno.
+ * @throws {TypeError} If a kind or an item does not exist in Deno, or a thread would
+ *   have denied items.
  *
  * @example Usage
  * ```ts

@@ -37,6 +37,7 @@ import {
   readEnv,
   startError,
 } from "./_pipe/options.ts";
+import { waitsForDebugger } from "./_pipe/deno_flags.ts";
 import { StderrReader } from "./_pipe/stderr.ts";
 import { Session } from "./_session/session.ts";
 import { scriptName } from "./_permissions/path.ts";
@@ -88,7 +89,8 @@ class PipeSession<In, Out> extends Session<In, Out>
  * parent, even if the parent is killed, unless its event loop is blocked.
  *
  * The worker's Deno looks for a configuration file next to the script. The flags of
- * this process are not passed on.
+ * this process are not passed on; `denoFlags` gives the worker's Deno its own. With
+ * `denoFlags: ["--inspect-brk"]` a debugger can attach before the script runs.
  *
  * Requires Deno 2.4.0 or later, `--allow-run` for the executable of Deno, every
  * permission that is passed on, and for a script from another host `--allow-import` of
@@ -188,7 +190,9 @@ export async function openPipe<In, Out>(
   const chosen = isScript ? options ?? {} : target;
   const {
     stderr = "inherit",
-    openTimeout: timeout = DEFAULT_OPEN_TIMEOUT,
+    openTimeout: timeout = waitsForDebugger(options?.denoFlags)
+      ? Infinity
+      : DEFAULT_OPEN_TIMEOUT,
     signal,
   } = chosen;
   const limits = sessionOptions(ACTION, "opener", chosen);
@@ -198,6 +202,7 @@ export async function openPipe<In, Out>(
     ? readScript(target, options ?? {})
     : [target.command, target.command, readArgs(target.args)];
   const child = spawn(label, command, args, chosen);
+  const { memory } = options ?? {};
   const onPrintError = (error: unknown) => {
     // As a fault, since `close` does not report an abort.
     session.onFault(error as Error);
@@ -205,10 +210,17 @@ export async function openPipe<In, Out>(
     session.fail(error);
   };
   const stderrReader = new StderrReader(child.stderr, stderr, onPrintError);
-  const wire = new FrameWire(new ChildStream(label, child, stderrReader), {
-    onText: (text) => stderrReader.print(text),
-  });
-  const session = new PipeSession<In, Out>(wire, limits, child.pid);
+  const wire = new FrameWire(
+    new ChildStream(label, child, stderrReader, memory),
+    {
+      onText: (text) => stderrReader.print(text),
+    },
+  );
+  const session = new PipeSession<In, Out>(
+    wire,
+    memory === undefined ? limits : { ...limits, memory: Math.ceil(memory) },
+    child.pid,
+  );
   return await openSession(session, { timeout, signal }, () => ({
     attempt: `Cannot open a pipe to ${quoted(label)}`,
     known: (isScript ? ASKS_FOR_CALL : "") + stderrReader.hint,

@@ -44,7 +44,7 @@ export interface WorkerTaskOptions extends PoolOptions {
    */
   permissions?: Permissions;
   /**
-   * Maximum bytes of each worker's JavaScript heap, as for {@linkcode openShm} and
+   * Maximum bytes of each worker's JavaScript heap and its buffers, as for {@linkcode openShm} and
    * {@linkcode openPipe}.
    *
    * @default {that of these functions}

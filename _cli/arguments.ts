@@ -7,7 +7,7 @@
  */
 
 import { parseAddress, type SocketAddress } from "../_base/address.ts";
-import { KINDS } from "../_base/permission_kinds.ts";
+import { denyName, KINDS } from "../_base/permission_kinds.ts";
 import { messageOf, quoted } from "../_base/text.ts";
 import { parseArgs } from "@std/cli/parse-args";
 import type { Permissions } from "../permissions.ts";
@@ -204,6 +204,8 @@ export const PERMISSIONS_USAGE = `\
   --allow-env[=NAMES]   --allow-run[=PROGRAMS]  --allow-sys[=KINDS]
   --allow-ffi[=PATHS]   --allow-import[=HOSTS]
                         as the flags of Deno; none by default
+  --deny-read[=PATHS] and so on
+                        takes a part away, as the flags of Deno; for processes
   -A, --allow-all       all permissions of this program`;
 
 /**
@@ -224,24 +226,31 @@ export function readPermissions(
       others.push(...args.slice(index));
       break;
     }
-    const [, kind, , items] = /^--allow-([a-z]+)(=(.*))?$/s.exec(arg) ?? [];
+    const [, verb, kind = "", , items] =
+      /^--(allow|deny)-([a-z]+)(=(.*))?$/s.exec(arg) ?? [];
+    const name = verb === "deny" ? denyName(kind) : kind;
     if (arg === "-A" || arg === "--allow-all") all = arg;
-    else if (kind === undefined || !isKind(kind)) others.push(arg);
-    else if (items === undefined) scopes.set(kind, true);
-    else addItems(scopes, kind, items, arg);
+    else if (!isKind(kind)) others.push(arg);
+    else if (items === undefined) scopes.set(name, true);
+    else addItems(scopes, name, items, arg);
   }
-  if (all !== undefined && scopes.size > 0) {
-    const [kind] = scopes.keys();
+  const kind = [...scopes.keys()].find(isKind);
+  if (all !== undefined && kind !== undefined) {
     throw new UsageError(
       `${all} grants all permissions: leave out --allow-${kind}, or ${all}`,
     );
   }
-  const permissions = all !== undefined
-    ? "inherit"
-    : scopes.size === 0
-    ? "none"
-    : Object.fromEntries(scopes) as Deno.PermissionOptionsObject;
-  return { permissions, args: others };
+  if (scopes.size === 0) {
+    return {
+      permissions: all === undefined ? "none" : "inherit",
+      args: others,
+    };
+  }
+  const granted = all === undefined
+    ? []
+    : KINDS.map((kind) => [kind, "inherit"] as const);
+  const permissions = Object.fromEntries([...granted, ...scopes]);
+  return { permissions: permissions as Permissions, args: others };
 }
 
 function isKind(name: string): boolean {
@@ -250,18 +259,20 @@ function isKind(name: string): boolean {
 
 function addItems(
   scopes: Map<string, true | string[]>,
-  kind: string,
+  name: string,
   items: string,
   arg: string,
 ): void {
   const list = items.split(",");
   if (list.includes("")) {
     throw new UsageError(
-      `--allow-${kind} takes items separated by commas, or no "=" for all of them: current value is ${
+      `${
+        arg.split("=")[0]
+      } takes items separated by commas, or no "=" for all of them: current value is ${
         quoted(arg)
       }`,
     );
   }
-  const scope = scopes.get(kind);
-  if (scope !== true) scopes.set(kind, [...scope ?? [], ...list]);
+  const scope = scopes.get(name);
+  if (scope !== true) scopes.set(name, [...scope ?? [], ...list]);
 }

@@ -36,7 +36,7 @@ Workers:
   --over TRANSPORT      pipe (the default) starts a process, queue and shm a Web
                         Worker; these require --unstable-worker-options before
                         cli.ts, unless the workers get --allow-all
-  --memory MIB          the limit on the JavaScript heap of a worker
+  --memory MIB          the limit on the heap and the buffers of a worker
 
 Permissions of the workers, which this program must have itself:
 

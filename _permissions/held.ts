@@ -79,6 +79,13 @@ export function scopeFlags(kind: Kind, scope: Scope): string[] {
     : [];
 }
 
+/** The flags of denied items for `deno run`. */
+export function denyScopeFlag(kind: Kind, scope: Scope): string {
+  return scope === true
+    ? `--deny-${kind}`
+    : `--deny-${kind}=${scope.join(",")}`;
+}
+
 /** The kind of worker. */
 export type Target = "process" | "thread";
 

@@ -131,7 +131,7 @@ export function scriptUrl(
         }`,
       );
     }
-    if (!URL_START.test(script)) return fileUrl(script, system);
+    if (!isUrl(script)) return fileUrl(script, system);
   }
   const href = String(script);
   const url = URL.canParse(href) ? new URL(href) : undefined;
@@ -146,6 +146,11 @@ export function scriptUrl(
       quoted(href)
     } ${why}; begin a path with "./", and give a path with a drive as a string`,
   );
+}
+
+/** Whether a text begins like a URL. A scheme of one letter is a drive. */
+export function isUrl(text: string): boolean {
+  return URL_START.test(text);
 }
 
 /** Returns the URL of a path. */

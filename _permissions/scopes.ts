@@ -6,10 +6,18 @@
  * @module
  */
 
-import { expandPort } from "./host.ts";
+import { expandPort, readHost } from "./host.ts";
 import { absolutePath, isCommandPath, pathOf } from "./path.ts";
-import { check, isInherited, scopeFlags, type Target } from "./held.ts";
 import {
+  check,
+  denyScopeFlag,
+  isInherited,
+  scopeFlags,
+  type Target,
+} from "./held.ts";
+import {
+  deniedKind,
+  type DenyName,
   type Kind,
   KINDS,
   type Permissions,
@@ -17,11 +25,14 @@ import {
 } from "../_base/permission_kinds.ts";
 import { quoted, show } from "../_base/text.ts";
 
-/** The granted part of each kind. A kind that is missing is not granted. */
-export type Scopes = ReadonlyMap<Kind, Scope>;
+/**
+ * The granted part of each kind, and the denied one under a name such as "denyRead".
+ * A kind that is missing is not granted.
+ */
+export type Scopes = ReadonlyMap<Kind | DenyName, Scope>;
 
-/** The requested part of each kind, with absolute paths. */
-export type PermissionRequest = ReadonlyMap<Kind, Scope | "inherit">;
+/** The requested part of each kind, with absolute paths, and the denied one. */
+export type PermissionRequest = ReadonlyMap<Kind | DenyName, Scope | "inherit">;
 
 /** The kinds whose items are paths. */
 const PATH_KINDS: readonly Kind[] = ["ffi", "read", "write"];
@@ -43,18 +54,28 @@ export function readRequest(permissions: Permissions): PermissionRequest {
       }`,
     );
   }
-  const request = new Map<Kind, Scope | "inherit">();
+  const request = new Map<Kind | DenyName, Scope | "inherit">();
   for (const [name, value] of Object.entries(permissions)) {
-    const kind = KINDS.find((kind) => kind === name);
+    const denied = deniedKind(name);
+    const kind = denied ?? KINDS.find((kind) => kind === name);
     if (kind === undefined) {
       throw new TypeError(
         `Cannot grant permissions: ${
           quoted(name)
-        } is not a kind of permission: use one of ${KINDS.join(", ")}`,
+        } is not a kind of permission: use one of ${
+          KINDS.join(", ")
+        }, or denyRead and the like`,
       );
     }
-    const scope = readScope(kind, value);
-    if (scope !== undefined) request.set(kind, scope);
+    const scope = readScope(kind, name, value);
+    const isEmpty = scope === undefined ||
+      denied !== undefined && Array.isArray(scope) && scope.length === 0;
+    if (!isEmpty) request.set(name as Kind | DenyName, scope);
+  }
+  // `--deny-import` alone keeps the hosts that Deno allows by default (2.9).
+  if (request.get("denyImport") === true) {
+    request.delete("denyImport");
+    request.set("import", []);
   }
   return request;
 }
@@ -63,40 +84,56 @@ export function readRequest(permissions: Permissions): PermissionRequest {
  * Checks that this program holds what is requested.
  *
  * @throws {Deno.errors.NotCapable} If it does not.
- * @throws {TypeError} If Deno does not have such an item.
+ * @throws {TypeError} If Deno does not have such an item, or a Web Worker would have
+ *   denied items.
  */
 export function checkRequest(
   request: PermissionRequest,
   target: Target,
 ): Scopes {
-  const scopes = new Map<Kind, Scope>();
-  for (const [kind, scope] of request) {
+  const scopes = new Map<Kind | DenyName, Scope>();
+  for (const [name, scope] of request) {
+    const denied = deniedKind(name);
+    const kind = denied ?? name as Kind;
     if (scope === "inherit") {
       if (isInherited(kind, target)) scopes.set(kind, true);
       continue;
     }
-    for (const item of scope === true ? [undefined] : scope) {
-      check(kind, item, target);
+    if (denied !== undefined && target === "thread") {
+      throw new TypeError(
+        `Cannot grant permissions: "${name}" is only for processes, as Deno has no denied items for Web Workers: list in "${kind}" what the worker may use, or open it with openPipe`,
+      );
     }
-    scopes.set(kind, scope);
+    const isHost = kind === "net" || kind === "import";
+    for (const item of scope === true ? [undefined] : scope) {
+      if (denied === undefined) check(kind, item, target);
+      else if (isHost && item !== undefined) readHost(kind, item);
+    }
+    scopes.set(name, scope);
   }
   return scopes;
 }
 
-function readScope(kind: Kind, value: unknown): Scope | "inherit" | undefined {
-  if (value === undefined || value === true || value === "inherit") {
-    return value;
-  }
-  if (value === false) return emptyScope(kind);
+/** The value of a name: of a kind, or of a list of denied items of a kind. */
+function readScope(
+  kind: Kind,
+  name: string,
+  value: unknown,
+): Scope | "inherit" | undefined {
+  const isKind = name === kind;
+  if (
+    value === undefined || value === true || (isKind && value === "inherit")
+  ) return value;
+  if (value === false) return isKind ? emptyScope(kind) : undefined;
   if (!Array.isArray(value)) {
     throw new TypeError(
-      `Cannot grant permissions: "${kind}" must be true, false, "inherit" or an array: current value is ${
-        show(value)
-      }`,
+      `Cannot grant permissions: "${name}" must be true, false${
+        isKind ? ', "inherit"' : ""
+      } or an array: current value is ${show(value)}`,
     );
   }
   // `Array.from` includes holes, which are an error.
-  const items = Array.from(value, (item) => readItem(kind, item))
+  const items = Array.from(value, (item) => readItem(kind, name, item))
     .flatMap((item) => expandPort(kind, item));
   return items.length > 0 ? items : emptyScope(kind);
 }
@@ -106,13 +143,13 @@ function emptyScope(kind: Kind): Scope | undefined {
   return kind === "import" ? [] : undefined;
 }
 
-function readItem(kind: Kind, item: unknown): string {
+function readItem(kind: Kind, name: string, item: unknown): string {
   const text = toText(kind, item);
   if (typeof text !== "string" || text === "" || /[,\0]/.test(text)) {
     // A comma separates items in Deno's flags and cannot be escaped. An argument of a
     // process cannot contain a NUL.
     throw new TypeError(
-      `Cannot grant permissions: an item of "${kind}" must be a string without a comma: current value is ${
+      `Cannot grant permissions: an item of "${name}" must be a string without a comma: current value is ${
         show(text)
       }`,
     );
@@ -135,16 +172,25 @@ function toText(kind: Kind, item: unknown): unknown {
 export function scopesToFlags(scopes: Scopes): string[] {
   return [
     "--no-prompt",
-    ...[...scopes].flatMap(([kind, scope]) => scopeFlags(kind, scope)),
+    ...[...scopes].flatMap(([name, scope]) => {
+      const denied = deniedKind(name);
+      return denied === undefined
+        ? scopeFlags(name as Kind, scope)
+        : denyScopeFlag(denied, scope);
+    }),
   ];
 }
 
-/** The `deno.permissions` of scopes for a Web Worker. */
+/**
+ * The `deno.permissions` of scopes for a Web Worker: none if it would have denied
+ * items.
+ */
 export function scopesToOptions(scopes: Scopes): Deno.PermissionOptions {
   const granted = [...scopes].filter(([, scope]) =>
     scope === true || scope.length > 0
   );
-  return granted.length === 0
+  const hasDenied = granted.some(([name]) => deniedKind(name) !== undefined);
+  return granted.length === 0 || hasDenied
     ? "none"
     : Object.fromEntries(granted) as Deno.PermissionOptions;
 }

@@ -9,6 +9,7 @@
 
 import { PeerExitError } from "../_base/errors.ts";
 import type { ByteStream } from "../_wire/byte_stream.ts";
+import { describeMemoryEnd } from "../_base/memory.ts";
 import type { StderrReader } from "./stderr.ts";
 import { quoted } from "../_base/text.ts";
 import { settlesWithin } from "../_base/waiting.ts";
@@ -33,6 +34,7 @@ export class ChildStream implements ByteStream {
   readonly #label: string;
   readonly #child: Deno.ChildProcess;
   readonly #stderr: StderrReader;
+  readonly #memory: number | undefined;
   readonly #reader: ReadableStreamBYOBReader;
   readonly #writer: WritableStreamDefaultWriter<Uint8Array>;
   #status: Deno.CommandStatus | undefined;
@@ -48,8 +50,15 @@ export class ChildStream implements ByteStream {
    * @param label The name of the child in errors.
    * @param child The child, with all three streams piped.
    * @param stderr The reader of its standard error.
+   * @param memory The bytes that it may use, if they are limited.
    */
-  constructor(label: string, child: Deno.ChildProcess, stderr: StderrReader) {
+  constructor(
+    label: string,
+    child: Deno.ChildProcess,
+    stderr: StderrReader,
+    memory?: number,
+  ) {
+    this.#memory = memory;
     this.#label = label;
     this.#child = child;
     this.#stderr = stderr;
@@ -185,7 +194,10 @@ export class ChildStream implements ByteStream {
     const end = signal === null
       ? `exited with code ${code}`
       : `was ended by ${signal}`;
-    if (this.#sent === undefined) return end;
+    if (this.#sent === undefined) {
+      const why = describeMemoryEnd(this.#stderr.tail, this.#memory);
+      return why === undefined || code === 0 ? end : `${why}; it ${end}`;
+    }
     const { name, reason } = this.#sent;
     return name === signal
       ? `${reason} and was ended by this side with ${name}`

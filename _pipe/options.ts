@@ -13,6 +13,7 @@ import {
   DEFAULT_OPEN_TIMEOUT,
 } from "../_base/options.ts";
 import { scriptUrl } from "../_permissions/path.ts";
+import { readDenoFlags } from "./deno_flags.ts";
 import { processFlags } from "./permissions.ts";
 import { excerpt, messageOf, quoted, show } from "../_base/text.ts";
 import type { DuplexOptions } from "../duplex.ts";
@@ -21,7 +22,9 @@ import type { Permissions } from "../permissions.ts";
 /** Options for {@linkcode openPipe}. */
 export interface PipeOptions extends DuplexOptions {
   /**
-   * The permissions of the worker. The caller must hold all of them.
+   * The permissions of the worker. The caller must hold all of them. The worker also
+   * inherits the environment of this process, unless `clearEnv` is set; it reads only
+   * variables that `env` grants, but Deno itself reads some.
    *
    * @default {"none"}
    */
@@ -41,14 +44,37 @@ export interface PipeOptions extends DuplexOptions {
    */
   env?: Readonly<Record<string, string>>;
   /**
-   * Starts the child with the variables in `env` only. Otherwise it inherits the
-   * environment of this process. A Deno worker needs the `env` permission to read
-   * variables in both cases; Deno itself reads some, such as `HOME`, `DENO_DIR` and
-   * `HTTPS_PROXY`.
+   * Starts the child with the variables in `env` only. Otherwise it inherits all
+   * variables of this process, also those that this process may not read. A Deno
+   * worker needs the `env` permission to read variables in both cases; Deno itself
+   * reads some, such as `HOME`, `DENO_DIR`, `HTTPS_PROXY` and `DENO_V8_FLAGS`. A
+   * program other than Deno reads all of them.
    *
    * @default {false}
    */
   clearEnv?: boolean;
+  /**
+   * Flags for the Deno of the worker, each as `--name` or `--name=value`. A relative
+   * path is relative to the folder of this process. Only flags are accepted that
+   * cannot give the worker a permission:
+   *
+   * - `--config`, `--no-config`, `--import-map`, `--lock`, `--no-lock`, `--frozen`,
+   *   `--node-modules-dir`, `--vendor`, `--conditions`, `--check`, `--no-check`;
+   * - `--cached-only`, `--no-remote`, `--no-npm`;
+   * - `--unstable-…`, `--location`, `--seed`;
+   * - `--preload`, `--import` and `--require`, whose module runs before the script,
+   *   with the worker's permissions;
+   * - `--v8-flags` with limits and modes, such as `--stack-size`;
+   * - `--inspect`, `--inspect-brk` and `--inspect-wait`, with a loopback address.
+   *   Every user of this machine who connects to its port controls the worker, with
+   *   its permissions. Port 0 is a free port, for several workers at a time.
+   *
+   * A configuration file cannot give the worker a permission either: Deno uses its
+   * "permissions" only with `-P`, and its "allowScripts" is ignored.
+   *
+   * @default {[]}
+   */
+  denoFlags?: readonly string[];
   /**
    * The child's working directory.
    *
@@ -70,16 +96,19 @@ export interface PipeOptions extends DuplexOptions {
    * Milliseconds for the child to start and to send its hello. `Infinity` sets no
    * limit.
    *
-   * @default {10000}
+   * @default {10000, or Infinity if the worker waits for a debugger}
    */
   openTimeout?: number;
   /** Cancels the opening, which ends the child and rejects with the signal's reason. */
   signal?: AbortSignal;
   /**
-   * Maximum size of the worker's JavaScript heap in bytes, rounded up to a MiB. A
-   * worker that needs more ends. Only for worker scripts.
+   * Bytes of the worker's JavaScript heap and its buffers. A worker that uses more
+   * ends, with an error that says so. V8 limits the heap; a worker that has called
+   * `parent` measures heap and buffers ten times a second, when it returns to its
+   * event loop. Shared memory, memory of WebAssembly and of the worker's own Web
+   * Workers do not count. Only for worker scripts.
    *
-   * @default {Deno's own limit}
+   * @default {Deno's own limit of the heap, none of buffers}
    */
   memory?: number;
   /**
@@ -94,7 +123,7 @@ export interface PipeOptions extends DuplexOptions {
 
 /** Options for {@linkcode openPipe} that name a program other than Deno. */
 export interface PipeCommandOptions
-  extends Omit<PipeOptions, "memory" | "permissions"> {
+  extends Omit<PipeOptions, "denoFlags" | "memory" | "permissions"> {
   /**
    * The program to start: a name that is looked for in `PATH`, or a path. Deno's
    * permissions do not restrict it.
@@ -107,6 +136,13 @@ export const ACTION = "Cannot open a pipe";
 
 const MIB = 2 ** 20;
 
+/**
+ * Prevents that Deno runs the scripts of npm packages, outside of the sandbox, that a
+ * configuration file allows ("allowScripts"): the list of the flag replaces that of
+ * the file. There is no such package.
+ */
+const NO_SCRIPTS = "--allow-scripts=npm:@duplex/none";
+
 /** Characters of the system's reason shown in an error: a path in it may have 4096. */
 const MAX_REASON_LENGTH = 5_000;
 
@@ -117,22 +153,38 @@ export function denoArgs(url: URL, options: PipeOptions): string[] {
   // A URL does not depend on the child's folder, and cannot be taken for a flag or
   // the name of a task, which Deno would run in a shell.
   const target = url.href;
+  const denoFlags = readDenoFlags(
+    ACTION,
+    options.denoFlags === undefined ? [] : options.denoFlags,
+    memory !== undefined,
+  );
   const flags = processFlags(permissions, {
     action: ACTION,
     script: target,
     env,
     clearEnv,
     hasCwd: cwd !== undefined,
+    isCachedOnly: denoFlags.some((flag) => flag.startsWith("--cached-only")),
   });
   if (memory !== undefined) {
     checkPositive(ACTION, "memory", memory, { max: Number.MAX_SAFE_INTEGER });
     flags.push(`--v8-flags=--max-old-space-size=${Math.ceil(memory / MIB)}`);
   }
-  return ["run", "--quiet", ...flags, target, ...readArgs(options.args)];
+  // Deno reports the address of an inspector unless it is quiet.
+  const quiet = denoFlags.some((flag) => flag.startsWith("--inspect"))
+    ? []
+    : ["--quiet"];
+  return [
+    ...["run", ...quiet, NO_SCRIPTS, ...denoFlags, ...flags, target],
+    ...readArgs(options.args),
+  ];
 }
 
 /** The options that a script and a command have in common. */
-export type ChildOptions = Omit<PipeOptions, "memory" | "permissions">;
+export type ChildOptions = Omit<
+  PipeOptions,
+  "denoFlags" | "memory" | "permissions"
+>;
 
 /** Checks the options that a script and a command have in common. */
 export function checkChild(options: ChildOptions): void {
@@ -256,7 +308,7 @@ export function checkTarget(
       } with a second argument: put its options next to "command"`,
     );
   }
-  for (const name of ["permissions", "memory"]) {
+  for (const name of ["permissions", "memory", "denoFlags"]) {
     if (!(name in target)) continue;
     throw new TypeError(
       `${ACTION} as "${name}" cannot be applied to ${

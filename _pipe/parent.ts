@@ -8,11 +8,13 @@
  */
 
 import type { ByteStream } from "../_wire/byte_stream.ts";
+import type { PeerHello } from "../_wire/wire.ts";
 import { PeerExitError } from "../_base/errors.ts";
 import { writeAll, writeAllSync } from "../_base/writing.ts";
 import { FrameWire } from "../_wire/frame_wire.ts";
 import type { SessionOptions } from "../_session/options.ts";
 import { Session } from "../_session/session.ts";
+import { endAtLimit } from "./memory.ts";
 import type { Duplex } from "../duplex.ts";
 
 /** Milliseconds for a process to clean up and exit after its parent has ended. */
@@ -102,6 +104,14 @@ class StdioStream implements ByteStream {
   }
 }
 
+/** The session of a child process, which watches its memory if the parent limits it. */
+class StdioSession extends Session<unknown, unknown> {
+  override onHello(peer: PeerHello): void {
+    super.onHello(peer);
+    if (peer.memory !== undefined) endAtLimit(peer.memory);
+  }
+}
+
 /** Ends the process after a time, unless it ends before. */
 function exitSoon(): void {
   Deno.unrefTimer(setTimeout(() => Deno.exit(1), ORPHAN_TIMEOUT));
@@ -117,7 +127,7 @@ export async function openStdio(
     );
   }
   redirectConsole();
-  const session = new Session(new FrameWire(new StdioStream()), limits);
+  const session = new StdioSession(new FrameWire(new StdioStream()), limits);
   await session.open();
   closeAtEnd(session);
   return session;

@@ -31,6 +31,8 @@ export interface ChildContext {
   readonly clearEnv: boolean;
   /** Whether the child has its own working directory. */
   readonly hasCwd: boolean;
+  /** Whether the child has the flag `--cached-only`. */
+  readonly isCachedOnly: boolean;
 }
 
 /**
@@ -79,7 +81,7 @@ export function checkRunsDeno(action: string, instead: string): void {
 }
 
 /** Environment variable of Deno that delegates permission checks to a broker. */
-const BROKER = "DENO_PERMISSION_BROKER_PATH";
+export const BROKER = "DENO_PERMISSION_BROKER_PATH";
 
 /** Environment variables for the lookup of a command without a path. */
 const LOOKUP = /^(?:path|pathext)$/i;
@@ -180,15 +182,16 @@ const DEFAULT_HOSTS = [
 
 /**
  * Flags that prevent imports from hosts that this program does not hold. None if it
- * holds all hosts that Deno allows without a flag.
+ * holds all hosts that Deno allows without a flag; but with `--cached-only` Deno
+ * allows all hosts without a flag (2.9).
  *
  * @throws {Deno.errors.NotCapable} If this program may not import from the host of
  *   the script.
  */
 function importFlags(
-  { action, script, env, clearEnv }: ChildContext,
+  { action, script, env, clearEnv, isCachedOnly }: ChildContext,
 ): string[] {
-  if (isHeldWhole("import")) return [];
+  if (!isCachedOnly && isHeldWhole("import")) return [];
   const jsrUrl = env.JSR_URL ??
     (clearEnv ? undefined : readVariable("JSR_URL"));
   const jsrHost = moduleHost(jsrUrl);
@@ -205,7 +208,7 @@ function importFlags(
   const hosts = [...DEFAULT_HOSTS, jsrHost, scriptHost]
     .filter((host) => host !== undefined);
   const held = hosts.filter((host) => isHeld(host));
-  return held.length === hosts.length
+  return held.length === hosts.length && !isCachedOnly
     ? []
     : scopeFlags("import", [...new Set(held)]);
 }

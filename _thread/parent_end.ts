@@ -2,7 +2,7 @@
 
 /**
  * The end of a Web Worker, seen from within: when its duplex ends, when its script
- * has ended, and when its heap grows over its limit. Deno 2.9 ends the whole
+ * has ended, and when its memory grows over its limit. Deno 2.9 ends the whole
  * process when the heap of a worker is full, so the worker ends itself before.
  * Growth between two checks, in one task without a pause, is not noticed.
  *
@@ -10,35 +10,24 @@
  */
 
 import { PeerExitError } from "../_base/errors.ts";
+import { watchMemory } from "../_base/memory.ts";
 import type { PortEnd } from "./port_stream.ts";
 import { CLOSED_POST, type ThreadScope } from "./scope.ts";
 
-/** Milliseconds between checks of the heap, which grows by some 100 MiB meanwhile. */
-const INTERVAL = 100;
-
-/** Ends this worker with an error that nothing catches if its heap holds more than `memory` bytes. */
-async function watchMemory({ memory }: ThreadScope): Promise<void> {
-  const limit = await memory;
-  const word = new Int32Array(new SharedArrayBuffer(4));
-  for (;;) {
-    // The first timer of a thread costs 3 ms.
-    await Atomics.waitAsync(word, 0, 0, INTERVAL).value;
-    const { heapUsed } = Deno.memoryUsage();
-    if (heapUsed <= limit) continue;
-    throw new RangeError(
-      `The worker is out of memory: its heap holds ${heapUsed} bytes and may hold ${limit}; give it more with "memory", or less to do`,
-    );
-  }
+/** Ends this worker with an error that nothing catches if it uses more than its memory. */
+async function endAtLimit({ memory }: ThreadScope): Promise<void> {
+  const measure = Deno.memoryUsage;
+  throw await watchMemory({ ...await memory, measure });
 }
 
 /**
- * Starts to watch the heap of this worker, and returns how it ends.
+ * Starts to watch the memory of this worker, and returns how it ends.
  *
  * @param scope The worker.
  */
 export function parentEnd(scope: ThreadScope): PortEnd {
   const { port, hasFailed } = scope;
-  watchMemory(scope);
+  endAtLimit(scope);
   // The parent ends the worker when it receives this. Promises that wait for the
   // end of the duplex are settled before. If that made the script fail, the
   // parent waits for the error, which it would not receive from a worker that it

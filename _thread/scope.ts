@@ -62,12 +62,19 @@ interface WorkerScope {
   postMessage(message: unknown, transfer?: Transferable[]): void;
 }
 
+/** The limit of a worker's memory: the first post of its parent. */
+export interface ThreadMemory {
+  readonly bytes: number;
+  /** Whether buffers count in addition to the heap. */
+  readonly hasBuffers: boolean;
+}
+
 /** A worker of this package, seen from within. */
 export interface ThreadScope {
   /** The transport that it was started for. */
   readonly transport: "queue" | "shm";
-  /** Bytes that its heap may hold, as the parent has posted. */
-  readonly memory: Promise<number>;
+  /** The limit of its memory, as the parent has posted. */
+  readonly memory: Promise<ThreadMemory>;
   /** The way to the thread that started it. */
   readonly port: Port;
   /** Settles when the worker script has been run to its end. */
@@ -119,14 +126,16 @@ export function enterThread(): ThreadScope | undefined {
  * The limit that the parent posts first, and the port to it, which keeps messages
  * until there is a listener.
  */
-function portOf(scope: WorkerScope): { port: Port; memory: Promise<number> } {
-  const memory = Promise.withResolvers<number>();
+function portOf(
+  scope: WorkerScope,
+): { port: Port; memory: Promise<ThreadMemory> } {
+  const memory = Promise.withResolvers<ThreadMemory>();
   const early: unknown[] = [];
   let onMessage = (message: unknown): void => {
     early.push(message);
   };
   scope.onmessage = ({ data }) => {
-    memory.resolve(data as number);
+    memory.resolve(data as ThreadMemory);
     scope.onmessage = ({ data }) => onMessage(data);
   };
   const port: Port = {

@@ -23,6 +23,7 @@ import { checkRuntime, MIN_DENO } from "../_base/runtime.ts";
 import { scriptName, scriptUrl } from "../_permissions/path.ts";
 import { threadPermissions } from "./permissions.ts";
 import { quoted } from "../_base/text.ts";
+import { describeMemoryEnd } from "../_base/memory.ts";
 import { Failure, type FailurePost, isFailurePost } from "./failure.ts";
 import {
   CLOSED_POST,
@@ -30,6 +31,7 @@ import {
   type Port,
   post,
   READY_POST,
+  type ThreadMemory,
   threadName,
 } from "./scope.ts";
 import { settlesWithin } from "../_base/waiting.ts";
@@ -60,14 +62,15 @@ export interface ThreadOptions {
    */
   permissions?: Permissions;
   /**
-   * Bytes of each worker's JavaScript heap, at most Deno's limit: 4 GiB on a machine
-   * with 16 GiB, less on a smaller one, more with `--v8-flags=--max-old-space-size`.
-   * A worker whose heap is larger ends. The heap is measured ten times a second, when
-   * the worker returns to its event loop; a worker that fills its heap in one step
-   * ends the process. The default leaves a quarter for growth between two
-   * measurements.
+   * Bytes of each worker's JavaScript heap and its buffers, at most Deno's limit of a
+   * heap: 4 GiB on a machine with 16 GiB, less on a smaller one, more with
+   * `--v8-flags=--max-old-space-size`. A worker that uses more ends, with an error
+   * that says so. It measures ten times a second, when it returns to its event loop;
+   * a worker that fills its heap in one step ends the process. Shared memory and
+   * memory of WebAssembly do not count. The default leaves a quarter of the heap for
+   * growth between two measurements.
    *
-   * @default {three quarters of Deno's limit}
+   * @default {three quarters of Deno's limit of the heap, none of buffers}
    */
   memory?: number;
   /**
@@ -132,8 +135,8 @@ export class Thread {
   readonly label: string;
   readonly #worker: Worker;
   readonly #lock: string;
-  /** The limit of its heap, which is posted first. */
-  readonly #memory: number;
+  /** The limit of its memory, which is posted first. */
+  readonly #memory: ThreadMemory;
   readonly #gone = Promise.withResolvers<void>();
   readonly #ended = Promise.withResolvers<void>();
   #watch: AbortController | undefined;
@@ -159,7 +162,7 @@ export class Thread {
     label: string,
     worker: Worker,
     lock: string,
-    memory: number,
+    memory: ThreadMemory,
   ) {
     this.label = label;
     this.#worker = worker;
@@ -196,7 +199,8 @@ export class Thread {
     const name = threadName(label, transport);
     const options = { type: "module", name, ...granted } as const;
     const worker = startWorker(action, url, options);
-    return new Thread(label, worker, name, limit);
+    const hasBuffers = memory !== undefined;
+    return new Thread(label, worker, name, { bytes: limit, hasBuffers });
   }
 
   /** Settles when the worker has ended, for whatever reason. Never rejects. */
@@ -234,8 +238,10 @@ export class Thread {
     const how = this.#isGone
       ? "closed its end before this side did"
       : "ended without a goodbye";
+    const end = describeMemoryEnd(failure?.text ?? "", this.#memory.bytes) ??
+      how;
     return new PeerExitError(
-      `The worker ${quoted(this.label)} ${how}${why}`,
+      `The worker ${quoted(this.label)} ${end}${why}`,
       { cause: failure?.cause ?? cause, unsent, stderr: failure?.stack ?? "" },
     );
   }
@@ -252,7 +258,9 @@ export class Thread {
     if (this.#failure === undefined) return;
     const { text, cause, stack } = this.#failure;
     throw new PeerExitError(
-      `The worker ${quoted(this.label)} ended with an error: ${text}`,
+      `The worker ${quoted(this.label)} ${
+        describeMemoryEnd(text, this.#memory.bytes) ?? "ended with an error"
+      }: ${text}`,
       { ...(cause && { cause }), unsent, stderr: stack },
     );
   }

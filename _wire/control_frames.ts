@@ -76,6 +76,7 @@ export function helloFields(own: OwnHello): ControlFields {
     messages: own.windowMessages,
     maxMessage: own.maxMessageBytes,
     graph: true,
+    ...(own.memory === undefined ? {} : { memory: own.memory }),
   };
 }
 
@@ -98,6 +99,7 @@ export function readHello(fields: ControlFields, own: OwnHello): PeerHello {
     windowBytes: Math.min(positive(fields, "window"), MAX_IN_FLIGHT_SIZE),
     windowMessages: Math.min(positive(fields, "messages"), MAX_IN_FLIGHT),
     maxMessageBytes: Math.min(positive(fields, "maxMessage"), MAX_MESSAGE_SIZE),
+    ...("memory" in fields ? { memory: positive(fields, "memory") } : {}),
   };
 }
 

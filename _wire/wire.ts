@@ -28,6 +28,8 @@ export interface OwnHello {
   readonly windowMessages: number;
   /** Bytes of the largest message that this side receives. */
   readonly maxMessageBytes: number;
+  /** Bytes of memory that the peer may use; not limited if it is omitted. */
+  readonly memory?: number;
 }
 
 /** The peer's hello, checked. */
@@ -40,6 +42,8 @@ export interface PeerHello {
   readonly windowBytes: number;
   readonly windowMessages: number;
   readonly maxMessageBytes: number;
+  /** Bytes of memory that this side may use. */
+  readonly memory?: number;
 }
 
 /** The counts of a session that its wire writes into frames and checks frames by. */

@@ -68,7 +68,10 @@ const USES_DENO =
 
 /** The files that a worker may load. */
 const WORKER_NEEDS =
-  /^((parent|duplex|codec)|_(base|codec|wire|session|thread|shm)\/\w+|_queue\/lease|_\w+\/parent)\.ts$/;
+  /^((parent|duplex|codec)|_(base|codec|wire|session|thread|shm)\/\w+|_queue\/lease|_pipe\/memory|_\w+\/parent)\.ts$/;
+
+/** What a worker loads only if it may have too little memory. */
+const LOADED_LATE = new Set(["node:v8", "node:vm"]);
 
 /** Files that make the texts, or convert checked values only. */
 const MAY_CONVERT = new Set([
@@ -284,6 +287,7 @@ function checkWorker(sources: Map<string, Source>, config: Config): string[] {
     }
     for (const { specifier, typeOnly } of source.imports) {
       if (typeOnly || /^(\.|@duplex\/)/.test(specifier)) continue;
+      if (LOADED_LATE.has(specifier)) continue;
       const module = imports[specifier] ?? specifier;
       problems.push(
         `parent.ts: a worker must load no package, but loads "${module}"`,

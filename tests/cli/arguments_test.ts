@@ -75,6 +75,8 @@ const WRONG: [args: string[], text: string][] = [
     ["serve", "w.ts", ...TCP, "--allow-read="],
     "takes items separated by commas",
   ],
+  [["serve", "w.ts", ...TCP, "--deny-net=a,,b"], "--deny-net takes items"],
+  [["serve", "w.ts", ...TCP, "--deny-reads"], 'no option "--deny-reads"'],
   [["serve", "w.ts", ...TCP, "--allow-net=a,,b"], 'is "--allow-net=a,,b"'],
   [["serve", "w.ts", ...TCP, "-A", "--allow-env"], "leave out --allow-env"],
   [["serve", "w.ts", ...TCP, "--quiet=no"], "--quiet takes no value"],
@@ -217,6 +219,17 @@ Deno.test("readPermissions() reads the flags of Deno", () => {
       args: ["w.ts"],
     },
   );
+  assertEquals(read("--allow-read", "--deny-read=a,b", "--deny-net"), {
+    permissions: { read: true, denyRead: ["a", "b"], denyNet: true },
+    args: [],
+  });
+  assertEquals(read("-A", "--deny-run=ls").permissions, {
+    ...Object.fromEntries(
+      ["env", "ffi", "import", "net", "read", "run", "sys", "write"]
+        .map((kind) => [kind, "inherit"]),
+    ),
+    denyRun: ["ls"],
+  });
   assertEquals(read("--allow-env=A", "--allow-env").permissions, { env: true });
   assertEquals(read("--allow-env", "--allow-env=A").permissions, { env: true });
   assertEquals(read("w.ts", "--", "-A", "--allow-read"), {

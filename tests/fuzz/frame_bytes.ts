@@ -24,6 +24,7 @@ export function frame(kind: number, ...parts: readonly Uint8Array[]): Bytes {
 const FIELDS: Readonly<Record<number, readonly string[]>> = {
   [KIND.hello]: [
     ...["version", "name", "codecs", "window", "messages", "maxMessage"],
+    "memory",
   ],
   [KIND.credit]: ["taken"],
   [KIND.stall]: ["taken", "answer"],

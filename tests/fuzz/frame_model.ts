@@ -291,6 +291,7 @@ export class FrameModel {
       messages: Math.min(positive(fields.messages), MAX_IN_FLIGHT),
       maxMessage: positive(fields.maxMessage),
     };
+    if ("memory" in fields) positive(fields.memory);
     this.#codec = found;
     this.#send();
   }

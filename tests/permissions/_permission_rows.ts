@@ -110,9 +110,13 @@ function baseFlags(flags: readonly string[]): string[] {
 function openingsOf({ grants }: Row): Opening[] {
   return grants.flatMap(({ grant, pipe: _, thread, ...rest }, index) => {
     const over = index % 2 === 0 ? "shm" : "queue";
+    const { script } = rest;
+    const worker = script === undefined ? {} : { script };
     return [
       { ...rest, over: "pipe" as const, permissions: grant },
-      ...(thread === null ? [] : [{ over, permissions: grant } as const]),
+      ...(thread === null
+        ? []
+        : [{ ...worker, over, permissions: grant } as const]),
     ];
   });
 }

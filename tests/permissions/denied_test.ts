@@ -14,11 +14,13 @@ import {
   lacks,
   only,
   partly,
+  ROOT,
   type Row,
   runRows,
   unknown,
   World,
 } from "./_permission_rows.ts";
+import { workerUrl } from "../workers/_processes.ts";
 
 const DENO = Deno.execPath();
 
@@ -319,6 +321,21 @@ function importRows({ modulePort }: World): Row[] {
         { ...registry, pipe: only(3, 0, 1) },
         {
           grant: "none",
+          denoFlags: ["--cached-only"],
+          pipe: only(3, 0, 1),
+          thread: null,
+        },
+        {
+          grant: { denyImport: ["esm.sh:443"] },
+          pipe: only(3, 0),
+          thread: forProcesses("denyImport"),
+        },
+        {
+          grant: { denyImport: true },
+          pipe: only(3),
+        },
+        {
+          grant: "none",
           script,
           pipe:
             /^NotCapable: .*may not import from there; run it again with --allow-import=127/,
@@ -348,7 +365,64 @@ function importRows({ modulePort }: World): Row[] {
         // The module is not a worker, but it is loaded.
         { grant: "none", script, pipe: /^PeerExitError/, thread: null },
         { grant: { import: [`127.0.0.1:${modulePort}`] }, pipe: only(3, 2) },
+        {
+          grant: { import: [`127.0.0.1:${modulePort}`], denyImport: true },
+          pipe: only(3),
+        },
+        {
+          grant: "none",
+          denoFlags: ["--cached-only"],
+          pipe: only(3),
+          thread: null,
+        },
       ],
+    },
+  ];
+}
+
+/**
+ * Imports that are written in a worker's script. Deno checks those of a thread with its
+ * parent's permissions.
+ */
+function staticImportRows({ dir, modulePort }: World): Row[] {
+  const host = `127.0.0.1:${modulePort}`;
+  const script = `${dir}/in/static.ts`;
+  Deno.writeTextFileSync(
+    script,
+    `import "http://${host}/a.ts";
+    import "./literal.ts";
+    import "${workerUrl("permission_acts")}";`,
+  );
+  Deno.writeTextFileSync(
+    `${dir}/in/literal.ts`,
+    `await import("http://${host}/c.ts");`,
+  );
+  const rest = { script, denoFlags: [`--config=${ROOT}/deno.json`] };
+  const acts = [`import http://${host}/b.ts`];
+  const read = `--allow-read=${dir},${ROOT}`;
+  const refused = /^PeerExitError: .*Requires import access to \\?"127/s;
+  const kinds = ["none", { import: false }] as const;
+  return [
+    {
+      name: "static imports, which the program may",
+      flags: [read, `--allow-import=${host}`],
+      acts,
+      own: only(1, 0),
+      grants: [
+        ...kinds.map((grant) => ({
+          ...{ ...rest, grant },
+          pipe: refused,
+          thread: only(1),
+        })),
+        { ...rest, grant: { import: [host] }, pipe: only(1, 0) },
+      ],
+    },
+    {
+      name: "static imports, which the program may not",
+      flags: [read],
+      acts,
+      own: only(1),
+      grants: kinds.map((grant) => ({ ...rest, grant, pipe: refused })),
     },
   ];
 }
@@ -430,6 +504,97 @@ function hiddenRows({ dir }: World): Row[] {
   ];
 }
 
+/** The refusal of denied items for a Web Worker. */
+function forProcesses(name: string): RegExp {
+  const text = `Cannot grant permissions: "${name}" is only for processes`;
+  return new RegExp(`^TypeError: ${RegExp.escape(text)}`);
+}
+
+/** Items that a grant denies, by a program that holds everything. */
+function deniedItemsRow({ dir, port, modulePort }: World): Row {
+  const inside = `${dir}/in`;
+  const kinds: [kind: string, act: string, item: string, other: string][] = [
+    ["Read", `read ${inside}/deep/er/file`, "deep", `read ${inside}/file`],
+    ["Write", `write ${inside}/deep/new`, "./deep", `write ${inside}/new`],
+    [
+      "Net",
+      `net 127.0.0.1:${port}`,
+      "127.0.0.0/8",
+      `unix ${dir}/socket`,
+    ],
+    ["Env", "env DUPLEX_B_1", "DUPLEX_B_*", "env DUPLEX_A"],
+    ["Run", `run ${inside}/tool`, "./tool", `run ${dir}/out/tool`],
+    ["Sys", "sys hostname", "hostname", "sys osRelease"],
+    ["Ffi", `ffi ${inside}/deep/x`, "deep", `ffi ${dir}/out/x`],
+    [
+      "Import",
+      `import http://127.0.0.1:${modulePort}/a.ts`,
+      `127.0.0.1:${modulePort}`,
+      "says import esm.sh:443",
+    ],
+  ];
+  const all = kinds.map((_, index) => index).flatMap((
+    at,
+  ) => [2 * at, 2 * at + 1]);
+  return {
+    name: "items that a grant denies",
+    flags: ["-A"],
+    cwd: inside,
+    acts: kinds.flatMap(([, act, , other]) => [act, other]),
+    own: only(16, ...all),
+    grants: kinds.flatMap(([kind, , item], at): Grant[] => {
+      const name = `deny${kind}`;
+      const thread = forProcesses(name);
+      const every = Object.fromEntries(
+        kinds.map(([kind]) => [kind.toLowerCase(), true]),
+      );
+      return [
+        {
+          grant: { ...every, [name]: [item] },
+          pipe: only(16, ...all.filter((index) => index !== 2 * at)),
+          thread,
+        },
+        {
+          grant: { ...every, [name]: true },
+          pipe: only(
+            16,
+            ...all.filter((index) =>
+              index >> 1 !== at &&
+              // A Unix socket needs both.
+              (index !== 5 || (kind !== "Read" && kind !== "Write"))
+            ),
+          ),
+          // It means the same as `import: false`.
+          ...(kind === "Import" ? {} : { thread }),
+        },
+      ];
+    }),
+  };
+}
+
+/** Denied commands. A name is denied in every folder. */
+function deniedCommandsRow({ dir }: World): Row {
+  const elsewhere = { cwd: dir, env: { PATH: dir }, thread: null };
+  const byName = { grant: { run: true, denyRun: ["tool"] }, pipe: only(2) };
+  const byPath = {
+    grant: { run: true, denyRun: [`${dir}/in/tool`] },
+    pipe: only(2, 1),
+  };
+  return {
+    name: "a command that a grant denies",
+    flags: ["-A"],
+    env: { PATH: `${dir}/in:${Deno.env.get("PATH")}` },
+    acts: [`run ${dir}/in/tool`, `run ${dir}/out/tool`],
+    own: only(2, 0, 1),
+    grants: [
+      { ...byName, thread: null },
+      { ...byName, ...elsewhere },
+      { ...byPath, thread: null },
+      { ...byPath, ...elsewhere },
+    ],
+  };
+}
+
 function test(name: string, rowsOf: (world: World) => Row[]): void {
   Deno.test({
     name,
@@ -457,4 +622,14 @@ test(
   importRows,
 );
 
+test(
+  "a static import of a process needs the worker's permission, and that of a thread its parent's",
+  staticImportRows,
+);
+
 test("openPipe() does not grant items that are denied silently", hiddenRows);
+
+test("openPipe() passes on the items that a grant denies", (world) => [
+  deniedItemsRow(world),
+  deniedCommandsRow(world),
+]);

@@ -185,6 +185,17 @@ test("grant() rejects invalid permissions", "inherit", async (t) => {
     ['"run" must be a string without a comma: current value is 5', {
       run: [5],
     }],
+    ['"denyDisk" is not a kind of permission', { denyDisk: true }],
+    ['"deny" is not a kind of permission', { deny: ["/a"] }],
+    [
+      '"denyRead" must be true, false or an array: current value is "inherit"',
+      { denyRead: "inherit" },
+    ],
+    [
+      '"denyRead" must be a string without a comma: current value is "/a,/b"',
+      { denyRead: ["/a,/b"] },
+    ],
+    ['an item of "net" must be a host', { denyNet: ["http://a"] }],
     ['current value is "/a,b"', { read: [new URL("file:///a%2Cb")] }],
     ['"run" must be a string without a comma: current value is "a\\u0000b"', {
       run: ["a\0b"],
@@ -253,6 +264,31 @@ test("grant() rejects URLs that are not paths", "inherit", () => {
     );
     assertStringIncludes(error.message, `Cannot use the URL "${href}"`);
   }
+});
+
+test("grant() passes on denied items, for processes only", {
+  read: ["/data"],
+  net: true,
+}, () => {
+  const permissions: Permissions = {
+    read: ["/data"],
+    denyRead: ["/data/secret", new URL("file:///data/b")],
+    net: true,
+    denyNet: true,
+    denyWrite: false,
+    denyEnv: [],
+  };
+  assertEquals(grant(permissions), {
+    flags: [
+      ...["--no-prompt", "--allow-read=/data"],
+      ...["--deny-read=/data/secret,/data/b", "--allow-net", "--deny-net"],
+    ],
+    worker: "none",
+  });
+  const error = assertThrows(() => grant(permissions, "thread"), TypeError);
+  assertStringIncludes(error.message, '"denyRead" is only for processes');
+  // What is denied does not have to be held.
+  assertEquals(flagsOf({ denyRun: ["ls"] }), ["--deny-run=ls"]);
 });
 
 test("grant() omits the hosts from which Deno allows imports", {

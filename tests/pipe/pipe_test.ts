@@ -268,7 +268,30 @@ test("openPipe() ends a worker that needs more memory than it may", async () => 
   const error = await assertRejects(() => worker.receive(), PeerExitError);
   assert(error.signal !== null || error.code !== 0, error.message);
   assertStringIncludes(error.stderr, "out of memory");
+  assertStringIncludes(
+    error.message,
+    'The worker "acts.ts" ended: it used more than its memory of 32 MiB; it ',
+  );
   await assertRejects(() => worker.closed, PeerExitError);
+});
+
+test("openPipe() counts buffers as memory of a worker", async () => {
+  const worker = await open("buffers", {
+    memory: 200 * 2 ** 20,
+    stderr: "null",
+  });
+  await worker.send("begin");
+  const error = await assertRejects(() => worker.receive(), PeerExitError);
+  assertMatch(
+    error.message,
+    /^The worker "acts.ts" ended: it used more than its memory of 200 MiB; it exited with code 1; stderr: "error: The worker is out of memory: its heap and its buffers hold 10\d\d(?:\.\d)? MiB of 200 MiB/,
+  );
+  await assertRejects(() => worker.closed, PeerExitError);
+});
+
+test("openPipe() does not count buffers that a worker no longer uses", async () => {
+  await using worker = await open("discards", { memory: 200 * 2 ** 20 });
+  assertEquals(await worker.receive(), "discarded");
 });
 
 test("openPipe() refuses options that are out of range and starts nothing", async (t) => {

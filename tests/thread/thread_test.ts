@@ -60,7 +60,8 @@ const ENDINGS: [keyof typeof ACTS, string][] = [
   ["throw", "The worker broke"],
   ["reject", "The worker's promise broke"],
   ["exit", "thread_acts.ts"],
-  ["grow", "out of memory"],
+  ["grow", "ended: it used more than its memory of 256 MiB: "],
+  ["buffers", "ended: it used more than its memory of 256 MiB: "],
 ];
 
 for (const [name, open] of Object.entries(TRANSPORTS)) {
@@ -79,6 +80,22 @@ for (const [name, open] of Object.entries(TRANSPORTS)) {
         })()),
     });
   }
+
+  Deno.test({
+    name: `${name}() does not count buffers that a worker no longer uses`,
+    permissions: READ,
+    fn: () =>
+      within((async () => {
+        const worker = await open<string, unknown>(workerUrl("thread_acts"), {
+          memory: 256 * 2 ** 20,
+        });
+        await worker.send("discard");
+        assertEquals(await worker.receive(), "about to");
+        assertEquals(await worker.receive(), "discarded");
+        worker.abort();
+        await worker.closed.catch(() => {});
+      })()),
+  });
 
   Deno.test({
     name: `${name}() keeps no memory of rejections that a worker handles`,

@@ -63,6 +63,7 @@ const FIELDS: [
   ["hello", HELLO, "window", [...NOT_COUNTS, 0]],
   ["hello", HELLO, "messages", [...NOT_COUNTS, 0]],
   ["hello", HELLO, "maxMessage", [...NOT_COUNTS, 0]],
+  ["hello", HELLO, "memory", [...NOT_COUNTS, 0]],
   ["credit", { taken: 0 }, "taken", NOT_COUNTS],
   ["stall", { taken: 0 }, "taken", NOT_COUNTS],
   ["goodbye", { sent: 0, taken: 0 }, "sent", NOT_COUNTS],
@@ -116,7 +117,8 @@ for (const [kind, fields, name, wrong] of FIELDS) {
       const absent = { ...fields };
       delete absent[name];
       const variants = [
-        absent,
+        // Only this field is optional.
+        ...(name === "memory" ? [] : [absent]),
         ...wrong.map((value) => ({ ...fields, [name]: value })),
       ];
       for (const variant of variants) {

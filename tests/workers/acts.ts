@@ -8,6 +8,7 @@
 
 import type { Duplex } from "@duplex/ipc/duplex";
 import { parent } from "@duplex/ipc/parent";
+import { useBuffers, watchMeasurements } from "./_measurements.ts";
 
 const encoder = new TextEncoder();
 
@@ -129,6 +130,26 @@ const ACTS: Record<string, () => Promise<void>> = {
     await main.receive();
     const hoard: number[][] = [];
     for (;;) hoard.push(new Array(1000).fill(hoard.length));
+  },
+
+  /** Keeps 1000 MB in buffers, which are not part of its heap. */
+  async buffers() {
+    const main = await parent();
+    await main.receive();
+    const hoard: Uint8Array[] = [];
+    for (let count = 0; count < 20; count++) {
+      hoard.push(new Uint8Array(50 * 2 ** 20));
+    }
+    await main.receive();
+  },
+
+  /** Uses large buffers one after the other; reports when its memory was measured. */
+  async discards() {
+    const measurements = watchMeasurements();
+    await using main = await parent();
+    useBuffers();
+    await measurements(4);
+    await main.send("discarded");
   },
 
   /**

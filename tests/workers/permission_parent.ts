@@ -20,6 +20,7 @@ export interface Opening {
   readonly permissions: Permissions;
   readonly cwd?: string;
   readonly env?: Record<string, string>;
+  readonly denoFlags?: readonly string[];
   /** Replaces the script that tries operations. */
   readonly script?: string;
 }
@@ -41,7 +42,7 @@ export interface Report {
 const SCRIPT = new URL("./permission_acts.ts", import.meta.url);
 
 function open(
-  { over, permissions, cwd, env, script }: Opening,
+  { over, permissions, cwd, env, denoFlags, script }: Opening,
 ): Promise<Duplex<Verdict[], readonly string[]>> {
   const target = script ?? SCRIPT;
   if (over === "queue") return openQueue(target, { permissions });
@@ -51,6 +52,7 @@ function open(
     stderr: "null",
     ...(cwd === undefined ? {} : { cwd }),
     ...(env === undefined ? {} : { env }),
+    ...(denoFlags === undefined ? {} : { denoFlags }),
   });
 }
 

@@ -8,7 +8,9 @@
  */
 
 import { parent } from "../../parent.ts";
+import { useBuffers, watchMeasurements } from "./_measurements.ts";
 
+const measurements = watchMeasurements();
 const kept: unknown[] = [];
 
 /** The ways in which a worker ends that the parent does not cause. */
@@ -25,6 +27,19 @@ export const ACTS = {
   grow: () => {
     kept.push(new Array(100_000).fill(1.5));
     setTimeout(ACTS.grow);
+  },
+  /** Keeps 1000 MB in buffers, which are not part of its heap. */
+  buffers: async () => {
+    for (let count = 0; count < 20; count++) {
+      kept.push(new Uint8Array(50 * 2 ** 20));
+      await new Promise((resolve) => setTimeout(resolve));
+    }
+  },
+  /** Uses large buffers one after the other; reports when its memory was measured. */
+  discard: async () => {
+    useBuffers();
+    await measurements(4);
+    await main.send("discarded");
   },
   /** Handles rejections with large reasons, then reports it. */
   handle: async () => {
