@@ -2,7 +2,7 @@
 
 /**
  * The worker's own end in a child process, over its standard input and output.
- * `console` is redirected, and the process ends soon after its parent.
+ * What it prints is redirected, and the process ends soon after its parent.
  *
  * @module
  */
@@ -14,6 +14,7 @@ import { FrameWire } from "../_wire/frame_wire.ts";
 import type { SessionOptions } from "../_session/options.ts";
 import { Session } from "../_session/session.ts";
 import type { Duplex } from "../duplex.ts";
+import { type Output, redirectStdout } from "./stdout.ts";
 
 /** Milliseconds for a process to clean up and exit after its parent has ended. */
 const ORPHAN_TIMEOUT = 1_000;
@@ -23,11 +24,17 @@ const ORPHAN_CHECK_INTERVAL = 250;
 
 /** The child's standard streams, which block, as a stream of bytes. */
 class StdioStream implements ByteStream {
+  readonly #output: Output;
   #isPaused = false;
   #isClosed = false;
   #released: PromiseWithResolvers<void> | undefined;
   #watch: ReturnType<typeof setInterval> | undefined;
   readonly #parentId = Deno.ppid;
+
+  /** @param output The standard output, which nothing else writes to. */
+  constructor(output: Output) {
+    this.#output = output;
+  }
 
   async read(
     into: Uint8Array<ArrayBuffer>,
@@ -44,11 +51,11 @@ class StdioStream implements ByteStream {
   }
 
   async write(bytes: Uint8Array<ArrayBuffer>): Promise<void> {
-    await writeAll(Deno.stdout, bytes);
+    await writeAll(this.#output, bytes);
   }
 
   writeSync(bytes: Uint8Array<ArrayBuffer>): void {
-    writeAllSync(Deno.stdout, bytes);
+    writeAllSync(this.#output, bytes);
   }
 
   /**
@@ -116,8 +123,10 @@ export async function openStdio(
       "Cannot open the parent: standard input is a terminal; start this program as a worker, with openPipe",
     );
   }
-  redirectConsole();
-  const session = new Session(new FrameWire(new StdioStream()), limits);
+  const output = await redirectStdout();
+  // Waits for prints that were begun before: they must not follow the hello.
+  await output.write(new Uint8Array());
+  const session = new Session(new FrameWire(new StdioStream(output)), limits);
   await session.open();
   closeAtEnd(session);
   return session;
@@ -133,40 +142,5 @@ function closeAtEnd(session: Session<unknown, unknown>): void {
     // The event loop runs until the goodbye is sent.
     event.preventDefault();
     session.close().catch(onEnd);
-  });
-}
-
-/** Makes every method of `console` that writes to standard output write to standard error. */
-function redirectConsole(): void {
-  const { error } = console;
-  const counts = new Map<string, number>();
-  const timers = new Map<string, number>();
-  const elapsed = (label: string) => {
-    const since = timers.get(label) ?? performance.now();
-    return `${label}: ${(performance.now() - since).toFixed(3)}ms`;
-  };
-  Object.assign(console, {
-    log: error,
-    info: error,
-    debug: error,
-    dirxml: error,
-    dir: (value: unknown, options?: Deno.InspectOptions) =>
-      error(Deno.inspect(value, options)),
-    table: (value: unknown) => error(value),
-    // The original writes an escape sequence to standard output.
-    clear() {},
-    count(label: string = "default") {
-      const count = (counts.get(label) ?? 0) + 1;
-      counts.set(label, count);
-      error(`${label}: ${count}`);
-    },
-    countReset: (label: string = "default") => counts.delete(label),
-    time: (label: string = "default") => timers.set(label, performance.now()),
-    timeLog: (label: string = "default", ...rest: unknown[]) =>
-      error(elapsed(label), ...rest),
-    timeEnd(label: string = "default") {
-      error(elapsed(label));
-      timers.delete(label);
-    },
   });
 }

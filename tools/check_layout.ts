@@ -68,7 +68,7 @@ const USES_DENO =
 
 /** The files that a worker may load. */
 const WORKER_NEEDS =
-  /^((parent|duplex|codec)|_(base|codec|wire|session|thread|shm)\/\w+|_queue\/lease|_\w+\/parent)\.ts$/;
+  /^((parent|duplex|codec)|_(base|codec|wire|session|thread|shm)\/\w+|_queue\/lease|_pipe\/stdout|_\w+\/parent)\.ts$/;
 
 /** Files that make the texts, or convert checked values only. */
 const MAY_CONVERT = new Set([
