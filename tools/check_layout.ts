@@ -70,6 +70,9 @@ const USES_DENO =
 const WORKER_NEEDS =
   /^((parent|duplex|codec)|_(base|codec|wire|session|thread|shm)\/\w+|_queue\/lease|_pipe\/stdout|_\w+\/parent)\.ts$/;
 
+/** It loads `node:fs` in workers that have loaded it already. */
+const LOADS_FS = "_pipe/stdout.ts";
+
 /** Files that make the texts, or convert checked values only. */
 const MAY_CONVERT = new Set([
   "_codec/json.ts",
@@ -284,6 +287,7 @@ function checkWorker(sources: Map<string, Source>, config: Config): string[] {
     }
     for (const { specifier, typeOnly } of source.imports) {
       if (typeOnly || /^(\.|@duplex\/)/.test(specifier)) continue;
+      if (specifier === "node:fs" && file === LOADS_FS) continue;
       const module = imports[specifier] ?? specifier;
       problems.push(
         `parent.ts: a worker must load no package, but loads "${module}"`,
