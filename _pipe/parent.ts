@@ -9,9 +9,12 @@
 
 import type { ByteStream } from "../_wire/byte_stream.ts";
 import { PeerExitError } from "../_base/errors.ts";
+import { quoted } from "../_base/text.ts";
 import { writeAll, writeAllSync } from "../_base/writing.ts";
+import { mayBeHello } from "../_wire/frame_layout.ts";
 import { FrameWire } from "../_wire/frame_wire.ts";
 import type { SessionOptions } from "../_session/options.ts";
+import { endQuietly } from "../_session/quiet_abort.ts";
 import { Session } from "../_session/session.ts";
 import type { Duplex } from "../duplex.ts";
 import { type Output, redirectStdout } from "./stdout.ts";
@@ -22,9 +25,14 @@ const ORPHAN_TIMEOUT = 1_000;
 /** Milliseconds between checks for the parent's end while standard input is not read. */
 const ORPHAN_CHECK_INTERVAL = 250;
 
+/** Characters of an input shown in an error. */
+const MAX_INPUT_LENGTH = 40;
+
 /** The child's standard streams, which block, as a stream of bytes. */
 class StdioStream implements ByteStream {
   readonly #output: Output;
+  #hasRead = false;
+  #refusal: TypeError | undefined;
   #isPaused = false;
   #isClosed = false;
   #released: PromiseWithResolvers<void> | undefined;
@@ -44,7 +52,12 @@ class StdioStream implements ByteStream {
       await this.#released.promise;
     }
     const size = await Deno.stdin.read(into);
-    if (size !== null) return into.subarray(0, size);
+    if (size !== null) {
+      const bytes = into.subarray(0, size);
+      if (!this.#hasRead && !mayBeHello(bytes, 0)) throw this.#refuse(bytes);
+      this.#hasRead = true;
+      return bytes;
+    }
     // The parent closes its end after both goodbyes. Before, it has ended.
     if (!this.#isClosed) exitSoon();
     return null;
@@ -74,12 +87,11 @@ class StdioStream implements ByteStream {
   }
 
   diagnose(cause: unknown, unsent: readonly unknown[]): Promise<Error> {
-    return Promise.resolve(
-      new PeerExitError("The parent ended without a goodbye", {
-        cause,
-        unsent,
-      }),
-    );
+    if (this.#refusal !== undefined) return Promise.resolve(this.#refusal);
+    const message = this.#hasRead
+      ? "The parent ended without a goodbye"
+      : "Cannot open the parent: standard input ended before a message, as this program was not started as a worker or its parent has ended; open it with openPipe";
+    return Promise.resolve(new PeerExitError(message, { cause, unsent }));
   }
 
   close(): Promise<void> {
@@ -99,6 +111,12 @@ class StdioStream implements ByteStream {
     return Promise.resolve();
   }
 
+  /** Standard input is not that of a worker. */
+  #refuse(bytes: Uint8Array): TypeError {
+    const text = quoted(new TextDecoder().decode(bytes), MAX_INPUT_LENGTH);
+    return this.#refusal = notWorker(`: standard input begins with ${text}`);
+  }
+
   #watchParent(): void {
     clearInterval(this.#watch);
     const watch = setInterval(() => {
@@ -107,6 +125,12 @@ class StdioStream implements ByteStream {
     Deno.unrefTimer(watch);
     this.#watch = watch;
   }
+}
+
+function notWorker(reason = ""): TypeError {
+  return new TypeError(
+    `Cannot open the parent: this program was not started as a worker; open it with openPipe${reason}`,
+  );
 }
 
 /** Ends the process after a time, unless it ends before. */
@@ -119,14 +143,13 @@ export async function openStdio(
   limits: SessionOptions,
 ): Promise<Duplex<unknown, unknown>> {
   if (Deno.stdin.isTerminal()) {
-    throw new TypeError(
-      "Cannot open the parent: standard input is a terminal; start this program as a worker, with openPipe",
-    );
+    throw notWorker();
   }
   const output = await redirectStdout();
   // Waits for prints that were begun before: they must not follow the hello.
   await output.write(new Uint8Array());
   const session = new Session(new FrameWire(new StdioStream(output)), limits);
+  endQuietly(session, () => Deno.exit(1));
   await session.open();
   closeAtEnd(session);
   return session;

@@ -35,6 +35,8 @@ import type {
 export const pinPeer: unique symbol = Symbol("pinPeer");
 /** Called when the peer has sent its goodbye: see {@linkcode Session}. */
 export const onPeerGoodbye: unique symbol = Symbol("onPeerGoodbye");
+/** Called with the reason of the peer's abort: see {@linkcode Session}. */
+export const onPeerAbort: unique symbol = Symbol("onPeerAbort");
 /** Called before a session sends its goodbye: see {@linkcode Session}. */
 export const beforeGoodbye: unique symbol = Symbol("beforeGoodbye");
 /** What a session says of the messages that it receives: see {@linkcode Session}. */
@@ -115,6 +117,8 @@ export class Session<In = unknown, Out = In>
    * worker whose script has ended; a worker that answers calls closes itself.
    */
   [onPeerGoodbye]: () => void = nothing;
+  /** Called with the reason of the peer's abort, before anything rejects with it. */
+  [onPeerAbort]: (reason: unknown) => void = nothing;
   /** Called before the goodbye, while messages can still be sent. */
   [beforeGoodbye]: () => void = nothing;
 
@@ -333,6 +337,7 @@ export class Session<In = unknown, Out = In>
   }
 
   onAbort(reason: unknown): void {
+    this[onPeerAbort](reason);
     this.#drop();
     this.fail(reason);
   }

@@ -21,11 +21,13 @@ import {
   DATA_HEADER_SIZE,
   decodeControl,
   FIRST_HEADER_SIZE,
+  HELLO_HEADER,
   INITIAL_BUFFER_SIZE,
   KIND,
   LENGTH_SIZE,
   MAGIC,
   MAX_CONTROL_SIZE,
+  mayBeHello,
   NEXT_HEADER_SIZE,
   POSTED_SIZE,
 } from "./frame_layout.ts";
@@ -67,18 +69,6 @@ const BUFFER_SIZE = 64 * 1024;
  */
 const DIRECT_SIZE = BUFFER_SIZE;
 
-/**
- * How a hello begins. Its length is at most {@linkcode MAX_CONTROL_SIZE}, so that two
- * bytes of it are 0: text is not taken for a part of it, and is reported at once.
- */
-const HELLO_HEADER: readonly [number, ...(number | undefined)[]] = [
-  0,
-  ...[0, undefined, undefined],
-  KIND.hello,
-  ...MAGIC,
-];
-const HELLO_HEADER_SIZE = HELLO_HEADER.length;
-
 /** Bytes of printed text that are decoded for an error, which shows fewer characters. */
 const MAX_PRINTED_SIZE = 1024;
 
@@ -86,7 +76,7 @@ const MAX_PRINTED_SIZE = 1024;
 const MAX_SAMPLE_SIZE = 40;
 
 /** Text as programs print it, with line breaks, tabs and terminal escapes. */
-const PRINTED = /^(?:[^\p{Cc}\ufffd]|[\t\n\r\u001b])*/u;
+const PRINTED = new RegExp("^(?:[^\\p{Cc}\ufffd]|[\t\n\r\u001b])*", "u");
 
 /** A message larger than the read buffer, as far as it has arrived. */
 interface Assembly {
@@ -276,7 +266,7 @@ export class FrameDecoder {
         : this.#readControl(kind, length);
       if (isWhole) continue;
       if (this.#codec === undefined) {
-        this.#hold(this.#start + HELLO_HEADER_SIZE);
+        this.#hold(this.#start + HELLO_HEADER.length);
       }
       return;
     }
@@ -539,7 +529,7 @@ export class FrameDecoder {
   #findHello(): boolean {
     const bytes = this.#bytes.subarray(this.#start, this.#end);
     const at = indexOfHello(bytes);
-    const isFound = at + HELLO_HEADER_SIZE <= bytes.length;
+    const isFound = at + HELLO_HEADER.length <= bytes.length;
     if (at > 0) this.#options.onText?.(bytes.slice(0, at));
     this.#start += at;
     this.#scanning = !isFound;
@@ -594,16 +584,9 @@ function isSessionKind(kind: number): kind is SessionKind {
 
 /** Returns where a hello begins, as far as it has arrived; the length if there is none. */
 function indexOfHello(bytes: Uint8Array): number {
-  const [first] = HELLO_HEADER;
-  let at = bytes.indexOf(first);
-  while (at >= 0 && !mayBeHello(bytes, at)) at = bytes.indexOf(first, at + 1);
+  let at = bytes.indexOf(HELLO_HEADER[0]);
+  while (at >= 0 && !mayBeHello(bytes, at)) {
+    at = bytes.indexOf(HELLO_HEADER[0], at + 1);
+  }
   return at < 0 ? bytes.length : at;
-}
-
-/** Whether what follows is the beginning of a hello, or a part of it. */
-function mayBeHello(bytes: Uint8Array, at: number): boolean {
-  return HELLO_HEADER.every((expected, index) =>
-    expected === undefined || at + index >= bytes.length ||
-    bytes[at + index] === expected
-  );
 }
