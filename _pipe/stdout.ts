@@ -40,7 +40,7 @@ function redirectConsole(): void {
     debug: error,
     dirxml: error,
     dir: (value: unknown, options?: Deno.InspectOptions) =>
-      error(Deno.inspect(value, options)),
+      error(typeof value === "string" ? value : Deno.inspect(value, options)),
     table: (value: unknown) => error(value),
     // The original writes an escape sequence to standard output.
     clear() {},
