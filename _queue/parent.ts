@@ -7,8 +7,7 @@
  */
 
 import type { SessionOptions } from "../_session/options.ts";
-import { endQuietly } from "../_session/quiet_abort.ts";
-import { onPeerGoodbye, Session } from "../_session/session.ts";
+import { endQuietly, onPeerGoodbye, Session } from "../_session/session.ts";
 import { closeAtEnd, parentEnd } from "../_thread/parent_end.ts";
 import { PortStream } from "../_thread/port_stream.ts";
 import { PostBox } from "../_thread/post_box.ts";

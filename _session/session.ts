@@ -17,7 +17,7 @@
  * @module
  */
 
-import { ClosedError, DeadlockError } from "../_base/errors.ts";
+import { ClosedError, DeadlockError, ProtocolError } from "../_base/errors.ts";
 import { Flow, type ReceiveWindow, StallWatch } from "./flow.ts";
 import { DEFAULT_OPTIONS, type SessionOptions } from "./options.ts";
 import { checkPositive } from "../_base/options.ts";
@@ -596,4 +596,30 @@ export class Session<In = unknown, Out = In>
       },
     );
   }
+}
+
+/**
+ * Ends a worker quietly if nothing catches the reason of its parent's abort. Any other
+ * error is reported as usual, and so is a fault of the worker.
+ *
+ * @param session The session with the parent.
+ * @param end Ends the worker, in place of the error.
+ */
+export function endQuietly(
+  session: Session<unknown, unknown>,
+  end: () => void,
+): void {
+  session[onPeerAbort] = (reason) => {
+    if (reason instanceof ProtocolError) return;
+    const onUncaught = (event: Event, thrown: unknown) => {
+      if (thrown !== reason) return;
+      event.preventDefault();
+      end();
+    };
+    addEventListener("error", (event) => onUncaught(event, event.error));
+    addEventListener(
+      "unhandledrejection",
+      (event) => onUncaught(event, event.reason),
+    );
+  };
 }

@@ -8,8 +8,7 @@
 
 import { ProtocolError } from "../_base/errors.ts";
 import type { SessionOptions } from "../_session/options.ts";
-import { endQuietly } from "../_session/quiet_abort.ts";
-import { onPeerGoodbye } from "../_session/session.ts";
+import { endQuietly, onPeerGoodbye } from "../_session/session.ts";
 import { closeAtEnd, parentEnd, parentExit } from "../_thread/parent_end.ts";
 import { openRings, RingEnd, SpinPolicy } from "./ring.ts";
 import { ShmSession } from "./session.ts";

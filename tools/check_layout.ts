@@ -68,10 +68,10 @@ const USES_DENO =
 
 /** The files that a worker may load. */
 const WORKER_NEEDS =
-  /^((parent|duplex|codec)|_(base|codec|wire|session|thread|shm)\/\w+|_queue\/lease|_pipe\/stdout|_\w+\/parent)\.ts$/;
+  /^((parent|duplex|codec)|_(base|codec|wire|session|thread|shm)\/\w+|_queue\/lease|_\w+\/parent)\.ts$/;
 
 /** It loads `node:fs` in workers that have loaded it already. */
-const LOADS_FS = "_pipe/stdout.ts";
+const LOADS_FS = "_pipe/parent.ts";
 
 /** Files that make the texts, or convert checked values only. */
 const MAY_CONVERT = new Set([
