@@ -57,7 +57,7 @@ import { type Command, UsageError } from "./_cli/arguments.ts";
 import { compare } from "./_cli/compare.ts";
 import { map } from "./_cli/map.ts";
 import { serve } from "./_cli/serve.ts";
-import { messageOf, printError, printLine } from "./_cli/terminal.ts";
+import { messageLine, printError, printLine } from "./_cli/terminal.ts";
 import { show } from "./_base/text.ts";
 
 /** The commands by their name. */
@@ -114,7 +114,7 @@ export async function main(args: readonly string[]): Promise<number> {
   } catch (error) {
     if (!(error instanceof UsageError)) throw error;
     printError(
-      `error: ${messageOf(error)}; see cli.ts ${name} --help`,
+      `error: ${messageLine(error)}; see cli.ts ${name} --help`,
     );
     return 2;
   }

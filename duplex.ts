@@ -51,8 +51,8 @@ export interface SendOptions {
 }
 
 /**
- * The result of {@linkcode Duplex.tryReceive}. Its `state` tells a message
- * `undefined` from no message.
+ * The result of {@linkcode Duplex.tryReceive}. Its `state` distinguishes the
+ * message `undefined` from an empty queue.
  *
  * @typeParam T The type of the messages.
  */
@@ -66,11 +66,11 @@ export interface DuplexStats {
   /** Messages sent. */
   readonly sent: number;
   /** Messages that have arrived, whether or not they were received. */
-  readonly received: number;
+  readonly arrived: number;
   /** Bytes of the messages sent, without their headers. */
   readonly bytesSent: number;
   /** Bytes of the messages that have arrived, without their headers. */
-  readonly bytesReceived: number;
+  readonly bytesArrived: number;
   /** Messages that have arrived and are waiting for a receive. */
   readonly queued: number;
   /** Messages sent that the peer has not acknowledged. */
@@ -140,7 +140,7 @@ export interface DuplexOptions {
  * - **Goodbye:** after `close`, or the close of `writable`, nothing more can be sent.
  *   The peer receives the messages sent before, and then the end: iteration stops,
  *   `receive` rejects with {@linkcode ClosedError}. The other direction stays open
- *   until the peer says goodbye too. Leaving a `for await` loop early does not close
+ *   until the peer sends its goodbye too. Leaving a `for await` loop early does not close
  *   anything: the remaining messages can still be received.
  * - **Failure:** if the peer dies or breaks the protocol, everything pending rejects
  *   at once. Messages that had arrived can still be received, except after an
@@ -193,7 +193,7 @@ export interface Duplex<In = unknown, Out = In>
    * @param message The message.
    * @param options Buffers to transfer; a signal, which is only checked.
    * @returns Whether it was sent. `false` if the peer's window or the write buffer is
-   *   full, the duplex has ended, or the peer has not said hello yet.
+   *   full, the duplex has ended, or the peer has not sent its hello yet.
    * @throws The signal's reason, if it has aborted.
    * @throws {TypeError} If the message contains a value that cannot be sent; the
    *   error names its path.
@@ -206,7 +206,7 @@ export interface Duplex<In = unknown, Out = In>
    * @param options A signal that stops the waiting; the receive then rejects with its reason.
    * @returns A promise for the message.
    * @throws The signal's reason if it aborts, or that of an `abort` on either side.
-   * @throws {ClosedError} If the peer has said goodbye and no message is left.
+   * @throws {ClosedError} If the peer has sent its goodbye and no message is left.
    * @throws {PeerExitError} If the peer ended and no message is left.
    * @throws {ProtocolError} If the peer broke the protocol.
    */
@@ -223,20 +223,20 @@ export interface Duplex<In = unknown, Out = In>
   readonly readable: ReadableStream<In>;
   /**
    * A stream whose chunks are sent, created on first use, so that
-   * `input.pipeThrough(duplex)` works. Closing it says goodbye and leaves the other
+   * `input.pipeThrough(duplex)` works. Closing it sends goodbye and leaves the other
    * direction open; aborting it aborts the duplex.
    */
   readonly writable: WritableStream<Out>;
   /**
-   * Sends the pending messages, says goodbye, and waits for the peer to do the same.
+   * Sends the pending messages and a goodbye, and waits for the peer's goodbye.
    * Messages that the peer still sends can be received meanwhile. Calling it again
    * returns the same promise.
    *
    * @param options `timeout`: milliseconds to wait for the peer's goodbye, and for a
    *   worker to exit, before the duplex is ended without it; `closeTimeout` by
-   *   default, `Infinity` waits for ever.
+   *   default, `Infinity` waits without limit.
    * @returns A promise that settles when the link is closed.
-   * @throws {ClosedError} If the peer does not say goodbye in time; the link is
+   * @throws {ClosedError} If the peer does not send its goodbye in time; the link is
    *   closed anyway, and `unsent` has the messages that were not delivered.
    * @throws {PeerExitError} If the peer ended without a goodbye, or with an exit code
    *   other than 0.
@@ -251,7 +251,7 @@ export interface Duplex<In = unknown, Out = In>
    */
   abort(reason?: unknown): void;
   /**
-   * Fulfilled when both sides have said goodbye and the link is closed, rejected if
+   * Fulfilled when both sides have sent their goodbyes and the link is closed, rejected if
    * it ended otherwise. Never causes an unhandled rejection.
    */
   readonly closed: Promise<void>;

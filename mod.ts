@@ -38,20 +38,13 @@ export {
   DeadlockError,
   type Duplex,
   type DuplexOptions,
-  type DuplexStats,
   PeerExitError,
   ProtocolError,
-  type SendOptions,
 } from "./duplex.ts";
 export { duplexPair } from "./pair.ts";
 export { type Delivery, parent, type ParentDuplex } from "./parent.ts";
-export { type Grant, grant, type Permissions } from "./permissions.ts";
-export {
-  openPipe,
-  type PipeCommandOptions,
-  type PipeDuplex,
-  type PipeOptions,
-} from "./pipe.ts";
+export { grant, type Permissions } from "./permissions.ts";
+export { openPipe, type PipeDuplex, type PipeOptions } from "./pipe.ts";
 export {
   type MapOptions,
   type MapOutcome,
@@ -59,8 +52,9 @@ export {
   type PoolOptions,
   type PoolStats,
   type RunOptions,
+  type TaskOptions,
 } from "./pool.ts";
-export { type FailedMessage, openQueue, type QueueOptions } from "./queue.ts";
+export { openQueue, type QueueOptions, type ThreadOptions } from "./queue.ts";
 export {
   expose,
   type ExposeOptions,
@@ -79,6 +73,7 @@ export {
   type ListenOptions,
   listenSocket,
   openSocket,
+  type ResumeOptions,
   type SocketDuplex,
   type SocketOptions,
 } from "./socket.ts";
@@ -91,5 +86,6 @@ export {
   OwnerDiedError,
   ResetEvent,
   Semaphore,
+  SharedLock,
 } from "./sync.ts";
-export { task, type WorkerTask } from "./task.ts";
+export { task, type WorkerTask, type WorkerTaskOptions } from "./task.ts";

@@ -2,8 +2,9 @@
 
 /**
  * The worker's own end of a duplex, for every transport that starts workers. It loads
- * only the modules that a worker needs, and requires no permission. A worker may
- * import `@duplex/ipc/sync` in addition, and no other module of the package.
+ * only the modules that a worker needs, and requires no permission. A worker that
+ * exposes methods imports `@duplex/ipc/rpc` instead. Other modules work too, but load
+ * more.
  *
  * ```ts ignore
  * import { parent } from "@duplex/ipc/parent";

@@ -21,7 +21,7 @@
 import { FrameWire } from "./_wire/frame_wire.ts";
 import { type SessionOptions, sessionOptions } from "./_session/options.ts";
 import { DEFAULT_OPEN_TIMEOUT } from "./_base/options.ts";
-import { checkRuntime, PROCESSES } from "./_base/runtime.ts";
+import { checkRuntime, MIN_DENO_FOR_PROCESSES } from "./_base/runtime.ts";
 import { ChildStream } from "./_pipe/child.ts";
 import { openSession } from "./_session/opening.ts";
 import {
@@ -184,7 +184,7 @@ export async function openPipe<In, Out>(
   options?: PipeOptions,
 ): Promise<PipeDuplex<In, Out>> {
   const isScript = typeof target === "string" || target instanceof URL;
-  checkRuntime(ACTION, PROCESSES);
+  checkRuntime(ACTION, MIN_DENO_FOR_PROCESSES);
   checkTarget(target, options);
   const chosen = isScript ? options ?? {} : target;
   const {

@@ -47,6 +47,7 @@ import type { Duplex } from "./duplex.ts";
 import type { Remote } from "./rpc.ts";
 
 export type { Latency, MapOutcome, MapProgress, PoolStats };
+export { ClosedError, PeerExitError } from "./_base/errors.ts";
 
 /** Options for {@linkcode Pool.run}, and for each task of a map. */
 export interface TaskOptions {
@@ -134,8 +135,8 @@ export interface PoolOptions {
   maxTasks?: number;
   /**
    * Bytes of a worker's JavaScript heap above which the worker is replaced, between
-   * two tasks. The worker is asked at most ten times a second, and ended if it does not
-   * answer within five seconds. The option `memory` of the opening function also
+   * two tasks. The heap is measured at most ten times a second; a worker that does not
+   * report within five seconds is ended. The option `memory` of the opening function also
    * applies during a task.
    *
    * @default {Infinity}
@@ -274,10 +275,12 @@ export class Pool<
    * @returns A promise for its result.
    * @throws What the method throws, as `remote` does.
    * @throws The signal's reason, if it aborts.
-   * @throws {PeerExitError} If its worker ended, more than `retries` times; for
-   *   workers behind a socket, a {@linkcode ClosedError}.
+   * @throws {PeerExitError} If its worker ended without a goodbye, more than
+   *   `retries` times.
    * @throws {DOMException} If it waited or ran too long ("TimeoutError").
-   * @throws {ClosedError} If the pool was closed.
+   * @throws {ClosedError} If the pool was closed; or if its worker ended in another
+   *   way, more than `retries` times: with a goodbye or an abort. The `cause` is the
+   *   reason, for example the error of a worker behind `cli serve` that died.
    * @throws {Error} If no worker can be started; the reason is its `cause`.
    * @throws {TypeError} If the arguments cannot be sent.
    *
@@ -410,19 +413,7 @@ export class Pool<
     >;
   }
 
-  /**
-   * Statistics of the pool.
-   *
-   * @example Usage
-   * ```ts
-   * import { openPipe } from "@duplex/ipc/pipe";
-   * import { Pool } from "@duplex/ipc/pool";
-   * import { assertEquals } from "@std/assert";
-   *
-   * await using pool = new Pool(() => openPipe("worker.ts"));
-   * assertEquals(pool.stats.workers, 0);
-   * ```
-   */
+  /** Statistics of the pool. */
   get stats(): PoolStats {
     return this.#scheduler.stats;
   }
@@ -432,13 +423,13 @@ export class Pool<
    * workers. A map reads no more items, gives the results of those that it has
    * read, and then rejects with a {@linkcode ClosedError}.
    *
-   * With `waiting: "reject"` only the tasks that workers have in hand are finished.
+   * With `waiting: "reject"` only the running tasks are finished.
    * From then on no task is begun: those that wait reject with a
    * {@linkcode ClosedError}, a map drops the items that no worker was given, and a
    * task whose worker ends is not run again. A map gives the outcomes of all items
    * that were begun before it rejects. Quick tasks that were sent to a worker in
-   * one message count as in hand together; if the worker returns some of them, as
-   * the first ones take long, those are not begun.
+   * one message count as running together; if the first ones take long, the worker
+   * returns others, which are not begun.
    *
    * Calling it again returns the same promise; `waiting: "reject"` then applies to
    * the tasks that still wait.

@@ -22,7 +22,7 @@ import { sessionOptions } from "./_session/options.ts";
 import { checkKind, checkPositive, checkRetries } from "./_base/options.ts";
 import { openSession, openWithin } from "./_session/opening.ts";
 import { MAX_RETRIES } from "./_queue/lease.ts";
-import { Link } from "./_queue/link.ts";
+import { WorkerLink } from "./_queue/worker_link.ts";
 import { MemoryStore } from "./_queue/store.ts";
 import { type FailedMessage, QueueWire } from "./_queue/queue_wire.ts";
 import { Session } from "./_session/session.ts";
@@ -100,7 +100,7 @@ const DEFAULT_RETRIES = 2;
  * Starts a worker script in one or more Web Workers and opens a duplex to them.
  *
  * The queue numbers each message and keeps it until a worker has handled it: until
- * the worker receives the next message, answers, or says goodbye. When a worker dies,
+ * the worker receives the next message, answers, or sends goodbye. When a worker dies,
  * it is replaced, and the messages that it had not handled are delivered again,
  * before all others and in order. In the worker, `delivery` of the duplex returned by
  * {@linkcode parent} has the number of the message received last and which attempt it
@@ -119,11 +119,11 @@ const DEFAULT_RETRIES = 2;
  * since the message may have to be delivered again.
  *
  * Calls ({@linkcode remote}) need a queue with one worker. That worker is not
- * replaced, since a call must not be repeated unless the caller asks for it: its
+ * replaced, since a call must be repeated only by its caller: its
  * death ends the queue. A {@linkcode Pool} of such queues replaces them.
  *
- * `close` says goodbye and waits until all messages were handled and the workers have
- * said goodbye too; then they are terminated. After `abort` they are terminated once
+ * `close` sends goodbye and waits until all messages were handled and the workers have
+ * sent their goodbyes; then they are terminated. After `abort` they are terminated once
  * they have received the reason, at most a second later. Deno cannot terminate a
  * worker that never returns to its event loop, and it ends the whole process if a
  * worker fills its heap in one step; child processes do not have these limits (see
@@ -138,13 +138,13 @@ const DEFAULT_RETRIES = 2;
  *
  * @param script The worker script: a path, or a URL, `data:` among them.
  * @param options Number of workers, their permissions, and limits.
- * @returns The duplex, once all workers have said hello.
+ * @returns The duplex, once all workers have sent their hello.
  * @throws {Deno.errors.NotCapable} If the caller grants a permission that it does not
  *   hold.
  * @throws {PeerExitError} If a worker ended before its hello, for example because its
  *   script cannot be read.
  * @throws {ProtocolError} If a worker supports none of this side's codecs.
- * @throws {DOMException} If a worker did not say hello in time ("TimeoutError").
+ * @throws {DOMException} If a worker did not send its hello in time ("TimeoutError").
  * @throws The reason of `signal`, if it aborts before the last worker's hello.
  * @throws {RangeError} If an option is out of range.
  * @throws {TypeError} If an option is of the wrong kind, or Deno was started
@@ -183,7 +183,7 @@ export async function openQueue<In = unknown, Out = In>(
     ...queue,
     async openLink(events, signal) {
       const thread = await Thread.start(ACTION, "queue", script, own);
-      const link = new Link(thread, limits, events);
+      const link = new WorkerLink(thread, limits, events);
       await openLink(link, thread.label, own.openTimeout, signal);
       return link;
     },
@@ -217,7 +217,7 @@ function queueOptions(options: QueueOptions) {
 
 /** Waits for a worker's hello until the timeout, or until the queue ends. */
 async function openLink(
-  link: Link,
+  link: WorkerLink,
   label: string,
   timeout: number,
   signal: AbortSignal,

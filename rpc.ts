@@ -49,6 +49,7 @@ import type { Duplex } from "./duplex.ts";
 import { parent } from "./parent.ts";
 
 export { RemoteError } from "./_rpc/errors.ts";
+export { ClosedError, PeerExitError } from "./_base/errors.ts";
 
 /** Options for {@linkcode expose}. */
 export interface ExposeOptions {
@@ -82,7 +83,7 @@ export interface RemoteOptions {
   signal?: AbortSignal;
   /**
    * Milliseconds that a call may take, a stream until its last value. After that it
-   * is canceled, and rejects with a "TimeoutError".
+   * is cancelled, and rejects with a "TimeoutError".
    *
    * @default {Infinity}
    */
@@ -151,7 +152,7 @@ const withSignals = new WeakMap<Callback, Callback>();
 
 /**
  * Creates a method whose first argument is a signal. The signal aborts when the call
- * is canceled: by the caller's `signal` or `timeout`, when its stream is stopped, or
+ * is cancelled: by the caller's `signal` or `timeout`, when its stream is stopped, or
  * when the caller is gone. In a local call, the signal never aborts.
  *
  * @typeParam Args The arguments of the caller.
@@ -224,7 +225,7 @@ export function withSignal<Args extends unknown[], Result>(
  * that arrive earlier find no methods.
  *
  * After the goodbye of the peer, running calls are finished and answered, except
- * canceled ones; then the duplex is closed. If the duplex ends otherwise, the signals
+ * cancelled ones; then the duplex is closed. If the duplex ends otherwise, the signals
  * of running calls abort.
  *
  * Requires no permission.
@@ -349,7 +350,7 @@ function serve(exposed: Exposed, duplex: Duplex): Promise<void> {
  * - Every call ends in exactly one of four ways: with the value; with the error of
  *   the method (of its standard class, or a {@linkcode RemoteError}); with
  *   {@linkcode ClosedError} or {@linkcode PeerExitError} if the duplex ended; or with
- *   the reason of the signal that canceled it.
+ *   the reason of the signal that cancelled it.
  * - A function among the arguments, or in an argument that is a plain object, is
  *   called back until the call has ended. A signal there cancels the call.
  * - Values of a stream are requested as they are read, and some in advance. Leaving
@@ -427,8 +428,13 @@ function callLimits(action: string, options: RemoteOptions): CallLimits {
  * @param duplex The duplex, as for {@linkcode remote}.
  * @param options A signal and a timeout.
  * @returns The names of the methods.
- * @throws {DOMException} If the peer has not answered in time ("TimeoutError"), as
- *   one that exposes nothing.
+ * @throws {DOMException} If the peer has not answered within `timeout`
+ *   ("TimeoutError"). A peer that exposes nothing does not answer.
+ * @throws {ClosedError} If the duplex was closed.
+ * @throws {PeerExitError} If the peer ended.
+ * @throws {RangeError} If the timeout is not positive.
+ * @throws {TypeError} If an option is of the wrong type.
+ * @throws The signal's reason, if it aborts, or that of an `abort` on either side.
  *
  * @example Usage
  * ```ts
@@ -453,7 +459,8 @@ export async function listMethods(
 
 /**
  * The methods that the peer exposes, called without an answer. The promise of a call
- * settles when the call was sent, and does not report its outcome. Functions and
+ * settles when the call was sent, and does not report its outcome. It rejects if the
+ * duplex has ended, which a program need not handle. Functions and
  * signals cannot be among the arguments.
  *
  * Requires no permission.

@@ -65,7 +65,7 @@ const MIN_RING_BYTES = 4096;
  * `transfer` moves. Such messages, and messages with cycles or shared references, are
  * posted to the worker instead, and keep their place in the order.
  *
- * `close` says goodbye and waits for the worker to do the same; then the worker is
+ * `close` sends goodbye and waits for the worker's goodbye; then the worker is
  * terminated. After `abort` it is terminated once it has received the reason, at most
  * a second later. A blocking call on its end throws. Deno cannot terminate a worker
  * that never returns to its event loop for another reason, and it ends the whole
@@ -81,12 +81,12 @@ const MIN_RING_BYTES = 4096;
  *
  * @param script The worker script: a path, or a URL, `data:` among them.
  * @param options The worker's permissions, and limits.
- * @returns The duplex, once both sides have said hello.
+ * @returns The duplex, once both sides have sent their hello.
  * @throws {Deno.errors.NotCapable} If the caller grants a permission that it does not
  *   hold.
  * @throws {PeerExitError} If the worker ended before its hello.
  * @throws {ProtocolError} If the worker supports none of this side's codecs.
- * @throws {DOMException} If the worker did not say hello in time ("TimeoutError").
+ * @throws {DOMException} If the worker did not send its hello in time ("TimeoutError").
  * @throws The reason of `signal`, if it aborts before the worker's hello.
  * @throws {RangeError} If an option is out of range.
  * @throws {TypeError} If an option is of the wrong kind, or Deno was started

@@ -22,10 +22,14 @@
  */
 
 import { openWithin } from "./_session/opening.ts";
-import { ALL, checkRuntime } from "./_base/runtime.ts";
+import { checkRuntime, MIN_DENO } from "./_base/runtime.ts";
 import { checkSignal } from "./_base/options.ts";
 import { parseAddress } from "./_base/address.ts";
-import { type DuplexListener, SocketListener } from "./_socket/listener.ts";
+import {
+  type DuplexListener,
+  type ListenerStats,
+  SocketListener,
+} from "./_socket/listener.ts";
 import { SocketOpener } from "./_socket/opener.ts";
 import {
   listenerOptions,
@@ -38,6 +42,7 @@ import type { SocketDuplex } from "./_socket/session.ts";
 
 export type {
   DuplexListener,
+  ListenerStats,
   ListenOptions,
   ResumeOptions,
   SocketDuplex,
@@ -112,7 +117,7 @@ export async function openSocket<In = unknown, Out = In>(
   options: SocketOptions = {},
 ): Promise<SocketDuplex<In, Out>> {
   const action = "Cannot open a socket";
-  checkRuntime(action, ALL);
+  checkRuntime(action, MIN_DENO);
   const parsed = parseAddress(action, address);
   const chosen = openerOptions(action, parsed, options);
   const { signal } = options;
@@ -197,7 +202,7 @@ export function listenSocket<In = unknown, Out = In>(
   options: ListenOptions = {},
 ): DuplexListener<In, Out> {
   const action = "Cannot listen";
-  checkRuntime(action, ALL);
+  checkRuntime(action, MIN_DENO);
   const parsed = parseAddress(action, address);
   const chosen = listenerOptions(action, parsed, options);
   return new SocketListener<In, Out>(parsed, chosen);

@@ -16,7 +16,7 @@
  */
 
 import { checkOptions, checkPositive } from "./_base/options.ts";
-import { ALL, checkRuntime } from "./_base/runtime.ts";
+import { checkRuntime, MIN_DENO } from "./_base/runtime.ts";
 import { grantThread } from "./_thread/permissions.ts";
 import { taskScript } from "./_task/source.ts";
 import { grant, type Permissions } from "./permissions.ts";
@@ -29,6 +29,8 @@ import {
   type RunOptions,
 } from "./pool.ts";
 import { openShm } from "./shm.ts";
+
+export { ClosedError, PeerExitError } from "./_base/errors.ts";
 
 /** Options for {@linkcode task}. */
 export interface WorkerTaskOptions extends PoolOptions {
@@ -69,12 +71,14 @@ export interface WorkerTask<Args extends unknown[], Result>
     options?: MapOptions,
   ): AsyncIterableIterator<MapOutcome<Args[0], Result>>;
   /** Waits for the tasks and ends the workers: {@linkcode Pool.close}. */
-  close(): Promise<void>;
+  close(options?: { waiting?: "run" | "reject" }): Promise<void>;
   /** Ends the workers now: {@linkcode Pool.abort}. */
   abort(reason?: unknown): Promise<void>;
   /** Statistics: {@linkcode Pool.stats}. */
   readonly stats: PoolStats;
 }
+
+type CloseOptions = Parameters<Pool["close"]>[0];
 
 const ACTION = "Cannot make a task";
 
@@ -89,8 +93,8 @@ const ACTION = "Cannot make a task";
  * generator function reject. A call that never returns can be abandoned with
  * `timeout`, but its thread continues and keeps the program running.
  *
- * Requires `--unstable-worker-options` unless `permissions` is `"inherit"`,
- * `--allow-read` for the folder of this package if it is local, and every permission
+ * Requires Deno 2.9.0 or later, `--unstable-worker-options` unless `permissions` is
+ * `"inherit"`, `--allow-read` for the folder of this package if it is local, and every permission
  * that is passed on.
  *
  * @typeParam Args The function's arguments.
@@ -124,7 +128,7 @@ export function task<Args extends unknown[], Result>(
   fn: (...args: Args) => Result,
   options: WorkerTaskOptions = {},
 ): WorkerTask<Args, Awaited<Result>> {
-  checkRuntime(ACTION, ALL);
+  checkRuntime(ACTION, MIN_DENO);
   checkOptions(ACTION, options);
   const { permissions = "none", memory, ...limits } = options;
   const script = taskScript(ACTION, fn);
@@ -148,7 +152,7 @@ export function task<Args extends unknown[], Result>(
       value: (items: Iterable<never>, options?: MapOptions) =>
         pool.mapSettled(items, "run", options),
     },
-    close: { value: () => pool.close() },
+    close: { value: (options?: CloseOptions) => pool.close(options) },
     abort: { value: (reason?: unknown) => pool.abort(reason) },
     stats: { get: () => pool.stats },
     [Symbol.asyncDispose]: { value: () => pool.close() },

@@ -10,8 +10,8 @@
 import { excerpt, messageOf, reasonText } from "./text.ts";
 
 /**
- * Error thrown when a duplex is used after its end: by `send` after this side said
- * goodbye, by `receive` after the peer said goodbye and the last message was
+ * Error thrown when a duplex is used after its end: by `send` after this side sent
+ * its goodbye, by `receive` after the peer sent its goodbye and the last message was
  * received.
  *
  * @example Usage
@@ -30,15 +30,6 @@ export class ClosedError extends Error {
    * Messages that were sent, in order, and that the peer did not acknowledge.
    * Messages that are not in the list were received; one that is may have been
    * received just before the end.
-   *
-   * @example Usage
-   * ```ts
-   * import { ClosedError } from "@duplex/ipc/duplex";
-   * import { assertEquals } from "@std/assert";
-   *
-   * const error = new ClosedError("The duplex is closed", { unsent: [1, 2] });
-   * assertEquals(error.unsent, [1, 2]);
-   * ```
    */
   readonly unsent: readonly unknown[];
 
@@ -76,51 +67,15 @@ export class PeerExitError extends Error {
   /**
    * Messages that were accepted and are not known to have been received by the
    * peer, as of a {@linkcode ClosedError}.
-   *
-   * @example Usage
-   * ```ts
-   * import { PeerExitError } from "@duplex/ipc/duplex";
-   * import { assertEquals } from "@std/assert";
-   *
-   * assertEquals(new PeerExitError("Gone", { unsent: [1] }).unsent, [1]);
-   * ```
    */
   readonly unsent: readonly unknown[];
-  /**
-   * The exit code of a process that exited, else `null`.
-   *
-   * @example Usage
-   * ```ts
-   * import { PeerExitError } from "@duplex/ipc/duplex";
-   * import { assertEquals } from "@std/assert";
-   *
-   * assertEquals(new PeerExitError("Gone", { code: 3 }).code, 3);
-   * ```
-   */
+  /** The exit code of a process that exited, else `null`. */
   readonly code: number | null;
-  /**
-   * The signal that ended the process, else `null`.
-   *
-   * @example Usage
-   * ```ts
-   * import { PeerExitError } from "@duplex/ipc/duplex";
-   * import { assertEquals } from "@std/assert";
-   *
-   * assertEquals(new PeerExitError("Gone", { signal: "SIGKILL" }).signal, "SIGKILL");
-   * ```
-   */
+  /** The signal that ended the process, else `null`. */
   readonly signal: string | null;
   /**
    * The last 4 KiB of the peer's standard error; for a Web Worker, its uncaught
    * error.
-   *
-   * @example Usage
-   * ```ts
-   * import { PeerExitError } from "@duplex/ipc/duplex";
-   * import { assertEquals } from "@std/assert";
-   *
-   * assertEquals(new PeerExitError("Gone", { stderr: "no such file" }).stderr, "no such file");
-   * ```
    */
   readonly stderr: string;
 

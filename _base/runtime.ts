@@ -1,17 +1,17 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * The version of Deno that a function needs, checked where it is called: an older
- * one would fail later, with an error that does not say why.
+ * The version of Deno that a function needs, checked when it is called: with an older
+ * one it would fail later, with an error that does not name the reason.
  *
  * @module
  */
 
 /** The first Deno in which the whole package works: it has Web Locks, and permissions for Unix sockets. */
-export const ALL = "2.9.0";
+export const MIN_DENO = "2.9.0";
 
 /** The first Deno in which processes work: it has the permission to import. */
-export const PROCESSES = "2.4.0";
+export const MIN_DENO_FOR_PROCESSES = "2.4.0";
 
 /** The version that runs, as every thread and process of this package sees it. */
 const CURRENT = navigator.userAgent.replace("Deno/", "");
@@ -20,7 +20,7 @@ const CURRENT = navigator.userAgent.replace("Deno/", "");
  * Throws if Deno is older than a function needs.
  *
  * @param action What is attempted, for the error.
- * @param minimum The oldest version that will do.
+ * @param minimum The oldest version that suffices.
  * @param current The version that runs.
  * @throws {Error} If the version that runs is older.
  */
@@ -36,12 +36,12 @@ export function checkRuntime(
   }
 }
 
-/** Whether a version is older; one that cannot be read is not. */
+/** Whether a version is older. `false` if it cannot be read. */
 function isOlder(version: string, minimum: string): boolean {
   const own = version.split(".");
   const other = minimum.split(".");
   for (let index = 0; index < other.length; index++) {
-    // What may stand behind the third number ("+a1b2c3d") does not count.
+    // A suffix of the third number ("+a1b2c3d") does not count.
     const difference = parseInt(own[index] ?? "") - Number(other[index]);
     if (difference !== 0) return difference < 0;
   }

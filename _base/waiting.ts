@@ -1,8 +1,8 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * Waiting: a queue with constant-time ends, promises that wait their turn, each
- * of which may be taken back through an `AbortSignal`, and waiting with a bound.
+ * A queue with constant time for its operations, a queue of promises that can be
+ * cancelled with an `AbortSignal`, and waiting with a time limit.
  *
  * @module
  */
@@ -35,7 +35,7 @@ export class Deque<T> {
     return this.#items[this.#head] as T;
   }
 
-  /** Takes the first item. The queue must not be empty. */
+  /** Removes and returns the first item. The queue must not be empty. */
   shift(): T {
     const item = this.#items[this.#head] as T;
     this.#items[this.#head] = undefined;
@@ -79,15 +79,15 @@ export class Deque<T> {
   }
 }
 
-/** Those that one signal ends. */
+/** The items of one signal. */
 interface Group<T> {
   readonly items: Set<T>;
   onAbort(): void;
 }
 
 /**
- * Items that end when a signal of theirs aborts. It listens to a signal once,
- * however many there are: taking a listener away costs as much as there are.
+ * Items that end when their signal aborts. It listens to a signal once for all
+ * items, because the cost of removing a listener grows with their number.
  */
 export class AbortGroups<T> {
   readonly #groups = new Map<AbortSignal, Group<T>>();
@@ -106,7 +106,7 @@ export class AbortGroups<T> {
     group.items.add(item);
   }
 
-  /** Takes an item out, if it is there. */
+  /** Removes an item, if it is there. */
   delete(item: T, signal: AbortSignal): void {
     const group = this.#groups.get(signal);
     if (group === undefined || !group.items.delete(item)) return;
@@ -128,11 +128,11 @@ export class AbortGroups<T> {
   }
 }
 
-/** One promise that waits, with what it waits to hand over. */
+/** A promise that waits, with its argument. */
 export class Waiter<Payload, Result> {
-  /** What the waiting call was made with. */
+  /** The argument of the waiting call. */
   readonly payload: Payload;
-  /** What cancels the wait. */
+  /** The signal that cancels the wait. */
   readonly signal: AbortSignal | undefined;
   /** Fulfils the waiting promise. */
   readonly resolve: (result: Result) => void;
@@ -203,7 +203,7 @@ export class WaitQueue<Payload, Result> {
     });
   }
 
-  /** Takes the first that waits. The queue must not be empty. */
+  /** Removes and returns the first wait. The queue must not be empty. */
   shift(): Waiter<Payload, Result> {
     let waiter = this.#waiters.shift();
     while (waiter.isCancelled) {
@@ -214,7 +214,7 @@ export class WaitQueue<Payload, Result> {
     return waiter;
   }
 
-  /** Rejects all that wait, and says whether there were any. */
+  /** Rejects all waits; returns whether there were any. */
   rejectAll(reason: unknown): boolean {
     const any = this.length > 0;
     while (this.length > 0) this.shift().reject(reason);
@@ -232,7 +232,7 @@ export class WaitQueue<Payload, Result> {
   }
 }
 
-/** The longest that a timer can wait; a longer timeout is none. */
+/** The longest delay of a timer in milliseconds; a longer timeout sets no limit. */
 export const MAX_TIMER = 2 ** 31 - 1;
 
 /** Whether a promise settles before the time is up. Leaves no timer behind. */

@@ -8,7 +8,7 @@
  * Deno shows its unstable flags in one place only: the arguments that
  * `node:child_process` makes for a fork. So a fork is attempted with two IPC pipes,
  * which `node:child_process` refuses after it has made the arguments, and before it
- * starts anything or asks for a permission.
+ * starts anything or requests a permission.
  *
  * @module
  */

@@ -33,7 +33,7 @@ import { OutputFile, statStreams } from "./files.ts";
 import {
   type EndSignal,
   EndSignals,
-  messageOf,
+  messageLine,
   printError,
   printLine,
 } from "./terminal.ts";
@@ -158,7 +158,7 @@ export async function compareTransports(
       printError(`stopped by ${stopped.name}`);
       return stopped.code;
     }
-    printError(`error: ${messageOf(error)}`);
+    printError(`error: ${messageLine(error)}`);
     return 1;
   } finally {
     await file?.close();

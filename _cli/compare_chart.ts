@@ -7,7 +7,7 @@
  * @module
  */
 
-import { groupDigits, messageOf } from "./terminal.ts";
+import { groupDigits, messageLine } from "./terminal.ts";
 import {
   type Figures,
   type Outcome,
@@ -54,7 +54,7 @@ function megabytes(rate: number, size: number): string {
 function whyNone(outcome: Exclude<Outcome, { state: "measured" }>): string {
   return outcome.state === "missing"
     ? `left out: ${outcome.why}`
-    : `failed: ${messageOf(outcome.error)}`;
+    : `failed: ${messageLine(outcome.error)}`;
 }
 
 /** The results in the order of the transports. */

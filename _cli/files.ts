@@ -8,7 +8,7 @@
  */
 
 import { type Arguments, UsageError } from "./arguments.ts";
-import { messageOf } from "./terminal.ts";
+import { messageLine } from "./terminal.ts";
 import { quoted } from "../_base/text.ts";
 import { writeAll, writeAllSync } from "../_base/writing.ts";
 
@@ -78,7 +78,7 @@ export async function readFile(
     return await Deno.readFile(path);
   } catch (error) {
     throw new UsageError(
-      `--${option} ${quoted(path)} cannot be read: ${messageOf(error)}`,
+      `--${option} ${quoted(path)} cannot be read: ${messageLine(error)}`,
       { cause: error },
     );
   }
@@ -266,5 +266,7 @@ function describe(option: string, path: string): string {
 }
 
 function writeError(option: string, path: string, cause: unknown): Error {
-  return new Error(`${describe(option, path)}: ${messageOf(cause)}`, { cause });
+  return new Error(`${describe(option, path)}: ${messageLine(cause)}`, {
+    cause,
+  });
 }

@@ -23,7 +23,7 @@ import {
   EndSignals,
   formatTaken,
   groupDigits,
-  messageOf,
+  messageLine,
   printLine,
   renderProgress,
   StatusLine,
@@ -87,7 +87,7 @@ export const map: Command = {
       });
     } catch (error) {
       if (error instanceof UsageError) throw error;
-      status.print(`error: ${messageOf(error)}`);
+      status.print(`error: ${messageLine(error)}`);
       return 1;
     }
   },
@@ -122,7 +122,10 @@ function openerOf(
   }
   return (number) =>
     // The output of a worker may contain what is in a line.
-    openWorker(source, (line) => print(`worker ${number}: ${messageOf(line)}`));
+    openWorker(
+      source,
+      (line) => print(`worker ${number}: ${messageLine(line)}`),
+    );
 }
 
 /**
@@ -167,7 +170,7 @@ export class MapWorkers {
     try {
       return await this.#openOne(++this.#count);
     } catch (error) {
-      this.#onFailure(messageOf(error));
+      this.#onFailure(messageLine(error));
       throw error;
     }
   }
@@ -219,7 +222,7 @@ async function methodsOf(duplex: Duplex): Promise<string[]> {
   } catch (cause) {
     throw new Error(
       `the worker does not list its methods, as a worker does that calls "expose" of @duplex/ipc/rpc: ${
-        messageOf(cause)
+        messageLine(cause)
       }`,
       { cause },
     );
@@ -304,7 +307,7 @@ export async function mapLines(
   try {
     first = await Promise.race([ready, ends.stopped]);
   } catch (error) {
-    // A worker without the method can be closed in good order.
+    // A worker without the method can be closed with a goodbye.
     const isSound = error instanceof UsageError;
     await started.catch(() => {});
     await (isSound ? workers.close().catch(() => {}) : workers.abort());
@@ -450,7 +453,7 @@ class LineMap {
     else this.#print(failureLine(failure));
   }
 
-  /** Ends the workers: in good order, or at once after a failure. */
+  /** Ends the workers: with goodbyes, or at once after a failure. */
   async #end(isFailed: boolean): Promise<void> {
     if (isFailed) {
       await settlesWithin(this.#pool.abort(), ABORT_GRACE);
@@ -460,7 +463,7 @@ class LineMap {
       await Promise.all([this.#pool.close(), this.#parts.workers.close()]);
     } catch (error) {
       // All results are there, so this is not a failure of the map.
-      this.#print(`warning: a worker did not end well: ${messageOf(error)}`);
+      this.#print(`warning: a worker did not end well: ${messageLine(error)}`);
     }
   }
 
@@ -494,7 +497,7 @@ class LineMap {
       const what = this.#results.failure === undefined
         ? ""
         : "the results cannot be written: ";
-      this.#print(`error: ${what}${messageOf(failure.error)}`);
+      this.#print(`error: ${what}${messageLine(failure.error)}`);
       this.#print(`lines: ${counts}; ${this.#left()}`);
       return 1;
     }

@@ -7,7 +7,7 @@
  * @module
  */
 
-import { messageOf } from "./terminal.ts";
+import { messageLine } from "./terminal.ts";
 import { Deque } from "../_base/waiting.ts";
 import { ByteBuffer } from "../_base/byte_buffer.ts";
 
@@ -95,7 +95,7 @@ export class LineReader {
       return await this.#source.read(this.#into);
     } catch (cause) {
       throw new Error(
-        `standard input cannot be read: ${messageOf(cause)}`,
+        `standard input cannot be read: ${messageLine(cause)}`,
         { cause },
       );
     }
@@ -181,7 +181,7 @@ export function parseLine(
     return { kind: "item", item: JSON.parse(text) };
   } catch (cause) {
     const error = new SyntaxError(
-      `Cannot read the line as JSON: ${messageOf(cause)}`,
+      `Cannot read the line as JSON: ${messageLine(cause)}`,
       { cause },
     );
     return { kind: "bad", text, error };
@@ -214,8 +214,8 @@ interface Held extends BadLine {
 
 /**
  * The items of the input, for one map of a pool. A bad line is reported once the
- * items before it were begun, so that one line number tells what is done and what
- * is left when the map is stopped.
+ * items before it were begun, so that one line number separates the items that are
+ * done from those left when the map is stopped.
  */
 export class Items implements AsyncIterableIterator<unknown> {
   readonly #lines: LineReader;

@@ -7,8 +7,8 @@
  */
 
 import { OutputFile, type StreamStat } from "./files.ts";
-import { messageOf } from "./terminal.ts";
-import { messageOf as textOf } from "../_base/text.ts";
+import { messageLine } from "./terminal.ts";
+import { messageOf } from "../_base/text.ts";
 import { ByteBuffer } from "../_base/byte_buffer.ts";
 import { type ByteSink, writeAll } from "../_base/writing.ts";
 import { json } from "../codec.ts";
@@ -122,7 +122,7 @@ function escapeJson(char: string): string {
 
 /** Error of a result that JSON cannot carry. */
 function resultError(error: unknown): TypeError {
-  const reason = textOf(error).replace(/^Cannot encode a message: /, "");
+  const reason = messageOf(error).replace(/^Cannot encode a message: /, "");
   return new TypeError(`Cannot write the result as JSON: ${reason}`, {
     cause: error,
   });
@@ -151,11 +151,11 @@ export function failureJson(failure: Failure): string {
 export function failureLine({ line, error, attempts }: Failure): string {
   const { name, message } = partsOf(error);
   const often = attempts > 1 ? ` (run ${attempts} times)` : "";
-  return messageOf(`line ${line}: ${name}: ${message}${often}`);
+  return messageLine(`line ${line}: ${name}: ${message}${often}`);
 }
 
 function partsOf(error: unknown): { name: string; message: string } {
-  return { name: nameOf(error), message: textOf(error) };
+  return { name: nameOf(error), message: messageOf(error) };
 }
 
 /** The name of an error, the type of any other value. */

@@ -15,7 +15,7 @@ export interface Load {
   readonly name: string;
   /** Sent in turn. */
   readonly messages: readonly unknown[];
-  /** What a received message adds to the check sum. */
+  /** The value that a received message adds to the check sum. */
   weigh(message: unknown): number;
 }
 

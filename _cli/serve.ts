@@ -15,7 +15,7 @@ import {
 } from "./arguments.ts";
 import { bridge, reasonOf } from "./bridge.ts";
 import { readFile, readSecret, SECRET_VARIABLE } from "./files.ts";
-import { EndSignals, messageOf, printError, printLine } from "./terminal.ts";
+import { EndSignals, messageLine, printError, printLine } from "./terminal.ts";
 import {
   openWorker,
   readWorker,
@@ -103,9 +103,9 @@ export const serve: Command = {
     } catch (error) {
       // An option of the listener is an argument here.
       if (error instanceof TypeError || error instanceof RangeError) {
-        throw new UsageError(messageOf(error), { cause: error });
+        throw new UsageError(messageLine(error), { cause: error });
       }
-      printError(`error: ${messageOf(error)}`);
+      printError(`error: ${messageLine(error)}`);
       return 1;
     }
     for (const address of server.addresses) {
@@ -274,7 +274,7 @@ class Server {
           ...listenOptions,
           ...tls,
           onError: (error, remote) =>
-            this.#log(`refused ${remote}: ${messageOf(error)}`),
+            this.#log(`refused ${remote}: ${messageLine(error)}`),
         });
         this.#listeners.push(listener);
       }
@@ -312,7 +312,7 @@ class Server {
     try {
       for await (const peer of listener) this.#admit(peer);
     } catch (error) {
-      this.#log(`cannot accept peers any more: ${messageOf(error)}`);
+      this.#log(`cannot accept peers any more: ${messageLine(error)}`);
     }
   }
 
@@ -353,17 +353,17 @@ class Server {
       try {
         // The output of a worker may contain what its peer has sent.
         const onLine = (line: string) =>
-          printError(`${name}: ${messageOf(line)}`);
+          printError(`${name}: ${messageLine(line)}`);
         worker = await openWorker(this.#options.worker, onLine);
       } catch (error) {
         const reason = reasonOf("worker", error);
         peer.abort(reason instanceof Error ? withoutStack(reason) : reason);
         await peer.closed.catch(() => {});
-        return `: its worker did not start: ${messageOf(error)}`;
+        return `: its worker did not start: ${messageLine(error)}`;
       }
       const collapse = await bridge(peer, worker);
       if (collapse === undefined) return "";
-      return `: ${collapse.side}: ${messageOf(collapse.error)}`;
+      return `: ${collapse.side}: ${messageLine(collapse.error)}`;
     } finally {
       this.#workers--;
       this.#freed.resolve();

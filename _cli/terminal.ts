@@ -7,7 +7,7 @@
  * @module
  */
 
-import { excerpt, messageOf as textOf, withoutColor } from "../_base/text.ts";
+import { excerpt, messageOf, withoutColor } from "../_base/text.ts";
 import { writeAllSync } from "../_base/writing.ts";
 
 /** The limit on the characters of an error's text that are printed. */
@@ -17,8 +17,8 @@ const MAX_SHOWN_LENGTH = 1000;
  * The text of a thrown value on one line. A peer may have chosen it, so it is
  * printed without line breaks and without sequences that control a terminal.
  */
-export function messageOf(thrown: unknown): string {
-  const text = withoutColor(textOf(thrown)).replaceAll("\n", " ");
+export function messageLine(thrown: unknown): string {
+  const text = withoutColor(messageOf(thrown)).replaceAll("\n", " ");
   return excerpt(text, MAX_SHOWN_LENGTH);
 }
 

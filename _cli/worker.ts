@@ -15,7 +15,7 @@ import {
   readPermissions,
   UsageError,
 } from "./arguments.ts";
-import { messageOf } from "./terminal.ts";
+import { messageLine } from "./terminal.ts";
 import { show } from "../_base/text.ts";
 import { hasWorkerOptions } from "../_base/worker_options.ts";
 import type { Duplex } from "../duplex.ts";
@@ -123,8 +123,8 @@ export async function whyNotGranted(
   try {
     grant(permissions, over === "pipe" ? "process" : "thread");
   } catch (error) {
-    if (error instanceof Deno.errors.NotCapable) return messageOf(error);
-    throw new UsageError(messageOf(error), { cause: error });
+    if (error instanceof Deno.errors.NotCapable) return messageLine(error);
+    throw new UsageError(messageLine(error), { cause: error });
   }
   return over === "pipe" ? whyNoDeno() : await whyNoThread(permissions);
 }

@@ -80,10 +80,10 @@ const MAX_NAME_LENGTH = 4096;
 const now = performance.now.bind(performance);
 
 /** Keys that are not in any table of a message. V8 gives objects random hashes. */
-const STRANGERS: readonly object[] = [{}, {}, {}, {}];
+const ABSENT_KEYS: readonly object[] = [{}, {}, {}, {}];
 
 // V8 gives an object its hash when it is first added.
-new Set(STRANGERS);
+new Set(ABSENT_KEYS);
 
 /** Appended to a name, makes one that a peer cannot know. */
 const SUFFIX: string = crypto.randomUUID();
@@ -154,8 +154,8 @@ export class CollisionGuard {
   /** Measures the sample; returns whether its keys collide. */
   #measure(table: KeyTable): boolean {
     for (const [index, key] of this.#sample.entries()) {
-      const stranger = STRANGERS[index % STRANGERS.length];
-      this.#count(() => table.has(key), () => table.has(stranger));
+      const absent = ABSENT_KEYS[index % ABSENT_KEYS.length];
+      this.#count(() => table.has(key), () => table.has(absent));
     }
     return this.#areMany();
   }
@@ -163,11 +163,11 @@ export class CollisionGuard {
   #measureNames(record: object): boolean {
     for (const name of this.#sample) {
       if (typeof name !== "string" || name.length > MAX_NAME_LENGTH) continue;
-      const stranger = name + SUFFIX;
+      const absent = name + SUFFIX;
       // V8 caches where a string was found, so each lookup needs a new string.
       this.#count(
         () => Object.hasOwn(record, copyOf(name)),
-        () => Object.hasOwn(record, copyOf(stranger)),
+        () => Object.hasOwn(record, copyOf(absent)),
       );
     }
     return this.#areMany();

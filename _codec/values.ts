@@ -1,8 +1,8 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * What the codecs share: the limit of nesting, the numbers of the MessagePack
- * extension types, and which values cannot be sent. An encoder does not track
+ * Common parts of the codecs: the limit of nesting, the numbers of the MessagePack
+ * extension types, and the values that cannot be sent. An encoder does not track
  * where it is in a message. If it meets a value that it cannot send, a second,
  * slower walk finds the path to that value for the error.
  *

@@ -21,7 +21,7 @@ import { quoted, show } from "../_base/text.ts";
 export type Scopes = ReadonlyMap<Kind, Scope>;
 
 /** The requested part of each kind, with absolute paths. */
-export type Request = ReadonlyMap<Kind, Scope | "inherit">;
+export type PermissionRequest = ReadonlyMap<Kind, Scope | "inherit">;
 
 /** The kinds whose items are paths. */
 const PATH_KINDS: readonly Kind[] = ["ffi", "read", "write"];
@@ -31,7 +31,7 @@ const PATH_KINDS: readonly Kind[] = ["ffi", "read", "write"];
  *
  * @throws {TypeError} If Deno does not have such a kind or item.
  */
-export function readRequest(permissions: Permissions): Request {
+export function readRequest(permissions: Permissions): PermissionRequest {
   if (permissions === "none") return new Map();
   if (permissions === "inherit") {
     return new Map(KINDS.map((kind) => [kind, "inherit"]));
@@ -65,7 +65,10 @@ export function readRequest(permissions: Permissions): Request {
  * @throws {Deno.errors.NotCapable} If it does not.
  * @throws {TypeError} If Deno does not have such an item.
  */
-export function checkRequest(request: Request, target: Target): Scopes {
+export function checkRequest(
+  request: PermissionRequest,
+  target: Target,
+): Scopes {
   const scopes = new Map<Kind, Scope>();
   for (const [kind, scope] of request) {
     if (scope === "inherit") {

@@ -18,7 +18,7 @@ const EXIT_TIMEOUT = 1_000;
 
 /**
  * Milliseconds without output after which the streams of a child that has exited are
- * closed. A grandchild may keep them open for ever.
+ * closed. A grandchild may keep them open forever.
  */
 const GRANDCHILD_TIMEOUT = 250;
 

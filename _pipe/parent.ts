@@ -29,8 +29,6 @@ const MAX_INPUT_LENGTH = 40;
 /** The child's standard streams, which block, as a stream of bytes. */
 class StdioStream implements ByteStream {
   readonly #output: Output;
-  /** Missing before the first write has ended. */
-  writeSync?: (bytes: Uint8Array<ArrayBuffer>) => void;
   #hasRead = false;
   #refusal: TypeError | undefined;
   #isPaused = false;
@@ -63,10 +61,12 @@ class StdioStream implements ByteStream {
     return null;
   }
 
-  /** Waits, with the hello, for prints that were begun before they were redirected. */
   async write(bytes: Uint8Array<ArrayBuffer>): Promise<void> {
     await writeAll(this.#output, bytes);
-    this.writeSync ??= (bytes) => writeAllSync(this.#output, bytes);
+  }
+
+  writeSync(bytes: Uint8Array<ArrayBuffer>): void {
+    writeAllSync(this.#output, bytes);
   }
 
   /**
@@ -144,6 +144,8 @@ export async function openStdio(
     throw notWorker();
   }
   const output = await redirectStdout();
+  // Waits for prints that were begun before: they must not follow the hello.
+  await output.write(new Uint8Array());
   const session = new Session(new FrameWire(new StdioStream(output)), limits);
   endQuietly(session, () => Deno.exit(1));
   await session.open();

@@ -12,8 +12,8 @@ import { isAbsolute, isCommandPath } from "../_permissions/path.ts";
 import { isHeldWhole, query, scopeFlags } from "../_permissions/held.ts";
 import {
   checkRequest,
+  type PermissionRequest,
   readRequest,
-  type Request,
   scopesToFlags,
 } from "../_permissions/scopes.ts";
 import { quoted } from "../_base/text.ts";
@@ -63,7 +63,7 @@ const LOOKUP = /^(?:path|pathext)$/i;
 
 /** Throws if variables change the meaning of the permissions. */
 function checkEnv(
-  request: Request,
+  request: PermissionRequest,
   { action, env, clearEnv }: ChildContext,
 ): void {
   const names = Object.keys(env);

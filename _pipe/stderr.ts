@@ -34,7 +34,7 @@ export class StderrReader {
   readonly #printed = Promise.withResolvers<void>();
   /**
    * Settles when all of it was passed on, which a function that is called with the
-   * lines may delay for ever. Never rejects.
+   * lines may delay forever. Never rejects.
    */
   readonly ended: Promise<void>;
 

@@ -83,7 +83,7 @@ export interface PoolStats {
   /** Tasks that returned a value. */
   readonly done: number;
   /**
-   * Tasks that failed or were canceled. Tasks of a map that ran when it was stopped
+   * Tasks that failed or were cancelled. Tasks of a map that ran when it was stopped
    * count neither here nor in `latency`.
    */
   readonly failed: number;
@@ -128,7 +128,7 @@ export class Scheduler implements WorkerEvents, MapHost {
   #failed = 0;
   #retried = 0;
   #delay: ReturnType<typeof setTimeout> | undefined;
-  /** What happens to waiting tasks, once the pool is being closed. */
+  /** The handling of waiting tasks, once the pool is being closed. */
   #closing: Waiting | undefined;
   /** Why no task can be run, if the pool has ended. */
   #failure: { readonly error: unknown } | undefined;
@@ -247,7 +247,7 @@ export class Scheduler implements WorkerEvents, MapHost {
         this.#startWorkers();
       }
     } catch (error) {
-      // Otherwise every task would wait for ever.
+      // Otherwise every task would wait forever.
       this.fail(error);
     } finally {
       this.#isPumping = false;

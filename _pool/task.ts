@@ -83,7 +83,7 @@ export abstract class Task {
   }
 }
 
-/** What happens to waiting tasks when a pool is closed. */
+/** The handling of waiting tasks when a pool is closed. */
 export type Waiting = "run" | "reject";
 
 /** A source of tasks. */

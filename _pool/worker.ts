@@ -27,7 +27,7 @@ import type { Duplex } from "../duplex.ts";
  */
 const RECALL_AFTER = 20;
 
-/** Milliseconds that canceled tasks have to end before their worker is ended. */
+/** Milliseconds that cancelled tasks have to end before their worker is ended. */
 const CANCEL_TIMEOUT = 1_000;
 
 /** Milliseconds that an idle worker has to report its memory. */
@@ -132,7 +132,7 @@ export class PoolWorker implements AnswerHandler {
   /** Cancels its tasks. Their outcome is not reported. */
   cancel(reason: unknown): void {
     if (this.isIdle || this.#isCancelled) return;
-    // The end of a canceled single call is not reported.
+    // The end of a cancelled single call is not reported.
     if (this.#batch === undefined) return this.kill(reason);
     this.#isCancelled = this.#isRecalled = true;
     this.#batch.cancel(reason);
@@ -233,7 +233,7 @@ export class PoolWorker implements AnswerHandler {
   }
 
   async #onCallError(error: unknown, isCancelled: boolean): Promise<void> {
-    // A signal among the arguments canceled the task, which may still be running.
+    // A signal among the arguments cancelled the task, which may still be running.
     if (isCancelled && this.inFlight > 0) await this.#rejectAndKill(error);
     // When the worker ends, calls reject before `ended` settles.
     await Promise.resolve();

@@ -8,7 +8,7 @@
  * @module
  */
 
-import type { Answer, Link } from "./link.ts";
+import type { Answer, WorkerLink } from "./worker_link.ts";
 import { Flow } from "../_session/flow.ts";
 import type { SessionOptions } from "../_session/options.ts";
 import type { MessageStore } from "./store.ts";
@@ -47,10 +47,10 @@ export class QueueFlow extends Flow {
     this.sent++;
     this.bytesSent += size;
     this.bytesInFlight = this.#store.bytes;
-    this.onReported();
+    this.onAcknowledgedToPeer();
   }
 
-  override onAcknowledged(): boolean {
+  override onAcknowledgedByPeer(): boolean {
     this.bytesInFlight = this.#store.bytes;
     return true;
   }
@@ -83,8 +83,8 @@ export class AnswerMerge {
   /** Messages behind the head all of whose answers have arrived. */
   readonly #finished = new Set<number>();
   /** The message of each link that was handled last, and may get more answers. */
-  readonly #open = new Map<Link, number>();
-  /** Answers that were taken from a link before their turn. */
+  readonly #open = new Map<WorkerLink, number>();
+  /** Answers that were read from a link before their turn. */
   readonly #early = new Map<number, Deque<Answer>>();
   /** Answers of links that have ended, which go first. */
   readonly #left = new Deque<Answer>();
@@ -99,7 +99,7 @@ export class AnswerMerge {
   }
 
   /** A worker has answered a message, or requested one behind it. */
-  onHandled(link: Link, number: number): void {
+  onHandled(link: WorkerLink, number: number): void {
     if (!this.#isOrdered) return;
     const previous = this.#open.get(link);
     if (previous !== undefined) this.#finished.add(previous);
@@ -127,13 +127,13 @@ export class AnswerMerge {
   }
 
   /** Whether no answer waits. */
-  isEmpty(links: readonly Link[]): boolean {
+  isEmpty(links: readonly WorkerLink[]): boolean {
     return this.#left.length === 0 && this.#early.size === 0 &&
       links.every((link) => link.firstAnswer === undefined);
   }
 
   /** Keeps the answers of a link that is gone. */
-  flush(link: Link): void {
+  flush(link: WorkerLink): void {
     while (link.firstAnswer !== undefined) {
       const answer = link.takeAnswer();
       if (this.#isOrdered) this.#keep(answer);
@@ -145,7 +145,7 @@ export class AnswerMerge {
   }
 
   /** Delivers all answers that there are: no more will arrive. */
-  flushAll(links: readonly Link[]): void {
+  flushAll(links: readonly WorkerLink[]): void {
     for (const link of links) this.flush(link);
     const early = [...this.#early].sort(([one], [other]) => one - other);
     this.#early.clear();
@@ -169,7 +169,7 @@ export class AnswerMerge {
    * @param isOver Whether the workers will send nothing more.
    */
   pull(
-    links: readonly Link[],
+    links: readonly WorkerLink[],
     waiting: number | undefined,
     isOver: boolean,
   ): void {
@@ -182,7 +182,7 @@ export class AnswerMerge {
     }
   }
 
-  #pullUnordered(links: readonly Link[]): void {
+  #pullUnordered(links: readonly WorkerLink[]): void {
     while (!this.isFull && this.#left.length > 0) {
       this.#deliver(this.#left.shift());
     }
@@ -194,7 +194,7 @@ export class AnswerMerge {
   }
 
   #pullOrdered(
-    links: readonly Link[],
+    links: readonly WorkerLink[],
     waiting: number | undefined,
     isOver: boolean,
   ): void {
@@ -216,7 +216,7 @@ export class AnswerMerge {
     if (this.#finished.delete(number)) return true;
     for (const [link, open] of this.#open) {
       if (open !== number) continue;
-      if (link.askIfDone()) this.#open.delete(link);
+      if (link.checkDone()) this.#open.delete(link);
       return !this.#open.has(link);
     }
     return false;
@@ -226,7 +226,7 @@ export class AnswerMerge {
    * Takes from a link the answers that are due, and those before the answers of a
    * message that was delivered again.
    */
-  #sort(link: Link, isAwaited: boolean): void {
+  #sort(link: WorkerLink, isAwaited: boolean): void {
     while (link.firstAnswer !== undefined) {
       const isEarly = link.firstAnswer.number > this.head;
       if (isEarly && link.isInOrder && !isAwaited) return;

@@ -1,10 +1,12 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * How a worker of a queue handles its messages. Before the bytes of each message
- * are its number in the queue and its earlier attempts, and the worker counts in
- * shared memory what it has received, requested and sent. So the parent knows,
- * when the worker dies, which message caused it.
+ * Leases: a lease lends a message of the queue to one worker until the worker has
+ * handled it or ended. It is the message's number in the queue and the number of
+ * workers that ended after they had received it and before they had handled it; both
+ * are sent before the bytes of the message. The worker counts in shared memory the
+ * messages that it has received, requested and sent. So the parent knows, when the
+ * worker dies, which messages it had received and not handled.
  *
  * @module
  */
@@ -13,7 +15,7 @@ import type { ByteBuffer } from "../_base/byte_buffer.ts";
 import type { Codec } from "../codec.ts";
 import { ProtocolError } from "../_base/errors.ts";
 import { Flow } from "../_session/flow.ts";
-import { receiveParcel } from "../_thread/clone.ts";
+import { receiveClone } from "../_thread/clone.ts";
 import type { StoredMessage } from "./store.ts";
 import { Deque } from "../_base/waiting.ts";
 import { MessageCodec } from "../_wire/message_codec.ts";
@@ -91,7 +93,9 @@ export class LeaseReader extends MessageCodec {
   ): unknown {
     if (end - start < LEASE_SIZE) {
       throw new ProtocolError(
-        `Cannot take a message of ${end - start} bytes from a queue`,
+        `Cannot read a message of a queue: ${
+          end - start
+        } bytes cannot hold its lease of ${LEASE_SIZE} bytes`,
       );
     }
     // A view made for it would cost as much as all the rest.
@@ -125,7 +129,7 @@ export class SharedCounts {
       !(memory instanceof SharedArrayBuffer) || memory.byteLength < 4 * COUNTS
     ) {
       throw new ProtocolError(
-        "Cannot read the hello of a worker: it brought no counts",
+        "Cannot read the hello of a worker: its counts in shared memory are missing",
       );
     }
     this.#counts = new Int32Array(memory);
@@ -162,7 +166,7 @@ export class SharedCounts {
     Atomics.store(this.#counts, SENT, count);
   }
 
-  /** The number of messages at whose end the parent waits for a report. */
+  /** The parent waits for a report once the worker is done with so many messages. */
   get awaited(): number {
     return Atomics.load(this.#counts, AWAITED);
   }
@@ -202,9 +206,9 @@ export class WorkerFlow extends Flow {
     this.#leases.push(attempts);
   }
 
-  /** Returns the message of a post, which has its lease with it. */
-  receivePost(parcel: unknown): unknown {
-    const [number, attempts, message] = receiveParcel(parcel) as [
+  /** Returns the message of a post, which contains its lease. */
+  receivePost(cloneable: unknown): unknown {
+    const [number, attempts, message] = receiveClone(cloneable) as [
       number,
       number,
       unknown,
@@ -258,7 +262,7 @@ export class WorkerFlow extends Flow {
 
   override get isCreditDue(): boolean {
     // At once if the worker has nothing more to do.
-    if (this.#handled > this.reported) {
+    if (this.#handled > this.acknowledgedToPeer) {
       if (this.queued === 0 || super.isCreditDue) return true;
     }
     const { awaited } = this.#counts;
@@ -266,8 +270,8 @@ export class WorkerFlow extends Flow {
       ((this.#requested - awaited) | 0) >= 0;
   }
 
-  override onReported(): void {
-    super.onReported();
+  override onAcknowledgedToPeer(): void {
+    super.onAcknowledgedToPeer();
     this.#requestedAtReport = this.#requested;
   }
 }

@@ -11,8 +11,8 @@ import { endQuietly, onPeerGoodbye, Session } from "../_session/session.ts";
 import { closeAtEnd, parentEnd } from "../_thread/parent_end.ts";
 import { PortStream } from "../_thread/port_stream.ts";
 import { PostBox } from "../_thread/post_box.ts";
-import { GONE, type ThreadScope } from "../_thread/scope.ts";
-import { ThreadWire } from "../_thread/wire.ts";
+import { CLOSED_POST, type ThreadScope } from "../_thread/scope.ts";
+import { ThreadWire } from "../_thread/thread_wire.ts";
 import type { Duplex } from "../duplex.ts";
 import {
   type Delivery,
@@ -22,7 +22,7 @@ import {
   WorkerFlow,
 } from "./lease.ts";
 
-/** A session that says how its messages were delivered. */
+/** A session that reports how its messages were delivered. */
 class WorkerSession extends Session {
   readonly #flow: WorkerFlow;
 
@@ -48,7 +48,7 @@ export async function openParent(
     limits.windowMessages,
     counts,
   );
-  const posts = new PostBox((parcel) => flow.receivePost(parcel));
+  const posts = new PostBox((cloneable) => flow.receivePost(cloneable));
   const wire = new ThreadWire(new PortStream(port, parentEnd(scope), posts), {
     messageCodec: (codec) => new LeaseReader(codec, flow),
     // A worker may die before an answer was sent: what acknowledges the answered
@@ -59,7 +59,7 @@ export async function openParent(
   const maxMessageBytes = limits.maxMessageBytes + LEASE_SIZE;
   const session = new WorkerSession(wire, { ...limits, maxMessageBytes }, flow);
   session[onPeerGoodbye] = closeAtEnd(scope, session);
-  endQuietly(session, () => scope.port.postMessage(GONE, []));
+  endQuietly(session, () => scope.port.postMessage(CLOSED_POST, []));
   // Message 0 is the worker's counts.
   port.postMessage([0, [counts.memory, []]], []);
   await session.open();

@@ -1,14 +1,15 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * The wire under a queue's session: what is sent is kept in a store, is given from
- * there with a lease to a worker that has room, and leaves the store when the
- * worker has handled it. The answers of the workers are merged. A worker that dies
- * is replaced, and what it had not handled returns to its place in the store.
+ * The wire under a queue's session. A store keeps each message that is sent. From
+ * there it is given with a lease to a worker that has room, and it leaves the store
+ * when the worker has handled it. The answers of the workers are merged. A worker
+ * that dies is replaced, and the messages that it had not handled return to their
+ * places in the store.
  *
- * What a worker had not written when it dies is lost, so a message may return that
- * was not the cause. A redelivered message is therefore given to an idle worker, so
- * that a message does not fail because of another one.
+ * Data that a worker had not written when it died is lost, so a message may return
+ * that was not the cause. A redelivered message is therefore given to an idle worker,
+ * so that a message does not fail because of another one.
  *
  * @module
  */
@@ -17,7 +18,7 @@ import { ClosedError, PeerExitError, ProtocolError } from "../_base/errors.ts";
 import type { SessionOptions } from "../_session/options.ts";
 import { AnswerMerge, QueueFlow } from "./answers.ts";
 import { LEASE_SIZE } from "./lease.ts";
-import { isDeath, type Link, type LinkEvents } from "./link.ts";
+import { isDeath, type LinkEvents, type WorkerLink } from "./worker_link.ts";
 import { type MessageStore, Packer, type StoredMessage } from "./store.ts";
 import { settlesWithin } from "../_base/waiting.ts";
 import { messageOf, reasonText } from "../_base/text.ts";
@@ -25,7 +26,7 @@ import { MAX_IN_FLIGHT, MAX_IN_FLIGHT_SIZE } from "../_wire/control_frames.ts";
 import type { PeerHello, Wire, WireEvents } from "../_wire/wire.ts";
 
 /**
- * A message that its workers died of.
+ * A message whose workers ended before they had handled it.
  *
  * @typeParam Out The type of the messages sent.
  */
@@ -34,7 +35,7 @@ export interface FailedMessage<Out = unknown> {
   readonly message: Out;
   /** Its number in the queue. */
   readonly number: number;
-  /** How often it was given to a worker. */
+  /** How many workers ended after they had received it and before they had handled it. */
   readonly attempts: number;
   /** How the last of these workers ended. */
   readonly error: PeerExitError;
@@ -52,7 +53,7 @@ export interface QueueWireOptions extends SessionOptions {
   openLink(
     events: LinkEvents,
     signal: AbortSignal,
-  ): Promise<Link>;
+  ): Promise<WorkerLink>;
 }
 
 /** Workers behind a store of messages. */
@@ -64,9 +65,9 @@ export class QueueWire implements Wire, LinkEvents {
   readonly #store: MessageStore;
   readonly #answers: AnswerMerge;
   #events!: WireEvents;
-  #links: Link[] = [];
-  /** Links that are being opened, and what stops them. */
-  readonly #opening = new Set<Promise<Link>>();
+  #links: WorkerLink[] = [];
+  /** Links that are being opened, and the signal that stops them. */
+  readonly #opening = new Set<Promise<WorkerLink>>();
   readonly #stop = new AbortController();
   #restarting = 0;
   /** Whether all workers have sent their hellos. */
@@ -103,7 +104,7 @@ export class QueueWire implements Wire, LinkEvents {
     const { workers } = this.#options;
     if (workers > 1) {
       throw new TypeError(
-        `Cannot make calls over a queue with ${workers} workers, since each must be answered by the one that has it; open a queue with one, or a Pool of them`,
+        `Cannot make calls over a queue with ${workers} workers, since each must be answered by the worker that has it; open a queue with one worker, or a Pool of such queues`,
       );
     }
     this.#isPinned = true;
@@ -167,18 +168,18 @@ export class QueueWire implements Wire, LinkEvents {
     if (inTime && this.#store.count === 0) return;
     await this.destroy();
     const unsent = this.flow.unsent();
-    // A worker may fail after all goodbyes were said.
+    // A worker may fail after all goodbyes were sent.
     if (inTime && this.#loss !== undefined) {
       throw await this.diagnose(this.#loss, unsent);
     }
     if (inTime) {
       throw new ClosedError(
-        `Cannot close a queue in good order: its workers said goodbye before they had handled everything, messages left: ${this.#store.count}; see "unsent"`,
+        `Cannot close a queue cleanly: its workers sent their goodbyes before they had handled all messages, messages left: ${this.#store.count}; see "unsent"`,
         { unsent },
       );
     }
     throw new ClosedError(
-      `Cannot close a queue in good order: its workers did not end within ${timeout} ms`,
+      `Cannot close a queue cleanly: its workers did not end within ${timeout} ms`,
       { unsent },
     );
   }
@@ -196,9 +197,9 @@ export class QueueWire implements Wire, LinkEvents {
     ]);
   }
 
-  // What the links report
+  // Reports of the links
 
-  onProgress(link: Link): void {
+  onProgress(link: WorkerLink): void {
     // Nothing is sent before all workers have sent their hellos.
     if (!this.#isOpen || this.#isDestroyed) return;
     this.#finish(link);
@@ -217,23 +218,23 @@ export class QueueWire implements Wire, LinkEvents {
     this.#checkStall();
   }
 
-  onEnd(link: Link, error: unknown): void {
+  onEnd(link: WorkerLink, error: unknown): void {
     // `#openLink` handles a link that has ended before it was added.
     if (this.#isDestroyed || !this.#links.includes(link)) return;
     this.#links = this.#links.filter((other) => other !== link);
-    const { unhandled, inHand } = link.takeBack();
+    const { unhandled, begun } = link.takeBack();
     this.#finish(link);
     this.#answers.flush(link);
     if (error === undefined) {
       // It may not have received all that it was given.
       const left = new PeerExitError(
-        "The worker said goodbye and was ended with the message in hand",
+        "The worker sent its goodbye and ended before it had handled the message",
       );
       if (this.#putBack(unhandled, left)) this.#advance();
     } else if (!this.#isOpen) {
       this.#failToOpen(error);
     } else if (isDeath(error)) {
-      this.#onDeath(unhandled, error, link.deaths + (inHand > 0 ? 0 : 1));
+      this.#onDeath(unhandled, error, link.deaths + (begun > 0 ? 0 : 1));
     } else {
       this.#answers.flushAll(this.#links);
       if (error instanceof ProtocolError) return this.#events.onFault(error);
@@ -261,7 +262,7 @@ export class QueueWire implements Wire, LinkEvents {
   }
 
   /** Opens a link and adds it, unless it has ended already. */
-  async #openLink(): Promise<Link> {
+  async #openLink(): Promise<WorkerLink> {
     const opening = this.#options.openLink(this, this.#stop.signal);
     this.#opening.add(opening);
     try {
@@ -279,7 +280,7 @@ export class QueueWire implements Wire, LinkEvents {
   }
 
   /** Reports the hello of all workers, which run the same script, as one. */
-  #onOpened(links: readonly Link[]): void {
+  #onOpened(links: readonly WorkerLink[]): void {
     const peers = links.map((link) => link.peer!);
     const sum = (of: (peer: PeerHello) => number) =>
       peers.reduce((total, peer) => total + of(peer), 0);
@@ -335,11 +336,11 @@ export class QueueWire implements Wire, LinkEvents {
   }
 
   /** Returns the worker with the fewest messages, of those that can take this one. */
-  #choose(message: StoredMessage): Link | undefined {
+  #choose(message: StoredMessage): WorkerLink | undefined {
     const isShared = this.#options.workers > 1;
     // A worker that has sent a goodbye may still receive, if there is no other.
     const others = isShared && this.#links.some((link) => !link.hasEnded);
-    let chosen: Link | undefined;
+    let chosen: WorkerLink | undefined;
     for (const link of this.#links) {
       if (!link.isOpen || (others && link.hasEnded)) continue;
       if (chosen !== undefined && link.leased >= chosen.leased) continue;
@@ -350,18 +351,18 @@ export class QueueWire implements Wire, LinkEvents {
     return chosen;
   }
 
-  #canTake(link: Link, message: StoredMessage): boolean {
+  #canTake(link: WorkerLink, message: StoredMessage): boolean {
     if (link.isTrying) return false;
     const { ordered } = this.#options;
     if (message.attempts === 0 && !(ordered && link.isBehind(message))) {
       return true;
     }
     // The answers before its own must be few, since they are kept until then.
-    return link.leased === 0 && (!ordered || link.askIfDone());
+    return link.leased === 0 && (!ordered || link.checkDone());
   }
 
   /** Removes the messages that a worker has handled. */
-  #finish(link: Link): void {
+  #finish(link: WorkerLink): void {
     const handled = link.takeHandled();
     if (handled.length === 0) return;
     for (const message of handled) {
@@ -399,7 +400,7 @@ export class QueueWire implements Wire, LinkEvents {
     if (isIdle && !this.#answers.isFull) return;
     if (this.#isStalled) this.#notifyStalled();
     this.#areWorkersStalled = true;
-    this.#events.onStall(this.flow.reported, false);
+    this.#events.onStall(this.flow.acknowledgedToPeer, false);
   }
 
   /** The session does not wait any more. */
@@ -431,7 +432,7 @@ export class QueueWire implements Wire, LinkEvents {
   }
 
   /** Whether a worker may have to take the messages of another one. */
-  #isNeeded(link: Link): boolean {
+  #isNeeded(link: WorkerLink): boolean {
     return !this.#options.restart &&
       this.#links.some((other) => other !== link && other.leased > 0);
   }
@@ -472,7 +473,7 @@ export class QueueWire implements Wire, LinkEvents {
         new PeerExitError(
           `Cannot deliver message ${number}: its worker ended at attempt ${attempts} of ${attempts}: ${
             reasonText(error)
-          }; take such messages with "onFailed"`,
+          }; set "onFailed" to handle such messages`,
           { cause: error, stderr: error.stderr },
         ),
       );
@@ -534,7 +535,7 @@ export class QueueWire implements Wire, LinkEvents {
 
   async #restart(deaths: number): Promise<void> {
     this.#restarting++;
-    let link: Link | undefined;
+    let link: WorkerLink | undefined;
     let cause: unknown;
     try {
       link = await this.#openLink();

@@ -1,20 +1,20 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * Where a queue keeps its messages: a packer makes a message what it is when it is
- * sent, as bytes or as a clone; a store keeps it. A message is appended, taken with
- * a lease, and then acknowledged, which ends it, or put back to its place. A store
- * that outlives the process would implement the same interface.
+ * The messages of a queue. A packer converts a message to bytes or to a clone when it
+ * is sent, and a store keeps it. A message is appended, taken with a lease, and then
+ * acknowledged, which ends it, or put back to its place. A store that outlives the
+ * process would implement the same interface.
  *
  * @module
  */
 
 import { ByteBuffer } from "../_base/byte_buffer.ts";
 import {
+  type Cloneable,
   isBulk,
-  makeParcel,
-  type Parcel,
-  receiveParcel,
+  makeCloneable,
+  receiveClone,
 } from "../_thread/clone.ts";
 import { cloning } from "../_thread/post_box.ts";
 import type { Codec } from "../codec.ts";
@@ -30,7 +30,7 @@ export type Payload =
     readonly start: number;
     readonly end: number;
   }
-  | { readonly kind: "clone"; readonly parcel: Parcel };
+  | { readonly kind: "clone"; readonly cloneable: Cloneable };
 
 /** A message in a store. */
 export interface StoredMessage {
@@ -39,7 +39,7 @@ export interface StoredMessage {
   readonly payload: Payload;
   /** Bytes that it counts as. */
   readonly size: number;
-  /** How often it was taken by a worker that did not acknowledge it. */
+  /** How many workers ended after they had received it and before they had handled it. */
   attempts: number;
 }
 
@@ -160,7 +160,7 @@ export class Packer {
 
   /** Unpacks a message that is returned to its sender. */
   unpack(payload: Payload): unknown {
-    if (payload.kind === "clone") return receiveParcel(payload.parcel);
+    if (payload.kind === "clone") return receiveClone(payload.cloneable);
     const { buffer, start, end } = payload;
     return this.#codec.decode(buffer.bytes, start, end, false);
   }
@@ -191,7 +191,10 @@ export class Packer {
   #packBulk(message: Uint8Array<ArrayBuffer>): Packed {
     const { length: size } = message;
     checkSize(size, this.#maxMessage);
-    return { payload: { kind: "clone", parcel: [message.slice(), []] }, size };
+    return {
+      payload: { kind: "clone", cloneable: [message.slice(), []] },
+      size,
+    };
   }
 
   /** Packs a message as a clone; buffers move into it. */
@@ -201,11 +204,11 @@ export class Packer {
         "Cannot transfer a MessagePort through a queue: it can be delivered only once, and a message may have to be delivered again",
       );
     }
-    const { parcel, size } = makeParcel(message, transfer);
+    const { cloneable, size } = makeCloneable(message, transfer);
     checkSize(size, this.#maxMessage);
     const kept = cloning(() =>
-      structuredClone(parcel, { transfer: [...transfer] })
+      structuredClone(cloneable, { transfer: [...transfer] })
     );
-    return { payload: { kind: "clone", parcel: kept }, size };
+    return { payload: { kind: "clone", cloneable: kept }, size };
   }
 }

@@ -55,7 +55,7 @@ export const MESSAGES_PER_TURN = 256;
 
 /** A call that was received and not begun. */
 interface Held {
-  /** The call, or `undefined` after it was canceled. */
+  /** The call, or `undefined` after it was cancelled. */
   message: Message | undefined;
   readonly size: number;
   /** Values of its stream that were requested. */

@@ -85,7 +85,7 @@ export class Batch {
 
 /** Events of a {@linkcode BatchRunner}. */
 export interface BatchEvents {
-  /** A batch of so many calls was canceled; its running call continues. */
+  /** A batch of so many calls was cancelled; its running call continues. */
   onCancelled(count: number): void;
   /** So many calls of a batch have ended, or will not be begun. */
   onDone(isCancelled: boolean, count: number): void;

@@ -111,7 +111,7 @@ export class Callee {
   readonly #notices = new Set<Running>();
   readonly #batches: BatchRunner;
   #exposed: Exposed | undefined;
-  /** Running calls by their weights, and the canceled ones of them. */
+  /** Running calls by their weights, and the cancelled ones of them. */
   #count = 0;
   #cancelled = 0;
   #isDrained = false;
@@ -339,7 +339,7 @@ export class Callee {
     } catch (error) {
       failure = { error };
     }
-    // The call was canceled. For other calls, `#finish` handles that.
+    // The call was cancelled. For other calls, `#finish` handles that.
     if (isPromise && !this.#promised.delete(id)) {
       stopIterator(() => openIterator(value));
       return this.#done(true);
@@ -447,7 +447,7 @@ export class Callee {
     };
   }
 
-  /** Counts running calls that were canceled. */
+  /** Counts running calls that were cancelled. */
   #onCancelled(count = 1): void {
     this.#cancelled += count;
     this.checkIdle();

@@ -3,7 +3,7 @@
 /**
  * The calls that one end makes. A call is registered before it is sent, and ends
  * in exactly one of four ways: with a value, with the error that the method threw,
- * because the duplex ended, or because it was canceled.
+ * because the duplex ended, or because it was cancelled.
  *
  * @module
  */
@@ -313,7 +313,7 @@ export class Caller {
     const id = message[1] as number;
     const handler = this.#pending.get(id);
     if (handler === undefined) {
-      // The call was canceled while the answer was in flight.
+      // The call was cancelled while the answer was in flight.
       if (id <= this.#lastId) return;
       throw new ProtocolError(
         `Cannot read an answer to call ${id}: there were ${this.#lastId}`,

@@ -23,7 +23,6 @@ import {
   type CallLimits,
   methodLabel,
   NO_LIMITS,
-  refusal,
   type SentBatch,
 } from "./caller.ts";
 import {
@@ -140,15 +139,12 @@ export class RpcEndpoint {
   }
 
   /** Calls a method without an answer; settles when the call was sent. */
-  async notify(method: string, args: unknown[]): Promise<void> {
-    try {
-      await this.#outlet.notify([TAG.notice, method, args]);
-    } catch (error) {
-      throw refusal(error, `notify ${methodLabel(method)}`);
-    }
+  notify(method: string, args: unknown[]): Promise<void> {
+    const label = methodLabel(method);
+    return this.#outlet.notify([TAG.notice, method, args], label);
   }
 
-  /** Handles a message that cannot be sent, so that no caller waits for ever. */
+  /** Handles a message that cannot be sent, so that no caller waits without limit. */
   #refuse(message: Message, error: unknown): Promise<void> | undefined {
     // No answer can be sent any more.
     if (isEnd(error)) this.#backlog.flush();

@@ -51,18 +51,7 @@ import { messageOf, show } from "../_base/text.ts";
  * ```
  */
 export class RemoteError extends Error {
-  /**
-   * The name of the error's class at the peer.
-   *
-   * @example Usage
-   * ```ts
-   * import { RemoteError } from "@duplex/ipc/rpc";
-   * import { assertEquals } from "@std/assert";
-   *
-   * const error = new RemoteError("Gone", { className: "MissingError" });
-   * assertEquals(error.className, "MissingError");
-   * ```
-   */
+  /** The name of the error's class at the peer. */
   readonly className: string;
 
   /**

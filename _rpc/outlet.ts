@@ -8,7 +8,9 @@
  * @module
  */
 
+import { DeadlockError, isInstance } from "../_base/errors.ts";
 import type { Duplex } from "../duplex.ts";
+import { refusal, unsendable } from "./caller.ts";
 import { type Message, TAG } from "./messages.ts";
 import { Deque } from "../_base/waiting.ts";
 
@@ -20,7 +22,7 @@ import { Deque } from "../_base/waiting.ts";
  */
 export const MAX_WAITING_ANSWERS = 16;
 
-/** Canceled calls in the queue above which they are removed. */
+/** Cancelled calls in the queue above which they are removed. */
 const MAX_STALE = 64;
 
 /** The end that an outlet belongs to. */
@@ -44,10 +46,29 @@ export interface OutletEvents {
 class Notice {
   readonly message: Message;
   readonly sent = Promise.withResolvers<void>();
+  readonly #label: string;
 
-  constructor(message: Message) {
+  constructor(message: Message, label: string) {
     this.message = message;
+    this.#label = label;
   }
+
+  /** Rejects the promise of the notification. */
+  reject(error: unknown): void {
+    this.sent.reject(refusal(error, `notify ${this.#label}`));
+    ignoreEnd(this.sent.promise, error);
+  }
+}
+
+/**
+ * Marks the promise of a notification as handled if it rejects because the duplex has
+ * ended: a program that sends events need not handle the end in each of them. An
+ * error of its arguments is not ignored.
+ */
+export function ignoreEnd(sent: Promise<void>, error: unknown): void {
+  const isOwn = unsendable(error) !== undefined ||
+    isInstance(error, DeadlockError);
+  if (!isOwn) sent.catch(() => {});
 }
 
 /** Sends the messages of one end. */
@@ -63,7 +84,7 @@ export class Outlet {
   #isBlocked = false;
   /** The last call of this end that was passed to the duplex. */
   #lastId = 0;
-  /** Canceled calls among those that wait. */
+  /** Cancelled calls among those that wait. */
   #stale = 0;
   /** Answers that had to wait, and those of them that have been sent. */
   #queued = 0;
@@ -124,8 +145,8 @@ export class Outlet {
   }
 
   /** Sends a notification; settles when it was sent. */
-  notify(message: Message): Promise<void> {
-    const notice = new Notice(message);
+  notify(message: Message, label: string): Promise<void> {
+    const notice = new Notice(message, label);
     this.#sendCall(notice);
     return notice.sent.promise;
   }
@@ -165,7 +186,7 @@ export class Outlet {
     const id = message[1] as number;
     if (id <= this.#lastId) return void this.#post(message);
     if (this.#events.isAwaited(id)) return this.#waiting.push(message);
-    // The call was canceled before it was sent: neither is sent.
+    // The call was cancelled before it was sent: neither is sent.
     this.#stale++;
     if (this.#stale > MAX_STALE && this.#stale * 2 > this.#waiting.length) {
       this.#dropStale();
@@ -191,7 +212,7 @@ export class Outlet {
         return;
       }
     } catch (error) {
-      if (isNotice) call.sent.reject(error);
+      if (isNotice) call.reject(error);
       else this.#refuse(call, error);
       return;
     }
@@ -212,7 +233,7 @@ export class Outlet {
       await this.#duplex.send(call.message);
       call.sent.resolve();
     } catch (error) {
-      call.sent.reject(error);
+      call.reject(error);
     }
   }
 

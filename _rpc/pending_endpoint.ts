@@ -11,6 +11,7 @@ import type { Duplex } from "../duplex.ts";
 import { MAX_TIMER } from "../_base/waiting.ts";
 import { type CallLimits, methodLabel } from "./caller.ts";
 import { RpcEndpoint } from "./endpoint.ts";
+import { ignoreEnd } from "./outlet.ts";
 
 /** The endpoint of a duplex, or of one that is being opened. */
 export type Endpoint = Pick<RpcEndpoint, "call" | "notify">;
@@ -69,9 +70,14 @@ class PendingEndpoint implements Endpoint {
     return promise;
   }
 
-  async notify(method: string, args: unknown[]): Promise<void> {
-    const endpoint = await this.#endpoint;
-    await endpoint.notify(method, args);
+  notify(method: string, args: unknown[]): Promise<void> {
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    this.#endpoint.then((endpoint) => endpoint.notify(method, args))
+      .then(resolve, (error) => {
+        reject(error);
+        ignoreEnd(promise, error);
+      });
+    return promise;
   }
 }
 

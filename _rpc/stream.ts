@@ -5,7 +5,7 @@
  * and the receiving end ({@linkcode RemoteStream}). Values are sent only after they
  * were requested, so a slow receiver slows down the sender.
  *
- * Only the answer tells whether the result of a call is one value or a stream. So
+ * Only the answer shows whether the result of a call is one value or a stream. So
  * a call returns a {@linkcode CallPromise}, which can be awaited and iterated.
  *
  * @module

@@ -17,7 +17,7 @@ interface Counted {
   readonly size: number;
 }
 
-/** What a session says of the messages that it receives. */
+/** The limits for messages of the peer, and the size of the latest. */
 export interface ReceiveWindow {
   /** Bytes that the peer may have sent and this side has not received. */
   readonly windowBytes: number;
@@ -45,7 +45,7 @@ export class Flow implements FlowCounts, ReceiveWindow {
   sent = 0;
   bytesSent = 0;
   /** How many of them the peer has acknowledged. */
-  acknowledged = 0;
+  acknowledgedByPeer = 0;
   /** Bytes of those that it has not acknowledged. */
   bytesInFlight = 0;
 
@@ -61,9 +61,9 @@ export class Flow implements FlowCounts, ReceiveWindow {
   /** Messages that have arrived, and their bytes. */
   arrived = 0;
   bytesArrived = 0;
-  /** How many of them were received, and how many were acknowledged. */
+  /** How many of them were received, and how many this side has acknowledged. */
   received = 0;
-  reported = 0;
+  acknowledgedToPeer = 0;
   lastSize = 0;
 
   /**
@@ -89,13 +89,13 @@ export class Flow implements FlowCounts, ReceiveWindow {
     this.bytesSent += size;
     this.bytesInFlight += size;
     this.#unacknowledged.push({ message, size });
-    this.onReported();
+    this.onAcknowledgedToPeer();
   }
 
-  /** The peer has acknowledged so many messages; returns whether that is news. */
-  onAcknowledged(count: number): boolean {
-    if (count <= this.acknowledged) return false;
-    for (; this.acknowledged < count; this.acknowledged++) {
+  /** The peer has acknowledged so many messages; returns whether the count has grown. */
+  onAcknowledgedByPeer(count: number): boolean {
+    if (count <= this.acknowledgedByPeer) return false;
+    for (; this.acknowledgedByPeer < count; this.acknowledgedByPeer++) {
       this.bytesInFlight -= this.#unacknowledged.shift().size;
     }
     return true;
@@ -138,7 +138,7 @@ export class Flow implements FlowCounts, ReceiveWindow {
   }
 
   get isWindowFull(): boolean {
-    return this.arrived - this.reported >= this.#windowMessages ||
+    return this.arrived - this.acknowledgedToPeer >= this.#windowMessages ||
       this.#bytesWaiting + this.#bytesUnreported >= this.#windowBytes;
   }
 
@@ -183,18 +183,19 @@ export class Flow implements FlowCounts, ReceiveWindow {
 
   /** Whether enough was received for a frame that acknowledges it. */
   get isCreditDue(): boolean {
-    return this.received - this.reported >= this.#windowMessages / 2 ||
+    return this.received - this.acknowledgedToPeer >=
+        this.#windowMessages / 2 ||
       this.#bytesUnreported >= this.#windowBytes / 2;
   }
 
   /** All that may be acknowledged is acknowledged now. */
-  onReported(): void {
-    this.reported = this.acknowledgeable;
+  onAcknowledgedToPeer(): void {
+    this.acknowledgedToPeer = this.acknowledgeable;
     this.#bytesUnreported = 0;
   }
 }
 
-/** What a {@linkcode StallWatch} needs of its session. */
+/** The calls of a {@linkcode StallWatch} to its session. */
 export interface StallEvents {
   /** Whether a send waits and no receive does. */
   isBlocked(): boolean;

@@ -1,15 +1,15 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * Waits for a peer's hello, within a time and until a signal aborts: what every
- * opening function does once it has started its worker.
+ * Waits for a peer's hello, within a time and until a signal aborts. Every
+ * opening function does so once it has started its worker.
  *
  * @module
  */
 
 import { MAX_TIMER } from "../_base/waiting.ts";
 
-/** What is being opened: a session, or a link that has one. */
+/** A session that is being opened, or an object that has one. */
 export interface Opening {
   /** Sends a hello; settles when the peer's has been received. */
   open(): Promise<void>;
@@ -17,7 +17,7 @@ export interface Opening {
   fail(error: unknown): unknown;
 }
 
-/** What ends the wait for a hello. */
+/** The limits of the wait for a hello. */
 export interface OpenLimits {
   /** Milliseconds; no limit if they are more than a timer can wait. */
   readonly timeout: number;
@@ -25,7 +25,7 @@ export interface OpenLimits {
   readonly signal?: AbortSignal | undefined;
 }
 
-/** What was attempted, what is awaited, and what is known of the peer. */
+/** Parts of an error: the attempt, the awaited act, and what is known of the peer. */
 export interface Attempt {
   attempt: string;
   awaited?: string;
@@ -46,7 +46,7 @@ export async function openWithin(
   describe: () => Attempt,
 ): Promise<void> {
   const onTimeout = () => {
-    const { attempt, awaited = "say hello", known = "" } = describe();
+    const { attempt, awaited = "send its hello", known = "" } = describe();
     opening.fail(
       new DOMException(
         `${attempt}: it did not ${awaited} within ${timeout} ms${known}`,

@@ -2,15 +2,15 @@
 
 /**
  * The one implementation of {@linkcode Duplex} under all transports: hello, order,
- * flow control, deadlocks, goodbye and abort. What carries its messages is a
- * {@linkcode Wire}.
+ * flow control, deadlocks, goodbye and abort. A {@linkcode Wire} carries its
+ * messages.
  *
  * Every promise that a session returns settles; a peer that breaks a rule receives
  * an abort with the reason, and the link ends; and neither side holds more than
  * the window and one message.
  *
- * The life of a session is its {@linkcode State}. In good order each side sends a
- * goodbye and receives one; with both, the session closes the wire. Otherwise it
+ * The life of a session is its {@linkcode State}. Normally each side sends a
+ * goodbye and receives one; after both, the session closes the wire. Otherwise it
  * fails with the first error: everything pending rejects with it, and the wire is
  * destroyed.
  *
@@ -39,10 +39,10 @@ export const onPeerGoodbye: unique symbol = Symbol("onPeerGoodbye");
 export const onPeerAbort: unique symbol = Symbol("onPeerAbort");
 /** Called before a session sends its goodbye: see {@linkcode Session}. */
 export const beforeGoodbye: unique symbol = Symbol("beforeGoodbye");
-/** What a session says of the messages that it receives: see {@linkcode Session}. */
+/** The limits for messages of the peer: see {@linkcode Session}. */
 export const receiveWindow: unique symbol = Symbol("receiveWindow");
 
-/** What calls use of the session below them. A duplex that is not one has none. */
+/** Hooks of a session for `_rpc`. A program's own Duplex has none. */
 export interface CallHooks {
   [pinPeer]?(): void;
   [onPeerGoodbye]?: () => void;
@@ -100,7 +100,7 @@ export class Session<In = unknown, Out = In>
   #hasPeerGoodbye = false;
   /** Settles when no send waits. */
   #sendersGone: PromiseWithResolvers<void> | undefined;
-  /** What `close` returned, and when its time is up. */
+  /** The result of `close`, and the end of its time limit. */
   #closing: Promise<void> | undefined;
   #closeDeadline: number | undefined;
   /** Whether a call has rejected with the error, or this side chose it. */
@@ -123,9 +123,9 @@ export class Session<In = unknown, Out = In>
   [beforeGoodbye]: () => void = nothing;
 
   /**
-   * @param wire What carries the messages; the session starts it and ends it.
+   * @param wire The wire, which the session starts and ends.
    * @param options Names, codecs and limits.
-   * @param flow The counts, if the usual ones are not right.
+   * @param flow The counts; a new Flow by default.
    */
   constructor(wire: Wire, options: Partial<SessionOptions> = {}, flow?: Flow) {
     this.#wire = wire;
@@ -177,9 +177,9 @@ export class Session<In = unknown, Out = In>
     const { flow } = this;
     return {
       sent: flow.sent,
-      received: flow.arrived,
+      arrived: flow.arrived,
       bytesSent: flow.bytesSent,
-      bytesReceived: flow.bytesArrived,
+      bytesArrived: flow.bytesArrived,
       queued: flow.queued,
       inFlight: flow.inFlight,
       blockedMs: this.#stall.blockedMs,
@@ -290,7 +290,7 @@ export class Session<In = unknown, Out = In>
     this.#wire.destroy().then(done, done);
   }
 
-  // What the wire reports
+  // Reports of the wire
 
   onHello(peer: PeerHello): void {
     this.#peer = peer;
@@ -302,7 +302,7 @@ export class Session<In = unknown, Out = In>
   onMessage(message: unknown, size: number, acknowledged: number): void {
     const { flow } = this;
     flow.onArrived(size);
-    if (acknowledged > flow.acknowledged) this.#onProgress(acknowledged);
+    if (acknowledged > flow.acknowledgedByPeer) this.#onProgress(acknowledged);
     if (this.#receivers.length > 0) {
       flow.onReceived(size);
       this.#creditIfDue();
@@ -320,9 +320,9 @@ export class Session<In = unknown, Out = In>
 
   onStall(acknowledged: number, isAnswer: boolean): void {
     // It does not count if credit was sent meanwhile.
-    if (acknowledged !== this.flow.reported) return;
+    if (acknowledged !== this.flow.acknowledgedToPeer) return;
     this.#stall.onPeer();
-    // This side receives nothing more, so the peer waits in vain.
+    // This side receives nothing more, so the peer would wait forever.
     if (
       !isAnswer && this.#closing !== undefined && this.#receivers.length === 0
     ) this.#wire.stall(true);
@@ -411,7 +411,7 @@ export class Session<In = unknown, Out = In>
   }
 
   #onProgress(acknowledged: number): void {
-    if (!this.flow.onAcknowledged(acknowledged)) return;
+    if (!this.flow.onAcknowledgedByPeer(acknowledged)) return;
     this.#stall.onProgress();
     this.#postWaiting();
     this.#pauseUnlessAwaited(this.#senders.length > 0);
@@ -446,7 +446,7 @@ export class Session<In = unknown, Out = In>
       `${inFlight} messages are in flight and ${this.#senders.length} more wait`;
     const error = this.#hasPeerGoodbye
       ? new ClosedError(
-        `Cannot send: "${peer}" has said goodbye and takes nothing more, ${counts}`,
+        `Cannot send: "${peer}" has sent its goodbye and receives nothing more, ${counts}`,
         { unsent: this.flow.unsent() },
       )
       : new DeadlockError(
@@ -500,7 +500,7 @@ export class Session<In = unknown, Out = In>
   /** Acknowledges what was received, also if nothing is new. */
   giveCredit(): void {
     if (this.#isOver()) return;
-    this.flow.onReported();
+    this.flow.onAcknowledgedToPeer();
     this.#wire.credit();
   }
 
@@ -537,7 +537,7 @@ export class Session<In = unknown, Out = In>
     if (this.#peer === undefined) await this.#opened.promise;
     if (this.#state === "failed") throw this.#error;
     if (this.#state !== "open") return await this.#closed.promise;
-    this.flow.onReported();
+    this.flow.onAcknowledgedToPeer();
     this.#wire.goodbye();
     this.#hasSentGoodbye = true;
     if (this.#hasPeerGoodbye) this.#finish();
@@ -566,10 +566,10 @@ export class Session<In = unknown, Out = In>
   #onCloseTimeout(timeout: number): void {
     const what = this.#isOver()
       ? `the link to "${this.#peer?.name}" did not end`
-      : `"${this.#peer?.name}" did not say goodbye`;
+      : `"${this.#peer?.name}" did not send its goodbye`;
     this.fail(
       new ClosedError(
-        `Cannot close the duplex in good order: ${what} within ${timeout} ms; have it close its end, or give a longer "timeout"`,
+        `Cannot close the duplex cleanly: ${what} within ${timeout} ms; have it close its end, or give a longer "timeout"`,
         { unsent: this.flow.unsent() },
       ),
     );

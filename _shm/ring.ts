@@ -29,14 +29,14 @@ export type SharedBytes = Uint8Array<SharedArrayBuffer>;
 /** The header, and the storage of each ring. */
 export interface RingMemory {
   readonly words: Int32Array<SharedArrayBuffer>;
-  /** What the opener writes, and what the acceptor writes. */
+  /** The opener's output, and the acceptor's. */
   readonly rings: readonly [SharedBytes, SharedBytes];
 }
 
 /** Which side of the rings: the one that made them is the opener. */
 export type RingRole = "opener" | "acceptor";
 
-/** What a side waits for; bits of a bell. */
+/** The events that a side waits for; bits of a bell. */
 export const INTEREST = {
   /** Bytes to read. */
   bytes: 1,

@@ -59,7 +59,7 @@ export interface ShmDuplex<In = unknown, Out = In> extends Duplex<In, Out> {
    * @throws {DOMException} If no message arrived in time ("TimeoutError"), or if the
    *   next message arrives through the event loop ("InvalidStateError"), because it
    *   has shared or transferred memory, or a cycle. Use `receive` for it.
-   * @throws {ClosedError} If the peer has said goodbye and no message is left.
+   * @throws {ClosedError} If the peer has sent its goodbye and no message is left.
    * @throws {PeerExitError} If the peer ended and no message is left.
    * @throws {ProtocolError} If the peer broke the protocol.
    * @throws {RangeError} If the timeout is not positive.
@@ -172,7 +172,7 @@ export class ShmSession<In = unknown, Out = In> extends Session<In, Out>
 
   override onStall(acknowledged: number, isAnswer: boolean): void {
     super.onStall(acknowledged, isAnswer);
-    this.#isPeerStalled = acknowledged === this.flow.reported;
+    this.#isPeerStalled = acknowledged === this.flow.acknowledgedToPeer;
     // At once, since the next frame of the peer may take it back.
     if (this.#isPeerStalled && this.#blocked?.isNotified) {
       this.#blocked.isDeadlock = true;
@@ -200,7 +200,7 @@ export class ShmSession<In = unknown, Out = In> extends Session<In, Out>
   #watchStall(): number {
     const { deadlockTimeout } = this.#options;
     const now = performance.now();
-    const moved = this.flow.acknowledged + this.flow.received;
+    const moved = this.flow.acknowledgedByPeer + this.flow.received;
     const blocked = this.#blocked ??= {
       moved,
       since: now,

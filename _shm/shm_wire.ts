@@ -4,7 +4,7 @@
  * Frames through rings in shared memory. What is sent is written into the ring at
  * once, as far as there is room. What arrives is read by a loop that sleeps while
  * there is nothing, or by a blocking call, whichever is first. What bytes cannot
- * carry is posted beside the rings.
+ * carry is posted next to the rings.
  *
  * A thread that reads many messages without a pause still runs its event loop
  * every few milliseconds.
@@ -35,8 +35,8 @@ const LAST_FRAMES_TIMEOUT = 500;
 /** Milliseconds for which posts of a thread that is gone may still arrive. */
 const LAST_POSTS_TIMEOUT = 100;
 
-/** Milliseconds after which a turn of the event loop is due. */
-const TURN = 2;
+/** Milliseconds after which the event loop must run. */
+const MAX_BUSY_TIME = 2;
 
 /** Checks of the ring between two readings of the clock. */
 const SPIN_LOOKS = 8;
@@ -48,7 +48,7 @@ const ownWord: Int32Array<SharedArrayBuffer> = new Int32Array(
 
 /** The thread at the other end of the rings. */
 export interface ShmPeer {
-  /** For posts beside the rings. */
+  /** For messages that are posted separately from the rings. */
   readonly port: Port;
   /** How the thread ends. */
   readonly end: PortEnd;
@@ -65,7 +65,7 @@ export class ShmWire implements Wire {
   #flow!: FlowCounts;
   #encoder!: FrameEncoder;
   #decoder: FrameDecoder | undefined;
-  /** What is being written and did not fit into the ring, and how much of it was. */
+  /** The bytes being written that did not fit into the ring, and how many were written. */
   #piece: Uint8Array | undefined;
   #position = 0;
   /** How often a part of what waited was written. */
@@ -207,7 +207,7 @@ export class ShmWire implements Wire {
     if (flushed) return await this.#peer.end.close(timeout, unsent);
     await this.#peer.end.destroy();
     throw new ClosedError(
-      `Cannot close a link in good order: the peer did not read what was sent within ${timeout} ms`,
+      `Cannot close a link cleanly: the peer did not read what was sent within ${timeout} ms`,
       { unsent },
     );
   }
@@ -365,7 +365,7 @@ export class ShmWire implements Wire {
       } catch (error) {
         return this.#onError(error);
       }
-      this.#turnEnds = performance.now() + TURN;
+      this.#turnEnds = performance.now() + MAX_BUSY_TIME;
     }
   }
 
@@ -393,7 +393,7 @@ export class ShmWire implements Wire {
     const sleep = Atomics.waitAsync(ownWord, 0, 0);
     Atomics.notify(ownWord, 0);
     await sleep.value;
-    this.#turnEnds = performance.now() + TURN;
+    this.#turnEnds = performance.now() + MAX_BUSY_TIME;
   }
 
   #onError(error: unknown): void {

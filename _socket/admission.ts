@@ -31,7 +31,7 @@ export class AdmissionTicket implements Admission {
     this.#admission = admission;
     this.#failed.promise.catch(() => {});
     this.#timer = timeout > MAX_TIMER ? undefined : setTimeout(() => {
-      const text = `it did not say hello within ${timeout} ms`;
+      const text = `it did not send its hello within ${timeout} ms`;
       this.fail(new DOMException(text, "TimeoutError"));
     }, timeout);
   }
@@ -83,7 +83,7 @@ export class AdmissionTicket implements Admission {
 
 /** Options for {@linkcode WaitingResumption}. */
 export interface WaitingOptions {
-  readonly replaySize: number;
+  readonly replayBytes: number;
   /** Milliseconds without a connection after which the session fails. */
   readonly timeout: number;
   /** Whether the opener can reconnect. */
@@ -94,13 +94,13 @@ export interface WaitingOptions {
 
 /** Keeps a session that has lost its connection until its opener reconnects. */
 export class WaitingResumption implements Resumption {
-  readonly replaySize: number;
+  readonly replayBytes: number;
   readonly #options: WaitingOptions;
   #timer: ReturnType<typeof setTimeout> | undefined;
   #stream: SocketStream | undefined;
 
   constructor(options: WaitingOptions) {
-    this.replaySize = options.replaySize;
+    this.replayBytes = options.replayBytes;
     this.#options = options;
   }
 

@@ -26,6 +26,18 @@ import { SocketStream } from "./stream.ts";
 import { listenUnix, removeAtExit, takeOverUnix } from "./unix.ts";
 import { Deque, settlesWithin, WaitQueue } from "../_base/waiting.ts";
 
+/** Numbers of peers and connections, from {@linkcode DuplexListener.stats}. */
+export interface ListenerStats {
+  /** Peers that have proven themselves and whose duplex has not ended. */
+  readonly peers: number;
+  /** Peers that have lost their connection and may reconnect. */
+  readonly detached: number;
+  /** Connections that have not proven themselves yet. */
+  readonly pending: number;
+  /** Connections that were closed before their hello. */
+  readonly refused: number;
+}
+
 /**
  * A listener for peers at an address. Iterating over it gives the duplex of each
  * peer, and ends when the listener is closed.
@@ -44,16 +56,7 @@ export interface DuplexListener<In = unknown, Out = In>
    */
   readonly ready: Promise<void>;
   /** Numbers of peers and connections. */
-  readonly stats: {
-    /** Peers that have proven themselves and whose duplex has not ended. */
-    readonly peers: number;
-    /** Peers that have lost their connection and may reconnect. */
-    readonly detached: number;
-    /** Connections that have not proven themselves yet. */
-    readonly pending: number;
-    /** Connections that were closed before their hello. */
-    readonly refused: number;
-  };
+  readonly stats: ListenerStats;
   /**
    * Waits for the next peer.
    *
@@ -132,7 +135,7 @@ export class SocketListener<In, Out> implements DuplexListener<In, Out> {
     return this.#address;
   }
 
-  get stats(): DuplexListener["stats"] {
+  get stats(): ListenerStats {
     let detached = 0;
     for (const { stream } of this.#sessions.values()) {
       if (stream.isDetached) detached++;
@@ -387,11 +390,11 @@ export class SocketListener<In, Out> implements DuplexListener<In, Out> {
     remote: string,
     ticket: AdmissionTicket,
   ): Promise<void> {
-    const { limits, replaySize, resumeTimeout } = this.#options;
+    const { limits, replayBytes, resumeTimeout } = this.#options;
     const resumption = session === undefined
       ? undefined
       : new WaitingResumption({
-        replaySize,
+        replayBytes,
         timeout: resumeTimeout,
         canReturn: () => this.#closed === undefined,
         onEnded: () => void this.#sessions.delete(session),

@@ -36,17 +36,17 @@ export class SocketOpener<In, Out> {
     this.#options = options;
   }
 
-  /** What is attempted, for errors. */
+  /** The attempt, for errors. */
   get attempt(): string {
     return `Cannot open a socket to "${this.#address}"`;
   }
 
   async open(): Promise<void> {
-    const { target, limits, backoff, replaySize } = this.#options;
+    const { target, limits, backoff, replayBytes } = this.#options;
     const { connection, terms } = await this.#dial();
     const resumption = terms.session === undefined
       ? undefined
-      : new ReconnectingResumption(target, backoff, replaySize);
+      : new ReconnectingResumption(target, backoff, replayBytes);
     const stream = new SocketStream(this.#address, resumption);
     resumption?.watch(stream, terms.session!);
     const duplex = new SocketSession<In, Out>(stream, limits, this.#address);
@@ -115,17 +115,17 @@ async function connect(
 
 /** Connects again when a session has lost its connection. */
 class ReconnectingResumption implements Resumption {
-  readonly replaySize: number;
+  readonly replayBytes: number;
   readonly #target: Target;
   readonly #backoff: Backoff;
   readonly #ended = new AbortController();
   #stream: SocketStream | undefined;
   #session = "";
 
-  constructor(target: Target, backoff: Backoff, replaySize: number) {
+  constructor(target: Target, backoff: Backoff, replayBytes: number) {
     this.#target = target;
     this.#backoff = backoff;
-    this.replaySize = replaySize;
+    this.replayBytes = replayBytes;
   }
 
   /** Sets the stream, and the name of its session. */
@@ -200,8 +200,8 @@ function isFinal(error: unknown): boolean {
  */
 function delayBefore(
   attempt: number,
-  { minTimeout, maxTimeout, multiplier, jitter }: Backoff,
+  { minDelay, maxDelay, multiplier, jitter }: Backoff,
 ): number {
-  const most = Math.min(maxTimeout, minTimeout * multiplier ** attempt);
+  const most = Math.min(maxDelay, minDelay * multiplier ** attempt);
   return (1 - jitter * Math.random()) * most;
 }

@@ -34,19 +34,19 @@ export interface ResumeOptions {
    *
    * @default {4194304}
    */
-  replaySize?: number;
+  replayBytes?: number;
   /**
    * Milliseconds before the first attempt to reconnect.
    *
    * @default {100}
    */
-  minTimeout?: number;
+  minDelay?: number;
   /**
    * Maximum number of milliseconds between two attempts.
    *
    * @default {5000}
    */
-  maxTimeout?: number;
+  maxDelay?: number;
   /**
    * Factor by which the delay grows with each attempt.
    *
@@ -134,11 +134,11 @@ export interface ListenOptions extends
   > {
   /**
    * Allows openers to resume a session whose connection is lost. `timeout` limits
-   * how long a session is kept without a connection, `replaySize` its buffer.
+   * how long a session is kept without a connection, `replayBytes` its buffer.
    *
    * @default {true}
    */
-  resume?: boolean | Pick<ResumeOptions, "timeout" | "replaySize">;
+  resume?: boolean | Pick<ResumeOptions, "timeout" | "replayBytes">;
   /**
    * Allows compression if the opener requests it.
    *
@@ -210,8 +210,8 @@ export interface Target {
 export interface Backoff {
   /** Milliseconds after which the session fails. */
   readonly timeout: number;
-  readonly minTimeout: number;
-  readonly maxTimeout: number;
+  readonly minDelay: number;
+  readonly maxDelay: number;
   readonly multiplier: number;
   readonly jitter: number;
 }
@@ -221,7 +221,7 @@ export interface OpenerOptions {
   readonly limits: SessionOptions;
   readonly target: Target;
   readonly backoff: Backoff;
-  readonly replaySize: number;
+  readonly replayBytes: number;
 }
 
 /** The options of a listener, checked and complete. */
@@ -237,7 +237,7 @@ export interface ListenerOptions {
   readonly allowUnauthenticated: boolean;
   /** Milliseconds for which a session without a connection is kept. */
   readonly resumeTimeout: number;
-  readonly replaySize: number;
+  readonly replayBytes: number;
   readonly onError: (error: unknown, remote: string) => void;
 }
 
@@ -252,9 +252,9 @@ const DEFAULT_MAX_PEERS = 1024;
 /** More than connect at once in practice; an unproven connection costs little. */
 const DEFAULT_MAX_PENDING = 256;
 /** Short enough not to be noticed if only the connection was lost. */
-const DEFAULT_MIN_TIMEOUT = 100;
+const DEFAULT_MIN_DELAY = 100;
 /** A listener that is available again is found within this time. */
-const DEFAULT_MAX_TIMEOUT = 5_000;
+const DEFAULT_MAX_DELAY = 5_000;
 /** As in `retry` of `@std/async`. */
 const DEFAULT_MULTIPLIER = 2;
 const DEFAULT_JITTER = 1;
@@ -279,7 +279,7 @@ export function openerOptions(
     limits,
     target: { address, offer, caCerts: readCaCerts(action, caCerts), timeout },
     backoff: readBackoff(action, chosen ?? {}),
-    replaySize: readReplaySize(action, chosen?.replaySize),
+    replayBytes: readReplayBytes(action, chosen?.replayBytes),
   };
 }
 
@@ -316,7 +316,7 @@ export function listenerOptions(
     maxPending,
     allowUnauthenticated,
     resumeTimeout,
-    replaySize: readReplaySize(action, chosen?.replaySize),
+    replayBytes: readReplayBytes(action, chosen?.replayBytes),
     onError,
   };
 }
@@ -396,31 +396,31 @@ function readSecret(
 function readBackoff(action: string, options: ResumeOptions): Backoff {
   const {
     timeout = DEFAULT_RESUME_TIMEOUT,
-    minTimeout = DEFAULT_MIN_TIMEOUT,
-    maxTimeout = DEFAULT_MAX_TIMEOUT,
+    minDelay = DEFAULT_MIN_DELAY,
+    maxDelay = DEFAULT_MAX_DELAY,
     multiplier = DEFAULT_MULTIPLIER,
     jitter = DEFAULT_JITTER,
   } = options;
   for (
-    const [name, value] of Object.entries({ timeout, minTimeout, maxTimeout })
+    const [name, value] of Object.entries({ timeout, minDelay, maxDelay })
   ) checkPositive(action, `resume.${name}`, value);
-  if (minTimeout > maxTimeout) {
+  if (minDelay > maxDelay) {
     throw new RangeError(
-      `${action} as "resume.minTimeout" must be at most "resume.maxTimeout": current values are ${minTimeout} and ${maxTimeout}`,
+      `${action} as "resume.minDelay" must be at most "resume.maxDelay": current values are ${minDelay} and ${maxDelay}`,
     );
   }
   checkNumber(action, "resume.multiplier", multiplier, { min: 1 });
   checkNumber(action, "resume.jitter", jitter, { min: 0, max: 1 });
-  return { timeout, minTimeout, maxTimeout, multiplier, jitter };
+  return { timeout, minDelay, maxDelay, multiplier, jitter };
 }
 
-function readReplaySize(
+function readReplayBytes(
   action: string,
-  replaySize: number = DEFAULT_REPLAY_SIZE,
+  replayBytes: number = DEFAULT_REPLAY_SIZE,
 ): number {
   const range = { min: MIN_REPLAY_SIZE, integer: true };
-  checkNumber(action, "resume.replaySize", replaySize, range);
-  return replaySize;
+  checkNumber(action, "resume.replayBytes", replayBytes, range);
+  return replayBytes;
 }
 
 /** Throws if options for TLS are given with another kind of address. */

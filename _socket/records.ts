@@ -13,10 +13,22 @@
  * @module
  */
 
-import type * as Zlib from "node:zlib";
 import { ProtocolError } from "../_base/errors.ts";
 import { INITIAL_BUFFER_SIZE } from "../_wire/frame_layout.ts";
 import type { Connection } from "./connection.ts";
+
+/**
+ * What is used of `node:zlib`, as Deno has it: a program may bring the types of an
+ * older Node.js, which has no `crc32`.
+ */
+interface Zlib {
+  crc32(data: Uint8Array, value?: number): number;
+  deflateRawSync(data: Uint8Array, options: { level: number }): Uint8Array;
+  inflateRawSync(
+    data: Uint8Array,
+    options: { maxOutputLength: number },
+  ): Uint8Array;
+}
 
 /** Bytes before a record's body: length, flags, checksum. */
 const HEADER_SIZE = 9;
@@ -52,14 +64,15 @@ export async function withRecords(
   options: RecordOptions,
 ): Promise<Connection> {
   if (!options.checksum && !options.compression) return connection;
-  return new RecordConnection(connection, options, await import("node:zlib"));
+  const zlib = await import("node:zlib") as unknown as Zlib;
+  return new RecordConnection(connection, options, zlib);
 }
 
 /** A connection whose bytes are sent in records. */
 class RecordConnection implements Connection {
   readonly #connection: Connection;
   readonly #options: RecordOptions;
-  readonly #zlib: typeof Zlib;
+  readonly #zlib: Zlib;
   /** Number of records written and read, modulo 2^32 on the wire. */
   #writeCount = 0;
   #readCount = 0;
@@ -80,7 +93,7 @@ class RecordConnection implements Connection {
   constructor(
     connection: Connection,
     options: RecordOptions,
-    zlib: typeof Zlib,
+    zlib: Zlib,
   ) {
     this.#connection = connection;
     this.#options = options;

@@ -48,7 +48,7 @@ const MAX_LINGER = 5_000;
 /** Keeps a stream whose connection is lost, until it has another one. */
 export interface Resumption {
   /** Maximum number of bytes kept for sending again. */
-  readonly replaySize: number;
+  readonly replayBytes: number;
   /**
    * The connection is lost. The next call must be {@linkcode SocketStream.attach} or
    * {@linkcode SocketStream.abandon}.
@@ -99,7 +99,7 @@ export class SocketStream implements ByteStream {
     this.#resumption = resumption;
     this.#log = resumption === undefined
       ? undefined
-      : new ReplayLog(resumption.replaySize);
+      : new ReplayLog(resumption.replayBytes);
   }
 
   /** Bytes of the stream received, on all connections. */
@@ -248,7 +248,7 @@ export class SocketStream implements ByteStream {
     const linger = Math.min(timeout, isOpen ? MAX_LINGER : LINGER);
     if (await this.#end(linger) || !isOpen) return;
     throw new ClosedError(
-      `Cannot close the connection to "${this.#label}" in good order: the peer has not ended it, and the last messages may not have arrived`,
+      `Cannot close the connection to "${this.#label}" cleanly: the peer has not ended it, and the last messages may not have arrived`,
       { unsent },
     );
   }
@@ -305,9 +305,9 @@ export class SocketStream implements ByteStream {
 
   /** Waits while too many bytes are kept for sending again. */
   async #roomFor(size: number, log: ReplayLog): Promise<void> {
-    const { replaySize } = this.#resumption!;
+    const { replayBytes } = this.#resumption!;
     while (
-      log.length > 0 && log.length + size > replaySize &&
+      log.length > 0 && log.length + size > replayBytes &&
       !this.#abandoned
     ) await this.#nextRelease();
   }

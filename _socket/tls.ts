@@ -40,7 +40,7 @@ const END_TICKS = 4;
 const EMPTY = new Uint8Array();
 
 /** The modules of `node:` that TLS needs. */
-interface Node {
+interface NodeModules {
   readonly process: { nextTick(callback: () => void): void };
   readonly stream: typeof Stream;
   readonly tls: typeof Tls;
@@ -60,16 +60,16 @@ function loadBuiltin(name: string): unknown {
   return process.getBuiltinModule(name);
 }
 
-function loadNode(): Node {
+function loadNode(): NodeModules {
   return {
-    process: loadBuiltin("node:process") as Node["process"],
+    process: loadBuiltin("node:process") as NodeModules["process"],
     stream: loadBuiltin("node:stream") as typeof Stream,
     tls: loadBuiltin("node:tls") as typeof Tls,
   };
 }
 
 /** Waits for the next tick, after the callbacks queued for it. */
-function tick({ process }: Node): Promise<void> {
+function tick({ process }: NodeModules): Promise<void> {
   return new Promise((resolve) => process.nextTick(resolve));
 }
 
@@ -146,7 +146,8 @@ export async function clientHello(
     write: (bytes: Buffer) => written.resolve(new Uint8Array(bytes)),
   });
   const options = { socket, ...(isIp ? {} : { servername: hostname }) };
-  const engine = tls.connect(options);
+  // Older types of Node.js require a socket of the system.
+  const engine = tls.connect(options as unknown as Tls.ConnectionOptions);
   engine.on("error", written.reject);
   try {
     return await written.promise;
@@ -158,7 +159,7 @@ export async function clientHello(
 /** A connection in TLS. */
 export class TlsConnection implements Connection {
   readonly #conn: SystemConnection;
-  readonly #node: Node;
+  readonly #node: NodeModules;
   readonly #makeEngine: MakeEngine;
   /** The stream of the engine's records. */
   #wire: Stream.Duplex | undefined;
@@ -184,7 +185,7 @@ export class TlsConnection implements Connection {
   /** Writes them. Never rejects. */
   #sending: Promise<void> | undefined;
 
-  constructor(conn: Deno.Conn, node: Node, makeEngine: MakeEngine) {
+  constructor(conn: Deno.Conn, node: NodeModules, makeEngine: MakeEngine) {
     this.#conn = new SystemConnection(conn);
     this.#node = node;
     this.#makeEngine = makeEngine;
@@ -290,7 +291,7 @@ export class TlsConnection implements Connection {
     engine.on("secure", () => {
       this.#isSecured = true;
     });
-    engine.on("data", (bytes: Buffer) => {
+    engine.on("data", (bytes: Uint8Array) => {
       this.#plain.push(bytes);
       this.#onProgress();
     });

@@ -1,7 +1,7 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * A barrier. In addition to the queue of `_sync/queue.ts` it has two words:
+ * A barrier. In addition to the queue of `_sync/wait_queue.ts` it has two words:
  *
  * | word | content                                       |
  * | ---- | --------------------------------------------- |
@@ -28,7 +28,7 @@ import {
   type WaitLimits,
   type WaitOptions,
 } from "./options.ts";
-import { QueuedCore } from "./queue.ts";
+import { QueuedCore } from "./wait_queue.ts";
 import { MUST_WAIT } from "./slots.ts";
 
 const PARTIES = FIELDS;
@@ -68,7 +68,7 @@ export class BrokenBarrierError extends Error {
   }
 }
 
-/** What a thread knows of a barrier. */
+/** A barrier as one thread uses it. */
 class BarrierCore extends QueuedCore {
   get parties(): number {
     return this.words[PARTIES]!;

@@ -25,7 +25,7 @@ import {
   type WaitLimits,
   type WaitOptions,
 } from "./options.ts";
-import { QueuedCore, type Wait } from "./queue.ts";
+import { QueuedCore, type Wait } from "./wait_queue.ts";
 import { MUST_WAIT, NONE } from "./slots.ts";
 
 /** The result of a wait that was notified. */
@@ -34,12 +34,12 @@ const NOTIFIED = 0;
 const ACTION = "wait for the condition";
 const NOTIFY = "notify the condition";
 
-/** What was thrown by one of the steps of a wait. */
+/** An error of one of the steps of a wait. */
 interface Failure {
   readonly reason: unknown;
 }
 
-/** What a thread knows of a condition. */
+/** A condition as one thread uses it. */
 class ConditionCore extends QueuedCore {
   constructor(memory: Memory) {
     super(memory, { isUniform: true, isKept: true });

@@ -79,7 +79,7 @@ class CounterWait extends TaskWait<number> {
   }
 }
 
-/** What a thread knows of a counter. */
+/** A counter as one thread uses it. */
 class CounterCore implements Core {
   readonly memory: Memory;
   readonly value: BigInt64Array<SharedArrayBuffer>;

@@ -1,7 +1,7 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * An event that is set or not. In addition to the queue of `_sync/queue.ts` it has
+ * An event that is set or not. In addition to the queue of `_sync/wait_queue.ts` it has
  * two words:
  *
  * | word | content                                                    |
@@ -23,7 +23,7 @@ import {
   type SyncWaitOptions,
   type WaitOptions,
 } from "./options.ts";
-import { QueuedCore } from "./queue.ts";
+import { QueuedCore } from "./wait_queue.ts";
 import { MUST_WAIT, NONE } from "./slots.ts";
 
 const IS_SET = FIELDS;
@@ -34,7 +34,7 @@ const WAS_SET = 0;
 
 const ACTION = "wait for the event";
 
-/** What a thread knows of an event. */
+/** An event as one thread uses it. */
 class EventCore extends QueuedCore {
   readonly isAutomatic: boolean;
 

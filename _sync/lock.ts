@@ -12,12 +12,12 @@
  * @module
  */
 
-import { ALL, checkRuntime } from "../_base/runtime.ts";
+import { checkRuntime, MIN_DENO } from "../_base/runtime.ts";
 import { isInstance } from "../_base/errors.ts";
 import { type Kind, Memory } from "./memory.ts";
 import { isOptions, typeError } from "./options.ts";
 
-/** What a thread knows of a lock. */
+/** A lock as one thread uses it, over its shared memory. */
 export interface Core {
   readonly memory: Memory;
 }
@@ -61,7 +61,7 @@ export class LockType<Options extends object, C extends Core> {
 
   /** Creates a lock, or attaches to the one in a buffer. */
   open(from: Options | SharedArrayBuffer): C {
-    checkRuntime(`Cannot use the ${this.#kind}`, ALL);
+    checkRuntime(`Cannot use the ${this.#kind}`, MIN_DENO);
     if (!isOptions(from)) return this.#attached.get(from) ?? this.#attach(from);
     const layout = this.#layoutOf(from, this.#create);
     return new this.#Core(Memory.create(this.#kind, layout));

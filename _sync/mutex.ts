@@ -2,7 +2,7 @@
 
 /**
  * A mutex that detects the death of its owner. In addition to the queue of
- * `_sync/queue.ts` it has two words:
+ * `_sync/wait_queue.ts` it has two words:
  *
  * | word | content                                                           |
  * | ---- | ----------------------------------------------------------------- |
@@ -36,7 +36,7 @@ import {
   type WaitLimits,
   type WaitOptions,
 } from "./options.ts";
-import { FullError, QueuedCore } from "./queue.ts";
+import { FullError, QueuedCore } from "./wait_queue.ts";
 import { COUNT, MUST_WAIT, NONE, TAG, THREAD } from "./slots.ts";
 import { CHECK_MS } from "./timers.ts";
 
@@ -168,7 +168,7 @@ function tagOf(options: TryLockOptions | undefined): number {
  */
 const active = new Set<MutexCore>();
 
-/** What a thread knows of a mutex. */
+/** A mutex as one thread uses it. */
 class MutexCore extends QueuedCore {
   /** The guard through which this thread holds the mutex. */
   #guard: Guard | undefined;

@@ -1,7 +1,7 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * A semaphore. In addition to the queue of `_sync/queue.ts` it has one word, 16: the
+ * A semaphore. In addition to the queue of `_sync/wait_queue.ts` it has one word, 16: the
  * number of free permits. A released permit is granted to the first wait in the
  * queue; only if the queue is empty does it become free.
  *
@@ -19,7 +19,7 @@ import {
   type SyncWaitOptions,
   type WaitOptions,
 } from "./options.ts";
-import { QueuedCore } from "./queue.ts";
+import { QueuedCore } from "./wait_queue.ts";
 import { MUST_WAIT, NONE } from "./slots.ts";
 
 const PERMITS = FIELDS;
@@ -31,7 +31,7 @@ const ACQUIRED = 0;
 
 const ACTION = "acquire a permit of the semaphore";
 
-/** What a thread knows of a semaphore. */
+/** A semaphore as one thread uses it. */
 class SemaphoreCore extends QueuedCore {
   constructor(memory: Memory) {
     super(memory, { isUniform: true, isExchangeable: true });

@@ -1,7 +1,7 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * What all waiting tasks of this thread share: one timer that checks for dead
+ * Shared by all waiting tasks of this thread: one timer that checks for dead
  * threads, one that keeps the program running, which a pending `Atomics.waitAsync`
  * does not, and one listener for each signal.
  *

@@ -3,8 +3,8 @@
 /**
  * Messages that are cloned between threads, because bytes cannot carry them:
  * cycles, shared references, shared memory, and buffers that move. The clone loses
- * the class and the fields of errors, so they are sent along and restored. It does
- * not say which value it refuses, so the values are checked before.
+ * the class and the fields of errors, so they are sent along and restored. Its error
+ * does not name the value that cannot be cloned, so the values are checked before.
  *
  * @module
  */
@@ -20,8 +20,8 @@ import {
 } from "../_codec/values.ts";
 
 /**
- * What the clone loses of an error. The error itself is included: in the clone it
- * is the same object in the note and in the message.
+ * The parts of an error that the clone loses. The error itself is included: in the
+ * clone it is the same object in the note and in the message.
  */
 type ErrorNote = [
   error: Error,
@@ -32,8 +32,8 @@ type ErrorNote = [
   fields: Readonly<Record<string, unknown>>,
 ];
 
-/** A message as it is posted. */
-export type Parcel = [message: unknown, errors: ErrorNote[]];
+/** A message prepared for a clone, with notes of its errors. */
+export type Cloneable = [message: unknown, errors: ErrorNote[]];
 
 /** Bytes that a value counts as, in addition to those of texts and buffers: a word. */
 const VALUE_SIZE = 8;
@@ -63,14 +63,14 @@ export function trimmed(
  * Makes a message ready to be posted.
  *
  * @param message The message.
- * @param transfer What moves with it.
- * @returns The parcel, and its approximate size in bytes.
+ * @param transfer The buffers and ports that are transferred.
+ * @returns The message with its notes, and its approximate size in bytes.
  * @throws {TypeError} If the message holds a value that cannot be sent.
  */
-export function makeParcel(
+export function makeCloneable(
   message: unknown,
   transfer: readonly Transferable[] = [],
-): { parcel: Parcel; size: number } {
+): { cloneable: Cloneable; size: number } {
   const errors: ErrorNote[] = [];
   const seen = new Set<object>();
   let size = 0;
@@ -110,21 +110,20 @@ export function makeParcel(
   }
 
   visit(message, "$", 0);
-  return { parcel: [message, errors], size };
+  return { cloneable: [message, errors], size };
 }
 
-/** Returns the message of a parcel that was cloned on its way. */
-export function receiveParcel(parcel: unknown): unknown {
-  if (!Array.isArray(parcel) || !Array.isArray(parcel[1])) {
-    throw new ProtocolError("Cannot take a post: it holds no message");
+/** Returns the message after it was cloned, and restores its errors. */
+export function receiveClone(cloneable: unknown): unknown {
+  if (!Array.isArray(cloneable) || !Array.isArray(cloneable[1])) {
+    throw new ProtocolError("Cannot accept a post: it holds no message");
   }
-  const [message, errors] = parcel as Parcel;
+  const [message, errors] = cloneable as Cloneable;
   for (const note of errors) {
     try {
       restore(note);
     } catch (cause) {
-      const text =
-        "Cannot take a post: what it says of an error makes no sense";
+      const text = "Cannot accept a post: its note of an error is not valid";
       throw new ProtocolError(text, { cause });
     }
   }

@@ -11,7 +11,7 @@
 
 import { PeerExitError } from "../_base/errors.ts";
 import type { PortEnd } from "./port_stream.ts";
-import { GONE, type ThreadScope } from "./scope.ts";
+import { CLOSED_POST, type ThreadScope } from "./scope.ts";
 
 /** Milliseconds between checks of the heap, which grows by some 100 MiB meanwhile. */
 const INTERVAL = 100;
@@ -43,7 +43,7 @@ export function parentEnd({ port, hasFailed, memory }: ThreadScope): PortEnd {
   // has ended.
   const leave = () => {
     setImmediate(() => {
-      if (!hasFailed()) port.postMessage(GONE, []);
+      if (!hasFailed()) port.postMessage(CLOSED_POST, []);
     });
     return Promise.resolve();
   };

@@ -39,9 +39,9 @@ const REPORT_SIZE = MAX_UNREAD / 4;
 
 /** A stream of bytes over a {@linkcode Port}. */
 export class PortStream implements ByteStream {
-  /** What was posted beside the stream. */
+  /** Messages that were posted separately from the stream. */
   readonly posts: PostBox;
-  /** The port, on which messages may be posted beside the stream. */
+  /** The port, on which messages may be posted separately as well. */
   readonly port: Port;
   readonly #end: PortEnd;
   readonly #chunks = new Deque<Uint8Array>();

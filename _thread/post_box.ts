@@ -1,8 +1,8 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * Messages that are posted beside a stream of frames, because bytes cannot carry
- * them: cycles, shared references, shared memory, and buffers that move. A frame
+ * Messages that are posted separately from a stream of frames, because bytes cannot
+ * carry them: cycles, shared references, shared memory, and buffers that move. A frame
  * with the number of the message keeps its place in the stream.
  *
  * @module
@@ -12,10 +12,10 @@ import { ProtocolError } from "../_base/errors.ts";
 import { messageOf } from "../_base/text.ts";
 import type { Posts } from "../_wire/byte_stream.ts";
 import type { FrameEncoder } from "../_wire/frame_encoder.ts";
-import { makeParcel, type Parcel, receiveParcel } from "./clone.ts";
+import { type Cloneable, makeCloneable, receiveClone } from "./clone.ts";
 import type { Port } from "./scope.ts";
 
-/** Runs what clones a message, and explains what the clone refuses. */
+/** Calls `clone`; an error says that the message cannot be sent. */
 export function cloning<T>(clone: () => T): T {
   try {
     return clone();
@@ -27,15 +27,15 @@ export function cloning<T>(clone: () => T): T {
   }
 }
 
-/** Posts a parcel under the number of the next message, and adds its frame. */
-export function postParcel(
+/** Posts a prepared message under the number of the next message, and adds its frame. */
+export function postClone(
   port: Port,
   encoder: FrameEncoder,
-  parcel: Parcel,
+  cloneable: Cloneable,
   size: number,
   transfer: readonly Transferable[] = [],
 ): number {
-  const post = [encoder.nextNumber, parcel];
+  const post = [encoder.nextNumber, cloneable];
   cloning(() => port.postMessage(post, [...transfer]));
   encoder.posted(size);
   return size;
@@ -48,9 +48,9 @@ export function postMessage(
   message: unknown,
   transfer?: readonly Transferable[],
 ): number {
-  const { parcel, size } = makeParcel(message, transfer);
+  const { cloneable, size } = makeCloneable(message, transfer);
   encoder.checkSize(size);
-  return postParcel(port, encoder, parcel, size, transfer);
+  return postClone(port, encoder, cloneable, size, transfer);
 }
 
 /** The error for a post that neither side of the duplex has made. */
@@ -60,24 +60,24 @@ export function foreignPost(): ProtocolError {
   );
 }
 
-/** Messages that were posted beside a stream, until their frames arrive. */
+/** Messages that were posted separately, until their frames arrive. */
 export class PostBox implements Posts {
-  readonly #receive: (parcel: unknown) => unknown;
+  readonly #receive: (cloneable: unknown) => unknown;
   readonly #posted = new Map<number, unknown>();
   #arrival: PromiseWithResolvers<boolean> | undefined;
   #hasEnded = false;
 
   /** @param receive Returns the message of a post. */
-  constructor(receive: (post: unknown) => unknown = receiveParcel) {
+  constructor(receive: (post: unknown) => unknown = receiveClone) {
     this.#receive = receive;
   }
 
   /** Keeps a post under the number of its message; returns whether it is one. */
   put(post: unknown): boolean {
     if (!Array.isArray(post) || post.length !== 2) return false;
-    const [number, parcel] = post;
+    const [number, cloneable] = post;
     if (typeof number !== "number") return false;
-    this.#posted.set(number, parcel);
+    this.#posted.set(number, cloneable);
     this.#arrival?.resolve(true);
     return true;
   }
@@ -87,9 +87,9 @@ export class PostBox implements Posts {
   }
 
   take(number: number): unknown {
-    const parcel = this.#posted.get(number);
+    const cloneable = this.#posted.get(number);
     this.#posted.delete(number);
-    return this.#receive(parcel);
+    return this.#receive(cloneable);
   }
 
   arrival(): Promise<boolean> {

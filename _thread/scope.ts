@@ -1,9 +1,9 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * What a Web Worker and the thread that started it have in common before the hello:
- * the worker's name says which transport it was started for, and is the name of
- * a Web Lock that the worker holds as long as it lives. The worker posts first, as
+ * The agreement of a Web Worker and the thread that started it, before the hello. The
+ * worker's name contains the transport that it was started for, and is the name of a
+ * Web Lock that the worker holds as long as it lives. The worker posts first, as
  * soon as it listens, while the rest of its script is still being loaded.
  *
  * @module
@@ -23,10 +23,10 @@ export const locks: LockManager =
   (navigator as unknown as { locks: LockManager }).locks;
 
 /** Posted by a worker that listens. */
-export const READY = "@duplex/ipc ready";
+export const READY_POST = "@duplex/ipc ready";
 
 /** Posted by a worker whose duplex has ended. */
-export const GONE = "@duplex/ipc gone";
+export const CLOSED_POST = "@duplex/ipc gone";
 
 const NAME = /^@duplex\/ipc (queue|shm) (\d+) [\w-]+$/;
 
@@ -83,7 +83,7 @@ export function enterThread(): ThreadScope | undefined {
   const port = portOf(scope);
   // Never released; the parent requests it and gets it when this worker is gone.
   locks.request(scope.name, {}, () => {
-    port.postMessage(READY, []);
+    port.postMessage(READY_POST, []);
     return new Promise(() => {});
   });
   let hasFailed = false;
@@ -107,7 +107,7 @@ export function enterThread(): ThreadScope | undefined {
   };
 }
 
-/** The port to the parent; what arrives before there is a listener is kept. */
+/** The port to the parent; it keeps messages until there is a listener. */
 function portOf(scope: WorkerScope): Port {
   const early: unknown[] = [];
   scope.onmessage = ({ data }) => early.push(data);
@@ -120,7 +120,7 @@ function portOf(scope: WorkerScope): Port {
   };
 }
 
-/** Posts a message; Deno is faster without an empty list of what moves. */
+/** Posts a message; Deno is faster without an empty list of buffers. */
 export function post(
   target: {
     postMessage(message: unknown, transfer?: Transferable[]): void;

@@ -19,11 +19,18 @@ import {
   checkSignal,
   DEFAULT_OPEN_TIMEOUT,
 } from "../_base/options.ts";
-import { ALL, checkRuntime } from "../_base/runtime.ts";
+import { checkRuntime, MIN_DENO } from "../_base/runtime.ts";
 import { absolutePath, isUrl } from "../_permissions/path.ts";
 import { threadPermissions } from "./permissions.ts";
 import { reasonText, show } from "../_base/text.ts";
-import { GONE, locks, type Port, post, READY, threadName } from "./scope.ts";
+import {
+  CLOSED_POST,
+  locks,
+  type Port,
+  post,
+  READY_POST,
+  threadName,
+} from "./scope.ts";
 import { settlesWithin } from "../_base/waiting.ts";
 import type { Permissions } from "../permissions.ts";
 
@@ -31,10 +38,10 @@ import type { Permissions } from "../permissions.ts";
  * Milliseconds for a worker to receive the end of its duplex before it is
  * terminated. A worker whose event loop runs reports it at once.
  */
-const GRACE = 1_000;
+const CLOSE_TIMEOUT = 1_000;
 
 /** Milliseconds within which a terminated worker is gone, unless it is busy. */
-const LAST_MOMENT = 200;
+const TERMINATE_TIMEOUT = 200;
 
 /** Options for transports whose workers are Web Workers. */
 export interface ThreadOptions {
@@ -56,7 +63,7 @@ export interface ThreadOptions {
    */
   memory?: number;
   /**
-   * Milliseconds for each worker to start and say hello, also for a replacement.
+   * Milliseconds for each worker to start and send its hello, also for a replacement.
    *
    * @default {10000}
    */
@@ -85,7 +92,7 @@ export function threadOptions(
   action: string,
   options: ThreadOptions,
 ): CompleteThreadOptions {
-  checkRuntime(action, ALL);
+  checkRuntime(action, MIN_DENO);
   const {
     permissions = "none",
     memory,
@@ -228,14 +235,14 @@ export class Thread {
   async #leave(timeout: number): Promise<void> {
     // A worker that has never listened reports nothing.
     if (this.#unposted === undefined) {
-      await settlesWithin(this.left, Math.min(timeout, GRACE));
+      await settlesWithin(this.left, Math.min(timeout, CLOSE_TIMEOUT));
     }
     await this.#terminate();
   }
 
   /** Ends the worker once it has received the end, or after a time limit. */
   async destroy(): Promise<void> {
-    await this.#leave(GRACE);
+    await this.#leave(CLOSE_TIMEOUT);
   }
 
   /**
@@ -245,20 +252,20 @@ export class Thread {
   async #terminate(): Promise<void> {
     this.#worker.terminate();
     if (this.#watch === undefined) return this.#onEnd();
-    await settlesWithin(this.#ended.promise, LAST_MOMENT);
+    await settlesWithin(this.#ended.promise, TERMINATE_TIMEOUT);
     this.#onEnd();
     this.#watch.abort();
   }
 
   /** Handles the posts about the worker itself, and passes on the others. */
   #receive(message: unknown): void {
-    if (message === READY) {
+    if (message === READY_POST) {
       for (const [early, transfer] of this.#unposted ?? []) {
         post(this.#worker, early, transfer);
       }
       this.#unposted = undefined;
       this.#watchLock();
-    } else if (message === GONE) {
+    } else if (message === CLOSED_POST) {
       this.#isGone = true;
       this.#gone.resolve();
     } else {

@@ -6,7 +6,7 @@
  * @module
  */
 
-/** Messages that were posted beside the stream, by their numbers, until they are taken out. */
+/** Messages that were posted separately from the stream, by their numbers. */
 export interface Posts {
   /** Whether the message with this number has arrived. */
   has(number: number): boolean;
@@ -32,7 +32,7 @@ export interface ByteStream {
    * does not wait for the peer.
    */
   writeSync?(bytes: Uint8Array<ArrayBuffer>): void;
-  /** Messages that were posted beside the stream and arrived here. */
+  /** Messages that were posted separately from the stream and arrived here. */
   readonly posts?: Posts;
   /** Stops reading, or goes on, if reading would keep the process alive. */
   pauseReading?(isPaused: boolean): void;

@@ -125,13 +125,15 @@ export function helloFrame(own: OwnHello): Frame {
 }
 
 /** The frame that acknowledges what was received. */
-export function creditFrame({ reported }: FlowCounts): Frame {
-  return encodeControl(KIND.credit, { taken: reported });
+export function creditFrame(
+  { acknowledgedToPeer }: FlowCounts,
+): Frame {
+  return encodeControl(KIND.credit, { taken: acknowledgedToPeer });
 }
 
 /** The frame that says that this side waits for the peer to receive. */
 export function stallFrame(flow: FlowCounts, isAnswer: boolean): Frame {
-  const taken = flow.acknowledged;
+  const taken = flow.acknowledgedByPeer;
   return encodeControl(
     KIND.stall,
     isAnswer ? { taken, answer: true } : { taken },
@@ -139,8 +141,10 @@ export function stallFrame(flow: FlowCounts, isAnswer: boolean): Frame {
 }
 
 /** The frame that follows the last message. */
-export function goodbyeFrame({ sent, reported }: FlowCounts): Frame {
-  return encodeControl(KIND.goodbye, { sent, taken: reported });
+export function goodbyeFrame(
+  { sent, acknowledgedToPeer }: FlowCounts,
+): Frame {
+  return encodeControl(KIND.goodbye, { sent, taken: acknowledgedToPeer });
 }
 
 /** The frame that ends the duplex: the reason in the agreed codec, and as text. */

@@ -47,7 +47,7 @@ export interface FrameOptions {
   isCreditOrdered?: boolean;
 }
 
-/** What a decoder belongs to. */
+/** The link of a decoder. */
 export interface DecoderContext {
   readonly events: WireEvents;
   /** This side's hello, whose limits the peer must observe. */
@@ -55,7 +55,7 @@ export interface DecoderContext {
   /** The encoder of the same link, which follows what both sides agree on. */
   readonly encoder: FrameEncoder;
   readonly options: FrameOptions;
-  /** Messages that are posted beside the stream, if the link can post. */
+  /** Messages that are posted separately, if the link can post. */
   readonly posts?: Posts | undefined;
 }
 
@@ -307,7 +307,7 @@ export class FrameDecoder {
     }
     if (this.#codec === undefined) {
       throw new ProtocolError(
-        `Cannot take a control frame of kind ${kind}: the peer has not sent its hello`,
+        `Cannot accept a control frame of kind ${kind}: the peer has not sent its hello`,
       );
     }
     if (kind === KIND.goodbye) return this.#onGoodbye(fields);
@@ -327,7 +327,7 @@ export class FrameDecoder {
 
   #onHello(fields: ControlFields): void {
     if (this.#codec !== undefined) {
-      throw new ProtocolError("Cannot take a second hello");
+      throw new ProtocolError("Cannot accept a second hello");
     }
     const peer = readHello(fields, this.#hello);
     this.#held = new Uint8Array();
@@ -342,7 +342,7 @@ export class FrameDecoder {
     const { arrived } = this.#flow;
     if (this.#hasGoodbye || sent !== arrived) {
       throw new ProtocolError(
-        `Cannot take a goodbye after ${sent} messages: ${arrived} have arrived`,
+        `Cannot accept a goodbye after ${sent} messages: ${arrived} have arrived`,
       );
     }
     const taken = count(fields, "taken");
@@ -355,7 +355,7 @@ export class FrameDecoder {
     const { sent } = this.#flow;
     if (taken <= sent) return;
     throw new ProtocolError(
-      `Cannot take an acknowledgement of message ${taken}: the last one sent is ${sent}`,
+      `Cannot accept an acknowledgement of message ${taken}: the last one sent is ${sent}`,
     );
   }
 
@@ -369,27 +369,27 @@ export class FrameDecoder {
     const flow = this.#flow;
     if (this.#hasGoodbye) {
       throw new ProtocolError(
-        `Cannot take message ${number}: the peer has said goodbye`,
+        `Cannot accept message ${number}: the peer has sent its goodbye`,
       );
     }
     const expected = (flow.arrived + 1) >>> 0;
     if (number !== expected) {
       throw new ProtocolError(
-        `Cannot take message ${number}: the next one must be ${expected}`,
+        `Cannot accept message ${number}: the next one must be ${expected}`,
       );
     }
     if (flow.isWindowFull) {
       const { windowBytes, windowMessages } = this.#hello;
       throw new ProtocolError(
-        `Cannot take message ${number}: the peer has sent more than the window of ${windowBytes} bytes and ${windowMessages} messages`,
+        `Cannot accept message ${number}: the peer has sent more than the window of ${windowBytes} bytes and ${windowMessages} messages`,
       );
     }
     this.#messages++;
     // The count is cut to 32 bits, and credit that was sent later may be here.
-    let { acknowledged } = flow;
-    const news = (taken - acknowledged) | 0;
-    if (news > 0) {
-      acknowledged += news;
+    let acknowledged = flow.acknowledgedByPeer;
+    const more = (taken - acknowledged) | 0;
+    if (more > 0) {
+      acknowledged += more;
       this.#checkAcknowledged(acknowledged);
     }
     this.#events.onMessage(message, size, acknowledged);
@@ -421,7 +421,7 @@ export class FrameDecoder {
     return true;
   }
 
-  /** Reports a message that was posted beside the stream. */
+  /** Reports a message that was posted separately. */
   #readPosted(length: number): boolean {
     const posts = this.#posts;
     if (
@@ -466,7 +466,7 @@ export class FrameDecoder {
     const assembly = this.#assembly!;
     if (size > assembly.total - assembly.filled) {
       throw new ProtocolError(
-        `Cannot take a part of ${size} bytes: its message of ${assembly.total} bytes has ${assembly.filled} already`,
+        `Cannot accept a part of ${size} bytes: its message of ${assembly.total} bytes has ${assembly.filled} already`,
       );
     }
     this.#partLeft = size;
@@ -521,7 +521,7 @@ export class FrameDecoder {
     const { maxMessageBytes } = this.#hello;
     if (size <= maxMessageBytes) return;
     throw new ProtocolError(
-      `Cannot take a message of ${size} bytes: "maxMessageBytes" is ${maxMessageBytes}`,
+      `Cannot accept a message of ${size} bytes: "maxMessageBytes" is ${maxMessageBytes}`,
     );
   }
 

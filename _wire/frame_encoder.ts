@@ -82,7 +82,7 @@ export class FrameEncoder {
   /** Full batches and parted messages that go before the batch that fills. */
   #queue: (ByteBuffer | Parted)[] = [];
   #queuedSize = 0;
-  /** What is being written, from `next` to `written`. */
+  /** The batch or message that is being written, from `next` to `written`. */
   #leaving: ByteBuffer | Parted | undefined;
   #hasDrained = false;
 
@@ -168,7 +168,7 @@ export class FrameEncoder {
     return size;
   }
 
-  /** Adds the frame of a message that is posted beside the stream. */
+  /** Adds the frame of a message that is posted separately. */
   posted(size: number): void {
     const batch = this.#batch;
     batch.reserve(POSTED_SIZE);

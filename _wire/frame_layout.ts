@@ -45,7 +45,7 @@ export const LENGTH_SIZE = 4;
 export const DATA_HEADER_SIZE = 13;
 /** Bytes before the first part of a message: the same, and the total size. */
 export const FIRST_HEADER_SIZE = 17;
-/** Bytes of a frame for a message that is posted beside the stream: as before a first part. */
+/** Bytes of a frame for a message that is posted separately: as before a first part. */
 export const POSTED_SIZE = FIRST_HEADER_SIZE;
 /** Bytes before a later part: length, kind. */
 export const NEXT_HEADER_SIZE = 5;

@@ -39,11 +39,11 @@ const LAST_FRAMES_TIMEOUT = 500;
 const LAST_READ_TIMEOUT = 1_000;
 
 /**
- * Frames and short reads without a message after which reading pauses: an honest
- * peer sends a few. Other tasks run in the pause, so that one peer cannot starve
- * the others; promises alone would not let them run.
+ * Frames and short reads without a message after which reading pauses. A peer that
+ * keeps to the protocol sends a few. Other tasks run in the pause, so that one peer
+ * cannot starve the others; they would not run between promises alone.
  */
-const MAX_BABBLE = 64;
+const MAX_FRAMES_WITHOUT_MESSAGE = 64;
 
 /** Bytes below which a read is short. */
 const SHORT_READ = 1024;
@@ -66,7 +66,7 @@ export class FrameWire implements Wire {
   #flushers: (() => void)[] = [];
   #lastRead: ReturnType<typeof setTimeout> | undefined;
   /** Frames and short reads since the last message. */
-  #babble = 0;
+  #framesWithoutMessage = 0;
   #endPause: (() => void) | undefined;
   /** Whether bytes are being decoded, so that an error is the peer's fault. */
   #isDecoding = false;
@@ -108,7 +108,7 @@ export class FrameWire implements Wire {
     return size;
   }
 
-  /** What encodes the frames, once the wire was started. */
+  /** The encoder of the frames, once the wire was started. */
   protected get encoder(): FrameEncoder {
     return this.#encoder;
   }
@@ -172,8 +172,8 @@ export class FrameWire implements Wire {
     await this.#stream.destroy();
     throw new ClosedError(
       isFlushed
-        ? "Cannot close a link in good order: the peer has not acknowledged what was sent last, which may not have arrived"
-        : `Cannot close a link in good order: the peer did not read what was sent within ${timeout} ms`,
+        ? "Cannot close a link cleanly: the peer has not acknowledged what was sent last, which may not have arrived"
+        : `Cannot close a link cleanly: the peer did not read what was sent within ${timeout} ms`,
       { unsent },
     );
   }
@@ -294,7 +294,7 @@ export class FrameWire implements Wire {
         this.#isDecoding = true;
         decoder.advance(read.length, read.buffer);
         this.#isDecoding = false;
-        if (this.#isBabble(decoder, read.length)) await this.#pause();
+        if (this.#needsPause(decoder, read.length)) await this.#pause();
       }
     } catch (error) {
       this.#onReadError(decoder, error);
@@ -312,12 +312,12 @@ export class FrameWire implements Wire {
   }
 
   /** Whether there is a reason to pause after a read of so many bytes. */
-  #isBabble(decoder: FrameDecoder, size: number): boolean {
-    if (decoder.takeMessages() > 0) this.#babble = 0;
-    this.#babble += decoder.takeControls();
-    if (size < SHORT_READ) this.#babble++;
-    if (this.#babble <= MAX_BABBLE) return false;
-    this.#babble = 0;
+  #needsPause(decoder: FrameDecoder, size: number): boolean {
+    if (decoder.takeMessages() > 0) this.#framesWithoutMessage = 0;
+    this.#framesWithoutMessage += decoder.takeControls();
+    if (size < SHORT_READ) this.#framesWithoutMessage++;
+    if (this.#framesWithoutMessage <= MAX_FRAMES_WITHOUT_MESSAGE) return false;
+    this.#framesWithoutMessage = 0;
     return true;
   }
 

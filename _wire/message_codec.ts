@@ -1,8 +1,7 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * How frames use the codec that both sides agreed on, whichever of its optional
- * methods it has.
+ * Adapts a `Codec` to frames: uses the fast methods if it has them.
  *
  * @module
  */

@@ -1,7 +1,7 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * Buffers that a sender gives up with a message.
+ * The buffers in `transfer` of a message: their check, and detaching them.
  *
  * @module
  */
@@ -9,9 +9,9 @@
 import { excerpt } from "../_base/text.ts";
 
 /**
- * Throws unless every item can move, and stands in the list once.
+ * Throws unless every item can be transferred and is in the list once.
  *
- * @param to Where to. A thread receives a `MessagePort` as well.
+ * @param to The receiver. A thread can receive a `MessagePort` as well.
  */
 export function checkTransfer(
   transfer: readonly Transferable[],
@@ -29,7 +29,7 @@ export function checkTransfer(
     throw new TypeError(
       `Cannot transfer ${
         excerpt(Object.prototype.toString.call(item))
-      }: only ${kinds} that is not detached can be given up to ${to}, and only once`,
+      }: only ${kinds} that is not detached can be transferred to ${to}, and only once`,
     );
   }
 }
@@ -40,6 +40,6 @@ export function detach(buffer: ArrayBuffer): void {
     buffer.transfer();
   } catch {
     // The memory of a WebAssembly module cannot be detached. The message has
-    // its copy, so only that the caller keeps the buffer differs.
+    // a copy, so the only difference is that the caller keeps the buffer.
   }
 }

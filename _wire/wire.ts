@@ -1,7 +1,7 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * The interface between a session and what carries its messages. The session
+ * The interface between a session and the carrier of its messages. The session
  * knows messages and counts; the wire knows frames and bytes. A stream of bytes
  * becomes a wire through `FrameWire`; a transport that carries values has a wire
  * of its own.
@@ -45,20 +45,20 @@ export interface FlowCounts {
   /** Messages sent. */
   readonly sent: number;
   /** How many of these the peer has acknowledged. */
-  readonly acknowledged: number;
+  readonly acknowledgedByPeer: number;
   /** Bytes of those that it has not acknowledged. */
   readonly bytesInFlight: number;
   /** Messages that have arrived. */
   readonly arrived: number;
   /** How many of these may be acknowledged now. */
   readonly acknowledgeable: number;
-  /** How many were acknowledged. */
-  readonly reported: number;
+  /** How many of these this side has acknowledged. */
+  readonly acknowledgedToPeer: number;
   /** Whether the peer has used up its window. */
   readonly isWindowFull: boolean;
 }
 
-/** What a wire reports; a session implements it. */
+/** The reports of a wire; a session implements them. */
 export interface WireEvents {
   /** The counts of the session, always up to date. */
   readonly flow: FlowCounts;
@@ -92,7 +92,7 @@ export interface WireEvents {
   onLost(cause: unknown): void;
 }
 
-/** What carries a session's messages to the peer and back. */
+/** Carries the messages of a session to the peer and back. */
 export interface Wire {
   /** Sends the hello and starts to report what arrives. */
   start(events: WireEvents, hello: OwnHello): void;

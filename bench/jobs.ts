@@ -17,8 +17,8 @@
  * map call a worker for each task.
  *
  * The others have the settings with which they were fastest; `peers/jobs_*` list
- * those that were tried. Workers of piscina and tinypool may have 128 tasks in hand;
- * their default is one, and workerpool has no other value. Python sends a chunk of 64
+ * those that were tried. Workers of piscina and tinypool may have 128 tasks at a
+ * time; their default is one, and workerpool has no other value. Python sends a chunk of 64
  * calls as one message, and so the answers. With all calls at once, instead of 64, it
  * is two or three times as fast.
  *

@@ -1,9 +1,9 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * The contract of {@linkcode Duplex} as tests. Every transport passes them
- * unchanged, the in-memory pair included; what differs is only how the far side
- * comes to run {@linkcode behave}.
+ * The contract of {@linkcode Duplex} as tests. Every transport passes the same
+ * tests, including the in-memory pair; only the way in which the peer starts
+ * {@linkcode behave} differs.
  *
  * @module
  */
@@ -30,25 +30,27 @@ import { SAMPLE_VALUES } from "./_sample_values.ts";
 
 /** A transport under test. */
 export interface Subject {
-  /** Begins the names of the tests. */
+  /** Prefix of the names of the tests. */
   name: string;
-  /** What the tests may do; no more than the transport's documentation says. */
+  /**
+   * Permissions of the tests: those that the transport's documentation lists.
+   */
   permissions: Deno.PermissionOptions;
   /**
-   * Rounds of credit that pass a message of 96 MiB. Fewer where the system has
-   * megabytes of it in buffers that nothing can pass.
+   * Rounds of credit that must pass a message of 96 MiB. Fewer if the system
+   * buffers megabytes of that message, since credit cannot pass these.
    *
    * @default {50}
    */
   rounds?: number;
-  /** Opens a duplex whose far side runs `behave` with limits of its own. */
-  open(options: DuplexOptions, far: DuplexOptions): Promise<Duplex>;
+  /** Opens a duplex whose peer runs `behave` with its own limits. */
+  open(options: DuplexOptions, peer: DuplexOptions): Promise<Duplex>;
 }
 
 /** The worker script whose end has these limits. */
-export function conformanceWorker(far: DuplexOptions): URL {
+export function conformanceWorker(peer: DuplexOptions): URL {
   const script = new URL("./_conformance_worker.ts", import.meta.url);
-  script.searchParams.set("limits", JSON.stringify(far));
+  script.searchParams.set("limits", JSON.stringify(peer));
   return script;
 }
 
@@ -58,11 +60,11 @@ export function conformance(subject: Subject): void {
   async function open(
     command: Command,
     options: DuplexOptions = {},
-    far: DuplexOptions = {},
+    peer: DuplexOptions = {},
   ): Promise<Duplex> {
     const duplex = await subject.open(
-      { ...NO_HURRY, ...options },
-      { ...NO_HURRY, ...far },
+      { ...NO_TIMEOUT, ...options },
+      { ...NO_TIMEOUT, ...peer },
     );
     await duplex.send(command);
     return duplex;
@@ -76,22 +78,22 @@ export function conformance(subject: Subject): void {
   }
 }
 
-/** For a close that nothing is to end before its time, also on a busy machine. */
-const NO_HURRY: DuplexOptions = { closeTimeout: 60_000 };
+/** Long enough that no close times out on a busy machine. */
+const NO_TIMEOUT: DuplexOptions = { closeTimeout: 60_000 };
 
 /** Opens the duplex of one test. */
 type Open = (
   command: Command,
   options?: DuplexOptions,
-  far?: DuplexOptions,
+  peer?: DuplexOptions,
 ) => Promise<Duplex>;
 
-/** Waits until something holds, for what has no event of its own. */
+/** Waits for a condition that has no event. */
 async function until(condition: () => boolean): Promise<void> {
   while (!condition()) await new Promise((resolve) => setTimeout(resolve, 1));
 }
 
-const BYTES = 1024;
+const KIB = 1024;
 
 const CLAUSES: Record<
   string,
@@ -116,9 +118,9 @@ const CLAUSES: Record<
     await sending;
   },
 
-  async "loses nothing that arrives before anybody listens"(open) {
+  async "keeps messages that arrive before they are received"(open) {
     const duplex = await open({ do: "flood", count: 500 });
-    await until(() => duplex.stats.received === 500);
+    await until(() => duplex.stats.arrived === 500);
     assertEquals(duplex.stats.queued, 500);
     const numbers = await Array.fromAsync(duplex);
     assertEquals(numbers, Array.from({ length: 500 }, (_, index) => index + 1));
@@ -135,7 +137,7 @@ const CLAUSES: Record<
     assertEquals(duplex.tryReceive(), { state: "empty" });
   },
 
-  async "carries every value equal"(open) {
+  async "carries every value unchanged"(open) {
     await using duplex = await open({ do: "echo" });
     for (const [what, value] of SAMPLE_VALUES) {
       await duplex.send(value);
@@ -143,7 +145,7 @@ const CLAUSES: Record<
     }
   },
 
-  async "refuses what cannot be sent and goes on"(open) {
+  async "rejects a value that cannot be sent and continues"(open) {
     await using duplex = await open({ do: "echo" });
     const bad = { jobs: [{ run: () => 1 }] };
     const error = await assertRejects(() => duplex.send(bad), TypeError);
@@ -153,18 +155,18 @@ const CLAUSES: Record<
     assertEquals(await duplex.receive(), "good");
   },
 
-  async "refuses a message larger than the far side takes"(open) {
+  async "rejects a message larger than the peer accepts"(open) {
     await using duplex = await open({ do: "echo" }, {}, {
-      maxMessageBytes: BYTES,
+      maxMessageBytes: KIB,
     });
-    const message = new Uint8Array(BYTES);
+    const message = new Uint8Array(KIB);
     const error = await assertRejects(() => duplex.send(message), RangeError);
-    assertStringIncludes(error.message, String(BYTES));
-    await duplex.send(message.subarray(0, BYTES / 2));
-    assertEquals(await duplex.receive(), message.subarray(0, BYTES / 2));
+    assertStringIncludes(error.message, String(KIB));
+    await duplex.send(message.subarray(0, KIB / 2));
+    assertEquals(await duplex.receive(), message.subarray(0, KIB / 2));
   },
 
-  async "gives up buffers that are transferred"(open) {
+  async "detaches transferred buffers"(open) {
     await using duplex = await open({ do: "echo" });
     const bytes = new Uint8Array([1, 2, 3]);
     await duplex.send(bytes, { transfer: [bytes.buffer] });
@@ -177,17 +179,17 @@ const CLAUSES: Record<
     assertEquals(await duplex.receive(), "still in order");
   },
 
-  async "takes back a send that waits and no other"(open) {
-    const far = { windowMessages: 4 };
-    const duplex = await open({ do: "take", count: 1 }, {}, far);
-    await duplex.send("taken");
-    assertEquals(await duplex.receive(), "taken");
+  async "cancels a waiting send and no other"(open) {
+    const peer = { windowMessages: 4 };
+    const duplex = await open({ do: "receive", count: 1 }, {}, peer);
+    await duplex.send("received");
+    assertEquals(await duplex.receive(), "received");
     while (duplex.trySend("accepted"));
     const controller = new AbortController();
     const { signal } = controller;
     const first = duplex.send("first", { signal });
     const second = duplex.send("second");
-    const reason = new Error("Changed my mind");
+    const reason = new Error("Cancelled");
     controller.abort(reason);
     assertStrictEquals(await assertRejects(() => first), reason);
     await assertRejects(() => duplex.send("third", { signal }), Error);
@@ -196,20 +198,20 @@ const CLAUSES: Record<
     await assertRejects(() => duplex.closed, Error, "Enough");
   },
 
-  async "takes back a receive that waits"(open) {
+  async "cancels a waiting receive"(open) {
     await using duplex = await open({ do: "echo" });
     const controller = new AbortController();
     const first = duplex.receive({ signal: controller.signal });
     const second = duplex.receive();
-    controller.abort(new Error("Changed my mind"));
-    await assertRejects(() => first, Error, "Changed my mind");
+    controller.abort(new Error("Cancelled"));
+    await assertRejects(() => first, Error, "Cancelled");
     await duplex.send("for the second");
     assertEquals(await second, "for the second");
   },
 
-  async "drains what came before a goodbye and then rejects"(open) {
+  async "delivers messages sent before a goodbye and then rejects"(open) {
     const duplex = await open({ do: "flood", count: 3 });
-    await until(() => duplex.stats.received === 3);
+    await until(() => duplex.stats.arrived === 3);
     await duplex.close();
     assertEquals(await duplex.receive(), 1);
     assertEquals(duplex.tryReceive(), { state: "ok", value: 2 });
@@ -226,7 +228,7 @@ const CLAUSES: Record<
     await duplex.close();
   },
 
-  async "receives what the far side sends after hearing the goodbye"(open) {
+  async "receives messages that the peer sends after the goodbye"(open) {
     const duplex = await open({ do: "collect" });
     for (const number of [1, 2, 3]) await duplex.send(number);
     const closing = duplex.close();
@@ -237,8 +239,8 @@ const CLAUSES: Record<
   },
 
   async "rejects everything pending when the peer dies"(open) {
-    const far = { windowMessages: 4 };
-    const duplex = await open({ do: "die", count: 2 }, {}, far);
+    const peer = { windowMessages: 4 };
+    const duplex = await open({ do: "die", count: 2 }, {}, peer);
     await duplex.send(1);
     await duplex.send(2);
     assertEquals(await duplex.receive(), "dying");
@@ -262,7 +264,7 @@ const CLAUSES: Record<
     await assertRejects(() => duplex.close(), PeerExitError);
   },
 
-  async "settles a receive when the far side leaves after the goodbye"(open) {
+  async "settles a receive when the peer dies after the goodbye"(open) {
     const duplex = await open({ do: "leave" });
     const pending = assertRejects(() => duplex.receive());
     const closing = duplex.close().catch(() => {});
@@ -271,20 +273,20 @@ const CLAUSES: Record<
     assertEquals(duplex.tryReceive(), { state: "closed" });
   },
 
-  async "serves readers in the order that they came"(open) {
+  async "serves receivers in order"(open) {
     await using duplex = await open({ do: "echo" });
     const readers = [duplex.receive(), duplex.receive(), duplex.receive()];
     for (const message of ["a", "b", "c"]) await duplex.send(message);
     assertEquals(await Promise.all(readers), ["a", "b", "c"]);
   },
 
-  async "holds no more than the window for a slow reader"(open) {
-    const far = { windowBytes: 32 * BYTES, windowMessages: 1000 };
-    const duplex = await open({ do: "take", count: 0 }, {}, far);
-    assertEquals(await duplex.receive(), "taken");
+  async "buffers no more than the window for a slow peer"(open) {
+    const peer = { windowBytes: 32 * KIB, windowMessages: 1000 };
+    const duplex = await open({ do: "receive", count: 0 }, {}, peer);
+    assertEquals(await duplex.receive(), "received");
     let sent = 0;
-    while (duplex.trySend(new Uint8Array(10 * BYTES))) sent++;
-    // One message may begin while there is room for a byte of it.
+    while (duplex.trySend(new Uint8Array(10 * KIB))) sent++;
+    // A message may start while at least one byte of the window is free.
     assertEquals(sent, 4);
     assertEquals(duplex.stats.inFlight, 4);
     const waiting = duplex.send("one more");
@@ -293,20 +295,24 @@ const CLAUSES: Record<
     await assertRejects(() => duplex.closed, Error, "Enough");
   },
 
-  async "lets control frames pass a huge message"(open, rounds) {
-    const command: Command = { do: "floodAndTell", count: 2 * rounds };
+  async "sends control frames between the parts of a large message"(
+    open,
+    rounds,
+  ) {
+    const command: Command = { do: "floodAndReport", count: 2 * rounds };
     const duplex = await open(command, { windowMessages: 4 });
-    const huge = duplex.send(new Uint8Array(96 * BYTES * BYTES));
+    const huge = duplex.send(new Uint8Array(96 * KIB * KIB));
     for (let number = 1; number <= 2 * rounds; number++) {
       assertEquals(await duplex.receive(), number);
     }
-    // The flood took that many rounds of credit, and came before the huge message.
+    // The numbers needed that many rounds of credit, and arrived before the
+    // huge message.
     assertEquals(await duplex.receive(), { received: 1 });
     await huge;
     await duplex.close();
   },
 
-  async "notices that both sides only send"(open) {
+  async "detects that both sides only send"(open) {
     const limits = { windowMessages: 8, deadlockTimeout: 100 };
     const duplex = await open({ do: "onlySend" }, limits, limits);
     const error = await assertRejects(async () => {
@@ -322,7 +328,7 @@ const CLAUSES: Record<
     await duplex.close();
   },
 
-  async "lets the first reason of an abort stand"(open) {
+  async "keeps the first reason of an abort"(open) {
     const duplex = await open({ do: "echo" });
     const pending = duplex.receive();
     const reason = new Error("First");
@@ -335,29 +341,33 @@ const CLAUSES: Record<
     await duplex.close();
   },
 
-  async "hears the reason of the far side's abort"(open) {
+  async "receives the reason of the peer's abort"(open) {
     const duplex = await open({ do: "abort" });
     assertEquals(await duplex.receive(), "aborting");
     await duplex.send("now");
     await assertRejects(
       () => Array.fromAsync(duplex),
       RangeError,
-      "The worker has had enough",
+      "The worker aborts",
     );
     await assertRejects(() => duplex.closed, RangeError);
   },
 
   async "ends an iteration with an abort that follows a goodbye"(open) {
-    const duplex = await open({ do: "regret", count: 3 });
-    await until(() => duplex.stats.received === 3);
+    const duplex = await open({ do: "abortAfterGoodbye", count: 3 });
+    await until(() => duplex.stats.arrived === 3);
     await duplex.send("now");
     await assertRejects(() => duplex.closed, RangeError);
-    await assertRejects(() => Array.fromAsync(duplex), RangeError, "Forget it");
+    await assertRejects(
+      () => Array.fromAsync(duplex),
+      RangeError,
+      "Aborted after the goodbye",
+    );
   },
 
-  async "takes back many sends at once"(open) {
-    const far = { windowMessages: 4 };
-    const duplex = await open({ do: "take", count: 0 }, {}, far);
+  async "cancels many sends at once"(open) {
+    const peer = { windowMessages: 4 };
+    const duplex = await open({ do: "receive", count: 0 }, {}, peer);
     const controller = new AbortController();
     const { signal } = controller;
     while (duplex.trySend("accepted"));
@@ -366,14 +376,14 @@ const CLAUSES: Record<
       (_, number) => duplex.send(number, { signal }),
     );
     const settled = Promise.allSettled(sends);
-    controller.abort(new Error("All of you"));
+    controller.abort(new Error("Cancelled"));
     const reasons = await settled;
     assert(reasons.every(({ status }) => status === "rejected"));
     duplex.abort(new Error("Enough"));
     await assertRejects(() => duplex.closed, Error, "Enough");
   },
 
-  async "closes once, however often and from both sides"(open) {
+  async "closes once for any number of calls on both sides"(open) {
     const duplex = await open({ do: "close" });
     const closing = duplex.close();
     assertStrictEquals(duplex.close(), closing);
@@ -383,16 +393,16 @@ const CLAUSES: Record<
     await duplex.close();
   },
 
-  async "ends a far side that does not say goodbye"(open) {
-    const duplex = await open({ do: "take", count: 0 });
-    assertEquals(await duplex.receive(), "taken");
-    await duplex.send("never taken");
+  async "ends a peer that does not send its goodbye"(open) {
+    const duplex = await open({ do: "receive", count: 0 });
+    assertEquals(await duplex.receive(), "received");
+    await duplex.send("not received");
     const error = await assertRejects(
       () => duplex.close({ timeout: 50 }),
       ClosedError,
       "50 ms",
     );
-    assertEquals(error.unsent.at(-1), "never taken");
+    assertEquals(error.unsent.at(-1), "not received");
     await assertRejects(() => duplex.closed, ClosedError);
   },
 
@@ -404,20 +414,20 @@ const CLAUSES: Record<
     await duplex.close();
   },
 
-  async "counts what goes through"(open) {
+  async "counts messages and bytes"(open) {
     await using duplex = await open({ do: "echo" });
     const before = duplex.stats;
-    await duplex.send(new Uint8Array(BYTES));
+    await duplex.send(new Uint8Array(KIB));
     await duplex.receive();
     const after = duplex.stats;
     assertEquals(after.sent - before.sent, 1);
-    assertEquals(after.received - before.received, 1);
-    assert(after.bytesSent - before.bytesSent >= BYTES);
-    assert(after.bytesReceived - before.bytesReceived >= BYTES);
+    assertEquals(after.arrived - before.arrived, 1);
+    assert(after.bytesSent - before.bytesSent >= KIB);
+    assert(after.bytesArrived - before.bytesArrived >= KIB);
     assertEquals(after.queued, 0);
   },
 
-  async "tells of a failure once at the end of a block"(open) {
+  async "reports a failure once at the end of a block"(open) {
     const error = await assertRejects(async () => {
       await using duplex = await open({ do: "die", count: 0 });
       assertEquals(await duplex.receive(), "dying");

@@ -1,8 +1,8 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * The far side of the conformance suite as a worker, for every transport. The
- * limits of its end stand in its address.
+ * The peer of the conformance suite as a worker, for every transport. The query
+ * of its URL contains the limits of its end.
  *
  * @module
  */

@@ -1,7 +1,7 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * One of everything that a message may hold.
+ * One value of every kind that a message may contain.
  *
  * @module
  */
@@ -11,7 +11,7 @@ function ownFields(): Error {
   return Object.assign(error, { code: 42, path: ["a", "b"] });
 }
 
-/** What each is, and the value. */
+/** Descriptions and values. */
 export const SAMPLE_VALUES: readonly (readonly [string, unknown])[] = [
   ["null", null],
   ["booleans", [true, false]],

@@ -1,8 +1,8 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * Lots that can be drawn again: the seed is printed. It is the same in every
- * run unless `DUPLEX_SEED` gives another, or says `random`.
+ * Reproducible random numbers. The seed is printed. It is the same in every run
+ * unless `DUPLEX_SEED` is another number or `random`.
  *
  * @module
  */
@@ -20,7 +20,7 @@ export function seed(): number {
 }
 
 /**
- * Numbers from 0 to below 1 that depend on the seed alone: mulberry32, by Tommy
+ * Numbers from 0 to below 1 that depend only on the seed: mulberry32, by Tommy
  * Ettinger (2017, public domain).
  */
 export function random(seed: number): () => number {

@@ -58,7 +58,7 @@ export function readCampaignOptions(
 export interface Outcome {
   /** The lines that it printed. */
   readonly lines: readonly string[];
-  /** What was wrong with its end, if anything was. */
+  /** The failure at its end, if there was one. */
   readonly fault: string | undefined;
 }
 

@@ -148,7 +148,7 @@ async function runBatch(
   return failures;
 }
 
-/** What two failures have in common if they are of one kind. */
+/** The key of a failure: equal for failures of one kind. */
 function kindOf(error: string): string {
   return error.split("\n", 1)[0]!.replace(/\d+(\.\d+)?/g, "N").slice(0, 40);
 }

@@ -1,8 +1,8 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * What pools, tasks and calls make of options that are wrong: each is refused
- * before anything begins, with an error that names the option and its value.
+ * How pools, tasks and calls handle invalid options: each one is rejected
+ * before anything starts, with an error that names the option and its value.
  *
  * @module
  */
@@ -14,28 +14,28 @@ import { expose, notifier, remote, withSignal } from "@duplex/ipc/rpc";
 import { task } from "@duplex/ipc/task";
 import { test } from "../rpc/_ends.ts";
 
-/** Values, and how an error shows them. */
+/** Values, and their text in an error. */
 const NULL: [unknown, string] = [null, "null"];
 const SYMBOL: [unknown, string] = [Symbol("s"), "Symbol(s)"];
 const TEXT: [unknown, string] = ["a\u001b", '"a\\u001b"'];
 const ODD: [unknown, string] = [{ toString: 1, valueOf: 1 }, "an object"];
 const BIGINT: [unknown, string] = [1n, "1n"];
 
-/** Values that no option takes; and numbers that one does not. */
+/** Values that no option accepts, and invalid numbers. */
 const WRONG = [NULL, SYMBOL, TEXT, ODD, BIGINT];
 const NUMBERS: [unknown, string][] = [[0, "0"], [-1, "-1"], [NaN, "NaN"]];
 const PART: [unknown, string] = [1.5, "1.5"];
 
 interface Case {
-  /** What is called with the value. */
+  /** Calls the function under test with a value. */
   readonly name: string;
   call(value: unknown): unknown;
-  /** What the error names. */
+  /** The name of the option in the error. */
   readonly option: string;
   readonly values: readonly [unknown, string][];
 }
 
-/** An option of what is called with an object of options. */
+/** One option of a function that is called with an object of options. */
 function option(
   name: string,
   option: string,
@@ -50,7 +50,7 @@ function option(
   };
 }
 
-/** All that takes options, and the options by their kinds. */
+/** All functions with options, and the options by their kinds. */
 function casesOf(pool: Pool): Case[] {
   const [one, other] = duplexPair();
   const methods = { f() {} };
@@ -90,7 +90,7 @@ function casesOf(pool: Pool): Case[] {
     name: `${name} with options`,
     call: (value) => call(value as never),
     option: '"options"',
-    // Any object will do.
+    // Any object is valid.
     values: WRONG.filter((value) => value !== ODD),
   }));
   const add = (
@@ -103,7 +103,7 @@ function casesOf(pool: Pool): Case[] {
       );
     }
   };
-  // What a number's check shows of objects is not looked at here.
+  // The text of objects in a number's error is not checked here.
   const noNumber = [NULL, SYMBOL, TEXT].map(([value]) => [value, "current"]);
   const wrong = noNumber as [unknown, string][];
   add(numbers, [...wrong, ...NUMBERS]);
@@ -145,7 +145,7 @@ function casesOf(pool: Pool): Case[] {
   return cases;
 }
 
-test("Every option that is wrong is refused by its name", async (t) => {
+test("Every option that is invalid is rejected by its name", async (t) => {
   const pool = new Pool(() => Promise.reject(new Error("Not opened")));
   for (const { name, call, option, values } of casesOf(pool)) {
     const isNumber = values.some(([value]) => value === -1);
@@ -165,7 +165,7 @@ test("Every option that is wrong is refused by its name", async (t) => {
   await pool.close();
 }, { read: [new URL("../..", import.meta.url)] });
 
-/** What a call throws, or rejects with. */
+/** The error that a call throws or rejects with. */
 async function refusal(call: () => unknown): Promise<Error> {
   try {
     await call();

@@ -1,7 +1,11 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 import { assertEquals, assertThrows } from "@std/assert";
-import { ALL, checkRuntime, PROCESSES } from "../../_base/runtime.ts";
+import {
+  checkRuntime,
+  MIN_DENO,
+  MIN_DENO_FOR_PROCESSES,
+} from "../../_base/runtime.ts";
 
 Deno.test("checkRuntime() throws if Deno is too old", () => {
   const rows: [current: string, minimum: string][] = [
@@ -38,8 +42,8 @@ Deno.test("checkRuntime() accepts a Deno that is new enough", () => {
   }
 });
 
-Deno.test("checkRuntime() compares with the Deno that runs", () => {
-  for (const minimum of [PROCESSES, ALL, Deno.version.deno]) {
+Deno.test("checkRuntime() compares with the current version of Deno", () => {
+  for (const minimum of [MIN_DENO_FOR_PROCESSES, MIN_DENO, Deno.version.deno]) {
     checkRuntime("Cannot open a queue", minimum);
   }
   assertThrows(

@@ -9,7 +9,7 @@ import {
   show,
 } from "../../_base/text.ts";
 
-/** Objects that throw, or give no text, when they are converted. */
+/** Objects that throw or give no text when they are converted. */
 function hostileObjects(): [name: string, value: unknown][] {
   const throws = () => {
     throw new Error("Not to be called");
@@ -45,7 +45,7 @@ function hostileObjects(): [name: string, value: unknown][] {
   ];
 }
 
-Deno.test("show() and messageOf() give a text for every value", async (t) => {
+Deno.test("show() and messageOf() return a text for every value", async (t) => {
   for (const [name, value] of hostileObjects()) {
     await t.step(name, () => {
       assertEquals(typeof show(value), "string");
@@ -54,7 +54,7 @@ Deno.test("show() and messageOf() give a text for every value", async (t) => {
   }
 });
 
-Deno.test("show() names values as an error needs them", async (t) => {
+Deno.test("show() formats values for errors", async (t) => {
   class Job {}
   const cases: [value: unknown, text: string][] = [
     ["a\nb", '"a\\nb"'],
@@ -77,27 +77,27 @@ Deno.test("show() names values as an error needs them", async (t) => {
   }
 });
 
-Deno.test("show() takes time in proportion to what it shows", () => {
+Deno.test("show() takes time in proportion to its result", () => {
   const large = 2n ** (2n ** 24n);
   assertEquals(show(large), "a bigint of more than 1024 bits");
   assertLess(show("x".repeat(2 ** 24)).length, 300);
 });
 
-Deno.test("messageOf() gives the message, or what was thrown", () => {
+Deno.test("messageOf() returns the message, or the thrown value", () => {
   assertEquals(messageOf(new TypeError("Cannot do it")), "Cannot do it");
   assertEquals(messageOf("text"), "text");
   assertEquals(messageOf(undefined), "undefined");
   assertEquals(messageOf({ message: "not an error" }), "an object");
 });
 
-Deno.test("printable() escapes what moves a cursor, hides or reorders text", () => {
+Deno.test("printable() escapes characters that move the cursor, hide or reorder text", () => {
   assertEquals(
     printable("\x1b[2J\r\n\x7f\x9b\u202eevil\u2066\u200b\ufeff\ud800\u2028é😀"),
     "\\u{1b}[2J\\u{d}\\u{a}\\u{7f}\\u{9b}\\u{202e}evil\\u{2066}\\u{200b}\\u{feff}\\u{d800}\\u{2028}é😀",
   );
 });
 
-Deno.test("quoted() and excerpt() cut and escape", () => {
+Deno.test("quoted() and excerpt() shorten and escape", () => {
   assertEquals(quoted('say "hi"\u202e'), '"say \\"hi\\"\\u{202e}"');
   assertEquals(quoted("abcdef", 3), '"abc"…');
   assertEquals(excerpt("a\x1bbc", 3), "a\\u{1b}b…");

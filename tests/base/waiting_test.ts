@@ -1,8 +1,8 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * What waiting costs, however many wait: counted in looks at what waits, not in
- * time.
+ * The cost of waiting for any number of waiters, measured as the number of
+ * times that a waiter is examined, not as time.
  *
  * @module
  */
@@ -13,7 +13,7 @@ import { random, seed } from "../_seed.ts";
 
 const COUNT = 20_000;
 
-/** Counts how often a queue looks at a waiter while `fn` runs. */
+/** Counts how often a queue examines a waiter while `fn` runs. */
 async function countLooks(fn: () => Promise<void> | void): Promise<number> {
   const { get } = Object.getOwnPropertyDescriptor(
     Waiter.prototype,
@@ -38,7 +38,10 @@ async function countLooks(fn: () => Promise<void> | void): Promise<number> {
   return looks;
 }
 
-/** A queue in which `COUNT` promises wait, some with a signal of their own. */
+/**
+ * A queue with `COUNT` waiting promises, some of which have a signal of their
+ * own.
+ */
 function filled(signals: (AbortSignal | undefined)[] = []) {
   const queue = new WaitQueue<number, number>();
   const waits = Array.from({ length: COUNT }, (_, index) => {
@@ -50,8 +53,7 @@ function filled(signals: (AbortSignal | undefined)[] = []) {
 }
 
 Deno.test({
-  name:
-    "WaitQueue takes a few looks for each wait, in the order that they came",
+  name: "WaitQueue serves waits in order and examines each a few times",
   permissions: "none",
   async fn() {
     const { queue, waits } = filled();
@@ -68,7 +70,7 @@ Deno.test({
 });
 
 Deno.test({
-  name: "WaitQueue takes a few looks for each wait that is cancelled",
+  name: "WaitQueue examines a few waits for each cancelled one",
   permissions: "none",
   async fn() {
     const controllers = Array.from(
@@ -77,7 +79,7 @@ Deno.test({
     );
     const { queue, waits } = filled(controllers.map(({ signal }) => signal));
     const looks = await countLooks(async () => {
-      // From the end, so that no cancelled wait is ever the first.
+      // In reverse order, so that the cancelled wait is never the first one.
       for (const controller of controllers.slice(1).reverse()) {
         controller.abort("cancelled");
       }
@@ -90,7 +92,7 @@ Deno.test({
 });
 
 Deno.test({
-  name: "WaitQueue rejects all that wait in a few looks for each",
+  name: "WaitQueue rejects all waits and examines each a few times",
   permissions: "none",
   async fn() {
     const { signal } = new AbortController();
@@ -123,7 +125,7 @@ Deno.test({
 });
 
 Deno.test({
-  name: "WaitQueue and Deque agree with arrays, whatever is done to them",
+  name: "WaitQueue and Deque agree with arrays after any operation",
   permissions: { env: ["DUPLEX_SEED"] },
   async fn() {
     const next = random(seed());
@@ -132,16 +134,16 @@ Deno.test({
     const waiting: { payload: number; controller: AbortController }[] = [];
     const items: number[] = [];
     for (let step = 0; step < 20_000; step++) {
-      // Grows for a while, then shrinks for a while.
+      // Grows for a while, then shrinks.
       const isGrowing = Math.floor(step / 2_000) % 2 === 0;
-      const lot = next();
-      if (lot < (isGrowing ? 0.7 : 0.2)) {
+      const choice = next();
+      if (choice < (isGrowing ? 0.7 : 0.2)) {
         const controller = new AbortController();
         queue.wait(step, controller.signal).catch(() => {});
         waiting.push({ payload: step, controller });
         deque.push(step);
         items.push(step);
-      } else if (lot < 0.85 && waiting.length > 0) {
+      } else if (choice < 0.85 && waiting.length > 0) {
         assertEquals(queue.shift().payload, waiting.shift()!.payload);
         assertEquals(deque.shift(), items.shift());
       } else if (waiting.length > 0) {

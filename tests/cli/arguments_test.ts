@@ -9,7 +9,7 @@
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { main } from "../../cli.ts";
 import { readPermissions } from "../../_cli/arguments.ts";
-import { groupDigits, messageOf } from "../../_cli/terminal.ts";
+import { groupDigits, messageLine } from "../../_cli/terminal.ts";
 import { readMapOptions } from "../../_cli/map_options.ts";
 
 /** What the command line printed, and its exit code. */
@@ -225,20 +225,20 @@ Deno.test("readPermissions() reads the flags of Deno", () => {
   });
 });
 
-Deno.test("messageOf() keeps to a line whatever was thrown", () => {
-  assertEquals(messageOf(new Error("one\ntwo")), "one two");
+Deno.test("messageLine() keeps to a line whatever was thrown", () => {
+  assertEquals(messageLine(new Error("one\ntwo")), "one two");
   assertEquals(
-    messageOf("\u001b[31m\u009b\u202e"),
+    messageLine("\u001b[31m\u009b\u202e"),
     "\\u{9b}\\u{202e}",
   );
   assertEquals(
-    messageOf("\u001b[0m\u001b[1m\u001b[38;5;12merror\u001b[m: \u001b[2Kno"),
+    messageLine("\u001b[0m\u001b[1m\u001b[38;5;12merror\u001b[m: \u001b[2Kno"),
     "error: \\u{1b}[2Kno",
   );
-  assertEquals(messageOf("\u001b[1mx".repeat(5000)), `${"x".repeat(1000)}…`);
-  assertEquals(messageOf("grüße 世界"), "grüße 世界");
-  assertEquals(messageOf("x".repeat(5000)).length, 1001);
-  assertEquals(messageOf(Object.create(null)), "an object");
+  assertEquals(messageLine("\u001b[1mx".repeat(5000)), `${"x".repeat(1000)}…`);
+  assertEquals(messageLine("grüße 世界"), "grüße 世界");
+  assertEquals(messageLine("x".repeat(5000)).length, 1001);
+  assertEquals(messageLine(Object.create(null)), "an object");
 });
 
 Deno.test("groupDigits() leaves decimals alone", () => {

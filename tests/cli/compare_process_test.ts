@@ -17,7 +17,7 @@ const ROOT = new URL("../..", import.meta.url).pathname;
 const FOLDER = Deno.makeTempDirSync({ prefix: "duplex_compare_" });
 addEventListener("unload", () => Deno.removeSync(FOLDER, { recursive: true }));
 
-/** A test that fails by name when it would wait for ever. */
+/** A test that fails by name when it would wait forever. */
 function test(
   name: string,
   permissions: Deno.PermissionOptions,

@@ -53,7 +53,7 @@ addEventListener("unload", () => {
 /** A message each way. */
 const EFFORT: Effort = { rounds: 1, budget: 1, warmUp: 1, limit: 1_000 };
 
-/** A test that fails by name when it would wait for ever. */
+/** A test that fails by name when it would wait forever. */
 function test(
   name: string,
   permissions: Deno.PermissionOptions,

@@ -29,7 +29,7 @@ const EXEC = Deno.execPath();
 const FOLDER = Deno.makeTempDirSync({ prefix: "duplex_map_" });
 addEventListener("unload", () => Deno.removeSync(FOLDER, { recursive: true }));
 
-/** A test that fails by name when it would wait for ever. */
+/** A test that fails by name when it would wait forever. */
 function test(
   name: string,
   fn: () => Promise<void>,

@@ -47,7 +47,7 @@ import { within } from "../workers/_processes.ts";
 const FOLDER = Deno.makeTempDirSync({ prefix: "duplex_map_" });
 addEventListener("unload", () => Deno.removeSync(FOLDER, { recursive: true }));
 
-/** A test that fails by name when it would wait for ever. */
+/** A test that fails by name when it would wait forever. */
 function test(
   name: string,
   fn: () => void | Promise<void>,

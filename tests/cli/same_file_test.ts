@@ -25,7 +25,7 @@ const METHODS = `${ROOT}examples/hello/methods.ts`;
 const SVG = "compare --svg";
 const ERRORS = `map ${METHODS} --errors`;
 
-/** A test that fails by name when it would wait for ever. */
+/** A test that fails by name when it would wait forever. */
 function test(name: string, fn: () => Promise<void>): void {
   const ignore = Deno.build.os === "windows";
   Deno.test({ name, ignore, fn: () => within(fn()) });

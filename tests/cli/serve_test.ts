@@ -31,7 +31,7 @@ const OVER = ["pipe", "queue", "shm"] as const;
 const DEMO_WORKER = `${ROOT}examples/demo_worker.ts`;
 const LICENSE = `${ROOT}LICENSE`;
 
-/** A test that fails by name when it would wait for ever. */
+/** A test that fails by name when it would wait forever. */
 function test(
   name: string,
   fn: (t: Deno.TestContext) => Promise<void>,
@@ -473,7 +473,7 @@ test("serve keeps the worker of a peer that comes back", async () => {
   await using server = new CliServer([ACTS, "--listen", TCP, "--resume", "60"]);
   using forwarder = new Forwarder(await server.address());
   const peer = await openSocket(forwarder.address, {
-    resume: { timeout: 60_000, minTimeout: 5 },
+    resume: { timeout: 60_000, minDelay: 5 },
   });
   const pid = await ask(peer, "pid");
   for (let number = 0; number < 3; number++) {

@@ -279,7 +279,7 @@ export const JSON_KINDS: Record<string, (index: number) => string> = {
 
 /** What a message took to decode. */
 export interface Usage {
-  /** What it is said to cost, beside its bytes. */
+  /** What it is said to cost, in addition to its bytes. */
   readonly cost: number;
   /** Bytes by which the process grew at most. */
   readonly growth: number;

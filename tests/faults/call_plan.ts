@@ -1,8 +1,8 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * Plans for two ends that call each other: which methods, how many at a time, and
- * what becomes of the calls before they are answered.
+ * Plans for two ends that call each other: the methods, the number of
+ * concurrent calls, and when calls are cancelled.
  *
  * @module
  */
@@ -13,11 +13,10 @@ import {
   hasWorker,
   type LinkName,
   LINKS,
-  Lots,
   makeFaults,
   makeOptions,
   type PlanOptions,
-  shorter,
+  Random,
 } from "./plan.ts";
 
 /** Methods that both ends expose; see `call_side.ts`. */
@@ -39,21 +38,21 @@ export const METHODS = [
 export interface CallStep {
   readonly method: typeof METHODS[number];
   readonly count: number;
-  /** Whether each call is waited for before the next. */
+  /** Whether each call is awaited before the next one. */
   readonly inTurn: boolean;
   /** Bytes of an echo, turns of a slow method, values of a stream. */
   readonly size: number;
-  /** Values of a stream that are read before it is left. */
+  /** Values that are read before the stream is closed. */
   readonly reads: number;
-  /** Milliseconds that each call may take. */
+  /** Timeout of each call in milliseconds. */
   readonly timeout?: number;
   /** Turns of the event loop after which the calls are cancelled. */
   readonly abortAfter?: number;
-  /** Milliseconds of pause behind the calls. */
+  /** Milliseconds of pause after the calls. */
   readonly pause: number;
 }
 
-/** What one end does. */
+/** The steps of one end. */
 export interface CallSidePlan {
   readonly steps: readonly CallStep[];
   readonly finale: Finale;
@@ -70,68 +69,52 @@ export interface CallPlan {
   readonly faults: readonly Fault[];
 }
 
-function makeStep(lots: Lots): CallStep {
-  const method = lots.pick(METHODS);
-  // These end only if they are cancelled.
+function makeStep(random: Random): CallStep {
+  const method = random.pick(METHODS);
+  // These calls end only if they are cancelled.
   const isEndless = method === "waits" || method === "forever";
-  const count = lots.few(method === "echo" || method === "note" ? 120 : 20);
+  const count = random.small(method === "echo" || method === "note" ? 120 : 20);
   return {
     method,
     count,
-    inTurn: !isEndless && lots.chance(0.3),
+    inTurn: !isEndless && random.chance(0.3),
     size: method === "echo"
-      ? lots.pick([0, 10, 10, 100, 3_000, 80_000])
-      : lots.few(30),
-    reads: lots.few(40),
-    ...(isEndless || lots.chance(0.2)) && { timeout: lots.pick([1, 10, 60]) },
-    ...lots.chance(0.2) && { abortAfter: Math.floor(lots.draw() * 5) },
-    pause: lots.chance(0.5) ? 0 : lots.few(15),
+      ? random.pick([0, 10, 10, 100, 3_000, 80_000])
+      : random.small(30),
+    reads: random.small(40),
+    ...(isEndless || random.chance(0.2)) &&
+      { timeout: random.pick([1, 10, 60]) },
+    ...random.chance(0.2) && { abortAfter: Math.floor(random.draw() * 5) },
+    pause: random.chance(0.5) ? 0 : random.small(15),
   };
 }
 
-function makeSide(lots: Lots): CallSidePlan {
+function makeSide(random: Random): CallSidePlan {
   return {
-    steps: Array.from({ length: lots.few(10) }, () => makeStep(lots)),
-    finale: lots.pick<Finale>(["close", "close", "dispose", "abort", "leave"]),
-    maxCalls: lots.chance(0.3) ? lots.pick([1, 2, 10]) : undefined,
+    steps: Array.from({ length: random.small(10) }, () => makeStep(random)),
+    finale: random.pick<Finale>([
+      "close",
+      "close",
+      "dispose",
+      "abort",
+      "leave",
+    ]),
+    maxCalls: random.chance(0.3) ? random.pick([1, 2, 10]) : undefined,
   };
 }
 
-/** The plan that follows from a seed. */
+/** Makes the plan of a seed. */
 export function makeCallPlan(seed: number): CallPlan {
-  const lots = new Lots(seed);
-  const link = lots.pick(LINKS);
-  const options = makeOptions(lots, link);
+  const random = new Random(seed);
+  const link = random.pick(LINKS);
+  const options = makeOptions(random, link);
   return {
     seed,
     link,
-    // Over a queue, calls are made to its one worker.
+    // Calls over a queue require a single worker.
     options: link === "queue" ? { ...options, workers: 1 } : options,
-    main: makeSide(lots),
-    peer: makeSide(lots),
-    faults: hasWorker(link) || link === "proxy" ? makeFaults(lots, link) : [],
+    main: makeSide(random),
+    peer: makeSide(random),
+    faults: hasWorker(link) || link === "proxy" ? makeFaults(random, link) : [],
   };
-}
-
-/** Plans that leave out a part of another one, large parts first. */
-export function* smallerCallPlans(plan: CallPlan): Generator<CallPlan> {
-  for (const faults of shorter(plan.faults)) yield { ...plan, faults };
-  for (const side of ["main", "peer"] as const) {
-    for (const steps of shorter(plan[side].steps)) {
-      yield { ...plan, [side]: { ...plan[side], steps } };
-    }
-  }
-  for (const name of Object.keys(plan.options)) {
-    const options: Record<string, unknown> = { ...plan.options };
-    delete options[name];
-    if (name !== "workers") yield { ...plan, options };
-  }
-  for (const side of ["main", "peer"] as const) {
-    const { steps } = plan[side];
-    for (const [index, step] of steps.entries()) {
-      if (step.count < 2) continue;
-      const changed = steps.with(index, { ...step, count: step.count >> 1 });
-      yield { ...plan, [side]: { ...plan[side], steps: changed } };
-    }
-  }
 }

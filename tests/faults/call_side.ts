@@ -1,9 +1,8 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * One end of a plan for calls: exposes methods, calls those of the other end, and
- * checks that each call has the outcome that its method gives, or one that the plan
- * explains.
+ * One end of a plan for calls: exposes methods, calls those of the other end,
+ * and checks that each call has the outcome that its method or the plan gives.
  *
  * @module
  */
@@ -15,28 +14,29 @@ import type { Finale } from "./plan.ts";
 import {
   ABORTS,
   isExpected,
-  type Journal,
   PlannedError,
-  settlesOrNot,
+  settleOrTimeout,
   sleep,
-} from "./side.ts";
+  TrackedPromises,
+} from "./promises.ts";
+import type { Journal } from "./side.ts";
 
 /** Milliseconds that a step waits for its calls. */
-const PATIENCE = 80;
+const STEP_TIMEOUT = 80;
 
-/** Calls of a callback that a method makes. */
+/** Number of callback calls that a method makes. */
 const TIMES = 3;
 
 type Fn = (id: string, value: number) => unknown;
 
-/** The methods of an end; each begins with the id of its call. */
+/** The methods of an end; the first argument of each is the id of the call. */
 export type Methods = ReturnType<typeof makeMethods>;
 
 /**
  * Makes the methods of an end.
  *
- * @param begin Writes down that a call has begun.
- * @param other The methods of the other end.
+ * @param begin Records that a call has started.
+ * @param other Returns the methods of the other end.
  */
 function makeMethods(begin: (id: string) => void, other: () => Other) {
   async function* count(id: string, to: number) {
@@ -88,7 +88,7 @@ function makeMethods(begin: (id: string) => void, other: () => Other) {
   };
 }
 
-/** The methods of the other end, as they are called here. */
+/** The methods of the other end, as seen by the caller. */
 type Other = ReturnType<typeof remote<ReturnType<typeof makeMethods>>>;
 
 /** One end of a plan for calls. */
@@ -96,8 +96,9 @@ export class CallSide {
   readonly name: string;
   readonly #duplex: Duplex;
   readonly #journal: Journal;
-  readonly #pending = new Map<symbol, string>();
-  readonly #settled: Promise<unknown>[] = [];
+  readonly promises = new TrackedPromises((what, error) =>
+    this.#check(what, error)
+  );
   #next = 0;
 
   constructor(
@@ -114,29 +115,19 @@ export class CallSide {
     const served = expose(makeMethods(begin, () => other), duplex, {
       ...maxCalls !== undefined && { maxCalls },
     });
-    this.#track("expose", served);
-    this.#track("closed", duplex.closed);
+    this.promises.track("expose", served);
+    this.promises.track("closed", duplex.closed);
   }
 
-  /** What has not settled. */
-  get pending(): string[] {
-    return [...this.#pending.values()];
-  }
-
-  /** Settles when every promise so far has. */
-  async allSettled(): Promise<void> {
-    for (const promise of this.#settled) await promise;
-  }
-
-  /** Carries out the steps. */
+  /** Runs the steps. */
   async run({ steps }: CallSidePlan): Promise<void> {
     for (const step of steps) {
-      await settlesOrNot(this.#step(step), PATIENCE);
+      await settleOrTimeout(this.#step(step), STEP_TIMEOUT);
       if (step.pause > 0) await sleep(step.pause);
     }
   }
 
-  /** Leaves as the plan says. */
+  /** Ends as the plan says. */
   async finish(finale: Finale): Promise<void> {
     if (finale === "leave") return;
     if (finale === "abort") {
@@ -145,20 +136,20 @@ export class CallSide {
     const closing = finale === "dispose"
       ? Promise.resolve(this.#duplex[Symbol.asyncDispose]())
       : this.#duplex.close();
-    await this.#track(finale, closing);
+    await this.promises.track(finale, closing);
   }
 
   async #step(step: CallStep): Promise<void> {
     const { timeout } = step;
-    const signal = this.#signal(step.abortAfter);
+    const signal = this.promises.signal(step.abortAfter);
     const api = remote<Methods>(this.#duplex, {
       ...timeout !== undefined && { timeout },
       ...signal !== undefined && { signal },
     });
-    const calls: Promise<void>[] = [];
+    const calls: Promise<unknown>[] = [];
     for (let index = 0; index < step.count; index++) {
       const id = `${this.name}:${this.#next++}`;
-      const call = this.#track(
+      const call = this.promises.track(
         `${step.method} ${id}`,
         this.#call(api, id, step),
       );
@@ -168,7 +159,7 @@ export class CallSide {
     await Promise.all(calls);
   }
 
-  /** Makes a call and checks what it gives. */
+  /** Makes a call and checks its outcome. */
   async #call(api: Other, id: string, step: CallStep): Promise<void> {
     const { size } = step;
     switch (step.method) {
@@ -192,14 +183,14 @@ export class CallSide {
         return await this.#readStream(id, api.endless(id), step, Infinity);
       case "callBack": {
         const fn: Fn = (back, n) => {
-          if (back !== id) this.#break(`${id} was called back for ${back}`);
+          if (back !== id) this.#violation(`${id} was called back for ${back}`);
           return n;
         };
         const sum = (TIMES * (TIMES - 1)) / 2;
         return this.#expect(id, [id, sum], await api.callBack(id, fn, TIMES));
       }
       case "waits":
-        // Its caller cancels it, so whatever it returns is not seen.
+        // The caller cancels this call, so its result is not seen.
         return this.#expect(id, "cancelled", await api.waits(id));
       case "forever":
         return this.#expect(id, "nothing", await api.forever(id));
@@ -221,11 +212,13 @@ export class CallSide {
     } catch (error) {
       if (error instanceof Error && error.message === `fail ${id}`) return;
       if (error instanceof Error && error.message.startsWith("fail ")) {
-        this.#break(`${id} failed with the error of another: ${error.message}`);
+        this.#violation(
+          `${id} failed with the error of another: ${error.message}`,
+        );
       }
       throw error;
     }
-    this.#break(`${id} must fail and gave a value`);
+    this.#violation(`${id} must fail and gave a value`);
   }
 
   async #callMissing(id: string, call: Promise<unknown>): Promise<void> {
@@ -237,7 +230,7 @@ export class CallSide {
       }
       throw error;
     }
-    this.#break(`${id} names no method and gave a value`);
+    this.#violation(`${id} names no method and gave a value`);
   }
 
   async #readStream(
@@ -261,38 +254,18 @@ export class CallSide {
   #expect(id: string, expected: unknown, actual: unknown): void {
     if (JSON.stringify(actual) === JSON.stringify(expected)) return;
     const found = Deno.inspect(actual).slice(0, 200);
-    this.#break(`${id} gave ${found}, not ${Deno.inspect(expected)}`);
+    this.#violation(`${id} gave ${found}, not ${Deno.inspect(expected)}`);
   }
 
-  #break(text: string): void {
-    this.#journal.add("broken", "", text);
+  #violation(text: string): void {
+    this.#journal.add("violation", "", text);
   }
 
-  #signal(turns: number | undefined): AbortSignal | undefined {
-    if (turns === undefined) return undefined;
-    const controller = new AbortController();
-    const abort = async () => {
-      for (let turn = 0; turn < turns; turn++) await sleep(0);
-      controller.abort(new PlannedError("The plan's signal aborts"));
-    };
-    this.#track("signal", abort());
-    return controller.signal;
-  }
-
-  /** Watches a promise until it settles. What it gives never rejects. */
-  #track(what: string, promise: Promise<unknown>): Promise<void> {
-    const key = Symbol();
-    this.#pending.set(key, what);
-    const settle = () => void this.#pending.delete(key);
-    const settled = promise.then(settle, (error) => {
-      settle();
-      // One more call than the plan allows is answered with this.
-      const isRefused = error instanceof RangeError &&
-        error.message.includes("maxCalls");
-      if (isExpected(error) || isRefused) return;
-      this.#break(`${what}: ${Deno.inspect(error)}`);
-    });
-    this.#settled.push(settled);
-    return settled;
+  #check(what: string, error: unknown): void {
+    // The error of a call beyond the limit of the plan.
+    const isRefused = error instanceof RangeError &&
+      error.message.includes("maxCalls");
+    if (isExpected(error) || isRefused) return;
+    this.#violation(`${what}: ${Deno.inspect(error)}`);
   }
 }

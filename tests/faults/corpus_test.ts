@@ -1,7 +1,7 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * Runs the plans again that ever failed in the campaign of faults.
+ * Runs every plan again that once failed in the campaign of faults.
  *
  * @module
  */

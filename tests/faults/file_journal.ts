@@ -1,20 +1,21 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * A worker's journal: a file of its own, written entry by entry, so that it is
- * there also when the worker is killed.
+ * A worker's journal: a file that is written entry by entry, so that it
+ * survives when the worker is killed.
  *
  * @module
  */
 
-import { isExpected, type Journal } from "./side.ts";
+import { isExpected } from "./promises.ts";
+import type { Journal } from "./side.ts";
 
 const encoder = new TextEncoder();
 
 /**
- * Opens a journal. What the worker does not catch is written into it, too.
+ * Opens a journal. It also records errors that the worker does not catch.
  *
- * @param name What the worker is called.
+ * @param name The name of the worker.
  */
 export function openFileJournal(folder: string, name: string): Journal {
   const file = Deno.openSync(`${folder}/${name}.log`, {
@@ -28,10 +29,10 @@ export function openFileJournal(folder: string, name: string): Journal {
     },
   };
   globalThis.addEventListener("unhandledrejection", (event) => {
-    // A worker whose parent has ended may reject at its top level.
+    // The top level of a worker may reject after its parent has ended.
     if (isExpected(event.reason)) return;
     const text = `unhandled rejection: ${Deno.inspect(event.reason)}`;
-    journal.add("broken", "", text);
+    journal.add("violation", "", text);
   });
   return journal;
 }

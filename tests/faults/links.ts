@@ -2,7 +2,7 @@
 
 /**
  * Opens the link of a plan: both ends in this program, or one of them in a
- * worker, with a handle on what can go wrong with it.
+ * worker, with a function that injects faults.
  *
  * @module
  */
@@ -22,7 +22,8 @@ import {
 import { Proxy } from "../socket/_proxy.ts";
 import { CA, CERT, KEY, openEnds } from "../socket/_sockets.ts";
 import { duplexOptions } from "./options.ts";
-import { type AnyDuplex, sleep } from "./side.ts";
+import { sleep } from "./promises.ts";
+import type { AnyDuplex } from "./side.ts";
 import type { Fault, LinkName, PlanOptions } from "./plan.ts";
 
 /** An open link. */
@@ -30,23 +31,23 @@ export interface OpenLink {
   readonly main: AnyDuplex;
   /** The other end, if it is in this program. */
   readonly peer?: AnyDuplex;
-  /** Brings a fault about. */
+  /** Injects a fault. */
   fault(kind: Fault["do"]): Promise<void>;
-  /** Ends what is not a duplex. */
+  /** Releases everything except the duplexes. */
   dispose(): Promise<void>;
 }
 
 const SECRET = "a secret of these tests";
 
-/** Milliseconds for which a stopped process or a slow network stands still. */
-const STANDSTILL = 30;
+/** Milliseconds for which a process is stopped or a network is blocked. */
+const STOP_MS = 30;
 
-/** The options that every opening function takes. */
+/** The options of every transport. */
 function commonOptions(options: PlanOptions): DuplexOptions {
   return duplexOptions(options, { json, msgpack });
 }
 
-/** The link of a plan, and where its worker is. */
+/** The link of a plan, and its worker. */
 export interface LinkPlan {
   readonly link: LinkName;
   readonly options: PlanOptions;
@@ -57,11 +58,11 @@ export interface LinkPlan {
 }
 
 /**
- * A worker script that finds its part of a plan in the query of its address.
+ * A worker script with its part of a plan in the query of its URL.
  *
- * @param name The script's file in this folder.
+ * @param name File name of the script in this folder.
  */
-export function scriptOf(name: string, part: unknown): URL {
+export function workerScript(name: string, part: unknown): URL {
   const url = new URL(name, import.meta.url);
   url.search = new URLSearchParams({ part: JSON.stringify(part) }).toString();
   return url;
@@ -92,14 +93,17 @@ async function openProcess(plan: LinkPlan): Promise<OpenLink> {
     async fault(kind) {
       if (kind === "kill") return signal("SIGKILL");
       signal("SIGSTOP");
-      await sleep(STANDSTILL);
+      await sleep(STOP_MS);
       signal("SIGCONT");
     },
     dispose: async () => {},
   };
 }
 
-/** Keeps the Web Workers that are started meanwhile, to terminate one. */
+/**
+ * Records the Web Workers that are started until it is disposed of, so that one
+ * can be terminated.
+ */
 export function watchWorkers(): { workers: Worker[] } & Disposable {
   const workers: Worker[] = [];
   const { Worker: Original } = globalThis;
@@ -156,7 +160,7 @@ async function openThreads(plan: LinkPlan): Promise<OpenLink> {
 /** The options of both sides of a socket. */
 function socketOptions(
   { link, options }: LinkPlan,
-): { near: SocketOptions; far: ListenOptions } {
+): { opener: SocketOptions; acceptor: ListenOptions } {
   const { secret, resume, checksum, compression } = options;
   const both = {
     ...commonOptions(options),
@@ -167,13 +171,13 @@ function socketOptions(
   };
   const isTls = link === "tls";
   return {
-    near: {
+    opener: {
       ...both,
       ...resume &&
-        { resume: { minTimeout: 1, maxTimeout: 20, timeout: 2_000 } },
+        { resume: { minDelay: 1, maxDelay: 20, timeout: 2_000 } },
       ...isTls && { caCerts: [CA] },
     },
-    far: {
+    acceptor: {
       ...both,
       resume: { timeout: 2_000 },
       ...isTls && { cert: CERT, key: KEY },
@@ -182,13 +186,13 @@ function socketOptions(
 }
 
 async function openDirectly(plan: LinkPlan): Promise<OpenLink> {
-  const { near, far } = socketOptions(plan);
+  const { opener, acceptor } = socketOptions(plan);
   const address = {
     tcp: "tcp://127.0.0.1:0",
     tls: "tls://127.0.0.1:0",
     unix: `unix:${plan.folder}/socket`,
   }[plan.link as "tcp" | "tls" | "unix"];
-  const { main, worker, listener } = await openEnds(address, near, far);
+  const { main, worker, listener } = await openEnds(address, opener, acceptor);
   return {
     main,
     peer: worker,
@@ -198,10 +202,10 @@ async function openDirectly(plan: LinkPlan): Promise<OpenLink> {
 }
 
 async function openThroughProxy(plan: LinkPlan): Promise<OpenLink> {
-  const { near, far } = socketOptions(plan);
-  const listener = listenSocket("tcp://127.0.0.1:0", far);
-  let obstacle = Promise.resolve();
-  const faults = { delay: () => obstacle };
+  const { opener, acceptor } = socketOptions(plan);
+  const listener = listenSocket("tcp://127.0.0.1:0", acceptor);
+  let blocked = Promise.resolve();
+  const faults = { delay: () => blocked };
   const proxy = new Proxy(listener.address, () => ({
     up: faults,
     down: faults,
@@ -212,7 +216,7 @@ async function openThroughProxy(plan: LinkPlan): Promise<OpenLink> {
   };
   try {
     const [main, peer] = await Promise.all([
-      openSocket(proxy.address, near),
+      openSocket(proxy.address, opener),
       listener.accept(),
     ]);
     return {
@@ -220,8 +224,8 @@ async function openThroughProxy(plan: LinkPlan): Promise<OpenLink> {
       peer,
       async fault(kind) {
         if (kind === "cut") return proxy.passages.at(-1)?.cut();
-        obstacle = sleep(STANDSTILL);
-        await obstacle;
+        blocked = sleep(STOP_MS);
+        await blocked;
       },
       dispose,
     };

@@ -1,27 +1,27 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * Plans for all locks, with threads that die at any moment; what is checked is
- * described in `../sync/_campaign.ts`. The seed draws what the threads do, but not
- * how they overlap.
+ * Plans for all locks, with threads that die at any moment;
+ * `../sync/_campaign.ts` describes what is checked. The seed determines the
+ * operations of the threads, but not how they overlap.
  *
  * @module
  */
 
 import { random } from "../_seed.ts";
 import { runSyncPlan } from "../sync/_campaign.ts";
-import { checkHoldings, holdings } from "./residue.ts";
+import { checkLeaks, resourcesInUse } from "./leaks.ts";
 
-/** What a plan for locks is. */
+/** A plan for locks. */
 export interface LockPlan {
   readonly seed: number;
   readonly workers: number;
   readonly rounds: number;
-  /** Operations of a worker in a round of mixed operations. */
+  /** Operations per worker in a round of mixed operations. */
   readonly operations: number;
 }
 
-/** The plan that follows from a seed. */
+/** Makes the plan of a seed. */
 export function makeLockPlan(seed: number): LockPlan {
   const draw = random(seed);
   return {
@@ -32,12 +32,12 @@ export function makeLockPlan(seed: number): LockPlan {
   };
 }
 
-/** Carries a plan out. Rejects if a lock breaks a promise. */
+/** Runs a plan. Rejects if a lock breaks a guarantee. */
 export async function runLockPlan(plan: LockPlan): Promise<void> {
-  const before = holdings();
+  const before = resourcesInUse();
   const { seed, ...options } = plan;
   await runSyncPlan(seed, options);
-  await checkHoldings(before);
+  await checkLeaks(before);
 }
 
 /** Plans with fewer rounds, workers or operations. */

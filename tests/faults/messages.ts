@@ -1,9 +1,8 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * Messages of a plan: what each holds follows from the plan's seed, the end that
- * sends it and its number, so that the receiver can tell whether it arrived
- * equal.
+ * Messages of a plan. The content of each follows from the plan's seed, its
+ * sender and its number, so that the receiver can check it.
  *
  * @module
  */
@@ -11,7 +10,7 @@
 import { equal } from "@std/assert/equal";
 import { random } from "../_seed.ts";
 
-/** A message: who sends it, its number there, its size, and what it holds. */
+/** A message: its sender, its number, its size and its content. */
 export type Message = [
   sender: string,
   number: number,
@@ -19,7 +18,7 @@ export type Message = [
   payload: unknown,
 ];
 
-/** Payloads that every codec carries. */
+/** Payloads that every codec supports. */
 const PLAIN: ((draw: () => number, size: number) => unknown)[] = [
   (_, size) => "x".repeat(size),
   (draw, size) => `${draw()}é☃😀`.repeat(Math.ceil(size / 24)).slice(0, size),
@@ -33,7 +32,7 @@ const PLAIN: ((draw: () => number, size: number) => unknown)[] = [
   (draw) => Math.floor(draw() * 2 ** 40) - 2 ** 39,
 ];
 
-/** Payloads that MessagePack carries. */
+/** Payloads that MessagePack supports. */
 const RICH: typeof PLAIN = [
   ...PLAIN,
   (draw, size) => {
@@ -55,10 +54,10 @@ const RICH: typeof PLAIN = [
  * A message of a plan.
  *
  * @param seed The plan's seed.
- * @param sender The end that sends it.
- * @param number Its number there.
- * @param size About how many bytes its payload has.
- * @param isPlain Whether it holds only what JSON carries.
+ * @param sender The name of the sending end.
+ * @param number The number of the message at its sender.
+ * @param size Approximate bytes of the payload.
+ * @param isPlain Whether the payload is limited to JSON values.
  */
 export function makeMessage(
   seed: number,
@@ -75,7 +74,10 @@ export function makeMessage(
   return [sender, number, size, kind(draw, size)];
 }
 
-/** The message that arrived, or why it is not one of the plan's. */
+/**
+ * The sender and number of a message, or an error text if it is not a message
+ * of the plan.
+ */
 export function readMessage(
   seed: number,
   value: unknown,

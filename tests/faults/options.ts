@@ -1,7 +1,7 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * The options of a plan as the opening functions take them.
+ * Converts the options of a plan to options of the opening functions.
  *
  * @module
  */
@@ -11,9 +11,9 @@ import type { DuplexOptions } from "@duplex/ipc/duplex";
 import type { PlanOptions } from "./plan.ts";
 
 /**
- * The options that every opening function takes.
+ * The options of every opening function.
  *
- * @param codecs The codecs by their names.
+ * @param codecs The codecs by name.
  */
 export function duplexOptions(
   options: PlanOptions,

@@ -1,21 +1,21 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * Plans for pools of workers of any kind: tasks one by one and as maps, with what
- * becomes of their workers meanwhile.
+ * Plans for pools of workers of any kind: single tasks and maps, and when
+ * workers die.
  *
  * @module
  */
 
-import { Lots, shorter } from "./plan.ts";
+import { Random, shorter } from "./plan.ts";
 
-/** What the workers of a pool are. */
+/** The kinds of worker of a pool. */
 export const POOL_LINKS = ["pipe", "queue", "shm", "task"] as const;
 
 /** More outcomes than any map has. */
 const ALL = 1_000_000;
 
-/** What a task does; see `pool_worker.ts`. */
+/** The kinds of task; see `pool_worker.ts`. */
 export const TASKS = [
   "quick",
   "slow",
@@ -33,17 +33,17 @@ export type TaskName = typeof TASKS[number];
 export interface PoolStep {
   readonly do: "run" | "map" | "mapSettled";
   readonly count: number;
-  /** What the tasks do, in turn. */
+  /** The kinds of the tasks, used in turn. */
   readonly tasks: readonly TaskName[];
   readonly ordered: boolean;
-  /** Outcomes of a map that are taken before it is left. */
+  /** Outcomes of a map that are read before the loop ends. */
   readonly takes: number;
   readonly timeout?: number;
   readonly waitTimeout?: number;
   readonly retries?: number;
   /** Turns of the event loop after which the tasks are cancelled. */
   readonly abortAfter?: number;
-  /** Whether the next step waits for these tasks. */
+  /** Whether these tasks are awaited before the next step. */
   readonly isWaitedFor: boolean;
 }
 
@@ -58,69 +58,70 @@ export interface PoolPlan {
     readonly timeout?: number;
   };
   readonly steps: readonly PoolStep[];
-  /** Milliseconds after which a worker is killed, and after which the next is. */
+  /** Milliseconds between the kills of workers. */
   readonly killEvery: number | undefined;
   readonly finale: "close" | "abort" | "dispose";
-  /** Whether the pool ends while tasks are under way. */
+  /** Whether the pool ends while tasks are running. */
   readonly isEarly: boolean;
 }
 
-function makeTasks(lots: Lots): TaskName[] {
-  // Most tasks are ordinary; those that end workers cost time.
+function makeTasks(random: Random): TaskName[] {
+  // Most tasks are ordinary, since tasks that end workers are slow.
   const ordinary: TaskName[] = ["quick", "quick", "slow", "fails"];
   return Array.from(
-    { length: lots.few(4) },
-    () => lots.chance(0.75) ? lots.pick(ordinary) : lots.pick(TASKS),
+    { length: random.small(4) },
+    () => random.chance(0.75) ? random.pick(ordinary) : random.pick(TASKS),
   );
 }
 
-function makeStep(lots: Lots): PoolStep {
-  const tasks = makeTasks(lots);
+function makeStep(random: Random): PoolStep {
+  const tasks = makeTasks(random);
   const isOrdinary = tasks.every((name) =>
     name === "quick" || name === "fails"
   );
-  const timeout = lots.chance(0.2) ? lots.pick([5, 40, 300]) : undefined;
-  // Each task that takes longer ends a worker, and the next one has to start.
-  const count = lots.few(isOrdinary ? timeout === 5 ? 30 : 300 : 10);
+  const timeout = random.chance(0.2) ? random.pick([5, 40, 300]) : undefined;
+  // Each task that exceeds its timeout ends a worker, and the next one must
+  // start.
+  const count = random.small(isOrdinary ? timeout === 5 ? 30 : 300 : 10);
   return {
-    do: lots.pick(["run", "run", "map", "mapSettled"] as const),
+    do: random.pick(["run", "run", "map", "mapSettled"] as const),
     count,
     tasks,
-    ordered: lots.chance(0.6),
-    takes: lots.chance(0.7) ? ALL : lots.few(20),
+    ordered: random.chance(0.6),
+    takes: random.chance(0.7) ? ALL : random.small(20),
     ...timeout !== undefined && { timeout },
-    ...lots.chance(0.15) && { waitTimeout: lots.pick([1, 30]) },
-    ...lots.chance(0.3) && { retries: lots.pick([0, 1, 3]) },
-    ...lots.chance(0.15) && { abortAfter: Math.floor(lots.draw() * 6) },
-    isWaitedFor: lots.chance(0.5),
+    ...random.chance(0.15) && { waitTimeout: random.pick([1, 30]) },
+    ...random.chance(0.3) && { retries: random.pick([0, 1, 3]) },
+    ...random.chance(0.15) && { abortAfter: Math.floor(random.draw() * 6) },
+    isWaitedFor: random.chance(0.5),
   };
 }
 
-/** The plan that follows from a seed. */
+/** Makes the plan of a seed. */
 export function makePoolPlan(seed: number): PoolPlan {
-  const lots = new Lots(seed);
-  const link = lots.pick(POOL_LINKS);
+  const random = new Random(seed);
+  const link = random.pick(POOL_LINKS);
   return {
     seed,
     link,
-    size: lots.few(3),
-    options: lots.some(0.3, {
-      maxTasks: lots.pick([10, 100]),
-      retries: lots.pick([0, 1, 2]),
-      timeout: lots.pick([50, 500]),
+    size: random.small(3),
+    options: random.some(0.3, {
+      maxTasks: random.pick([10, 100]),
+      retries: random.pick([0, 1, 2]),
+      timeout: random.pick([50, 500]),
     }),
-    steps: Array.from({ length: lots.few(6) }, () => makeStep(lots)),
-    // A Web Worker that is killed while it starts is noticed by its time limit
-    // only, which is long for a task.
-    killEvery: link !== "task" && lots.chance(0.3)
-      ? lots.pick([5, 20, 60])
+    steps: Array.from({ length: random.small(6) }, () => makeStep(random)),
+    // A Web Worker that is killed while it starts is only detected by its
+    // timeout, which is long for a task.
+    killEvery: link !== "task" && random.chance(0.3)
+      ? random.pick([5, 20, 60])
       : undefined,
-    finale: lots.pick(["close", "close", "dispose", "abort"] as const),
-    isEarly: lots.chance(0.3),
+    finale: random.pick(["close", "close", "dispose", "abort"] as const),
+    isEarly: random.chance(0.3),
   };
 }
 
-/** Plans that leave out a part of another one, large parts first. */
+/** Plans that omit a part of another plan, large parts first. */
 export function* smallerPoolPlans(plan: PoolPlan): Generator<PoolPlan> {
   if (plan.killEvery !== undefined) yield { ...plan, killEvery: undefined };
   for (const steps of shorter(plan.steps)) yield { ...plan, steps };

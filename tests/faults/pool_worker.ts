@@ -1,8 +1,8 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * The worker of a plan for a pool: what a task does is named in its argument, and
- * that it has begun is written into a journal.
+ * The worker of a plan for a pool: the argument of a task names its kind, and
+ * the start of each task is recorded in a journal.
  *
  * @module
  */
@@ -10,7 +10,7 @@
 import { expose } from "@duplex/ipc/rpc";
 import { openFileJournal } from "./file_journal.ts";
 import type { TaskName } from "./pool_plan.ts";
-import { PlannedError, sleep } from "./side.ts";
+import { PlannedError, sleep } from "./promises.ts";
 
 const { folder }: { folder: string } = JSON.parse(
   new URL(import.meta.url).searchParams.get("part")!,
@@ -21,10 +21,10 @@ const journal = openFileJournal(
   `worker-${crypto.randomUUID().slice(0, 8)}`,
 );
 
-/** A task: what it does and its id. */
+/** A task: its kind and its id. */
 export type Task = [name: TaskName, id: string];
 
-/** Ends the worker as a crash would. */
+/** Ends the worker like a crash. */
 function die(): void {
   if ("WorkerGlobalScope" in globalThis) {
     (globalThis as unknown as { close(): void }).close();

@@ -1,9 +1,10 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * Runs a plan for a pool, and checks what pools promise: each task has one outcome,
- * its own; it is begun at most as often as its retries allow; a map gives every
- * outcome once, and in order if it should; every promise settles; nothing is left.
+ * Runs a plan for a pool, and checks that each task has exactly one outcome,
+ * the right one; that it starts at most as often as its retries allow; that a
+ * map returns every outcome once, and in order if required; that every promise
+ * settles; and that nothing leaks.
  *
  * @module
  */
@@ -15,27 +16,36 @@ import { openQueue } from "@duplex/ipc/queue";
 import { openShm } from "@duplex/ipc/shm";
 import { task } from "@duplex/ipc/task";
 import {
-  checkUnbroken,
+  checkNoViolation,
   readJournals,
   settleWithin,
   Violation,
-} from "./accounts.ts";
-import { scriptOf, watchWorkers } from "./links.ts";
+} from "./journals.ts";
+import { watchWorkers, workerScript } from "./links.ts";
 import type { PoolPlan, PoolStep, TaskName } from "./pool_plan.ts";
 import type { Methods, Task } from "./pool_worker.ts";
-import { checkHoldings, holdings } from "./residue.ts";
-import { isExpected, PlannedError, settlesOrNot, sleep } from "./side.ts";
+import { checkLeaks, resourcesInUse } from "./leaks.ts";
+import {
+  isExpected,
+  PlannedError,
+  settleOrTimeout,
+  sleep,
+  TrackedPromises,
+} from "./promises.ts";
 
 /** Milliseconds that a step waits for its tasks. */
-const PATIENCE = 300;
+const STEP_TIMEOUT = 300;
 
-/** Milliseconds for a worker to start: one that is killed meanwhile is not noticed. */
+/**
+ * Timeout for the start of a worker: the only way to detect that it was killed
+ * meanwhile.
+ */
 const OPEN_TIMEOUT = 1_000;
 
-/** How often a task is run again unless the plan says so. */
+/** The default number of retries of a task. */
 const DEFAULT_RETRIES = 2;
 
-/** A pool, or a task, which has the same methods. */
+/** A pool, or a task function, which has the same methods. */
 interface Runner {
   run(task: Task, options: object): Promise<unknown>;
   map(tasks: Iterable<Task>, options: object): AsyncIterable<unknown>;
@@ -46,7 +56,7 @@ interface Runner {
   readonly stats: { readonly inFlight: number; readonly waiting: number };
 }
 
-/** Opens workers, and can kill the latest of them. */
+/** Opens workers, and kills the latest one. */
 interface Workers {
   open(): Promise<Duplex>;
   kill(): void;
@@ -57,7 +67,7 @@ function openWorkers(
   folder: string,
   threads: Worker[],
 ): Workers {
-  const script = scriptOf("./pool_worker.ts", { folder });
+  const script = workerScript("./pool_worker.ts", { folder });
   const permissions = { read: true as const, write: [folder] };
   if (plan.link === "pipe") {
     const pids: number[] = [];
@@ -86,7 +96,10 @@ function openWorkers(
   return { open, kill: () => threads.at(-1)?.terminate() };
 }
 
-/** What a function does that runs in Web Workers; it sees nothing else. */
+/**
+ * The function of a task, which runs in a Web Worker without access to this
+ * scope.
+ */
 function work([name, id]: Task): [string, null] {
   if (name === "fails") {
     throw Object.assign(new Error(`fail ${id}`), { name: "PlannedError" });
@@ -127,15 +140,16 @@ function makeRunner(plan: PoolPlan, workers: Workers): Runner {
   };
 }
 
-/** Carries out the steps of a plan. */
+/** Runs the steps of a plan. */
 class PoolRun {
   readonly #plan: PoolPlan;
   readonly #runner: Runner;
-  readonly #pending = new Map<symbol, string>();
-  readonly #settled: Promise<unknown>[] = [];
-  /** How often each task may be begun. */
+  readonly promises = new TrackedPromises((what, error) =>
+    this.#checkUnexpected(what, error)
+  );
+  /** How often each task may start. */
   readonly most = new Map<string, number>();
-  broken: string | undefined;
+  violation: string | undefined;
   #next = 0;
 
   constructor(plan: PoolPlan, runner: Runner) {
@@ -143,16 +157,12 @@ class PoolRun {
     this.#runner = runner;
   }
 
-  get pending(): string[] {
-    return [...this.#pending.values()];
-  }
-
   async run(): Promise<void> {
     for (const step of this.#plan.steps) {
       const done = this.#step(step);
-      if (step.isWaitedFor) await settlesOrNot(done, PATIENCE);
+      if (step.isWaitedFor) await settleOrTimeout(done, STEP_TIMEOUT);
     }
-    if (!this.#plan.isEarly) await this.#allSettled();
+    if (!this.#plan.isEarly) await this.promises.allSettled();
   }
 
   async finish(): Promise<void> {
@@ -161,21 +171,19 @@ class PoolRun {
       dispose: () => Promise.resolve(this.#runner[Symbol.asyncDispose]()),
       abort: () => this.#runner.abort(new PlannedError("The pool aborts")),
     }[this.#plan.finale]();
-    await this.#track(this.#plan.finale, ended);
-    await this.#allSettled();
+    await this.promises.track(this.#plan.finale, ended);
+    await this.promises.allSettled();
     const { inFlight, waiting } = this.#runner.stats;
     if (inFlight + waiting > 0) {
-      this.#break(`${inFlight} tasks run and ${waiting} wait in an ended pool`);
+      this.#violation(
+        `${inFlight} tasks run and ${waiting} wait in an ended pool`,
+      );
     }
-  }
-
-  async #allSettled(): Promise<void> {
-    for (const promise of this.#settled) await promise;
   }
 
   async #step(step: PoolStep): Promise<void> {
     const { timeout, waitTimeout, retries, ordered } = step;
-    const signal = this.#signal(step.abortAfter);
+    const signal = this.promises.signal(step.abortAfter);
     const options = {
       ...timeout !== undefined && { timeout },
       ...retries !== undefined && { retries },
@@ -192,10 +200,13 @@ class PoolRun {
       };
       await Promise.all(tasks.map((task) => this.#runOne(task, own)));
     } else if (step.do === "map") {
-      await this.#track("map", this.#map(tasks, step, { ...options, ordered }));
+      await this.promises.track(
+        "map",
+        this.#map(tasks, step, { ...options, ordered }),
+      );
     } else {
       const settled = this.#mapSettled(tasks, step, { ...options, ordered });
-      await this.#track("mapSettled", settled);
+      await this.promises.track("mapSettled", settled);
     }
   }
 
@@ -214,23 +225,25 @@ class PoolRun {
         this.#checkError(task, error);
       }
     };
-    return this.#track(`run ${task[1]}`, call());
+    return this.promises.track(`run ${task[1]}`, call());
   }
 
   async #map(tasks: Task[], step: PoolStep, options: object): Promise<void> {
-    let taken = 0;
+    let received = 0;
     const seen = new Set<string>();
     for await (const result of this.#runner.map(tasks, options)) {
       const [id] = result as [string];
-      if (seen.has(id)) this.#break(`A map gave ${id} twice`);
+      if (seen.has(id)) this.#violation(`A map gave ${id} twice`);
       seen.add(id);
-      if (step.ordered && id !== tasks[taken]![1]) {
-        this.#break(`A map gave ${id} in place of ${tasks[taken]![1]}`);
+      if (step.ordered && id !== tasks[received]![1]) {
+        this.#violation(`A map gave ${id} in place of ${tasks[received]![1]}`);
       }
-      if (++taken >= step.takes) return;
+      if (++received >= step.takes) return;
     }
-    if (taken !== tasks.length) {
-      this.#break(`A map of ${tasks.length} tasks gave ${taken} results`);
+    if (received !== tasks.length) {
+      this.#violation(
+        `A map of ${tasks.length} tasks gave ${received} results`,
+      );
     }
   }
 
@@ -239,7 +252,7 @@ class PoolRun {
     step: PoolStep,
     options: object,
   ): Promise<void> {
-    let taken = 0;
+    let received = 0;
     const seen = new Set<number>();
     for await (const outcome of this.#runner.mapSettled(tasks, options)) {
       const { index, status, value, reason } = outcome as {
@@ -248,88 +261,70 @@ class PoolRun {
         value: unknown;
         reason: unknown;
       };
-      if (seen.has(index)) this.#break(`A map gave item ${index} twice`);
+      if (seen.has(index)) this.#violation(`A map gave item ${index} twice`);
       seen.add(index);
-      if (step.ordered && index !== taken) {
-        this.#break(`A map gave item ${index} in place of ${taken}`);
+      if (step.ordered && index !== received) {
+        this.#violation(`A map gave item ${index} in place of ${received}`);
       }
       const task = tasks[index]!;
       if (status === "fulfilled") this.#check(task, value);
       else this.#checkError(task, reason);
-      if (++taken >= step.takes) return;
+      if (++received >= step.takes) return;
     }
-    if (taken !== tasks.length) {
-      this.#break(`A map of ${tasks.length} tasks gave ${taken} outcomes`);
+    if (received !== tasks.length) {
+      this.#violation(
+        `A map of ${tasks.length} tasks gave ${received} outcomes`,
+      );
     }
   }
 
   #check([name, id]: Task, result: unknown): void {
     const [found] = result as [string];
-    if (name === "fails") this.#break(`${id} must fail and gave a value`);
-    if (found !== id) this.#break(`${id} gave the result of ${found}`);
+    if (name === "fails") this.#violation(`${id} must fail and gave a value`);
+    if (found !== id) this.#violation(`${id} gave the result of ${found}`);
   }
 
   #checkError([name, id]: Task, error: unknown): void {
     const isOwn = error instanceof Error && error.message.startsWith("fail ");
     if (!isOwn) {
-      if (isExpected(error) || this.#isStartError(error)) return;
-      return this.#break(`${name} ${id}: ${Deno.inspect(error)}`);
+      return this.#checkUnexpected(`${name} ${id}`, error);
     }
     if (name === "fails" && error.message === `fail ${id}`) return;
-    this.#break(`${name} ${id} failed with "${error.message}"`);
+    this.#violation(`${name} ${id} failed with "${error.message}"`);
   }
 
-  /** Whether workers were killed before they could start, as the plan may do. */
+  /** Whether workers may have been killed during their start. */
   #isStartError(error: unknown): boolean {
     return this.#plan.killEvery !== undefined && error instanceof Error &&
       error.message.startsWith("Cannot start a worker");
   }
 
-  #break(text: string): void {
-    this.broken ??= text;
+  #violation(text: string): void {
+    this.violation ??= text;
   }
 
-  #signal(turns: number | undefined): AbortSignal | undefined {
-    if (turns === undefined) return undefined;
-    const controller = new AbortController();
-    const abort = async () => {
-      for (let turn = 0; turn < turns; turn++) await sleep(0);
-      controller.abort(new PlannedError("The plan's signal aborts"));
-    };
-    this.#track("signal", abort());
-    return controller.signal;
-  }
-
-  #track(what: string, promise: Promise<unknown>): Promise<void> {
-    const key = Symbol();
-    this.#pending.set(key, what);
-    const settle = () => void this.#pending.delete(key);
-    const settled = promise.then(settle, (error) => {
-      settle();
-      if (isExpected(error) || this.#isStartError(error)) return;
-      this.#break(`${what}: ${Deno.inspect(error)}`);
-    });
-    this.#settled.push(settled);
-    return settled;
+  #checkUnexpected(what: string, error: unknown): void {
+    if (isExpected(error) || this.#isStartError(error)) return;
+    this.#violation(`${what}: ${Deno.inspect(error)}`);
   }
 }
 
-/** Kills the latest worker up to ten times, or until the plan is over. */
+/** Kills the latest worker up to ten times, or until the plan has ended. */
 async function killWorkers(
   workers: Workers,
   every: number,
   isOver: () => boolean,
 ): Promise<void> {
-  // A task that is killed each time would never end.
+  // A task that is killed every time would never end.
   for (let kills = 0; kills < 10 && !isOver(); kills++) {
     await sleep(every);
     workers.kill();
   }
 }
 
-/** Runs a plan. Rejects if the package breaks a promise. */
+/** Runs a plan. Rejects if the package breaks a guarantee. */
 export async function runPoolPlan(plan: PoolPlan): Promise<void> {
-  const before = holdings();
+  const before = resourcesInUse();
   const folder = await Deno.makeTempDir({ prefix: "duplex_faults_" });
   const watch = watchWorkers();
   try {
@@ -339,35 +334,35 @@ export async function runPoolPlan(plan: PoolPlan): Promise<void> {
     const killing = plan.killEvery === undefined
       ? Promise.resolve()
       : killWorkers(workers, plan.killEvery, () => isOver);
-    const pending = () => run.pending;
+    const pending = () => run.promises.pending;
     await settleWithin("A step", run.run(), pending);
     await settleWithin("The pool's end", run.finish(), pending);
     isOver = true;
     await killing;
-    if (run.broken !== undefined) throw new Violation(run.broken);
+    if (run.violation !== undefined) throw new Violation(run.violation);
     await checkJournals(folder, run.most);
-    await checkHoldings(before);
+    await checkLeaks(before);
   } finally {
     watch[Symbol.dispose]();
     await Deno.remove(folder, { recursive: true });
   }
 }
 
-/** A task is begun at most as often as its retries allow. */
+/** A task starts at most as often as its retries allow. */
 async function checkJournals(
   folder: string,
   most: ReadonlyMap<string, number>,
 ): Promise<void> {
   const journals = await readJournals(folder);
-  checkUnbroken(journals);
-  const begun = new Map<string, number>();
-  for (const { lines } of journals) {
-    for (const { entry, message } of lines) {
+  checkNoViolation(journals);
+  const started = new Map<string, number>();
+  for (const { entries } of journals) {
+    for (const { entry, message } of entries) {
       if (entry !== "received") continue;
-      const times = (begun.get(message) ?? 0) + 1;
-      begun.set(message, times);
+      const times = (started.get(message) ?? 0) + 1;
+      started.set(message, times);
       if (times <= most.get(message)!) continue;
-      throw new Violation(`${message} was begun ${times} times`);
+      throw new Violation(`${message} was started ${times} times`);
     }
   }
 }

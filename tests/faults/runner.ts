@@ -1,49 +1,49 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * Runs plans of one scenario, one after the other, in a process of its own: so
- * what ends the process, keeps it alive or fills its memory is noticed, too.
+ * Runs plans of one scenario in turn, in a separate process. The campaign thus
+ * also detects what ends the process, keeps it running or fills its memory.
  *
- * Its argument is JSON, as {@linkcode Order}. It prints a line of JSON for each
- * plan, as {@linkcode Report}, and exits by itself.
+ * Its argument is an {@linkcode Order} as JSON. It prints a {@linkcode Report}
+ * per plan as a line of JSON, and exits automatically.
  *
  * @module
  */
 
-import { memoryInUse } from "./residue.ts";
+import { memoryInUse } from "./leaks.ts";
 import { runPlan, SCENARIOS } from "./scenarios.ts";
 
-/** What to run. */
+/** The plans to run. */
 export interface Order {
   readonly scenario: string;
   /** The seeds of plans. */
   readonly seeds?: readonly number[];
-  /** Plans, in place of seeds. */
+  /** Plans, instead of seeds. */
   readonly plans?: readonly unknown[];
 }
 
-/** How a plan went. */
+/** The result of a plan. */
 export interface Report {
-  /** The place of the plan in its order. */
+  /** The index of the plan in its order. */
   readonly index: number;
   readonly ms: number;
-  /** What was wrong. */
+  /** The failure, if any. */
   readonly error?: string;
 }
 
-/** Plans of a batch before memory is looked at: the first ones load code. */
+/** Plans of a batch before memory is measured: the first ones load code. */
 const WARM_UP = 20;
 
-/** Bytes for each plan of a batch above which memory is looked at more closely. */
+/** Bytes per plan of a batch above which memory is measured more closely. */
 const SUSPICIOUS_GROWTH = 15_000;
 
-/** Plans that are then run again and again, and how often. */
+/** Plans that are then run repeatedly, and how often. */
 const MEMORY_PLANS = 15;
 const MEMORY_PASSES = 10;
 
 /**
- * Bytes for each plan, in every pass, that are a leak. Compiled code makes memory
- * grow by more, but less in each pass.
+ * Bytes per plan, in every pass, that count as a leak. Compiled code adds more
+ * memory, but less in each pass.
  */
 const MAX_GROWTH = 5_000;
 
@@ -54,13 +54,13 @@ globalThis.addEventListener("unhandledrejection", (event) => {
   unhandled ??= event.reason;
 });
 
-function textOf(error: unknown): string {
+function errorText(error: unknown): string {
   return error instanceof Error && error.name === "Violation"
     ? error.message
     : Deno.inspect(error);
 }
 
-/** What is wrong with a plan's run, if anything is. */
+/** Runs a plan; returns the failure, if any. */
 async function attempt(
   scenario: string,
   plan: unknown,
@@ -69,7 +69,7 @@ async function attempt(
   try {
     await runPlan(scenario, plan);
   } catch (error) {
-    return textOf(error);
+    return errorText(error);
   }
   return unhandled === undefined
     ? undefined
@@ -80,8 +80,8 @@ function median(values: number[]): number {
   return values.sort((one, other) => one - other)[values.length >> 1]!;
 }
 
-/** Bytes by which memory grew with each plan of a batch. */
-function growthOf(used: readonly number[]): number {
+/** Bytes per plan by which memory grew in a batch. */
+function growthPerPlan(used: readonly number[]): number {
   const third = Math.floor(used.length / 3);
   if (third === 0) return 0;
   const early = median(used.slice(0, third));
@@ -89,13 +89,13 @@ function growthOf(used: readonly number[]): number {
   return (late - early) / (used.length - third);
 }
 
-/** What is wrong with memory after each plan, if it grows without end. */
+/** The failure, if memory grows in every pass. */
 async function checkMemory(
   scenario: string,
   plans: readonly unknown[],
   used: readonly number[],
 ): Promise<string | undefined> {
-  if (growthOf(used.slice(WARM_UP)) < SUSPICIOUS_GROWTH) return undefined;
+  if (growthPerPlan(used.slice(WARM_UP)) < SUSPICIOUS_GROWTH) return undefined;
   const again = plans.slice(0, MEMORY_PLANS);
   let last = Infinity;
   let least = Infinity;

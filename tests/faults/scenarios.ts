@@ -1,12 +1,12 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * What the campaign of faults runs, by name.
+ * The scenarios of the campaign of faults, by name.
  *
  * @module
  */
 
-import { type CallPlan, makeCallPlan, smallerCallPlans } from "./call_plan.ts";
+import { type CallPlan, makeCallPlan } from "./call_plan.ts";
 import { runCallPlan } from "./calls.ts";
 import {
   type LockPlan,
@@ -22,20 +22,20 @@ import {
   type SessionPlan,
   smallerPlans,
 } from "./plan.ts";
-import { ResidueError } from "./residue.ts";
+import { LeakError } from "./leaks.ts";
 import { runSessionPlan } from "./session.ts";
 
 /**
  * A kind of plan.
  *
- * @typeParam Plan What a plan is: plain JSON.
+ * @typeParam Plan The type of a plan: plain JSON.
  */
 export interface Scenario<Plan = unknown> {
-  /** The plan that follows from a seed. */
+  /** Makes the plan of a seed. */
   make(seed: number): Plan;
-  /** Carries a plan out. Rejects if the package breaks a promise. */
+  /** Runs a plan. Rejects if the package breaks a guarantee. */
   run(plan: Plan): Promise<void>;
-  /** Plans that leave out a part of another one, large parts first. */
+  /** Plans that omit a part of another plan, large parts first. */
   smaller(plan: Plan): Iterable<Plan>;
 }
 
@@ -45,7 +45,7 @@ function sessionScenarios(): Record<string, Scenario> {
     const scenario: Scenario<SessionPlan> = {
       make: (seed) => makeSessionPlan(seed, link),
       run: runSessionPlan,
-      smaller: smallerPlans,
+      smaller: (plan) => smallerPlans(plan),
     };
     return [link, scenario as Scenario];
   }));
@@ -54,7 +54,8 @@ function sessionScenarios(): Record<string, Scenario> {
 const calls: Scenario<CallPlan> = {
   make: makeCallPlan,
   run: runCallPlan,
-  smaller: smallerCallPlans,
+  // Calls over a queue require a single worker.
+  smaller: (plan) => smallerPlans(plan, ["workers"]),
 };
 
 const pools: Scenario<PoolPlan> = {
@@ -77,17 +78,17 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
   locks: locks as Scenario,
 };
 
-/** Times that a plan which left something behind is run again. */
+/** How often a plan that leaked is run again. */
 const RETRIES = 2;
 
-/** Runs a plan of a scenario. Rejects if the package breaks a promise. */
+/** Runs a plan of a scenario. Rejects if the package breaks a guarantee. */
 export async function runPlan(name: string, plan: unknown): Promise<void> {
   for (let tries = 0;; tries++) {
     try {
       return await SCENARIOS[name]!.run(plan);
     } catch (error) {
-      // What the process makes once and keeps is not left behind again.
-      if (!(error instanceof ResidueError) || tries === RETRIES) throw error;
+      // Resources that the process allocates once and keeps do not grow again.
+      if (!(error instanceof LeakError) || tries === RETRIES) throw error;
     }
   }
 }

@@ -1,43 +1,44 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * Runs a plan over its link, and checks what the package promises: a message is
- * received at most once, in order and equal; a send that rejected never arrives;
- * what was accepted is received or in `unsent`; every promise settles; nothing is
- * left behind.
+ * Runs a plan over its link, and checks that a message is received at most
+ * once, in order and unchanged; that a message whose send rejected never
+ * arrives; that an accepted message is received or listed in `unsent`; that
+ * every promise settles; and that nothing leaks.
  *
  * @module
  */
 
 import { isEnd } from "../../_base/errors.ts";
 import {
-  type Account,
-  checkUnbroken,
-  type Line,
+  checkNoViolation,
+  type EndJournal,
+  type JournalEntry,
   memoryJournal,
   readJournals,
   settleWithin,
   Violation,
-} from "./accounts.ts";
-import { isExpected, Side } from "./side.ts";
-import { type OpenLink, openLink, scriptOf } from "./links.ts";
+} from "./journals.ts";
+import { isExpected } from "./promises.ts";
+import { Side } from "./side.ts";
+import { type OpenLink, openLink, workerScript } from "./links.ts";
 import { type Fault, hasWorker, type SessionPlan } from "./plan.ts";
-import { checkHoldings, holdings } from "./residue.ts";
+import { checkLeaks, resourcesInUse } from "./leaks.ts";
 
-/** Milliseconds that an end that is left open waits for the other one. */
-const LAST_CLOSE = 300;
+/** Milliseconds that an end which stays open waits for the other one. */
+const LAST_CLOSE_TIMEOUT = 300;
 
-/** Messages that a worker may have taken and not written down when it was killed. */
-const MAX_IN_HAND = 200;
+/** Messages that a killed worker may have received but not recorded. */
+const MAX_UNRECORDED = 200;
 
-/** What one end wrote down, and the messages that its duplex gives back. */
-interface SessionAccount extends Account {
-  /** Absent if its duplex cannot tell. */
+/** The journal of one end, and the unsent messages of its duplex. */
+interface SessionJournal extends EndJournal {
+  /** Absent if the duplex does not report them. */
   readonly unsent?: ReadonlySet<string>;
 }
 
-/** The messages that an end's duplex gives back, once it has ended. */
-async function unsentOf(
+/** The unsent messages of a duplex that has ended. */
+async function unsentMessages(
   duplex: OpenLink["main"],
 ): Promise<ReadonlySet<string> | undefined> {
   try {
@@ -50,8 +51,8 @@ async function unsentOf(
   throw new Violation("A duplex that has ended accepts a message");
 }
 
-/** Brings faults about, one after the other. */
-export async function bringAbout(
+/** Injects faults in turn. */
+export async function injectFaults(
   faults: readonly Fault[],
   link: OpenLink,
 ): Promise<void> {
@@ -61,14 +62,14 @@ export async function bringAbout(
   }
 }
 
-/** Ends of a link whose opening failed, as it may if the plan breaks it. */
-async function openOrExplain(
+/** Opens the link; returns `undefined` if that fails as the plan expects. */
+async function openIfPossible(
   plan: SessionPlan,
   folder: string,
 ): Promise<OpenLink | undefined> {
   try {
     const { seed, link, options, peer } = plan;
-    const script = scriptOf("./worker.ts", { seed, options, peer, folder });
+    const script = workerScript("./worker.ts", { seed, options, peer, folder });
     return await openLink({ link, options, script, folder });
   } catch (error) {
     if (isExpected(error)) return undefined;
@@ -83,72 +84,75 @@ async function runEnds(
 ): Promise<void> {
   const isPlain = plan.options.codec === "json";
   const ends = [["main", link.main], ["peer", link.peer]] as const;
-  const accounts: { side: Side; duplex: OpenLink["main"]; lines: Line[] }[] =
-    [];
+  const journals: {
+    side: Side;
+    duplex: OpenLink["main"];
+    entries: JournalEntry[];
+  }[] = [];
   for (const [name, duplex] of ends) {
     if (duplex === undefined) continue;
-    const lines: Line[] = [];
-    const journal = memoryJournal(lines);
+    const entries: JournalEntry[] = [];
+    const journal = memoryJournal(entries);
     const side = new Side(name, duplex, journal, plan.seed, isPlain);
-    accounts.push({ side, duplex, lines });
+    journals.push({ side, duplex, entries });
   }
-  const running = accounts.map(async ({ side }) => {
+  const running = journals.map(async ({ side }) => {
     const { finale, ...part } = plan[side.name as "main" | "peer"];
     await side.run({ finale, ...part });
     await side.finish(finale);
   });
-  const faults = bringAbout(plan.faults, link);
-  const pending = () => accounts.flatMap(({ side }) => side.pending);
+  const faults = injectFaults(plan.faults, link);
+  const pending = () => journals.flatMap(({ side }) => side.promises.pending);
   await settleWithin("An end", Promise.all(running), pending);
   await faults;
-  const closing = accounts.map(({ duplex }) =>
-    duplex.close({ timeout: LAST_CLOSE }).catch(() => {})
+  const closing = journals.map(({ duplex }) =>
+    duplex.close({ timeout: LAST_CLOSE_TIMEOUT }).catch(() => {})
   );
   await settleWithin("A close", Promise.all(closing), pending);
-  const settled = accounts.map(({ side }) => side.allSettled());
+  const settled = journals.map(({ side }) => side.promises.allSettled());
   await settleWithin("A promise", Promise.all(settled), pending);
   const own = await Promise.all(
-    accounts.map(async ({ side, duplex, lines }) => {
-      const unsent = await unsentOf(duplex);
-      return { name: side.name, lines, ...unsent && { unsent } };
+    journals.map(async ({ side, duplex, entries }) => {
+      const unsent = await unsentMessages(duplex);
+      return { name: side.name, entries, ...unsent && { unsent } };
     }),
   );
-  const isAborted = accounts.some(({ side }) => side.isAborted);
+  const isAborted = journals.some(({ side }) => side.isAborted);
   check(plan, own, await readJournals(folder), isAborted);
 }
 
 function check(
   plan: SessionPlan,
-  own: readonly SessionAccount[],
-  workers: readonly Account[],
+  own: readonly SessionJournal[],
+  workers: readonly EndJournal[],
   isAborted: boolean,
 ): void {
-  const all: SessionAccount[] = [...own, ...workers];
-  checkUnbroken(all);
-  const [main] = own as [SessionAccount];
-  const others = all.filter((account) => account !== main);
-  checkWay([main], others, plan, isAborted);
-  checkWay(others, [main], plan, isAborted);
+  const all: SessionJournal[] = [...own, ...workers];
+  checkNoViolation(all);
+  const [main] = own as [SessionJournal];
+  const others = all.filter((journal) => journal !== main);
+  checkDirection([main], others, plan, isAborted);
+  checkDirection(others, [main], plan, isAborted);
 }
 
-/** Checks all that went one way. */
-function checkWay(
-  senders: readonly SessionAccount[],
-  receivers: readonly Account[],
+/** Checks one direction. */
+function checkDirection(
+  senders: readonly SessionJournal[],
+  receivers: readonly EndJournal[],
   plan: SessionPlan,
   isAborted: boolean,
 ): void {
   const received = receivers.flatMap(receivedBy);
-  if (mayDeliverAgain(plan)) {
+  if (mayRedeliver(plan)) {
     for (const receiver of receivers) checkOnce(receivedBy(receiver));
   } else {
     for (const receiver of receivers) checkOrder(receiver);
     checkOnce(received);
   }
   const arrived = new Set(received.map(({ message }) => message));
-  for (const { lines, unsent } of senders) {
+  for (const { entries, unsent } of senders) {
     const accepted = new Set<string>();
-    for (const { entry, message } of lines) {
+    for (const { entry, message } of entries) {
       if (entry === "accepted") accepted.add(message);
       if (entry !== "rejected" && entry !== "refused") continue;
       if (!arrived.has(message)) continue;
@@ -159,24 +163,24 @@ function checkWay(
   }
 }
 
-function receivedBy({ lines }: Account): Line[] {
-  return lines.filter(({ entry }) => entry === "received");
+function receivedBy({ entries }: EndJournal): JournalEntry[] {
+  return entries.filter(({ entry }) => entry === "received");
 }
 
 /**
- * Whether some messages may be delivered again, out of their order: those that a
- * queue's worker had not handled when it ended.
+ * Whether messages may be redelivered out of order: those that a queue's worker
+ * had not handled when it ended.
  */
-function mayDeliverAgain({ link, peer, faults }: SessionPlan): boolean {
+function mayRedeliver({ link, peer, faults }: SessionPlan): boolean {
   return link === "queue" && (faults.length > 0 || peer.finale !== "drain" ||
     peer.steps.some((step) => ENDS.has(step.do)));
 }
 
-/** Steps after which a worker may end before it has handled what it has. */
+/** Steps after which a worker may end before it has handled all messages. */
 const ENDS = new Set(["exit", "abort", "cancel", "close", "endWritable"]);
 
-/** A message is received once. */
-function checkOnce(received: readonly Line[]): void {
+/** A message is received at most once. */
+function checkOnce(received: readonly JournalEntry[]): void {
   const seen = new Set<string>();
   for (const { message } of received) {
     if (seen.has(message)) {
@@ -186,10 +190,10 @@ function checkOnce(received: readonly Line[]): void {
   }
 }
 
-/** Calls are served in the order in which they were made. */
-function checkOrder(account: Account): void {
-  const { name } = account;
-  const received = receivedBy(account);
+/** Receive calls are served in order. */
+function checkOrder(journal: EndJournal): void {
+  const { name } = journal;
+  const received = receivedBy(journal);
   const byCall = received.filter(({ text }) => text !== "stream")
     .sort((one, other) => Number(one.text) - Number(other.text));
   const byStream = received.filter(({ text }) => text === "stream");
@@ -206,7 +210,7 @@ function checkOrder(account: Account): void {
   }
 }
 
-/** What was accepted is received or in `unsent`. */
+/** An accepted message is received or listed in `unsent`. */
 function checkComplete(
   accepted: ReadonlySet<string>,
   arrived: ReadonlySet<string>,
@@ -216,8 +220,8 @@ function checkComplete(
   const missing = [...accepted].filter((message) =>
     !arrived.has(message) && !unsent.has(message)
   );
-  // A worker may be killed between a receive and its entry in the journal.
-  const excused = hasWorker(plan.link) ? MAX_IN_HAND : 0;
+  // A worker may be killed between a receive and its journal entry.
+  const excused = hasWorker(plan.link) ? MAX_UNRECORDED : 0;
   if (missing.length <= excused) return;
   const list = missing.slice(0, 10).join(", ");
   throw new Violation(
@@ -225,12 +229,12 @@ function checkComplete(
   );
 }
 
-/** Runs a plan. Rejects if the package breaks a promise. */
+/** Runs a plan. Rejects if the package breaks a guarantee. */
 export async function runSessionPlan(plan: SessionPlan): Promise<void> {
-  const before = holdings();
+  const before = resourcesInUse();
   const folder = await Deno.makeTempDir({ prefix: "duplex_faults_" });
   try {
-    const link = await openOrExplain(plan, folder);
+    const link = await openIfPossible(plan, folder);
     if (link !== undefined) {
       try {
         await runEnds(plan, link, folder);
@@ -238,7 +242,7 @@ export async function runSessionPlan(plan: SessionPlan): Promise<void> {
         await link.dispose();
       }
     }
-    await checkHoldings(before);
+    await checkLeaks(before);
   } finally {
     await Deno.remove(folder, { recursive: true });
   }

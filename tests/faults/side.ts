@@ -1,8 +1,8 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * One end of a plan: carries out its steps and keeps a journal of what became of
- * every message and every promise. It runs in this program and in workers alike.
+ * One end of a plan: runs its steps and records the outcome of every message
+ * and every promise in a journal. It runs in this program or in a worker.
  *
  * @module
  */
@@ -10,70 +10,50 @@
 import type { Duplex } from "@duplex/ipc/duplex";
 import { makeMessage, readMessage } from "./messages.ts";
 import type { Finale, Manner, SidePlan, Step } from "./plan.ts";
+import {
+  ABORTS,
+  isExpected,
+  PlannedError,
+  settleOrTimeout,
+  sleep,
+  TrackedPromises,
+} from "./promises.ts";
 
-/** What is written into a journal. */
+/** The kinds of journal entry. */
 export type Entry =
-  /** A send was accepted, was rejected, or did not happen. */
+  /** A send was accepted, was rejected, or returned `false`. */
   | "accepted"
   | "rejected"
   | "refused"
   /** A message was received. */
   | "received"
-  /** What an end says of itself. */
+  /** The state of an end. */
   | "opened"
   | "left"
-  | "broken";
+  | "violation";
 
-/** Takes entries: of a message its name, which is its sender and its number. */
+/** Receives entries. A message is identified by its sender and its number. */
 export interface Journal {
   add(entry: Entry, message: string, text?: string): void;
 }
 
-/** A duplex with what only some transports have. */
+/** A duplex, with members that only some transports have. */
 export interface AnyDuplex extends Duplex<unknown, unknown> {
   sendSync?(message: unknown, options?: { timeout?: number }): void;
   receiveSync?(options?: { timeout?: number }): unknown;
 }
 
-/** How an end ends its thread or process; it has none where it is in the program. */
+/** Ends the thread or process of an end; absent in this program. */
 export type Exit = (how: "code" | "throw" | "close") => void;
 
-/** Milliseconds that a step waits for its calls before the next one begins. */
-const PATIENCE = 60;
+/** Milliseconds that a step waits for its calls before the next step. */
+const STEP_TIMEOUT = 60;
 
-/** Milliseconds that an end reads on before it closes. */
-const DRAIN_PATIENCE = 1_000;
+/** Milliseconds that an end continues to receive before it closes. */
+const DRAIN_TIMEOUT = 1_000;
 
-/** Milliseconds that a blocking call waits. */
+/** Timeout of a blocking call in milliseconds. */
 const SYNC_TIMEOUT = 20;
-
-/** Classes of errors that a program may see without anything being wrong. */
-const EXPECTED = new Set([
-  "AbortError",
-  "ClosedError",
-  "DeadlockError",
-  "PeerExitError",
-  "PlannedError",
-  "TimeoutError",
-  "InvalidStateError",
-]);
-
-/** What the reason of every planned abort says. */
-export const ABORTS = "aborts as planned";
-
-/** What an abort's reason says that crossed as its text, as it does over JSON. */
-const ABORTED = /^The peer aborted: /;
-
-/** Whether a program may see an error without anything being wrong. */
-export function isExpected(error: unknown): boolean {
-  if (!(error instanceof Error)) return false;
-  return EXPECTED.has(error.name) || ABORTED.test(error.message);
-}
-
-/** What an end aborts with, and what its signals abort with. */
-export class PlannedError extends Error {
-  override name = "PlannedError";
-}
 
 /** One end of a plan. */
 export class Side {
@@ -83,23 +63,23 @@ export class Side {
   readonly #seed: number;
   readonly #isPlain: boolean;
   readonly #exit: Exit | undefined;
-  /** Messages sent, and messages written to the stream, so far. */
+  readonly promises = new TrackedPromises((what, error) =>
+    this.#check(what, error)
+  );
+  /** Messages sent, and messages written to the stream. */
   #sent = 0;
   #written = 0;
-  /** When the step that is carried out waits no more. */
+  /** When the current step stops waiting. */
   #stepEnd = 0;
-  /** Calls that receive, so far. */
+  /** Number of receive calls. */
   #turn = 0;
-  /** Promises that have not settled, and what each is of. */
-  readonly #pending = new Map<symbol, string>();
-  readonly #settled: Promise<unknown>[] = [];
   #isAborted = false;
   #writer: WritableStreamDefaultWriter<unknown> | undefined;
   #reader: ReadableStreamDefaultReader<unknown> | undefined;
 
   /**
-   * @param name What its messages call it.
-   * @param isPlain Whether its messages hold only what JSON carries.
+   * @param name The sender in its messages.
+   * @param isPlain Whether its messages are limited to JSON values.
    */
   constructor(
     name: string,
@@ -115,7 +95,7 @@ export class Side {
     this.#seed = seed;
     this.#isPlain = isPlain;
     this.#exit = exit;
-    this.#track("closed", duplex.closed).catch(() => {});
+    this.promises.track("closed", duplex.closed);
   }
 
   /** Whether this end has aborted the duplex. */
@@ -123,38 +103,31 @@ export class Side {
     return this.#isAborted;
   }
 
-  /** What has not settled. */
-  get pending(): string[] {
-    return [...this.#pending.values()];
-  }
-
-  /** Settles when every promise so far has. */
-  async allSettled(): Promise<void> {
-    for (const promise of this.#settled) await promise;
-  }
-
-  /** Carries out the steps. */
+  /** Runs the steps. */
   async run({ steps }: SidePlan): Promise<void> {
     for (const step of steps) await this.#step(step);
   }
 
-  /** Leaves as the plan says. */
+  /** Ends as the plan says. */
   async finish(finale: Finale): Promise<void> {
     if (finale === "abort") return this.#abort();
     if (finale === "leave") return;
     if (finale === "drain") {
-      const end = this.#track("the end of the duplex", this.#writableEnd());
-      await this.#patiently(end);
-      await settlesOrNot(this.#drain(), DRAIN_PATIENCE);
+      const end = this.promises.track(
+        "the end of the duplex",
+        this.#writableEnd(),
+      );
+      await this.#waitInStep(end);
+      await settleOrTimeout(this.#drain(), DRAIN_TIMEOUT);
     }
     const closing = finale === "dispose"
       ? Promise.resolve(this.#duplex[Symbol.asyncDispose]())
       : this.#duplex.close();
-    await this.#track(finale, closing).catch(() => {});
+    await this.promises.track(finale, closing);
   }
 
   async #step(step: Step): Promise<void> {
-    this.#stepEnd = performance.now() + PATIENCE;
+    this.#stepEnd = performance.now() + STEP_TIMEOUT;
     switch (step.do) {
       case "send":
         return await this.#send(step);
@@ -163,8 +136,8 @@ export class Side {
       case "write":
         return await this.#write(step.count, step.size);
       case "endWritable":
-        await this.#patiently(
-          this.#track("writable.close", this.#writableEnd()),
+        await this.#waitInStep(
+          this.promises.track("writable.close", this.#writableEnd()),
         );
         return;
       case "turn":
@@ -177,25 +150,27 @@ export class Side {
         return;
       case "close": {
         const { timeout } = step;
-        const closed = this.#track("close", this.#duplex.close({ timeout }));
-        if (step.waits) await this.#patiently(closed);
-        else closed.catch(() => {});
+        const closed = this.promises.track(
+          "close",
+          this.#duplex.close({ timeout }),
+        );
+        if (step.waits) await this.#waitInStep(closed);
         return;
       }
       case "abort":
         return this.#abort();
       case "cancel":
         this.#isAborted = true;
-        await this.#patiently(this.#track("cancel", this.#cancel()));
+        await this.#waitInStep(this.promises.track("cancel", this.#cancel()));
         return;
       case "exit":
         this.#exit?.(step.how);
     }
   }
 
-  /** Waits for a promise, until the time of the step is up. */
-  #patiently<T>(promise: Promise<T>): Promise<T | undefined> {
-    return settlesOrNot(
+  /** Waits for a promise until the time of the step is over. */
+  #waitInStep<T>(promise: Promise<T>): Promise<T | undefined> {
+    return settleOrTimeout(
       promise,
       Math.max(0, this.#stepEnd - performance.now()),
     );
@@ -209,7 +184,7 @@ export class Side {
   // Sending
 
   async #send(step: Step & { do: "send" }): Promise<void> {
-    const signal = this.#signal(step.abortAfter);
+    const signal = this.promises.signal(step.abortAfter);
     const promises: Promise<void>[] = [];
     for (let index = 0; index < step.count; index++) {
       const number = this.#sent++;
@@ -217,16 +192,16 @@ export class Side {
       const sent = this.#sendOne(number, message, step.manner, signal);
       if (sent === undefined) continue;
       promises.push(sent);
-      if (step.manner === "wait") await this.#patiently(sent);
+      if (step.manner === "wait") await this.#waitInStep(sent);
     }
     if (
       step.manner === "float" && promises.length > 0 && step.count % 2 === 0
     ) {
-      await this.#patiently(promises.at(-1)!);
+      await this.#waitInStep(promises.at(-1)!);
     }
   }
 
-  /** Sends a message and writes down what becomes of it. */
+  /** Sends a message and records its outcome. */
   #sendOne(
     number: number,
     message: unknown,
@@ -243,9 +218,7 @@ export class Side {
           throw error;
         },
       );
-      const tracked = this.#track(`send of ${name}`, sent);
-      tracked.catch(() => {});
-      return tracked;
+      return this.promises.track(`send of ${name}`, sent);
     }
     try {
       if (manner === "sync" && this.#duplex.sendSync !== undefined) {
@@ -262,7 +235,9 @@ export class Side {
     return undefined;
   }
 
-  /** Writes messages of a name of their own: a stream keeps back what it is given. */
+  /**
+   * Writes messages with a separate sender name, since a stream buffers them.
+   */
   async #write(count: number, size: number): Promise<void> {
     const sender = `${this.name}-stream`;
     for (let index = 0; index < count; index++) {
@@ -271,8 +246,10 @@ export class Side {
       const written = writer.write(this.#make(sender, number, size)).then(
         () => this.#journal.add("accepted", `${sender} ${number}`),
       );
-      // If it rejects, the stream may have failed before the message was sent.
-      await this.#patiently(this.#track(`write of ${number}`, written));
+      // If it rejects, the stream may have failed before it sent the message.
+      await this.#waitInStep(
+        this.promises.track(`write of ${number}`, written),
+      );
     }
   }
 
@@ -288,7 +265,7 @@ export class Side {
     try {
       await writer.close();
     } catch (error) {
-      // Closing twice is a fault of the plan's, which the stream names.
+      // The plan may close twice, which the stream rejects.
       if (!(error instanceof TypeError)) throw error;
     }
   }
@@ -297,11 +274,11 @@ export class Side {
 
   async #receive(step: Step & { do: "receive" }): Promise<void> {
     const { count, manner } = step;
-    const signal = this.#signal(step.abortAfter);
+    const signal = this.promises.signal(step.abortAfter);
     if (manner === "iterate") {
-      return await this.#patiently(this.#iterate(count));
+      return await this.#waitInStep(this.#iterate(count));
     }
-    if (manner === "readable") return await this.#patiently(this.#read(count));
+    if (manner === "readable") return await this.#waitInStep(this.#read(count));
     for (let index = 0; index < count; index++) {
       if (manner === "try" || manner === "sync") {
         if (!this.#receiveNow(manner)) await sleep(0);
@@ -309,16 +286,18 @@ export class Side {
       }
       const options = signal === undefined ? undefined : { signal };
       const turn = this.#turn++;
-      const received = this.#track(
+      const received = this.promises.track(
         "receive",
         this.#duplex.receive(options).then((value) => this.#take(value, turn)),
       );
-      received.catch(() => {});
-      if (manner === "wait") await this.#patiently(received);
+      if (manner === "wait") await this.#waitInStep(received);
     }
   }
 
-  /** Receives one message without waiting, or by blocking; whether one was there. */
+  /**
+   * Receives a message without waiting, or by blocking; returns whether there
+   * was one.
+   */
   #receiveNow(manner: "try" | "sync"): boolean {
     try {
       if (manner === "sync" && this.#duplex.receiveSync !== undefined) {
@@ -337,14 +316,14 @@ export class Side {
 
   async #iterate(count: number): Promise<void> {
     let left = count;
-    await this.#track("iteration", this.#each(() => --left > 0));
+    await this.promises.track("iteration", this.#each(() => --left > 0));
   }
 
   async #drain(): Promise<void> {
-    await this.#track("drain", this.#each(() => true));
+    await this.promises.track("drain", this.#each(() => true));
   }
 
-  /** Iterates as long as it should. */
+  /** Iterates while `goOn` returns `true`. */
   async #each(goOn: () => boolean): Promise<void> {
     const iterator = this.#duplex[Symbol.asyncIterator]();
     for (;;) {
@@ -363,7 +342,7 @@ export class Side {
         if (!done) this.#take(value);
         return !done;
       });
-      if (!await this.#patiently(this.#track("read", read))) return;
+      if (!await this.#waitInStep(this.promises.track("read", read))) return;
     }
   }
 
@@ -380,75 +359,32 @@ export class Side {
   }
 
   /**
-   * Writes down a message.
+   * Records a message.
    *
-   * @param turn The place of the call that received it: calls are served in the
+   * @param turn The index of the receive call: calls are served in order.
+   *   Absent if a stream received the message.
    *   order in which they are made. Without it, a stream received it.
    */
   #take(value: unknown, turn?: number): void {
     const message = readMessage(this.#seed, value, this.#isPlain);
     if (typeof message === "string") {
-      return this.#journal.add("broken", "", message);
+      return this.#journal.add("violation", "", message);
     }
     const { sender, number } = message;
     const how = `${turn ?? "stream"}`;
     this.#journal.add("received", `${sender} ${number}`, how);
   }
 
-  // Keeping the journal
+  // Journal
 
   #make(sender: string, number: number, size: number): unknown {
     return makeMessage(this.#seed, sender, number, size, this.#isPlain);
   }
 
-  #signal(turns: number | undefined): AbortSignal | undefined {
-    if (turns === undefined) return undefined;
-    const controller = new AbortController();
-    const abort = async () => {
-      for (let turn = 0; turn < turns; turn++) await sleep(0);
-      controller.abort(new PlannedError("The plan's signal aborts"));
-    };
-    this.#track("signal", abort());
-    return controller.signal;
-  }
-
-  /** Watches a promise until it settles, and looks at what it rejects with. */
-  #track<T>(what: string, promise: Promise<T>): Promise<T> {
-    const key = Symbol();
-    this.#pending.set(key, what);
-    const settle = () => this.#pending.delete(key);
-    this.#settled.push(promise.then(settle, (error) => {
-      settle();
-      this.#check(what, error);
-    }));
-    return promise;
-  }
-
   #check(what: string, error: unknown): void {
     if (isExpected(error)) return;
-    // A stream that is closing says so with an error of its own.
+    // A stream that is closing rejects with its own error.
     if (error instanceof TypeError && what.startsWith("write")) return;
-    this.#journal.add("broken", "", `${what}: ${Deno.inspect(error)}`);
+    this.#journal.add("violation", "", `${what}: ${Deno.inspect(error)}`);
   }
-}
-
-/** Waits for a promise until the time is up; ignores what it rejects with. */
-export async function settlesOrNot<T>(
-  promise: Promise<T>,
-  ms: number,
-): Promise<T | undefined> {
-  let timer: ReturnType<typeof setTimeout> | undefined;
-  const late = new Promise<undefined>((resolve) => {
-    timer = setTimeout(() => resolve(undefined), ms);
-  });
-  try {
-    return await Promise.race([promise.catch(() => undefined), late]);
-  } finally {
-    clearTimeout(timer);
-  }
-}
-
-/** Waits. */
-export function sleep(ms: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, ms));
 }

@@ -1,7 +1,7 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * The worker of a plan, whose part of it is in the query of its script's address.
+ * The worker of a plan. The query of its script's URL contains its part.
  *
  * @module
  */
@@ -11,7 +11,8 @@ import { parent } from "@duplex/ipc/parent";
 import { duplexOptions } from "./options.ts";
 import type { SessionPlan } from "./plan.ts";
 import { openFileJournal } from "./file_journal.ts";
-import { type AnyDuplex, PlannedError, Side } from "./side.ts";
+import { PlannedError } from "./promises.ts";
+import { type AnyDuplex, Side } from "./side.ts";
 
 type Part = Pick<SessionPlan, "seed" | "options" | "peer"> & {
   readonly folder: string;

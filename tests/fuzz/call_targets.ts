@@ -1,8 +1,8 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * Calls between an end of the package and a peer that sends what it likes: calls
- * and answers that are right, nearly right or nothing of the kind.
+ * Calls between an end of the package and a hostile peer, whose calls and
+ * answers are valid, nearly valid or random.
  *
  * @module
  */
@@ -35,20 +35,20 @@ import { ValueMaker } from "./values.ts";
 /** Milliseconds within which each promise must settle. */
 const LIMIT = 3_000;
 
-/** Names that a peer calls: exposed ones, inherited ones and others. */
+/** Names that a peer calls: exposed, inherited and unknown ones. */
 const NAMES: readonly string[] = [
   ...["add", "echo", "later", "many", "fail", "back", "wait", "odd"],
   ...["__proto__", "constructor", "toString", "hasOwnProperty", "inherited"],
   ...["hidden", "valueOf", "then", "", "\u001b[2J\n", "x".repeat(300)],
 ];
 
-/** How many of these are exposed. */
+/** The number of exposed names. */
 const EXPOSED = 8;
 
-/** Kinds of message that need not end the connection. */
+/** Kinds of message that may leave the connection open. */
 const CALM: readonly number[] = [0, 1, 2, 3, 4, 5, 10, 11, 12];
 
-/** An object with methods, and what was done with them. */
+/** An object with methods, and a record of the calls. */
 class Served {
   running = 0;
   most = 0;
@@ -79,7 +79,7 @@ class Served {
           Promise.race([aborted, this.#released.promise]),
         );
       }),
-      // What has a result that cannot be sent.
+      // Methods whose result cannot be sent.
       odd: () => Symbol("odd"),
       get hidden() {
         return () => {};
@@ -89,7 +89,7 @@ class Served {
     this.methods = own;
   }
 
-  /** Ends what waits. */
+  /** Ends pending methods. */
   release(): void {
     this.#released.resolve();
   }
@@ -125,8 +125,8 @@ function settle(promise: Promise<unknown>): Promise<Result> {
   return promise.then((value) => ({ value }), (error) => ({ error }));
 }
 
-/** A call that a side has made in good order, and what must come of it. */
-interface Honest {
+/** A valid call by the peer, and its expected result. */
+interface ValidCall {
   readonly id: number;
   readonly expected: unknown;
 }
@@ -136,14 +136,14 @@ class Hostile {
   readonly #duplex: Duplex;
   readonly #draw: Draw;
   readonly #maker: ValueMaker;
-  /** Whether most of what it sends follows the rules. */
-  readonly #isCalm: boolean;
+  /** Whether most of its messages are valid. */
+  readonly #isMostlyValid: boolean;
   #lastId = 0;
-  /** Its calls, and what answers each has had. */
+  /** Its calls, and the answers to each. */
   readonly answers = new Map<number, unknown[][]>();
-  readonly honest: Honest[] = [];
-  /** Calls of the other side, to which it may have given another answer. */
-  readonly tainted = new Set<number>();
+  readonly validCalls: ValidCall[] = [];
+  /** Calls of the other side that may have received another answer. */
+  readonly answeredTwice = new Set<number>();
   /** Calls of the other side that it has read. */
   readonly #asked: number[] = [];
   fault: string | undefined;
@@ -158,36 +158,36 @@ class Hostile {
       json: isJson,
       deep: false,
     });
-    this.#isCalm = draw.below(2) === 1;
+    this.#isMostlyValid = draw.below(2) === 1;
     this.reading = this.#read();
   }
 
-  /** Sends, where the connection stands and there is room. */
+  /** Sends, if the connection is open and has room. */
   send(message: unknown): boolean {
     try {
       return this.#duplex.trySend(message);
     } catch {
-      // The other side has ended the connection, or it cannot be sent.
+      // The other side has ended the connection, or the message cannot be sent.
       return false;
     }
   }
 
-  /** A call in good order, the answer to which is known. */
-  callHonestly(): void {
+  /** A valid call whose result is known. */
+  callValidly(): void {
     const id = ++this.#lastId;
     const [a, b] = [this.#draw.below(100), this.#draw.below(100)];
     const args: unknown[] = [a, b];
     const name = this.#draw.pick(["add", "echo", "later"]);
     this.answers.set(id, []);
     if (!this.send([TAG.call, id, name, args])) return;
-    this.honest.push({ id, expected: name === "add" ? a + b : a });
+    this.validCalls.push({ id, expected: name === "add" ? a + b : a });
   }
 
-  /** A message that may have any fault. */
+  /** A message with any fault. */
   attack(): void {
     const draw = this.#draw;
     let message = this.#message();
-    const isAltered = draw.below(this.#isCalm ? 50 : 3) === 2;
+    const isAltered = draw.below(this.#isMostlyValid ? 50 : 3) === 2;
     if (isAltered) message = this.#alter(message);
     const [tag, id] = Array.isArray(message) ? message : [];
     if (typeof id === "number") {
@@ -195,7 +195,7 @@ class Hostile {
         if (!this.answers.has(id)) this.answers.set(id, []);
         this.#lastId = Math.max(this.#lastId, Math.min(id, 2 ** 40));
       }
-      this.tainted.add(id);
+      this.answeredTwice.add(id);
     }
     this.send(message);
   }
@@ -204,11 +204,11 @@ class Hostile {
     const draw = this.#draw;
     const next = this.#lastId + 1 + draw.size(3);
     const own = draw.between(1, this.#lastId + 1);
-    const theirs = this.#asked.length > 0 && draw.below(4) > 0
+    const peerId = this.#asked.length > 0 && draw.below(4) > 0
       ? draw.pick(this.#asked)
       : draw.pick([draw.below(12), draw.boundary()]);
     const value = () => this.#maker.value(6);
-    const kind = this.#isCalm ? draw.pick(CALM) : draw.below(14);
+    const kind = this.#isMostlyValid ? draw.pick(CALM) : draw.below(14);
     switch (kind) {
       case 0:
       case 1:
@@ -217,9 +217,11 @@ class Hostile {
       case 3: {
         const args = [null, { a: null }, value()];
         const places = Array.from({ length: draw.size(5) }, () => [
-          draw.below(this.#isCalm ? 3 : 4),
-          draw.pick(this.#isCalm ? [null] : [null, "a", "__proto__", "length"]),
-          this.#isCalm
+          draw.below(this.#isMostlyValid ? 3 : 4),
+          draw.pick(
+            this.#isMostlyValid ? [null] : [null, "a", "__proto__", "length"],
+          ),
+          this.#isMostlyValid
             ? draw.between(SLOT.callback, SLOT.signal)
             : draw.below(4),
           draw.below(5),
@@ -236,24 +238,24 @@ class Hostile {
       case 5:
         return [TAG.notice, this.#name(), this.#args()];
       case 6:
-        return [TAG.value, theirs, value()];
+        return [TAG.value, peerId, value()];
       case 7:
-        return [TAG.error, theirs, this.#failure()];
+        return [TAG.error, peerId, this.#failure()];
       case 8:
-        return [TAG.stream, theirs];
+        return [TAG.stream, peerId];
       case 9:
-        return [TAG.items, theirs, [value(), value()]];
+        return [TAG.items, peerId, [value(), value()]];
       case 10:
         return [
           TAG.pull,
           own,
-          this.#isCalm ? 3 : draw.pick([1, 3, 0, 65_536, 65_537, -1]),
+          this.#isMostlyValid ? 3 : draw.pick([1, 3, 0, 65_536, 65_537, -1]),
         ];
       case 11:
         return [TAG.cancel, own, this.#failure()];
       case 12:
-        if (this.#isCalm || draw.oneIn(2)) return [TAG.recall, own];
-        return [TAG.recalled, theirs, draw.below(4)];
+        if (this.#isMostlyValid || draw.oneIn(2)) return [TAG.recall, own];
+        return [TAG.recalled, peerId, draw.below(4)];
       default:
         return value();
     }
@@ -303,7 +305,7 @@ class Hostile {
     }
   }
 
-  /** Puts another value into a message, or leaves one out. */
+  /** Replaces or removes a value of a message. */
   #alter(message: unknown): unknown {
     if (!Array.isArray(message) || message.length === 0) return message;
     const draw = this.#draw;
@@ -334,12 +336,12 @@ class Hostile {
     }
   }
 
-  /** Reads what comes: answers, and calls that it answers in good order. */
+  /** Reads answers, and calls, which it answers correctly. */
   async #read(): Promise<void> {
     try {
       for (;;) this.#onMessage(await this.#duplex.receive());
     } catch {
-      // How the connection ended is checked at the other side.
+      // The error of the connection is checked at the other side.
     }
   }
 
@@ -354,7 +356,7 @@ class Hostile {
       case TAG.call:
         this.#asked.push(id);
         if (method !== "echo" || this.send([TAG.value, id, args[0]])) return;
-        this.tainted.add(id);
+        this.answeredTwice.add(id);
         return;
       case TAG.value:
       case TAG.error:
@@ -371,20 +373,20 @@ class Hostile {
   }
 }
 
-/** Checks an error that a call or a connection ends with. */
+/** Checks the error of a call or of a connection. */
 function checkError(error: unknown): void {
   const isOurs = error instanceof ProtocolError || isEnd(error);
   if (isOurs) checkMessage(error);
 }
 
-/** Checks what answers an honest call has had. */
+/** Checks the answers to a valid call. */
 function checkAnswer(
-  { id, expected }: Honest,
+  { id, expected }: ValidCall,
   hostile: Hostile,
   isOpen: boolean,
 ): void {
   const answers = hostile.answers.get(id)!;
-  if (hostile.tainted.has(id)) return;
+  if (hostile.answeredTwice.has(id)) return;
   if (answers.length > 1) {
     throw new Violation(`A call has two answers: ${show(answers)}`);
   }
@@ -397,7 +399,7 @@ function checkAnswer(
   if (tag === TAG.value && result === expected) return;
   if (tag === TAG.error) {
     const thrown = fromFailure(result as Failure);
-    // There were too many others.
+    // There were too many other calls.
     if (thrown instanceof RangeError && thrown.message.includes("maxCalls")) {
       return;
     }
@@ -405,15 +407,15 @@ function checkAnswer(
   throw new Violation(`A call has another answer: ${show(answer)}`);
 }
 
-/** A call that the end of the package makes. */
+/** A call by the package's end. */
 interface Asked {
   readonly result: Promise<Result>;
-  /** What it must give, if that is known. */
+  /** The expected result, if it is known. */
   readonly value: unknown;
   isDone: boolean;
 }
 
-/** Calls something at the hostile side. */
+/** Calls a method of the hostile side. */
 function ask(
   api: Record<string, (value: unknown) => Promise<unknown>>,
   draw: Draw,
@@ -434,7 +436,7 @@ function ask(
   asked.push(one);
 }
 
-/** Checks what came of the calls of the package's end. */
+/** Checks the results of the calls by the package's end. */
 function checkAsked(
   results: readonly Result[],
   asked: readonly Asked[],
@@ -445,7 +447,7 @@ function checkAsked(
     if ("error" in result) checkError(result.error);
     const { value } = asked[index]!;
     const id = index + 1;
-    if (value === undefined || hostile.tainted.has(id)) continue;
+    if (value === undefined || hostile.answeredTwice.has(id)) continue;
     if ("value" in result) {
       const found = difference(result.value, value);
       if (found === undefined) continue;
@@ -461,20 +463,20 @@ function checkAsked(
 async function run(input: Bytes): Promise<void> {
   const draw = Draw.from(input);
   const isJson = draw.below(3) === 2;
-  const [near, far] = duplexPair({ codec: isJson ? json : msgpack });
+  const [own, peer] = duplexPair({ codec: isJson ? json : msgpack });
   const state: { ended?: unknown } = {};
-  const closed = near.closed.then(
+  const closed = own.closed.then(
     () => {},
     (error) => void (state.ended = error),
   );
-  const farClosed = far.closed.catch(() => {});
+  const peerClosed = peer.closed.catch(() => {});
   const served = new Served();
   const maxCalls = draw.pick([1, 2, 5, 65_536]);
   const errors: unknown[] = [];
   const onError = (error: unknown) => void errors.push(error);
-  const ended = expose(served.methods, near, { maxCalls, onError });
-  const api = remote(near) as unknown as Parameters<typeof ask>[0];
-  const hostile = new Hostile(far, draw, isJson);
+  const ended = expose(served.methods, own, { maxCalls, onError });
+  const api = remote(own) as unknown as Parameters<typeof ask>[0];
+  const hostile = new Hostile(peer, draw, isJson);
   const asked: Asked[] = [];
   for (let left = 1 + draw.below(30); left > 0; left--) {
     switch (draw.below(8)) {
@@ -483,7 +485,7 @@ async function run(input: Bytes): Promise<void> {
         break;
       case 1:
       case 2:
-        hostile.callHonestly();
+        hostile.callValidly();
         break;
       case 3:
         ask(api, draw, asked);
@@ -491,7 +493,7 @@ async function run(input: Bytes): Promise<void> {
       case 4:
         if (draw.below(8) === 7) {
           await settle(
-            within(notifier<Record<string, () => void>>(near).note!(), LIMIT),
+            within(notifier<Record<string, () => void>>(own).note!(), LIMIT),
           );
         }
         break;
@@ -500,8 +502,8 @@ async function run(input: Bytes): Promise<void> {
     }
   }
   served.release();
-  await finish({ near, far, draw, hostile, served, state, asked });
-  const all = [ended, closed, farClosed, hostile.reading];
+  await finish({ own, peer, draw, hostile, served, state, asked });
+  const all = [ended, closed, peerClosed, hostile.reading];
   await within(Promise.allSettled(all), LIMIT, "the end of a connection");
   const results = await within(
     Promise.all(asked.map(({ result }) => result)),
@@ -510,15 +512,15 @@ async function run(input: Bytes): Promise<void> {
   );
   const isOpen = state.ended === undefined;
   checkAsked(results, asked, hostile, isOpen);
-  for (const honest of hostile.honest) checkAnswer(honest, hostile, isOpen);
-  // What was left gets a few turns to end.
+  for (const call of hostile.validCalls) checkAnswer(call, hostile, isOpen);
+  // The remaining methods get a few turns to end.
   for (let left = 20; left > 0 && served.running > 0; left--) await turn();
   if (served.running > 0) {
     throw new Violation(`${served.running} methods still run at the end`);
   }
   if (served.most > maxCalls) {
     throw new Violation(
-      `${served.most} methods run at a time of at most ${maxCalls}`,
+      `${served.most} methods run at once, with a limit of ${maxCalls}`,
     );
   }
   const fault = served.fault ?? hostile.fault;
@@ -526,10 +528,10 @@ async function run(input: Bytes): Promise<void> {
   checkEnd(state.ended);
 }
 
-/** What is there at the end of a run. */
+/** The state at the end of a run. */
 interface Ending {
-  readonly near: Duplex;
-  readonly far: Duplex;
+  readonly own: Duplex;
+  readonly peer: Duplex;
   readonly draw: Draw;
   readonly hostile: Hostile;
   readonly served: Served;
@@ -537,36 +539,36 @@ interface Ending {
   readonly asked: readonly Asked[];
 }
 
-/** Ends the connection in one of the ways. */
+/** Ends the connection in one of several ways. */
 async function finish(
-  { near, far, draw, hostile, served, state, asked }: Ending,
+  { own, peer, draw, hostile, served, state, asked }: Ending,
 ): Promise<void> {
   switch (draw.below(4)) {
     case 0:
-      far.abort(STOP);
+      peer.abort(STOP);
       break;
     case 1:
-      near.abort(STOP);
+      own.abort(STOP);
       break;
     default:
-      // Until what is under way has ended.
+      // Until pending calls have ended.
       for (let left = 40; left > 0; left--) {
         const isBusy = served.running > 0 ||
-          hostile.honest.some(({ id }) =>
+          hostile.validCalls.some(({ id }) =>
             hostile.answers.get(id)!.length === 0
           ) ||
           asked.some(({ value, isDone }) => value !== undefined && !isDone);
         if (state.ended !== undefined || !isBusy) break;
         await turn();
       }
-      far.close({ timeout: 300 }).catch(() => {});
-      near.close({ timeout: 300 }).catch(() => {});
+      peer.close({ timeout: 300 }).catch(() => {});
+      own.close({ timeout: 300 }).catch(() => {});
   }
 }
 
 const STOP = new Error("The campaign has ended");
 
-/** Checks why the connection ended at the package's end. */
+/** Checks the error of the connection at the package's end. */
 function checkEnd(error: unknown): void {
   if (error === undefined) return;
   if (!(error instanceof Error)) {

@@ -1,7 +1,7 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * What the command line is given: lines, arguments and addresses.
+ * The input of the command line: lines, arguments and addresses.
  *
  * @module
  */
@@ -59,7 +59,7 @@ class PieceSource implements ByteSource {
     const left = this.#bytes.length - this.#at;
     if (left === 0) return Promise.resolve(null);
     const most = Math.min(left, into.length, this.#most);
-    // All of it if there are no choices left.
+    // The whole input if no choices are left.
     const size = most - this.#draw.below(most);
     into.set(this.#bytes.subarray(this.#at, this.#at + size));
     this.#at += size;
@@ -72,7 +72,7 @@ const LINES: readonly string[] = [
   ...["\u2028", "\u00a0", "\0", "\ufffd", '"\ufffd"', "{", "nul", " 1 "],
 ];
 
-/** Bytes that no UTF-8 has, or that are a part of some. */
+/** Bytes that are invalid UTF-8, or a part of valid UTF-8. */
 const WRONG_BYTES: readonly number[][] = [
   ...[[0xff], [0xc0, 0x80], [0xed, 0xa0, 0x80], [0xef, 0xbf], [0xe2, 0x82]],
   ...[[0xf4, 0x90, 0x80, 0x80], [0x22, 0xf0, 0x9f, 0x98, 0x22]],
@@ -81,7 +81,7 @@ const WRONG_BYTES: readonly number[][] = [
 function drawInput(draw: Draw): Bytes {
   const parts: Uint8Array[] = [];
   if (draw.oneIn(6)) parts.push(utf8("\ufeff"));
-  // One that is longer than a chunk.
+  // A line longer than a chunk.
   let isLong = draw.oneIn(8);
   for (let left = draw.size(30); left > 0; left--) {
     switch (draw.below(6)) {
@@ -108,7 +108,7 @@ function drawInput(draw: Draw): Bytes {
   return draw.oneIn(3) ? mutate(bytes, draw) : bytes;
 }
 
-/** A line, read another way. */
+/** Parses a line with a second implementation. */
 type Expected =
   | { readonly kind: "blank" }
   | { readonly kind: "bad" }
@@ -177,11 +177,11 @@ async function runReader(draw: Draw): Promise<void> {
     );
   }
   if (await within(reader.next(), LIMIT, "the end") !== undefined) {
-    throw new Violation("There is one line more");
+    throw new Violation("There is an additional line");
   }
 }
 
-/** Reads all items, and gives some of them an outcome in another order. */
+/** Reads all items, and settles some of them in another order. */
 async function runItems(draw: Draw): Promise<void> {
   const input = drawInput(draw);
   const bad: BadLine[] = [];
@@ -203,7 +203,7 @@ async function runItems(draw: Draw): Promise<void> {
     let isDone = false;
     const waiting = next.finally(() => isDone = true);
     for (let left = 400; left > 0 && !isDone; left--) {
-      // It reads on only when there is room.
+      // It continues to read only when there is room.
       await undefined;
       if (left < 380 && open.length > 0 && left % 8 === 0) settleOne();
     }
@@ -238,16 +238,16 @@ function checkItems(input: Bytes, { found, bad, settled, items }: Read): void {
   if (where !== undefined) {
     throw new Violation(`Other items are read, at ${where}`);
   }
-  const told = difference(
+  const badPlace = difference(
     bad.map(({ line }) => line),
     wrong.map(({ line }) => line),
   );
-  if (told !== undefined) {
-    throw new Violation(`Other lines are refused, at ${told}`);
+  if (badPlace !== undefined) {
+    throw new Violation(`Other lines are refused, at ${badPlace}`);
   }
   for (const [index, line] of settled) {
     if (line === right[index]!.line) continue;
-    throw new Violation(`Item ${index} is said to be line ${line}`);
+    throw new Violation(`Item ${index} reports line ${line}`);
   }
   if (items.doneBytes !== input.length || items.left !== undefined) {
     throw new Violation(
@@ -256,7 +256,7 @@ function checkItems(input: Bytes, { found, bad, settled, items }: Read): void {
   }
 }
 
-/** Arguments that a command may be given. */
+/** Possible arguments of a command. */
 const TOKENS: readonly string[] = [
   ...["worker.ts", "method", "--help", "-h", "-q", "--", "-", "---", "", " "],
   ...[
@@ -336,7 +336,7 @@ const TOKENS: readonly string[] = [
 function drawToken(draw: Draw): string {
   const token = draw.pick(TOKENS);
   if (draw.below(6) < 5) return token;
-  // An argument is a text without a zero.
+  // An argument is a text without a NUL character.
   const bytes = mutate(utf8(token), draw);
   return new TextDecoder().decode(bytes).replaceAll("\0", "x");
 }
@@ -367,7 +367,7 @@ const VALUES: readonly string[] = [
   ...["é", "null", "NaN", "tcp://a:1", "[]", "{}", "__proto__", "3.10", "\n"],
 ];
 
-/** Arguments that are right, and what they say. */
+/** Valid arguments, and their meaning. */
 function runRightArguments(draw: Draw): void {
   const args: string[] = [];
   const flags = new Set<string>();
@@ -386,7 +386,7 @@ function runRightArguments(draw: Draw): void {
         break;
       }
       case 1:
-        // What stands behind a flag must not be its value.
+        // The argument after a flag must not be its value.
         operands.push(value);
         args.push(value);
         break;
@@ -483,7 +483,9 @@ function runAddress(draw: Draw): void {
       const where = difference(address, again);
       if (where === undefined) continue;
       throw new Violation(
-        `An address is read in two ways, at ${where}: ${show(input)}`,
+        `Two implementations read an address differently, at ${where}: ${
+          show(input)
+        }`,
       );
     } catch (error) {
       if (error instanceof Violation) throw error;
@@ -527,7 +529,8 @@ const cli: Target = {
         return runAddress(draw);
     }
   },
-  // A line of 140 KB has some copies, and is measured with its reference.
+  // A line of 140 KB has several copies, and is measured together with its
+  // reference.
   budget: (size) => ({ ms: 400 + size * 0.2, bytes: 24 * 2 ** 20 }),
   smaller: smallerBytes,
 };

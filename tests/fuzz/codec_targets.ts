@@ -1,12 +1,12 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * The codecs: bytes that are decoded, and values that are encoded.
+ * The codecs: decoding of bytes, and encoding of values.
  *
  * @module
  */
 
-import { makeParcel, receiveParcel } from "../../_thread/clone.ts";
+import { makeCloneable, receiveClone } from "../../_thread/clone.ts";
 import { costOfJson } from "../../_codec/json_scan.ts";
 import { COST_PER_BYTE } from "../../_codec/message_cost.ts";
 import { costOfMsgpack } from "../../_codec/msgpack_decode.ts";
@@ -30,13 +30,16 @@ import { makeMsgpack } from "./msgpack_bytes.ts";
 import { readReference } from "./reference.ts";
 import { ValueMaker } from "./values.ts";
 
-/** Bytes that V8 counts only now and then, and what runs around the decoding. */
+/**
+ * Bytes that V8 counts only occasionally, and memory of the code around the
+ * decoder.
+ */
 const SLACK = 1.5 * 2 ** 20;
 
-/** Bytes of an input above which it is not read a second way. */
+/** Bytes of an input above which it is not decoded by the reference. */
 const MAX_COMPARED = 20_000;
 
-/** What came of decoding bytes. */
+/** The result of decoding. */
 type Decoded = { readonly value: unknown } | { readonly error: unknown };
 
 function tryDecode(decode: () => unknown): Decoded {
@@ -47,7 +50,7 @@ function tryDecode(decode: () => unknown): Decoded {
   }
 }
 
-/** Whether a value, or one in it, is one that is looked for. */
+/** Whether a value is or contains a given one. */
 function contains(
   value: unknown,
   isSearched: (value: unknown) => boolean,
@@ -65,7 +68,9 @@ function isNegativeZero(value: unknown): boolean {
   return Object.is(value, -0);
 }
 
-/** Checks that a decoded value encodes again, and decodes to an equal value. */
+/**
+ * Checks that a decoded value can be encoded, and decodes to an equal value.
+ */
 function checkAgain(codec: Required<FastCodec>, value: unknown): void {
   // A number in JSON that is too large.
   if (codec === json && contains(value, isInfinite)) return;
@@ -74,7 +79,7 @@ function checkAgain(codec: Required<FastCodec>, value: unknown): void {
     first = codec.encode(value);
   } catch (error) {
     throw new Violation(
-      `What was decoded cannot be encoded: ${show(error)}\n${show(value)}`,
+      `A decoded value cannot be encoded: ${show(error)}\n${show(value)}`,
     );
   }
   let again: unknown;
@@ -82,26 +87,29 @@ function checkAgain(codec: Required<FastCodec>, value: unknown): void {
     again = codec.decode(first);
   } catch (error) {
     checkRefusal(error);
-    // Whether keys collide is measured, so that it can differ between two runs.
+    // Collisions of keys are measured, so the result can differ between two
+    // runs.
     if (isCostly(error)) return;
-    throw new Violation(`Refused what it has encoded: ${show(error)}`);
+    throw new Violation(`Refused bytes that it has encoded: ${show(error)}`);
   }
   const second = codec.encode(again);
   const found = difference(value, again);
   const isLost = codec === json && contains(value, isNegativeZero);
   if (found !== undefined && !isLost) {
     throw new Violation(
-      `What was decoded comes back changed at ${found}: ${show(value)}`,
+      `A decoded value changes when it is encoded again at ${found}: ${
+        show(value)
+      }`,
     );
   }
   if (!equalBytes(first, second)) {
     throw new Violation(
-      `What was decoded has two forms: ${show(value)}\n${first}\n${second}`,
+      `A decoded value has two encodings: ${show(value)}\n${first}\n${second}`,
     );
   }
 }
 
-/** Reasons for a refusal that depend on what a message costs. */
+/** Reasons for a refusal that depend on the cost of a message. */
 const IS_COSTLY =
   /takes too much memory for its size|too many keys collide|too many of its strings collide|has more than \d+ (items|keys)|a value in it is too large/;
 
@@ -109,7 +117,7 @@ function isCostly(error: Error): boolean {
   return IS_COSTLY.test(error.message);
 }
 
-/** Compares a decoded value with one that was read another way. */
+/** Compares a decoded value with that of the reference. */
 function compare(decoded: Decoded, expected: Decoded): void {
   if ("error" in decoded) {
     if ("value" in expected && !isCostly(decoded.error as Error)) {
@@ -133,7 +141,10 @@ function compare(decoded: Decoded, expected: Decoded): void {
   );
 }
 
-/** Decodes bytes that lie among others, and that are given up. */
+/**
+ * Decodes bytes inside a larger buffer, and bytes that may be overwritten
+ * later.
+ */
 function checkOtherWays(
   codec: Required<FastCodec>,
   input: Bytes,
@@ -219,7 +230,7 @@ function decodeTarget(
 
 const STRICT_TEXT = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
-/** How deep a value is nested. */
+/** The depth of a value. */
 function depthOf(value: unknown): number {
   if (typeof value !== "object" || value === null) return 0;
   let most = 0;
@@ -230,7 +241,7 @@ function depthOf(value: unknown): number {
 /** Containers that may be nested. */
 const MAX_NESTED = 500;
 
-/** Reads JSON as the runtime does. */
+/** Decodes JSON with the runtime. */
 function readJson(input: Bytes): Decoded {
   const decoded = tryDecode(() => JSON.parse(STRICT_TEXT.decode(input)));
   if ("value" in decoded && depthOf(decoded.value) > MAX_NESTED) {
@@ -239,7 +250,7 @@ function readJson(input: Bytes): Decoded {
   return decoded;
 }
 
-/** Values that are encoded. */
+/** Encodes values. */
 const values: Target = {
   batch: 10_000,
   group: 250,
@@ -271,12 +282,13 @@ const values: Target = {
     checkEncoding(json, value, isPlain && isJson);
     checkClone(value, isPlain);
   },
-  // A value of few bytes may have an array of 3000 items and texts of 64 KiB in it.
+  // A value of few bytes may contain an array of 3000 items and texts of 64
+  // KiB.
   budget: (size) => ({ ms: 100, bytes: 40 * 2 ** 20 + 1_000 * size }),
   smaller: smallerBytes,
 };
 
-/** Whether nesting is why a value cannot be sent. */
+/** Whether a value cannot be sent because it is nested too deep. */
 function isDeep(error: Error): boolean {
   return error.message.includes("nested too deep");
 }
@@ -287,7 +299,7 @@ function checkEncodingError(error: unknown, isPlain: boolean): void {
   }
   checkMessage(error);
   if (!/^Cannot (encode|send) a message: /.test(error.message)) {
-    throw new Violation(`Encoding has a mistake: ${show(error)}`);
+    throw new Violation(`Encoding has a bug: ${show(error)}`);
   }
   if (isPlain && !isDeep(error)) {
     throw new Violation(`Encoding refuses a plain value: ${show(error)}`);
@@ -311,7 +323,7 @@ function checkEncoding(
     } catch {
       if (target.length === 3) return;
     }
-    throw new Violation("Encoding into a buffer leaves something behind");
+    throw new Violation("Encoding into a buffer writes outside of its result");
   }
   codec.encodeInto(value, target);
   if (!equalBytes(target.toBytes().subarray(3), bytes)) {
@@ -322,41 +334,42 @@ function checkEncoding(
     decoded = codec.decode(bytes);
   } catch (error) {
     throw new Violation(
-      `What was encoded cannot be decoded: ${show(error)}\n${show(value)}`,
+      `An encoded value cannot be decoded: ${show(error)}\n${show(value)}`,
     );
   }
   if (isPlain) {
     const found = difference(value, decoded);
     if (found !== undefined) {
       throw new Violation(
-        `A value comes back changed at ${found}: ${show(value)}`,
+        `A value arrives changed at ${found}: ${show(value)}`,
       );
     }
   }
   checkAgain(codec, decoded);
 }
 
-/** A value on its way to a thread. */
+/** Sends a value like a post to a thread. */
 function checkClone(value: unknown, isPlain: boolean): void {
-  let parcel: unknown;
+  let cloneable: unknown;
   try {
-    ({ parcel } = makeParcel(value));
+    ({ cloneable } = makeCloneable(value));
   } catch (error) {
     return checkEncodingError(error, isPlain);
   }
   let clone: unknown;
   try {
-    clone = structuredClone(parcel);
+    clone = structuredClone(cloneable);
   } catch (error) {
-    // A proxy, which nothing can tell from its object. The wire says so.
+    // A proxy, which cannot be distinguished from its object. Only the clone
+    // reports it.
     if (error instanceof DOMException && !isPlain) return;
     throw error;
   }
-  const received = receiveParcel(clone);
+  const received = receiveClone(clone);
   if (!isPlain) return;
   const found = difference(value, received);
   if (found === undefined || /stack$/.test(found)) return;
-  throw new Violation(`A clone comes back changed at ${found}: ${show(value)}`);
+  throw new Violation(`A clone arrives changed at ${found}: ${show(value)}`);
 }
 
 /** The targets of this file. */
@@ -376,8 +389,8 @@ export const CODEC_TARGETS: Readonly<Record<string, Target>> = {
     make: makeJson,
     read: readJson,
     cost: costOfJson,
-    // Up to 64 KiB keys may collide, which takes a tenth of a second on an idle
-    // machine.
+    // Up to 64 KiB, keys may collide, which takes a tenth of a second on an
+    // idle machine.
     budget: (size) => ({
       ms: BASE_TIME + Math.min(size, 0x1_0000) * 6_000e-6 + size * 200e-6,
       bytes: SLACK + 20 * size,

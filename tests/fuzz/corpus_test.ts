@@ -1,8 +1,8 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * Runs the inputs again that ever failed in the campaign of hostile inputs. Only
- * what comes of them is checked: time and memory depend on what else runs.
+ * Runs every input again that once failed in the fuzzing campaign. Only the
+ * results are checked, since time and memory depend on the load of the machine.
  *
  * @module
  */
@@ -13,11 +13,11 @@ import { TARGETS } from "./targets.ts";
 
 const FOLDER = new URL("../corpus/fuzz/", import.meta.url);
 
-/** A file of the folder, as `tools/run_fuzz.ts` writes it. */
+/** A file of the folder, as written by `tools/run_fuzz.ts`. */
 interface KeptInput {
   readonly target: string;
   readonly error: string;
-  /** The input in base64, as it is or compressed. */
+  /** The input in base64, plain or compressed. */
   readonly input?: string;
   readonly deflated?: string;
 }

@@ -1,18 +1,18 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * Random choices for the fuzzing campaign, and bytes that are put together or
- * changed at random. Equal seeds give equal choices.
+ * Random choices for the fuzzing campaign, and bytes that are built or changed
+ * at random. Equal seeds give equal choices.
  *
  * @module
  */
 
 import { random } from "../_seed.ts";
 
-/** Bytes as all inputs are. */
+/** The type of all inputs. */
 export type Bytes = Uint8Array<ArrayBuffer>;
 
-/** Numbers at which code often goes wrong: limits of formats and of this package. */
+/** Numbers at which code often fails: limits of formats and of this package. */
 const NUMBERS: readonly number[] = [
   ...[
     0,
@@ -51,12 +51,12 @@ export class Draw {
     this.#next = next;
   }
 
-  /** Choices that depend on a number. */
+  /** Choices that follow from a seed. */
   static seeded(seed: number): Draw {
     return new Draw(random(Math.imul(seed, 0x9e3779b1) ^ seed >>> 15));
   }
 
-  /** Choices that depend on bytes, so that a part of them can be left out. */
+  /** Choices that follow from bytes, so that a part of them can be omitted. */
   static from(bytes: Uint8Array): Draw {
     let at = 0;
     const byte = () => bytes[at++] ?? 0;
@@ -68,32 +68,32 @@ export class Draw {
     return this.#next();
   }
 
-  /** A integer from 0 to below a limit. */
+  /** An integer from 0 to below a limit. */
   below(limit: number): number {
     return Math.floor(this.#next() * limit);
   }
 
-  /** A integer between two, both of which are possible. */
+  /** An integer between two others, both inclusive. */
   between(least: number, most: number): number {
     return least + this.below(most - least + 1);
   }
 
-  /** Whether something is so that is true once in as many times. */
+  /** `true` once in `count` times on average. */
   oneIn(count: number): boolean {
     return this.below(count) === 0;
   }
 
-  /** One of some values. */
+  /** One of the values. */
   pick<T>(values: readonly T[]): T {
     return values[this.below(values.length)]!;
   }
 
-  /** A size: most are small. */
+  /** A size; small ones are more likely. */
   size(most: number): number {
     return Math.floor(this.#next() ** 4 * (most + 1));
   }
 
-  /** A number at which code often goes wrong, or beside one. */
+  /** A number at which code often fails, or one next to it. */
   boundary(): number {
     return Math.max(
       0,
@@ -113,7 +113,7 @@ export class Draw {
   }
 }
 
-/** Puts bytes together. */
+/** Joins bytes. */
 export function concat(...parts: readonly Uint8Array[]): Bytes {
   const bytes = new Uint8Array(
     parts.reduce((sum, part) => sum + part.length, 0),
@@ -126,7 +126,7 @@ export function concat(...parts: readonly Uint8Array[]): Bytes {
   return bytes;
 }
 
-/** The same bytes many times. */
+/** The same bytes repeated. */
 export function repeat(part: Uint8Array, count: number): Bytes {
   const bytes = new Uint8Array(part.length * count);
   if (count > 0) bytes.set(part);
@@ -150,7 +150,7 @@ export function utf8(text: string): Bytes {
   return TEXT_ENCODER.encode(text);
 }
 
-/** Bytes that mean something in MessagePack, JSON or a frame. */
+/** Bytes with a meaning in MessagePack, JSON or a frame. */
 const INTERESTING: readonly number[] = [
   ...[0x00, 0x01, 0x02, 0x03, 0x04, 0x05, 0x06, 0x08, 0x09, 0x0a, 0x0b, 0x0c],
   ...[0x22, 0x2c, 0x3a, 0x5b, 0x5c, 0x5d, 0x7b, 0x7d, 0x7f, 0x80, 0x89, 0x90],
@@ -158,7 +158,7 @@ const INTERESTING: readonly number[] = [
   ...[0xd9, 0xdb, 0xdc, 0xdd, 0xde, 0xdf, 0xe0, 0xff],
 ];
 
-/** Changes bytes in one place. */
+/** Changes bytes at one place. */
 function mutateOnce(bytes: Bytes, draw: Draw): Bytes {
   const { length } = bytes;
   if (length === 0) return draw.bytes(1);
@@ -184,12 +184,12 @@ function mutateOnce(bytes: Bytes, draw: Draw): Bytes {
     case 5:
       return bytes.slice(0, at);
     case 6: {
-      // A part stands twice.
+      // Duplicates a part.
       const end = at + 1 + draw.size(32);
       return concat(bytes.subarray(0, end), bytes.subarray(at));
     }
     case 7: {
-      // A part of it in another place.
+      // Moves a part.
       const from = draw.below(length);
       const size = Math.min(1 + draw.size(32), length - from, length - at);
       bytes.copyWithin(at, from, from + size);
@@ -209,7 +209,7 @@ function mutateOnce(bytes: Bytes, draw: Draw): Bytes {
   }
 }
 
-/** Changes bytes in a few places. */
+/** Changes bytes at a few places. */
 export function mutate(bytes: Bytes, draw: Draw): Bytes {
   let changed = bytes.slice();
   for (let left = 1 + draw.size(6); left > 0; left--) {
@@ -218,7 +218,7 @@ export function mutate(bytes: Bytes, draw: Draw): Bytes {
   return changed;
 }
 
-/** Bytes that leave out a part of others, or are simpler; the smallest first. */
+/** Bytes with a part omitted or simplified; the smallest first. */
 export function* smallerBytes(bytes: Bytes): Generator<Bytes> {
   const { length } = bytes;
   if (length === 0) return;
@@ -227,7 +227,7 @@ export function* smallerBytes(bytes: Bytes): Generator<Bytes> {
   for (; size > 0; size >>= 1) {
     for (let at = 0; at < length; at += size) {
       yield concat(bytes.subarray(0, at), bytes.subarray(at + size));
-      // Many small parts would take for ever.
+      // Many small parts would take too long.
       if (length / size > 512 && at > 512 * size) break;
     }
   }
@@ -239,16 +239,16 @@ export function* smallerBytes(bytes: Bytes): Generator<Bytes> {
   }
 }
 
-/** A step of an input that is carried out step by step: what to do, and with what. */
+/** A step of an input that consists of steps: its kind, and its data. */
 export interface Step {
   readonly kind: number;
   readonly bytes: Bytes;
 }
 
-/** Bytes before a step's own: its kind, and how many there are. */
+/** Bytes before the data of a step: its kind, and its length. */
 const STEP_HEADER = 4;
 
-/** Steps as one input. */
+/** Joins steps to one input. */
 export function joinSteps(steps: readonly Step[]): Bytes {
   return concat(...steps.flatMap(({ kind, bytes }) => {
     const header = uint32(Math.min(bytes.length, 0xff_ffff));
@@ -257,7 +257,7 @@ export function joinSteps(steps: readonly Step[]): Bytes {
   }));
 }
 
-/** The steps of an input, whatever its bytes are. */
+/** Splits any input into steps. */
 export function splitSteps(input: Bytes): Step[] {
   const steps: Step[] = [];
   const view = new DataView(input.buffer, input.byteOffset, input.length);
@@ -288,7 +288,7 @@ export function* smallerSteps(input: Bytes): Generator<Bytes> {
   }
 }
 
-/** Changes an input of steps: their order, how often they come, or their bytes. */
+/** Changes the order, the number or the bytes of an input's steps. */
 export function mutateSteps(steps: readonly Step[], draw: Draw): Step[] {
   let changed = [...steps];
   for (let left = 1 + draw.size(3); left > 0 && changed.length > 0; left--) {

@@ -1,9 +1,8 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * Whether two values are equal as a receiver sees them: of every kind that
- * messages hold, with the order of keys, the difference between 0 and -0, and the
- * fields of errors and arrays.
+ * Compares two values as a receiver sees them. Order of keys, 0 and -0, and
+ * fields of errors and arrays count.
  *
  * @module
  */
@@ -19,11 +18,11 @@ const ERROR_PARTS = [
   "suppressed",
 ];
 
-/** Finds where two values differ. */
+/** Finds the place at which two values differ. */
 class Comparison {
   readonly #seen = new Map<object, object>();
 
-  /** Where values differ, or `undefined`. */
+  /** The place of the difference, or `undefined`. */
   find(one: unknown, other: unknown, path: string): string | undefined {
     if (Object.is(one, other)) return undefined;
     if (
@@ -40,7 +39,7 @@ class Comparison {
     return this.#special(one, other, path) ?? this.#fields(one, other, path);
   }
 
-  /** Compares what no field holds. */
+  /** Compares the parts of a value that are not fields. */
   #special(one: object, other: object, path: string): string | undefined {
     if (one instanceof Date) {
       return this.find(one.getTime(), (other as Date).getTime(), path);
@@ -99,7 +98,7 @@ class Comparison {
   }
 
   #fields(one: object, other: object, path: string): string | undefined {
-    // The indexes of these are their bytes.
+    // Their indexes are their bytes.
     if (ArrayBuffer.isView(one)) return undefined;
     const keys = Object.keys(one);
     const others = Object.keys(other);
@@ -131,7 +130,7 @@ export function equalBytes(one: Uint8Array, other: Uint8Array): boolean {
   return true;
 }
 
-/** Where two values differ, or `undefined` if they are equal. */
+/** The place at which two values differ, or `undefined` if they are equal. */
 export function difference(one: unknown, other: unknown): string | undefined {
   return new Comparison().find(one, other, "$");
 }

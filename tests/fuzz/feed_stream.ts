@@ -1,8 +1,8 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * A stream of bytes whose peer is the campaign: it reads what it is fed, and keeps
- * what is written.
+ * A stream of bytes whose peer is the campaign: reads return the bytes that are
+ * fed, and writes are recorded.
  *
  * @module
  */
@@ -11,7 +11,7 @@ import type { ByteStream } from "../../_wire/byte_stream.ts";
 import { PeerExitError } from "../../duplex.ts";
 import { type Bytes, concat } from "./draw.ts";
 
-/** A stream that is fed. */
+/** A stream with fed bytes. */
 export class FeedStream implements ByteStream {
   #pieces: Bytes[] = [];
   #isEnded = false;
@@ -20,7 +20,7 @@ export class FeedStream implements ByteStream {
   readonly #written: Uint8Array[] = [];
   #isGone = false;
 
-  /** Adds bytes; settles when they are read, or will not be. */
+  /** Adds bytes; settles when they are read or dropped. */
   feed(bytes: Bytes): Promise<void> {
     if (bytes.length === 0 || this.#isGone) return Promise.resolve();
     this.#pieces.push(bytes);
@@ -29,18 +29,18 @@ export class FeedStream implements ByteStream {
     return this.#drained.promise;
   }
 
-  /** Ends what there is to read. */
+  /** Ends the bytes to read. */
   end(): void {
     this.#isEnded = true;
     this.#arrival?.resolve();
   }
 
-  /** Whether the reader has ended it. */
+  /** Whether the reader has closed it. */
   get isGone(): boolean {
     return this.#isGone;
   }
 
-  /** All that was written. */
+  /** All bytes that were written. */
   get output(): Bytes {
     return concat(...this.#written);
   }

@@ -1,8 +1,8 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * Bytes that are frames, or nearly: what a peer sends that follows the protocol for
- * a while and then does not.
+ * Bytes of frames, valid or nearly: a peer that follows the protocol for a
+ * while and then does not.
  *
  * @module
  */
@@ -14,7 +14,7 @@ import { JsonMaker } from "./json_bytes.ts";
 import { makeMsgpack, MsgpackMaker, WORDS } from "./msgpack_bytes.ts";
 import { ValueMaker } from "./values.ts";
 
-/** A frame with a length that is right. */
+/** A frame with the right length. */
 export function frame(kind: number, ...parts: readonly Uint8Array[]): Bytes {
   const body = concat(...parts);
   return concat(uint32(body.length + 1), new Uint8Array([kind]), body);
@@ -40,7 +40,7 @@ const FIELDS: Readonly<Record<number, readonly string[]>> = {
 /** The kinds of control frame. */
 export const CONTROL_KINDS: readonly number[] = Object.keys(FIELDS).map(Number);
 
-/** A count in one of the ways to write one, or what is none. */
+/** A count in one of its formats, or an invalid one. */
 export function makeCount(draw: Draw, right: number): Bytes {
   if (draw.oneIn(300)) return new MsgpackMaker(draw, false).value(5);
   const count = draw.oneIn(150)
@@ -61,7 +61,7 @@ export function makeCount(draw: Draw, right: number): Bytes {
   }
 }
 
-/** A field with which a map of so many fields has so many bytes in all. */
+/** A field that gives a map a total size. */
 function makePadding(size: number, count: number): Bytes {
   const name = msgpack.encode("padding");
   const rest = size - (count + 1 < 16 ? 1 : 3) - name.length - 3;
@@ -69,7 +69,7 @@ function makePadding(size: number, count: number): Bytes {
   return concat(name, header, new Uint8Array(Math.max(0, rest)));
 }
 
-/** A control frame's map, in which most is right. */
+/** The map of a control frame, mostly valid. */
 export function makeFields(
   draw: Draw,
   kind: number,
@@ -87,9 +87,10 @@ export function makeFields(
       : msgpack.encode(value);
     fields.push(concat(maker.textOf(utf8(name)), written));
   }
-  // What a later version may have.
+  // A field of a later version.
   while (draw.oneIn(8)) {
-    // One of any kind may be an extension, which no control frame may hold.
+    // A value of any kind may contain an extension, which control frames must
+    // not.
     const value = draw.oneIn(30)
       ? maker.value(3)
       : msgpack.encode(draw.pick([1, "x", null, [true], { a: 1 }]));
@@ -120,7 +121,7 @@ export function makeFields(
   return concat(new Uint8Array(header), ...fields);
 }
 
-/** Fields of a control frame that are right. */
+/** Valid fields of a control frame. */
 function rightFields(draw: Draw, kind: number): Record<string, unknown> {
   switch (kind) {
     case KIND.hello:
@@ -146,7 +147,7 @@ function rightFields(draw: Draw, kind: number): Record<string, unknown> {
   }
 }
 
-/** A body of a control frame: its kind, and what follows. */
+/** The body of a control frame: its kind, and the bytes after it. */
 export function makeControl(draw: Draw): Bytes {
   const kind = draw.pick(CONTROL_KINDS);
   const hasMagic = kind === KIND.hello || kind === KIND.greeting;
@@ -160,21 +161,24 @@ export function makeControl(draw: Draw): Bytes {
   );
 }
 
-/** What a session is that frames are sent to: the first bytes of an input. */
+/**
+ * The session to which frames are sent, as encoded in the first bytes of an
+ * input.
+ */
 export interface SessionShape {
   readonly role: "opener" | "acceptor";
-  /** Whether all messages are received at once, or none is. */
+  /** Whether it receives all messages immediately, or none. */
   readonly takesAll: boolean;
   readonly takesPings: boolean;
   readonly onlyJson: boolean;
-  /** Whether it closes as soon as it may. */
+  /** Whether it closes immediately. */
   readonly closes: boolean;
-  /** Messages that it sends. */
+  /** The number of messages that it sends. */
   readonly sends: number;
   readonly window: number;
   readonly windowMessages: number;
   readonly maxMessage: number;
-  /** What says where the bytes are cut. */
+  /** Seed of the places at which the bytes are split. */
   readonly cuts: number;
 }
 
@@ -188,7 +192,7 @@ const LIMITS = [
   { window: 2 ** 18, windowMessages: 2 ** 20, maxMessage: 2 ** 26 },
 ] as const;
 
-/** Reads what session an input is for. */
+/** Reads the session of an input. */
 export function readShape(input: Bytes): SessionShape {
   const [flags = 0, limits = 0, cuts = 0, sends = 0] = input;
   const takesAll = (flags & 2) !== 0;
@@ -204,7 +208,7 @@ export function readShape(input: Bytes): SessionShape {
   };
 }
 
-/** Sends frames as a peer does. */
+/** Generates frames like a peer. */
 export class PeerMaker {
   readonly #draw: Draw;
   readonly #shape: SessionShape;
@@ -218,7 +222,7 @@ export class PeerMaker {
     this.#isJson = shape.onlyJson;
   }
 
-  /** All that it sends. */
+  /** The whole stream. */
   make(): Bytes {
     const draw = this.#draw;
     if (!draw.oneIn(80)) this.#hello();
@@ -306,7 +310,7 @@ export class PeerMaker {
   #payload(): Bytes {
     const draw = this.#draw;
     if (draw.oneIn(150)) {
-      // Larger than what a read brings.
+      // Larger than one read.
       const text = repeat(
         utf8("a"),
         draw.pick([65_522, 65_524, 70_000, 150_000]),
@@ -327,7 +331,7 @@ export class PeerMaker {
     return msgpack.encode(new ValueMaker(draw, kinds).value(7));
   }
 
-  /** The number and what was received, as in front of a message. */
+  /** The number and the acknowledgement before a message. */
   #head(): Bytes {
     const draw = this.#draw;
     const number = draw.oneIn(200)

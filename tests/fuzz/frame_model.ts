@@ -1,8 +1,9 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * What a session must make of a stream of bytes, written from PROTOCOL.md in the
- * plainest way: which messages it receives, and how it ends.
+ * The expected behaviour of a session for a stream of bytes, written from
+ * PROTOCOL.md in the simplest way: the messages that it receives, and how it
+ * ends.
  *
  * @module
  */
@@ -15,39 +16,39 @@ import { equalBytes } from "./equal.ts";
 import type { SessionShape } from "./frame_bytes.ts";
 import { readReference, readReferenceFields } from "./reference.ts";
 
-/** Bytes of the value that the session sends, by its codec. */
+/** Bytes of the value that the session sends, by codec. */
 const SENT_SIZE = { msgpack: 6, json: 7 } as const;
 
 /** The value that the session sends. */
 export const SENT_VALUE = "ping!";
 
-/** As PROTOCOL.md says. */
+/** The limit of PROTOCOL.md. */
 const MAX_CONTROL = 4_096;
 
-/** What a peer does not decide alone. */
+/** Limits of this package, which apply if the peer allows more. */
 const MAX_IN_FLIGHT_SIZE = 256 * 2 ** 20;
 const MAX_IN_FLIGHT = 2 ** 20;
 
-/** Thrown where the peer breaks the protocol. */
+/** Thrown if the peer violates the protocol. */
 class Fault extends Error {}
 
-/** Thrown where the peer aborts. */
+/** Thrown if the peer aborts. */
 class Abort extends Error {}
 
-/** What must come of a stream. */
+/** The expected result of a stream. */
 export interface Expected {
   readonly end: "fault" | "abort" | "open" | "goodbye";
-  /** Why, if it is a fault. */
+  /** The reason of a fault. */
   readonly why: string;
-  /** Values that were received before. */
+  /** Values that were received before the end. */
   readonly messages: readonly unknown[];
   /** Messages that the session has sent. */
   readonly sent: number;
-  /** Whether the window was used up, so that credit decides what happens. */
+  /** Whether the window was exhausted, so that the result depends on credit. */
   readonly isCreditUnknown: boolean;
-  /** Whether the stream ended in a frame. */
+  /** Whether the stream ended inside a frame. */
   readonly isCut: boolean;
-  /** What the values cost that it read. */
+  /** The cost of the values that it read. */
   readonly cost: number;
 }
 
@@ -59,7 +60,7 @@ interface Assembly {
   readonly parts: number[];
 }
 
-/** Reads a stream as a session must. */
+/** Reads a stream like a session. */
 export class FrameModel {
   readonly #shape: SessionShape;
   readonly #bytes: Bytes;
@@ -86,7 +87,7 @@ export class FrameModel {
     this.#sends = shape.sends;
   }
 
-  /** Reads all of it. */
+  /** Reads the whole stream. */
   run(): Expected {
     let end: Expected["end"] = "open";
     let why = "";
@@ -110,12 +111,12 @@ export class FrameModel {
     };
   }
 
-  /** Whether so many bytes are there from the place at hand. */
+  /** Whether that many bytes are left. */
   #has(size: number): boolean {
     return this.#at + size <= this.#bytes.length;
   }
 
-  /** Reads a frame or some of one; `false` if more bytes are needed. */
+  /** Reads a frame or a part of one; `false` if more bytes are needed. */
   #step(): boolean {
     if (this.#partLeft > 0) return this.#part();
     if (!this.#has(5)) return false;
@@ -210,9 +211,9 @@ export class FrameModel {
     }
     this.#received++;
     this.#size += payload.length;
-    const news = (this.#view.getUint32(head + 9) - this.#taken) | 0;
-    // What was read before its fault is seen is not handed out.
-    if (news > 0) this.#onTaken(this.#taken + news);
+    const acknowledged = (this.#view.getUint32(head + 9) - this.#taken) | 0;
+    // Messages before a fault in the same read are not delivered.
+    if (acknowledged > 0) this.#onTaken(this.#taken + acknowledged);
     this.#messages.push(value);
   }
 
@@ -280,10 +281,10 @@ export class FrameModel {
     if (count(fields.version) !== 1) throw new Fault("version");
     const { codecs } = fields;
     if (!Array.isArray(codecs)) throw new Fault("codecs");
-    const ours = this.#shape.onlyJson ? ["json"] : ["msgpack", "json"];
+    const own = this.#shape.onlyJson ? ["json"] : ["msgpack", "json"];
     const found = this.#shape.role === "opener"
-      ? ours.find((name) => codecs.includes(name))
-      : codecs.find((name) => ours.includes(name));
+      ? own.find((name) => codecs.includes(name))
+      : codecs.find((name) => own.includes(name));
     if (found === undefined) throw new Fault("no codec");
     this.#peer = {
       window: Math.min(positive(fields.window), MAX_IN_FLIGHT_SIZE),
@@ -294,7 +295,7 @@ export class FrameModel {
     this.#send();
   }
 
-  /** The session sends what it has, as far as there is room. */
+  /** The session sends its messages while there is room. */
   #send(): void {
     const size = SENT_SIZE[this.#codec!];
     while (this.#sends > 0) {

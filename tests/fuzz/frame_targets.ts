@@ -49,13 +49,13 @@ import {
 import { readReferenceFields } from "./reference.ts";
 import { WORDS } from "./msgpack_bytes.ts";
 
-/** What came of a session. */
+/** The result of a session. */
 interface Outcome {
-  /** How it ended: what `closed` rejected with, if it did. */
+  /** The error with which `closed` rejected, if any. */
   readonly failure: { readonly error: unknown } | undefined;
   readonly messages: readonly unknown[];
   readonly sent: number;
-  /** All that it wrote. */
+  /** All bytes that it wrote. */
   readonly output: Bytes;
   /** The text before the hello. */
   readonly text: Bytes;
@@ -64,10 +64,10 @@ interface Outcome {
 /** Milliseconds within which each promise must settle. */
 const LIMIT = 3_000;
 
-/** Pieces into which a stream is cut at most. */
+/** Maximum number of pieces of a stream. */
 const MAX_PIECES = 40;
 
-/** Where a stream is cut. */
+/** The places at which a stream is split. */
 function* cut(bytes: Bytes, cuts: number): Generator<Bytes> {
   if (cuts < 64) {
     yield bytes;
@@ -104,7 +104,7 @@ async function runSession(
   const options: SessionOptions = {
     ...DEFAULT_OPTIONS,
     role: shape.role,
-    name: "near",
+    name: "session",
     codecs: shape.onlyJson ? [json] : [msgpack, json],
     windowBytes: shape.window,
     windowMessages: shape.windowMessages,
@@ -145,7 +145,7 @@ async function runSession(
   };
 }
 
-/** Receives to the end. Rejects as the last receive does. */
+/** Receives to the end. Rejects like the last receive. */
 async function receiveAll(
   session: Session,
   messages: unknown[],
@@ -153,7 +153,7 @@ async function receiveAll(
   for (;;) messages.push(await session.receive());
 }
 
-/** The last frame of an output, all of whose frames are whole. */
+/** The last frame of an output that consists of whole frames. */
 function lastFrame(output: Bytes): Bytes {
   const view = new DataView(output.buffer);
   let start = 0;
@@ -167,7 +167,7 @@ function lastFrame(output: Bytes): Bytes {
   throw new Violation(`The session has not written whole frames: ${output}`);
 }
 
-/** Checks that a session has sent an abort with its error. */
+/** Checks that a session has sent its error in an abort. */
 function checkAbort(output: Bytes, error: Error): void {
   const last = lastFrame(output);
   if (last[4] === KIND.abort) {
@@ -183,11 +183,11 @@ function checkAbort(output: Bytes, error: Error): void {
   );
 }
 
-/** Reasons for which a session may refuse what the model takes. */
+/** Reasons for which a session may reject what the model accepts. */
 const IS_COSTLY =
   /takes too much memory for its size|too many .* collide|more than 500 containers|has more than \d+ (items|keys)/;
 
-/** Compares what came of a session with what must come of it. */
+/** Compares the result of a session with the expected one. */
 function compare(
   shape: SessionShape,
   expected: Expected,
@@ -230,7 +230,7 @@ function compare(
       `Sent ${sent} messages instead of ${expected.sent}`,
     );
   }
-  // An abort drops what waits.
+  // An abort drops waiting messages.
   if (expected.end === "abort" && !shape.takesAll) return;
   const found = difference(messages, expected.messages);
   if (found === undefined || expected.end === "abort") return;
@@ -241,7 +241,7 @@ function compare(
   );
 }
 
-/** A session takes some turns of the event loop, and buffers of 64 KiB. */
+/** A session needs some turns of the event loop, and buffers of 64 KiB. */
 function budget(size: number): Budget {
   return {
     ms: 2 * BASE_TIME + size * 2_000e-6,
@@ -249,7 +249,7 @@ function budget(size: number): Budget {
   };
 }
 
-/** The same with what the messages of a stream cost. */
+/** The same budget, plus the cost of the messages. */
 function exactBudget(shape: SessionShape, stream: Bytes, size: number): Budget {
   const { ms, bytes } = budget(size);
   const { cost } = new FrameModel(shape, stream).run();
@@ -285,13 +285,13 @@ const frames: Target = {
   smaller: smallerBytes,
 };
 
-/** The stream from its hello on. */
+/** The stream from its hello. */
 function fromHello(stream: Bytes): Bytes {
   const at = findHello(stream);
   return at < 0 ? new Uint8Array() : stream.slice(at);
 }
 
-/** Where the hello begins in a text before it: a second way to find it. */
+/** The start of the hello after a text: a second implementation. */
 function findHello(stream: Bytes): number {
   for (let at = 0; at + 12 <= stream.length; at++) {
     if (
@@ -302,13 +302,13 @@ function findHello(stream: Bytes): number {
   return -1;
 }
 
-/** What a program may print before its hello. */
+/** Output of a program before its hello. */
 function makeText(draw: Draw): Bytes {
   const parts: Uint8Array[] = [];
   for (let left = draw.size(8); left > 0; left--) {
     switch (draw.below(5)) {
       case 0:
-        // A hello that is cut off.
+        // A truncated hello.
         parts.push(
           new Uint8Array([0, 0, 0, 60, 1]),
           MAGIC.slice(0, draw.below(8)),
@@ -369,7 +369,10 @@ const scan: Target = {
   },
 };
 
-/** Reads a control frame's body as a link does; what is read of the fields. */
+/**
+ * Reads the body of a control frame like a link; returns the fields that it
+ * reads.
+ */
 function readControl(body: Bytes): { fields: unknown } | { error: unknown } {
   let fields: Record<string, unknown>;
   try {
@@ -384,7 +387,7 @@ function readControl(body: Bytes): { fields: unknown } | { error: unknown } {
   }
   const reason = readReason(fields, msgpack);
   if (reason instanceof Error && reason.message.length > 400) {
-    // One that the peer has encoded is its own.
+    // An abort that the peer has encoded is its own.
     if (!(fields.reason instanceof Uint8Array)) checkMessage(reason);
   }
   return { fields };
@@ -432,9 +435,9 @@ const control: Target = {
     if (found === undefined) return;
     throw new Violation(`Decoded other fields than the reference, at ${found}`);
   },
-  // As long as a frame may be, whatever it holds.
+  // As long as a frame may be, for any content.
   budget: () => ({ ms: BASE_TIME, bytes: 3 * 2 ** 20 }),
-  // The reason of an abort is a message of its own.
+  // The reason of an abort is a separate message.
   exactBudget(input) {
     const { ms, bytes } = this.budget(input.length);
     const reason = tryFields(input)?.reason;

@@ -1,8 +1,8 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * The targets of the fuzzing campaign, and how one input is run: its time and its
- * memory are measured and compared with a budget, and its result is checked.
+ * The targets of the fuzzing campaign. For each input, its time and memory are
+ * measured and compared with a budget, and its result is checked.
  *
  * @module
  */
@@ -15,62 +15,66 @@ import type { Bytes, Draw } from "./draw.ts";
 /** The limits of time and memory for one input. */
 export interface Budget {
   /**
-   * Milliseconds of the clock or of the processor, whichever are fewer. Other
-   * processes do not count, nor does what this one does on other threads.
+   * Milliseconds of clock time or of processor time, whichever is less. Other
+   * processes and other threads of this process do not count.
    */
   readonly ms: number;
-  /** Bytes of memory that are set aside, also those that are free again. */
+  /**
+   * Bytes of memory that are allocated, including those that are free again.
+   */
   readonly bytes: number;
 }
 
 /**
- * Milliseconds that any input may take: four times what keys that collide may waste
- * before a message is refused (`MAX_WASTE` in `_codec/collisions.ts`, 25 ms). What grows
- * faster than an input's size is far above that for some inputs of each target.
+ * Milliseconds that any input may take: four times the waste of colliding keys
+ * before a message is rejected (`MAX_WASTE` in `_codec/collisions.ts`, 25 ms).
+ * Code whose time grows faster than the input exceeds it for some inputs of
+ * each target.
  */
 export const BASE_TIME = 100;
 
 /**
- * Milliseconds that a message may take by the cost of its values. A cost is also a
- * number of nanoseconds on an idle machine. Six times as many were measured for an
- * array of errors with other processes on all cores, which share the caches.
+ * Milliseconds that a message may take by the cost of its values. A unit of
+ * cost is a nanosecond on an idle machine. Six times as much was measured for
+ * an array of errors while other processes used all cores and shared the
+ * caches.
  */
 export function timeFor(cost: number): number {
   return 12 * cost / 1e6;
 }
 
-/** Something that inputs are given to. */
+/** A function under test. */
 export interface Target {
   /** Inputs that one process runs. */
   readonly batch: number;
-  /** Inputs after which that process prints a line. */
+  /** Inputs per line of output of that process. */
   readonly group: number;
   /** Whether `run` returns a promise. */
   readonly isAsync?: boolean;
-  /** Permissions of the test that runs kept inputs again; none by default. */
+  /** Permissions of the test that runs kept inputs; none by default. */
   readonly permissions?: Deno.PermissionOptions;
   /** Makes an input. */
   make(draw: Draw): Bytes;
   /**
-   * Gives an input to the code under test.
+   * Passes an input to the code under test.
    *
    * @returns The result, for `check`.
-   * @throws {Violation} If something is wrong.
+   * @throws {Violation} If it is wrong.
    */
   run(input: Bytes): unknown;
   /**
-   * Checks the result of an input. It is not measured.
+   * Checks the result of an input. The check is not measured.
    *
-   * @throws {Violation} If something is wrong.
+   * @throws {Violation} If it is wrong.
    */
   check?(input: Bytes, result: unknown): void;
   /** The budget of an input by its size. */
   budget(size: number): Budget;
-  /** What one that takes more may take. */
+  /** The budget of an input that exceeds the first one. */
   exactBudget?(input: Bytes): Budget;
-  /** Inputs that leave out a part of another. */
+  /** Inputs with a part omitted. */
   smaller(input: Bytes): Iterable<Bytes>;
-  /** Releases what the target keeps between inputs. */
+  /** Releases the resources that the target keeps between inputs. */
   end?(): Promise<void>;
 }
 
@@ -79,7 +83,7 @@ export class Violation extends Error {
   override name = "Violation";
 }
 
-/** Times that an input over its budget is run again. The least of them counts. */
+/** How often an input over its budget runs again. The least value counts. */
 const RETRIES = 3;
 
 /** Milliseconds within which the promise of `run` must settle. */
@@ -87,7 +91,7 @@ const LIMIT = 10_000;
 
 const gc = (globalThis as { gc?: () => void }).gc;
 
-/** What the heap counts, where V8 tells it. */
+/** Heap counters, if V8 provides them. */
 interface Heap {
   readonly "total_allocated_bytes"?: number;
   readonly "external_memory": number;
@@ -95,8 +99,8 @@ interface Heap {
 }
 
 /**
- * Bytes set aside for objects since the start, whether or not they are free again,
- * and bytes outside of the heap now. It takes 2 µs.
+ * Bytes allocated for objects since the start, including freed ones, and bytes
+ * outside of the heap now. A call takes 2 µs.
  */
 function lookAtMemory(): { heap: number; external: number } {
   const { total_allocated_bytes, used_heap_size, external_memory } =
@@ -107,13 +111,13 @@ function lookAtMemory(): { heap: number; external: number } {
   };
 }
 
-/** Milliseconds of processor time of this process so far. It takes 1 µs. */
+/** Milliseconds of processor time of this process. A call takes 1 µs. */
 function processorTime(): number {
   const { user, system } = process.cpuUsage();
   return (user + system) / 1_000;
 }
 
-/** What a run took. */
+/** The time and memory of a run. */
 interface Usage extends Budget {
   readonly result: unknown;
 }
@@ -140,7 +144,7 @@ async function measure(target: Target, input: Bytes): Promise<Usage> {
  *
  * @param isMeasured Whether time and memory count.
  * @returns Milliseconds that it took, or 0 if they do not count.
- * @throws {Violation} If something is wrong.
+ * @throws {Violation} If the result is wrong or exceeds the budget.
  */
 export async function attempt(
   target: Target,
@@ -162,7 +166,10 @@ export async function attempt(
   return ms;
 }
 
-/** Runs an input again that exceeded its budget, as a pause may have been the cause. */
+/**
+ * Runs an input again that exceeded its budget, since a pause may have been the
+ * cause.
+ */
 async function confirm(
   target: Target,
   input: Bytes,
@@ -172,7 +179,7 @@ async function confirm(
   let { ms, bytes } = first;
   for (let left = RETRIES; left > 0; left--) {
     if (ms <= budget.ms && bytes <= budget.bytes) return;
-    // V8 keeps parsed regular expressions until the second collection.
+    // V8 keeps parsed regular expressions until the second garbage collection.
     gc?.();
     gc?.();
     const usage = await measure(target, input);
@@ -196,9 +203,9 @@ async function confirm(
 }
 
 /**
- * Waits for something that must settle.
+ * Waits for a promise that must settle.
  *
- * @throws {Violation} If it does not in time.
+ * @throws {Violation} If it does not settle in time.
  */
 export async function within<T>(
   promise: Promise<T>,
@@ -217,26 +224,38 @@ export async function within<T>(
   }
 }
 
+/** Receives everything; returns the error at the end. */
+export async function receiveAll(
+  session: { receive(): Promise<unknown> },
+  found: unknown[],
+): Promise<unknown> {
+  try {
+    for (;;) found.push(await session.receive());
+  } catch (error) {
+    return error;
+  }
+}
+
 /** One turn of the event loop. */
 export function turn(): Promise<void> {
   return new Promise((resolve) => setImmediate(resolve));
 }
 
-/** Characters of an error's message at most. */
+/** Maximum number of characters in an error's message. */
 const MAX_MESSAGE = 2_000;
 
-/** What V8 throws where a value is beyond what it can hold. */
+/** Errors of V8 for values beyond its limits. */
 const ENGINE_LIMITS =
   /^(Invalid (string|array|typed array) length|(Map|Set) maximum size exceeded|Maximum BigInt size exceeded|Array buffer allocation failed)/;
 
 /**
- * What the package's own code throws while it reads a payload; it becomes the
+ * Errors of the package's own code while it reads a payload; each becomes the
  * cause of a `ProtocolError`.
  */
 const PAYLOAD_FAULTS =
   /^(The sign is not 0 or 1|The number of bytes is odd|A timestamp must have|There are too many nanoseconds|The time is out of range)/;
 
-/** Whether something may be the cause of a refusal. */
+/** Whether an error may be the cause of a refusal. */
 function isCause(error: unknown): boolean {
   if (error instanceof ProtocolError) return true;
   if (error instanceof SyntaxError) return true;
@@ -250,8 +269,8 @@ function isCause(error: unknown): boolean {
 }
 
 /**
- * Checks that something that was thrown is the documented refusal of what a peer
- * has sent, and not a mistake in the code that read it.
+ * Checks that a thrown value is the documented error for invalid input of a
+ * peer, and not a bug in the code that read it.
  */
 export function checkRefusal(error: unknown): asserts error is ProtocolError {
   if (!(error instanceof ProtocolError)) {
@@ -267,11 +286,11 @@ export function checkRefusal(error: unknown): asserts error is ProtocolError {
     cause = (cause as Error).cause;
   }
   if (error.message.startsWith("Cannot handle what the peer sent")) {
-    throw new Violation(`A refusal hides a mistake: ${show(error)}`);
+    throw new Violation(`A refusal hides a bug: ${show(error)}`);
   }
 }
 
-/** Checks that an error's text can be shown to a person. */
+/** Checks that an error's text can be printed safely. */
 export function checkMessage(error: Error): void {
   const { message } = error;
   if (message.length > MAX_MESSAGE) {
@@ -288,7 +307,7 @@ export function checkMessage(error: Error): void {
   }
 }
 
-/** A value as a violation shows it. */
+/** A value as text for a violation. */
 export function show(value: unknown): string {
   return Deno.inspect(value, { depth: 4, strAbbreviateSize: 300 })
     .slice(0, 3_000);

@@ -1,7 +1,7 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * Bytes that are JSON, or nearly.
+ * Bytes of JSON, valid or nearly.
  *
  * @module
  */
@@ -63,22 +63,22 @@ const SPACES: readonly string[] = [
   "\u2028",
 ];
 
-/** Makes JSON. */
+/** Generates JSON. */
 export class JsonMaker {
   readonly #draw: Draw;
   #left = 60;
-  readonly #lies: boolean;
+  readonly #hasErrors: boolean;
 
-  constructor(draw: Draw, lies: boolean) {
+  constructor(draw: Draw, hasErrors: boolean) {
     this.#draw = draw;
-    this.#lies = lies;
+    this.#hasErrors = hasErrors;
   }
 
   value(depth = 0): string {
     const draw = this.#draw;
     this.#left--;
     const space = this.#space();
-    if (this.#lies && draw.oneIn(40)) return draw.pick(WRONG);
+    if (this.#hasErrors && draw.oneIn(40)) return draw.pick(WRONG);
     const isLeaf = this.#left <= 0 || depth > 8;
     switch (draw.below(isLeaf ? 3 : 6)) {
       case 0:
@@ -113,10 +113,12 @@ export class JsonMaker {
   }
 
   #space(): string {
-    // The last one is no white space of JSON.
+    // The last one is not white space in JSON.
     const draw = this.#draw;
     const space = draw.pick(SPACES);
-    return space === "\u2028" && !(this.#lies && draw.oneIn(10)) ? "" : space;
+    return space === "\u2028" && !(this.#hasErrors && draw.oneIn(10))
+      ? ""
+      : space;
   }
 
   #text(): string {
@@ -124,7 +126,7 @@ export class JsonMaker {
     const text = draw.pick(WORDS);
     const written = JSON.stringify(text);
     if (!draw.oneIn(6)) return written;
-    // The same text, all escaped.
+    // The same text with all characters escaped.
     const units = Array.from(
       { length: text.length },
       (_, at) => `\\u${text.charCodeAt(at).toString(16).padStart(4, "0")}`,
@@ -132,7 +134,7 @@ export class JsonMaker {
     return `"${units.join("")}"`;
   }
 
-  /** A text that is large. */
+  /** A large text. */
   amplified(): Bytes {
     const draw = this.#draw;
     const count = draw.oneIn(3)
@@ -190,7 +192,7 @@ export class JsonMaker {
   }
 }
 
-/** Bytes of JSON, or nearly. */
+/** Bytes of JSON, valid or nearly. */
 export function makeJson(draw: Draw): Bytes {
   if (draw.oneIn(300)) return new JsonMaker(draw, false).amplified();
   return utf8(new JsonMaker(draw, draw.oneIn(2)).value());

@@ -1,8 +1,8 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * A connection of a socket whose peer is the campaign: what is written goes to a
- * function, and what is read was fed.
+ * A connection of a socket whose peer is the campaign: writes call a function,
+ * and reads return the bytes that are fed.
  *
  * @module
  */
@@ -10,11 +10,11 @@
 import type { Connection } from "../../_socket/connection.ts";
 import { type Bytes, concat, type Draw } from "./draw.ts";
 
-/** A connection that is fed. */
+/** A connection with fed bytes. */
 export class MemoryConnection implements Connection {
   /** Called with a copy of each write. */
   onWrite: (bytes: Bytes) => void = () => {};
-  /** Called when this side has closed the connection or its half of it. */
+  /** Called when this side has closed the connection or its direction of it. */
   onEnd: () => void = () => {};
   /** Bytes that were read. */
   readCount = 0;
@@ -23,24 +23,24 @@ export class MemoryConnection implements Connection {
   #isEnded = false;
   #isClosed = false;
 
-  /** Whether this side has closed it. */
+  /** Whether this side has closed the connection. */
   get isClosed(): boolean {
     return this.#isClosed;
   }
 
-  /** Adds bytes that can be read. */
+  /** Adds bytes to read. */
   feed(bytes: Bytes): void {
     if (bytes.length > 0) this.#pieces.push(bytes);
     this.#arrival?.resolve();
   }
 
-  /** Ends what there is to read. */
+  /** Ends the bytes to read. */
   end(): void {
     this.#isEnded = true;
     this.#arrival?.resolve();
   }
 
-  /** All that was fed and is unread. */
+  /** All fed bytes that are unread. */
   get rest(): Bytes {
     return concat(...this.#pieces);
   }
@@ -83,7 +83,7 @@ export class MemoryConnection implements Connection {
   }
 }
 
-/** Pieces into which bytes are cut at most. */
+/** Maximum number of pieces of some bytes. */
 const MAX_PIECES = 12;
 
 /** Feeds bytes in pieces. */

@@ -1,21 +1,21 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * Bytes that are MessagePack, or nearly: of every format and extension type, with
- * lengths that lie, deep nesting, and few bytes that cost much.
+ * Bytes of MessagePack, valid or nearly: all formats and extension types, wrong
+ * lengths, deep nesting, and few bytes with a high cost.
  *
  * @module
  */
 
 import { type Bytes, concat, type Draw, repeat, uint32, utf8 } from "./draw.ts";
 
-/** Bytes of a generated value at most, apart from amplified ones. */
+/** Maximum bytes of a generated value, except for amplified ones. */
 const MAX_NODES = 60;
 
-/** Repetitions of an element at most. */
+/** Maximum number of repetitions of an element. */
 const MAX_REPEATED = 100_000;
 
-/** Keys and texts that code may treat apart. */
+/** Keys and texts that code may handle specially. */
 export const WORDS: readonly string[] = [
   ...["a", "b", "c", "d", "id", "name", "text", "key", "", "length", "0", "7"],
   ...["__proto__", "constructor", "prototype", "toString", "valueOf", "toJSON"],
@@ -29,14 +29,14 @@ export const WORDS: readonly string[] = [
   "n".repeat(300),
 ];
 
-/** Expressions that V8 parses in more time than others. */
+/** Regular expressions that V8 parses slowly. */
 const EXPRESSIONS: readonly string[] = [
   ...["", "a+", "(?:)", "(", "[", "\\", "a{1,2}{3}", "(?<x>a)\\k<x>"],
   ...["\\p{L}", "\\p{RGI_Emoji}", "[\\p{L}--[a-z]]", "[\\W\\W\\W]", "(?=a)*"],
   ...["(a|b)*", "\\1()", "(?i:a)", "[^]", "\ud800", "/", "\n", "(((())))"],
 ];
 
-/** Parts that make long expressions. */
+/** Parts of long regular expressions. */
 const EXPRESSION_PARTS: readonly string[] = [
   ...["(", "()", "(a)\\1", "\\1", "[\\W\\W]", "\\W", "\\p{L}", "\\P{Lu}"],
   ...["\\p{RGI_Emoji}", "a{2}", "(?:", "|", "a?", "[a-z]", "\\u{1f600}", "x"],
@@ -54,7 +54,7 @@ const FLAGS: readonly string[] = [
   "gg",
 ];
 
-/** Parts that take V8 long to parse, with the flags for it. */
+/** Parts that V8 parses slowly, and the flags for them. */
 const COSTLY_EXPRESSIONS: readonly (readonly [part: string, flags: string])[] =
   [
     ["\\p{RGI_Emoji}", "v"],
@@ -73,17 +73,17 @@ const CLASSES: readonly string[] = [
 
 const VIEW_KINDS = 14;
 
-/** Makes MessagePack. */
+/** Generates MessagePack. */
 export class MsgpackMaker {
   readonly #draw: Draw;
-  /** Values that may still be made. */
+  /** The number of values that may still be generated. */
   #left = MAX_NODES;
   /** Whether lengths and payloads may be wrong. */
-  readonly #lies: boolean;
+  readonly #hasErrors: boolean;
 
-  constructor(draw: Draw, lies: boolean) {
+  constructor(draw: Draw, hasErrors: boolean) {
     this.#draw = draw;
-    this.#lies = lies;
+    this.#hasErrors = hasErrors;
   }
 
   /** One value of any kind. */
@@ -139,7 +139,7 @@ export class MsgpackMaker {
   /** A header with a size in one of its formats. */
   #sized(size: number, least: number, formats: readonly number[]): Bytes {
     const draw = this.#draw;
-    const said = this.#lies && draw.oneIn(40) ? draw.boundary() : size;
+    const said = this.#hasErrors && draw.oneIn(40) ? draw.boundary() : size;
     const [tiny, ...others] = formats as [number, ...number[]];
     if (said < least && !draw.oneIn(4)) return new Uint8Array([tiny | said]);
     const widths = others.length === 3 ? [1, 2, 4] : [2, 4];
@@ -152,7 +152,7 @@ export class MsgpackMaker {
   /** A string. */
   text(): Bytes {
     const draw = this.#draw;
-    const bytes = this.#lies && draw.oneIn(8)
+    const bytes = this.#hasErrors && draw.oneIn(8)
       ? draw.bytes(draw.size(50))
       : utf8(draw.pick(WORDS).repeat(draw.oneIn(20) ? draw.between(1, 40) : 1));
     return this.textOf(bytes);
@@ -214,7 +214,7 @@ export class MsgpackMaker {
   #leafExtension(): Bytes {
     const draw = this.#draw;
     const type = draw.pick([1, 2, 3, 6, 7, 9, 10, 0xff, 0xff, 0]);
-    if (this.#lies && draw.oneIn(6)) {
+    if (this.#hasErrors && draw.oneIn(6)) {
       return this.extension(
         draw.pick([type, draw.below(256)]),
         draw.bytes(draw.size(20)),
@@ -272,13 +272,13 @@ export class MsgpackMaker {
     );
   }
 
-  /** An extension that holds values. */
+  /** An extension that contains values. */
   #structure(depth: number): Bytes {
     const draw = this.#draw;
     switch (draw.below(4)) {
       case 0: {
         const items = this.#items(depth, 12);
-        const isOdd = this.#lies && draw.oneIn(10);
+        const isOdd = this.#hasErrors && draw.oneIn(10);
         if (items.length % 2 === 1 && !isOdd) items.pop();
         return this.extension(4, this.#arrayOf(items));
       }
@@ -290,7 +290,7 @@ export class MsgpackMaker {
         return this.extension(
           11,
           this.#arrayOf(this.#items(depth)),
-          this.#lies && draw.oneIn(6)
+          this.#hasErrors && draw.oneIn(6)
             ? this.value(depth + 1)
             : this.#fields(depth),
         );
@@ -322,14 +322,14 @@ export class MsgpackMaker {
       this.#arrayOf(this.#items(depth)),
       this.#fields(depth),
     ];
-    if (this.#lies && draw.oneIn(8)) {
+    if (this.#hasErrors && draw.oneIn(8)) {
       parts[draw.below(parts.length)] = this.value(depth + 1);
     }
-    if (this.#lies && draw.oneIn(20)) parts.splice(draw.below(7), 1);
+    if (this.#hasErrors && draw.oneIn(20)) parts.splice(draw.below(7), 1);
     return this.extension(8, this.#arrayOf(parts));
   }
 
-  /** Few bytes that cost much, or many of the same. */
+  /** Few bytes with a high cost, or many equal ones. */
   amplified(): Bytes {
     const draw = this.#draw;
     const count = draw.oneIn(4)
@@ -404,7 +404,7 @@ export class MsgpackMaker {
     }
   }
 
-  /** Containers within each other. */
+  /** Nested containers. */
   #deep(levels: number): Bytes {
     const draw = this.#draw;
     const open = draw.pick([[0x91], [0x81, 0xa1, 0x61], [0x81, 0xc0], [
@@ -417,7 +417,7 @@ export class MsgpackMaker {
     if (!draw.oneIn(3)) {
       return concat(repeat(new Uint8Array(open), levels), inner);
     }
-    // Extensions have their size in front, so these are made from within.
+    // The size of an extension comes first, so these are built from the inside.
     const type = draw.pick([4, 5, 8, 11]);
     const parts: Uint8Array[] = [inner];
     let size = 1;
@@ -446,7 +446,7 @@ export class MsgpackMaker {
     return concat(...parts);
   }
 
-  /** A container with many keys, which may collide in V8's tables. */
+  /** A container with many keys, which may collide in V8's hash tables. */
   #withKeys(count: number): Bytes {
     const draw = this.#draw;
     const start = draw.below(1_000);
@@ -490,10 +490,10 @@ export class MsgpackMaker {
   }
 }
 
-/** Once in as many inputs one is large. */
+/** One in this many inputs is large. */
 const AMPLIFIED_ONE_IN = 100;
 
-/** Bytes of MessagePack, or nearly. */
+/** Bytes of MessagePack, valid or nearly. */
 export function makeMsgpack(draw: Draw): Bytes {
   if (draw.oneIn(AMPLIFIED_ONE_IN)) {
     return new MsgpackMaker(draw, false).amplified();

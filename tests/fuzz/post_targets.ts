@@ -1,13 +1,13 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * Sessions between two threads whose posts are changed, lost, repeated, or joined
- * by posts that hold no message. One thread plays both.
+ * Sessions between two threads whose posts are changed, lost or repeated, and
+ * posts without a message between them. One thread runs both sides.
  *
  * @module
  */
 
-import { receiveParcel } from "../../_thread/clone.ts";
+import { receiveClone } from "../../_thread/clone.ts";
 import { ProtocolError } from "../../_base/errors.ts";
 import {
   DEFAULT_OPTIONS,
@@ -16,12 +16,13 @@ import {
 import { PortStream } from "../../_thread/port_stream.ts";
 import { Session } from "../../_session/session.ts";
 import type { Port } from "../../_thread/scope.ts";
-import { ThreadWire } from "../../_thread/wire.ts";
+import { ThreadWire } from "../../_thread/thread_wire.ts";
 import { ClosedError, PeerExitError } from "../../duplex.ts";
 import { type Bytes, Draw, mutate, smallerBytes } from "./draw.ts";
 import { difference } from "./equal.ts";
 import {
   checkMessage,
+  receiveAll,
   show,
   type Target,
   turn,
@@ -37,7 +38,7 @@ const KINDS = { changed: false, unsendable: false, json: false, deep: false };
 
 const STOP = new Error("The campaign has ended");
 
-/** Posts that hold no message, most of them. */
+/** Posts that mostly contain no message. */
 const ODD: readonly ((draw: Draw) => unknown)[] = [
   () => undefined,
   () => null,
@@ -64,7 +65,7 @@ const ODD: readonly ((draw: Draw) => unknown)[] = [
   (draw) => new ValueMaker(draw, KINDS).value(5),
 ];
 
-/** What a post says of the errors in it, right or not. */
+/** The description of the errors in a post, valid or not. */
 function drawNotes(draw: Draw): unknown[] {
   const value = () => new ValueMaker(draw, KINDS).value(7);
   return Array.from({ length: draw.size(4) }, () => {
@@ -87,10 +88,10 @@ function drawNotes(draw: Draw): unknown[] {
   });
 }
 
-/** What lies between two ports. */
+/** Intercepts the posts between two ports. */
 class Tamperer {
   readonly #draw: Draw;
-  /** One post in so many is changed. */
+  /** One in this many posts is changed. */
   readonly #rate: number;
   readonly #listeners: ((post: unknown) => void)[] = [() => {}, () => {}];
   /** Whether anything was changed. */
@@ -111,17 +112,17 @@ class Tamperer {
     };
   }
 
-  /** Brings a post to a side, a turn later. */
+  /** Delivers a post to a side, one turn later. */
   deliver(index: number, post: unknown): void {
     setImmediate(() => this.#listeners[index]!(post));
   }
 
-  /** A post that no side has made. */
+  /** A post that neither side has made. */
   inject(): void {
     this.isActive = true;
     const draw = this.#draw;
     const post = draw.pick(ODD)(draw);
-    // Shared memory, which the clone refuses outside of a post.
+    // Shared memory, which cannot be cloned outside of a post.
     const isPlain = !(post instanceof Uint8Array);
     this.deliver(draw.below(2), isPlain ? structuredClone(post) : post);
   }
@@ -162,7 +163,7 @@ class Tamperer {
   }
 }
 
-/** A message; one in two can only be posted. */
+/** A message; half of them can only be posted. */
 function drawMessage(draw: Draw): unknown {
   const value = new ValueMaker(draw, KINDS).value(4);
   switch (draw.below(6)) {
@@ -215,34 +216,22 @@ function makeSession(tamperer: Tamperer, index: number, postsBulk: boolean): {
   };
 }
 
-/** Takes all that arrives; the error at the end, if there is one. */
-async function receiveAll(
-  session: Session,
-  found: unknown[],
-): Promise<unknown> {
-  try {
-    for (;;) found.push(await session.receive());
-  } catch (error) {
-    return error;
-  }
-}
-
-/** Checks why something failed. */
+/** Checks the reason of a failure. */
 function checkFailure(error: unknown): void {
   if (error === undefined) return;
-  // Of its text some bytes may be others.
+  // Some bytes of its text may be changed.
   const isStop = error instanceof Error &&
     /peer aborted|The camp|has ended/.test(error.message);
-  // A hello that was changed may say another limit.
+  // A changed hello may contain another limit.
   const isTooLarge = error instanceof RangeError &&
     error.message.startsWith("Cannot send a message of ");
-  // What the other side found wrong with a post, as it told its peer.
+  // The fault that the other side found in a post and reported to its peer.
   const isTold = error instanceof Error && error.name === "ProtocolError";
   const isKnown = isStop || isTooLarge || isTold ||
     error instanceof ClosedError || error instanceof PeerExitError;
   if (!isKnown) {
     throw new Violation(
-      `A session fails with what it must not: ${show(error)}`,
+      `A session fails with an unexpected error: ${show(error)}`,
     );
   }
   checkMessage(error as Error);
@@ -285,7 +274,7 @@ async function runSessions(draw: Draw): Promise<void> {
     }
     await turn();
     await turn();
-    // The other side may never say goodbye.
+    // The other side may never send its goodbye.
     if (tamperer.isActive) {
       for (const { session } of ends) session.abort(STOP);
     }
@@ -303,7 +292,7 @@ async function runSessions(draw: Draw): Promise<void> {
   }
 }
 
-/** Whether messages have not arrived, where nothing was changed. */
+/** Whether messages are missing although nothing was changed. */
 function isMissing(
   found: readonly unknown[][],
   sent: readonly unknown[][],
@@ -321,23 +310,23 @@ function compareAll(found: readonly unknown[], sent: readonly unknown[]): void {
     const where = difference(message, sent[index]);
     if (where === undefined || /stack$/.test(where)) continue;
     throw new Violation(
-      `A message arrives as another, at ${where}: ${show(message)}`,
+      `A message arrives changed, at ${where}: ${show(message)}`,
     );
   }
 }
 
-/** Reads a parcel that nothing has made ready. */
-function runParcel(draw: Draw): void {
+/** Reads a message that the package did not prepare. */
+function runClone(draw: Draw): void {
   const odd = draw.oneIn(3)
     ? draw.pick(ODD)(draw)
     : [new ValueMaker(draw, KINDS).value(5), drawNotes(draw)];
   const isShared = ArrayBuffer.isView(odd);
   const before = Reflect.ownKeys(Object.prototype).length;
   try {
-    receiveParcel(isShared ? odd : structuredClone(odd));
+    receiveClone(isShared ? odd : structuredClone(odd));
   } catch (error) {
     if (!(error instanceof ProtocolError)) {
-      throw new Violation(`A post throws what it must not: ${show(error)}`);
+      throw new Violation(`A post throws an unexpected error: ${show(error)}`);
     }
     checkMessage(error);
     const { cause } = error;
@@ -366,7 +355,7 @@ const posts: Target = {
   },
   async run(input) {
     const draw = Draw.from(input);
-    if (draw.below(4) === 3) runParcel(draw);
+    if (draw.below(4) === 3) runClone(draw);
     else await runSessions(draw);
   },
   budget: (size) => ({ ms: 800 + size * 0.1, bytes: 48 * 2 ** 20 }),

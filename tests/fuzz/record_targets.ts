@@ -2,7 +2,7 @@
 
 /**
  * Connections in records, and sessions that are resumed over connections that
- * break or change what passes.
+ * break or change bytes.
  *
  * @module
  */
@@ -54,7 +54,7 @@ const CRC_TABLE = Uint32Array.from({ length: 256 }, (_, index) => {
   return value;
 });
 
-/** CRC-32 by the book. */
+/** CRC-32, a plain implementation. */
 function crc32(...parts: readonly Uint8Array[]): number {
   let crc = 0xffff_ffff;
   for (const part of parts) {
@@ -80,13 +80,13 @@ function checksumOf(
   return crc32(head, body);
 }
 
-/** What a stream of records holds, read another way. */
+/** The content of a stream of records, according to the reference. */
 interface Expected {
   readonly bytes: Bytes;
   readonly end: "end" | "cut" | "fault";
 }
 
-/** The bytes of a compressed body, if it is right. */
+/** The bytes of a compressed body, if it is valid. */
 function inflate(body: Bytes): Bytes | undefined {
   if (body.length <= 4) return undefined;
   const size = new DataView(body.buffer, body.byteOffset).getUint32(0);
@@ -96,7 +96,7 @@ function inflate(body: Bytes): Bytes | undefined {
     const bytes = inflateRawSync(body.subarray(4), options);
     return bytes.length === size ? new Uint8Array(bytes) : undefined;
   } catch {
-    // The reference only says that it is wrong.
+    // The reference only reports that it is invalid.
     return undefined;
   }
 }
@@ -138,8 +138,8 @@ function drawContent(draw: Draw, size: number): Bytes {
     : draw.bytes(size);
 }
 
-/** What the package writes for some bytes. */
-async function writeHonestly(
+/** The output of the package for some bytes. */
+async function writeRecords(
   contents: readonly Bytes[],
   options: RecordOptions,
 ): Promise<Bytes> {
@@ -151,7 +151,7 @@ async function writeHonestly(
   return concat(...parts);
 }
 
-/** A body that says another size than it has, or takes much to inflate. */
+/** A body with a wrong size, or one that is expensive to inflate. */
 function drawPacked(draw: Draw): Bytes {
   const size = draw.pick([1, 100, 1_000, MAX_BODY, MAX_BODY + 1, 8 * 2 ** 20]);
   const packed = deflateRawSync(new Uint8Array(size), { level: 9 });
@@ -176,7 +176,7 @@ function drawPacked(draw: Draw): Bytes {
   );
 }
 
-/** Records that no honest peer writes, with checksums that are right. */
+/** Records that the package never writes, with valid checksums. */
 function drawHostile(draw: Draw, options: RecordOptions): Bytes {
   const parts: Uint8Array[] = [];
   const count = 1 + draw.below(5);
@@ -203,7 +203,7 @@ function drawOptions(draw: Draw): RecordOptions {
   return { checksum, compression: !checksum || draw.oneIn(2) };
 }
 
-/** Reads a stream of records to its end, which brings so many bytes. */
+/** Reads a stream of records to its end, which contains `length` bytes. */
 async function readAll(
   stream: Bytes,
   options: RecordOptions,
@@ -246,7 +246,7 @@ async function runLayer(draw: Draw): Promise<void> {
       const size = draw.oneIn(6) ? draw.below(200_000) : draw.below(3_000);
       contents.push(drawContent(draw, size));
     }
-    stream = await writeHonestly(contents, options);
+    stream = await writeRecords(contents, options);
   }
   const isMutated = draw.oneIn(3);
   if (isMutated) stream = mutate(stream, draw);
@@ -255,7 +255,7 @@ async function runLayer(draw: Draw): Promise<void> {
   const { bytes, error } = await readAll(stream, options, length, draw);
   if (!equalBytes(bytes, expected.bytes)) {
     throw new Violation(
-      `Records bring other bytes: ${bytes.length} instead of ${expected.bytes.length}`,
+      `Records contain other bytes: ${bytes.length} instead of ${expected.bytes.length}`,
     );
   }
   const isCut = error instanceof Deno.errors.UnexpectedEof;
@@ -269,17 +269,17 @@ async function runLayer(draw: Draw): Promise<void> {
   if (isHostile || isMutated && !options.checksum) return;
   const sent = concat(...contents);
   if (!equalBytes(bytes, sent.subarray(0, bytes.length))) {
-    throw new Violation("Records bring what was not sent");
+    throw new Violation("Records contain bytes that were not sent");
   }
   if (!isMutated && bytes.length !== sent.length) {
-    throw new Violation("Records lose what was sent");
+    throw new Violation("Records lose bytes that were sent");
   }
 }
 
-/** Checks a refusal, the cause of which may be an error of zlib. */
+/** Checks a refusal, whose cause may be an error of zlib. */
 function checkPlainRefusal(error: unknown): void {
   if (!(error instanceof ProtocolError)) {
-    throw new Violation(`It throws what it must not: ${show(error)}`);
+    throw new Violation(`It throws an unexpected error: ${show(error)}`);
   }
   checkMessage(error);
   if (error.cause === undefined) return;
@@ -288,11 +288,11 @@ function checkPlainRefusal(error: unknown): void {
   throw new Violation(`A refusal has another cause: ${show(error)}`);
 }
 
-/** What happens to a connection. */
+/** A fault of a connection. */
 interface Fault {
-  /** Bytes that pass before. */
+  /** Bytes that pass before the fault. */
   readonly after: number;
-  /** The bits that change before the connection breaks. */
+  /** The bits that are changed before the connection breaks. */
   readonly flip: number;
 }
 
@@ -305,16 +305,19 @@ class Resumed {
   readonly #draw: Draw;
   readonly #options: RecordOptions;
   readonly #faults: Fault[];
-  /** What one side says beyond the truth of what it has received, once. */
-  #lie: number;
+  /**
+   * The number of messages by which one side exaggerates its acknowledgement,
+   * once.
+   */
+  #excess: number;
   #connecting: Promise<void> | undefined;
   #ended = 0;
   failure: unknown;
 
-  constructor(draw: Draw, options: RecordOptions, lie: number) {
+  constructor(draw: Draw, options: RecordOptions, excess: number) {
     this.#draw = draw;
     this.#options = options;
-    this.#lie = lie;
+    this.#excess = excess;
     this.#faults = Array.from({ length: draw.below(6) }, () => ({
       after: draw.below(draw.oneIn(3) ? 300_000 : 3_000),
       flip: options.checksum && draw.oneIn(2) ? 1 << draw.below(8) : 0,
@@ -330,7 +333,7 @@ class Resumed {
       deadlockTimeout: Infinity,
     };
     const link = new SocketStream(role, {
-      replaySize: MIN_REPLAY_SIZE,
+      replayBytes: MIN_REPLAY_SIZE,
       onDetached: () => this.connect(),
       onEnded: () => void this.#ended++,
     });
@@ -355,7 +358,7 @@ class Resumed {
     this.#connecting = undefined;
     const [opener, acceptor] = this.#links as [SocketStream, SocketStream];
     if (this.#ended > 0) {
-      // One that comes back then finds that there is no such session.
+      // A side that comes back then finds that the session does not exist.
       for (const link of this.#links) {
         if (link.isDetached) {
           link.abandon(new Error("there is no such session"));
@@ -365,28 +368,38 @@ class Resumed {
     }
     opener.detach();
     acceptor.detach();
-    const near = new MemoryConnection();
-    const far = new MemoryConnection();
-    this.#join(near, far);
-    const [nearRecords, farRecords] = await Promise.all([
-      withRecords(near, this.#options),
-      withRecords(far, this.#options),
+    const openerConnection = new MemoryConnection();
+    const acceptorConnection = new MemoryConnection();
+    this.#join(openerConnection, acceptorConnection);
+    const [openerRecords, acceptorRecords] = await Promise.all([
+      withRecords(openerConnection, this.#options),
+      withRecords(acceptorConnection, this.#options),
     ]);
-    const lie = this.#lie;
-    this.#lie = 0;
-    const [ours, theirs] = [opener.received, acceptor.received];
-    acceptor.attach(farRecords, Infinity, Math.max(0, ours + lie));
-    opener.attach(nearRecords, Infinity, theirs);
+    const excess = this.#excess;
+    this.#excess = 0;
+    const [openerReceived, acceptorReceived] = [
+      opener.received,
+      acceptor.received,
+    ];
+    acceptor.attach(
+      acceptorRecords,
+      Infinity,
+      Math.max(0, openerReceived + excess),
+    );
+    opener.attach(openerRecords, Infinity, acceptorReceived);
   }
 
-  #join(near: MemoryConnection, far: MemoryConnection): void {
+  #join(
+    openerConnection: MemoryConnection,
+    acceptorConnection: MemoryConnection,
+  ): void {
     const fault = this.#faults.pop();
     let passed = 0;
     const pass = (to: MemoryConnection) => (bytes: Bytes) => {
       const at = fault === undefined ? -1 : fault.after - passed;
       passed += bytes.length;
       if (at < 0 || at >= bytes.length) {
-        // What is written behind a fault is lost.
+        // Bytes after a fault are lost.
         if (fault === undefined || at > 0) feedCut(to, bytes, this.#draw);
         return;
       }
@@ -394,14 +407,15 @@ class Resumed {
         bytes[at]! ^= fault!.flip;
         feedCut(to, bytes, this.#draw);
       } else to.feed(bytes.slice(0, at));
-      // Also behind a change: a longer length would be waited for.
-      near.end();
-      far.end();
+      // Also after a change: the reader would wait for the bytes of a larger
+      // length.
+      openerConnection.end();
+      acceptorConnection.end();
     };
-    near.onWrite = pass(far);
-    far.onWrite = pass(near);
-    near.onEnd = () => far.end();
-    far.onEnd = () => near.end();
+    openerConnection.onWrite = pass(acceptorConnection);
+    acceptorConnection.onWrite = pass(openerConnection);
+    openerConnection.onEnd = () => acceptorConnection.end();
+    acceptorConnection.onEnd = () => openerConnection.end();
   }
 }
 
@@ -414,7 +428,7 @@ function drawMessages(draw: Draw): Bytes[] {
   );
 }
 
-/** Receives to the end; why it ended, if not in good order. */
+/** Receives to the end; returns the error, if any. */
 async function receiveAll(
   session: Session,
   found: unknown[],
@@ -436,15 +450,15 @@ async function sendAll(
     for (const message of messages) await session.send(message);
     await session.close();
   } catch {
-    // The end of the other promises says the same.
+    // The other promises report the same error.
   }
 }
 
 async function runResumed(draw: Draw): Promise<void> {
   const checksum = draw.oneIn(2);
   const options = { checksum, compression: draw.oneIn(2) };
-  const lie = draw.oneIn(6) ? draw.pick([1, -1, 2 ** 20, 2 ** 40]) : 0;
-  const resumed = new Resumed(draw, options, lie);
+  const excess = draw.oneIn(6) ? draw.pick([1, -1, 2 ** 20, 2 ** 40]) : 0;
+  const resumed = new Resumed(draw, options, excess);
   const messages = SIDES.map(() => drawMessages(draw));
   const { sessions } = resumed;
   for (const session of sessions) session.open().catch(() => {});
@@ -458,16 +472,16 @@ async function runResumed(draw: Draw): Promise<void> {
   });
   const errors = await within(Promise.all(working), LIMIT, "a session");
   for (const [index, error] of errors.entries()) {
-    checkEnd(error, lie !== 0);
-    checkReceived(found[index]!, messages[1 - index]!, lie === 0);
+    checkEnd(error, excess !== 0);
+    checkReceived(found[index]!, messages[1 - index]!, excess === 0);
   }
 }
 
-/** Checks that a session ended as it may. */
+/** Checks that a session ended with an allowed error. */
 function checkEnd(error: unknown, mayFail: boolean): void {
   if (error === undefined) return;
-  // The last acknowledgement has no other behind it: a connection that breaks then
-  // leaves one side without it.
+  // The last acknowledgement is not acknowledged itself: if the connection
+  // breaks then, one side does not receive it.
   const isLast = isEnd(error) &&
     error.message.includes("has not acknowledged what was sent last");
   if (!mayFail && !isLast) {
@@ -477,7 +491,7 @@ function checkEnd(error: unknown, mayFail: boolean): void {
   if (isEnd(error)) {
     return checkMessage(error);
   }
-  // What the link was given up with.
+  // The error of a link that was abandoned.
   throw new Violation(`A session ends with another error: ${show(error)}`);
 }
 
@@ -495,7 +509,7 @@ function checkReceived(
       expected !== undefined && message instanceof Uint8Array &&
       equalBytes(message, expected)
     ) continue;
-    throw new Violation(`Message ${index} arrives as another`);
+    throw new Violation(`Message ${index} arrives changed`);
   }
 }
 
@@ -509,7 +523,7 @@ const records: Target = {
     if (draw.oneIn(4)) await runResumed(draw);
     else await runLayer(draw);
   },
-  // Honest peers send up to a few MB, which the reference reads again.
+  // Valid peers send up to a few MB, which the reference reads again.
   budget: () => ({ ms: 1_500, bytes: 96 * 2 ** 20 }),
   smaller: smallerBytes,
 };

@@ -1,8 +1,8 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * A second reader of MessagePack, written from PROTOCOL.md in the plainest way. The
- * codec must accept and refuse the same bytes. It counts no cost.
+ * A second decoder of MessagePack, written from PROTOCOL.md in the simplest
+ * way. The codec must accept and reject the same bytes. It counts no cost.
  *
  * @module
  */
@@ -10,12 +10,12 @@
 import { fromParts } from "../../_codec/error_parts.ts";
 import { VIEW_KINDS } from "../../_codec/values.ts";
 
-/** What is wrong with the bytes. */
+/** The bytes are invalid. */
 export class Malformed extends Error {
   override name = "Malformed";
 }
 
-/** As PROTOCOL.md says. */
+/** The limits of PROTOCOL.md. */
 const MAX_NESTED = 500;
 
 const TEXT = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
@@ -32,14 +32,14 @@ export class ReferenceReader {
   #end: number;
   /** Fields of maps and items of arrays. */
   items = 0;
-  /** Containers within each other. */
+  /** The depth of nested containers. */
   levels = 0;
   hasExtension = false;
   hasOtherKeys = false;
 
   /**
-   * @param bytes Where the value is.
-   * @param start Where it begins; it must reach to the end.
+   * @param bytes The bytes that contain the value.
+   * @param start Where it begins; it must end at the end of the bytes.
    */
   constructor(bytes: Uint8Array, start = 0) {
     this.#bytes = bytes;
@@ -49,9 +49,9 @@ export class ReferenceReader {
   }
 
   /**
-   * The value that the bytes are.
+   * Decodes the bytes.
    *
-   * @throws {Malformed} If they are none.
+   * @throws {Malformed} If they are invalid.
    */
   read(): unknown {
     const value = this.#value(0);
@@ -146,7 +146,7 @@ export class ReferenceReader {
 
   #enter(count: number, depth: number): void {
     if (depth >= MAX_NESTED) refuse("too deep");
-    // Each item has a byte at least.
+    // Each item has at least one byte.
     if (count > this.#end - this.#at) refuse("too short");
     this.levels = Math.max(this.levels, depth + 1);
     this.items += count;
@@ -362,20 +362,20 @@ export class ReferenceReader {
   }
 }
 
-/** Whether a name is that of an item: an integer in its shortest form. */
+/** Whether a name is an index: an integer in its shortest form. */
 function isArrayIndex(name: string): boolean {
   const number = Number(name);
   return String(number) === name && Number.isInteger(number) && number >= 0 &&
     number <= 2 ** 32 - 2;
 }
 
-/** An integer as a number, where that can hold it. */
+/** An integer as a number, if a number can represent it. */
 function whole(integer: bigint): number | bigint {
   const number = Number(integer);
   return Number.isSafeInteger(number) ? number : integer;
 }
 
-/** What the bytes are, or `undefined` if they are refused. */
+/** The value of the bytes, or `undefined` if they are rejected. */
 export function readReference(
   bytes: Uint8Array,
 ): { value: unknown } | undefined {
@@ -387,11 +387,11 @@ export function readReference(
   }
 }
 
-/** As PROTOCOL.md says of control frames. */
+/** The limits of PROTOCOL.md for control frames. */
 const MAX_CONTROL_ITEMS = 64;
 const MAX_CONTROL_LEVELS = 4;
 
-/** The fields of a control frame's map, or `undefined` if they are refused. */
+/** The fields of a control frame's map, or `undefined` if they are rejected. */
 export function readReferenceFields(
   bytes: Uint8Array,
   start: number,

@@ -1,8 +1,8 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * Rings in shared memory, the words and bytes of which another thread overwrites
- * between any two atomic operations. One thread plays both.
+ * Rings in shared memory whose words and bytes another thread overwrites
+ * between any two atomic operations. One thread runs both sides.
  *
  * @module
  */
@@ -31,6 +31,7 @@ import { type Bytes, concat, Draw, mutate, smallerBytes } from "./draw.ts";
 import { equalBytes } from "./equal.ts";
 import {
   checkMessage,
+  receiveAll,
   show,
   type Target,
   turn,
@@ -41,10 +42,10 @@ import {
 /** Milliseconds within which each promise must settle. */
 const LIMIT = 3_000;
 
-/** Bytes before and behind the rings that nothing may change. */
+/** Bytes before and after the rings that must not change. */
 const MARGIN = 64;
 
-/** A byte of such a margin. */
+/** The value of such a byte. */
 const CANARY = 0xa5;
 
 const INTERESTS = [
@@ -53,7 +54,7 @@ const INTERESTS = [
   INTEREST.bytes | INTEREST.room,
 ];
 
-/** Words of the header that a reader trusts, once checked. */
+/** Words of the header that a reader trusts after its checks. */
 const POSITIONS: readonly number[] = [
   ...[WORD.openerWritten, WORD.openerRead, WORD.acceptorWritten],
   ...[WORD.acceptorRead],
@@ -67,14 +68,19 @@ const WORDS: readonly number[] = [
 
 const real = { load: Atomics.load, store: Atomics.store, or: Atomics.or };
 
-/** What another thread does to shared memory. */
+/** Changes shared memory like another thread. */
 class Meddler implements Disposable {
   readonly #memory: RingMemory;
   readonly #draw: Draw;
-  /** Atomic operations before the next change; and changes that are left. */
+  /**
+   * Atomic operations before the next change, and the number of remaining
+   * changes.
+   */
   #wait: number;
   #left: number;
-  /** Whether a position or a byte was changed, so that nothing is sure any more. */
+  /**
+   * Whether a position or a byte was changed, so that any result is possible.
+   */
   isDirty = false;
 
   constructor(memory: RingMemory, draw: Draw, changes: number) {
@@ -93,7 +99,7 @@ class Meddler implements Disposable {
     }
   }
 
-  /** Changes something now. */
+  /** Changes memory now. */
   change(): void {
     const draw = this.#draw;
     const { words, rings } = this.#memory;
@@ -118,7 +124,7 @@ class Meddler implements Disposable {
     if (value === now) return;
     real.store(words, word, value);
     if (draw.oneIn(2)) Atomics.notify(words, word);
-    // After a change of the others some may not arrive, and the rest is right.
+    // After other changes some bytes may not arrive, but the rest is correct.
     if (POSITIONS.includes(word)) this.isDirty = true;
   }
 
@@ -134,7 +140,7 @@ class Meddler implements Disposable {
   }
 }
 
-/** Rings in the middle of memory of which the rest must stay as it is. */
+/** Rings inside memory that must not change. */
 function framedRings(draw: Draw): { memory: RingMemory; check(): void } {
   const capacity = 2 ** draw.between(0, 12);
   const size = HEADER_SIZE + 2 * capacity;
@@ -155,26 +161,26 @@ function framedRings(draw: Draw): { memory: RingMemory; check(): void } {
       for (const start of [0, MARGIN + size]) {
         const margin = bytes.subarray(start, start + MARGIN);
         if (margin.every((byte) => byte === CANARY)) continue;
-        throw new Violation("Something was written beside the rings");
+        throw new Violation("Memory outside of the rings was written");
       }
     },
   };
 }
 
-/** Calls something that may find the rings to be corrupted. */
+/** Calls a function that may find corrupted rings. */
 function attempt<T>(call: () => T, fallback: T): T {
   try {
     return call();
   } catch (error) {
     if (!(error instanceof ProtocolError) || error.cause !== undefined) {
-      throw new Violation(`A ring throws what it must not: ${show(error)}`);
+      throw new Violation(`A ring throws an unexpected error: ${show(error)}`);
     }
     checkMessage(error);
     return fallback;
   }
 }
 
-/** One side, and what it has written and the other has not read. */
+/** One side, and the bytes that it has written and the other has not read. */
 interface Side {
   readonly end: RingEnd;
   readonly capacity: number;
@@ -203,23 +209,23 @@ function read(side: Side, from: Side, draw: Draw, meddler: Meddler): void {
   const start = draw.below(into.length + 1);
   const stop = draw.between(start, into.length);
   const size = attempt(() => side.end.read(into, start, stop), 0);
-  // More than a ring holds would lie outside of it.
+  // More bytes than a ring holds would be outside of it.
   if (size < 0 || size > Math.min(stop - start, side.capacity)) {
     throw new Violation(`A read into ${stop - start} bytes read ${size}`);
   }
-  const beside = [into.subarray(0, start), into.subarray(start + size)];
-  if (beside.some((bytes) => bytes.some((byte) => byte !== CANARY))) {
-    throw new Violation("A read writes beside its target");
+  const outside = [into.subarray(0, start), into.subarray(start + size)];
+  if (outside.some((bytes) => bytes.some((byte) => byte !== CANARY))) {
+    throw new Violation("A read writes outside of its target");
   }
   if (meddler.isDirty) return;
   const expected = from.written.subarray(0, stop - start);
   if (!equalBytes(into.subarray(start, start + size), expected)) {
-    throw new Violation("A ring brings what was not written");
+    throw new Violation("A ring returns bytes that were not written");
   }
   from.written = from.written.slice(size);
 }
 
-/** One thing that a side does. */
+/** A random operation of a side. */
 function step(
   side: Side,
   other: Side,
@@ -275,12 +281,12 @@ async function runEnds(draw: Draw): Promise<void> {
       check();
     }
   }
-  // A wait for a word that was changed ends when the word's own side closes.
+  // A wait for a changed word ends when its own side closes.
   for (const { end } of ends) end.close();
   await within(Promise.all(waits), LIMIT, "a wait for a ring");
 }
 
-/** Opens rings that may not be any. */
+/** Opens rings in memory that may not contain valid ones. */
 function runHeader(draw: Draw): void {
   const size = draw.pick([
     0,
@@ -355,26 +361,14 @@ function sessions(
   });
 }
 
-/** Takes all that arrives; the error at the end, if there is one. */
-async function receiveAll(
-  session: ShmSession,
-  found: unknown[],
-): Promise<unknown> {
-  try {
-    for (;;) found.push(await session.receive());
-  } catch (error) {
-    return error;
-  }
-}
-
-/** Checks why something of a session failed. */
+/** Checks the reason of a failed session. */
 function checkFailure(error: unknown): void {
   const isKnown = error === undefined || error === STOP ||
     error instanceof ProtocolError || error instanceof ClosedError ||
     error instanceof PeerExitError;
   if (!isKnown) {
     throw new Violation(
-      `A session fails with what it must not: ${show(error)}`,
+      `A session fails with an unexpected error: ${show(error)}`,
     );
   }
   if (error !== undefined) checkMessage(error as Error);
@@ -387,7 +381,7 @@ interface Sent {
   readonly results: Promise<unknown>[];
 }
 
-/** Sends some messages, a few by blocking. */
+/** Sends some messages, a few of them by blocking. */
 function sendSome(session: ShmSession, draw: Draw): Sent {
   const messages: Bytes[] = [];
   const results: Promise<unknown>[] = [];
@@ -461,12 +455,12 @@ async function runSessions(draw: Draw): Promise<void> {
         message instanceof Uint8Array && expected[place] !== undefined &&
         equalBytes(message, expected[place])
       ) continue;
-      throw new Violation(`Message ${place} arrives as another`);
+      throw new Violation(`Message ${place} arrives changed`);
     }
   }
 }
 
-/** Waits until everything has arrived, where nothing was changed. */
+/** Waits until everything has arrived, if nothing was changed. */
 async function awaitAll(
   ends: readonly { readonly session: ShmSession }[],
   sent: readonly Sent[],
@@ -509,7 +503,7 @@ const ring: Target = {
     else if (mode < 5) await runEnds(draw);
     else await runSessions(draw);
   },
-  // Twice a session is given a while to settle.
+  // A session has time to settle twice.
   budget: () => ({ ms: 1_500, bytes: 24 * 2 ** 20 }),
   smaller: smallerBytes,
 };

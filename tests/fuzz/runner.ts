@@ -1,11 +1,12 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * Gives inputs to one target, one after the other, in a process of its own: so
- * what ends the process, fills its memory or never returns is noticed, too.
+ * Passes inputs to one target in turn, in a separate process. The campaign thus
+ * also detects what ends the process, fills its memory or never returns.
  *
- * Its argument is a file with JSON, as {@linkcode Order}. It prints a line of JSON for each
- * group of inputs, as {@linkcode Report}, and exits by itself.
+ * Its argument is a file with an {@linkcode Order} as JSON. It prints a
+ * {@linkcode Report} per group of inputs as a line of JSON, and exits
+ * automatically.
  *
  * @module
  */
@@ -14,40 +15,40 @@ import { type Bytes, Draw } from "./draw.ts";
 import { attempt, show, type Target, turn, Violation } from "./harness.ts";
 import { TARGETS } from "./targets.ts";
 
-/** What to run. */
+/** The inputs to run. */
 export interface Order {
   readonly target: string;
-  /** Seeds of inputs: the first one, and how many follow. */
+  /** Seeds of inputs: the first one, and their number. */
   readonly seed?: number;
   readonly count?: number;
-  /** Inputs in base64, in place of seeds. */
+  /** Inputs in base64, instead of seeds. */
   readonly inputs?: readonly string[];
-  /** Inputs after which a line is printed. */
+  /** Inputs per line of output. */
   readonly group: number;
 }
 
 /** An input that failed. */
 export interface FailedInput {
-  /** Its place in the order. */
+  /** Its index in the order. */
   readonly index: number;
   readonly error: string;
   /** The input in base64. */
   readonly input: string;
 }
 
-/** How a group of inputs went. */
+/** The result of a group of inputs. */
 export interface Report {
-  /** Inputs that were run. */
+  /** The number of inputs. */
   readonly count: number;
-  /** Bytes of these. */
+  /** Their bytes. */
   readonly size: number;
-  /** Milliseconds that they took, and those of the one that took longest. */
+  /** Their total time in milliseconds, and the longest time. */
   readonly ms: number;
   readonly longest: number;
   readonly failures: readonly FailedInput[];
 }
 
-/** Failures after which the rest of an order is left out. */
+/** Failures after which the rest of an order is skipped. */
 const MAX_FAILURES = 3;
 
 let unhandled: { readonly reason: unknown } | undefined;
@@ -66,7 +67,7 @@ function textOf(error: unknown): string {
   return error instanceof Violation ? error.message : show(error);
 }
 
-/** What is wrong with an input's run, if anything is. */
+/** Runs an input; returns the failure, if any. */
 async function findFault(
   target: Target,
   input: Bytes,
@@ -75,7 +76,7 @@ async function findFault(
   let error: string | undefined;
   try {
     ms = await attempt(target, input, true);
-    // A rejection is taken for unhandled a turn later.
+    // A rejection is reported as unhandled one turn later.
     if (target.isAsync) await turn();
   } catch (thrown) {
     error = textOf(thrown);

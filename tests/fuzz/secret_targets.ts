@@ -1,8 +1,8 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * The handshake of a socket: greetings and proofs that something changes on the
- * way, and peers that do not hold the secret.
+ * The handshake of a socket: greetings and proofs that are changed in transit,
+ * and peers without the secret.
  *
  * @module
  */
@@ -42,14 +42,14 @@ import { feedCut, MemoryConnection } from "./memory_connection.ts";
 /** Milliseconds within which a handshake must settle. */
 const LIMIT = 3_000;
 
-/** Bytes of the longest frame of a handshake, its length included. */
+/** Maximum bytes of a handshake frame, including its length. */
 const MAX_FRAME = LENGTH_SIZE + 1024;
 
 /** Sessions that an acceptor can resume, and the position of each. */
 const KNOWN_SESSION = "000102030405060708090a0b0c0d0e0f";
 const KNOWN_POSITION = 1_234_567;
 
-/** A secret of an honest side, as text; `""` for none. */
+/** The secret of a side as text; `""` for none. */
 const SECRETS = [
   "",
   "a",
@@ -76,7 +76,7 @@ function drawSide(draw: Draw, secret = draw.pick(SECRETS)): Side {
   return { offer, secret };
 }
 
-/** What an acceptor's handshake led to. */
+/** The result of an acceptor's handshake. */
 class Admissions implements Admission {
   admitted = 0;
   detached = 0;
@@ -108,7 +108,7 @@ async function settle<T>(
   }
 }
 
-/** Checks that a handshake failed with an error that it may fail with. */
+/** Checks that a handshake failed with an allowed error. */
 function checkFailure(error: unknown): void {
   if (
     error instanceof RefusedError ||
@@ -119,7 +119,7 @@ function checkFailure(error: unknown): void {
   checkRefusal(error);
 }
 
-/** Opens as a dial does: a connection that fails is closed. */
+/** Opens like a dial: a failed connection is closed. */
 async function open(
   connection: MemoryConnection,
   offer: HandshakeOffer,
@@ -133,7 +133,7 @@ async function open(
   }
 }
 
-/** Accepts as a listener does: a refusal is sent. */
+/** Accepts like a listener: a refusal is sent. */
 async function accept(
   connection: MemoryConnection,
   offer: HandshakeOffer,
@@ -148,7 +148,7 @@ async function accept(
   }
 }
 
-/** Cuts frames; the rest that is not one stays out. */
+/** Splits frames; an incomplete rest is omitted. */
 function splitFrames(bytes: Bytes): Bytes[] {
   const frames: Bytes[] = [];
   const view = new DataView(bytes.buffer);
@@ -160,7 +160,7 @@ function splitFrames(bytes: Bytes): Bytes[] {
   return frames;
 }
 
-/** Checks what a side wrote: whole frames, no longer than they may be. */
+/** Checks the output of a side: whole frames within the limits. */
 function checkWritten(parts: readonly Bytes[]): void {
   const kinds: number[] = [KIND.greeting, KIND.ready, KIND.abort];
   for (const bytes of splitFrames(concat(...parts))) {
@@ -175,14 +175,17 @@ function checkWritten(parts: readonly Bytes[]): void {
   }
 }
 
-/** Where a proxy changes what passes. */
+/** Where a proxy changes bytes. */
 interface Tampering {
-  /** The frame of this direction that is changed, if one is. */
+  /** The frame in this direction that is changed, if any. */
   readonly frame: number;
   readonly draw: Draw;
 }
 
-/** Joins two connections through a proxy; returns what it was given to pass on. */
+/**
+ * Connects two connections through a proxy; returns the bytes that it received
+ * and passed on.
+ */
 function join(
   from: MemoryConnection,
   to: MemoryConnection,
@@ -196,14 +199,14 @@ function join(
     const altered = count++ === frame ? mutate(bytes, draw) : bytes;
     passed.push(altered);
     feedCut(to, altered, draw);
-    // A length that was changed would be waited for.
+    // The reader would wait for the bytes of a larger length.
     if (!equalBytes(altered, bytes)) to.end();
   };
   from.onEnd = () => to.end();
   return { sent, passed };
 }
 
-/** Two honest sides, and a proxy between them. */
+/** Two valid sides with a proxy between them. */
 async function runProxy(draw: Draw): Promise<void> {
   const opener = drawSide(draw);
   const acceptor = drawSide(draw, draw.oneIn(4) ? undefined : opener.secret);
@@ -213,15 +216,24 @@ async function runProxy(draw: Draw): Promise<void> {
       received: draw.boundary(),
     }
     : undefined;
-  const near = new MemoryConnection();
-  const far = new MemoryConnection();
+  const openerConnection = new MemoryConnection();
+  const acceptorConnection = new MemoryConnection();
   const frames = [draw.below(5), draw.below(5)];
-  const up = join(near, far, { frame: frames[0]!, draw });
-  const down = join(far, near, { frame: frames[1]!, draw });
+  const up = join(openerConnection, acceptorConnection, {
+    frame: frames[0]!,
+    draw,
+  });
+  const down = join(acceptorConnection, openerConnection, {
+    frame: frames[1]!,
+    draw,
+  });
   const admissions = new Admissions();
   const [opened, accepted] = await Promise.all([
-    settle(open(near, opener.offer, own), "an opener"),
-    settle(accept(far, acceptor.offer, admissions), "an acceptor"),
+    settle(open(openerConnection, opener.offer, own), "an opener"),
+    settle(
+      accept(acceptorConnection, acceptor.offer, admissions),
+      "an acceptor",
+    ),
   ]);
   for (const outcome of [opened, accepted]) {
     if ("error" in outcome) checkFailure(outcome.error);
@@ -244,7 +256,7 @@ async function runProxy(draw: Draw): Promise<void> {
   }
   if ("error" in accepted && admissions.admitted > 0) {
     const isLate = accepted.error instanceof Deno.errors.BrokenPipe;
-    if (!isLate) throw new Violation("A peer is counted that is not accepted");
+    if (!isLate) throw new Violation("An unaccepted peer is counted");
   }
   checkTerms(opener, acceptor, own, opened, accepted);
   const isPossible = isSame &&
@@ -253,7 +265,7 @@ async function runProxy(draw: Draw): Promise<void> {
   if (!isUntouched || !isPossible) return;
   for (const outcome of [opened, accepted]) {
     if (!("error" in outcome)) continue;
-    throw new Violation(`An honest handshake fails: ${show(outcome.error)}`);
+    throw new Violation(`A valid handshake fails: ${show(outcome.error)}`);
   }
 }
 
@@ -266,7 +278,7 @@ function equal(
 type Opened = Outcome<Awaited<ReturnType<typeof openHandshake>>>;
 type Accepted = Outcome<Awaited<ReturnType<typeof acceptHandshake>>>;
 
-/** Checks that both sides agree on the same, and that it is what they want. */
+/** Checks that both sides agree on the same options, and on the right ones. */
 function checkTerms(
   opener: Side,
   acceptor: Side,
@@ -292,15 +304,17 @@ function checkTerms(
     throw new Violation(`Two sessions were agreed on: ${show(found)}`);
   }
   if ("value" in accepted && accepted.value.received !== (own?.received ?? 0)) {
-    throw new Violation(`Another position arrives: ${show(accepted.value)}`);
+    throw new Violation(
+      `Another position is received: ${show(accepted.value)}`,
+    );
   }
   const position = own === undefined ? 0 : KNOWN_POSITION;
   if ("value" in opened && opened.value.terms.received !== position) {
-    throw new Violation(`Another position arrives: ${show(opened.value)}`);
+    throw new Violation(`Another position is received: ${show(opened.value)}`);
   }
 }
 
-/** Fields of a greeting that no side may take. */
+/** Fields of a greeting that every side must reject. */
 const WRONG_FIELDS: readonly ((draw: Draw) => ValueMap)[] = [
   (draw) => ({ version: draw.pick([0, 2, -1, 2 ** 40]) }),
   (draw) => ({ nonce: draw.bytes(draw.pick([0, 31, 33, 64])) }),
@@ -321,7 +335,7 @@ interface Greeted {
   readonly isRight: boolean;
 }
 
-/** A greeting of a peer, right or not. */
+/** A greeting of a peer, valid or not. */
 function drawGreeting(draw: Draw, hasSecret: boolean): Greeted {
   const own = {
     secret: hasSecret,
@@ -338,7 +352,7 @@ function drawGreeting(draw: Draw, hasSecret: boolean): Greeted {
     case 1:
       return { bytes: greeting({ ...own, secret: !hasSecret }), isRight: true };
     case 2:
-      // One that a later version may send.
+      // A field of a later version.
       return {
         bytes: greeting({ ...own, more: "x".repeat(draw.below(700)) }),
         isRight: true,
@@ -353,7 +367,7 @@ function drawGreeting(draw: Draw, hasSecret: boolean): Greeted {
   }
 }
 
-/** A ready with a given proof. */
+/** A ready frame with a given proof. */
 function readyWith(fields: ValueMap): Bytes {
   return frame(LINK.ready, encode(fields));
 }
@@ -364,19 +378,19 @@ interface Proof {
   readonly received: number;
 }
 
-/** What a peer can say of the secret. */
+/** A peer's knowledge of the secret. */
 interface Knowledge {
   readonly role: "opener" | "acceptor";
   readonly greetings: Bytes[];
-  /** What it holds. */
+  /** The secret that it has. */
   readonly secret: string;
-  /** Whether this is the secret. */
+  /** Whether this is the right secret. */
   readonly isRight: boolean;
-  /** A ready that was right on another connection. */
+  /** A ready frame that was valid on another connection. */
   readonly replay: Bytes | undefined;
 }
 
-/** A ready, whose proof is right or nearly. */
+/** A ready frame whose proof is valid or nearly. */
 async function drawReady(draw: Draw, known: Knowledge): Promise<Proof> {
   const { role, greetings, secret, isRight, replay } = known;
   const received = draw.pick([0, 1, 77, 2 ** 31]);
@@ -424,7 +438,7 @@ async function drawReady(draw: Draw, known: Knowledge): Promise<Proof> {
   }
 }
 
-/** What a peer without a handshake of its own sends. */
+/** Bytes of a peer that does no handshake of its own. */
 interface Attack {
   readonly side: Side;
   readonly secret: string;
@@ -446,19 +460,23 @@ function firstWrite(connection: MemoryConnection): {
   return { written, first: promise };
 }
 
-/** A ready of an honest opener or acceptor on another connection. */
+/** A ready frame of a valid opener or acceptor on another connection. */
 async function recordReady(
   side: Side,
   role: Knowledge["role"],
 ): Promise<Bytes | undefined> {
-  const near = new MemoryConnection();
-  const far = new MemoryConnection();
-  const calm = { frame: -1, draw: Draw.seeded(1) };
-  const up = join(near, far, calm);
-  const down = join(far, near, calm);
+  const openerConnection = new MemoryConnection();
+  const acceptorConnection = new MemoryConnection();
+  const unchanged = { frame: -1, draw: Draw.seeded(1) };
+  const up = join(openerConnection, acceptorConnection, unchanged);
+  const down = join(acceptorConnection, openerConnection, unchanged);
   await Promise.allSettled([
-    openHandshake(near, side.offer),
-    acceptHandshake(far, { ...side.offer, resume: true }, new Admissions()),
+    openHandshake(openerConnection, side.offer),
+    acceptHandshake(
+      acceptorConnection,
+      { ...side.offer, resume: true },
+      new Admissions(),
+    ),
   ]);
   return (role === "opener" ? up : down).sent[1];
 }
@@ -474,14 +492,14 @@ async function runOpener({ side, secret, draw }: Attack): Promise<void> {
   const own = drawGreeting(draw, secret !== "" || draw.oneIn(4));
   feedCut(connection, own.bytes, draw);
   const isRight = own.isRight && hasSecret(own) === (side.secret !== "");
-  const theirs = await within(first, LIMIT, "a greeting");
-  if (theirs === undefined || theirs[LENGTH_SIZE] === KIND.abort) {
+  const peerGreeting = await within(first, LIMIT, "a greeting");
+  if (peerGreeting === undefined || peerGreeting[LENGTH_SIZE] === KIND.abort) {
     connection.end();
     return judge(await running, false, isRight);
   }
   const proof = await drawReady(draw, {
     role: "opener",
-    greetings: [own.bytes, theirs],
+    greetings: [own.bytes, peerGreeting],
     secret,
     isRight: secret === side.secret,
     replay: draw.oneIn(3) ? await recordReady(side, "opener") : undefined,
@@ -493,7 +511,7 @@ async function runOpener({ side, secret, draw }: Attack): Promise<void> {
   checkWritten(written);
   judge(outcome, isRight && proof.isRight, isRight && proof.isRight);
   if (admissions.admitted > 0 !== "value" in outcome) {
-    throw new Violation("A peer is counted that did not prove itself, or not");
+    throw new Violation("The count of proven peers is wrong");
   }
   if (!("value" in outcome)) return;
   checkRead(connection, trailing, proof, outcome.value.received);
@@ -506,7 +524,7 @@ function hasSecret({ bytes }: Greeted): boolean {
   return fields.secret === true;
 }
 
-/** Checks that a handshake leaves what follows unread. */
+/** Checks that a handshake does not read the bytes after it. */
 function checkRead(
   connection: MemoryConnection,
   trailing: Bytes,
@@ -518,7 +536,7 @@ function checkRead(
   }
   if (found !== received) {
     throw new Violation(
-      `Another position arrives: ${found} instead of ${received}`,
+      `Another position is received: ${found} instead of ${received}`,
     );
   }
 }
@@ -527,29 +545,29 @@ function judge(outcome: Outcome<unknown>, may: boolean, must: boolean): void {
   if ("error" in outcome) {
     checkFailure(outcome.error);
     if (must) {
-      throw new Violation(`An honest peer is refused: ${show(outcome.error)}`);
+      throw new Violation(`A valid peer is refused: ${show(outcome.error)}`);
     }
   } else if (!may) {
-    throw new Violation("A peer is accepted that must be refused");
+    throw new Violation("A peer is accepted that must be rejected");
   }
 }
 
 async function runAcceptor({ side, secret, draw }: Attack): Promise<void> {
   const connection = new MemoryConnection();
   const { written, first } = firstWrite(connection);
-  // One that asks to resume needs a session in the answer.
+  // A side that asks to resume requires a session in the answer.
   const offer = { ...side.offer, resume: false };
   const running = settle(open(connection, offer), "an opener");
-  const ours = (await within(first, LIMIT, "a greeting"))!;
+  const ownGreeting = (await within(first, LIMIT, "a greeting"))!;
   const own = drawGreeting(draw, secret !== "" || draw.oneIn(4));
   const isRight = own.isRight && hasSecret(own) === (side.secret !== "");
   const proof = await drawReady(draw, {
     role: "acceptor",
-    greetings: [ours, own.bytes],
+    greetings: [ownGreeting, own.bytes],
     secret,
     isRight: secret === side.secret,
     replay: draw.oneIn(3)
-      // Its own, sent back, or one of another connection.
+      // The own frame sent back, or one of another connection.
       ? draw.oneIn(2) ? written[1] : await recordReady(side, "acceptor")
       : undefined,
   });
@@ -562,7 +580,7 @@ async function runAcceptor({ side, secret, draw }: Attack): Promise<void> {
   checkRead(connection, trailing, proof, outcome.value.terms.received);
 }
 
-/** Bytes at random in the place of a handshake. */
+/** Random bytes instead of a handshake. */
 async function runNoise({ side, draw }: Attack): Promise<void> {
   const connection = new MemoryConnection();
   const noise = draw.oneIn(2) ? draw.bytes(draw.below(100)) : mutate(

@@ -1,8 +1,8 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * Values of every kind that a program may try to send, those that cannot be sent
- * among them.
+ * Values of every kind that a program may try to send, including those that
+ * cannot be sent.
  *
  * @module
  */
@@ -62,7 +62,7 @@ class Point {
   }
 }
 
-/** Values that come back changed: as the plain kind that they are sent as. */
+/** Values that arrive changed, as the plain kind as which they are sent. */
 const CHANGED: readonly (() => unknown)[] = [
   () => new Point(),
   () => Object.assign(Object.create(null), { a: 1 }),
@@ -86,7 +86,7 @@ const CHANGED: readonly (() => unknown)[] = [
   () => Object.assign([], { 4294967294: 1, 4294967295: 2 }),
 ];
 
-/** Values that cannot be sent, most of them. */
+/** Values that mostly cannot be sent. */
 const UNSENDABLE: readonly (() => unknown)[] = [
   () => () => {},
   () => Symbol("s"),
@@ -146,7 +146,7 @@ function shared(): unknown {
   return [part, new Map([[part, 1]]), new Error("m", { cause: part })];
 }
 
-/** A map that grows while it is looked at. */
+/** A map that grows while it is encoded. */
 function growing(): unknown {
   const map = new Map<unknown, unknown>();
   map.set("a", {
@@ -158,19 +158,19 @@ function growing(): unknown {
   return map;
 }
 
-/** What kinds of value are made. */
+/** The kinds of values to generate. */
 export interface Kinds {
-  /** Whether values are among them that come back changed. */
+  /** Whether to include values that arrive changed. */
   readonly changed: boolean;
-  /** Whether values are among them that cannot be sent. */
+  /** Whether to include values that cannot be sent. */
   readonly unsendable: boolean;
-  /** Whether only values are made that JSON carries. */
+  /** Whether to include only values that JSON supports. */
   readonly json: boolean;
   /** Whether values may be nested too deep. */
   readonly deep: boolean;
 }
 
-/** Makes values. */
+/** Generates values. */
 export class ValueMaker {
   readonly #draw: Draw;
   readonly #kinds: Kinds;

@@ -1,7 +1,7 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * The contract over the in-memory pair.
+ * The contract for the in-memory pair.
  *
  * @module
  */
@@ -21,28 +21,28 @@ import { Session } from "../../_session/session.ts";
 import { behave } from "../_behaviours.ts";
 import { conformance } from "../_conformance.ts";
 
-/** As `duplexPair`, with names, and a link that can break. */
+/** Like `duplexPair`, with names and a link that can be cut. */
 async function openPair(
   options: DuplexOptions,
-  far: DuplexOptions,
+  peer: DuplexOptions,
 ): Promise<Duplex> {
-  const [near, distant] = memoryStreams();
-  const own = sessionOptions("Cannot open", "opener", options);
-  const theirs = sessionOptions("Cannot open", "acceptor", {
+  const [ownStream, peerStream] = memoryStreams();
+  const ownOptions = sessionOptions("Cannot open", "opener", options);
+  const peerOptions = sessionOptions("Cannot open", "acceptor", {
     closeTimeout: Infinity,
-    ...far,
+    ...peer,
   });
-  const main = new Session(new FrameWire(near), own);
-  const worker = new Session(new FrameWire(distant), theirs);
+  const main = new Session(new FrameWire(ownStream), ownOptions);
+  const worker = new Session(new FrameWire(peerStream), peerOptions);
   await Promise.all([main.open(), worker.open()]);
-  behave(worker, () => distant.destroy()).catch(() => {});
+  behave(worker, () => peerStream.destroy()).catch(() => {});
   return main;
 }
 
 conformance({ name: "duplexPair()", permissions: "none", open: openPair });
 
 Deno.test({
-  name: "duplexPair() joins two ends with types of their own",
+  name: "duplexPair() connects two ends with different types",
   permissions: "none",
   async fn() {
     const [left, right] = duplexPair<string, number>();
@@ -54,7 +54,7 @@ Deno.test({
 });
 
 Deno.test({
-  name: "duplexPair() refuses limits that are out of range",
+  name: "duplexPair() rejects limits that are out of range",
   permissions: "none",
   fn() {
     for (const value of [0, -1, 1.5, NaN, Infinity]) {
@@ -70,12 +70,12 @@ Deno.test({
 });
 
 Deno.test({
-  name: "duplexPair() numbers sends that waited for the hello one by one",
+  name: "duplexPair() numbers sends that waited for the hello consecutively",
   permissions: "none",
   async fn() {
     const [left, right] = duplexPair<number>({ windowMessages: 4 });
     const numbers = Array.from({ length: 100 }, (_, index) => index);
-    // All of them wait: neither side has said hello yet.
+    // All of them wait: neither side has sent its hello yet.
     const sends = numbers.map((number) => left.send(number));
     for (const number of numbers) assertEquals(await right.receive(), number);
     await Promise.all(sends);
@@ -84,7 +84,7 @@ Deno.test({
 });
 
 Deno.test({
-  name: "Duplex.abort() takes any reason",
+  name: "Duplex.abort() accepts any reason",
   permissions: "none",
   async fn() {
     const revoked = Proxy.revocable(new Error(), {});

@@ -1,8 +1,8 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * Runs programs that grant permissions, and compares what their workers may do with
- * what is expected, and with what the programs may do themselves.
+ * Runs programs that grant permissions, and compares the permissions of their
+ * workers with the expected ones and with those of the programs.
  *
  * @module
  */
@@ -17,7 +17,7 @@ export const ROOT = new URL("../..", import.meta.url).pathname.replace(
   "",
 );
 
-/** What the programs and their workers find: files, programs and listeners. */
+/** Files, programs and listeners for the programs and their workers. */
 export class World implements AsyncDisposable {
   readonly dir: string;
   readonly tcp = Deno.listen({ hostname: "127.0.0.1", port: 0 });
@@ -69,31 +69,33 @@ async function closeAll(listener: Deno.Listener): Promise<void> {
   for await (const connection of listener) connection.close();
 }
 
-/** What is expected of a grant: what the worker may do, or why it is refused. */
+/**
+ * The expected result of a grant: the permissions of the worker, or the error.
+ */
 export type Outcome = string | RegExp;
 
-/** A grant, and what is expected of a process and of a Web Worker. */
+/** A grant, and the expected result for a process and for a Web Worker. */
 export interface Grant extends Partial<Omit<Opening, "over" | "permissions">> {
   readonly grant: Permissions;
   readonly pipe: Outcome;
-  /** As `pipe` if it is left out, and not tried if it is `null`. */
+  /** The same as `pipe` if omitted, and not tested if `null`. */
   readonly thread?: Outcome | null;
 }
 
-/** A program with some flags. */
+/** A program with flags. */
 export interface Row {
   readonly name: string;
   readonly flags: readonly string[];
-  /** Variables of the program. */
+  /** Environment variables of the program. */
   readonly env?: Record<string, string>;
   readonly cwd?: string;
   readonly acts: readonly string[];
-  /** What the program itself may do, as "yes no". */
+  /** The permissions of the program itself, as "yes no". */
   readonly own: string;
   readonly grants: readonly Grant[];
 }
 
-/** The flags without which no worker can be opened. */
+/** The flags that every program needs to open a worker. */
 function baseFlags(flags: readonly string[]): string[] {
   const has = (name: string) =>
     flags.some((flag) => flag.split("=")[0] === name || flag === "-A");
@@ -104,7 +106,7 @@ function baseFlags(flags: readonly string[]): string[] {
   ];
 }
 
-/** Web Workers of both transports take turns. */
+/** The two transports of Web Workers alternate. */
 function openingsOf({ grants }: Row): Opening[] {
   return grants.flatMap(({ grant, pipe: _, thread, ...rest }, index) => {
     const over = index % 2 === 0 ? "shm" : "queue";
@@ -159,7 +161,7 @@ function check(row: Row, report: Report): void {
   }
 }
 
-/** A refusal that says that the program lacks it, and the flag. */
+/** The error if the program does not have the permission, with the flag. */
 export function lacks(item: string, flag: string): RegExp {
   const text =
     `Cannot grant ${item}: this program does not hold it; run it again with ${flag}`;
@@ -184,7 +186,7 @@ export function unknown(item: string): RegExp {
   return new RegExp(`^NotCapable: ${RegExp.escape(text)}`);
 }
 
-/** Verdicts of which only some are "yes", by their places. */
+/** A verdict list with "yes" at some places only. */
 export function only(count: number, ...yes: number[]): string {
   return Array.from(
     { length: count },

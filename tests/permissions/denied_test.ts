@@ -1,9 +1,9 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * What denies more than it says: a denied address under another name, a path that
- * the child resolves in another folder, a command in another `PATH`, and the hosts
- * that Deno allows to import from by default.
+ * Denied permissions that have other names: a denied address under another
+ * name, a path that the child resolves in another folder, a command in another
+ * `PATH`, and the hosts from which Deno allows imports by default.
  *
  * @module
  */
@@ -22,10 +22,10 @@ import {
 
 const DENO = Deno.execPath();
 
-/** Other spellings of 127.0.0.1 that this system looks up. */
+/** Other spellings of 127.0.0.1 that this system resolves. */
 const NUMERIC = ["127.1", "2130706433", "0x7f.1", "0177.0.0.1"];
 
-/** The refusal of a name that may stand for a denied address. */
+/** The error for a name that may resolve to a denied address. */
 function alias(item: string, address: string): RegExp {
   const text =
     `Cannot grant "net" of "${item}": this program is denied "${address}" (--deny-net), and the name may stand for that address`;
@@ -120,7 +120,10 @@ function nearlyAnywhereRow({ port }: World): Row {
   };
 }
 
-/** Programs with a list of hosts, of which Deno does not say that some are denied. */
+/**
+ * Programs with a list of hosts, some of which are denied without an indication
+ * by Deno.
+ */
 function deniedListRows({ port }: World): Row[] {
   const names = ["localhost", ...NUMERIC];
   const acts = [
@@ -138,7 +141,7 @@ function deniedListRows({ port }: World): Row[] {
     name: `a list, and ${item} is denied`,
     flags: [`--allow-net=${list}`, `--deny-net=${item},10.0.0.0/8`],
     acts,
-    // Deno says that 10.1.2.3 is allowed, but refuses the connection to it.
+    // Deno reports that 10.1.2.3 is allowed, but rejects the connection to it.
     own: only(8, 6),
     grants: [
       ...listed.map((name) => ({
@@ -175,7 +178,9 @@ function deniedListRows({ port }: World): Row[] {
   }));
 }
 
-/** Paths that only Windows takes for absolute, and a child in another folder. */
+/**
+ * Paths that only Windows considers absolute, and a child in another folder.
+ */
 function folderRow({ dir }: World): Row {
   return {
     name: "a child in another folder",
@@ -204,7 +209,7 @@ function folderRow({ dir }: World): Row {
   };
 }
 
-/** Commands that a child looks for in another folder than its parent. */
+/** Commands that a child finds in another folder than its parent. */
 function commandRows({ dir }: World): Row[] {
   const acts = [`run ${dir}/in/tool`, `run ${dir}/out/bin/tool`];
   const path = Deno.env.get("PATH")!;
@@ -223,7 +228,7 @@ function commandRows({ dir }: World): Row[] {
   ];
   return [
     {
-      name: "a command, and PATH has a folder beside it",
+      name: "a command, and PATH has a relative folder",
       flags,
       env: { PATH: `bin:${dir}/in:${path}` },
       cwd,
@@ -240,7 +245,7 @@ function commandRows({ dir }: World): Row[] {
       ],
     },
     {
-      name: "a command, and PATH has a folder beside it and may be read",
+      name: "a command, and PATH has a relative folder and may be read",
       flags: [...flags, "--allow-env=PATH"],
       env: { PATH: `bin:${dir}/in:${path}` },
       cwd,
@@ -284,7 +289,7 @@ function commandRows({ dir }: World): Row[] {
   ];
 }
 
-/** What Deno allows to import from by default. */
+/** The hosts from which Deno allows imports by default. */
 function importRows({ modulePort }: World): Row[] {
   const acts = [
     "says import jsr.io:443",
@@ -340,7 +345,7 @@ function importRows({ modulePort }: World): Row[] {
       grants: [
         { grant: "none", pipe: only(3) },
         { ...registry, pipe: only(3, 2) },
-        // It is no worker, but it is loaded.
+        // The module is not a worker, but it is loaded.
         { grant: "none", script, pipe: /^PeerExitError/, thread: null },
         { grant: { import: [`127.0.0.1:${modulePort}`] }, pipe: only(3, 2) },
       ],
@@ -348,7 +353,9 @@ function importRows({ modulePort }: World): Row[] {
   ];
 }
 
-/** What is denied beside what is said: by `--ignore-…`, and programs from writes. */
+/**
+ * Denials without an explicit flag: by `--ignore-…`, and writing to programs.
+ */
 function hiddenRows({ dir }: World): Row[] {
   const inside = `${dir}/in`;
   return [

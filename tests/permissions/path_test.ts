@@ -1,7 +1,8 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * Paths and scripts that must mean the same to a child in another folder.
+ * Paths and scripts that must have the same meaning for a child in another
+ * folder.
  *
  * @module
  */
@@ -77,7 +78,7 @@ Deno.test("isCommandPath() distinguishes a path from a name like Deno", () => {
 });
 
 Deno.test({
-  name: "denoArgs() takes a script with a colon for a path, unless it is a URL",
+  name: "denoArgs() treats a script with a colon as a path unless it is a URL",
   permissions: "inherit",
   fn() {
     const scriptOf = (script: string) => denoArgs(script, {}).at(-1);

@@ -1,8 +1,8 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * What may be granted and what may not. A test holds exactly the permissions
- * that it speaks of.
+ * What may be granted and what may not. Each test has exactly the permissions
+ * that it needs.
  *
  * @module
  */
@@ -27,14 +27,14 @@ function test(
   Deno.test({ name, permissions, fn });
 }
 
-/** The flags of a grant, without the one that is always there. */
+/** The flags of a grant, without the one that is always present. */
 function flagsOf(permissions: Permissions): string[] {
   const [noPrompt, ...flags] = grant(permissions).flags;
   assertEquals(noPrompt, "--no-prompt");
   return flags;
 }
 
-/** Permissions as a caller without types may write them. */
+/** Permissions as written by a caller without types. */
 function untyped(permissions: unknown): Permissions {
   return permissions as Permissions;
 }
@@ -48,7 +48,7 @@ test("grant() grants nothing by default", "none", () => {
   assertEquals(grant({ read: "inherit" }), nothing);
 });
 
-test("grant() passes on all that the caller holds", {
+test("grant() grants everything that the caller has", {
   read: true,
   net: true,
   env: false,
@@ -60,7 +60,7 @@ test("grant() passes on all that the caller holds", {
   assertEquals(flagsOf({ read: "inherit", env: "inherit" }), ["--allow-read"]);
 });
 
-test("grant() passes on every kind", "inherit", () => {
+test("grant() grants every kind", "inherit", () => {
   const kinds = ["env", "ffi", "import", "net", "read", "run", "sys", "write"];
   assertEquals(flagsOf("inherit"), kinds.map((kind) => `--allow-${kind}`));
   const all = Object.fromEntries(kinds.map((kind) => [kind, true]));
@@ -68,7 +68,7 @@ test("grant() passes on every kind", "inherit", () => {
   assertEquals(grant(all).worker, all);
 });
 
-test("grant() passes on the parts that are named", {
+test("grant() grants the named parts", {
   env: ["HOME"],
   net: ["example.com:80"],
   read: ["/data"],
@@ -102,7 +102,7 @@ test("grant() makes relative paths absolute", "inherit", () => {
       `--allow-ffi=${cwd}/x.so`,
     ],
   );
-  // A command without a slash is looked for in PATH, wherever that is.
+  // A command without a slash is looked up in PATH, wherever that is.
   assertEquals(flagsOf({ run: ["ls", "./tool", "bin/tool"] }), [
     `--allow-run=ls,${cwd}/./tool,${cwd}/bin/tool`,
   ]);
@@ -116,7 +116,7 @@ test("grant() accepts URLs of files", "inherit", () => {
   assertEquals(flags, ["--allow-read=/data/a b", "--allow-run=/bin/ls"]);
 });
 
-test("grant() refuses what the caller does not hold", {
+test("grant() rejects permissions that the caller does not have", {
   env: ["HOME"],
   net: ["example.com:80"],
   read: ["/data"],
@@ -255,7 +255,7 @@ test("grant() rejects URLs that are not paths", "inherit", () => {
   }
 });
 
-test("grant() leaves the hosts out that Deno allows to import from", {
+test("grant() omits the hosts from which Deno allows imports", {
   import: ["jsr.io:443"],
 }, () => {
   const nothing = ["--allow-import=jsr.io:443", "--deny-import=jsr.io:443"];
@@ -265,7 +265,7 @@ test("grant() leaves the hosts out that Deno allows to import from", {
   assertEquals(flagsOf({ import: ["jsr.io:443"] }), nothing.slice(0, 1));
 });
 
-/** What a program with these flags prints of what it may grant. */
+/** The output of a program with these flags about what it may grant. */
 async function grantIn(
   flags: string[],
   permissions: Permissions,
@@ -296,7 +296,7 @@ test(
         { read: ["/data"] },
         "--no-prompt --allow-read=/data",
       ],
-      // Deno does not tell that a part is held, so it is not passed on.
+      // Deno does not report that a part is granted, so it is not passed on.
       [["--allow-read=/data"], "inherit", "--no-prompt"],
       [["--allow-env", "--deny-env=KEY"], { env: ["KEY"] }, refused],
       [["--allow-env", "--deny-env=KEY"], { env: ["K*"] }, refused],
@@ -330,7 +330,7 @@ test(
   },
 );
 
-/** Whether opening a worker with these permissions is refused, and early. */
+/** Whether opening a worker with these permissions is rejected early. */
 async function assertRefused(permissions: Permissions) {
   using processes = new Processes();
   await assertRejects(
@@ -340,7 +340,7 @@ async function assertRefused(permissions: Permissions) {
   assertEquals(processes.started, 0);
 }
 
-test("openPipe() starts nothing when a grant is refused", {
+test("openPipe() starts no process if a grant is rejected", {
   run: [EXEC],
   read: ["/data"],
 }, async () => {
@@ -350,7 +350,7 @@ test("openPipe() starts nothing when a grant is refused", {
   await assertRefused({ run: true });
 });
 
-test("openPipe() starts nothing when Deno may not be run", {
+test("openPipe() starts no process if Deno may not be run", {
   run: ["ls"],
   read: true,
 }, async () => {
@@ -358,7 +358,7 @@ test("openPipe() starts nothing when Deno may not be run", {
   await assertRefused({ read: true });
 });
 
-test("openPipe() gives a worker what is granted, and no more", {
+test("openPipe() gives a worker exactly the granted permissions", {
   run: [EXEC],
   read: ["/data"],
 }, async () => {

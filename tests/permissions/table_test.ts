@@ -1,8 +1,9 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * Every kind and form of permission, granted by programs that hold it in every way,
- * and tried for real. A worker never may do what its parent may not.
+ * Every kind and form of permission, granted by programs that have it in every
+ * form, and tested with real operations. A worker never has a permission that
+ * its parent does not have.
  *
  * @module
  */
@@ -23,7 +24,7 @@ import {
 
 const DENO = Deno.execPath();
 
-/** An act of every kind. */
+/** An operation of every kind. */
 function actsOf({ dir, port, modulePort }: World): string[] {
   return [
     `read ${dir}/in/file`,
@@ -38,7 +39,7 @@ function actsOf({ dir, port, modulePort }: World): string[] {
   ];
 }
 
-/** A program that may do everything. */
+/** A program with all permissions. */
 function wholeRow(world: World): Row {
   const { dir, port, modulePort } = world;
   const kinds = "read write net env run sys ffi import".split(" ");
@@ -74,7 +75,7 @@ function wholeRow(world: World): Row {
   };
 }
 
-/** An item that the program does not hold, and the flag that would do. */
+/** An item that the program does not have, and the required flag. */
 function lacking(kind: string, item: string): Grant {
   const what = `"${kind}" of "${item}"`;
   const all = lacks(what, `--allow-${kind}`);
@@ -88,7 +89,7 @@ function lacking(kind: string, item: string): Grant {
   };
 }
 
-/** A program that holds nothing but what opens a worker. */
+/** A program with only the permissions to open a worker. */
 function nothingRow(world: World): Row {
   const { dir, port, modulePort } = world;
   const refusals: [kind: string, item: string][] = [
@@ -125,7 +126,7 @@ function nothingRow(world: World): Row {
   };
 }
 
-/** A program with a list of every kind. */
+/** A program with a list for every kind. */
 function listRow(world: World): Row {
   const { dir, port, modulePort } = world;
   const net = [
@@ -186,7 +187,7 @@ function listPartsOf({ dir, port, modulePort }: World): Grant[] {
   ];
   return parts.map(([grant, ...yes]) => ({
     grant,
-    // The tool that may be run must not be replaced.
+    // A tool that may be run must not be replaced.
     pipe: yes.length === 0
       ? partly(`"write" of "${dir}/in"`, "--deny-write, or --allow-run")
       : only(15, ...yes),
@@ -218,7 +219,8 @@ function listRefusalsOf({ dir, port, modulePort }: World): Grant[] {
     ["import", "jsr.io:443"],
     ["import", `localhost:${modulePort}`],
   ];
-  // Deno compares what a Web Worker gets with the lists, and a process has none.
+  // Deno compares the permissions of a Web Worker with the lists; a process has
+  // none.
   const many: [kind: string, item: string, thread?: string | RegExp][] = [
     ["net", "10.0.0.0/8"],
     ["net", "10.1.0.0/16"],
@@ -236,7 +238,7 @@ function listRefusalsOf({ dir, port, modulePort }: World): Grant[] {
   ];
 }
 
-/** A program that may do everything but for a part of every kind. */
+/** A program with all permissions except for a part of every kind. */
 function deniedRow(world: World): Row {
   const { dir, port, modulePort } = world;
   const deep = `${dir}/in/deep`;

@@ -124,7 +124,7 @@ const CASES: Record<string, Case> = {
     kind: PeerExitError,
     signal: "SIGTERM",
   },
-  "a worker that does not say goodbye": {
+  "a worker that does not send goodbye": {
     async act() {
       const lines = new Lines();
       const worker = await openEnd("computes", { stderr: lines.take });
@@ -132,7 +132,7 @@ const CASES: Record<string, Case> = {
       await lines.until("computing");
       return await assertRejects(() => worker.close({ timeout: 100 }));
     },
-    message: '"worker" did not say goodbye within 100 ms',
+    message: '"worker" did not send its goodbye within 100 ms',
     kind: ClosedError,
   },
   "a worker that computes and is aborted": {
@@ -150,7 +150,7 @@ const CASES: Record<string, Case> = {
   "a worker that says no hello": {
     act: () => assertRejects(() => openEnd("silent", { openTimeout: 200 })),
     message:
-      'Cannot open a pipe to "ends.ts": it did not say hello within 200 ms',
+      'Cannot open a pipe to "ends.ts": it did not send its hello within 200 ms',
     kind: DOMException,
   },
   "a worker that breaks the protocol and stays": {

@@ -1,7 +1,7 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * What a pipe does when its child dies, lies, or goes on for ever. Every child
+ * What a pipe does when its child dies, lies, or goes on forever. Every child
  * is a real process; most of them speak the wire by hand, in `workers/raw.ts`.
  *
  * @module
@@ -245,7 +245,10 @@ test("openPipe() rejects when a child sends no hello in time", async () => {
     DOMException,
   );
   assertEquals(error.name, "TimeoutError");
-  assertStringIncludes(error.message, '"raw.ts": it did not say hello within');
+  assertStringIncludes(
+    error.message,
+    '"raw.ts": it did not send its hello within',
+  );
   assertEquals([processes.started, processes.running], [1, 0]);
 });
 

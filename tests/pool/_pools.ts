@@ -155,7 +155,7 @@ export function numbers(count: number): number[] {
   return Array.from({ length: count }, (_, number) => number);
 }
 
-/** Numbers for ever, or up to a count, and what became of them. */
+/** Numbers forever, or up to a count, and what became of them. */
 export class Source {
   read = 0;
   returned = 0;

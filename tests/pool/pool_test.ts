@@ -219,7 +219,7 @@ test("Pool gives others what waits behind a task that takes long", async () => {
   const gate = new Gate();
   const opener = new Opener(() => ({
     async work(n: number) {
-      // Each would wait for ever, if the one behind it waited for this one.
+      // Each would wait forever, if the one behind it waited for this one.
       if (n === 5_000) await gate.opened;
       if (n === 5_001) gate.open();
       return n;

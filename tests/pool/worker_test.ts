@@ -97,7 +97,7 @@ test("Pool replaces an idle worker that died", async () => {
   await pool.close();
 }, NOTHING);
 
-test("Pool lets go of a worker that says goodbye", async () => {
+test("Pool lets go of a worker that sends goodbye", async () => {
   const [pool, opener] = poolOf({ echo: (n: number) => n });
   assertEquals(await pool.run("echo", [1]), 1);
   await opener.far[0]!.close();
@@ -316,7 +316,7 @@ test("Pool.abort() rejects everything, at once", async () => {
   await pool.abort();
 }, NOTHING);
 
-test("Pool.abort() ends workers that say goodbye", async () => {
+test("Pool.abort() ends workers that send goodbye", async () => {
   const gate = new Gate();
   const methods = { waits: () => gate.opened, echo: (n: number) => n };
   const pool = new Pool<typeof methods>(() => {

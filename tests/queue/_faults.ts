@@ -1,8 +1,8 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * Queues whose workers die by lot, and a checker that counts what was lost, what
- * came twice and what nobody had asked for.
+ * Queues whose workers die at random, and a checker for lost, repeated and
+ * unexpected messages.
  *
  * @module
  */
@@ -18,7 +18,7 @@ import type { Done, How, Job, Where } from "../workers/queue_dies.ts";
 
 const HOWS: How[] = ["throw", "close", "exit", "reject"];
 const WHERES: Where[] = [
-  "taken",
+  "received",
   "inHand",
   "answered",
   "answering",
@@ -26,28 +26,33 @@ const WHERES: Where[] = [
   "goodbye",
 ];
 
-/** Draws one of a list. */
+/** Picks a random item of a list. */
 export function pick<T>(draw: () => number, items: readonly T[]): T {
   return items[Math.floor(draw() * items.length)]!;
 }
 
 /**
- * Lets workers die at their start by lot, until it is disposed of. A worker can
- * be told nothing before its hello but its name, and a part of that is drawn.
+ * Lets workers die at their start at random, until it is disposed of. Before
+ * its hello a worker receives nothing but its name, so the random number is
+ * part of the name.
  */
-export class Fates implements Disposable {
+export class RandomDeaths implements Disposable {
   readonly #randomUUID = crypto.randomUUID;
   /** Workers started. */
   started = 0;
 
-  /** @param rate How many of all workers die at their start, from 0 to 1. */
+  /**
+   * @param rate The fraction of workers that die at their start, from 0 to 1.
+   */
   constructor(draw: () => number, rate: number) {
     crypto.randomUUID = () => {
       const id = this.#randomUUID.call(crypto);
       this.started++;
       if (draw() >= rate) return id;
-      const fate = `fate-${pick(draw, ["start", "hello"])}-${pick(draw, HOWS)}`;
-      return `${fate}-${id}` as typeof id;
+      const death = `death-${pick(draw, ["start", "hello"])}-${
+        pick(draw, HOWS)
+      }`;
+      return `${death}-${id}` as typeof id;
     };
   }
 
@@ -56,15 +61,18 @@ export class Fates implements Disposable {
   }
 }
 
-/** What one run is drawn to be. */
+/** The plan of a run. */
 export interface Plan {
   options: QueueOptions;
   jobs: Job[];
   /** Whether `onFailed` is given. */
-  takesFailed: boolean;
+  handlesFailed: boolean;
 }
 
-/** Draws a plan. Every second one counts in shared memory what was taken. */
+/**
+ * Makes a random plan. Every second plan counts the received messages in shared
+ * memory.
+ */
 export function drawPlan(draw: () => number): Plan {
   const count = 3 + Math.floor(draw() * 10);
   const retries = pick(draw, [0, 1, 2]);
@@ -96,20 +104,20 @@ export function drawPlan(draw: () => number): Plan {
   };
   if (draw() < 0.5) options.capacity = 1 + Math.floor(draw() * count);
   if (draw() < 0.3) options.windowMessages = 1 + Math.floor(draw() * 4);
-  return { options, jobs, takesFailed: draw() < 0.7 };
+  return { options, jobs, handlesFailed: draw() < 0.7 };
 }
 
-/** What came of a run. */
+/** The outcome of a run. */
 export interface Outcome {
-  /** What was accepted by the queue. */
+  /** The messages that the queue accepted. */
   accepted: Set<number>;
   answers: Done[];
   failed: FailedMessage[];
-  /** How the queue ended, where it was not in good order. */
+  /** The error with which the queue ended, if any. */
   error: unknown;
 }
 
-/** Plays a plan to its end, with everything settled. */
+/** Runs a plan until everything has settled. */
 export async function play(plan: Plan): Promise<Outcome> {
   const outcome: Outcome = {
     accepted: new Set(),
@@ -117,7 +125,7 @@ export async function play(plan: Plan): Promise<Outcome> {
     failed: [],
     error: undefined,
   };
-  const options = plan.takesFailed
+  const options = plan.handlesFailed
     ? {
       ...plan.options,
       onFailed: (failed: FailedMessage) => outcome.failed.push(failed),
@@ -141,59 +149,69 @@ export async function play(plan: Plan): Promise<Outcome> {
   return outcome;
 }
 
-/** Everything that is wrong with an outcome. */
-export function faultsOf(plan: Plan, outcome: Outcome): string[] {
+/** Lists all violations in an outcome. */
+export function violationsOf(plan: Plan, outcome: Outcome): string[] {
   const { accepted, answers, failed, error } = outcome;
-  const faults: string[] = [];
+  const violations: string[] = [];
   const unsent = error instanceof PeerExitError
     ? error.unsent.map((job) => (job as Job).id)
     : [];
   if (error !== undefined && !(error instanceof PeerExitError)) {
-    faults.push(`ended with ${error}`);
+    violations.push(`ended with ${error}`);
   }
   const answered = new Map<number, number>();
   const seen = new Set<string>();
   for (const { id, part, attempt, padding } of answers) {
     answered.set(id, (answered.get(id) ?? 0) + 1);
     const key = `${id}/${part}`;
-    if (seen.has(key)) faults.push(`${key} came twice, attempt ${attempt}`);
+    if (seen.has(key)) {
+      violations.push(`${key} was received twice, attempt ${attempt}`);
+    }
     seen.add(key);
     const { answerSize } = plan.jobs[id]!;
     if (padding.length !== answerSize || padding.some((byte) => byte !== id)) {
-      faults.push(`${key} came damaged`);
+      violations.push(`${key} arrived damaged`);
     }
   }
   const failedIds = failed.map(({ message }) => (message as Job).id);
   for (const { id, answers, deaths, log } of plan.jobs) {
-    const fates =
+    const outcomes =
       [answered.has(id), failedIds.includes(id), unsent.includes(id)]
         .filter((is) => is).length;
-    if (fates > 1) faults.push(`${id} ended in more than one way`);
-    if (accepted.has(id) && answers > 0 && fates === 0) {
-      faults.push(`${id} is lost`);
+    if (outcomes > 1) violations.push(`${id} ended in more than one way`);
+    if (accepted.has(id) && answers > 0 && outcomes === 0) {
+      violations.push(`${id} is lost`);
     }
-    if (!accepted.has(id) && fates > 0) faults.push(`${id} was not sent`);
-    const isInnocent = deaths.length === 0 && plan.options.retries !== 0;
-    if (isInnocent && failedIds.includes(id)) faults.push(`${id} is innocent`);
+    if (!accepted.has(id) && outcomes > 0) {
+      violations.push(`${id} was not sent`);
+    }
+    const isHarmless = deaths.length === 0 && plan.options.retries !== 0;
+    if (isHarmless && failedIds.includes(id)) {
+      violations.push(`${id} failed although no worker died of it`);
+    }
     if (log === undefined) continue;
     const unmarked = log[2 * id]!;
     const times = unmarked + log[2 * id + 1]!;
-    if (unmarked > 1) faults.push(`${id} came ${unmarked} times unmarked`);
+    if (unmarked > 1) {
+      violations.push(`${id} was received ${unmarked} times unmarked`);
+    }
     if (times > plan.options.retries! + 1) {
-      faults.push(`${id} came ${times} times`);
+      violations.push(`${id} was received ${times} times`);
     }
     if (accepted.has(id) && error === undefined && times === 0) {
-      faults.push(`${id} was never taken`);
+      violations.push(`${id} was never received`);
     }
   }
   for (const { attempts } of failed) {
-    if (attempts !== plan.options.retries! + 1) faults.push("failed too early");
+    if (attempts !== plan.options.retries! + 1) {
+      violations.push("failed too early");
+    }
   }
   if (plan.options.ordered) {
     const order = answers.map(({ id, part }) => id * 10 + part);
     if (order.some((key, index) => index > 0 && key < order[index - 1]!)) {
-      faults.push(`out of order: ${order}`);
+      violations.push(`out of order: ${order}`);
     }
   }
-  return faults;
+  return violations;
 }

@@ -12,6 +12,6 @@ import { conformance, conformanceWorker } from "../_conformance.ts";
 conformance({
   name: "openQueue()",
   permissions: { read: [new URL("../..", import.meta.url)] },
-  open: (options, far) =>
-    openQueue(conformanceWorker(far), { ...options, restart: false }),
+  open: (options, peer) =>
+    openQueue(conformanceWorker(peer), { ...options, restart: false }),
 });

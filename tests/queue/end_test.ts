@@ -1,7 +1,7 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * Queues that are closed while a worker dies.
+ * Queues that close while a worker dies.
  *
  * @module
  */
@@ -16,7 +16,7 @@ function test(name: string, fn: () => Promise<void>): void {
   Deno.test({ name, permissions: READ, fn: () => within(fn()) });
 }
 
-test("openQueue() may be closed by who is handed a message back", async () => {
+test("openQueue() may be closed by the callback for a failed message", async () => {
   const queue: Duplex<number> = await openQueue(
     workerUrl("queue_throws"),
     {
@@ -30,7 +30,7 @@ test("openQueue() may be closed by who is handed a message back", async () => {
   await queue.closed;
 });
 
-test("openQueue() may be read by who is handed a message back", async () => {
+test("openQueue() may be read by the callback for a failed message", async () => {
   const failed: unknown[] = [];
   const queue: Duplex<number> = await openQueue(
     workerUrl("queue_throws"),
@@ -52,7 +52,7 @@ test("openQueue() may be read by who is handed a message back", async () => {
   assertEquals(answers.sort(), [1, 7]);
 });
 
-test("openQueue() gives a living worker what another one drops at the end", async () => {
+test("openQueue() redelivers to a running worker what another one drops at the end", async () => {
   const queue = await openQueue<number>(workerUrl("queue_once"), {
     workers: 2,
     restart: false,
@@ -63,7 +63,7 @@ test("openQueue() gives a living worker what another one drops at the end", asyn
   await closing;
 });
 
-test("openQueue() ends in time where a worker is busy for ever", async () => {
+test("openQueue() closes in time while a worker is busy forever", async () => {
   const script = `import { parent } from "${
     import.meta.resolve("../../parent.ts")
   }";

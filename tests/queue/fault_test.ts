@@ -1,7 +1,7 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * What a queue does when its workers die. Every worker is a real one.
+ * How a queue behaves when its workers die. All workers are real threads.
  *
  * @module
  */
@@ -22,7 +22,7 @@ import {
   openQueue,
   type QueueOptions,
 } from "@duplex/ipc/queue";
-import { drawPlan, Fates, faultsOf, pick, play } from "./_faults.ts";
+import { drawPlan, pick, play, RandomDeaths, violationsOf } from "./_faults.ts";
 import { random, seed } from "../_seed.ts";
 import { allDone, within, workerUrl } from "../workers/_processes.ts";
 import type { Act } from "../workers/queue_acts.ts";
@@ -49,7 +49,7 @@ function cells(): Int32Array<SharedArrayBuffer> {
   return new Int32Array(new SharedArrayBuffer(8));
 }
 
-/** Waits until another thread has counted this far. */
+/** Waits until another thread has counted up to a number. */
 async function until(cells: Int32Array, value: number): Promise<void> {
   while (Atomics.load(cells, 0) < value) {
     await new Promise((resolve) => setTimeout(resolve, 1));
@@ -66,27 +66,28 @@ function openDies(options: QueueOptions): Promise<Duplex<Done, Job>> {
   return openQueue(workerUrl("queue_dies"), { permissions: READ, ...options });
 }
 
-/** Runs that are played at a time, where they do not depend on one another. */
+/** Concurrent runs, if they are independent of each other. */
 const LANES = 4;
 
-/** Each run has a limit of its own. */
+/** Each run has its own time limit. */
 async function playRuns(): Promise<void> {
   const base = seed();
   let next = 0;
-  async function playRun(run: number, fates: number): Promise<void> {
+  async function playRun(run: number, deathRate: number): Promise<void> {
     const draw = random(base + run);
     const plan = drawPlan(draw);
-    using _ = fates > 0 ? new Fates(draw, fates) : undefined;
+    using _ = deathRate > 0 ? new RandomDeaths(draw, deathRate) : undefined;
     const where = `run ${run} of seed ${base}`;
     const faults = await within(play(plan)).then(
-      (outcome) => faultsOf(plan, outcome),
+      (outcome) => violationsOf(plan, outcome),
       (error) => [error.message],
     );
-    // The others end, so that nothing of this test is left in the next one.
+    // The other runs end, so that they do not disturb the next test.
     if (faults.length > 0) next = Infinity;
     assertEquals(faults, [], where);
   }
-  // What dies at its start is drawn as workers start, so these go one by one.
+  // Deaths at the start are drawn when workers start, so these plans run one by
+  // one.
   while (next < 35) await playRun(next++, 0.2);
   await allDone(Array.from({ length: LANES }, async () => {
     while (next < 205) await playRun(next++, 0);
@@ -94,28 +95,28 @@ async function playRuns(): Promise<void> {
 }
 
 Deno.test({
-  name: "openQueue() loses nothing wherever a worker dies",
+  name: "openQueue() loses no message at whatever point a worker dies",
   permissions: { ...READ, env: ["DUPLEX_SEED"] },
   fn: playRuns,
 });
 
 test(
-  "openQueue() takes 10 000 messages through 8 workers that die at random",
+  "openQueue() handles 10 000 messages through 8 workers that die at random",
   async () => {
     const count = 10_000;
     const draw = random(seed());
     const log = new Int32Array(new SharedArrayBuffer(8 * count));
     const hows: How[] = ["throw", "close", "exit", "reject"];
-    // Bytes carry most of the messages; memory that is shared, only a clone.
+    // Most messages can be stored as bytes; shared memory requires a clone.
     const jobs = Array.from({ length: count }, (_, id) =>
       job(id, {
         answerSize: 10,
         deaths: draw() < 0.01
-          ? [[pick(draw, ["taken", "inHand", "answered"]), pick(draw, hows)]]
+          ? [[pick(draw, ["received", "inHand", "answered"]), pick(draw, hows)]]
           : [],
         log: draw() < 0.2 ? log : undefined,
       }));
-    using _ = new Fates(draw, 0.05);
+    using _ = new RandomDeaths(draw, 0.05);
     const queue = await openDies({
       workers: 8,
       retries: 99,
@@ -149,7 +150,7 @@ test(
   { ...READ, env: ["DUPLEX_SEED"] },
 );
 
-test("openQueue() delivers again in order, and before all others", async () => {
+test("openQueue() redelivers in order and before other messages", async () => {
   await using queue = await open<[unknown, { attempt: number }]>();
   await queue.send({ act: "diesOnce", value: 1 });
   for (let value = 2; value < 50; value++) {
@@ -162,7 +163,7 @@ test("openQueue() delivers again in order, and before all others", async () => {
   }
 });
 
-test("openQueue() hands back what workers die of, and goes on", async () => {
+test("openQueue() returns a message that workers die of, and continues", async () => {
   for (const workers of [1, 3]) {
     const failed: FailedMessage[] = [];
     const queue = await open({
@@ -190,13 +191,16 @@ test("openQueue() hands back what workers die of, and goes on", async () => {
     assertInstanceOf(value.error, RangeError);
     assertEquals(failed[1]!.message, { act: "dies", value: "bytes" });
     assertInstanceOf(failed[0]!.error, PeerExitError);
-    assertStringIncludes(failed[0]!.error.message, "It was poison");
+    assertStringIncludes(
+      failed[0]!.error.message,
+      "The message ended the worker",
+    );
   }
 });
 
-test("openQueue() does not hold poison against its neighbours", async (t) => {
-  // Both handle all their messages in one turn, so what they did before they die
-  // has not left: answers are lost with them, and silence was not told yet.
+test("openQueue() does not count the death of a worker against other messages", async (t) => {
+  // Both workers handle all messages in one turn, so nothing that they did
+  // before their death has left: neither answers nor acknowledgements.
   const cases: [string, number][] = [["answers", 1], ["silence", 0]];
   for (const [name, answers] of cases) {
     await t.step(name, async () => {
@@ -207,9 +211,12 @@ test("openQueue() does not hold poison against its neighbours", async (t) => {
         retries: 1,
         onFailed: (each) => failed.push(each),
       });
-      const poison: Job["deaths"] = [["taken", "reject"], ["taken", "reject"]];
+      const killer: Job["deaths"] = [["received", "reject"], [
+        "received",
+        "reject",
+      ]];
       for (let id = 0; id < count; id++) {
-        const deaths = id % 1000 === 900 ? poison : [];
+        const deaths = id % 1000 === 900 ? killer : [];
         await queue.send(job(id, { answers, deaths, log }));
       }
       const closing = queue.close({ timeout: 20_000 });
@@ -222,7 +229,8 @@ test("openQueue() does not hold poison against its neighbours", async (t) => {
         assert(log[2 * id]! === 1, `${id} came ${log[2 * id]} times unmarked`);
       }
       const again = jobsTakenAgain(log);
-      // Silence needs no words: only what was in hand comes again.
+      // No answer is needed here: only the messages in progress are
+      // redelivered.
       if (answers === 0) assertEquals(again, [900, 1900, 2900]);
     });
   }
@@ -236,7 +244,7 @@ function jobsTakenAgain(log: Int32Array): number[] {
   return again;
 }
 
-test("openQueue() ends with what it has not handled where nobody takes it", async () => {
+test("openQueue() ends with the failed message unless a callback receives it", async () => {
   const queue = await open({ retries: 1 });
   await queue.send({ act: "echo", value: "handled" });
   await queue.send({ act: "dies" });
@@ -247,7 +255,7 @@ test("openQueue() ends with what it has not handled where nobody takes it", asyn
     error.message,
     "Cannot deliver message 2: its worker ended at attempt 2",
   );
-  assertStringIncludes(error.message, "It was poison");
+  assertStringIncludes(error.message, "The message ended the worker");
   assertEquals(error.unsent, [
     { act: "dies" },
     { act: "echo", value: "not handled" },
@@ -259,7 +267,7 @@ test("openQueue() ends with what it has not handled where nobody takes it", asyn
   );
 });
 
-test("openQueue() ends with what onFailed throws", async () => {
+test("openQueue() ends with the error that onFailed throws", async () => {
   const thrown = new RangeError("Nowhere to put it");
   const queue = await open({
     retries: 0,
@@ -273,7 +281,7 @@ test("openQueue() ends with what onFailed throws", async () => {
   assertStrictEquals(await assertRejects(() => queue.closed), thrown);
 });
 
-test("openQueue() lets onFailed send, and abort", async () => {
+test("openQueue() allows onFailed to send and to abort", async () => {
   const again = await open({
     retries: 0,
     onFailed: () => again.trySend({ act: "echo", value: "instead" }),
@@ -289,13 +297,13 @@ test("openQueue() lets onFailed send, and abort", async () => {
   await assertRejects(() => ends.closed, Error, "Enough");
 });
 
-test("openQueue() does not replace a worker where it must not", async () => {
+test("openQueue() does not replace a worker with restart: false", async () => {
   const queue = await open<number>({ workers: 2, restart: false });
   const gate = cells();
   await queue.send({ act: "waitsAndDies", cells: gate });
   await until(gate, 1);
   Atomics.store(gate, 1, 1);
-  // The other goes on, until it meets the message that kills.
+  // The other worker continues until it receives the message that kills it.
   await queue.send({ act: "echo", value: 1 });
   assertEquals(await queue.receive(), 1);
   const pending = queue.receive();
@@ -307,7 +315,7 @@ test("openQueue() does not replace a worker where it must not", async () => {
   await assertRejects(() => queue.close(), PeerExitError);
 });
 
-test("openQueue() lets living workers finish when one dies after the goodbye", async () => {
+test("openQueue() lets the other workers finish if one dies after the goodbye", async () => {
   const queue = await open<number>({ workers: 2, restart: false });
   const [dies, lives] = [cells(), cells()];
   await queue.send({ act: "waitsAndDies", cells: dies });
@@ -341,7 +349,7 @@ test("openQueue() replaces a worker that dies after the goodbye", async () => {
   await closing;
 });
 
-test("openQueue() keeps the order when messages are delivered again", async () => {
+test("openQueue() keeps the order of redelivered messages", async () => {
   const queue = await open<[number, { attempt: number }]>({
     workers: 3,
     ordered: true,
@@ -364,7 +372,7 @@ test("openQueue() keeps the order when messages are delivered again", async () =
   assertEquals(answers[7]![1].attempt, 2);
 });
 
-test("openQueue() gives up on a script that dies at its start", async () => {
+test("openQueue() ends if every worker dies at its start", async () => {
   const error = await assertRejects(
     () => openQueue("data:application/javascript,throw new Error('no')"),
     PeerExitError,
@@ -377,28 +385,28 @@ test("openQueue() gives up on a script that dies at its start", async () => {
   );
 });
 
-test("openQueue() gives up on replacements that die at their start", async () => {
+test("openQueue() ends if every replacement dies at its start", async () => {
   const queue = await openDies({ retries: 1 });
-  using fates = new Fates(() => 0, 1);
+  using deaths = new RandomDeaths(() => 0, 1);
   const pending = queue.receive();
-  await queue.send(job(1, { deaths: [["taken", "exit"]] }));
+  await queue.send(job(1, { deaths: [["received", "exit"]] }));
   const error = await assertRejects(() => pending, PeerExitError);
   assertEquals(error.unsent.map((each) => (each as Job).id), [1]);
-  // What died of the message is not held against its place.
-  assertEquals(fates.started, 3);
+  // A death caused by the message does not count as a failed start.
+  assertEquals(deaths.started, 3);
 });
 
-test("openQueue() gives up on a script that dies after each hello", async () => {
+test("openQueue() ends if every worker dies after its hello", async () => {
   const script = workerUrl("queue_dies");
-  using fates = new Fates(hello, 1);
+  using deaths = new RandomDeaths(hello, 1);
   const queue = await openQueue(script, { permissions: READ, retries: 1 });
   const error = await assertRejects(() => queue.receive(), PeerExitError);
   assertEquals(error.unsent, []);
-  // The first, and a replacement for each of two attempts.
-  assertEquals(fates.started, 3);
+  // The first worker, and a replacement for each of two retries.
+  assertEquals(deaths.started, 3);
 });
 
-/** The lot of a worker that dies after its hello. */
+/** The random number of a worker that dies after its hello. */
 function hello(): number {
   return 0.5;
 }
@@ -427,16 +435,16 @@ test("openQueue() rejects everything pending when its last worker dies", async (
   assertEquals(error.unsent.length, 2);
 });
 
-test("openQueue() hands over all answers that came before the end", async () => {
+test("openQueue() delivers all answers that arrived before the end", async () => {
   const queue = await open({ windowMessages: 4, restart: false });
-  // Four wait for the reader, and four more before them, in the link.
+  // Four wait for the reader, and four more before them in the link.
   for (let value = 0; value < 8; value++) {
     await queue.send({ act: "echo", value });
   }
   const gate = cells();
   await queue.send({ act: "waitsAndDies", cells: gate });
   await until(gate, 1);
-  // All have left the worker; there is no event for their coming to the link.
+  // All have left the worker; there is no event for their arrival at the link.
   await new Promise((resolve) => setTimeout(resolve, 50));
   Atomics.store(gate, 1, 1);
   await assertRejects(() => queue.closed, PeerExitError);
@@ -447,7 +455,7 @@ test("openQueue() hands over all answers that came before the end", async () => 
   assertEquals(answers, [0, 1, 2, 3, 4, 5, 6, 7]);
 });
 
-test("openQueue() hands back an answer's message when the answer cannot be sent", async () => {
+test("openQueue() returns the message if its answer cannot be sent", async () => {
   const failed: FailedMessage[] = [];
   const queue = await open({
     retries: 1,
@@ -463,7 +471,7 @@ test("openQueue() hands back an answer's message when the answer cannot be sent"
   await queue.close();
 });
 
-test("openQueue() delivers again what was transferred, and what is shared", async () => {
+test("openQueue() redelivers transferred buffers and shared memory", async () => {
   const queue = await open<[unknown, { attempt: number }]>();
   const bytes = new Uint8Array([1, 2, 3]);
   const memory = cells();
@@ -492,12 +500,12 @@ test("openQueue() does not wait for a worker that never reads", async () => {
   assertEquals(failure.unsent.length, 4);
   assertStrictEquals(await assertRejects(() => closing), failure);
   assertLess(performance.now() - start, 5_000);
-  // Deno ends no thread that does not come to its event loop.
+  // Deno does not end a thread that never returns to its event loop.
   Atomics.store(gate, 1, 1);
   Atomics.notify(gate, 1);
 });
 
-test("openQueue() leaves no worker behind when it ends while one starts", async () => {
+test("openQueue() leaves no worker running if it ends while one starts", async () => {
   using workers = new Workers();
   const queue = await open({ openTimeout: 60_000 });
   const started = Promise.withResolvers<void>();
@@ -505,7 +513,7 @@ test("openQueue() leaves no worker behind when it ends while one starts", async 
     started.resolve();
     return 0.9;
   };
-  using _ = new Fates(draw, 0);
+  using _ = new RandomDeaths(draw, 0);
   await queue.send({ act: "diesOnce" });
   await started.promise;
   queue.abort(new Error("Enough"));
@@ -515,7 +523,10 @@ test("openQueue() leaves no worker behind when it ends while one starts", async 
 
 const WRITABLE = { writable: true, configurable: true };
 
-/** Counts the Web Workers that are started and terminated, until it is disposed of. */
+/**
+ * Counts the Web Workers that are started and terminated until it is disposed
+ * of.
+ */
 class Workers implements Disposable {
   readonly #worker = Worker;
   started = 0;

@@ -1,9 +1,8 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * What a queue promises while its workers live. What it does when they die is in
- * `queue_fault_test.ts`, what every duplex promises in
- * `queue_conformance_test.ts`.
+ * The behaviour of a queue while its workers run. `fault_test.ts` tests the
+ * death of workers, `conformance_test.ts` the contract of every duplex.
  *
  * @module
  */
@@ -25,7 +24,10 @@ import type { Act } from "../workers/queue_acts.ts";
 
 const READ = { read: [new URL("../..", import.meta.url)] };
 
-/** A test that may do what `openQueue` requires, and fails by name if it hangs. */
+/**
+ * A test with the permissions that `openQueue` requires, which fails by name if
+ * it hangs.
+ */
 function test(name: string, fn: (t: Deno.TestContext) => Promise<void>): void {
   Deno.test({ name, permissions: READ, fn: (t) => within(fn(t)) });
 }
@@ -41,7 +43,7 @@ function cells(): Int32Array<SharedArrayBuffer> {
   return new Int32Array(new SharedArrayBuffer(8));
 }
 
-/** Waits until a cell has a value that another thread sets. */
+/** Waits until another thread has set a cell to a value. */
 async function until(
   cells: Int32Array<SharedArrayBuffer>,
   index: number,
@@ -52,14 +54,14 @@ async function until(
     if (now >= value) return;
     const change = Atomics.waitAsync(cells, index, now);
     if (!change.async) continue;
-    // The workers do not wake anybody.
+    // The workers do not notify the cell.
     await new Promise((resolve) => setTimeout(resolve, 1));
     Atomics.notify(cells, index);
     await change.value;
   }
 }
 
-/** Lets what waits in a cell go on. */
+/** Releases the thread that waits on a cell. */
 function release(cells: Int32Array<SharedArrayBuffer>): void {
   Atomics.store(cells, 1, 1);
   Atomics.notify(cells, 1);
@@ -71,7 +73,7 @@ test("openQueue() sends to several workers and receives from all", async () => {
   for (const [value, gate] of gates.entries()) {
     await queue.send({ act: "waits", value, cells: gate });
   }
-  // Each has one, or they would not all wait at the same time.
+  // Each worker has one message, otherwise not all would wait at the same time.
   for (const gate of gates) await until(gate, 0, 1);
   gates.forEach(release);
   const answers = [];
@@ -80,13 +82,13 @@ test("openQueue() sends to several workers and receives from all", async () => {
   await queue.close();
 });
 
-test("openQueue() numbers messages and tells how they came", async () => {
+test("openQueue() numbers messages and marks redelivered ones", async () => {
   await using queue = await open();
   for (const value of ["a", "b"]) await queue.send({ act: "delivery", value });
   const delivery = (number: number, attempt: number) => ({ number, attempt });
   assertEquals(await queue.receive(), ["a", delivery(1, 1)]);
   assertEquals(await queue.receive(), ["b", delivery(2, 1)]);
-  // Only now: an answer that has not left when its worker dies is given again.
+  // Only now: an answer that has not left when its worker dies is sent again.
   await queue.send({ act: "diesOnce", value: "c" });
   assertEquals(await queue.receive(), ["c", delivery(3, 2)]);
 });
@@ -105,7 +107,7 @@ test("openQueue() keeps the order of one worker", async () => {
   await sending;
 });
 
-test("openQueue() keeps the order over all workers where it is told to", async () => {
+test("openQueue() keeps the order over all workers with ordered: true", async () => {
   const queue = await open<number>({ workers: 3, ordered: true });
   const count = 2_000;
   const sending = (async () => {
@@ -123,13 +125,13 @@ test("openQueue() keeps several answers to one message together", async () => {
   await using queue = await open({ workers: 2, ordered: true });
   const gate = cells();
   await queue.send({ act: "answersSlowly", value: "a", cells: gate });
-  // The next is for the other worker, as this one has something to do.
+  // The next message goes to the other worker, since this one is busy.
   for (const value of ["b", "c"]) await queue.send({ act: "echo", value });
   await until(gate, 0, 1);
   assertEquals(await queue.receive(), ["a", 0]);
   assertEquals(await queue.receive(), ["a", 1]);
   const next = queue.receive();
-  // The others are there long before; their turn is after this one.
+  // The other answers arrived long before, but are delivered after this one.
   await new Promise((resolve) => setTimeout(resolve, 50));
   release(gate);
   assertEquals(await next, ["a", 2]);
@@ -137,7 +139,7 @@ test("openQueue() keeps several answers to one message together", async () => {
   assertEquals(await queue.receive(), "c");
 });
 
-test("openQueue() waits while it is full, and no longer", async () => {
+test("openQueue() waits only while it is full", async () => {
   await using queue = await open<number>({ workers: 2, capacity: 3 });
   const gate = cells();
   const act = { act: "waits", cells: gate } as const;
@@ -154,7 +156,7 @@ test("openQueue() waits while it is full, and no longer", async () => {
   assertEquals(answers.sort(), [0, 1, 2, 4]);
 });
 
-test("openQueue() holds no more than its capacity behind the first of an order", async () => {
+test("openQueue() buffers no more than its capacity behind the first answer in order", async () => {
   const capacity = 20;
   await using queue = await open<number>({
     workers: 2,
@@ -165,7 +167,7 @@ test("openQueue() holds no more than its capacity behind the first of an order",
   const counter = cells();
   await queue.send({ act: "waits", value: -1, cells: gate });
   await until(gate, 0, 1);
-  // Handled at once by the other worker, and without an answer.
+  // Handled immediately by the other worker, without an answer.
   for (let sent = 1; sent < capacity; sent++) {
     await queue.send({ act: "count", cells: counter });
   }
@@ -179,7 +181,7 @@ test("openQueue() holds no more than its capacity behind the first of an order",
   assertEquals(await queue.receive(), 7);
 });
 
-test("openQueue() goes on past a message that takes for ever", async () => {
+test("openQueue() continues while one message never ends", async () => {
   await using queue = await open<number>({ workers: 2 });
   const gate = cells();
   await queue.send({ act: "waits", value: -1, cells: gate });
@@ -190,7 +192,7 @@ test("openQueue() goes on past a message that takes for ever", async () => {
     if (value < 2) continue;
     most = Math.max(most, queue.stats.inFlight);
     if (value % 100 === 99) {
-      // Two of them wait behind the one that takes for ever.
+      // Two messages wait behind the one that never ends.
       while (queue.stats.inFlight > 3) await queue.receive();
     }
   }
@@ -198,7 +200,7 @@ test("openQueue() goes on past a message that takes for ever", async () => {
   release(gate);
 });
 
-test("openQueue() gives few messages to a worker that is slow", async () => {
+test("openQueue() sends few messages to a slow worker", async () => {
   await using queue = await open<number>({ workers: 2 });
   const gate = cells();
   await queue.send({ act: "waits", value: -1, cells: gate });
@@ -207,7 +209,8 @@ test("openQueue() gives few messages to a worker that is slow", async () => {
   for (let value = 0; value < count; value++) {
     await queue.send({ act: "echo", value });
   }
-  // All but what was given ahead to the slow one comes while it waits.
+  // All messages but those already sent to the slow worker are handled while it
+  // waits.
   const answers = [];
   while (answers.length < count - 1) answers.push(await queue.receive());
   assertEquals(queue.stats.inFlight, 2);
@@ -219,7 +222,7 @@ test("openQueue() gives few messages to a worker that is slow", async () => {
   );
 });
 
-test("openQueue() keeps a message as it was when it was sent", async () => {
+test("openQueue() sends the state of a message at the time of the call", async () => {
   await using queue = await open<unknown>();
   const gate = cells();
   await queue.send({ act: "waits", cells: gate });
@@ -235,7 +238,7 @@ test("openQueue() keeps a message as it was when it was sent", async () => {
   assertEquals((await queue.receive() as typeof cycle).text, "before");
 });
 
-test("openQueue() carries cycles, shared references and what is transferred", async () => {
+test("openQueue() carries cycles, shared references and transferred buffers", async () => {
   await using queue = await open<Record<string, unknown>>();
   const shared = { n: 1 };
   const value: Record<string, unknown> = { one: shared, two: shared };
@@ -267,7 +270,7 @@ test("openQueue() shares shared memory", async () => {
   assertEquals(Atomics.load(back, 0), 42);
 });
 
-test("openQueue() refuses what it could not deliver twice, or at all", async () => {
+test("openQueue() rejects messages that it cannot deliver or redeliver", async () => {
   await using queue = await open();
   const { port1, port2 } = new MessageChannel();
   const error = await assertRejects(
@@ -306,12 +309,12 @@ test("openQueue() refuses what it could not deliver twice, or at all", async () 
   assertEquals(await queue.receive(), "good");
 });
 
-test("openQueue() holds to the largest message, to the byte", async () => {
+test("openQueue() accepts messages up to the exact size limit", async () => {
   const script = workerUrl("queue_small");
   await using queue = await openQueue<Uint8Array>(script, {
     permissions: READ,
   });
-  // 1000 bytes with the two that MessagePack puts before them.
+  // 1000 bytes, including the two of the MessagePack header.
   const largest = new Uint8Array(997);
   await queue.send(largest);
   assertEquals(await queue.receive(), largest);
@@ -333,12 +336,12 @@ test("openQueue() holds to the largest message, to the byte", async () => {
   assertEquals(await queue.receive(), largest);
 });
 
-test("openQueue() lets a worker retire and gives its messages to the others", async () => {
+test("openQueue() redistributes the messages of a worker that leaves", async () => {
   await using queue = await open<number>({ workers: 2 });
   const gate = cells();
   await queue.send({ act: "waits", value: 0, cells: gate });
   await queue.send({ act: "retires", value: 1 });
-  // Both workers have one ahead by now.
+  // Both workers have one message in advance now.
   for (let value = 2; value < 6; value++) {
     await queue.send({ act: "echo", value });
   }
@@ -349,17 +352,17 @@ test("openQueue() lets a worker retire and gives its messages to the others", as
   assertEquals(queue.stats.inFlight, 0);
 });
 
-test("openQueue() ends when all workers have said goodbye", async () => {
+test("openQueue() ends when all workers have sent a goodbye", async () => {
   const queue = await open<number>({ workers: 2 });
   await queue.send({ act: "retires", value: 1 });
   await queue.send({ act: "retires", value: 1 });
   assertEquals(await Array.fromAsync(queue), [1, 1]);
-  await queue.send({ act: "echo", value: "never taken" });
+  await queue.send({ act: "echo", value: "not received" });
   const error = await assertRejects(() => queue.close(), ClosedError);
-  assertEquals(error.unsent, [{ act: "echo", value: "never taken" }]);
+  assertEquals(error.unsent, [{ act: "echo", value: "not received" }]);
 });
 
-test("openQueue() hears workers that speak and leave at once", async () => {
+test("openQueue() receives from workers that send and leave at once", async () => {
   for (const workers of [1, 2]) {
     const queue = await openQueue<string>(workerUrl("queue_brief"), {
       workers,
@@ -371,7 +374,7 @@ test("openQueue() hears workers that speak and leave at once", async () => {
   }
 });
 
-test("openQueue() hands on all answers of workers that have left", async () => {
+test("openQueue() delivers all answers of workers that have left", async () => {
   const queue = await openQueue<string>(workerUrl("queue_brief"), {
     windowMessages: 1,
     workers: 3,
@@ -383,7 +386,7 @@ test("openQueue() hands on all answers of workers that have left", async () => {
   await queue.close();
 });
 
-test("openQueue() notices that both sides only send", async (t) => {
+test("openQueue() detects that both sides only send", async (t) => {
   const limits = { windowMessages: 4, deadlockTimeout: 100 };
   const cases: [string, QueueOptions][] = [
     ["one worker", {}],
@@ -408,7 +411,7 @@ test("openQueue() notices that both sides only send", async (t) => {
         for (;; sent++) await queue.send(`${sent}`);
       }, DeadlockError);
       assertStringIncludes(error.message, '"main" and "worker" both wait');
-      // What was accepted is answered, and the queue goes on.
+      // Every accepted message is answered, and the queue continues.
       const closing = queue.close();
       const answers = await Array.fromAsync(queue);
       assertEquals(answers.length, sent);
@@ -420,7 +423,7 @@ test("openQueue() notices that both sides only send", async (t) => {
 test("openQueue() aborts all workers", async () => {
   const queue = await open({ workers: 2 });
   const both = [cells(), cells()];
-  for (const own of both) await queue.send({ act: "hears", cells: own });
+  for (const own of both) await queue.send({ act: "reportsAbort", cells: own });
   for (const _ of both) assertEquals(await queue.receive(), "listening");
   queue.abort(new Error("Enough"));
   await assertRejects(() => queue.closed, Error, "Enough");
@@ -440,7 +443,7 @@ test("openQueue() ends with the reason of one worker's abort", async () => {
   assertStrictEquals(await assertRejects(() => queue.closed), error);
 });
 
-test("openQueue() closes in time beside a worker that takes nothing", async () => {
+test("openQueue() closes in time if a worker receives nothing", async () => {
   const queue = await open({ workers: 2 });
   const counter = cells();
   await queue.send({ act: "deaf", cells: counter });
@@ -455,15 +458,15 @@ test("openQueue() closes in time beside a worker that takes nothing", async () =
   assertEquals(error.unsent.map((act) => (act as Act).act), ["deaf"]);
 });
 
-test("openQueue() gives no permission unless it is told to", async () => {
+test("openQueue() grants no permission by default", async () => {
   const script = workerUrl("queue_echo");
-  // A worker may import what its static imports name, and no more.
+  // A worker may import the modules of its static imports only.
   await using queue = await openQueue<string>(script);
   await queue.send("no permission");
   assertEquals(await queue.receive(), "no permission");
 });
 
-test("openQueue() refuses options that are out of range", async (t) => {
+test("openQueue() rejects options that are out of range", async (t) => {
   const cases: [QueueOptions, string][] = [
     [{ workers: 0 }, '"workers" must be a positive integer'],
     [{ workers: 1.5 }, "current value is 1.5"],
@@ -481,23 +484,26 @@ test("openQueue() refuses options that are out of range", async (t) => {
       assertStringIncludes(error.message, "Cannot open a queue");
     });
   }
-  await t.step("a function that is none", async () => {
-    const options = JSON.parse('{ "onFailed": "nobody" }');
-    await assertRejects(() => open(options), TypeError, "nobody");
+  await t.step("a value that is not a function", async () => {
+    const options = JSON.parse('{ "onFailed": "not a function" }');
+    await assertRejects(() => open(options), TypeError, "not a function");
   });
 });
 
-test("openQueue() says which worker said no hello", async () => {
+test("openQueue() names the worker that sent no hello", async () => {
   const script = "data:application/javascript,setInterval(() => {}, 1000)";
   const error = await assertRejects(
     () => openQueue(script, { workers: 2, openTimeout: 200 }),
     DOMException,
   );
   assertEquals(error.name, "TimeoutError");
-  assertStringIncludes(error.message, '"data:": it did not say hello within');
+  assertStringIncludes(
+    error.message,
+    '"data:": it did not send its hello within',
+  );
 });
 
-test("openQueue() ends a worker that posts what is no frame", async () => {
+test("openQueue() ends a worker that posts a value that is not a frame", async () => {
   const queue = await openQueue(workerUrl("queue_posts"), {
     permissions: READ,
   });

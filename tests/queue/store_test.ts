@@ -1,8 +1,8 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * The memory store, against a model that is too simple to be wrong, and the
- * packing of messages for it.
+ * The memory store, compared with a simple model, and the packing of messages
+ * for it.
  *
  * @module
  */
@@ -18,7 +18,7 @@ function stored(number: number, packer = new Packer(msgpack, 1000)) {
 }
 
 Deno.test({
-  name: "MemoryStore gives messages out in order and takes them back to it",
+  name: "MemoryStore leases messages in order and restores their order",
   permissions: {},
   fn() {
     const store = new MemoryStore();
@@ -53,7 +53,7 @@ Deno.test({
 });
 
 Deno.test({
-  name: "MemoryStore takes back more messages than a call takes arguments",
+  name: "MemoryStore takes back more messages than a call accepts arguments",
   permissions: {},
   fn() {
     const store = new MemoryStore();
@@ -62,19 +62,19 @@ Deno.test({
     for (let number = 1; number <= count; number++) {
       store.append({ number, payload, size, attempts: 0 });
     }
-    const taken = Array.from({ length: count }, () => store.take());
-    store.putBack(taken.reverse());
+    const leased = Array.from({ length: count }, () => store.take());
+    store.putBack(leased.reverse());
     assertEquals([store.waiting, store.next?.number], [count, 1]);
   },
 });
 
-/** What waits and what is leased, by number. */
+/** The numbers of waiting and of leased messages. */
 interface Model {
   waiting: number[];
   leased: Map<number, StoredMessage>;
 }
 
-/** Does one thing that a queue may do, to the store and to the model. */
+/** Applies one random operation of a queue to the store and to the model. */
 function step(draw: () => number, store: MemoryStore, model: Model): void {
   const { waiting, leased } = model;
   const action = draw();
@@ -99,7 +99,7 @@ function step(draw: () => number, store: MemoryStore, model: Model): void {
 }
 
 Deno.test({
-  name: "MemoryStore does what its model does",
+  name: "MemoryStore behaves like its model",
   permissions: { env: ["DUPLEX_SEED"] },
   fn() {
     const draw = random(seed());
@@ -126,7 +126,7 @@ Deno.test({
 });
 
 Deno.test({
-  name: "Packer leaves nothing behind of a message that it refuses",
+  name: "Packer keeps nothing of a message that it rejects",
   permissions: {},
   fn() {
     const packer = new Packer(msgpack, 1000);
@@ -140,7 +140,7 @@ Deno.test({
     }
     assertStrictEquals(before.buffer, after.buffer);
     assertEquals(after.start, before.end);
-    // Nor the memory that a large one took.
+    // Nor the memory of a large message.
     assertThrows(() => packer.pack(new Uint8Array(1_000_000), []), RangeError);
     const { payload: next } = packer.pack("next", []);
     if (next.kind !== "bytes") throw new Error("It was cloned");
@@ -150,7 +150,7 @@ Deno.test({
 });
 
 Deno.test({
-  name: "Packer keeps a clone that its sender gets back as it was",
+  name: "Packer returns a clone to its sender unchanged",
   permissions: {},
   fn() {
     const packer = new Packer(msgpack, 1000);

@@ -16,7 +16,7 @@ import {
 import { within } from "../workers/_processes.ts";
 
 /**
- * A test that fails by name when it would wait for ever, and when it leaves a
+ * A test that fails by name when it would wait forever, and when it leaves a
  * timer, an operation or a resource behind, which Deno does not look for unasked.
  */
 export function test(

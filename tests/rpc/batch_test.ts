@@ -280,10 +280,10 @@ test("Caller.cancel() takes a batch back", async () => {
 for (const how of ["recall", "cancel"] as const) {
   test(`BatchRunner.${how}() keeps nothing of a batch that was not begun`, async () => {
     const answers: Message[] = [];
-    let [done, canceled] = [0, 0];
+    let [done, cancelled] = [0, 0];
     const runner = new BatchRunner((answer) => void answers.push(answer), {
-      onCancelled: (count) => canceled += count,
-      onDone: (_isCanceled, count) => done += count,
+      onCancelled: (count) => cancelled += count,
+      onDone: (_isCancelled, count) => done += count,
     });
     const batchOf = (id: number, invoke: () => unknown) =>
       new Batch(id, Array.from({ length: MAX_BATCH }, () => []), invoke);
@@ -312,7 +312,7 @@ for (const how of ["recall", "cancel"] as const) {
     resolve();
     while (done < (count + 2) * MAX_BATCH) await nextTurn();
     assertEquals([kept.begun, runner.queueLength], [MAX_BATCH, 0]);
-    assertEquals(canceled, how === "cancel" ? 1 : 0);
+    assertEquals(cancelled, how === "cancel" ? 1 : 0);
   });
 }
 

@@ -322,7 +322,7 @@ test("remote() rejects callbacks into a duplex that was closed", async () => {
   const closing = main.close();
   await RpcEndpoint.of(worker).ended;
   gate.resolve();
-  // The answer still arrives, since only the caller has said goodbye.
+  // The answer still arrives, since only the caller has sent its goodbye.
   assertEquals(await call, "answer");
   const error = await caught.promise;
   assertInstanceOf(error, ClosedError);

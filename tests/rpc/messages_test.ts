@@ -249,7 +249,7 @@ test("remote() ends a stream that can ask for no more", async () => {
   assertEquals(await first, { value: 0, done: false });
   const closing = near.close();
   assertEquals(await stream.next(), { value: 1, done: false });
-  // The far side has not said goodbye, and may not for long.
+  // The far side has not sent its goodbye, and may not for long.
   await assertRejects(() => stream.next(), ClosedError, "a closed duplex");
   await raw.close();
   await closing;

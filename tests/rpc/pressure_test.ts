@@ -2,7 +2,7 @@
 
 /**
  * Backpressure on calls: a caller that reads no answers has a bounded number of
- * calls begun, and two ends that do read never wait for each other for ever.
+ * calls begun, and two ends that do read never wait for each other forever.
  *
  * @module
  */
@@ -261,22 +261,22 @@ test("remote() keeps the order of calls and notifications", async () => {
   assertEquals(seen, numbers(100));
 });
 
-test("remote() does not send a call that was canceled before", async () => {
+test("remote() does not send a call that was cancelled before", async () => {
   const [main, worker] = duplexPair({ windowMessages: 1 });
   const gate = new Gate();
   const methods = { wait: () => gate.opened, add: (n: number) => n };
   const { signal, abort } = withAbort();
   const first = remote<typeof methods>(main).wait();
   const api = remote<typeof methods>(main, { signal });
-  const canceled = numbers(1000).map((n) => api.add(n));
+  const cancelled = numbers(1000).map((n) => api.add(n));
   abort();
-  const outcomes = await Promise.allSettled(canceled);
+  const outcomes = await Promise.allSettled(cancelled);
   assert(outcomes.every(({ status }) => status === "rejected"));
   const served = expose(methods, worker);
   gate.open();
   await first;
   assertEquals(await remote<typeof methods>(main).add(7), 7);
-  // Before, and after the canceled ones.
+  // Before, and after the cancelled ones.
   assertEquals(main.stats.sent, 2);
   await main.close();
   await served;
@@ -437,11 +437,11 @@ test("expose() takes what concerns calls that are held", async () => {
     [TAG.call, first + 1, "count", []],
     [TAG.pull, first + 1, 2],
     [TAG.pull, first + 1, 1],
-    [TAG.call, first + 2, "note", ["canceled"]],
+    [TAG.call, first + 2, "note", ["cancelled"]],
     [TAG.cancel, first + 2, [false]],
     [TAG.batch, first + 3, "note", [["recalled"], ["recalled"]]],
     [TAG.recall, first + 3],
-    [TAG.batch, first + 4, "note", [["canceled"]]],
+    [TAG.batch, first + 4, "note", [["cancelled"]]],
     [TAG.cancel, first + 4, [false]],
     [TAG.notice, "note", ["noticed"]],
     [TAG.call, first + 5, "note", ["last"]],

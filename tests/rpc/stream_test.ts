@@ -343,7 +343,7 @@ test("expose() stops a stream whose caller is gone before", async () => {
   await left.promise;
 });
 
-test("remote() ends open streams when this side says goodbye", async () => {
+test("remote() ends open streams when this side sends goodbye", async () => {
   const counter = new Counter();
   const { api, main, served } = connect(counter.methods, { readAhead: 4 });
   const stream = api.count(1e9);
@@ -377,7 +377,7 @@ test("remote() ends a stream that begins after its goodbye", async () => {
   await served;
 });
 
-test("remote() ends open streams when the far side says goodbye", async () => {
+test("remote() ends open streams when the far side sends goodbye", async () => {
   const { api, main, worker } = connect(new Counter().methods);
   const stream = api.count(1e9);
   await stream.next();

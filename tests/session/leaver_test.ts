@@ -1,8 +1,8 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * Workers that leave early: while sends wait, with messages that they did not
- * receive, or because their parent does not close in time.
+ * Workers that leave early: while sends wait, with messages that they have not
+ * received, or because their parent does not close in time.
  *
  * @module
  */
@@ -20,7 +20,7 @@ import { openQueue } from "@duplex/ipc/queue";
 import { openShm } from "@duplex/ipc/shm";
 import { within } from "../workers/_processes.ts";
 
-/** A worker script whose body runs with its end of the duplex as `main`. */
+/** A worker script that runs this body with its end of the duplex as `main`. */
 function script(body: string, options = "{}"): string {
   const source = `
     import { parent } from "${import.meta.resolve("../../parent.ts")}";
@@ -30,7 +30,7 @@ function script(body: string, options = "{}"): string {
   return `data:text/javascript,${encodeURIComponent(source)}`;
 }
 
-/** Runs a test over each transport whose worker is started here. */
+/** Runs a test for each transport whose worker is started here. */
 function overWorkers(
   name: string,
   fn: (
@@ -52,15 +52,15 @@ function overWorkers(
   }
 }
 
-/** A promise that settles as another one did. */
-function settled(outcome: PromiseSettledResult<unknown>): Promise<unknown> {
+/** A promise that settles like another one. */
+function likeOutcome(outcome: PromiseSettledResult<unknown>): Promise<unknown> {
   return outcome.status === "fulfilled"
     ? Promise.resolve(outcome.value)
     : Promise.reject(outcome.reason);
 }
 
-/** What each of these promises rejects with. */
-function reasons(promises: readonly Promise<unknown>[]): Promise<unknown[]> {
+/** The errors that these promises reject with. */
+function rejections(promises: readonly Promise<unknown>[]): Promise<unknown[]> {
   return Promise.all(
     promises.map((promise) =>
       promise.then(
@@ -118,7 +118,7 @@ overWorkers(
       { deadlockTimeout: 50 },
     );
     await worker.send("begin");
-    // A queue has answers left that nothing receives, and says so.
+    // A queue reports answers that were not received.
     await worker.close({ timeout: 1_000 }).catch((error) => {
       assertInstanceOf(error, ClosedError);
       assertStringIncludes(error.message, "1000 ms");
@@ -127,7 +127,7 @@ overWorkers(
 );
 
 Deno.test({
-  name: "openQueue() closes when sends wait again after a deadlock",
+  name: "openQueue() closes while sends wait again after a deadlock",
   permissions: { read: [new URL("../..", import.meta.url)] },
   fn: () =>
     within((async () => {
@@ -141,8 +141,8 @@ Deno.test({
       const after = waiting();
       const closing = worker.close();
       for (
-        const error of await reasons([
-          ...before.slice(8).map(settled),
+        const error of await rejections([
+          ...before.slice(8).map(likeOutcome),
           ...after,
         ])
       ) {
@@ -153,7 +153,7 @@ Deno.test({
     })()),
 });
 
-overWorkers("notices a worker whose close runs out of time", async (open) => {
+overWorkers("detects a worker whose close times out", async (open) => {
   const worker = await open(
     script("await main.close().catch(() => {});", "{ closeTimeout: 100 }"),
     { retries: 0, deadlockTimeout: Infinity },
@@ -166,7 +166,7 @@ overWorkers("notices a worker whose close runs out of time", async (open) => {
 });
 
 overWorkers(
-  "gives back what a worker did not receive before it failed",
+  "returns messages that a worker did not receive before it failed",
   async (open) => {
     const worker = await open(
       script(`
@@ -202,7 +202,8 @@ Deno.test({
         ${end}
       `);
       await t.step(name, async () => {
-        // Whichever of the goodbyes, the error and the end comes first.
+        // The goodbye, the error or the end of the stream, whichever arrives
+        // first.
         for (let round = 0; round < 20; round++) {
           const worker = await openQueue(failing, {
             retries: 0,
@@ -223,14 +224,14 @@ Deno.test({
 });
 
 overWorkers(
-  "gives back on every later call what a worker did not receive",
+  "returns messages that a worker did not receive with every later error",
   async (open) => {
     const worker = await open(
       script("await main.receive(); await main.close();"),
     );
     for (const message of ["one", "two", "three"]) await worker.send(message);
     await worker.close().catch(() => {});
-    const errors = await reasons([
+    const errors = await rejections([
       worker.receive(),
       worker.send("four"),
     ]);

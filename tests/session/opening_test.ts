@@ -1,8 +1,8 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * The `signal` of the opening functions that start a worker: it cancels an opening
- * at any moment, and what was started ends.
+ * The option `signal` of the functions that start a worker: it cancels an
+ * opening at any moment, and the worker that was started ends.
  *
  * @module
  */
@@ -18,7 +18,7 @@ function script(source: string): string {
   return `data:text/javascript,${encodeURIComponent(source)}`;
 }
 
-/** A script that loads, and never opens its end. */
+/** A script that loads, and never calls `parent`. */
 const SILENT = script("setInterval(() => {}, 1_000);");
 
 const ECHO = `
@@ -54,7 +54,7 @@ for (const open of [openPipe, openQueue, openShm]) {
   });
 
   Deno.test({
-    name: `${open.name}() refuses a signal of a wrong kind`,
+    name: `${open.name}() rejects a signal of the wrong type`,
     permissions: "none",
     fn: async () => {
       const signal = "stop" as unknown as AbortSignal;
@@ -67,7 +67,7 @@ for (const open of [openPipe, openQueue, openShm]) {
   });
 
   Deno.test({
-    name: `${open.name}() goes on when its signal aborts after it has opened`,
+    name: `${open.name}() ignores a signal that aborts after it has opened`,
     permissions,
     fn: () =>
       within((async () => {
@@ -86,7 +86,7 @@ for (const open of [openPipe, openQueue, openShm]) {
 }
 
 Deno.test({
-  name: "openSocket() refuses a signal of a wrong kind",
+  name: "openSocket() rejects a signal of the wrong type",
   permissions: "none",
   fn: async () => {
     const signal = {} as unknown as AbortSignal;

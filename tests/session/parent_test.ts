@@ -1,7 +1,7 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * What `parent` says of the transport over which a worker was opened.
+ * The transport that `parent` reports.
  *
  * @module
  */
@@ -13,7 +13,7 @@ import { openQueue } from "@duplex/ipc/queue";
 import { openShm } from "@duplex/ipc/shm";
 import { within } from "../workers/_processes.ts";
 
-/** What a script needs that imports this package. */
+/** The permissions of a script that imports this package. */
 const permissions = {
   read: [new URL("../..", import.meta.url)],
   run: [Deno.execPath()],
@@ -35,7 +35,7 @@ for (const [open, transport] of ROWS) {
   const other = transport === "shm" ? "queue" : "shm";
 
   Deno.test({
-    name: `parent() has the members of its transport after ${open.name}()`,
+    name: `parent() has the members of the transport of ${open.name}()`,
     permissions,
     fn: () =>
       within((async () => {
@@ -57,7 +57,7 @@ for (const [open, transport] of ROWS) {
   });
 
   Deno.test({
-    name: `parent() refuses another transport after ${open.name}()`,
+    name: `parent() rejects another transport than that of ${open.name}()`,
     permissions,
     fn: () =>
       within((async () => {
@@ -80,7 +80,7 @@ for (const [open, transport] of ROWS) {
   });
 
   Deno.test({
-    name: `${open.name}() rejects if its worker needs another transport`,
+    name: `${open.name}() rejects if its worker requires another transport`,
     permissions,
     fn: () =>
       within((async () => {

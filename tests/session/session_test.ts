@@ -1,8 +1,8 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * The session against far sides that break its rules, and over links that cut
- * the bytes anywhere.
+ * The session with peers that break the protocol, and over links that split the
+ * bytes at any place.
  *
  * @module
  */
@@ -33,9 +33,9 @@ import { DEFAULT_OPTIONS } from "../../_session/options.ts";
 import { memoryStreams } from "../../_session/memory_stream.ts";
 import { Session } from "../../_session/session.ts";
 import { random, seed } from "../_seed.ts";
-import { choppy, drain, sessionAndRawEnd } from "../wire/_streams.ts";
+import { drain, sessionAndRawEnd, splitReads } from "../wire/_streams.ts";
 
-// What the far side sends is made with the reference implementation.
+// The bytes of the peer are made with the reference implementation.
 const HELLO = control(KIND.hello, helloFields(DEFAULT_OPTIONS));
 
 function frame(kind: number, ...body: (number[] | Uint8Array)[]): Uint8Array {
@@ -70,8 +70,8 @@ function join(parts: Uint8Array[]): Uint8Array<ArrayBuffer> {
   return out;
 }
 
-/** What a session makes of these bytes: how it failed. */
-async function failureOf(parts: Uint8Array[]): Promise<unknown> {
+/** The error with which a session fails after these bytes. */
+async function sessionError(parts: Uint8Array[]): Promise<unknown> {
   const { session, raw } = sessionAndRawEnd({
     windowMessages: 4,
     windowBytes: 4096,
@@ -80,7 +80,7 @@ async function failureOf(parts: Uint8Array[]): Promise<unknown> {
   const opening = session.open();
   const pending = session.receive();
   raw.write(join(parts)).catch(() => {});
-  // Nothing more can come; a session that does not fail by itself fails then.
+  // The end of the stream: a session that has not failed yet fails now.
   await raw.close(1, []);
   await opening.catch(() => {});
   await pending.catch(() => {});
@@ -104,12 +104,20 @@ const FAULTS: [string, Uint8Array[], string][] = [
     'the peer has "xml" and this side',
   ],
   [
-    "a window of nothing",
+    "an empty window",
     [control(KIND.hello, { ...helloFields(DEFAULT_OPTIONS), window: 0 })],
     '"window"',
   ],
-  ["a gap", [HELLO, data(1, "x"), data(3, "y")], "the next one must be 2"],
-  ["a repeat", [HELLO, data(1, "x"), data(1, "x")], "the next one must be 2"],
+  [
+    "a gap in the numbers",
+    [HELLO, data(1, "x"), data(3, "y")],
+    "the next one must be 2",
+  ],
+  [
+    "a repeated number",
+    [HELLO, data(1, "x"), data(1, "x")],
+    "the next one must be 2",
+  ],
   ["an unknown kind", [HELLO, frame(0x7f)], "frame of kind 127"],
   ["an empty frame", [HELLO, new Uint8Array(8)], "frame of kind 0"],
   ["text", [HELLO, new TextEncoder().encode("Hello, world")], "Hello, world"],
@@ -118,30 +126,37 @@ const FAULTS: [string, Uint8Array[], string][] = [
     [HELLO, join([new Uint8Array([0, 0, 0x20, 0, KIND.credit])])],
     "frame of kind 5",
   ],
-  ["no MessagePack", [HELLO, frame(KIND.credit, [0xc1])], "no MessagePack"],
-  ["no map", [HELLO, frame(KIND.credit, [0x90])], "no map"],
+  ["a control frame that is not MessagePack", [
+    HELLO,
+    frame(KIND.credit, [0xc1]),
+  ], "no MessagePack"],
   [
-    "a lying count in a control frame",
+    "a control frame without a map",
+    [HELLO, frame(KIND.credit, [0x90])],
+    "no map",
+  ],
+  [
+    "a wrong count in a control frame",
     [HELLO, frame(KIND.credit, [0xdf, 0xff, 0xff, 0xff, 0xff])],
     "more than 64 items",
   ],
   [
-    "credit that is no number",
+    "credit that is not a number",
     [HELLO, control(KIND.credit, { taken: "all" })],
     '"taken" must be an integer',
   ],
   [
-    "credit for what was not sent",
+    "credit for a message that was not sent",
     [HELLO, control(KIND.credit, { taken: 1 })],
     "the last one sent is 0",
   ],
   [
-    "an acknowledgement of what was not sent",
+    "an acknowledgement of a message that was not sent",
     [HELLO, data(1, "x", 7)],
     "the last one sent is 0",
   ],
   [
-    "a goodbye that counts messages which did not come",
+    "a goodbye that counts messages which did not arrive",
     [HELLO, control(KIND.goodbye, { sent: 5, taken: 0 })],
     "goodbye after 5 messages",
   ],
@@ -157,7 +172,7 @@ const FAULTS: [string, Uint8Array[], string][] = [
   [
     "a message after the goodbye",
     [HELLO, control(KIND.goodbye, { sent: 0, taken: 0 }), data(1, "x")],
-    "has said goodbye",
+    "has sent its goodbye",
   ],
   [
     "more messages than the window",
@@ -170,7 +185,7 @@ const FAULTS: [string, Uint8Array[], string][] = [
     "more than the window",
   ],
   [
-    "a payload that is none",
+    "an invalid payload",
     [HELLO, frame(KIND.data, u32(1), u32(0), [0xc1])],
     "decode",
   ],
@@ -186,7 +201,7 @@ const FAULTS: [string, Uint8Array[], string][] = [
     '"maxMessageBytes"',
   ],
   [
-    "a later part of nothing",
+    "a part without a first part",
     [HELLO, frame(KIND.next, [1])],
     "frame of kind 4",
   ],
@@ -222,7 +237,7 @@ Deno.test({
 });
 
 Deno.test({
-  name: "Session writes control frames that any MessagePack reader reads",
+  name: "Session writes control frames that any MessagePack decoder can read",
   permissions: "none",
   fn() {
     const fields = { ...helloFields(DEFAULT_OPTIONS), window: 2 ** 40 };
@@ -238,10 +253,10 @@ Deno.test({
 
 for (const [what, parts, message] of FAULTS) {
   Deno.test({
-    name: `Session refuses ${what}`,
+    name: `Session rejects ${what}`,
     permissions: "none",
     async fn() {
-      const failure = await failureOf(parts);
+      const failure = await sessionError(parts);
       assertInstanceOf(failure, ProtocolError);
       assertStringIncludes(failure.message, message);
     },
@@ -249,31 +264,32 @@ for (const [what, parts, message] of FAULTS) {
 }
 
 Deno.test({
-  name: "Session tells the far side what it refused",
+  name: "Session reports to the peer what it rejected",
   permissions: "none",
   async fn() {
-    const [near, distant] = memoryStreams();
-    const left = new Session(new FrameWire(near));
-    const right = new Session(new FrameWire(distant), {
+    const [leftStream, rightStream] = memoryStreams();
+    const left = new Session(new FrameWire(leftStream));
+    const right = new Session(new FrameWire(rightStream), {
       role: "acceptor",
     });
     await Promise.all([left.open(), right.open()]);
-    left.onFault(new ProtocolError("Cannot take this"));
+    left.onFault(new ProtocolError("Cannot read this"));
     const error = await assertRejects(() => right.receive(), ProtocolError);
-    assertStringIncludes(error.message, "Cannot take this");
+    assertStringIncludes(error.message, "Cannot read this");
     await assertRejects(() => left.closed, ProtocolError);
     await assertRejects(() => right.closed, ProtocolError);
   },
 });
 
 Deno.test({
-  name: "Session gives up what waits when both sides close and nobody takes",
+  name:
+    "Session rejects waiting sends when both sides close and neither receives",
   permissions: "none",
   async fn() {
     const limits = { windowMessages: 2, deadlockTimeout: 20 };
-    const [near, distant] = memoryStreams();
-    const left = new Session(new FrameWire(near), limits);
-    const right = new Session(new FrameWire(distant), {
+    const [leftStream, rightStream] = memoryStreams();
+    const left = new Session(new FrameWire(leftStream), limits);
+    const right = new Session(new FrameWire(rightStream), {
       ...limits,
       role: "acceptor",
     });
@@ -295,11 +311,11 @@ Deno.test({
   name: "Session keeps credit out of a message whose getter receives",
   permissions: "none",
   async fn() {
-    const [near, distant] = memoryStreams();
-    const left = new Session(new FrameWire(near), {
+    const [leftStream, rightStream] = memoryStreams();
+    const left = new Session(new FrameWire(leftStream), {
       windowMessages: 2,
     });
-    const right = new Session(new FrameWire(distant), {
+    const right = new Session(new FrameWire(rightStream), {
       role: "acceptor",
     });
     await Promise.all([left.open(), right.open()]);
@@ -329,30 +345,30 @@ Deno.test({
       frame(KIND.next, [2, 3, 4, 5, 6]),
     ]);
     for (let length = 0; length < whole.length; length++) {
-      const failure = await failureOf([whole.subarray(0, length)]);
+      const failure = await sessionError([whole.subarray(0, length)]);
       assertInstanceOf(failure, PeerExitError, `after ${length} bytes`);
     }
   },
 });
 
 Deno.test({
-  name: "Session sets no memory aside for bytes that have not come",
+  name: "Session allocates no memory for bytes that have not arrived",
   permissions: "none",
   async fn() {
     const before = Deno.memoryUsage().external;
-    const claims = Array.from(
+    const sessions = Array.from(
       { length: 20 },
       () => sessionAndRawEnd({ windowBytes: 4096 }),
     );
     const claim = frame(KIND.first, u32(1), u32(0), u32(200 << 20), [1]);
-    const drained = claims.map(({ raw }) => drain(raw));
-    await Promise.all(claims.map(({ session, raw }) => {
+    const drained = sessions.map(({ raw }) => drain(raw));
+    await Promise.all(sessions.map(({ session, raw }) => {
       raw.write(join([HELLO, claim]));
       return session.open();
     }));
     const grown = Deno.memoryUsage().external - before;
     assert(grown < 20 << 20, `external memory grew by ${grown} bytes`);
-    for (const { session, raw } of claims) {
+    for (const { session, raw } of sessions) {
       session.abort(new Error("Enough"));
       await assertRejects(() => session.closed, Error, "Enough");
       await raw.close(1, []);
@@ -362,7 +378,7 @@ Deno.test({
 });
 
 Deno.test({
-  name: "Session survives any bytes",
+  name: "Session fails with a documented error for any bytes",
   permissions: { env: ["DUPLEX_SEED"] },
   async fn() {
     const next = random(seed());
@@ -379,7 +395,7 @@ Deno.test({
       for (let flip = 0; flip < flips; flip++) {
         bytes[Math.floor(next() * bytes.length)] = Math.floor(next() * 256);
       }
-      const failure = await failureOf([bytes]);
+      const failure = await sessionError([bytes]);
       const known = failure === undefined || failure instanceof PeerExitError ||
         failure instanceof ProtocolError;
       assert(known, `run ${run}: ${failure}`);
@@ -388,18 +404,19 @@ Deno.test({
 });
 
 Deno.test({
-  name: "Session keeps order and content over a link that cuts anywhere",
+  name:
+    "Session keeps order and content over a link that splits bytes at any place",
   permissions: { env: ["DUPLEX_SEED"] },
   async fn() {
     const next = random(seed());
     for (const most of [3, 100, 5000, 1 << 20]) {
-      const [near, distant] = memoryStreams();
+      const [leftStream, rightStream] = memoryStreams();
       const left = new Session<Uint8Array>(
-        new FrameWire(choppy(near, next, most)),
+        new FrameWire(splitReads(leftStream, next, most)),
         { name: "left", windowMessages: 7 },
       );
       const right = new Session<Uint8Array>(
-        new FrameWire(choppy(distant, next, most)),
+        new FrameWire(splitReads(rightStream, next, most)),
         { role: "acceptor", name: "right", windowBytes: 100_000 },
       );
       await Promise.all([left.open(), right.open()]);
@@ -429,15 +446,15 @@ Deno.test({
 });
 
 Deno.test({
-  name: "memoryStreams() takes what is written after the peer has closed",
+  name: "memoryStreams() accepts writes after the peer has closed",
   permissions: "none",
   async fn() {
-    // Credit that crosses the last goodbye: the peer reads nothing any more.
-    const [near, distant] = memoryStreams();
-    const written = near.write(new Uint8Array(1));
-    await distant.close(1, []);
+    // Such as credit that crosses the last goodbye: the peer no longer reads.
+    const [leftStream, rightStream] = memoryStreams();
+    const written = leftStream.write(new Uint8Array(1));
+    await rightStream.close(1, []);
     await written;
-    await near.write(new Uint8Array(1));
-    await near.close(1, []);
+    await leftStream.write(new Uint8Array(1));
+    await leftStream.close(1, []);
   },
 });

@@ -1,7 +1,7 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * When a side counts as stalled. Timers of the same time fire in the order in
+ * When a side counts as stalled. Timers with equal delays fire in the order in
  * which they were set, so the tests compare orders and no durations.
  *
  * @module
@@ -12,7 +12,10 @@ import { StallWatch } from "../../_session/flow.ts";
 
 const TIMEOUT = 20;
 
-/** A watch, and what it did, with marks set at multiples of its timeout. */
+/**
+ * A watch, a log of its calls, and a function that logs a mark after a multiple
+ * of the timeout.
+ */
 function watchUnderTest(isBlocked = () => true) {
   const log: string[] = [];
   const watch = new StallWatch(TIMEOUT, {
@@ -35,7 +38,7 @@ function test(name: string, fn: () => Promise<void>): void {
   Deno.test({ name, permissions: "none", fn });
 }
 
-test("StallWatch tells the far side when nothing moves", async () => {
+test("StallWatch notifies the peer when nothing moves", async () => {
   const { watch, log, mark } = watchUnderTest();
   watch.block();
   await mark(1.5);
@@ -45,7 +48,7 @@ test("StallWatch tells the far side when nothing moves", async () => {
   watch.unblock();
 });
 
-test("StallWatch waits again when this side has taken a message", async () => {
+test("StallWatch waits again when this side has received a message", async () => {
   const { watch, log, mark } = watchUnderTest();
   watch.block();
   watch.onReceive();
@@ -56,20 +59,20 @@ test("StallWatch waits again when this side has taken a message", async () => {
   watch.unblock();
 });
 
-test("StallWatch waits again when the far side has taken a message", async () => {
+test("StallWatch waits again when the peer has received a message", async () => {
   const { watch, log, mark } = watchUnderTest();
   watch.block();
   watch.onPeer();
   watch.onProgress();
   await mark(1);
   assertEquals(log, ["mark 1"]);
-  // No deadlock, either.
+  // There is no deadlock either.
   await mark(1);
   assertEquals(log, ["mark 1", "notify", "mark 1"]);
   watch.unblock();
 });
 
-test("StallWatch sees no deadlock while this side receives", async () => {
+test("StallWatch detects no deadlock while this side receives", async () => {
   const { watch, log, mark } = watchUnderTest(() => false);
   watch.block();
   watch.onPeer();
@@ -78,7 +81,7 @@ test("StallWatch sees no deadlock while this side receives", async () => {
   watch.unblock();
 });
 
-test("StallWatch tells the far side when it has not stalled any more", async () => {
+test("StallWatch notifies the peer when it no longer stalls", async () => {
   const { watch, log, mark } = watchUnderTest();
   watch.block();
   await mark(1.5);
@@ -86,7 +89,7 @@ test("StallWatch tells the far side when it has not stalled any more", async () 
   assertEquals(log, ["notify", "mark 1.5", "resume"]);
 });
 
-test("StallWatch sees a deadlock when the far side stalled first", async () => {
+test("StallWatch detects a deadlock when the peer stalled first", async () => {
   const { watch, log, mark } = watchUnderTest();
   watch.onPeer();
   watch.block();

@@ -1,7 +1,8 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * Bugs to put into `_shm/ring.ts`, each of which the model checker must find.
+ * Bugs to insert into `_shm/ring.ts`, each of which the model checker must
+ * find.
  *
  * @module
  */
@@ -9,13 +10,16 @@
 import { assertEquals } from "@std/assert";
 import type { RingCode } from "./_ring_model.ts";
 
-/** Text of `_shm/ring.ts`, and what stands there instead. */
+/** Text of `_shm/ring.ts`, and its replacement. */
 export interface Edit {
   was: string;
   is: string;
 }
 
-/** Loads `_shm/ring.ts` with its private names made public, changed in places. */
+/**
+ * Loads `_shm/ring.ts` with public names instead of private ones, and with
+ * replacements.
+ */
 export async function loadRing(edits: Edit[] = []): Promise<RingCode> {
   let text = await Deno.readTextFile(
     new URL("../../_shm/ring.ts", import.meta.url),
@@ -42,14 +46,14 @@ const PUBLISH_READ = `Atomics.store(this.#words, this.#inRead, this.#read);
 const ARM = `const before = Atomics.or(this.#words, this.#ownBell, interest);
     return this.isReady(interest) ? 0 : before | interest;`;
 
-/** The bugs by what is wrong. */
+/** The bugs by description. */
 export const BUGS: Record<string, Edit[]> = {
-  "the writer rings before it publishes": [{
+  "the writer rings before it publishes bytes": [{
     was: PUBLISH_WRITTEN,
     is: `this.#ring(INTEREST.bytes);
     Atomics.store(this.#words, this.#outWritten, this.#written);`,
   }],
-  "the reader rings before it publishes": [{
+  "the reader rings before it publishes room": [{
     was: PUBLISH_READ,
     is: `this.#ring(INTEREST.room);
     Atomics.store(this.#words, this.#inRead, this.#read);`,
@@ -62,29 +66,29 @@ export const BUGS: Record<string, Edit[]> = {
     was: "& interest) === 0) return;",
     is: "& interest) !== 0) return;",
   }],
-  "a side does not look again": [{
+  "a side does not check again before it sleeps": [{
     was: "return this.isReady(interest) ? 0 : before | interest;",
     is: "return before | interest;",
   }],
-  "a side looks before it says what it waits for": [{
+  "a side checks before it publishes its interest": [{
     was: ARM,
     is: `const isReady = this.isReady(interest);
     const before = Atomics.or(this.#words, this.#ownBell, interest);
     return isReady ? 0 : before | interest;`,
   }],
-  "a side forgets what another of its waits is for": [{
+  "a side forgets the interest of its other wait": [{
     was: ARM,
     is: `Atomics.store(this.#words, this.#ownBell, interest);
     return this.isReady(interest) ? 0 : interest;`,
   }],
-  "a side takes back its word though another wait is under way": [{
+  "a side withdraws its interest while another wait is pending": [{
     was: ARM,
     is: `const before = Atomics.or(this.#words, this.#ownBell, interest);
     if (!this.isReady(interest)) return before | interest;
     Atomics.store(this.#words, this.#ownBell, 0);
     return 0;`,
   }],
-  "a side is woken before its bell is cleared": [{
+  "a side wakes before its bell is cleared": [{
     was: `Atomics.store(this.#words, this.#peerBell, 0);
     Atomics.notify(this.#words, this.#peerBell);`,
     is: `Atomics.notify(this.#words, this.#peerBell);
@@ -101,11 +105,11 @@ export const BUGS: Record<string, Edit[]> = {
     is: `    Atomics.store(this.#words, this.#inRead, this.#read + size | 0);
     copy(this.#in, at, into, start, first);`,
   }],
-  "the writer counts one byte of room too many": [{
+  "the writer counts one byte too much room": [{
     was: "return this.#capacity - used;",
     is: "return this.#capacity - used + 1;",
   }],
-  "the reader looks for the end after the bytes": [{
+  "the reader checks for the end after the bytes": [{
     was: `const closed = this.#closed();
     return (closed & this.#ownBit) !== 0 ||
       closed !== 0 && this.available() === 0;`,
@@ -126,7 +130,7 @@ export const BUGS: Record<string, Edit[]> = {
     was: "of [this.#ownBell, this.#peerBell]",
     is: "of [this.#ownBell]",
   }],
-  "closing wakes before it says so": [{
+  "closing wakes before it sets its flag": [{
     was: "    Atomics.or(this.#words, WORD.closed, bit);\n    for",
     is: "    for",
   }, {
@@ -136,7 +140,7 @@ export const BUGS: Record<string, Edit[]> = {
     }
     Atomics.or(this.#words, WORD.closed, bit);`,
   }],
-  "closing leaves the bells set": [{
+  "closing does not clear the bells": [{
     was: "      Atomics.store(this.#words, bell, 0);\n",
     is: "",
   }],

@@ -1,22 +1,22 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * A model checker for `_shm/ring.ts`. It takes two or three sides, each a function
- * that uses two rings, through every interleaving of their atomic operations, and
- * reports the first in which a byte is wrong, memory is raced for, or all sides
- * sleep.
+ * A model checker for `_shm/ring.ts`. It runs two or three sides, each a
+ * function that uses two rings, through every interleaving of their atomic
+ * operations. It reports the first interleaving with a wrong byte, a data race,
+ * or a state in which all sides sleep.
  *
- * What runs is the code of `_shm/ring.ts` itself, with its private names made public
- * so that states can be compared. While a side runs, `Atomics` and the ring's
- * storage are the model's: an operation is made on the model's memory and its
- * result is noted; before the next one the side is thrown out. To go on with a
- * side, it is run from its beginning again with the noted results, which brings
- * it to where it was. So there is no second description of the protocol that
- * could come to differ from the first.
+ * The checker runs the code of `_shm/ring.ts` itself, with its private names
+ * made public so that states can be compared. While a side runs, the model
+ * replaces `Atomics` and the ring's storage: it applies an operation to its own
+ * memory, records the result, and stops the side before the next operation. To
+ * continue a side, it runs it again from the beginning with the recorded
+ * results. A separate description of the protocol, which could differ from the
+ * code, is therefore not needed.
  *
- * Reading or writing a byte of the storage is a step like an atomic operation,
- * and is held against the positions that are published at that moment: a byte
- * that is not the side's own then is a race.
+ * An access to a byte of the storage is a step like an atomic operation. It is
+ * checked against the positions that are published at that moment: access to a
+ * byte of the other side is a race.
  *
  * @module
  */
@@ -33,42 +33,44 @@ export interface RingCode {
   RingEnd: typeof RingEnd;
 }
 
-/** What a side may do beside using its end of the rings. */
+/** The functions of a side in addition to its end of the rings. */
 export interface Steps {
   /**
-   * Says that `end` and `locals` are all that the side remembers, and that it
-   * holds no promise. Ways to the same memory are then followed once.
+   * Marks a state that `end` and `locals` describe completely, without a
+   * pending promise. Paths to the same state are then followed once.
    */
   mark(end: object, ...locals: number[]): void;
-  /** Sleeps until a promise of `wait` is settled; there may be none. */
+  /** Sleeps until a promise of `wait` is settled, if there is one. */
   sleep(promise: Promise<unknown> | undefined): void;
-  /** Sleeps until the side of this number has ended; `true` if it died. */
+  /**
+   * Sleeps until the side of this number has ended; returns `true` if it died.
+   */
   join(side: number): boolean;
   /** Fails the check. */
   fail(what: string): never;
 }
 
-/** One side: what it makes of the rings before the start, and what it does then. */
+/** One side: prepares the rings before the start, and then runs. */
 export type Side = (code: RingCode, memory: RingMemory) => (
   steps: Steps,
 ) => void;
 
-/** What is checked. */
+/** The configuration that is checked. */
 export interface Model {
   /** Bytes of each ring. */
   capacity: number;
-  /** Where both positions begin. */
+  /** The initial value of both positions. */
   position?: number;
   sides: Side[];
-  /** The side that may die before any of its operations, if one may. */
+  /** The side that may die before any of its operations, if any. */
   mortal?: number;
 }
 
-/** What an exploration found. */
+/** The result of an exploration. */
 export interface Verdict {
-  /** States that were told apart. */
+  /** The number of different states. */
   states: number;
-  /** What went wrong, and the operations that led there. */
+  /** The violation, and the operations that led to it. */
   violation?: string;
 }
 
@@ -86,13 +88,13 @@ interface Operation {
     | "join";
   index: number;
   value: number;
-  /** The ring whose storage it is about. */
+  /** The ring of the storage. */
   ring?: number;
 }
 
 /**
- * A side's results so far, newest first; equal histories are one object, and so
- * are histories that lead to the same mark.
+ * A side's results so far, newest first. Equal histories are the same object,
+ * and so are histories that lead to the same mark.
  */
 interface History {
   readonly id: number;
@@ -105,21 +107,23 @@ interface History {
 /** Results of waits. */
 const OK = -1_000_001;
 const NOT_EQUAL = -1_000_002;
-/** What stands for the result that a sleeping side will get. */
+/** Placeholder for the result of a sleeping side. */
 const ASLEEP = -1_000_003;
 
 interface SideState {
   history: History;
-  /** The operation that the side is about to make; none once it has ended. */
+  /** The next operation of the side; absent once it has ended. */
   pending: Operation | undefined;
   dead: boolean;
-  /** The word that it sleeps on, blocked. */
+  /** The word on which it sleeps in a blocking wait. */
   blockedOn: number | undefined;
-  /** Its asynchronous waits by the place in its history: the word, or done. */
+  /**
+   * Its asynchronous waits by their index in its history: the word, or done.
+   */
   waits: [at: number, index: number | undefined][];
 }
 
-/** The storage of a ring, and how many bytes were put in and taken out. */
+/** The storage of a ring, and the bytes written and read so far. */
 interface RingState {
   bytes: number[];
   put: number;
@@ -138,7 +142,10 @@ interface State {
   rings: RingState[];
 }
 
-/** Thrown to stop a side; not an error, whose stack takes most of the time. */
+/**
+ * Thrown to stop a side; not an error, since stack traces would take most of
+ * the time.
+ */
 class Suspended {}
 
 class Violation extends Error {}
@@ -188,12 +195,14 @@ class Checker {
   readonly #start: number;
   readonly #memory: RingMemory;
   readonly #marks = new Map<string, History>();
-  // While a side runs:
+  // Fields used while a side runs:
   #state!: State;
   #number = 0;
   #results: number[] = [];
   #replayed = 0;
-  /** Whether the next operation is made; the one after it suspends the side. */
+  /**
+   * Whether the next operation is applied; the one after it suspends the side.
+   */
   #mayStep = false;
   #isSetUp = false;
 
@@ -232,17 +241,23 @@ class Checker {
           : undefined;
         const here = { number, operation, trace };
         try {
-          this.#take(next, number, step);
+          this.#advance(next, number, step);
         } catch (error) {
           if (!(error instanceof Violation)) throw error;
-          return { states: visited.size, violation: tell(error.message, here) };
+          return {
+            states: visited.size,
+            violation: describeViolation(error.message, here),
+          };
         }
         stack.push({ state: next, trace: here });
       }
       if (stuck && state.sides.some(isUnfinished)) {
         return {
           states: visited.size,
-          violation: tell("all that is left sleeps for ever", trace),
+          violation: describeViolation(
+            "all remaining sides sleep forever",
+            trace,
+          ),
         };
       }
     }
@@ -275,7 +290,7 @@ class Checker {
     return state;
   }
 
-  /** What can happen next: a side makes its operation, or dies. */
+  /** The possible next steps: a side applies its operation, or dies. */
   *#enabled(state: State): Iterable<[number: number, step: "go" | "die"]> {
     for (const [number, side] of state.sides.entries()) {
       if (!isUnfinished(side)) continue;
@@ -289,7 +304,7 @@ class Checker {
     }
   }
 
-  #take(state: State, number: number, step: "go" | "die"): void {
+  #advance(state: State, number: number, step: "go" | "die"): void {
     const side = state.sides[number]!;
     if (step === "go") return this.#resume(state, number, true);
     side.dead = true;
@@ -297,7 +312,10 @@ class Checker {
     side.waits = [];
   }
 
-  /** Runs a side up to where it is, one operation further, and up to the next. */
+  /**
+   * Runs a side up to its current state, one operation further, and up to the
+   * next.
+   */
   #resume(state: State, number: number, mayStep: boolean): void {
     const side = state.sides[number]!;
     this.#state = state;
@@ -322,10 +340,13 @@ class Checker {
     }
   }
 
-  /** Makes an atomic operation, or tells what it was, or suspends the side. */
+  /**
+   * Applies an atomic operation, returns its recorded result, or suspends the
+   * side.
+   */
   #operate(operation: Operation): number {
     if (!this.#isSetUp) {
-      // Both ends attach before anything moves.
+      // Both ends attach before the exploration starts.
       return POSITIONS.some(({ written, read }) =>
           operation.index === written || operation.index === read
         )
@@ -398,7 +419,7 @@ class Checker {
       ]);
       if (side.blockedOn !== index) continue;
       side.blockedOn = undefined;
-      // It goes on behind its wait; until then it is at a step of its own.
+      // It continues after its wait; until then it is at its own step.
       side.history = extend(side.history, OK);
       side.pending = { name: "sleep", index: -1, value: 0 };
     }
@@ -452,12 +473,15 @@ class Checker {
     }
     side.history = history;
     side.waits = [];
-    // Any way to the mark will do from here on.
+    // All ways to the mark are equivalent from here on.
     this.#results = resultsOf(history);
     this.#replayed = this.#results.length;
   }
 
-  /** The rings as their ends see them: words go through `Atomics`, bytes come here. */
+  /**
+   * The rings as seen by their ends: words go through `Atomics`, bytes through
+   * here.
+   */
   #makeMemory(capacity: number): RingMemory {
     const rings = POSITIONS.map((_, ring) =>
       new Proxy({ length: capacity }, {
@@ -527,7 +551,7 @@ class Checker {
 
 interface Trace {
   number: number;
-  /** What the side did; nothing where it died. */
+  /** The result of the side; nothing if it died. */
   operation: Operation | undefined;
   trace: Trace | undefined;
 }
@@ -541,7 +565,7 @@ function describe(operation: Operation | undefined): string {
   return `${name} ${word} ${value}`;
 }
 
-function tell(what: string, trace: Trace | undefined): string {
+function describeViolation(what: string, trace: Trace | undefined): string {
   const steps: string[] = [];
   for (let at = trace; at !== undefined; at = at.trace) {
     steps.unshift(`  side ${at.number}: ${describe(at.operation)}`);
@@ -562,7 +586,7 @@ function clone(state: State): State {
   };
 }
 
-/** Tells states apart by all that matters for what can happen from here on. */
+/** A key for everything that affects what can happen from here on. */
 function keyOf(state: State): string {
   const words = WORDS.map((index) => state.words[index]);
   const sides = state.sides.map((side) =>
@@ -573,12 +597,12 @@ function keyOf(state: State): string {
 }
 
 /**
- * Takes a model through all of its interleavings.
+ * Runs a model through all of its interleavings.
  *
  * @param model The sides and their ring.
- * @param code The code that they run.
- * @param maxStates More states than these are an error.
- * @returns How many states there are, and the first thing that went wrong.
+ * @param code The code under test.
+ * @param maxStates More states than this are an error.
+ * @returns The number of states, and the first violation.
  */
 export function explore(
   model: Model,

@@ -12,5 +12,5 @@ import { conformance, conformanceWorker } from "../_conformance.ts";
 conformance({
   name: "openShm()",
   permissions: { read: [new URL("../..", import.meta.url)] },
-  open: (options, far) => openShm(conformanceWorker(far), options),
+  open: (options, peer) => openShm(conformanceWorker(peer), options),
 });

@@ -1,9 +1,9 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * What goes wrong with shared memory and with nothing else: a worker that dies
- * between any two of its atomic operations, a header that is
- * overwritten while both sides work, a worker that never reads.
+ * Faults that only shared memory has: a worker that dies between any two of its
+ * atomic operations, a header that is overwritten while both sides work, and a
+ * worker that never reads.
  *
  * @module
  */
@@ -23,7 +23,7 @@ import { random, seed } from "../_seed.ts";
 import { within, workerUrl } from "../workers/_processes.ts";
 import type { Order } from "../workers/shm_steps.ts";
 
-/** Bytes of a ring that is soon full. */
+/** Bytes of a ring that is quickly full. */
 const CAPACITY = 4096;
 
 function test(name: string, fn: () => Promise<void>): void {
@@ -34,7 +34,7 @@ function test(name: string, fn: () => Promise<void>): void {
   });
 }
 
-/** Receives to the end; checks order and content, and that the end is a death. */
+/** Receives to the end; checks order and content, and that the worker died. */
 async function receiveAll(duplex: ShmDuplex, size: number): Promise<number> {
   let count = 0;
   const error = await assertRejects(async () => {
@@ -49,10 +49,10 @@ async function receiveAll(duplex: ShmDuplex, size: number): Promise<number> {
   return count;
 }
 
-/** Workers that live at a time: one alone leaves the machine idle. */
+/** Concurrent workers: a single one would leave the machine idle. */
 const LANES = 4;
 
-/** Has a worker die before one of its operations. */
+/** Lets a worker die before one of its operations. */
 async function dieAt(
   operations: number,
   blocking: boolean,
@@ -68,15 +68,15 @@ async function dieAt(
 
 for (const blocking of [false, true]) {
   const how = blocking ? "sendSync()" : "send()";
-  test(`openShm() outlives a worker that dies at any step of ${how}`, async () => {
+  test(`openShm() handles a worker that dies at any step of ${how}`, async () => {
     const draw = random(seed());
-    // Small ones, ones that fill the ring, and ones that do not fit into it.
+    // Small messages, messages that fill the ring, and larger ones.
     const sizes = Array.from(
       { length: 110 },
       () => Math.floor(draw() ** 3 * 3 * CAPACITY),
     );
     let most = 0;
-    // The lanes share one iterator, and with it the work.
+    // The loops share one iterator, and thus the work.
     const cases = sizes.entries();
     await Promise.all(Array.from({ length: LANES }, async () => {
       for (const [operations, size] of cases) {
@@ -88,14 +88,14 @@ for (const blocking of [false, true]) {
   });
 }
 
-test("openShm() refuses a header that its worker overwrites", async () => {
+test("openShm() rejects a header that its worker overwrites", async () => {
   const damages: [word: number, value: number][] = [
     [WORD.acceptorWritten, 0x7fff_ffff],
     [WORD.acceptorWritten, -1],
     [WORD.acceptorRead, -5_000],
     [WORD.closed, 77],
   ];
-  // A worker has a second to end; all of them have the same one.
+  // A worker has one second to end; all workers wait in parallel.
   const endings: Promise<Error>[] = [];
   for (const damage of damages) {
     const duplex = await openShm(workerUrl("shm_steps"), {
@@ -109,7 +109,7 @@ test("openShm() refuses a header that its worker overwrites", async () => {
     };
     await duplex.send(order);
     const sending = assertRejects(async () => {
-      // Enough to look for room.
+      // Enough to check for room.
       for (;;) await duplex.send(new Uint8Array(1_000));
     });
     const error = await assertRejects(async () => {
@@ -122,14 +122,14 @@ test("openShm() refuses a header that its worker overwrites", async () => {
   await Promise.all(endings);
 });
 
-test("openShm() holds no more than the window for a worker that never reads", async () => {
+test("openShm() buffers no more than the window for a worker that never reads", async () => {
   const url = workerUrl("shm_acts");
   url.search = "sleep";
   const duplex = await openShm(url, { ringBytes: CAPACITY });
   const message = new Uint8Array(10_000);
   while (duplex.trySend(message));
   const { inFlight } = duplex.stats;
-  // What the ring and a batch hold, and nothing of the window beyond.
+  // The ring and one batch are full, and no more is buffered.
   assertLess(inFlight * message.length, 2 ** 18);
   const waiting = duplex.send("never");
   const start = performance.now();
@@ -144,7 +144,8 @@ test("sendSync() of more than the ring holds returns when the worker aborts", as
     import { parent } from "${import.meta.resolve("../../parent.ts")}";
     const main = await parent();
     const [word] = await main.receive();
-    // Nothing is read while the thread sleeps, so the parent's ring stays full.
+    // The worker reads nothing while it sleeps, so the parent's ring stays
+    // full.
     Atomics.wait(word, 0, 0);
     main.abort(new RangeError("The worker has had enough"));
   `;

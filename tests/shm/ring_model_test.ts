@@ -1,8 +1,8 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * `_shm/ring.ts` through every interleaving of its atomic operations, and bugs put
- * into it to see that they are found.
+ * `_shm/ring.ts` in every interleaving of its atomic operations, and bugs that
+ * the model checker must find.
  *
  * @module
  */
@@ -12,7 +12,7 @@ import { INTEREST, type RingRole } from "../../_shm/ring.ts";
 import { BUGS, loadRing } from "./_ring_bugs.ts";
 import { explore, type Model, type Side } from "./_ring_model.ts";
 
-/** Writes bytes 0 to `count`, `chunk` at a time, and closes. */
+/** Writes bytes 0 to `count` in chunks, and closes. */
 function writes(count: number, chunk: number, blocking: boolean): Side {
   return (code, memory) => {
     const end = new code.RingEnd(memory, "opener");
@@ -32,17 +32,17 @@ function writes(count: number, chunk: number, blocking: boolean): Side {
   };
 }
 
-/** What a reader is to do beside reading. */
+/** Options of a reader. */
 interface Reading {
-  /** Whether the end may come early. */
+  /** Whether the stream may end early. */
   outlives?: boolean;
   /** Bytes after which it closes; never by default. */
   leaveAfter?: number;
-  /** Whether an asynchronous wait is under way beside blocking ones. */
+  /** Whether an asynchronous wait is pending during blocking ones. */
   mixed?: boolean;
 }
 
-/** Reads `chunk` bytes at a time and checks them, to the end. */
+/** Reads chunks and checks them, to the end. */
 function reads(
   count: number,
   chunk: number,
@@ -60,7 +60,7 @@ function reads(
         for (let at = 0; at < size; at++, got++) {
           if (into[at] !== got) fail(`byte ${got} came as ${into[at]}`);
         }
-        // A worker that goes back to its event loop after its first byte.
+        // A worker that returns to its event loop after its first byte.
         if (got > 0 && first !== undefined) {
           sleep(first);
           first = undefined;
@@ -81,7 +81,7 @@ function reads(
   };
 }
 
-/** Sends `count` bytes and takes as many, and waits for either. */
+/** Sends and receives `count` bytes, and waits for both at once. */
 function exchanges(role: RingRole, count: number, blocking: boolean): Side {
   return (code, memory) => {
     const end = new code.RingEnd(memory, role);
@@ -109,8 +109,8 @@ function exchanges(role: RingRole, count: number, blocking: boolean): Side {
 }
 
 /**
- * Has two asynchronous waits under way at once, one for room and one for bytes:
- * what one is for must not be forgotten for the other.
+ * Has two asynchronous waits at once, one for room and one for bytes: a wake-up
+ * for one must not be lost for the other.
  */
 const waitsForBoth: Side = (code, memory) => {
   const end = new code.RingEnd(memory, "opener");
@@ -118,19 +118,19 @@ const waitsForBoth: Side = (code, memory) => {
   return ({ sleep }) => {
     let at = end.write(bytes, 0, 2);
     const room = end.wait(INTEREST.room);
-    const news = end.wait(INTEREST.bytes);
+    const bytesWait = end.wait(INTEREST.bytes);
     sleep(room);
     while (at < 2) {
       const size = end.write(bytes, at, 2);
       at += size;
       if (size === 0) sleep(end.wait(INTEREST.room));
     }
-    sleep(news);
+    sleep(bytesWait);
     while (end.read(bytes, 0, 1) === 0) sleep(end.wait(INTEREST.bytes));
   };
 };
 
-/** Takes two bytes and answers the second with one. */
+/** Receives two bytes and answers the second one with one byte. */
 const answers: Side = (code, memory) => {
   const end = new code.RingEnd(memory, "acceptor");
   const bytes = new Uint8Array(1);
@@ -145,8 +145,8 @@ const answers: Side = (code, memory) => {
   };
 };
 
-/** Closes for a side that has died. */
-function buries(side: number, role: RingRole): Side {
+/** Closes on behalf of a side that has died. */
+function closesForDead(side: number, role: RingRole): Side {
   return (code, memory) => {
     const end = new code.RingEnd(memory, role);
     return ({ join }) => {
@@ -155,7 +155,7 @@ function buries(side: number, role: RingRole): Side {
   };
 }
 
-/** Waits without blocking, and closes meanwhile. */
+/** Waits without blocking, and closes during the wait. */
 const cancels: Side = (code, memory) => {
   const end = new code.RingEnd(memory, "acceptor");
   return ({ sleep }) => {
@@ -187,12 +187,13 @@ const MODELS: Record<string, Model> = {
     capacity: 4,
     sides: [writes(6, 3, true), reads(6, 4, false)],
   },
-  "4 slots, positions that wrap at 32 bits, chunks across the edge": {
-    capacity: 4,
-    position: -5,
-    sides: [writes(7, 3, false), reads(7, 3, true)],
-  },
-  "an asynchronous wait beside blocking ones": {
+  "4 slots, positions that wrap at 32 bits, chunks across the end of the ring":
+    {
+      capacity: 4,
+      position: -5,
+      sides: [writes(7, 3, false), reads(7, 3, true)],
+    },
+  "an asynchronous wait during blocking ones": {
     capacity: 1,
     sides: [writes(3, 1, true), reads(3, 1, true, { mixed: true })],
   },
@@ -200,11 +201,11 @@ const MODELS: Record<string, Model> = {
     capacity: 1,
     sides: [waitsForBoth, answers],
   },
-  "a reader that leaves": {
+  "a reader that closes early": {
     capacity: 1,
     sides: [writes(3, 1, false), reads(3, 1, false, { leaveAfter: 1 })],
   },
-  "a reader that leaves a writer that blocks": {
+  "a reader that closes early while the writer blocks": {
     capacity: 2,
     sides: [writes(5, 2, true), reads(5, 1, true, { leaveAfter: 2 })],
   },
@@ -213,7 +214,7 @@ const MODELS: Record<string, Model> = {
     sides: [
       writes(2, 1, false),
       reads(2, 1, false, { outlives: true }),
-      buries(0, "acceptor"),
+      closesForDead(0, "acceptor"),
     ],
     mortal: 0,
   },
@@ -222,35 +223,35 @@ const MODELS: Record<string, Model> = {
     sides: [
       writes(2, 1, true),
       reads(2, 1, false, { outlives: true }),
-      buries(1, "opener"),
+      closesForDead(1, "opener"),
     ],
     mortal: 1,
   },
-  "a wait that its own side ends": {
+  "a wait that ends when its own side closes": {
     capacity: 1,
     sides: [writes(1, 1, false), cancels],
   },
-  "both ways at once, blocking": {
+  "both directions at once, blocking": {
     capacity: 1,
     sides: [exchanges("opener", 2, true), exchanges("acceptor", 2, true)],
   },
-  "both ways at once, one side asynchronous": {
+  "both directions at once, one side asynchronous": {
     capacity: 1,
     sides: [exchanges("opener", 2, false), exchanges("acceptor", 2, true)],
   },
 };
 
 for (const [name, model] of Object.entries(MODELS)) {
-  Deno.test(`Rings hold in every interleaving: ${name}`, async () => {
+  Deno.test(`Rings are correct in every interleaving: ${name}`, async () => {
     const verdict = explore(model, await loadRing());
     assertEquals(verdict.violation, undefined);
     assert(verdict.states > 100, "The model must have interleavings");
   });
 }
 
-Deno.test("Ring model finds every bug that is put into the rings", async (t) => {
-  // A model that misses a bug goes through all of its states: those that found
-  // another bug come first.
+Deno.test("Ring model finds every inserted bug", async (t) => {
+  // A model that does not find a bug explores all of its states, so the models
+  // that found another bug run first.
   let models = Object.values(MODELS);
   for (const [name, edits] of Object.entries(BUGS)) {
     await t.step(name, async () => {
@@ -264,7 +265,7 @@ Deno.test("Ring model finds every bug that is put into the rings", async (t) => 
   }
 });
 
-Deno.test("Ring model tells the steps that lead to a violation", async () => {
+Deno.test("Ring model reports the steps that lead to a violation", async () => {
   const refuses: Side = () => ({ join, fail }) => {
     join(0);
     fail("this side refuses");

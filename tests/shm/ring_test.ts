@@ -2,7 +2,7 @@
 
 /**
  * The rings in shared memory: copying, waiting, closing and hostile headers, in
- * one thread and between two. Their interleavings are in `ring_model_test.ts`.
+ * one thread and between two. `ring_model_test.ts` tests the interleavings.
  *
  * @module
  */
@@ -31,7 +31,7 @@ import type { EchoOrder } from "../workers/ring_echo.ts";
 
 const CANARY = 0xa5;
 
-/** Rings with memory around them that must not change. */
+/** Rings inside memory that must not change. */
 function fencedRings(capacity: number, position = 0) {
   const fence = 256;
   const size = HEADER_SIZE + 2 * capacity;
@@ -51,7 +51,7 @@ function fencedRings(capacity: number, position = 0) {
   };
 }
 
-/** Bytes that tell their place in a stream. */
+/** Bytes that depend on their position in a stream. */
 function numbered(start: number, size: number): Uint8Array {
   return Uint8Array.from(
     { length: size },
@@ -78,11 +78,11 @@ for (const position of [0, -12_345]) {
           sent += size;
           const into = new Uint8Array(Math.ceil(draw() * capacity * 1.5) + 2);
           into.fill(CANARY);
-          const taken = reader!.read(into, 1, into.length - 1);
-          assertEquals(into.subarray(1, 1 + taken), numbered(received, taken));
+          const count = reader!.read(into, 1, into.length - 1);
+          assertEquals(into.subarray(1, 1 + count), numbered(received, count));
           assertEquals(into[0], CANARY);
-          assertEquals(into[1 + taken], CANARY);
-          received += taken;
+          assertEquals(into[1 + count], CANARY);
+          received += count;
         }
       }
       assert(isFenceWhole());
@@ -90,7 +90,7 @@ for (const position of [0, -12_345]) {
   });
 }
 
-Deno.test("openRings() refuses what cannot be rings", () => {
+Deno.test("openRings() rejects memory that cannot contain rings", () => {
   const buffer = new SharedArrayBuffer(HEADER_SIZE + 128);
   assertThrows(() => openRings(buffer), ProtocolError, "first word");
   assertThrows(() => openRings(buffer, 128), ProtocolError, "hold none");
@@ -103,7 +103,7 @@ Deno.test("openRings() refuses what cannot be rings", () => {
   }
 });
 
-Deno.test("RingEnd refuses a corrupted header and copies nothing", () => {
+Deno.test("RingEnd rejects a corrupted header and copies nothing", () => {
   const capacity = 64;
   const draw = random(seed());
   const hostile = [-1, -64, 65, 2 ** 30, -(2 ** 31), 2 ** 31 - 1];
@@ -142,7 +142,7 @@ Deno.test("RingEnd refuses a corrupted header and copies nothing", () => {
   }
 });
 
-Deno.test("RingEnd refuses positions that go back and an unknown end", () => {
+Deno.test("RingEnd rejects positions that go back and an unknown end", () => {
   const { opener, acceptor, words } = fencedRings(64);
   const bytes = new Uint8Array(64);
   opener.write(bytes, 0, 20);
@@ -159,7 +159,7 @@ Deno.test("RingEnd refuses positions that go back and an unknown end", () => {
   assertThrows(() => opener.isClosed(), ProtocolError, "current value is 4");
 });
 
-Deno.test("RingEnd does not take its own position from shared memory", () => {
+Deno.test("RingEnd does not read its own position from shared memory", () => {
   const { opener, acceptor, words } = fencedRings(64);
   words[WORD.openerWritten] = 999;
   assertEquals(opener.write(numbered(0, 10), 0, 10), 10);
@@ -190,7 +190,7 @@ Deno.test("RingEnd.hasEnded() is true once everything was read", () => {
 });
 
 Deno.test("RingEnd ends the asynchronous waits of both sides when it closes", async () => {
-  // A wait keeps no event loop alive.
+  // A wait does not keep the event loop running.
   const alive = setInterval(() => {}, 1_000);
   for (const method of ["close", "closePeer"] as const) {
     const { opener, acceptor } = fencedRings(64);
@@ -212,7 +212,7 @@ Deno.test("RingEnd ends the asynchronous waits of both sides when it closes", as
   clearInterval(alive);
 });
 
-Deno.test("SpinPolicy spins less often while spins are in vain", () => {
+Deno.test("SpinPolicy spins less often if spinning does not help", () => {
   const policy = new SpinPolicy();
   const count = (waits: number, paid: boolean) => {
     let spins = 0;
@@ -297,7 +297,7 @@ for (const blocking of [false, true]) {
       const end = new RingEnd(memory, "opener");
       worker.postMessage({ buffer: memory.words.buffer, blocking });
       assertEquals(await message(worker), "waiting");
-      // It has said that it waits once its bell is set.
+      // It waits once its bell is set.
       while (Atomics.load(memory.words, WORD.acceptorBell) === 0) {
         await new Promise((resolve) => setTimeout(resolve, 1));
       }

@@ -1,8 +1,8 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * What `openShm` has beside the contract: blocking calls, memory that is shared
- * or moves, and rings smaller than messages.
+ * Features of `openShm` beyond the contract: blocking calls, shared and
+ * transferred memory, and rings smaller than messages.
  *
  * @module
  */
@@ -30,7 +30,9 @@ function open(act: keyof typeof ACTS, options?: ShmOptions): Promise<Worker> {
   return openShm(url, options);
 }
 
-/** A test with what a worker's script is read with, and no longer than it may take. */
+/**
+ * A test with the permissions to read a worker's script, and with a time limit.
+ */
 function test(name: string, fn: () => Promise<void>): void {
   Deno.test({
     name,
@@ -51,7 +53,7 @@ test("ShmDuplex.receiveSync() and sendSync() need no event loop", async () => {
   await sending;
 });
 
-test("ShmDuplex.receiveSync() and sendSync() work on the opening side", async () => {
+test("ShmDuplex.receiveSync() and sendSync() work at the opener", async () => {
   await using worker = await open("echo");
   for (let number = 0; number < 10_000; number++) {
     worker.sendSync([number]);
@@ -60,7 +62,7 @@ test("ShmDuplex.receiveSync() and sendSync() work on the opening side", async ()
   }
 });
 
-test("ShmDuplex.sendSync() passes many windows to a side that blocks too", async () => {
+test("ShmDuplex.sendSync() sends many windows to a peer that also blocks", async () => {
   await using worker = await open("echo", {
     windowMessages: 16,
     windowBytes: 4096,
@@ -69,7 +71,7 @@ test("ShmDuplex.sendSync() passes many windows to a side that blocks too", async
     { length: 500 },
     (_, number) => "x".repeat(number),
   );
-  // The far side's window holds all that is sent here meanwhile.
+  // The peer's window is large enough for all messages that are sent meanwhile.
   for (const message of messages) {
     worker.sendSync(message, { timeout: 60_000 });
     assertStrictEquals(worker.receiveSync({ timeout: 60_000 }), message);
@@ -86,7 +88,7 @@ test("ShmDuplex keeps one order for blocking and other calls", async () => {
   assertEquals(await worker.receive(), [1, 2, 3, "empty"]);
 });
 
-test("ShmDuplex.receiveSync() gives up after its timeout", async () => {
+test("ShmDuplex.receiveSync() throws after its timeout", async () => {
   await using worker = await open("timeouts");
   await worker.send("go");
   assertEquals(
@@ -98,11 +100,11 @@ test("ShmDuplex.receiveSync() gives up after its timeout", async () => {
     () => worker.receiveSync({ timeout: 10 }),
     Error,
   );
-  // The worker says goodbye when its script is done.
+  // The worker sends its goodbye when its script ends.
   assert(["TimeoutError", "ClosedError"].includes(error.name));
 });
 
-test("ShmDuplex.sendSync() gives up after its timeout and sends nothing", async () => {
+test("ShmDuplex.sendSync() sends nothing and throws after its timeout", async () => {
   const worker = await open("sleep");
   let sent = 0;
   while (worker.trySend(sent)) sent++;
@@ -116,7 +118,7 @@ test("ShmDuplex.sendSync() gives up after its timeout and sends nothing", async 
   await assertRejects(() => worker.closed, Error, "Enough");
 });
 
-test("ShmDuplex.receiveSync() refuses what only the event loop brings", async () => {
+test("ShmDuplex.receiveSync() rejects messages that require the event loop", async () => {
   await using worker = await open("posted");
   const numbers = new Int32Array(new SharedArrayBuffer(4));
   await worker.send("before");
@@ -128,7 +130,7 @@ test("ShmDuplex.receiveSync() refuses what only the event loop brings", async ()
   assertEquals(numbers[0], 42);
 });
 
-test("ShmDuplex shares memory and moves buffers, both in order", async () => {
+test("ShmDuplex shares memory and transfers buffers in order", async () => {
   await using worker = await open("gives");
   assertEquals(await worker.receive(), "first");
   const { shared, again } = await worker.receive();
@@ -142,7 +144,7 @@ test("ShmDuplex shares memory and moves buffers, both in order", async () => {
   assertEquals(await worker.receive(), [0, 0, 0, 9, 0, 0, 0, 0]);
 });
 
-test("openShm() moves a buffer that is transferred", async () => {
+test("openShm() transfers a buffer without a copy", async () => {
   await using worker = await open("lengths");
   const bytes = new Uint8Array(1000).fill(2);
   await worker.send("before");
@@ -154,7 +156,7 @@ test("openShm() moves a buffer that is transferred", async () => {
   assertEquals(await worker.receive(), 9);
 });
 
-test("openShm() passes messages larger than the rings", async () => {
+test("openShm() sends messages larger than the rings", async () => {
   const draw = random(seed());
   await using worker = await open("weigh", { ringBytes: 4096 });
   for (let round = 0; round < 20; round++) {
@@ -174,7 +176,7 @@ test("openShm() passes messages larger than the rings", async () => {
   await worker.send(null);
 });
 
-test("openShm() refuses a capacity that is none", async () => {
+test("openShm() rejects an invalid size of the rings", async () => {
   for (const capacity of [0, 2048, 5000, 2 ** 31, NaN, 4096.5]) {
     await assertRejects(
       () => open("echo", { ringBytes: capacity }),
@@ -184,7 +186,7 @@ test("openShm() refuses a capacity that is none", async () => {
   }
 });
 
-/** What a worker that blocks has written of its end. */
+/** Sent by a worker that blocks. */
 async function wordsOf(words: Int32Array): Promise<string> {
   while (Atomics.load(words, 0) === 0) {
     await new Promise((resolve) => setTimeout(resolve, 1));
@@ -214,7 +216,7 @@ test("ShmDuplex.receiveSync() ends after the parent's goodbye", async () => {
   );
 });
 
-test("ShmDuplex.sendSync() notices that both sides only send", async () => {
+test("ShmDuplex.sendSync() detects that both sides only send", async () => {
   await using worker = await open("onlySend", {
     windowMessages: 8,
     deadlockTimeout: 100,
@@ -229,7 +231,7 @@ test("ShmDuplex.sendSync() notices that both sides only send", async () => {
   assertStringIncludes(last.text, "DeadlockError");
 });
 
-test("openShm() comes to the event loop in a flood of messages", async () => {
+test("openShm() yields to the event loop during a flood of messages", async () => {
   await using worker = await open("flood");
   let ran = false;
   setTimeout(() => ran = true, 1);

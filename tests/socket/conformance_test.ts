@@ -76,7 +76,7 @@ conformance({
 
 // A session in records that can be resumed: what dies here does not come back, and
 // nobody waits for it.
-const resume = { timeout: 100, minTimeout: 5 };
+const resume = { timeout: 100, minDelay: 5 };
 const secret = "Only these two know";
 
 conformance({

@@ -28,7 +28,7 @@ const NET = { net: ["127.0.0.1"] };
 const TCP = "tcp://127.0.0.1:0";
 
 /** Comes back at once, and for as long as a test may take. */
-const RESUME = { timeout: 60_000, minTimeout: 1, maxTimeout: 4 };
+const RESUME = { timeout: 60_000, minDelay: 1, maxDelay: 4 };
 
 /** Nothing but events ends these: a session that waited for a timer would hang. */
 const PATIENT = { heartbeat: Infinity, closeTimeout: Infinity };

@@ -258,8 +258,8 @@ const PATIENCE = 300;
 
 /** Strangers, what they do, and why the listener lets them go. */
 const STRANGERS: [string, (peer: RawPeer) => Promise<unknown>, RegExp][] = [
-  ["is silent", () => Promise.resolve(), /did not say hello within/],
-  ["drips", drip, /did not say hello within/],
+  ["is silent", () => Promise.resolve(), /did not send its hello within/],
+  ["drips", drip, /did not send its hello within/],
   ["speaks HTTP", (peer) => {
     const text = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
     return peer.write(new TextEncoder().encode(text));
@@ -299,7 +299,7 @@ const STRANGERS: [string, (peer: RawPeer) => Promise<unknown>, RegExp][] = [
   [
     "greets and no more",
     (peer) => peer.write(greeting({ secret: true })),
-    /did not say hello within/,
+    /did not send its hello within/,
   ],
   [
     "speaks of tomorrow",

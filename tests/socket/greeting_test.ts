@@ -213,7 +213,7 @@ test("openSocket() sends no abort in a session that is resumed", async () => {
     (index) => index === 1 ? replaceReady(WRONG_READY) : {},
   );
   await using main = await openSocket(proxy.address, {
-    resume: { minTimeout: 1, maxTimeout: 1, timeout: 10_000 },
+    resume: { minDelay: 1, maxDelay: 1, timeout: 10_000 },
   });
   await exchange(main);
   proxy.passages[0]!.cut();

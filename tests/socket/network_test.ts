@@ -51,7 +51,7 @@ async function replaceListener(
   const first = await startListener({ address, permissions });
   await using killed = first.host;
   await using main = await openSocket(first.address, {
-    resume: { timeout: 20_000, minTimeout: 1, maxTimeout: 5 },
+    resume: { timeout: 20_000, minDelay: 1, maxDelay: 5 },
   });
   const ended = assertRejects(() => main.closed, PeerExitError);
   await main.send("heard");
@@ -220,7 +220,7 @@ test(
     await using proxy = new Proxy(address);
     await using main = await openSocket<number>(proxy.address, {
       ...LIVELY,
-      resume: { timeout: 20_000, minTimeout: 1, maxTimeout: 20 },
+      resume: { timeout: 20_000, minDelay: 1, maxDelay: 20 },
     });
     let sent = 0;
     for (; sent < 100; sent++) await main.send(sent);
@@ -321,7 +321,7 @@ async function talkAcrossNetwork(): Promise<void> {
     address,
     options: {
       ...shared,
-      resume: { timeout: 20_000, minTimeout: 5, maxTimeout: 50 },
+      resume: { timeout: 20_000, minDelay: 5, maxDelay: 50 },
     },
     namespace: right,
   });

@@ -117,7 +117,7 @@ const VALUES: unknown[] = [
   { a: [{ b: [null] }] },
 ];
 
-/** Sends all values, gets them back, and says goodbye first. */
+/** Sends all values, gets them back, and sends goodbye first. */
 async function echoAll(
   address: string,
   options: ListenOptions,
@@ -164,7 +164,7 @@ pythonTest(
     ),
 );
 
-pythonTest("duplex.py says goodbye first", TCP, async () => {
+pythonTest("duplex.py sends goodbye first", TCP, async () => {
   await using listener = listenSocket("tcp://127.0.0.1:0", { checksum: true });
   await using far = startPython(
     `

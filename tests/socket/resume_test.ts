@@ -46,7 +46,7 @@ const TCP = "tcp://127.0.0.1:0";
 const SECRET = "Only these two know";
 
 /** Comes back at once, and for as long as a test may take. */
-const RESUME = { timeout: 60_000, minTimeout: 1, maxTimeout: 4 };
+const RESUME = { timeout: 60_000, minDelay: 1, maxDelay: 4 };
 
 /** Nothing but events ends these: a session that waited for a timer would hang. */
 const PATIENT = { heartbeat: Infinity, closeTimeout: Infinity };
@@ -271,7 +271,7 @@ test(
 
 test("openSocket() rejects when it cannot reconnect in time", async () => {
   await using session = await openSession({
-    resume: { timeout: 50, minTimeout: 1 },
+    resume: { timeout: 50, minDelay: 1 },
   });
   await session.main.send("taken");
   assertEquals(await session.worker.receive(), "taken");
@@ -305,7 +305,7 @@ test(
   "DuplexListener.close() ends a session without a connection",
   async () => {
     await using session = await openSession({
-      resume: { timeout: 100, minTimeout: 1 },
+      resume: { timeout: 100, minDelay: 1 },
     });
     await session.sever();
     await session.worker.send("unsent");
@@ -325,7 +325,7 @@ test(
   "DuplexListener.close() keeps a session until its connection is lost",
   async () => {
     await using session = await openSession({
-      resume: { timeout: 100, minTimeout: 1 },
+      resume: { timeout: 100, minDelay: 1 },
     });
     const { main, worker, listener, proxy } = session;
     await listener.close();
@@ -401,7 +401,7 @@ const REPLAY_SIZE = 512 * 1024;
 test(
   "SocketDuplex.send() waits while the replay buffer is full",
   async () => {
-    const resume = { ...RESUME, replaySize: REPLAY_SIZE };
+    const resume = { ...RESUME, replayBytes: REPLAY_SIZE };
     await using session = await openSession({ ...PATIENT, resume }, PATIENT);
     const { main, worker } = session;
     await session.sever();
@@ -426,7 +426,7 @@ test(
 test(
   "SocketDuplex.send() continues when the replay buffer was acknowledged",
   async () => {
-    const resume = { ...RESUME, replaySize: REPLAY_SIZE };
+    const resume = { ...RESUME, replayBytes: REPLAY_SIZE };
     let isDeaf = false;
     const alter = (chunk: Uint8Array<ArrayBuffer>) => isDeaf ? [] : [chunk];
     await using listener = listenSocket(TCP, PATIENT);

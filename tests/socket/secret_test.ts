@@ -273,7 +273,7 @@ const LENGTH_BYTES = 4 * 4;
 /** Whether it says that something has taken too long, on either side. */
 function isLate(error: Error): boolean {
   return error.name === "TimeoutError" ||
-    error.message.includes("did not say hello within");
+    error.message.includes("did not send its hello within");
 }
 
 test(
@@ -340,7 +340,7 @@ test(
     });
     await using main = await openSocket(proxy.address, {
       ...options,
-      resume: { timeout: 20_000, minTimeout: 1, maxTimeout: 2 },
+      resume: { timeout: 20_000, minDelay: 1, maxDelay: 2 },
     });
     proxy.passages[0]!.cut();
     await exchange(main);

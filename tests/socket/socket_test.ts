@@ -113,11 +113,11 @@ test("openSocket() refuses options out of range", "none", async () => {
     [{ compression: 1 }, TypeError, '"compression"'],
     [{ windowBytes: 0 }, RangeError, '"windowBytes"'],
     [{ resume: { timeout: 0 } }, RangeError, '"resume.timeout"'],
-    [{ resume: { minTimeout: 9e9 } }, RangeError, '"resume.maxTimeout"'],
+    [{ resume: { minDelay: 9e9 } }, RangeError, '"resume.maxDelay"'],
     [{ resume: { multiplier: 0.5 } }, RangeError, '"resume.multiplier"'],
     [{ resume: { jitter: 2 } }, RangeError, '"resume.jitter"'],
-    [{ resume: { replaySize: 1000 } }, RangeError, "at least 524288"],
-    [{ resume: { replaySize: 1e6 + 0.5 } }, RangeError, "integer"],
+    [{ resume: { replayBytes: 1000 } }, RangeError, "at least 524288"],
+    [{ resume: { replayBytes: 1e6 + 0.5 } }, RangeError, "integer"],
     [{ caCerts: [] }, TypeError, '"caCerts" is for "tls"'],
   ];
   for (const [options, type, text] of bad) {
@@ -250,7 +250,7 @@ test("listenSocket() counts its peers", NET, async () => {
     listener.accept(),
   ]);
   // It does not come back while the test runs.
-  const resume = { minTimeout: 25_000, maxTimeout: 25_000, jitter: 0 };
+  const resume = { minDelay: 25_000, maxDelay: 25_000, jitter: 0 };
   const [cut, kept] = await Promise.all([
     openSocket(proxy.address, { resume }),
     listener.accept(),

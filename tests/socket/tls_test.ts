@@ -315,7 +315,7 @@ test("openSocket() continues a session over TLS", async () => {
   await using _proxy = proxy;
   await using main = await openSocket(proxied, {
     ...OPTIONS,
-    resume: { minTimeout: 1, maxTimeout: 1, timeout: 15_000 },
+    resume: { minDelay: 1, maxDelay: 1, timeout: 15_000 },
   });
   const text = "x".repeat(10_000);
   for (let round = 0; round < 30; round++) {
@@ -363,7 +363,7 @@ test(
     const { stall, proxy, proxied } = stallingProxyTo(server.address);
     await using _proxy = proxy;
     stall.isOn = false;
-    const resume = { minTimeout: 1, maxTimeout: 1, timeout: 15_000 };
+    const resume = { minDelay: 1, maxDelay: 1, timeout: 15_000 };
     const count = 10;
     const mains = await Promise.all(Array.from({ length: count }, async () => {
       const main = await openSocket(proxied, { ...OPTIONS, resume });

@@ -2,9 +2,15 @@
 
 /**
  * A random campaign over all locks with real workers, which die at any moment.
- * {@linkcode runSyncPlan} plays one plan, which a seed draws: some rounds of
+ * {@linkcode runSyncPlan} runs the plan of a seed: some rounds of
  *
- * - **mix:** operations on all locks in all forms, with limits that end at the
+ * - **mix:** operations on all locks in all forms, with timeouts that end when
+ * a wait is granted, and threads that die before, during and after a wait;
+ * - **turns:** permits and sets, one after the other, each of which must reach
+ * one running thread even if other threads die;
+ * - **items:** notifications of a condition, with the same rule;
+ * - **barrier:** generations, which all pass, or which break if a party dies;
+ * - **until:** waits for a counter.
  *   moment of a turn, and threads that die before, inside and while they wait;
  * - **turns:** permits and sets, one after the other, each of which must reach one
  *   thread that lives, whatever dies meanwhile;
@@ -12,12 +18,13 @@
  * - **barrier:** generations, which all pass or which break when a party dies;
  * - **until:** waits for a counter.
  *
- * After each round everything must be as it should: the mutex was held by one
- * thread at a time and recovered after deaths inside only, all permits are there,
- * no change of a counter is lost, every wait has ended, and no waiter is left.
+ * After each round all invariants are checked: only one thread at a time held
+ * the mutex; it recovered only after deaths of its holder; all permits are
+ * free; no change of a counter is lost; every wait has ended; no waiter
+ * remains.
  *
- * What the threads do is drawn by the seed, but not how they overlap, so a plan
- * that failed may have to be run some times to fail again.
+ * The seed determines the operations of the threads, but not how they overlap,
+ * so a failed plan may have to run several times to fail again.
  *
  * For a longer run: `deno task faults --only locks --minutes 10`.
  *
@@ -37,19 +44,19 @@ import { random } from "../_seed.ts";
 import { Player } from "./_player.ts";
 import { sleepersOf, slotsInUse } from "../workers/_sync_acts.ts";
 import {
-  type Fate,
   GENERATIONS,
   type Memories,
+  type PlannedDeath,
   SEATS,
   WORD,
   World,
 } from "../workers/_sync_world.ts";
 import type { Part } from "../workers/sync_campaign.ts";
 
-/** Options for {@linkcode runSyncPlan}. */
+/** Options of {@linkcode runSyncPlan}. */
 export interface SyncPlanOptions {
   /**
-   * Workers at the same time.
+   * Number of concurrent workers.
    *
    * @default {3}
    */
@@ -61,17 +68,17 @@ export interface SyncPlanOptions {
    */
   rounds?: number;
   /**
-   * Operations of a worker in a round of mixed operations.
+   * Operations per worker in a round of mixed operations.
    *
    * @default {80}
    */
   operations?: number;
   /**
-   * Milliseconds after which a round that goes on counts as stuck.
+   * Milliseconds after which a round counts as stuck.
    *
    * @default {30000}
    */
-  patience?: number;
+  roundTimeout?: number;
 }
 
 /** Permits of the semaphore. */
@@ -88,18 +95,18 @@ class Campaign {
   readonly #memories: Memories;
   readonly #world: World;
   #players: Player[] = [];
-  /** Those that are busy in the round. */
+  /** The busy players of the round. */
   readonly #busy = new Map<Player, Promise<void>>();
   #seats = 1;
-  /** Whether the generations of a barrier are over. */
+  /** Whether the generations of a barrier have ended. */
   #isOver = true;
-  /** Rejects when something is wrong. */
+  /** Rejects if an invariant is broken. */
   readonly #wrong = Promise.withResolvers<never>();
 
   constructor(seed: number, options: SyncPlanOptions) {
-    const { workers = 3, rounds = 10, operations = 80, patience = 30_000 } =
+    const { workers = 3, rounds = 10, operations = 80, roundTimeout = 30_000 } =
       options;
-    this.#options = { workers, rounds, operations, patience };
+    this.#options = { workers, rounds, operations, roundTimeout };
     this.#seed = seed;
     this.#draw = random(seed);
     this.#memories = {
@@ -133,19 +140,19 @@ class Campaign {
     } finally {
       Atomics.store(this.#world.data, WORD.go, 1);
       for (const player of this.#players) player.terminate();
-      // A thread that is stuck does not end.
-      const gone = Promise.all(this.#players.map(({ gone }) => gone));
-      await settlesWithin(gone, this.#options.patience);
+      // A stuck thread does not end by itself.
+      const ended = Promise.all(this.#players.map(({ ended }) => ended));
+      await settlesWithin(ended, this.#options.roundTimeout);
     }
   }
 
-  /** Fails if it takes too long, or something is wrong meanwhile. */
+  /** Fails on a timeout, or if an invariant is broken meanwhile. */
   async #within(round: Promise<void>): Promise<void> {
     let timer;
     const stuck = new Promise<never>((_, reject) => {
       timer = setTimeout(
         () => reject(new Error("The round does not end")),
-        this.#options.patience,
+        this.#options.roundTimeout,
       );
     });
     try {
@@ -186,7 +193,7 @@ class Campaign {
     await this.#check();
   }
 
-  /** Starts workers until there are as many as the options say. */
+  /** Starts workers up to the number in the options. */
   async #fill(): Promise<void> {
     this.#players = this.#players.filter(({ isGone }) => !isGone);
     const missing = this.#options.workers - this.#players.length;
@@ -208,10 +215,10 @@ class Campaign {
     this.#players.push(...await Promise.all(started));
   }
 
-  /** Gives back the permits of a thread that died, as a supervisor would. */
+  /** Releases the permits of a thread that died, like a supervisor. */
   #onGone({ seat }: Player): void {
     const { data, semaphore } = this.#world;
-    this.#world.note("is gone", 0, seat);
+    this.#world.note("has ended", 0, seat);
     const lost = Atomics.exchange(data, WORD.holding + seat, 0);
     if (lost === 0) return;
     Atomics.sub(data, WORD.held, lost);
@@ -223,7 +230,7 @@ class Campaign {
     player.terminate();
   }
 
-  #fate(where: Fate["where"], at: number): Fate {
+  #death(where: PlannedDeath["where"], at: number): PlannedDeath {
     const how = this.#world.pick(["close", "exit", "throw"] as const);
     return { how, at, where };
   }
@@ -234,15 +241,18 @@ class Campaign {
     const parts = this.#players.map((player) => {
       const where = world.pick(["outside", "inside", "waiting"] as const);
       const dies = world.chance(0.5);
-      // One that ends in a task might have just got something in another task.
+      // A player that ends in one task might have been granted a lock in
+      // another task.
       const tasks = dies ? 1 : 1 + world.below(3);
-      const fate = dies ? { fate: this.#fate(where, world.below(count)) } : {};
+      const death = dies
+        ? { death: this.#death(where, world.below(count)) }
+        : {};
       return player.play({
         round: "mix",
         locks: {},
         tasks,
         count: Math.ceil(count / tasks),
-        ...fate,
+        ...death,
       });
     });
     const own = (async () => {
@@ -305,9 +315,9 @@ class Campaign {
       world.exit(guard);
     };
     let isOver = false;
-    // A thread that dies inside may have had a notification.
-    for (const { gone } of this.#players) {
-      gone.then(() => isOver ? undefined : notify(0));
+    // A thread that dies while it holds the mutex may have been notified.
+    for (const { ended } of this.#players) {
+      ended.then(() => isOver ? undefined : notify(0));
     }
     for (let turn = 1; turn <= TURNS; turn++) {
       await notify(1);
@@ -321,7 +331,9 @@ class Campaign {
     data[WORD.items] = 0;
   }
 
-  /** Gives the players their parts; some are to die, but not the last. */
+  /**
+   * Assigns the parts to the players; some of them die, but not the last one.
+   */
   async #playTurns(
     world: World,
     part: Pick<Part, "round" | "what" | "locks">,
@@ -332,7 +344,7 @@ class Campaign {
       const isSync = !isBusy && world.chance(0.4);
       const dies = index < last && part.round === "items" && world.chance(0.3);
       const tasks = isSync ? 1 : 1 + world.below(3);
-      const fate = dies ? { fate: this.#fate("inside", -1) } : {};
+      const death = dies ? { death: this.#death("inside", -1) } : {};
       const done = player.play({
         ...part,
         isLast: index === last,
@@ -340,33 +352,33 @@ class Campaign {
         tasks,
         isSync,
         isBusy,
-        ...fate,
+        ...death,
       });
       if (isBusy) this.#busy.set(player, done);
       return done;
     });
-    // Those that are busy wait in the queue before the first turn.
+    // The busy players wait in the queue before the first turn.
     await Promise.all(this.#busy.values());
     return parts;
   }
 
-  /** Ends busy threads, or one that is drawn; the last player lives. */
+  /** Ends busy threads, or a random thread; the last player keeps running. */
   #endSome(world: World): void {
-    // A turn that a busy thread has goes on when it dies.
+    // A turn granted to a busy thread passes on when it dies.
     const end = () => Atomics.store(world.data, WORD.go, 1);
     if (world.chance(0.5)) end();
     else setTimeout(end, world.below(4));
     this.#terminateSome(world, 0.1);
   }
 
-  /** Terminates a player that is drawn, but not the last. */
+  /** Terminates a random player, but not the last one. */
   #terminateSome(world: World, share: number): void {
     const mortals = this.#players.slice(0, -1);
     if (mortals.length === 0 || !world.chance(share)) return;
     this.#terminate(world.pick(mortals));
   }
 
-  /** Ends waits until all parts are done. */
+  /** Ends waits until all parts have ended. */
   async #untilDone(parts: Promise<void>[], give: () => void): Promise<void> {
     let isDone = false;
     const all = Promise.all(parts).then(() => isDone = true);
@@ -374,8 +386,8 @@ class Campaign {
       give();
       await Promise.race([all, new Promise((run) => setTimeout(run, 1))]);
     }
-    // The part of a busy thread is done when it is gone.
-    await Promise.all([...this.#busy.keys()].map(({ gone }) => gone));
+    // The part of a busy thread ends with the thread.
+    await Promise.all([...this.#busy.keys()].map(({ ended }) => ended));
     this.#busy.clear();
   }
 
@@ -391,12 +403,12 @@ class Campaign {
     const parts = players.map((player) => {
       const isSync = world.chance(0.5);
       const where = world.pick(["outside", "waiting"] as const);
-      const fate = world.chance(0.3)
-        ? { fate: this.#fate(where, world.below(count)) }
+      const death = world.chance(0.3)
+        ? { death: this.#death(where, world.below(count)) }
         : {};
-      const part = { locks, count, tasks: 1, isSync, ...fate };
+      const part = { locks, count, tasks: 1, isSync, ...death };
       const done = player.play({ round: "barrier", ...part });
-      player.gone.then(() => this.#onPartyGone(world, player, fate.fate));
+      player.ended.then(() => this.#onPartyEnded(world, player, death.death));
       return done;
     });
     let passed = 0;
@@ -426,17 +438,18 @@ class Campaign {
   }
 
   /**
-   * A party that died while it waited breaks the barrier, unless it arrived last: then
-   * the others wait for it in the next generation, as for one that never arrives.
+   * A party that died while it waited breaks the barrier, unless it arrived
+   * last: then the others wait for it in the next generation, as for a party
+   * that never arrives.
    */
-  async #onPartyGone(
+  async #onPartyEnded(
     world: World,
     { isTerminated }: Player,
-    fate: Fate | undefined,
+    death: PlannedDeath | undefined,
   ): Promise<void> {
     const { barrier, data } = world;
-    const hasWaited = !isTerminated && fate?.where === "waiting";
-    const arrived = WORD.arrived + (fate?.at ?? 0) + 1;
+    const hasWaited = !isTerminated && death?.where === "waiting";
+    const arrived = WORD.arrived + (death?.at ?? 0) + 1;
     while (hasWaited && data[arrived] === 0) {
       if (barrier.broken || this.#isOver) return;
       await new Promise((resolve) => setTimeout(resolve, 1));
@@ -468,7 +481,7 @@ class Campaign {
     await Promise.all(parts);
   }
 
-  /** Checks that everything is as it should after a round. */
+  /** Checks all invariants after a round. */
   async #check(): Promise<void> {
     const world = this.#world;
     const { data, mutex, semaphore, counter } = world;
@@ -481,7 +494,7 @@ class Campaign {
     if (data[WORD.held] !== 0) {
       world.fail(`${data[WORD.held]} permits are held`);
     }
-    // What was granted to a thread that died comes back with the next sweep.
+    // A grant to a thread that died is returned by the next sweep.
     const permits = [];
     for (let permit = 0; permit < PERMITS; permit++) {
       permits.push(await semaphore.acquire());
@@ -497,8 +510,8 @@ class Campaign {
   }
 
   /**
-   * Checks that no other thread waits for a lock: this one waits for each, and what
-   * dead threads have left there is soon found by its look.
+   * Checks that no other thread waits for a lock: this thread waits for each
+   * one, and its checks soon clean up after dead threads.
    */
   async #checkWaiters(): Promise<void> {
     const { semaphore, automatic, manual, barrier } = this.#world;
@@ -528,7 +541,10 @@ class Campaign {
     );
   }
 
-  /** Checks that a wait is the only one, and that it leaves nothing. */
+  /**
+   * Checks that a wait is the only one, and that it leaves nothing in the
+   * queue.
+   */
   async #isAlone(
     { buffer }: { buffer: SharedArrayBuffer },
     start: () => Promise<unknown>,
@@ -538,7 +554,7 @@ class Campaign {
       let isOver = false;
       const wait = start().finally(() => isOver = true);
       wait.catch(() => {});
-      // It may get what was granted to a thread that died, and then starts again.
+      // It may receive the grant of a thread that died, and then starts again.
       while (!isOver && !isAlone) {
         isAlone = slotsInUse(buffer) === 1;
         if (!isAlone) await new Promise((resolve) => setTimeout(resolve, 1));
@@ -554,8 +570,8 @@ class Campaign {
 }
 
 /**
- * Plays the plan that a seed draws. Throws an error with the seed and the history
- * if an invariant is broken or the plan does not end.
+ * Runs the plan of a seed. Throws an error with the seed and the history if an
+ * invariant is broken or the plan does not end.
  */
 export async function runSyncPlan(
   seed: number,

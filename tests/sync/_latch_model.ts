@@ -1,15 +1,16 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * A model checker for the latch of `_sync/memory.ts`. It takes threads, each a list
- * of acts, through every interleaving of their atomic operations, and reports the
- * first in which two are inside, or in which all that have not ended sleep.
+ * A model checker for the latch of `_sync/memory.ts`. It runs threads, each a
+ * list of acts, through every interleaving of their atomic operations. It
+ * reports the first interleaving in which two threads are inside, or in which
+ * all remaining threads sleep.
  *
- * What runs is the code of `_sync/memory.ts` itself, in a module of its own for
- * each thread. While a thread runs, `Atomics` is the model's: an operation is made
- * on the model's words and its result is noted, and before the next one the thread
- * is stopped. To continue it, its call is run from the beginning with the noted
- * results.
+ * The checker runs the code of `_sync/memory.ts` itself, in a separate module
+ * for each thread. While a thread runs, the model replaces `Atomics`: it
+ * applies an operation to its own words, records the result, and stops the
+ * thread before the next operation. To continue the thread, it runs the call
+ * from the beginning with the recorded results.
  *
  * @module
  */
@@ -19,29 +20,32 @@ import type { Memory } from "../../_sync/memory.ts";
 /** The code under test, once for each thread. */
 export interface LatchCode {
   Memory: typeof Memory;
-  /** Forgets that the thread has a latch, before it is run again. */
+  /** Clears the flag that the thread has the latch, before it runs again. */
   reset(): void;
 }
 
-/** What a thread does: takes the latch, or does so unless it takes too long. */
-export type Act = "take" | "try";
+/** An act of a thread: acquires the latch, with or without a timeout. */
+export type Act = "acquire" | "try";
 
-/** What an exploration found. */
+/** The result of an exploration. */
 export interface Verdict {
   /** The number of different states. */
   states: number;
-  /** What is wrong, and the operations that led there. */
+  /** The violation, and the operations that led to it. */
   violation?: string;
 }
 
-/** Where a thread is. */
+/** The state of a thread. */
 interface ThreadState {
-  /** The index of its act (after the last, it has ended), and whether it is inside. */
+  /**
+   * The index of its act (the number of acts if it has ended), and whether it
+   * is inside.
+   */
   act: number;
   isInside: boolean;
-  /** The results of its operations since then. */
+  /** The results of its operations in this act. */
   results: readonly number[];
-  /** The word that it sleeps on. */
+  /** The word on which it sleeps. */
   sleepsOn: number | undefined;
 }
 
@@ -50,7 +54,7 @@ interface State {
   threads: readonly ThreadState[];
 }
 
-/** The operation that a thread makes next. */
+/** The next operation of a thread. */
 interface Operation {
   readonly name: string;
   readonly word: number;
@@ -61,16 +65,16 @@ interface Operation {
 /** Thrown to stop a thread before its next operation. */
 class Suspended {}
 
-/** Results of a sleep. */
+/** Results of a wait. */
 const WOKEN = 1_000_001;
 const TIMED_OUT = 1_000_002;
 const CHANGED = 1_000_003;
 
-/** The model's own word, which counts the threads inside. */
+/** A word of the model itself, which counts the threads inside. */
 const INSIDE = 0;
 const WORDS = 8;
 
-/** Loads the code for one thread, with some text of it replaced. */
+/** Loads the code for one thread, with replacements. */
 export async function loadLatch(
   edits: readonly [was: string, is: string][] = [],
 ): Promise<LatchCode> {
@@ -82,7 +86,7 @@ export async function loadLatch(
     }
     text = text.replace(was, () => is);
   }
-  // Each thread has a module of its own, and so a latch flag of its own.
+  // Each thread has a separate module, and thus a separate latch flag.
   text += `
     export function reset(): void {
       hasLatch = false;
@@ -92,10 +96,10 @@ export async function loadLatch(
   return await import(`${type}${encodeURIComponent(text)}`);
 }
 
-/** The operation that comes next, or what the call returned. */
+/** The next operation, or the value that the call returned. */
 type Outcome = Operation | boolean;
 
-/** Runs the call that a thread is in, with its results. */
+/** Runs the current call of a thread with its results. */
 function replay(
   { Memory, reset }: LatchCode,
   { isInside, results }: ThreadState,
@@ -139,18 +143,18 @@ function replay(
   }
 }
 
-/** The results that tell the same as these: each turn of the loop is alike. */
+/** Equivalent results: each iteration of the loop is the same. */
 function shorten(results: readonly number[]): readonly number[] {
   const last = results.at(-1);
   if (last === WOKEN || last === CHANGED) return results.slice(0, 1);
   return last === TIMED_OUT ? [...results.slice(0, 1), 1, 2, last] : results;
 }
 
-/** A model of some threads at one latch. */
+/** A model of threads at one latch. */
 export class LatchModel {
   readonly #codes: readonly LatchCode[];
   readonly #threads: readonly (readonly Act[])[];
-  /** The outcomes that were found, since a replay takes long. */
+  /** A cache of outcomes, since a replay is slow. */
   readonly #outcomes = new Map<string, Outcome>();
 
   constructor(
@@ -195,7 +199,7 @@ export class LatchModel {
     return { states: seen.size };
   }
 
-  /** What a thread is about; nothing in the end. */
+  /** The description of a thread's current act; empty at the end. */
   #act({ threads }: State, index: number): Act | undefined {
     return this.#threads[index]![threads[index]!.act];
   }
@@ -205,8 +209,8 @@ export class LatchModel {
       const act = this.#act(state, index);
       if (act === undefined) return [];
       if (thread.sleepsOn !== undefined) {
-        // A thread whose time may be up wakes at any time.
-        if (act === "take") return [];
+        // A thread with an expired timeout may wake at any time.
+        if (act === "acquire") return [];
         const results = shorten([...thread.results, TIMED_OUT]);
         const change = { results, sleepsOn: undefined };
         return [after(state, index, change, "times out")];
@@ -226,7 +230,10 @@ export class LatchModel {
     return outcome;
   }
 
-  /** A thread whose call has returned goes inside, or on to its next act. */
+  /**
+   * A thread whose call has returned goes inside, or continues with its next
+   * act.
+   */
   #enterOrEnd(state: State, index: number, result: boolean): Successor {
     const { act, isInside } = state.threads[index]!;
     if (isInside || !result) {
@@ -238,7 +245,7 @@ export class LatchModel {
   }
 }
 
-/** The beginning of a thread. */
+/** The initial state of a thread. */
 const BEGIN: ThreadState = {
   act: 0,
   isInside: false,
@@ -262,7 +269,7 @@ function describe(path: Path | undefined): string {
   return ["", ...steps].join("\n");
 }
 
-/** A state after a step of one thread. */
+/** The state after a step of one thread. */
 function after(
   state: State,
   index: number,
@@ -276,7 +283,7 @@ function after(
   return { state: { ...state, threads }, step: `${index} ${step}` };
 }
 
-/** Makes an operation on the model's words. */
+/** Applies an operation to the model's words. */
 function perform(
   state: State,
   index: number,
@@ -312,7 +319,10 @@ function perform(
   }
 }
 
-/** Wakes the first that sleeps on a word; the order of sleepers is that of threads. */
+/**
+ * Wakes the first thread that sleeps on a word; sleepers are ordered by thread
+ * number.
+ */
 function notify(
   state: State,
   index: number,

@@ -1,7 +1,7 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * A worker of a campaign (`_sync_campaign.ts`), seen from the main thread.
+ * A worker of a campaign (`_sync_campaign.ts`), as seen by the main thread.
  *
  * @module
  */
@@ -16,11 +16,11 @@ const { locks } = navigator as unknown as {
 export class Player {
   readonly seat: number;
   readonly #worker: Worker;
-  /** Settles when the thread is gone. */
-  readonly gone: Promise<void>;
+  /** Settles when the thread has ended. */
+  readonly ended: Promise<void>;
   isGone = false;
   isTerminated = false;
-  #listen: ((said: unknown) => void) | undefined;
+  #listen: ((message: unknown) => void) | undefined;
 
   private constructor(
     seat: number,
@@ -30,7 +30,7 @@ export class Player {
   ) {
     this.seat = seat;
     this.#worker = worker;
-    this.gone = locks.request(life, () => {}).then(() => {
+    this.ended = locks.request(life, () => {}).then(() => {
       this.isGone = true;
       onGone(this);
     });
@@ -49,11 +49,11 @@ export class Player {
         onWrong(new Error(`worker ${start.seat}: ${event.message}`));
       }
     };
-    const heard = () => new Promise((resolve) => worker.onmessage = resolve);
-    // What is posted before it listens would be lost.
-    await heard();
+    const messages = () => new Promise((resolve) => worker.onmessage = resolve);
+    // Messages posted before it listens would be lost.
+    await messages();
     worker.postMessage(start);
-    await heard();
+    await messages();
     const player = new Player(start.seat, start.life, worker, onGone);
     worker.onmessage = ({ data }) => {
       if (typeof data === "object") onWrong(new Error(data.wrong));
@@ -62,11 +62,16 @@ export class Player {
     return player;
   }
 
-  /** Plays a part; settles when it is done, or the thread is gone or busy. */
+  /**
+   * Runs a part; settles when the part has ended, or the thread has ended or is
+   * busy.
+   */
   play(part: Part): Promise<void> {
-    const said = new Promise<void>((resolve) => this.#listen = () => resolve());
+    const message = new Promise<void>((resolve) =>
+      this.#listen = () => resolve()
+    );
     this.#worker.postMessage(part);
-    return Promise.race([said, this.gone]);
+    return Promise.race([message, this.ended]);
   }
 
   terminate(): void {

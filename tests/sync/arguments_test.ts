@@ -1,9 +1,9 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * Every argument of every constructor and method of the locks, with every kind of
- * wrong value: an early error that names the argument and the value, and a lock
- * that is as it was.
+ * Every argument of every constructor and method of the locks, with every kind
+ * of invalid value: the call fails with an error that names the argument and
+ * the value, and the lock is unchanged.
  *
  * @module
  */
@@ -25,7 +25,7 @@ import {
 } from "../../sync.ts";
 import { waiting } from "../workers/_sync_acts.ts";
 
-/** Values of all types, and how an error shows them. */
+/** Values of all types, and their text in an error. */
 const VALUES: Record<string, [value: unknown, text: string]> = {
   null: [null, "null"],
   true: [true, "true"],
@@ -57,7 +57,7 @@ function revoked(): object {
   return proxy;
 }
 
-/** What an argument accepts, by the names of the values. */
+/** The names of the values that each kind of argument accepts. */
 const ACCEPTS = {
   timeout: ["zero", "one", "fraction", "infinity", "huge"],
   signal: ["signal"],
@@ -68,7 +68,7 @@ const ACCEPTS = {
   count: ["one", "huge"],
   safe: ["zero", "one", "negative"],
   function: ["function"],
-  /** Any object may have options. */
+  /** Any object is accepted as options. */
   options: [
     "object",
     "bare",
@@ -80,7 +80,7 @@ const ACCEPTS = {
   nothing: [] as string[],
 };
 
-/** Wrong values of these types are a `TypeError`, others a `RangeError`. */
+/** Invalid values of these types throw a `TypeError`, others a `RangeError`. */
 const NUMBERS = [
   "NaN",
   "negative",
@@ -92,7 +92,7 @@ const NUMBERS = [
 ];
 
 interface Case {
-  /** The call, as it is named in the test. */
+  /** The call, as named in the test. */
   readonly call: string;
   /** The name of the argument in the error. */
   readonly name: string;
@@ -100,11 +100,13 @@ interface Case {
   /** Whether a number of the wrong size is a `RangeError`. */
   readonly isNumber: boolean;
   run(value: unknown): unknown;
-  /** Values that this call takes for something else. */
+  /** Values that this call interprets differently. */
   readonly except?: string[];
 }
 
-/** A lock, its calls with one argument each, and whether it is as it was. */
+/**
+ * A lock, its calls with one argument each, and a check that it is unchanged.
+ */
 interface Subject {
   readonly cases: Case[];
   check(): void;
@@ -122,7 +124,7 @@ function options(
     accepts: "options",
     isNumber: false,
     run: run as (value: unknown) => unknown,
-    // Its own error says that it was revoked.
+    // The error of a revoked proxy is thrown as it is.
     except: ["revoked"],
   }];
   for (const [name, accepts] of Object.entries(names)) {
@@ -152,7 +154,7 @@ function number(
   };
 }
 
-/** A constructor's only argument: options or a buffer. */
+/** The only argument of a constructor: options or a buffer. */
 function from(
   kind: string,
   run: (value: never) => unknown,
@@ -163,7 +165,7 @@ function from(
     accepts: "nothing",
     isNumber: false,
     run: run as (value: unknown) => unknown,
-    // Options without an option: all of them are left out.
+    // An object without any option: all options are omitted.
     except: ["object", "bare"],
   };
 }
@@ -241,7 +243,7 @@ function conditionSubject(): Subject {
     ],
     check() {
       assertEquals([waiting(condition.buffer), waiting(mutex.buffer)], [0, 0]);
-      // The guard still holds it.
+      // The guard still holds the mutex.
       guard.unlock();
     },
   };
@@ -278,7 +280,7 @@ function semaphoreSubject(): Subject {
           "count",
           (count) => semaphore.release(count),
         ),
-        // More than may be free.
+        // More permits than may be free.
         except: ["huge"],
       },
     ],
@@ -396,7 +398,7 @@ const SUBJECTS: [string, () => Subject][] = [
   ["AtomicCounter", counterSubject],
 ];
 
-/** What a call throws or rejects with. */
+/** The error that a call throws or rejects with. */
 async function errorOf(run: () => unknown): Promise<unknown> {
   try {
     await run();

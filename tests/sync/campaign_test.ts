@@ -1,7 +1,8 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * A few plans of the campaign over all locks. `DUPLEX_SYNC_PLANS` says how many.
+ * Some plans of the campaign over all locks. `DUPLEX_SYNC_PLANS` sets their
+ * number.
  *
  * @module
  */
@@ -10,7 +11,7 @@ import { assert } from "@std/assert";
 import { seed } from "../_seed.ts";
 import { runSyncPlan } from "./_campaign.ts";
 
-/** Plans, unless the environment says how many: a few seconds. */
+/** Plans by default: a few seconds. */
 const PLANS = 4;
 
 Deno.test({

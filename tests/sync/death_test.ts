@@ -1,7 +1,7 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * What `sync.ts` does when threads die: those that hold and those that wait.
+ * The behaviour of `sync.ts` when threads die that hold a lock or wait for it.
  *
  * @module
  */
@@ -36,13 +36,13 @@ import {
 
 const FORMS: [string, boolean][] = [["task", false], ["blocked", true]];
 
-/** A mutex, and data that are half changed while a worker holds it. */
+/** A mutex, and data that is inconsistent while a worker holds the mutex. */
 class Account {
   readonly mutex = new Mutex();
   readonly data = new SharedArrayBuffer(8);
   readonly view = new Int32Array(this.data);
 
-  /** A worker that holds the mutex, with the data half changed. */
+  /** A worker that holds the mutex while the data is inconsistent. */
   async hold(
     act: Partial<Act> = {},
     ready: Promise<Actor> = Actor.ready(),
@@ -50,7 +50,7 @@ class Account {
     const { mutex: { buffer }, data } = this;
     const actor = await ready;
     actor.play({ name: "hold", buffer, data, ...act });
-    assertEquals(await actor.hear(), "held");
+    assertEquals(await actor.nextMessage(), "held");
     assertEquals(this.view[0], 1);
     return actor;
   }
@@ -65,14 +65,14 @@ class Account {
     return actor;
   }
 
-  /** Repairs the data after the holder's death. */
+  /** Repairs the data after the death of the holder. */
   repair(guard: MutexGuard): void {
     assertEquals([guard.ownerDied, this.view[0]], [true, 1]);
     this.view[0] = 0;
   }
 }
 
-/** One owner's death, with waiters that are drawn. */
+/** The death of one owner, with random waiters. */
 async function oneDeath(
   account: Account,
   draw: () => number,
@@ -80,7 +80,7 @@ async function oneDeath(
 ): Promise<void> {
   const { mutex } = account;
   using holder = await account.hold({ sync: draw() < 0.5 }, ready);
-  // The next one waits already, or comes later; in either form.
+  // The next thread waits already, or comes later; in either form.
   const early = draw() < 0.5 ? mutex.lock({ recover: true }) : undefined;
   using other = draw() < 0.2
     ? await account.wait({ sync: draw() < 0.5 })
@@ -96,9 +96,9 @@ async function oneDeath(
     using guard = mutex.lockSync({ recover: true });
     account.repair(guard);
   }
-  // A waiter behind one with `recover` is not refused.
+  // A waiter behind one with `recover` is not rejected.
   const expected = early ? { result: false } : { failed: "OwnerDiedError" };
-  if (other) assertEquals(await other.hear(), expected);
+  if (other) assertEquals(await other.nextMessage(), expected);
   using guard = mutex.lockSync();
   assertEquals([guard.ownerDied, account.view[0]], [false, 0]);
 }
@@ -120,7 +120,7 @@ workerTest(
 );
 
 workerTest(
-  "Mutex.lock() rejects with OwnerDiedError however the owner ends",
+  "Mutex.lock() rejects with OwnerDiedError for every way in which the owner ends",
   async (t) => {
     for (const end of ["terminate", "close", "throw"] as const) {
       for (const [form, sync] of FORMS) {
@@ -128,11 +128,13 @@ workerTest(
           const account = new Account();
           using holder = await account.hold(end === "terminate" ? {} : { end });
           if (end === "terminate") holder.terminate();
-          if (end === "throw") assertEquals(await holder.hear(), "failed");
+          if (end === "throw") {
+            assertEquals(await holder.nextMessage(), "failed");
+          }
           const { mutex } = account;
           if (sync) assertThrows(() => mutex.lockSync(), OwnerDiedError);
           else await assertRejects(() => mutex.lock(), OwnerDiedError);
-          // Every call throws until one has recovered it.
+          // Every call throws until one has recovered the mutex.
           assertThrows(() => mutex.tryLock(), OwnerDiedError);
           using guard = sync
             ? mutex.lockSync({ recover: true })
@@ -150,15 +152,17 @@ workerTest(
 workerTest(
   "Mutex.lockSync() detects a dead owner without the main thread",
   async () => {
-    // The main thread takes no part: the waiters find out by themselves.
+    // The main thread is not involved: the waiters detect the death themselves.
     const account = new Account();
     using holder = await account.hold();
     using refused = await account.wait({ sync: true });
     using recovers = await account.wait({ sync: true, recover: true });
     using behind = await account.wait({ sync: true });
     holder.terminate();
-    const heard = [refused, recovers, behind].map((actor) => actor.hear());
-    assertEquals(await Promise.all(heard), [
+    const messages = [refused, recovers, behind].map((actor) =>
+      actor.nextMessage()
+    );
+    assertEquals(await Promise.all(messages), [
       { failed: "OwnerDiedError" },
       { result: true },
       { result: false },
@@ -175,7 +179,7 @@ workerTest(
     holder.terminate();
     await assertRejects(() => mutex.lock({ timeout: 200 }), DOMException);
     assertThrows(() => mutex.lockSync({ timeout: 100 }), DOMException);
-    // Now it finishes what it did, and dies.
+    // It now completes its change, and dies.
     Atomics.store(view, 1, 1);
     await assertRejects(() => mutex.lock(), OwnerDiedError);
     assertEquals(view[0], 0);
@@ -201,7 +205,7 @@ workerTest("Mutex.unlock() skips a waiter that died", async (t) => {
       if (moment === "before") first.terminate();
       guard.unlock();
       if (moment === "after") first.terminate();
-      assertEquals(await second.hear(), { result: false });
+      assertEquals(await second.nextMessage(), { result: false });
       using after = await mutex.lock();
       assertEquals(after.ownerDied, false);
     });
@@ -255,7 +259,7 @@ workerTest(
 );
 
 workerTest(
-  "Semaphore.release() loses no permit to a waiter that died",
+  "Semaphore.release() loses no permit if a waiter dies",
   async (t) => {
     for (const moment of ["before", "after"]) {
       await t.step(`${moment} it was released`, async () => {
@@ -268,11 +272,11 @@ workerTest(
           const behind = semaphore.acquire();
           if (moment === "before") {
             actor.terminate();
-            // It is noticed, and its place is free.
+            // Its death is detected, and its place is free.
             await untilWaiting(buffer, 1);
             semaphore.release();
           } else {
-            // It may or may not take its permit before it ends.
+            // It may or may not receive its permit before it ends.
             semaphore.release();
             actor.terminate();
             semaphore.release();
@@ -294,7 +298,7 @@ workerTest(
       what: "semaphore",
       buffer,
     });
-    assertEquals(await actor.hear(), { result: "acquired" });
+    assertEquals(await actor.nextMessage(), { result: "acquired" });
     actor.terminate();
     await assertRejects(() => semaphore.acquire({ timeout: 60 }), DOMException);
     semaphore.release();
@@ -313,7 +317,7 @@ workerTest("ResetEvent.set() skips a waiter that died", async () => {
   first.terminate();
   await untilWaiting(buffer, 1);
   event.set();
-  assertEquals(await second.hear(), { result: undefined });
+  assertEquals(await second.nextMessage(), { result: undefined });
 });
 
 workerTest("Condition.notify() skips a waiter that died", async () => {
@@ -339,7 +343,7 @@ workerTest("Condition.notify() skips a waiter that died", async () => {
     new Int32Array(data)[0] = 1;
     assertEquals(condition.notify(), 1);
   }
-  assertEquals(await second.hear(), { result: 1 });
+  assertEquals(await second.nextMessage(), { result: 1 });
 });
 
 workerTest(
@@ -366,7 +370,9 @@ workerTest(
   },
 );
 
-/** Settles when the thread of the first slot in the memory of a lock is gone. */
+/**
+ * Settles when the thread of the first slot in the memory of a lock has ended.
+ */
 async function untilFirstIsGone(
   buffer: SharedArrayBuffer,
   thread: number = threadOfFirst(buffer),
@@ -409,8 +415,8 @@ workerTest("Condition.notify() notifies no dead thread", async () => {
 });
 
 /**
- * A worker that waits in a task and stays busy: it cannot take over what is
- * granted to it, and ends without it.
+ * A worker that waits in a task and stays busy: it cannot accept a grant, and
+ * ends without it.
  */
 class Expiring implements Disposable {
   readonly #actor: Actor;
@@ -432,7 +438,7 @@ class Expiring implements Disposable {
   static async start(act: Partial<Act> & { buffer: SharedArrayBuffer }) {
     const data = new SharedArrayBuffer(8);
     const actor = await Actor.start({ ...act, name: "expire", data });
-    assertEquals(await actor.hear(), "waits");
+    assertEquals(await actor.nextMessage(), "waits");
     return new Expiring(actor, new Int32Array(data), act.buffer);
   }
 
@@ -480,7 +486,7 @@ workerTest(
     semaphore.release(400);
     assertEquals([semaphore.available, waiting(buffer)], [0, 100]);
     await dies.end();
-    // The next sweep finds it.
+    // The next sweep detects it.
     while (semaphore.available < 400) {
       await new Promise((resolve) => setTimeout(resolve, 1));
     }
@@ -559,7 +565,7 @@ workerTest(
 );
 
 workerTest(
-  "Condition passes the notification of a dead thread on",
+  "Condition passes on the notification of a dead thread",
   async (t) => {
     for (const moment of ["before it woke", "before it held the mutex"]) {
       for (const [form, sync] of FORMS) {
@@ -595,7 +601,7 @@ workerTest(
               await untilFirstIsGone(buffer, thread);
             }
           }
-          assertEquals(await next.hear(), { result: 1 });
+          assertEquals(await next.nextMessage(), { result: 1 });
           assertEquals(waiting(buffer), 0);
         });
       }

@@ -1,8 +1,8 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * The latch of `_sync/memory.ts` through every interleaving of its atomic
- * operations, and bugs put into it to see that they are found.
+ * The latch of `_sync/memory.ts` in every interleaving of its atomic
+ * operations, and bugs that the model checker must find.
  *
  * @module
  */
@@ -15,9 +15,9 @@ import {
   type Verdict,
 } from "./_latch_model.ts";
 
-/** Takes the latch so many times. */
-function takes(times: number): Act[] {
-  return new Array(times).fill("take");
+/** Acquires the latch several times. */
+function acquires(times: number): Act[] {
+  return new Array(times).fill("acquire");
 }
 
 async function explore(
@@ -38,10 +38,10 @@ function test(name: string, fn: (t: Deno.TestContext) => Promise<void>): void {
 
 test("Memory.enter() admits one thread at a time and wakes all waiters", async (t) => {
   const models: [string, Act[][]][] = [
-    ["two threads", [takes(4), takes(4)]],
-    ["three threads", [takes(2), takes(2), takes(2)]],
-    ["one with a timeout", [takes(2), ["try", "try"], takes(2)]],
-    ["two with a timeout", [takes(2), ["try"], ["try", "take"]]],
+    ["two threads", [acquires(4), acquires(4)]],
+    ["three threads", [acquires(2), acquires(2), acquires(2)]],
+    ["one with a timeout", [acquires(2), ["try", "try"], acquires(2)]],
+    ["two with a timeout", [acquires(2), ["try"], ["try", "acquire"]]],
   ];
   for (const [name, threads] of models) {
     await t.step(name, async () => {
@@ -53,7 +53,7 @@ test("Memory.enter() admits one thread at a time and wakes all waiters", async (
 const TAKE =
   "if (Atomics.exchange(words, LATCH, CONTENDED) === FREE) return true;";
 
-/** Bugs, and how each is found. */
+/** Bugs, and the violation of each. */
 const BUGS: Record<
   string,
   [found: string, edits: [was: string, is: string][]]
@@ -89,7 +89,7 @@ const BUGS: Record<
 test("LatchModel.explore() finds bugs", async (t) => {
   for (const [name, [found, edits]] of Object.entries(BUGS)) {
     await t.step(name, async () => {
-      const threads = [takes(2), takes(1), takes(1)];
+      const threads = [acquires(2), acquires(1), acquires(1)];
       const { violation = "" } = await explore(threads, edits);
       assertStringIncludes(violation, found);
     });

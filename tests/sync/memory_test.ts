@@ -1,7 +1,7 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * The memory of locks: copies of it, and memory that was overwritten.
+ * The memory of locks: copies, and memory that was overwritten.
  *
  * @module
  */
@@ -46,7 +46,7 @@ function test(name: string, fn: (t: Deno.TestContext) => Promise<void>): void {
   Deno.test({ name, permissions: "none", fn });
 }
 
-/** Another memory with the same content, and some more bytes. */
+/** Another memory with the same content and some more bytes. */
 function copyOf(buffer: SharedArrayBuffer, more = 0): SharedArrayBuffer {
   const copy = new SharedArrayBuffer(buffer.byteLength + more);
   new Uint8Array(copy).set(new Uint8Array(buffer));
@@ -93,7 +93,7 @@ test("Mutex is the same lock for all buffers of its memory", async () => {
   assertThrows(() => new Mutex(copy), TypeError, "is a copy");
   same.unlock();
   assertThrows(() => guard.unlock(), DOMException, "does not hold it");
-  // Many short-lived locks do not make it forget the first.
+  // The first lock is still known after many short-lived ones.
   for (let count = 0; count < 1000; count++) new Mutex().buffer;
   assertThrows(() => new Mutex(copy), TypeError, "is a copy");
   await Promise.resolve();
@@ -102,7 +102,10 @@ test("Mutex is the same lock for all buffers of its memory", async () => {
 /** The word of the latch. */
 const LATCH = 4;
 
-/** A wait of each kind in both forms, and what ends one wait with success. */
+/**
+ * A wait of each kind in both forms, and an operation that ends it with
+ * success.
+ */
 interface Waiting {
   buffer: SharedArrayBuffer;
   wait(options: SyncWaitOptions): Promise<unknown>;
@@ -111,7 +114,7 @@ interface Waiting {
   grant(): void;
   /** Calls that do not wait. */
   calls: (() => unknown)[];
-  /** Whether what was granted can be had. */
+  /** Whether the grant can be acquired. */
   isFree(): boolean;
 }
 
@@ -156,7 +159,7 @@ const WAITS: [string, () => Waiting][] = [
       buffer: mutex.buffer,
       wait: (o) => mutex.lock({ ...o, queue: true }),
       waitSync: (o) => {
-        // A thread cannot wait for itself, but for the latch.
+        // A thread can only wait for itself at the latch.
         const words = new Int32Array(mutex.buffer);
         const latch = Atomics.exchange(words, LATCH, 0);
         guard?.[Symbol.dispose]();
@@ -167,9 +170,9 @@ const WAITS: [string, () => Waiting][] = [
       grant: () => guard?.[Symbol.dispose](),
       calls: [() => mutex.unlock()],
       isFree: () => {
-        const taken = mutex.tryLock();
-        taken?.unlock();
-        return taken !== undefined;
+        const guard = mutex.tryLock();
+        guard?.unlock();
+        return guard !== undefined;
       },
     };
   }],
@@ -203,8 +206,8 @@ test("A wait in a task ends at its timeout if the latch is held meanwhile", asyn
       assertEquals(waiting(buffer), 1);
       words[LATCH] = 1;
       assertTimeout(await assertRejects(() => waits));
-      // It could not leave the queue, and does so when the latch is free. What is
-      // granted to it meanwhile is not lost.
+      // It could not leave the queue, and does so when the latch is free.
+      // Grants that it receives meanwhile are not lost.
       words[LATCH] = 0;
       grant();
       await untilWaiting(buffer, 0);
@@ -251,7 +254,7 @@ workerTest(
       using actor = await Actor.start({ ...act, buffer, timeout });
       await untilWaiting(buffer, 1);
       new Int32Array(buffer)[LATCH] = latch;
-      assertEquals(await actor.hear(), { failed });
+      assertEquals(await actor.nextMessage(), { failed });
     }
   },
 );
@@ -271,7 +274,7 @@ test("Condition.wait() keeps the mutex if the latch cannot be acquired", async (
   guard.unlock();
   await assertRejects(() => waits, Error, "is damaged");
   mutex.unlock();
-  // The other way round: the condition is whole, and the mutex is not.
+  // The reverse case: the condition is intact, and the mutex is not.
   words[LATCH] = 0;
   const again = mutex.lockSync();
   const before = waiting(condition.buffer);

@@ -1,8 +1,8 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * What `sync.ts` does within one thread: options, errors, order, limits, and
- * waits that are cancelled in the moment of their turn.
+ * The behaviour of `sync.ts` within one thread: options, errors, order,
+ * timeouts, and waits that are cancelled when they are granted.
  *
  * @module
  */
@@ -34,7 +34,7 @@ function test(name: string, fn: (t: Deno.TestContext) => Promise<void>): void {
 
 type Attach = new (buffer: SharedArrayBuffer) => { buffer: SharedArrayBuffer };
 
-/** Each class, and the memory of a new one. */
+/** Each class, and the memory of a new instance. */
 const KINDS: [Attach, () => { buffer: SharedArrayBuffer }][] = [
   [Mutex, () => new Mutex()],
   [Semaphore, () => new Semaphore({ permits: 0 })],
@@ -77,7 +77,7 @@ test("A lock attaches only to a buffer of its kind", async (t) => {
   }
 });
 
-/** A wait of each kind that never succeeds, in both forms, and the cleanup. */
+/** A wait of each kind that never succeeds, in both forms, and its cleanup. */
 const WAITS: [
   string,
   () => [
@@ -117,7 +117,8 @@ const WAITS: [
     const mutex = new Mutex();
     let guard: Disposable | undefined = mutex.lockSync();
     return [(o) => mutex.lock({ ...o, queue: true }), (o) => {
-      // A thread cannot block for itself; only the checks of the limits are tested.
+      // A thread cannot block for itself, so only the checks of the timeouts
+      // are tested.
       guard?.[Symbol.dispose]();
       guard = undefined;
       using _guard = mutex.lockSync(o);
@@ -181,7 +182,7 @@ test("Mutex.lock() rejects if its thread holds it, unlock() throws unless it doe
   other.unlock();
   assertState(assertThrows(() => guard.unlock()), "guard does not hold it");
   assertState(assertThrows(() => mutex.unlock()), "thread does not hold it");
-  // One of its tasks has been given it, and has not gone on yet.
+  // One of its tasks has been granted the mutex, and has not continued yet.
   const text = "a task of this thread waits for it already";
   assertState(assertThrows(() => mutex.lockSync()), text);
   assertState(
@@ -208,7 +209,7 @@ test('Mutex.lock() with "queue" serves the tasks of a thread in order', async ()
   const mutex = new Mutex();
   const log: number[] = [];
   let inside = 0;
-  // More than have a slot of their own in the queue.
+  // More tasks than have a slot of their own in the queue.
   await Promise.all(Array.from({ length: 300 }, async (_, index) => {
     using _guard = await mutex.lock({ queue: true });
     assertEquals(inside++, 0);
@@ -266,7 +267,7 @@ test("Semaphore.acquireSync() uses a permit that was granted to a task of its th
   const semaphore = new Semaphore({ permits: 0 });
   const tasks = [semaphore.acquire(), semaphore.acquire()];
   semaphore.release();
-  // The permit is the first task's, which cannot take it now.
+  // The permit belongs to the first task, which cannot accept it now.
   semaphore.acquireSync({ timeout: 1000 });
   assertEquals(waiting(semaphore.buffer), 2);
   semaphore.release(2);

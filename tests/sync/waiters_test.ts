@@ -1,8 +1,8 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * Many waits at one lock: each keeps its limits, its turn and its notification,
- * none leaves anything behind, and what a call costs does not grow with their
+ * Many waits at one lock: each keeps its timeout, its turn and its
+ * notification; none leaks; and the cost of a call does not grow with their
  * number.
  *
  * @module
@@ -36,7 +36,7 @@ import {
   workerTest,
 } from "../workers/_sync_acts.ts";
 
-/** More than a lock has slots. */
+/** More waits than a lock has slots. */
 const MANY = 1000;
 
 function test(name: string, fn: (t: Deno.TestContext) => Promise<void>): void {
@@ -47,14 +47,14 @@ function times<T>(count: number, make: (index: number) => T): T[] {
   return Array.from({ length: count }, (_, index) => make(index));
 }
 
-/** Tasks that wait at a condition, and those that were notified. */
+/** Tasks that wait at a condition, and the notified ones. */
 class Waiters {
   readonly mutex = new Mutex();
   readonly condition = new Condition();
   readonly notified: number[] = [];
   readonly tasks: Promise<void>[] = [];
 
-  /** Starts so many tasks, and settles when all of them wait. */
+  /** Starts tasks, and settles when all of them wait. */
   async add(count: number): Promise<void> {
     const { mutex, condition, notified, tasks } = this;
     const { length } = tasks;
@@ -75,7 +75,7 @@ test("Condition.notify() notifies the given number of 1000 waits, in order", asy
   assertEquals(condition.notify(3), 3);
   await Promise.all(tasks.slice(0, 3));
   {
-    // No other wait ends, and a later one waits as well.
+    // No other wait ends, and a later one also waits.
     using guard = await mutex.lock({ queue: true });
     await assertTimeout(() => condition.wait(guard, { timeout: 30 }));
     assertThrows(() => condition.waitSync(guard, { timeout: 0 }), DOMException);
@@ -92,7 +92,7 @@ test("Condition.notify() notifies the given number of 1000 waits, in order", asy
   assertEquals(waiting(condition.buffer), 0);
 });
 
-/** The waiters with a method that can be called without them. */
+/** The waiters, with a method that can be called without them. */
 function bind(waiters: Waiters) {
   const { mutex, condition, notified, tasks } = waiters;
   return {
@@ -110,7 +110,7 @@ async function assertTimeout(wait: () => Promise<unknown>): Promise<void> {
   assertEquals(error.name, "TimeoutError");
 }
 
-/** A wait of each kind, and what ends all waits with success. */
+/** A wait of each kind, and an operation that ends all waits with success. */
 interface Waiting {
   buffer: SharedArrayBuffer;
   wait(options?: WaitOptions): Promise<unknown>;
@@ -131,7 +131,7 @@ const WAITS: [string, (count: number) => Waiting][] = [
     return {
       buffer: event.buffer,
       wait: (o) => event.wait(o),
-      // A reset at once takes nothing from those that waited.
+      // An immediate reset does not affect the waits that were pending.
       grantAll: () => {
         event.set();
         event.reset();
@@ -200,7 +200,7 @@ test("A lock serves 1000 waits of a thread in order", async (t) => {
   }
 });
 
-test("A cancelled wait leaves no slot, sleep or waiter", async (t) => {
+test("A cancelled wait leaves no slot, pending wait of Atomics or waiter", async (t) => {
   for (const [kind, make] of WAITS) {
     // All waits at a barrier end with the first.
     if (kind === "Barrier") continue;
@@ -218,7 +218,7 @@ test("A cancelled wait leaves no slot, sleep or waiter", async (t) => {
         for (const { status } of await ends) assertEquals(status, "rejected");
       }
       assertEquals(waiting(buffer), 0);
-      // All tasks that wait for a counter share one, which is used again.
+      // All tasks that wait for a counter share one wait, which is reused.
       assertLess(sleepersOf(buffer), kind === "AtomicCounter" ? 2 : 1);
       if (kind === "Semaphore") return;
       grantAll();
@@ -226,7 +226,7 @@ test("A cancelled wait leaves no slot, sleep or waiter", async (t) => {
   }
 });
 
-test("AtomicCounter.until() ends its sleep after the last wait", async () => {
+test("AtomicCounter.until() ends its wait of Atomics after the last waiter", async () => {
   const timers: Promise<unknown>[] = [];
   const { waitAsync } = Atomics;
   Object.assign(Atomics, {
@@ -236,7 +236,7 @@ test("AtomicCounter.until() ends its sleep after the last wait", async () => {
       value: number,
       timeout?: number,
     ) => {
-      // Those with a limit are timers: they take less time here.
+      // Waits with a timeout are timers: they are faster here.
       const limit = timeout === undefined ? undefined : 1;
       const asleep = waitAsync(words, word, value, limit);
       if (limit !== undefined) timers.push(asleep.value as Promise<unknown>);
@@ -252,7 +252,7 @@ test("AtomicCounter.until() ends its sleep after the last wait", async () => {
       );
       await assertTimeout(() => counter.until(() => false, { timeout: 0 }));
     }
-    // They keep no program running.
+    // They do not keep the program running.
     let isOver = false;
     Promise.all(timers).then(() => isOver = true);
     while (!isOver) await new Promise((resolve) => setTimeout(resolve, 1));
@@ -264,11 +264,11 @@ test("AtomicCounter.until() ends its sleep after the last wait", async () => {
 });
 
 test("AtomicCounter.until() keeps its timeout while the value changes", async () => {
-  // A change between two looks: the sleep ends before it begins.
+  // A change between two checks: the wait of Atomics ends before it begins.
   const counter = new AtomicCounter();
   let looks = 0;
   const never = () => {
-    // As another thread would, but for ever.
+    // Like another thread, but forever.
     counter.add();
     looks++;
     return false;
@@ -279,7 +279,7 @@ test("AtomicCounter.until() keeps its timeout while the value changes", async ()
 
 test("Waits of a thread share one timer and one listener", async (t) => {
   for (const [kind, make] of WAITS) {
-    // Its waits take turns at a mutex first.
+    // Its waits first take turns at a mutex.
     if (kind === "Condition") continue;
     await t.step(kind, async () => {
       const { wait, grantAll } = make(MANY);
@@ -297,7 +297,7 @@ test("Waits of a thread share one timer and one listener", async (t) => {
   }
 });
 
-/** Counts the calls of a function, which does what it did. */
+/** Counts the calls of a function, which works as before. */
 class Calls<Name extends PropertyKey> implements Disposable {
   readonly #object: Record<Name, unknown>;
   readonly #name: Name;
@@ -330,7 +330,7 @@ class Calls<Name extends PropertyKey> implements Disposable {
 const { locks } = navigator as unknown as { locks: object };
 
 workerTest(
-  "A check looks each thread up once, however many locks have waits",
+  "A check looks up each thread once for any number of locks with waits",
   async () => {
     const count = 50;
     const data = new SharedArrayBuffer(8);
@@ -343,7 +343,7 @@ workerTest(
     const controller = new AbortController();
     const { signal } = controller;
     try {
-      // The timers call it later; here it is called by hand.
+      // The timers call it later; here it is called directly.
       globalThis.setInterval = ((run: () => void, ms: number) => {
         ticks.push(run);
         return setInterval(run, ms);
@@ -375,13 +375,13 @@ async function holderOf(
   const actor = await Actor.ready();
   for (const buffer of buffers) {
     actor.play({ name: "hold", buffer, data });
-    assertEquals(await actor.hear(), "held");
-    await actor.hear();
+    assertEquals(await actor.nextMessage(), "held");
+    await actor.nextMessage();
   }
   return actor;
 }
 
-/** Words that count how often they are read or written, and atomic operations. */
+/** An array that counts its reads, writes and atomic operations. */
 function counted(memory: Memory): { memory: Memory; steps: () => number } {
   let count = 0;
   const words = new Proxy(memory.words, {
@@ -420,8 +420,8 @@ function counted(memory: Memory): { memory: Memory; steps: () => number } {
 
 const undo: (() => void)[] = [];
 
-test("Slots needs the same number of steps however many wait", async () => {
-  /** The steps of each operation with so many waits in the queue. */
+test("Slots needs the same number of steps for any number of waits", async () => {
+  /** The steps of each operation with a given number of waits in the queue. */
   function stepsWith(waits: number): Record<string, number> {
     const thread = retainId();
     try {
@@ -433,14 +433,14 @@ test("Slots needs the same number of steps however many wait", async () => {
         revoke: () => {},
       });
       for (let wait = 0; wait < waits; wait++) slots.append(thread, 0, NONE);
-      // The sweep of this moment; the next is due later.
+      // The sweep that is due now; the next one is due later.
       slots.sweep();
       memory.words[FIELDS - 1] = Date.now() + 1_000_000 | 0;
-      const taken: Record<string, number> = {};
+      const counts: Record<string, number> = {};
       const count = <T>(name: string, run: () => T): T => {
         const before = steps();
         const result = run();
-        taken[name] = steps() - before;
+        counts[name] = steps() - before;
         return result;
       };
       const last = count("append", () => slots.append(thread, 0, NONE));
@@ -452,7 +452,7 @@ test("Slots needs the same number of steps however many wait", async () => {
       count("settle", () => slots.settle(first, 1));
       count("removeWaits", () => slots.removeWaits(last, 2));
       count("runDeferred", () => slots.runDeferred());
-      return taken;
+      return counts;
     } finally {
       releaseId();
       for (const restore of undo.splice(0)) restore();
@@ -503,12 +503,12 @@ workerTest("A lock has slots for the given number of threads", async () => {
     await untilWaiting(buffer, MANY + 2);
     for (const sync of [true, false]) {
       using third = await Actor.start({ ...act, sync });
-      assertEquals(await third.hear(), { failed: "RangeError" });
+      assertEquals(await third.nextMessage(), { failed: "RangeError" });
     }
     end();
     await Promise.all(waits);
     for (const actor of [first, second]) {
-      assert("result" in (await actor.hear() as object));
+      assert("result" in (await actor.nextMessage() as object));
     }
   }
 });
@@ -536,7 +536,7 @@ workerTest(
     await untilWaiting(buffer, MANY + 1);
     for (const sync of [true, false]) {
       using second = await Actor.start({ ...act, sync });
-      assertEquals(await second.hear(), { failed: "RangeError" });
+      assertEquals(await second.nextMessage(), { failed: "RangeError" });
       // It held the mutex, and has unlocked it.
       assertEquals(waiting(buffer), MANY + 1);
       mutex.lockSync({ timeout: 1000 }).unlock();
@@ -544,6 +544,6 @@ workerTest(
     new Int32Array(data)[0] = 1;
     assertEquals(condition.notifyAll(), MANY + 1);
     await Promise.all(waiters);
-    assertEquals(await first.hear(), { result: 1 });
+    assertEquals(await first.nextMessage(), { result: 1 });
   },
 );

@@ -1,7 +1,7 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * What `sync.ts` does between threads that live.
+ * The behaviour of `sync.ts` between running threads.
  *
  * @module
  */
@@ -41,7 +41,7 @@ workerTest("Mutex.lock() admits one thread at a time", async () => {
     view[0] = before + 1;
   }
   for (using actor of actors) {
-    assertEquals(await actor.hear(), { result: undefined });
+    assertEquals(await actor.nextMessage(), { result: undefined });
   }
   assertEquals(view[0], 5 * rounds);
 });
@@ -56,7 +56,7 @@ workerTest("Mutex.lock() serves threads in order", async (t) => {
       for (let index = 0; index < 4; index++) {
         const { buffer } = mutex;
         actors.push(
-          // The last waits in the other form: there is one queue.
+          // The last one waits in the other form: all share one queue.
           await Actor.start({
             name: "wait",
             what: "mutex",
@@ -66,15 +66,15 @@ workerTest("Mutex.lock() serves threads in order", async (t) => {
         );
         await untilWaiting(buffer, index + 1);
       }
-      const heard = actors.map(async (actor, index) => {
-        assertEquals(await actor.hear(), { result: false });
+      const messages = actors.map(async (actor, index) => {
+        assertEquals(await actor.nextMessage(), { result: false });
         served.push(index);
       });
       const locked = mutex.lock({ queue: true });
       await untilWaiting(mutex.buffer, 5);
       guard.unlock();
       using _guard = await locked;
-      await Promise.all(heard);
+      await Promise.all(messages);
       assertEquals(served.toSorted(), [0, 1, 2, 3]);
       for (using _actor of actors);
     });
@@ -92,7 +92,7 @@ workerTest(
     await untilWaiting(buffer, 1);
     guard.unlock();
     assertEquals(mutex.tryLock(), undefined);
-    assertEquals(await holder.hear(), "held");
+    assertEquals(await holder.nextMessage(), "held");
 
     const semaphore = new Semaphore({ permits: 0 });
     const act = { name: "wait", what: "semaphore", sync: true } as const;
@@ -100,7 +100,7 @@ workerTest(
     await untilWaiting(semaphore.buffer, 1);
     semaphore.release();
     assertEquals(semaphore.tryAcquire(), undefined);
-    assertEquals(await waiter.hear(), { result: "acquired" });
+    assertEquals(await waiter.nextMessage(), { result: "acquired" });
   },
 );
 
@@ -114,7 +114,7 @@ workerTest(
         const { buffer } = mutex;
         const act = { name: "wait", what: "mutex", timeout: 30 } as const;
         using actor = await Actor.start({ ...act, buffer, sync });
-        assertEquals(await actor.hear(), { failed: "TimeoutError" });
+        assertEquals(await actor.nextMessage(), { failed: "TimeoutError" });
         assertEquals(waiting(buffer), 0);
       });
     }
@@ -131,7 +131,7 @@ workerTest("Semaphore.acquire() resolves once for each permit", async (t) => {
       await untilWaiting(buffer, 2);
       semaphore.release(2);
       for (using actor of actors) {
-        assertEquals(await actor.hear(), { result: "acquired" });
+        assertEquals(await actor.nextMessage(), { result: "acquired" });
       }
       assertEquals(semaphore.available, 0);
     });
@@ -159,20 +159,20 @@ workerTest(
           [1, 2, 3].map(() => Actor.start({ ...act, mutex: mutex.buffer })),
         );
         await untilWaiting(buffer, 3);
-        const heard = actors.map((actor) => actor.hear());
+        const messages = actors.map((actor) => actor.nextMessage());
         {
           using _guard = await mutex.lock();
           view[0] = 1;
           assertEquals(condition.notify(), 1);
         }
-        assertEquals(await Promise.race(heard), { result: 1 });
+        assertEquals(await Promise.race(messages), { result: 1 });
         assertEquals(waiting(buffer), 2);
         {
           using _guard = mutex.lockSync();
           view[0] = 2;
           assertEquals(condition.notifyAll(), 2);
         }
-        await Promise.all(heard);
+        await Promise.all(messages);
         assertEquals(view[0], 0);
         for (using _actor of actors);
       });
@@ -196,7 +196,7 @@ workerTest(
       all[0]!.push(round % 2 ? await barrier.wait() : barrier.waitSync());
     }
     for (using actor of actors) {
-      all.push((await actor.hear() as { result: number[] }).result);
+      all.push((await actor.nextMessage() as { result: number[] }).result);
     }
     for (let round = 0; round < rounds; round++) {
       assertEquals(all.map((numbers) => numbers[round]).toSorted(), [
@@ -230,7 +230,7 @@ workerTest(
             event.set();
             event.set();
             for (using actor of actors) {
-              assertEquals(await actor.hear(), { result: undefined });
+              assertEquals(await actor.nextMessage(), { result: undefined });
             }
             assertEquals(event.isSet, !automatic);
           },
@@ -248,7 +248,7 @@ workerTest(
     const act = { name: "add", buffer, rounds: 20_000 } as const;
     const actors = await Promise.all([1, 2].map(() => Actor.start(act)));
     for (let round = 0; round < act.rounds; round++) counter.add();
-    for (using actor of actors) await actor.hear();
+    for (using actor of actors) await actor.nextMessage();
     assertEquals(counter.value, 3 * act.rounds);
     for (const [form, sync] of FORMS) {
       await t.step(form, async () => {
@@ -260,7 +260,7 @@ workerTest(
           await new Promise((resolve) => setTimeout(resolve, 1));
           counter.add();
         }
-        assertEquals(await actor.hear(), { result: 3 });
+        assertEquals(await actor.nextMessage(), { result: 3 });
       });
     }
   },
@@ -279,7 +279,7 @@ Deno.test({
     }).spawn();
     const reader = child.stdout.getReader();
     await reader.read();
-    // Longer than a program takes to end.
+    // Longer than a program needs to end.
     const pause = new Promise((resolve) => setTimeout(resolve, 200, "runs"));
     const ended = child.status.then(() => "ended");
     assertEquals(await Promise.race([pause, ended]), "runs");

@@ -1,8 +1,8 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * What `task` promises: which functions can go to a worker, what they may do
- * there, and what comes back.
+ * The contract of `task`: which functions can run in a worker, their
+ * permissions, and their results.
  *
  * @module
  */
@@ -20,7 +20,7 @@ import { test as anyTest } from "../workers/_processes.ts";
 
 const ROOT = new URL("../..", import.meta.url);
 
-/** A test with what a worker's files are read with. */
+/** A test with the permissions to read the worker's files. */
 function test(
   name: string,
   fn: (t: Deno.TestContext) => Promise<void>,
@@ -28,10 +28,10 @@ function test(
   anyTest(name, fn, { read: [ROOT] });
 }
 
-/** Not to be seen in a worker. */
+/** Not visible in a worker. */
 const around = 7;
 
-test("task() runs a function in a thread of its own", async () => {
+test("task() runs a function in a separate thread", async () => {
   await using where = task((key: string) => {
     const isThread = "DedicatedWorkerGlobalScope" in globalThis;
     const before = (globalThis as Record<string, unknown>)[key];
@@ -44,7 +44,7 @@ test("task() runs a function in a thread of its own", async () => {
   assertEquals(key in globalThis, false);
 });
 
-test("task() takes functions however they are written", async (t) => {
+test("task() accepts functions in every notation", async (t) => {
   const named = {
     double(n: number) {
       return 2 * n;
@@ -149,7 +149,7 @@ test("task() takes functions however they are written", async (t) => {
   });
 });
 
-test("task() refuses what has no text that a worker could run", async () => {
+test("task() rejects functions without source text that a worker can run", async () => {
   class Doubler {
     double(n: number) {
       return 2 * n;
@@ -229,7 +229,7 @@ test("task() refuses what has no text that a worker could run", async () => {
   assertEquals(await double(21), 42);
 });
 
-test("task() says what is wrong with a variable around the function", async () => {
+test("task() explains an error caused by a variable outside the function", async () => {
   const hint = "the function of a task can only use its arguments and globals";
   await using sees = task((n: number) => around + n, { workers: 1 });
   const error = await assertRejects(
@@ -245,7 +245,7 @@ test("task() says what is wrong with a variable around the function", async () =
   await assertRejects(() => later(1), ReferenceError, hint);
 });
 
-test("task() gives back a frozen error as it is", async () => {
+test("task() rejects with a frozen error unchanged", async () => {
   await using fails = task((isFrozen: boolean) => {
     const error = new ReferenceError("x is not defined");
     throw isFrozen ? Object.freeze(error) : error;
@@ -254,7 +254,7 @@ test("task() gives back a frozen error as it is", async () => {
   assertEquals(error.message, "x is not defined");
 });
 
-test("task() refuses arguments that cannot be sent", async () => {
+test("task() rejects arguments that cannot be sent", async () => {
   await using echo = task((value: unknown) => value, { workers: 1 });
   await assertRejects(
     () => echo(Symbol("s")),
@@ -268,7 +268,7 @@ test("task() refuses arguments that cannot be sent", async () => {
   );
 });
 
-test("task() gives back what the function throws", async () => {
+test("task() rejects with the error that the function throws", async () => {
   await using fails = task((what: string) => {
     if (what === "error") throw new RangeError("Too far");
     throw what === "undefined" ? undefined : 0;
@@ -284,7 +284,7 @@ test("task() gives back what the function throws", async () => {
   await assertRejects(() => many(1), TypeError, "its result is a stream");
 });
 
-test("task() permits nothing by default", async () => {
+test("task() grants no permission by default", async () => {
   const path = new URL("deno.json", ROOT);
   const read = async (path: string) => {
     const text = await Deno.readTextFile(new URL(path));
@@ -299,7 +299,7 @@ test("task() permits nothing by default", async () => {
   await assertRejects(() => some(other.href), Error, "Requires read access");
 });
 
-test("task() passes on the options of a pool", async () => {
+test("task() accepts the options of a pool", async () => {
   await using never = task((_n: number) => new Promise<never>(() => {}), {
     workers: 1,
     timeout: 20,
@@ -326,7 +326,7 @@ test("task() passes on the options of a pool", async () => {
   );
 });
 
-test("task() maps", async () => {
+test("task() maps a list", async () => {
   await using root = task((n: number) => {
     if (n < 0) throw new RangeError(`No root of ${n}`);
     return Math.sqrt(n);
@@ -346,7 +346,27 @@ test("task() maps", async () => {
   assertEquals([done >= 4, failed], [true, 2]);
 });
 
-test("task() starts no thread until it is called, and ends all", async () => {
+test('task().close() rejects tasks that wait, if `waiting` is "reject"', async () => {
+  const callBack = task(
+    async (step: () => Promise<number>) => await step(),
+    { workers: 1 },
+  );
+  const begun = Promise.withResolvers<void>();
+  const gate = Promise.withResolvers<number>();
+  const first = callBack(() => {
+    begun.resolve();
+    return gate.promise;
+  });
+  const second = callBack(() => Promise.resolve(2));
+  await begun.promise;
+  const closing = callBack.close({ waiting: "reject" });
+  gate.resolve(1);
+  await assertRejects(() => second, ClosedError, "before the task was begun");
+  assertEquals(await first, 1);
+  await closing;
+});
+
+test("task() starts no thread until it is called, and ends all threads", async () => {
   const unused = task((n: number) => n);
   assertEquals([unused.stats.workers, unused.stats.starting], [0, 0]);
   await unused.close();
@@ -367,7 +387,7 @@ test("task() starts no thread until it is called, and ends all", async () => {
 });
 
 Deno.test({
-  name: "task() says what it may not read",
+  name: "task() names a file that it may not read",
   permissions: "none",
   fn() {
     assertThrows(
@@ -378,7 +398,7 @@ Deno.test({
   },
 });
 
-test("task() refuses at once what workers cannot be given", () => {
+test("task() rejects permissions that it cannot grant before it starts", () => {
   const fn = (n: number) => n;
   assertThrows(() => task(fn, { memory: 0 }), RangeError, '"memory"');
   assertThrows(

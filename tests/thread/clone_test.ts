@@ -1,7 +1,8 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * What a clone carries between threads, what it costs, and what is refused.
+ * What a clone carries between threads, how its size is measured, and what is
+ * rejected.
  *
  * @module
  */
@@ -16,17 +17,17 @@ import {
   assertThrows,
 } from "@std/assert";
 import { ProtocolError } from "../../duplex.ts";
-import { makeParcel, receiveParcel } from "../../_thread/clone.ts";
+import { makeCloneable, receiveClone } from "../../_thread/clone.ts";
 import { SAMPLE_VALUES } from "../_sample_values.ts";
 
-/** Takes a message through the clone, as a post to a thread does. */
+/** Sends a message through the clone, like a post to a thread. */
 function clone<T>(message: T, transfer: Transferable[] = []): T {
-  const { parcel } = makeParcel(message, transfer);
-  return receiveParcel(structuredClone(parcel, { transfer })) as T;
+  const { cloneable } = makeCloneable(message, transfer);
+  return receiveClone(structuredClone(cloneable, { transfer })) as T;
 }
 
 Deno.test({
-  name: "makeParcel() carries every value equal",
+  name: "makeCloneable() carries every value unchanged",
   permissions: {},
   async fn(t) {
     for (const [what, value] of SAMPLE_VALUES) {
@@ -36,7 +37,7 @@ Deno.test({
 });
 
 Deno.test({
-  name: "makeParcel() carries cycles and shared references",
+  name: "makeCloneable() carries cycles and shared references",
   permissions: {},
   fn() {
     const shared = { n: 1 };
@@ -55,7 +56,7 @@ Deno.test({
 });
 
 Deno.test({
-  name: "makeParcel() shares shared memory",
+  name: "makeCloneable() shares shared memory",
   permissions: {},
   fn() {
     const cells = new Int32Array(new SharedArrayBuffer(8), 4);
@@ -67,7 +68,7 @@ Deno.test({
 });
 
 Deno.test({
-  name: "makeParcel() carries arrays with their fields",
+  name: "makeCloneable() carries arrays with their fields",
   permissions: {},
   fn() {
     const shared = { n: 1 };
@@ -87,7 +88,7 @@ class OwnError extends TypeError {
 }
 
 Deno.test({
-  name: "makeParcel() carries errors with class, name, cause and fields",
+  name: "makeCloneable() carries errors with class, name, cause and fields",
   permissions: {},
   fn() {
     const inner = new OwnError("Inner", { cause: "the cause" });
@@ -121,7 +122,7 @@ Deno.test({
 });
 
 Deno.test({
-  name: "makeParcel() moves what is transferred and copies the rest",
+  name: "makeCloneable() moves transferred buffers and copies the rest",
   permissions: {},
   fn() {
     const [moved, copied] = [new Uint8Array([1]), new Uint8Array([2])];
@@ -133,11 +134,12 @@ Deno.test({
 });
 
 Deno.test({
-  name: "makeParcel() refuses what cannot be sent and says where",
+  name:
+    "makeCloneable() rejects values that cannot be sent and names their place",
   permissions: {},
   async fn(t) {
-    const gone = new ArrayBuffer(1);
-    gone.transfer();
+    const detached = new ArrayBuffer(1);
+    detached.transfer();
     const shrunk = new ArrayBuffer(8, { maxByteLength: 8 });
     const beyond = new Uint8Array(shrunk, 4, 4);
     shrunk.resize(0);
@@ -157,16 +159,26 @@ Deno.test({
         '"$.run" is a function',
       ],
       [
-        "a function beside an array's items",
+        "a function in a field of an array",
         [Object.assign([1], { run() {} })],
         [],
         '"$[0].run" is a function',
       ],
       ["a view out of bounds", { v: beyond }, [], '"$.v" is a view beyond'],
-      ["what was given away", [gone], [], '"$[0]" is a detached ArrayBuffer'],
-      ["what is too deep", deep, [], "nested too deep"],
-      ["transferring it twice", view, bytes, "only once"],
-      ["transferring what is gone", 1, [gone], "Cannot transfer [object Array"],
+      [
+        "a buffer that was transferred",
+        [detached],
+        [],
+        '"$[0]" is a detached ArrayBuffer',
+      ],
+      ["a value that is too deep", deep, [], "nested too deep"],
+      ["transferring a buffer twice", view, bytes, "only once"],
+      [
+        "transferring a detached buffer",
+        1,
+        [detached],
+        "Cannot transfer [object Array",
+      ],
       [
         "transferring a view",
         view,
@@ -177,7 +189,7 @@ Deno.test({
     for (const [name, value, transfer, text] of cases) {
       await t.step(name, () => {
         const error = assertThrows(
-          () => makeParcel(value, transfer),
+          () => makeCloneable(value, transfer),
           TypeError,
         );
         assertStringIncludes(error.message, text);
@@ -188,7 +200,7 @@ Deno.test({
 });
 
 Deno.test({
-  name: "makeParcel() counts what a message takes",
+  name: "makeCloneable() counts the bytes of a message",
   permissions: {},
   async fn(t) {
     const size = 100_000;
@@ -210,7 +222,7 @@ Deno.test({
       ],
       ["an integer", 1n << BigInt(8 * size), [], size],
       ["a buffer", [buffer], [], size],
-      ["a buffer that moves", buffer, [buffer], size],
+      ["a transferred buffer", buffer, [buffer], size],
       ["a part of a buffer", new Uint8Array(buffer, 0, 1), [], size],
       [
         "a buffer seen often",
@@ -227,7 +239,7 @@ Deno.test({
     ];
     for (const [name, value, transfer, expected] of cases) {
       await t.step(name, () => {
-        const { size } = makeParcel(value, transfer);
+        const { size } = makeCloneable(value, transfer);
         assert(size >= expected && size < expected + 1000, `${size}`);
       });
     }
@@ -235,7 +247,7 @@ Deno.test({
 });
 
 Deno.test({
-  name: "makeParcel() passes on what a getter throws",
+  name: "makeCloneable() rethrows the error of a getter",
   permissions: {},
   fn() {
     const thrown = new TypeError("Mine");
@@ -244,21 +256,28 @@ Deno.test({
         throw thrown;
       },
     };
-    assertStrictEquals(assertThrows(() => makeParcel(message)), thrown);
+    assertStrictEquals(assertThrows(() => makeCloneable(message)), thrown);
   },
 });
 
 Deno.test({
-  name: "receiveParcel() refuses what no peer of ours would post",
+  name: "receiveClone() rejects posts that the package never sends",
   permissions: {},
   async fn(t) {
     const error = new Error("x");
     const cases: [string, unknown][] = [
-      ["no parcel", "text"],
-      ["no notes", [1]],
-      ["a note that is none", [1, [5]]],
-      ["a note of no error", [1, [[5, "TypeError", "n", [], undefined, {}]]]],
-      ["fields that are none", [1, [[
+      ["a post without a message", "text"],
+      ["a message without its errors", [1]],
+      ["an error entry that is not a list", [1, [5]]],
+      ["an error entry for a value that is not an error", [1, [[
+        5,
+        "TypeError",
+        "n",
+        [],
+        undefined,
+        {},
+      ]]]],
+      ["fields that are not an object", [1, [[
         error,
         "Error",
         "n",
@@ -267,14 +286,14 @@ Deno.test({
         null,
       ]]]],
     ];
-    for (const [name, parcel] of cases) {
+    for (const [name, cloneable] of cases) {
       await t.step(name, () => {
-        assertThrows(() => receiveParcel(parcel), ProtocolError);
+        assertThrows(() => receiveClone(cloneable), ProtocolError);
       });
     }
     const record = {};
     const notes = [[record, "Array", undefined, [], undefined, {}]];
-    receiveParcel([record, notes]);
+    receiveClone([record, notes]);
     assertStrictEquals(Object.getPrototypeOf(record), Object.prototype);
   },
 });

@@ -1,8 +1,8 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * Web Workers over every transport that has them: how they end, and what they
- * may do.
+ * Web Workers over every transport that has them: their end, and their
+ * permissions.
  *
  * @module
  */
@@ -21,10 +21,10 @@ import type { ThreadOptions } from "@duplex/ipc/queue";
 import { within, workerUrl } from "../workers/_processes.ts";
 import type { ACTS } from "../workers/thread_acts.ts";
 
-/** What a Web Worker's script and what it imports are read with. */
+/** The permissions to read a Web Worker's script and its imports. */
 const READ = { read: [new URL("../..", import.meta.url)] };
 
-/** The transports whose workers are Web Workers; none is replaced. */
+/** The transports with Web Workers; no worker is replaced. */
 const TRANSPORTS = {
   openQueue: <In, Out>(script: string | URL, options: ThreadOptions = {}) =>
     openQueue<In, Out>(script, { ...options, restart: false }),
@@ -32,7 +32,9 @@ const TRANSPORTS = {
     openShm<In, Out>(script, options),
 };
 
-/** Lets a test end the Web Workers that are started, as nobody else can. */
+/**
+ * Gives a test access to the Web Workers that are started, to terminate them.
+ */
 class Workers implements Disposable {
   readonly #worker = globalThis.Worker;
   readonly started: Worker[] = [];
@@ -52,7 +54,7 @@ class Workers implements Disposable {
   }
 }
 
-/** What the error of a worker that ended so says. */
+/** Text of the error for a worker that ended in this way. */
 const ENDINGS: [keyof typeof ACTS, string][] = [
   ["close", "thread_acts.ts"],
   ["throw", "The worker broke"],
@@ -64,7 +66,7 @@ const ENDINGS: [keyof typeof ACTS, string][] = [
 for (const [name, open] of Object.entries(TRANSPORTS)) {
   for (const [act, says] of ENDINGS) {
     Deno.test({
-      name: `${name}() tells of a worker that ends by "${act}"`,
+      name: `${name}() reports a worker that ends by "${act}"`,
       permissions: READ,
       fn: () =>
         within((async () => {
@@ -79,12 +81,12 @@ for (const [name, open] of Object.entries(TRANSPORTS)) {
   }
 
   Deno.test({
-    name: `${name}() keeps nothing of rejections that a worker handles`,
+    name: `${name}() keeps no memory of rejections that a worker handles`,
     permissions: READ,
     fn: () =>
       within((async () => {
         const worker = await open<string, unknown>(workerUrl("thread_acts"), {
-          // The reasons together take 400 MB.
+          // The reasons together use 400 MB.
           memory: 256 * 2 ** 20,
         });
         await worker.send("handle");
@@ -96,7 +98,7 @@ for (const [name, open] of Object.entries(TRANSPORTS)) {
   });
 
   Deno.test({
-    name: `${name}() tells of a worker that is terminated`,
+    name: `${name}() reports a worker that is terminated`,
     permissions: READ,
     fn: () =>
       within((async () => {
@@ -110,7 +112,8 @@ for (const [name, open] of Object.entries(TRANSPORTS)) {
   });
 
   Deno.test({
-    name: `${name}() rejects with what a script throws before its hello`,
+    name:
+      `${name}() rejects with the error of a script that throws before its hello`,
     permissions: READ,
     fn: () =>
       within((async () => {
@@ -120,7 +123,7 @@ for (const [name, open] of Object.entries(TRANSPORTS)) {
   });
 
   Deno.test({
-    name: `${name}() rejects with a script that is not there`,
+    name: `${name}() rejects if the script does not exist`,
     permissions: READ,
     fn: () =>
       within((async () => {
@@ -130,7 +133,7 @@ for (const [name, open] of Object.entries(TRANSPORTS)) {
   });
 
   Deno.test({
-    name: `${name}() gives up on a script that does not open its parent`,
+    name: `${name}() rejects if the script does not open its parent`,
     permissions: READ,
     fn: () =>
       within((async () => {
@@ -145,7 +148,7 @@ for (const [name, open] of Object.entries(TRANSPORTS)) {
   });
 
   Deno.test({
-    name: `${name}() takes a path`,
+    name: `${name}() accepts a path`,
     permissions: { ...READ, read: true },
     fn: () =>
       within((async () => {
@@ -158,7 +161,7 @@ for (const [name, open] of Object.entries(TRANSPORTS)) {
   });
 
   Deno.test({
-    name: `${name}() gives a worker nothing by default`,
+    name: `${name}() grants a worker no permission by default`,
     permissions: { ...READ, env: ["HOME"] },
     fn: () =>
       within((async () => {
@@ -173,7 +176,7 @@ for (const [name, open] of Object.entries(TRANSPORTS)) {
   });
 
   Deno.test({
-    name: `${name}() gives a worker exactly what it is given`,
+    name: `${name}() grants a worker exactly the given permissions`,
     permissions: { ...READ, env: true, net: true },
     fn: () =>
       within((async () => {
@@ -191,7 +194,7 @@ for (const [name, open] of Object.entries(TRANSPORTS)) {
   });
 
   Deno.test({
-    name: `${name}() passes on what the caller holds`,
+    name: `${name}() grants the permissions of the caller`,
     permissions: { ...READ, env: ["HOME"] },
     fn: () =>
       within((async () => {
@@ -209,7 +212,7 @@ for (const [name, open] of Object.entries(TRANSPORTS)) {
   });
 
   Deno.test({
-    name: `${name}() refuses to give what the caller does not hold`,
+    name: `${name}() rejects permissions that the caller does not have`,
     permissions: { ...READ, env: ["HOME"] },
     fn: async () => {
       using workers = new Workers();
@@ -230,7 +233,7 @@ for (const [name, open] of Object.entries(TRANSPORTS)) {
     ] as const
   ) {
     Deno.test({
-      name: `${name}() refuses a "${what}" that is none`,
+      name: `${name}() rejects an invalid "${what}"`,
       permissions: "none",
       fn: async () => {
         await assertRejects(() => open("data:,", options), RangeError, what);
@@ -239,7 +242,9 @@ for (const [name, open] of Object.entries(TRANSPORTS)) {
   }
 }
 
-/** Everything that waits rejects with the same error, which says why. */
+/**
+ * Everything pending rejects with the same error, which contains the reason.
+ */
 async function assertDeath(
   worker: Duplex<unknown, unknown>,
   says: string,

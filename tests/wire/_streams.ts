@@ -1,8 +1,8 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * Links for tests of the session: one that cuts its reads anywhere, and one
- * whose far side is written by hand.
+ * Links for tests of the session: one that splits its reads at any place, and
+ * one whose peer is written by hand.
  *
  * @module
  */
@@ -16,8 +16,8 @@ import {
 import { memoryStreams } from "../../_session/memory_stream.ts";
 import { Session } from "../../_session/session.ts";
 
-/** A stream whose reads bring between one byte and `most`. */
-export function choppy(
+/** A stream whose reads return between one byte and `most` bytes. */
+export function splitReads(
   stream: ByteStream,
   random: () => number,
   most: number,
@@ -34,16 +34,16 @@ export function choppy(
   };
 }
 
-/** A session, and the raw end of the link that it talks over. */
+/** A session, and the raw end of its link. */
 export function sessionAndRawEnd(
   options: Partial<SessionOptions> = {},
 ): { session: Session; raw: ByteStream } {
-  const [near, raw] = memoryStreams();
+  const [stream, raw] = memoryStreams();
   const own = { ...DEFAULT_OPTIONS, ...options };
-  return { session: new Session(new FrameWire(near), own), raw };
+  return { session: new Session(new FrameWire(stream), own), raw };
 }
 
-/** Reads and drops what the session writes, until its end. */
+/** Reads and drops the output of the session, until its end. */
 export async function drain(raw: ByteStream): Promise<void> {
   const into = new Uint8Array(65_536);
   while (await raw.read(into) !== null);

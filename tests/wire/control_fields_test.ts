@@ -1,8 +1,8 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * Control frames whose fields are of the wrong type: each is a fault of the peer,
- * which is told so.
+ * Control frames with fields of the wrong type: each is a protocol error, which
+ * is reported to the peer.
  *
  * @module
  */
@@ -17,7 +17,7 @@ import { DEFAULT_OPTIONS } from "../../_session/options.ts";
 import { sessionAndRawEnd } from "./_streams.ts";
 import { concat, frame } from "../workers/_wire.ts";
 
-/** Values that are not the count which a field must be. */
+/** Values that are not a valid count. */
 const NOT_COUNTS: unknown[] = [
   null,
   true,
@@ -36,7 +36,7 @@ const NOT_COUNTS: unknown[] = [
   new Uint8Array([1]),
 ];
 
-/** Values that are not the list of names which `codecs` must be. */
+/** Values that are not a valid list of codec names. */
 const NOT_NAMES: unknown[] = [
   null,
   7,
@@ -51,7 +51,7 @@ const NOT_NAMES: unknown[] = [
 
 const HELLO = helloFields(DEFAULT_OPTIONS);
 
-/** Every field that is read, with values that it must not have. */
+/** Every field that is read, with invalid values. */
 const FIELDS: [
   kind: keyof typeof KIND,
   fields: Record<string, unknown>,
@@ -79,7 +79,9 @@ function control(
     : frame(KIND[kind], map);
 }
 
-/** Sends frames to a session; how it failed, and the last frame that it sent. */
+/**
+ * Sends frames to a session; returns its error and the last frame that it sent.
+ */
 async function answerTo(
   frames: Uint8Array<ArrayBuffer>,
 ): Promise<{ failure: unknown; last: Uint8Array }> {
@@ -108,7 +110,7 @@ async function answerTo(
 
 for (const [kind, fields, name, wrong] of FIELDS) {
   Deno.test({
-    name: `Session refuses a ${kind} with a wrong "${name}", and says so`,
+    name: `Session rejects a ${kind} with an invalid "${name}", and reports it`,
     permissions: "none",
     async fn() {
       const absent = { ...fields };

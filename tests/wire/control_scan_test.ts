@@ -1,8 +1,8 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * Control frames, which come from peers that have not proven themselves: what
- * they may hold, and what is refused before it is decoded.
+ * Control frames, which are read before a peer is authenticated: what they may
+ * contain, and what is rejected before it is decoded.
  *
  * @module
  */
@@ -23,7 +23,7 @@ function test(name: string, fn: () => void): void {
   Deno.test({ name, permissions: "none", fn });
 }
 
-/** The body of a credit frame with a map. */
+/** The body of a credit frame that contains a map. */
 function body(hex: string): Uint8Array {
   return Uint8Array.fromHex(`05${hex.replaceAll(" ", "")}`);
 }
@@ -50,7 +50,7 @@ test("decodeControl() reads what encodeControl() writes", () => {
   }
 });
 
-test("decodeControl() takes every format of a plain value", () => {
+test("decodeControl() accepts every format of a plain value", () => {
   const values = "c0 c2 c3 7f e0 cc01 cd0001 ce00000001 cf0000000000000001 " +
     "d001 d10001 d200000001 d30000000000000001 ca3f800000 cb3ff0000000000000 " +
     "a161 d90161 da000161 db0000000161 c40107 c5000107 c60000000107 " +
@@ -64,7 +64,7 @@ test("decodeControl() takes every format of a plain value", () => {
   }
 });
 
-test("decodeControl() refuses extension types", () => {
+test("decodeControl() rejects extension types", () => {
   const values = [
     undefined,
     /a/,
@@ -98,7 +98,7 @@ test("decodeControl() refuses extension types", () => {
   }
 });
 
-test("decodeControl() refuses more than a control frame holds", () => {
+test("decodeControl() rejects more than a control frame may contain", () => {
   const many = Array.from({ length: 65 }, (_, at) => at);
   const cases: [unknown, string][] = [
     [{ many }, "it holds more than 64 items"],
@@ -117,7 +117,7 @@ test("decodeControl() refuses more than a control frame holds", () => {
   );
 });
 
-test("decodeControl() refuses keys that are not strings", () => {
+test("decodeControl() rejects keys that are not strings", () => {
   for (const key of ["01", "c0", "c4 00", "90", "80", "c7 00 01"]) {
     assertThrows(
       () => decodeControl(body(`81 ${key} 01`)),
@@ -127,7 +127,7 @@ test("decodeControl() refuses keys that are not strings", () => {
   }
 });
 
-test("decodeControl() refuses what ends early or goes on", () => {
+test("decodeControl() rejects truncated bytes and trailing bytes", () => {
   const whole = body("83 a161 91 01 a162 c4 02 0102 a163 cd 0102");
   decodeControl(whole);
   for (let length = 1; length < whole.length; length++) {

@@ -7,8 +7,8 @@ import { Flow } from "../../_session/flow.ts";
 import { FrameEncoder } from "../../_wire/frame_encoder.ts";
 import { MessageCodec } from "../../_wire/message_codec.ts";
 
-/** The control frames that an encoder would write. */
-function takeAll(encoder: FrameEncoder): Uint8Array[] {
+/** The control frames that an encoder would write now. */
+function encodedFrames(encoder: FrameEncoder): Uint8Array[] {
   const frames = [];
   for (;;) {
     const next = encoder.next(true);
@@ -20,7 +20,7 @@ function takeAll(encoder: FrameEncoder): Uint8Array[] {
 
 Deno.test({
   name:
-    "FrameEncoder keeps the latest control frame of each kind, while writes wait",
+    "FrameEncoder keeps the latest control frame of each kind while writes wait",
   permissions: "none",
   fn() {
     const encoder = new FrameEncoder(new Flow(1, 1));
@@ -31,9 +31,9 @@ Deno.test({
       encoder.control(stall(taken), true, true);
     }
     encoder.control(credit(10_000), true, true);
-    assertEquals(takeAll(encoder), [stall(9_999), credit(10_000)]);
+    assertEquals(encodedFrames(encoder), [stall(9_999), credit(10_000)]);
     encoder.control(credit(10_001), true, true);
-    assertEquals(takeAll(encoder), [credit(10_001)]);
+    assertEquals(encodedFrames(encoder), [credit(10_001)]);
   },
 });
 

@@ -1,8 +1,8 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * A peer that sends much and says nothing, in one process with others: what it
- * sends is always there at once, so that nothing but the reader makes it wait.
+ * A peer that sends many frames without a message. Its bytes are always
+ * available at once, so reading them never waits unless the reader yields.
  *
  * @module
  */
@@ -19,7 +19,10 @@ const PING = 0x08;
 const [FIRST, NEXT] = [0x03, 0x04];
 const MIB = 2 ** 20;
 
-/** Reads frames whose bytes are all there, so many at a time, and looks at a timer. */
+/**
+ * Reads frames, all of which are available, in reads of a given number, and
+ * counts the turns of a timer.
+ */
 async function readAll(frames: Uint8Array, size: number): Promise<boolean> {
   const bytes = concat(hello(), frames);
   let ranBefore = false;
@@ -67,7 +70,7 @@ function times(count: number, bytes: Uint8Array): Uint8Array {
 
 const ping = control(PING, { received: 0 });
 const first = frame(FIRST, uint32(1, 0, MIB), new Uint8Array(1));
-const BABBLE: readonly [string, Uint8Array, number][] = [
+const FLOODS: readonly [string, Uint8Array, number][] = [
   ["control frames", times(1_000, ping), 64 * 1024],
   [
     "parts of a byte",
@@ -77,9 +80,9 @@ const BABBLE: readonly [string, Uint8Array, number][] = [
   ["control frames, byte by byte", times(100, ping), 1],
 ];
 
-for (const [what, bytes, size] of BABBLE) {
+for (const [what, bytes, size] of FLOODS) {
   Deno.test({
-    name: `FrameWire lets others have their turn between ${what}`,
+    name: `FrameWire yields to the event loop between ${what}`,
     permissions: "none",
     fn: async () => assert(await readAll(bytes, size)),
   });

@@ -1,27 +1,27 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * A fast writer and a slow reader, for either end of a duplex.
+ * A fast writer and a slow reader, for both ends of a duplex.
  *
  * @module
  */
 
 import type { Duplex } from "@duplex/ipc/duplex";
 
-/** Messages that show what one costs before the reader slows down. */
+/** Messages that measure the usual cost before the reader slows down. */
 const WARM_UP = 50;
 
-/** What a writer tells of itself. */
+/** Results of a writer. */
 export interface WriterReport {
-  /** By how many bytes its memory was ever larger than at the start. */
+  /** The largest growth of its memory in bytes. */
   growth: number;
-  /** How many messages were ever sent and not taken. */
+  /** The largest number of messages sent but not received. */
   inFlight: number;
 }
 
 /**
- * Sends messages of `size` bytes as fast as it may, after some to warm up, and
- * calls back in between.
+ * Sends messages of `size` bytes as fast as possible, after some to warm up,
+ * and calls back in between.
  */
 export async function write(
   duplex: Duplex<unknown, unknown>,
@@ -37,7 +37,7 @@ export async function write(
     if (duplex.trySend(message)) costs.push(performance.now() - before);
     else await duplex.send(message);
   }
-  // What one costs when there is room for it; the median of them.
+  // The median cost of a message while there is room for it.
   await duplex.send(costs.sort((a, b) => a - b)[WARM_UP / 2]);
   await onWarm?.();
   const report: WriterReport = { growth: 0, inFlight: 0 };
@@ -52,8 +52,8 @@ export async function write(
 }
 
 /**
- * Receives `count` messages, and holds the thread up after each for a hundred
- * times as long as it costs the writer.
+ * Receives `count` messages, and blocks the thread after each for a hundred
+ * times as long as the writer needs for one.
  */
 export async function readSlowly(
   duplex: Duplex<unknown, unknown>,

@@ -1,15 +1,15 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * Acts that need a permission, tried for real.
+ * Operations that need a permission, tried for real.
  *
  * @module
  */
 
 /**
- * What came of an act: "yes" if it was done, or if anything but the permission was
- * missing; "no" if the permission was missing, or Deno pretended that there is
- * nothing there.
+ * The result of an operation: "yes" if it succeeded, or failed for any reason
+ * but the permission; "no" if the permission was missing, or if Deno pretended
+ * that the item does not exist.
  */
 export type Verdict = "yes" | "no";
 
@@ -38,7 +38,7 @@ const ACTS: Record<string, (item: string) => unknown> = {
     (await Deno.connect({ transport: "unix", path })).close();
   },
   import: (url) => import(url),
-  /** What Deno says of a host that a test cannot reach. */
+  /** The error of Deno for a host that a test cannot reach. */
   says: (item) => {
     const [name, host] = item.split(" ");
     const descriptor = { name, host } as Deno.NetPermissionDescriptor;
@@ -47,7 +47,10 @@ const ACTS: Record<string, (item: string) => unknown> = {
   },
 };
 
-/** Tries an act: its name and what it is done to, as "read /etc/hosts". */
+/**
+ * Tries an operation, written as its name and its object, such as "read
+ * /etc/hosts".
+ */
 async function attempt(act: string): Promise<Verdict> {
   const [, name, item] = /^(\w+) (.*)$/.exec(act)!;
   try {
@@ -61,7 +64,7 @@ async function attempt(act: string): Promise<Verdict> {
   }
 }
 
-/** Tries acts, one after the other. */
+/** Tries operations in turn. */
 export async function attemptAll(acts: readonly string[]): Promise<Verdict[]> {
   const verdicts: Verdict[] = [];
   for (const act of acts) verdicts.push(await attempt(act));

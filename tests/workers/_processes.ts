@@ -1,8 +1,8 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * What tests of processes share: what they may do, a bound on their time, and
- * looks at which processes live and which were started.
+ * Helpers of tests with processes: permissions, a time limit, and checks of
+ * which processes were started and which are running.
  *
  * @module
  */
@@ -13,8 +13,8 @@ export function workerUrl(name: string): URL {
 }
 
 /**
- * Counts the processes that are started until it is disposed of, and those of
- * them that have not ended yet. Asks for no permission.
+ * Counts the processes that are started until it is disposed of, and those that
+ * are still running. Requires no permission.
  */
 export class Processes implements Disposable {
   readonly #command = Deno.Command;
@@ -42,12 +42,12 @@ export class Processes implements Disposable {
 }
 
 /**
- * Milliseconds after which a test has failed that would wait for ever: some five
- * times what the longest one takes on a busy machine.
+ * Milliseconds after which a hanging test fails: about five times the longest
+ * test on a busy machine.
  */
 const LIMIT = 120_000;
 
-/** Lets a promise settle in good time, so that what hangs is told by name. */
+/** Waits for a promise; fails with a named error if it hangs. */
 export async function within<T>(
   promise: Promise<T>,
   limit: number = LIMIT,
@@ -65,8 +65,8 @@ export async function within<T>(
 }
 
 /**
- * Waits for all promises, also if one rejects: what goes on after a test has
- * failed would fail the tests after it.
+ * Waits for all promises even if one rejects, since operations that continue
+ * after a failed test would fail the following tests.
  */
 export async function allDone<T>(
   promises: readonly Promise<T>[],
@@ -75,10 +75,10 @@ export async function allDone<T>(
   return await Promise.all(promises);
 }
 
-/** What the documentation says that `openPipe` requires, and no more. */
+/** The permissions that the documentation of `openPipe` lists. */
 export const RUN = { run: [Deno.execPath()] };
 
-/** A test that fails by name when it would wait for ever. */
+/** A test with a time limit. */
 export function test(
   name: string,
   fn: (t: Deno.TestContext) => Promise<void>,
@@ -92,13 +92,13 @@ export class Lines {
   readonly all: string[] = [];
   readonly #waiting = new Map<string, PromiseWithResolvers<void>>();
 
-  /** Give it as the option `stderr`. */
+  /** Pass it as the option `stderr`. */
   readonly take = (line: string): void => {
     this.all.push(line);
     this.#waiting.get(line)?.resolve();
   };
 
-  /** Waits for a line that is exactly this one. */
+  /** Waits for a line that is exactly equal. */
   async until(line: string): Promise<void> {
     if (this.all.includes(line)) return;
     const waiting = Promise.withResolvers<void>();
@@ -108,8 +108,8 @@ export class Lines {
 }
 
 /**
- * The processes that have `parent` as their parent, the dead among them that
- * nobody has asked for. Reads `/proc`, which takes every permission.
+ * The child processes of `parent`, including those that have ended but were not
+ * waited for. Reads `/proc`, which requires all permissions.
  */
 export function childrenOf(parent: number): { pid: number; state: string }[] {
   const children = [];
@@ -122,7 +122,10 @@ export function childrenOf(parent: number): { pid: number; state: string }[] {
   return children;
 }
 
-/** Whether a process runs; a dead one that nobody has asked for does not. */
+/**
+ * Whether a process is running; one that has ended but was not waited for is
+ * not.
+ */
 export function isRunning(pid: number): boolean {
   const state = readStat(pid)?.state;
   return state !== undefined && state !== "Z" && state !== "X";
@@ -134,7 +137,7 @@ function readStat(pid: number): { state: string; parent: number } | undefined {
     const [state, parent] = text.slice(text.lastIndexOf(")") + 2).split(" ");
     return { state: state!, parent: Number(parent) };
   } catch {
-    // It ended between two looks.
+    // It ended between the two reads.
     return undefined;
   }
 }

@@ -1,14 +1,14 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * What the worker exposes that is called over every transport.
+ * The methods of the worker that tests call over every transport.
  *
  * @module
  */
 
 import { withSignal } from "../../rpc.ts";
 
-/** An error of a class that only the worker knows. */
+/** An error of a class that only the worker has. */
 class MissingError extends Error {
   key = "apple";
 }
@@ -44,7 +44,7 @@ export const ACTS = {
       });
     })
   ),
-  /** Answers only after it has called back, and other tasks have had their turn. */
+  /** Returns after the callback has returned and other tasks have run. */
   async late(onBegin: () => unknown) {
     onBegin();
     await new Promise((resolve) => setTimeout(resolve, 20));
@@ -52,7 +52,7 @@ export const ACTS = {
   },
   note: (text: string) => heard.push(text),
   heard: () => heard,
-  /** Says that it is there, and never ends. */
+  /** Reports its start, and never ends. */
   async hang(onBegin: () => unknown) {
     await onBegin();
     await new Promise(() => {});
@@ -61,5 +61,5 @@ export const ACTS = {
   exit: (code: number) => Deno.exit(code),
 };
 
-/** Their type, for the one who calls them. */
+/** Their type, for the caller. */
 export type Acts = typeof ACTS;

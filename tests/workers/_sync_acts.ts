@@ -1,12 +1,12 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * The acts of `sync_actor.ts`, and what the tests of `sync.ts` share.
+ * The acts of `sync_actor.ts`, and helpers of the tests of `sync.ts`.
  *
  * @module
  */
 
-/** What a worker is to do. */
+/** An act of a worker. */
 export interface Act {
   name: "count" | "hold" | "wait" | "add" | "expire";
   /** The lock. */
@@ -21,62 +21,62 @@ export interface Act {
     | "counter";
   /** The mutex of a condition. */
   mutex?: SharedArrayBuffer;
-  /** What the lock protects. */
+  /** The data that the lock protects. */
   data?: SharedArrayBuffer;
   /** Whether to block the thread. */
   sync?: boolean;
   rounds?: number;
   recover?: boolean;
   timeout?: number;
-  /** How the thread ends once it holds, or what it does not stay alive for. */
+  /** How the thread ends while it holds the lock, or does not stay alive. */
   end?: "close" | "throw" | "busy" | "drain";
 }
 
-/** A worker, and what it says. */
+/** A worker and its messages. */
 export class Actor implements Disposable {
   readonly #worker: Worker;
-  readonly #said: unknown[] = [];
+  readonly #messages: unknown[] = [];
   #listen: (() => void) | undefined;
 
   private constructor() {
     const url = new URL("sync_actor.ts", import.meta.url);
     this.#worker = new Worker(url, { type: "module" });
     this.#worker.onmessage = ({ data }) => {
-      this.#said.push(data);
+      this.#messages.push(data);
       this.#listen?.();
     };
     this.#worker.onerror = (event) => {
       event.preventDefault();
-      this.#said.push("failed");
+      this.#messages.push("failed");
       this.#listen?.();
     };
   }
 
-  /** Starts a worker, and gives it its act. */
+  /** Starts a worker and assigns its act. */
   static async start(act: Act): Promise<Actor> {
     const actor = await Actor.ready();
     actor.play(act);
     return actor;
   }
 
-  /** Starts a worker that is to get its act later. */
+  /** Starts a worker that receives its act later. */
   static async ready(): Promise<Actor> {
     const actor = new Actor();
-    await actor.hear();
+    await actor.nextMessage();
     return actor;
   }
 
-  /** Gives the worker its act. */
+  /** Sends the act to the worker. */
   play(act: Act): void {
     this.#worker.postMessage(act);
   }
 
-  /** The next thing that the worker says. */
-  async hear(): Promise<unknown> {
-    while (this.#said.length === 0) {
+  /** The next message of the worker. */
+  async nextMessage(): Promise<unknown> {
+    while (this.#messages.length === 0) {
       await new Promise<void>((resolve) => this.#listen = resolve);
     }
-    return this.#said.shift();
+    return this.#messages.shift();
   }
 
   terminate(): void {
@@ -91,12 +91,14 @@ export class Actor implements Disposable {
 /** The word that counts the waits in the queue of a lock. */
 const WAITS = 14;
 
-/** How many waits are in the queue of a lock, those of dead threads too. */
+/**
+ * The number of waits in the queue of a lock, including those of dead threads.
+ */
 export function waiting(buffer: SharedArrayBuffer): number {
   return Atomics.load(new Int32Array(buffer), WAITS);
 }
 
-/** The word of the first slot that has the number of its thread. */
+/** The word of the first slot that contains the number of its thread. */
 const THREAD = 20;
 
 /** The thread of the first slot of a lock, which must be in use. */
@@ -107,12 +109,12 @@ export function threadOfFirst(buffer: SharedArrayBuffer): number {
 /** The word that counts the slots in use. */
 const IN_USE = 13;
 
-/** How many places in the queue of a lock are taken. */
+/** The number of used places in the queue of a lock. */
 export function slotsInUse(buffer: SharedArrayBuffer): number {
   return Atomics.load(new Int32Array(buffer), IN_USE);
 }
 
-/** How many waits of `Atomics` are pending in the memory of a lock; ends them. */
+/** The number of pending `Atomics` waits in the memory of a lock; ends them. */
 export function sleepersOf(buffer: SharedArrayBuffer): number {
   const words = new Int32Array(buffer);
   let count = 0;
@@ -122,7 +124,7 @@ export function sleepersOf(buffer: SharedArrayBuffer): number {
   return count;
 }
 
-/** Settles when so many wait at a lock. */
+/** Settles when that many waits are in the queue of a lock. */
 export async function untilWaiting(
   buffer: SharedArrayBuffer,
   count: number,
@@ -132,7 +134,7 @@ export async function untilWaiting(
   }
 }
 
-/** A test that may do nothing but start workers from this folder. */
+/** A test that may only start workers from this folder. */
 export function workerTest(
   name: string,
   fn: (t: Deno.TestContext) => Promise<void>,

@@ -1,8 +1,8 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * What the threads of a campaign (`_sync_campaign.ts`) share: the locks, data that
- * the locks protect, a history, and operations that check the data.
+ * State shared by the threads of a campaign (`_sync_campaign.ts`): the locks,
+ * the data that they protect, a history, and operations that check the data.
  *
  * @module
  */
@@ -26,36 +26,39 @@ export const SEATS = 64;
 const ENTRIES = 4096;
 
 /** Milliseconds after which a thread that is blocked counts as stuck. */
-const PATIENCE = 20_000;
+const STUCK_TIMEOUT = 20_000;
 
 /** Words of the data. */
 export const WORD = {
   /** 1 while a thread is between lock and unlock of the mutex. */
   inside: 0,
-  /** Counted in two steps under the mutex, and in one without it. */
+  /** Incremented in two steps under the mutex, and in one step without it. */
   sections: 1,
   entered: 2,
   /** Permits of the semaphore in use. */
   held: 3,
-  /** What the condition is about. */
+  /** Data of the condition. */
   items: 4,
   stop: 5,
   /** Ends busy threads. */
   go: 6,
   operations: 7,
   history: 8,
-  /** Threads that died with a call for the mutex that may have got it at once. */
+  /** Threads that died during a call for the mutex that may have succeeded. */
   mayHold: 9,
-  /** Permits that each worker has. */
+  /** Permits held by each worker. */
   holding: 16,
-  /** What each worker has added to the counter. */
+  /** Total that each worker has added to the counter. */
   added: 16 + SEATS,
-  /** The parties of each generation of the barrier that came, and their numbers. */
+  /**
+   * The number of parties that arrived in each generation of the barrier, and
+   * their numbers.
+   */
   arrived: 16 + 2 * SEATS,
   numbers: 48 + 2 * SEATS,
 } as const;
 
-/** Generations of the barrier in one round, at most. */
+/** Maximum number of generations of the barrier in one round. */
 export const GENERATIONS = 32;
 
 /** The memory that the threads share. */
@@ -67,21 +70,21 @@ export interface Memories {
   readonly manual: SharedArrayBuffer;
   readonly barrier: SharedArrayBuffer;
   readonly counter: SharedArrayBuffer;
-  /** Counts what was done in a round of turns. */
+  /** Counts the operations in a round of turns. */
   readonly done: SharedArrayBuffer;
   readonly data: SharedArrayBuffer;
   readonly history: SharedArrayBuffer;
 }
 
-/** How a thread ends, and when. */
-export interface Fate {
+/** How and when a thread dies. */
+export interface PlannedDeath {
   readonly how: "close" | "exit" | "throw";
-  /** The operation before or in which it ends. */
+  /** The operation before or in which it dies. */
   readonly at: number;
   readonly where: "outside" | "inside" | "waiting";
 }
 
-/** What happened, by its number in the history. */
+/** The events by their number in the history. */
 const EVENTS = [
   "begins",
   "enters the mutex",
@@ -99,17 +102,17 @@ const EVENTS = [
   "finds the barrier broken",
   "has a turn",
   "is terminated",
-  "is gone",
+  "has ended",
 ] as const;
 type Event = typeof EVENTS[number];
 
-/** Thrown where a thread is to end with an error that nothing catches. */
+/** Thrown to end a thread with an uncaught error. */
 export class Death extends Error {}
 
 /** The reason of signals that abort. */
 const ABORTED = new Error("Aborted");
 
-/** One thread's part in a campaign. */
+/** The part of one thread in a campaign. */
 export class World {
   readonly mutex: Mutex;
   readonly semaphore: Semaphore;
@@ -124,8 +127,8 @@ export class World {
   readonly #permits: number;
   readonly seat: number;
   readonly draw: () => number;
-  /** How this thread ends, if it does; the main thread does not. */
-  fate: Fate | undefined;
+  /** How this thread dies, if it does; the main thread does not. */
+  death: PlannedDeath | undefined;
   #step = -1;
 
   constructor(
@@ -191,13 +194,13 @@ export class World {
     return items[this.below(items.length)]!;
   }
 
-  /** Lets other tasks run, or also other threads. */
+  /** Lets other tasks or threads run. */
   async pause(): Promise<void> {
     if (this.chance(0.5)) return await Promise.resolve();
     await new Promise((resolve) => setTimeout(resolve, this.below(2)));
   }
 
-  /** Limits that may end a wait at the moment of its turn. */
+  /** Timeouts that may end a wait when it is granted. */
   limits(): { timeout?: number; signal?: AbortSignal } {
     if (this.chance(0.5)) return { timeout: this.below(4) };
     const controller = new AbortController();
@@ -207,28 +210,30 @@ export class World {
     return { signal: controller.signal };
   }
 
-  /** Whether an error is how a wait ends that was given up. */
+  /** Whether an error is that of a cancelled wait. */
   isGivenUp(error: unknown): boolean {
     return error === ABORTED ||
       error instanceof DOMException && error.name === "TimeoutError";
   }
 
-  /** Ends this thread if it is its fate. */
-  mayDie(where: Fate["where"]): void {
-    if (this.fate?.at !== this.#step || this.fate.where !== where) return;
-    this.die(this.fate.how);
+  /** Ends this thread if it is due to die. */
+  mayDie(where: PlannedDeath["where"]): void {
+    if (this.death?.at !== this.#step || this.death.where !== where) return;
+    this.die(this.death.how);
   }
 
-  die(how: Fate["how"]): never {
+  die(how: PlannedDeath["how"]): never {
     this.note("dies");
     if (how === "close") self.close();
     if (how === "exit") Deno.exit();
-    // The thread ends at the next step of a loop.
+    // The thread ends at the next step of its loop.
     while (how !== "throw");
     throw new Death("The end of a thread");
   }
 
-  /** Waits in more tasks than there are places in a queue, some with limits. */
+  /**
+   * Waits in more tasks than there are places in a queue, some with timeouts.
+   */
   async flood(count: number): Promise<void> {
     const { mutex, semaphore } = this;
     const isMutex = this.chance(0.5);
@@ -250,12 +255,12 @@ export class World {
     Atomics.add(this.data, WORD.operations, count);
   }
 
-  /** Does one operation that is drawn. */
+  /** Performs a random operation. */
   async operate(): Promise<void> {
     this.#step++;
     Atomics.add(this.data, WORD.operations, 1);
     this.mayDie("outside");
-    if (this.fate?.at === this.#step && this.fate.where === "waiting") {
+    if (this.death?.at === this.#step && this.death.where === "waiting") {
       this.#dieWaiting();
     }
     const kind = this.below(20);
@@ -267,7 +272,10 @@ export class World {
     else await this.#barrier();
   }
 
-  /** Ends with calls that wait, except for a permit, which they might get. */
+  /**
+   * Ends with pending calls, except for a permit, since such a call might
+   * succeed.
+   */
   #dieWaiting(): void {
     const ignore = () => {};
     const waits = [
@@ -285,17 +293,17 @@ export class World {
     this.mayDie("waiting");
   }
 
-  /** Locks without a limit, but not for ever: the campaign is to end. */
+  /** Locks with a long timeout, so that the campaign ends in any case. */
   #lockSync(recover: boolean): MutexGuard {
     try {
-      return this.mutex.lockSync({ recover, timeout: PATIENCE });
+      return this.mutex.lockSync({ recover, timeout: STUCK_TIMEOUT });
     } catch (error) {
       if (!this.isGivenUp(error)) throw error;
       this.fail("A blocked thread does not get the mutex");
     }
   }
 
-  /** Locks in one of the forms; `undefined` if it did not get the mutex. */
+  /** Locks in one of the forms; `undefined` if the mutex was not acquired. */
   async #lock(): Promise<MutexGuard | undefined> {
     const { mutex } = this;
     const recover = this.chance(0.2);
@@ -325,8 +333,8 @@ export class World {
   }
 
   /**
-   * Notes that this thread holds the mutex, and checks that no other does. Returns
-   * whether one died inside.
+   * Records that this thread holds the mutex, and checks that no other thread
+   * does. Returns whether a holder died.
    */
   enter(guard: MutexGuard, isAfterWait = false): boolean {
     const { data } = this;
@@ -334,7 +342,7 @@ export class World {
     if (before !== 0 && !guard.ownerDied) {
       this.fail("Two threads hold the mutex");
     }
-    // After a wait the guard may still tell of a death before the wait.
+    // After a wait, the guard may still report a death before the wait.
     if (before === 0 && guard.ownerDied && !isAfterWait) {
       if (Atomics.sub(data, WORD.mayHold, 1) <= 0) {
         this.fail("A mutex was recovered that no thread died with");
@@ -372,14 +380,17 @@ export class World {
     if (this.chance(0.3)) this.condition.notify(1 + this.below(3));
   }
 
-  /** Waits at the condition for a moment; returns whether the guard holds again. */
+  /**
+   * Waits at the condition for a short time; returns whether the guard holds
+   * the mutex again.
+   */
   async #waitInside(guard: MutexGuard): Promise<boolean> {
     const { condition, data } = this;
     const recover = this.chance(0.5);
     this.note("waits at the condition");
     Atomics.store(data, WORD.inside, 0);
     try {
-      // The main thread does not block where it could not give up.
+      // The main thread does not block if it could not cancel the wait.
       if (this.seat === 0 || this.chance(0.5)) {
         await condition.wait(guard, { recover, ...this.limits() });
       } else {
@@ -387,7 +398,7 @@ export class World {
       }
     } catch (error) {
       if (error instanceof OwnerDiedError) return false;
-      // It has tasks that wait for the mutex, which the guard still holds.
+      // Tasks of this thread wait for the mutex, which the guard still holds.
       const isState = (error as Error).name === "InvalidStateError";
       if (!isState && !this.isGivenUp(error)) throw error;
     }
@@ -442,10 +453,10 @@ export class World {
       }
     }
     if (this.chance(0.5)) return;
-    const odd = (value: number) => value % 2 !== 0;
+    const isOdd = (value: number) => value % 2 !== 0;
     try {
-      if (this.chance(0.5)) await counter.until(odd, this.limits());
-      else counter.untilSync(odd, { timeout: this.below(3) });
+      if (this.chance(0.5)) await counter.until(isOdd, this.limits());
+      else counter.untilSync(isOdd, { timeout: this.below(3) });
     } catch (error) {
       if (!this.isGivenUp(error)) throw error;
     }

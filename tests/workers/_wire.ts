@@ -1,8 +1,9 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * The wire written by hand, for workers that break its rules on purpose.
- * Nothing in here comes from the package, so a fault there cannot hide here.
+ * The wire format written by hand, for workers that violate the protocol on
+ * purpose. It imports nothing from the package, so it cannot share the
+ * package's bugs.
  *
  * @module
  */
@@ -22,10 +23,10 @@ export const KIND = {
 
 const MAGIC = new Uint8Array([0x89, ...new TextEncoder().encode("DUPLEX")]);
 
-/** A frame that came from the parent. */
+/** A frame from the parent. */
 export interface Frame {
   kind: number;
-  /** What follows the kind, and the magic bytes of a hello. */
+  /** The bytes after the kind and, in a hello, after the magic bytes. */
   body: Uint8Array;
 }
 
@@ -39,13 +40,13 @@ export function uint32(...numbers: number[]): Uint8Array {
   return new Uint8Array(view.buffer);
 }
 
-/** A frame whose length is what it says. */
+/** A frame with the right length. */
 export function frame(kind: number, ...body: Uint8Array[]): Uint8Array {
   const size = body.reduce((sum, part) => sum + part.length, 1);
   return concat(uint32(size), new Uint8Array([kind]), ...body);
 }
 
-/** A frame that says it has `length` bytes, whatever follows. */
+/** A frame with the given length field, regardless of its body. */
 export function lyingFrame(
   length: number,
   kind: number,
@@ -58,7 +59,7 @@ export function control(kind: number, fields: ValueMap): Uint8Array {
   return frame(kind, encode(fields));
 }
 
-/** A hello in good order, but for what is given. */
+/** A valid hello, except for the given fields. */
 export function hello(fields: ValueMap = {}): Uint8Array {
   const map = encode({
     version: 1,
@@ -84,7 +85,7 @@ export function data(
   return frame(KIND.data, uint32(number, taken), payload);
 }
 
-/** A payload that is sent as it is. */
+/** A payload that is sent unchanged. */
 export class RawPayload {
   constructor(readonly bytes: Uint8Array) {}
 }
@@ -103,7 +104,7 @@ export function say(line: string): void {
   Deno.stderr.writeSync(new TextEncoder().encode(`${line}\n`));
 }
 
-/** The frames that the parent sends, until its end. */
+/** The frames from the parent, until the end of the stream. */
 export async function* frames(): AsyncGenerator<Frame> {
   let rest: Uint8Array = new Uint8Array();
   for await (const chunk of Deno.stdin.readable) {
@@ -125,7 +126,7 @@ export function fieldsOf(frame: Frame): ValueMap {
   return decode(frame.body) as ValueMap;
 }
 
-/** Waits for the parent's end and says what it gave as the reason. */
+/** Waits for the parent's end and prints its reason. */
 export async function listen(parent: AsyncGenerator<Frame>): Promise<void> {
   for await (const frame of parent) {
     if (frame.kind !== KIND.abort) continue;

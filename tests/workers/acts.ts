@@ -1,7 +1,7 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * A worker of many parts: its first argument names the one that it plays.
+ * A worker with many acts: its first argument names the act.
  *
  * @module
  */
@@ -11,7 +11,7 @@ import { parent } from "@duplex/ipc/parent";
 
 const encoder = new TextEncoder();
 
-/** Does something and tells how it went: "ok" or the error's message. */
+/** Runs a function and reports "ok" or the error's message. */
 async function attempt(fn: () => unknown): Promise<string> {
   try {
     await fn();
@@ -21,7 +21,7 @@ async function attempt(fn: () => unknown): Promise<string> {
   }
 }
 
-/** Receives 0, 1, 2 and so on up to an end, and tells how many. */
+/** Receives 0, 1, 2 and so on up to an end, and reports the count. */
 async function countInOrder(main: Duplex, end: string): Promise<number> {
   let count = 0;
   for (;; count++) {
@@ -83,7 +83,7 @@ const ACTS: Record<string, () => Promise<void>> = {
     const snow = encoder.encode("snow ☃ man\n");
     for (const byte of snow) {
       Deno.stderr.writeSync(new Uint8Array([byte]));
-      // The parent has read the byte, as far as it wants to, when it answers.
+      // When the parent answers, it has read the byte.
       await main.send("byte");
       await main.receive();
     }
@@ -131,7 +131,10 @@ const ACTS: Record<string, () => Promise<void>> = {
     for (;;) hoard.push(new Array(1000).fill(hoard.length));
   },
 
-  /** Answers at length after the goodbye, says its own, and goes on a while. */
+  /**
+   * Answers at length after the goodbye, sends its own goodbye, and continues
+   * for a while.
+   */
   async lingers() {
     const main = await parent();
     for await (const _ of main);
@@ -139,11 +142,11 @@ const ACTS: Record<string, () => Promise<void>> = {
       await main.send(new Uint8Array(200_000));
     }
     await main.close();
-    // Longer than a process may live on when its parent is gone.
+    // Longer than a process may continue to run after its parent has ended.
     await new Promise((resolve) => setTimeout(resolve, 1_500));
   },
 
-  /** Says goodbye, takes one message, and stops reading for good. */
+  /** Sends its goodbye, receives one message, and stops reading. */
   async deaf() {
     const main = await parent();
     await main.writable.close();
@@ -151,13 +154,13 @@ const ACTS: Record<string, () => Promise<void>> = {
     for (;;);
   },
 
-  /** Says goodbye and takes nothing. */
+  /** Sends its goodbye and receives nothing. */
   async done() {
     const main = await parent({ windowMessages: 4 });
     await main.close();
   },
 
-  /** Leaves its output to a process that lives on, and exits. */
+  /** Passes its output to a process that keeps running, and exits. */
   async bequeaths() {
     const main = await parent();
     new Deno.Command("sleep", { args: ["30"] }).spawn();
@@ -166,7 +169,7 @@ const ACTS: Record<string, () => Promise<void>> = {
     Deno.exit(3);
   },
 
-  /** Polls for room to answer in, after the goodbye, and just ends. */
+  /** Polls for room to answer after the goodbye, and then ends. */
   async polls() {
     const main = await parent();
     for await (const _ of main);
@@ -176,7 +179,7 @@ const ACTS: Record<string, () => Promise<void>> = {
     }
   },
 
-  /** Answers at length after the goodbye, and just ends. */
+  /** Answers at length after the goodbye, and then ends. */
   async pours() {
     const main = await parent();
     for await (const _ of main);
@@ -185,7 +188,7 @@ const ACTS: Record<string, () => Promise<void>> = {
     }
   },
 
-  /** Says goodbye and never ends. */
+  /** Sends its goodbye and never ends. */
   async stays() {
     const main = await parent();
     setInterval(() => {}, 1_000);
@@ -209,7 +212,7 @@ const ACTS: Record<string, () => Promise<void>> = {
   async exits() {
     const main = await parent();
     await main.send("before the exit");
-    // The answer shows that the message has left.
+    // The answer proves that the message has left.
     await main.receive();
     Deno.exit(Number(Deno.args[1]));
   },
@@ -218,7 +221,7 @@ const ACTS: Record<string, () => Promise<void>> = {
     const main = await parent();
     await main.receive();
     await main.receive();
-    // The message tells that two were taken.
+    // The message acknowledges two others.
     await main.send("two");
     console.error("the disk is full\nand so am I");
     Deno.exit(3);
@@ -236,7 +239,7 @@ const ACTS: Record<string, () => Promise<void>> = {
     for (let index = 0; index < 3; index++) await main.send(index);
   },
 
-  /** Counts up, and checks that the parent does the same. */
+  /** Counts up, and checks that the parent counts in the same way. */
   async flood() {
     await using main = await parent();
     const sending = (async () => {
@@ -247,7 +250,7 @@ const ACTS: Record<string, () => Promise<void>> = {
     await main.send(`${count} in order`);
   },
 
-  /** Only sends until it is told that this leads nowhere. */
+  /** Sends until a deadlock is detected. */
   async insists() {
     await using main = await parent({
       windowMessages: 8,

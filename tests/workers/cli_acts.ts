@@ -1,8 +1,8 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * A worker that does what its messages tell it, over every transport: each is a
- * list of the name of an act and what the act is given.
+ * A worker that performs the acts named in its messages, over every transport:
+ * each message is a list of the act's name and its arguments.
  *
  * @module
  */
@@ -11,7 +11,7 @@ import { parent } from "@duplex/ipc/parent";
 
 const main = await parent<[act: string, ...given: unknown[]]>();
 
-/** What an act answers; those that answer nothing have their own way to do so. */
+/** The acts that return an answer; the other acts send their own. */
 const ACTS: Record<string, (...given: never[]) => unknown> = {
   echo: (value: unknown) => value,
   pid: () => Deno.pid,
@@ -42,20 +42,22 @@ function outcome(act: () => unknown): string {
   }
 }
 
-/** Sends nothing more, but goes on receiving. */
+/** Sends nothing more, but continues to receive. */
 async function hush(): Promise<void> {
   await main.writable.close();
   for await (const [, value] of main) console.error(`heard ${value}`);
 }
 
-/** Answers once the far side has said goodbye. */
+/** Answers after the peer's goodbye. */
 async function answerLate(): Promise<void> {
-  const heard: unknown[] = [];
-  for await (const [, value] of main) heard.push(value);
-  for (const value of heard) await main.send(["late", value]);
+  const values: unknown[] = [];
+  for await (const [, value] of main) values.push(value);
+  for (const value of values) await main.send(["late", value]);
 }
 
-/** Fails as what leaves an `await using` block: after the goodbyes. */
+/**
+ * Fails like an error that leaves an `await using` block: after the goodbyes.
+ */
 async function failLate(text: string): Promise<void> {
   for await (const _ of main);
   await main.close();

@@ -1,7 +1,7 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * A worker whose methods do what tests of `map` need.
+ * A worker whose methods the tests of `map` use.
  *
  * @module
  */
@@ -15,7 +15,7 @@ expose({
   echo: (value: unknown) => value,
   size: (path: string) => Deno.statSync(path).size,
   die: (n: number) => n === 2 ? Deno.exit(3) : n,
-  /** Says that it is at work, and is until there is a file. */
+  /** Reports its start, and runs until a file exists. */
   async wait(path: string) {
     console.error(`at work ${Deno.pid}`);
     for (;;) {
@@ -26,7 +26,7 @@ expose({
       }
     }
   },
-  /** Says that it is at work, and never comes to its event loop again. */
+  /** Reports its start, and never returns to its event loop. */
   spin() {
     console.error(`at work ${Deno.pid}`);
     for (;;);

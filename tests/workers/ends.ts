@@ -1,8 +1,8 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * A worker that does not end when it should. Its first argument names how. Those
- * that speak the wire by hand do so because `parent` would end them.
+ * A worker that does not end when it should. Its first argument names the
+ * fault. Some faults use the wire by hand, since `parent` would end them.
  *
  * @module
  */
@@ -19,12 +19,15 @@ import {
   say,
 } from "./_wire.ts";
 
-/** Keeps the process alive, though not when a test has failed. */
+/** Keeps the process running, but not after a failed test. */
 function stay(): void {
   setTimeout(() => Deno.exit(1), 60_000);
 }
 
-/** Says hello by hand and waits for the parent's; gives what comes after it. */
+/**
+ * Sends a hello by hand and waits for the parent's; returns the frames after
+ * it.
+ */
 async function greet(): Promise<AsyncGenerator<Frame>> {
   put(hello());
   const parent = frames();
@@ -38,20 +41,20 @@ const ENDS: Record<string, () => Promise<void>> = {
     for await (const message of main) await main.send(message);
   },
 
-  /** Says goodbye and does not exit. */
+  /** Sends its goodbye and does not exit. */
   async stays() {
     const main = await parent();
     stay();
     await main.close();
   },
 
-  /** The same, and SIGTERM does not end it. */
+  /** The same, and ignores SIGTERM. */
   async ignores() {
     Deno.addSignalListener("SIGTERM", () => say("got SIGTERM"));
     await ENDS.stays!();
   },
 
-  /** The same, and SIGTERM has it exit. */
+  /** The same, and exits on SIGTERM. */
   async obeys() {
     Deno.addSignalListener("SIGTERM", () => Deno.exit(9));
     await ENDS.stays!();
@@ -63,12 +66,12 @@ const ENDS: Record<string, () => Promise<void>> = {
     await ENDS.stays!();
   },
 
-  /** Says hello and exits. */
+  /** Sends its hello and exits. */
   async greets() {
     await greet();
   },
 
-  /** Takes one message and never comes to its event loop again. */
+  /** Receives one message and never returns to its event loop. */
   async computes() {
     const main = await parent();
     await main.receive();
@@ -76,13 +79,13 @@ const ENDS: Record<string, () => Promise<void>> = {
     for (;;);
   },
 
-  /** Never says hello. */
+  /** Never sends its hello. */
   async silent() {
     stay();
     await new Promise(() => {});
   },
 
-  /** Breaks the protocol and does not exit. */
+  /** Violates the protocol and does not exit. */
   async faults() {
     await greet();
     stay();
@@ -96,7 +99,7 @@ const ENDS: Record<string, () => Promise<void>> = {
     put(control(KIND.abort, { text: "enough", fault: false }));
   },
 
-  /** Reads to the end of its input, which is that of its parent, and exits. */
+  /** Reads to the end of its input, which its parent closes, and exits. */
   async reads() {
     const frames = await greet();
     say(`ready ${Deno.pid}`);
@@ -110,7 +113,7 @@ const ENDS: Record<string, () => Promise<void>> = {
     say(`ready ${Deno.pid}`);
   },
 
-  /** Calls `parent` when its parent has ended. */
+  /** Calls `parent` after its parent has ended. */
   async late() {
     await greet();
     say(`ready ${Deno.pid}`);
@@ -122,7 +125,7 @@ const ENDS: Record<string, () => Promise<void>> = {
     await parent();
   },
 
-  /** Prints a line once it is open, and does not exit. */
+  /** Prints a line after it has opened, and does not exit. */
   async prints() {
     await greet();
     stay();

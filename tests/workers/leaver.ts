@@ -4,10 +4,10 @@
  * A program that opens a worker and prints the id of the worker's process once it
  * is ready. The test then kills the program, so that the worker has no parent.
  *
- * The first argument says what the program does when the worker is open: "wait"
- * or "close". The others are the worker's command, which prints "ready" and its
- * process id to standard error. With "thread" alone the worker is a Web Worker that
- * computes without end.
+ * The first argument says what the program does after the worker has opened:
+ * "wait" or "close". The others are the worker's command, which prints "ready"
+ * and its process id to standard error. With "thread" alone the worker is a Web
+ * Worker that computes without end.
  *
  * @module
  */
@@ -29,7 +29,7 @@ async function openCommand(): Promise<void> {
       else console.log(pid);
     },
   });
-  // The test looks at the worker, not at this error.
+  // The test checks the worker, not this error.
   worker.closed.catch(() => {});
   if (then === "close") await worker.close({ timeout: Infinity });
 }

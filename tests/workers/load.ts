@@ -1,7 +1,7 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * Workers that carry much: the first argument names what.
+ * Workers with a large load: the first argument names the kind.
  *
  * @module
  */
@@ -11,13 +11,16 @@ import { openPipe } from "@duplex/ipc/pipe";
 import { readSlowly, write } from "./_load.ts";
 
 const ACTS: Record<string, (...args: number[]) => Promise<void>> = {
-  /** Writes, and tells how it went. */
+  /** Writes, and reports the result. */
   async write(count, size) {
     await using main = await parent();
     await main.send(await write(main, count!, size!));
   },
 
-  /** Writes to a worker of its own that reads slowly, and tells when it is warm and how it went. */
+  /**
+   * Writes to its own worker that reads slowly, and reports when it is warm and
+   * the result.
+   */
   async parent(count, size) {
     await using main = await parent();
     await using worker = await openPipe(import.meta.url, {
@@ -33,7 +36,7 @@ const ACTS: Record<string, (...args: number[]) => Promise<void>> = {
     await readSlowly(main, count!);
   },
 
-  /** Sends a large message back, after its checksum. */
+  /** Sends a large message back after its checksum. */
   async echo(maxMessage) {
     await using main = await parent<Uint8Array<ArrayBuffer>, unknown>({
       maxMessageBytes: maxMessage!,

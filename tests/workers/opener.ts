@@ -1,8 +1,8 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * A program that opens a pipe to `acts.ts` and prints what came of it. Its
- * arguments: the option `stderr`, the act, arguments of the act.
+ * A program that opens a pipe to `acts.ts` and prints the result. Its
+ * arguments: the option `stderr`, the act, and the arguments of the act.
  *
  * @module
  */

@@ -2,8 +2,8 @@
 
 /**
  * A program that opens a pipe to itself, brings the worker into the state that
- * its argument names, and prints the worker's process id. The worker never
- * ends by itself; whoever started the program kills it.
+ * its argument names, and prints the worker's process id. The worker does not
+ * end automatically; the caller must kill it.
  *
  * @module
  */
@@ -22,7 +22,7 @@ async function open(): Promise<void> {
       if (line === "ready") console.log(worker.pid);
     },
   });
-  // The worker's end is told to the caller by another road.
+  // The end of the worker is reported to the caller in another way.
   worker.closed.catch(() => {});
   await worker.send("begin");
   if (state === "heardGoodbye" || state === "bothGoodbyes") {
@@ -34,7 +34,7 @@ async function open(): Promise<void> {
 async function work(): Promise<void> {
   const main = await parent();
   setInterval(() => {}, 1000);
-  // An abort may take the message away that came before it.
+  // An abort may discard the message before it.
   await main.receive().catch(() => {});
   switch (state) {
     case "sending":

@@ -1,8 +1,8 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * A worker that tries the acts that its parent sends, and answers with what came of
- * each.
+ * A worker that tries the operations that its parent sends, and answers with
+ * the results.
  *
  * @module
  */

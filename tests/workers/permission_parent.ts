@@ -1,8 +1,8 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * A program that grants permissions: it opens workers as its argument says, lets
- * each of them try the same acts, and prints what came of it.
+ * A program that grants permissions: it opens workers as its argument says,
+ * lets each of them try the same operations, and prints the results.
  *
  * @module
  */
@@ -20,21 +20,21 @@ export interface Opening {
   readonly permissions: Permissions;
   readonly cwd?: string;
   readonly env?: Record<string, string>;
-  /** Instead of the script that tries acts. */
+  /** Replaces the script that tries operations. */
   readonly script?: string;
 }
 
-/** What the program does. */
+/** The argument of the program. */
 export interface Plan {
   readonly acts: readonly string[];
   readonly openings: readonly Opening[];
 }
 
-/** What came of it. */
+/** The output of the program. */
 export interface Report {
-  /** What the program itself may do. */
+  /** The permissions of the program itself. */
   readonly own: Verdict[];
-  /** What each worker may do, or why there is none. */
+  /** The permissions of each worker, or the error if there is none. */
   readonly workers: (Verdict[] | string)[];
 }
 

@@ -1,20 +1,20 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * A worker of a pool that does what it is told: over a pipe, a queue and shared
- * memory.
+ * A worker of a pool whose methods perform acts, over a pipe, a queue and
+ * shared memory.
  *
  * @module
  */
 
 import { expose, withSignal } from "@duplex/ipc/rpc";
 
-/** Words that it shares with the one who started it, where that is another thread. */
+/** Words shared with the caller, if that is another thread. */
 let words: Int32Array<SharedArrayBuffer> | undefined;
 let begun = 0;
 let aborted = 0;
 
-/** What thrown values are told apart by. */
+/** Identifies thrown values. */
 const THROWN = { undefined, zero: 0, empty: "", null: null };
 
 const methods = {
@@ -22,10 +22,12 @@ const methods = {
   add: (a: number, b: number) => a + b,
   echo: (value: unknown) => value,
 
-  /** Twice the number, which process it is, and how many tasks it has begun. */
+  /**
+   * Twice the number, the process id, and the number of tasks started so far.
+   */
   begun: (n: number) => [2 * n, Deno.pid, ++begun],
 
-  /** Calls back twice. */
+  /** Calls the callback twice. */
   async progress(n: number, onStep: (n: number) => Promise<number>) {
     return await onStep(n) + await onStep(n + 1);
   },
@@ -43,16 +45,16 @@ const methods = {
     for (let number = 0; number < n; number++) yield number;
   },
 
-  /** Keeps the thread to itself for ever. */
+  /** Blocks the thread forever. */
   spin() {
     for (;;);
   },
   never: () => new Promise(() => {}),
-  /** Ends as a worker does that was told to, in good order. */
+  /** Ends like a worker that was closed. */
   exits(code: number) {
     Deno.exit(code);
   },
-  /** Counts in shared words, and ends if it is one of those that end workers. */
+  /** Counts in shared words, and ends for items that end workers. */
   log(n: number, ends: boolean) {
     Atomics.add(words!, n, 1);
     if (ends) Deno.exit(1);
@@ -61,14 +63,19 @@ const methods = {
   share(shared: Int32Array<SharedArrayBuffer>) {
     words = shared;
   },
-  /** As `log`, for the items of a map; each number in the second half ends workers once. */
+  /**
+   * Like `log`, for the items of a map; each number in the second half ends a
+   * worker once.
+   */
   logOnce(n: number) {
     const half = words!.length / 2;
     const times = Atomics.add(words!, n, 1);
     if (times === 0 && Atomics.load(words!, half + n) === 1) Deno.exit(1);
     return 2 * n;
   },
-  /** Waits from the second on, and says so, until nobody does. */
+  /**
+   * Waits from the second task on, and reports it, until no task has to wait.
+   */
   waitsFrom: withSignal((signal, n: number) => {
     if (n === 0) return 0;
     Atomics.store(words!, 0, 1);
@@ -77,11 +84,11 @@ const methods = {
       signal.addEventListener("abort", () => resolve(++aborted));
     });
   }),
-  /** How often that was. */
+  /** The number of these tasks. */
   wasAborted: () => aborted,
 };
 
-/** What `Pool` needs to know of it. */
+/** The type of the methods for `Pool`. */
 export type Methods = typeof methods;
 
 expose(methods);

@@ -1,8 +1,8 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * A worker of many parts: each message names the one to play for it, since any
- * worker of a queue may get it.
+ * A worker with many acts: each message names its act, since any worker of a
+ * queue may receive it.
  *
  * @module
  */
@@ -14,7 +14,10 @@ import { parent } from "@duplex/ipc/parent";
 export interface Act {
   act: keyof typeof ACTS;
   value?: unknown;
-  /** Shared memory, for what must be seen also when the worker is gone. */
+  /**
+   * Shared memory, for values that must remain visible after the worker has
+   * ended.
+   */
   cells?: Int32Array;
 }
 
@@ -24,7 +27,7 @@ function turn(): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, 0));
 }
 
-/** Says in the first cell that it is here, and waits for the second. */
+/** Sets the first cell, and waits for the second. */
 async function waitAt(cells: Int32Array): Promise<void> {
   Atomics.add(cells, 0, 1);
   while (Atomics.load(cells, 1) === 0) await turn();
@@ -34,42 +37,42 @@ const ACTS = {
   async echo({ value }: Act) {
     await main.send(value);
   },
-  /** Tells how the message came. */
+  /** Reports how the message arrived. */
   async delivery({ value }: Act) {
     await main.send([value, main.delivery]);
   },
-  /** Counts and says nothing. */
+  /** Counts and sends nothing. */
   count({ cells }: Act) {
     Atomics.add(cells!, 0, 1);
   },
-  /** Answers once it may. */
+  /** Answers after it is released. */
   async waits({ value, cells }: Act) {
     await waitAt(cells!);
     await main.send(value);
   },
-  /** Answers three times, and waits before the last. */
+  /** Answers three times, and waits before the last answer. */
   async answersSlowly({ value, cells }: Act) {
     await main.send([value, 0]);
     await main.send([value, 1]);
     await waitAt(cells!);
     await main.send([value, 2]);
   },
-  /** Dies the first time, and tells how it came the second. */
+  /** Dies the first time, and reports the redelivery the second time. */
   async diesOnce({ value }: Act) {
     if (main.delivery!.attempt === 1) Deno.exit(3);
     await main.send([value, main.delivery]);
   },
-  /** Dies whenever it comes. */
+  /** Dies every time. */
   dies() {
-    throw new Error("It was poison");
+    throw new Error("The message ended the worker");
   },
-  /** Dies once it may. */
+  /** Dies after it is released. */
   async waitsAndDies({ cells }: Act) {
     await waitAt(cells!);
     self.close();
     await new Promise(() => {});
   },
-  /** Sends what only a clone can carry. */
+  /** Sends a value that only a clone can carry. */
   async sendsClones() {
     const cycle: Record<string, unknown> = { name: "cycle" };
     cycle.self = cycle;
@@ -78,21 +81,21 @@ const ACTS = {
     await main.send(buffer, { transfer: [buffer] });
     await main.send(buffer.detached);
   },
-  /** Sends what cannot be sent, and dies of it. */
+  /** Sends a value that cannot be sent, and dies of the error. */
   async sendsFunction() {
     await main.send(() => {});
   },
-  /** Says goodbye, behind its answer. */
+  /** Sends its goodbye after its answer. */
   async retires({ value }: Act) {
     await main.send(value);
     await main.close();
   },
-  /** Takes nothing more, until the end. */
+  /** Receives nothing more, until the end. */
   async deaf({ cells }: Act) {
     Atomics.add(cells!, 0, 1);
     await main.closed;
   },
-  /** Never comes to its event loop again, until it may. */
+  /** Does not return to its event loop until it is released. */
   spins({ cells }: Act) {
     Atomics.add(cells!, 0, 1);
     Atomics.wait(cells!, 1, 0);
@@ -100,8 +103,8 @@ const ACTS = {
   aborts() {
     main.abort(new RangeError("The worker has had enough"));
   },
-  /** Tells in the second cell that it has heard of the abort. */
-  async hears({ cells }: Act) {
+  /** Sets the second cell when it has received the abort. */
+  async reportsAbort({ cells }: Act) {
     await main.send("listening");
     try {
       await main.receive();
@@ -109,7 +112,7 @@ const ACTS = {
       if (String(error) === "Error: Enough") Atomics.store(cells!, 1, 1);
     }
   },
-  /** Sends until that is a deadlock. */
+  /** Sends until a deadlock is detected. */
   async onlySends() {
     try {
       for (;;) await main.send("more");
@@ -123,7 +126,7 @@ const ACTS = {
 try {
   for await (const act of main) await ACTS[act.act](act);
 } catch (error) {
-  // After its goodbye nothing more can be sent.
+  // Nothing can be sent after the goodbye.
   if (!(error instanceof ClosedError)) throw error;
 }
 await main.close();

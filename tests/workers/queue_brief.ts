@@ -1,7 +1,7 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * A worker that speaks and says goodbye without being asked.
+ * A worker that sends a message and its goodbye without receiving.
  *
  * @module
  */

@@ -1,8 +1,8 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * A worker that dies where it is told to: at its start, by its name, and at a
- * message, by what the message says for each time that it is tried.
+ * A worker that dies at a given point: at its start, depending on its name, and
+ * at a message, depending on the attempt.
  *
  * @module
  */
@@ -13,36 +13,39 @@ import { type Delivery, parent, type ParentDuplex } from "@duplex/ipc/parent";
 /** How a worker dies. */
 export type How = "throw" | "close" | "exit" | "reject";
 
-/** Where it dies of a message. */
+/** The point at which it dies of a message. */
 export type Where =
-  /** When it has taken the message. */
-  | "taken"
-  /** A turn of the event loop later. */
+  /** After it has received the message. */
+  | "received"
+  /** One turn of the event loop later. */
   | "inHand"
-  /** When it has sent the answer, which has not left. */
+  /** After it has sent the answer, which has not left. */
   | "answered"
-  /** While a large answer leaves. */
+  /** While a large answer is leaving. */
   | "answering"
   /** Some turns after the answer. */
   | "later"
-  /** When it has heard the goodbye. */
+  /** After it has received the goodbye. */
   | "goodbye";
 
 /** One message. */
 export interface Job {
   id: number;
-  /** Answers to send; none is quiet. */
+  /** The number of answers; 0 for none. */
   answers: number;
-  /** Bytes that the message and each answer are padded with. */
+  /** Bytes of padding in the message and in each answer. */
   padding: Uint8Array;
   answerSize: number;
-  /** Where and how the worker dies, each time that the message is tried. */
+  /** Where and how the worker dies at each attempt of the message. */
   deaths: [Where, How][];
-  /** Counts each time that the message is taken: unmarked, and marked. */
+  /**
+   * Counts how often the message is received, unmarked and marked as
+   * redelivered.
+   */
   log?: Int32Array | undefined;
 }
 
-/** What comes back. */
+/** An answer. */
 export interface Done {
   id: number;
   part: number;
@@ -75,7 +78,7 @@ async function handle(
   const { id, answers, answerSize, log } = job;
   if (log) Atomics.add(log, 2 * id + (attempt > 1 ? 1 : 0), 1);
   const [where, how] = job.deaths[attempt - 1] ?? [undefined, "throw"];
-  if (where === "taken") await die(how);
+  if (where === "received") await die(how);
   if (where === "inHand") {
     await turn();
     await die(how);
@@ -97,9 +100,9 @@ async function handle(
   }
 }
 
-const fate = /fate-(\w+)-(\w+)/.exec(self.name);
-const start = fate?.[1];
-const how = fate?.[2] as How;
+const death = /death-(\w+)-(\w+)/.exec(self.name);
+const start = death?.[1];
+const how = death?.[2] as How;
 if (start === "start") await die(how);
 const main: ParentDuplex<Job, Done, "queue"> = await parent<Job, Done>({
   transport: "queue",

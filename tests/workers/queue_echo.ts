@@ -1,7 +1,7 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * A worker with a small window that sends back what comes.
+ * A worker with a small window that sends every message back.
  *
  * @module
  */
@@ -13,7 +13,7 @@ for await (const message of main) {
   try {
     await main.send(message);
   } catch {
-    // A deadlock, which the parent has heard of as well.
+    // A deadlock, which is also reported to the parent.
     await main.send(message);
   }
 }

@@ -1,7 +1,7 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * A worker that answers numbers, and dies of a 5 that was not tried before.
+ * A worker that answers numbers, and dies at a 5 on its first attempt.
  *
  * @module
  */

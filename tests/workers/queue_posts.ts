@@ -1,7 +1,7 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * A worker that posts messages of its own past its duplex.
+ * A worker that posts messages without its duplex.
  *
  * @module
  */

@@ -1,7 +1,7 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * A worker that takes messages of up to 1000 bytes, and sends them back.
+ * A worker that accepts messages of up to 1000 bytes, and sends them back.
  *
  * @module
  */

@@ -1,8 +1,8 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * A worker that answers numbers, and throws at 5 out of its `await using` block,
- * which says goodbye on the way.
+ * A worker that answers numbers, and at 5 throws out of its `await using`
+ * block, which sends the goodbye.
  *
  * @module
  */

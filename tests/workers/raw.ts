@@ -1,8 +1,8 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * A worker that speaks the wire by hand, and not well: its first argument
- * names the fault.
+ * A worker that uses the wire by hand, with faults: its first argument names
+ * the fault.
  *
  * @module
  */
@@ -28,7 +28,7 @@ import {
 const text = new TextEncoder();
 const parent = frames();
 
-/** The parent's next frame of this kind. */
+/** The next frame of this kind from the parent. */
 async function until(kind: number): Promise<Frame> {
   for (;;) {
     const { value, done } = await parent.next();
@@ -39,24 +39,24 @@ async function until(kind: number): Promise<Frame> {
   }
 }
 
-/** Says hello, and waits for the parent's. */
+/** Sends its hello, and waits for the parent's. */
 async function greet(): Promise<void> {
   put(hello());
   await until(KIND.hello);
 }
 
-/** Half of a message of a mebibyte; it settles when the parent has most of it. */
+/** Half of a message of 1 MiB; settles when the parent has read most of it. */
 function putHalf(number: number): void {
   const half = new Uint8Array(512 * 1024);
   put(frame(KIND.first, uint32(number, 0, 2 * half.length), half));
 }
 
-/** Goes on as if nothing had happened, though not when a test has failed. */
+/** Continues as if nothing had happened, but not after a failed test. */
 function goOn(): void {
   setTimeout(() => Deno.exit(1), 60_000);
 }
 
-/** What comes instead of a hello. */
+/** Bytes instead of a hello. */
 const HELLOS: Record<string, () => void> = {
   version: () => put(hello({ version: 99 })),
   codecs: () => put(hello({ codecs: ["morse", "flags"] })),
@@ -71,7 +71,7 @@ const HELLOS: Record<string, () => void> = {
   },
 };
 
-/** What comes after a hello in good order. */
+/** Bytes after a valid hello. */
 const FAULTS: Record<string, () => void> = {
   unknownKind: () => put(frame(0x7f, text.encode("what is this"))),
   emptyFrame: () => put(uint32(0, 0)),
@@ -127,7 +127,7 @@ const FAULTS: Record<string, () => void> = {
   noMap: () => put(frame(KIND.credit, encode([1, 2]))),
   payload: () => put(data(1, new RawPayload(new Uint8Array([0xc1])))),
   payloadTooShort: () => {
-    // A text of 4 GiB, of which there are three bytes.
+    // A text of 4 GiB, of which only three bytes exist.
     const bytes = [0xdb, 0xff, 0xff, 0xff, 0xff, 1, 2, 3];
     put(data(1, new RawPayload(new Uint8Array(bytes))));
   },
@@ -135,9 +135,9 @@ const FAULTS: Record<string, () => void> = {
   printed: () => put(text.encode("Listening on http://localhost:8000/\n")),
 };
 
-/** Ways to be a bad child. */
+/** Faulty behaviours of a child. */
 const ACTS: Record<string, () => Promise<void>> = {
-  /** Sends one message, half of another, and then waits. */
+  /** Sends one message and half of another, and then waits. */
   async half() {
     await greet();
     put(data(1, "whole"));
@@ -146,7 +146,7 @@ const ACTS: Record<string, () => Promise<void>> = {
     await listen(parent);
   },
 
-  /** The same, and then it ends as if that were all. */
+  /** The same, and then ends in a regular way. */
   async halfAndExit() {
     await greet();
     putHalf(1);
@@ -176,7 +176,7 @@ const ACTS: Record<string, () => Promise<void>> = {
     await listen(parent);
   },
 
-  /** Breaks the rules once a message has come, and cannot be asked to go. */
+  /** Violates the protocol after a message, and cannot be closed. */
   async stubborn() {
     Deno.addSignalListener("SIGTERM", () => say("asked to go"));
     await greet();
@@ -186,7 +186,7 @@ const ACTS: Record<string, () => Promise<void>> = {
     await listen(parent);
   },
 
-  /** Takes one message at a time, and only that. */
+  /** Receives one message at a time, and only that. */
   async narrow() {
     put(hello({ messages: 1 }));
     await until(KIND.data);

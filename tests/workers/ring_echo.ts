@@ -1,19 +1,19 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * Sends back what comes through the rings, in a thread of its
- * own, blocking or not, as the first message says.
+ * Sends the bytes of the rings back, in a separate thread, blocking or not, as
+ * the first message says.
  *
  * @module
  */
 
 import { INTEREST, openRings, RingEnd, SpinPolicy } from "../../_shm/ring.ts";
 
-/** What the thread is to do. */
+/** The parameters of the thread. */
 export interface EchoOrder {
   buffer: SharedArrayBuffer;
   blocking: boolean;
-  /** Bytes that it takes at a time. */
+  /** Bytes per read. */
   chunk: number;
 }
 

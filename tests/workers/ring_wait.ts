@@ -1,7 +1,7 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * Waits for bytes in the rings, blocking or not, and tells what came of it.
+ * Waits for bytes in the rings, blocking or not, and reports the result.
  *
  * @module
  */

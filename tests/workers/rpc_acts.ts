@@ -1,7 +1,7 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * A worker that exposes methods, over whatever transport opened it.
+ * A worker that exposes methods over the transport that opened it.
  *
  * @module
  */

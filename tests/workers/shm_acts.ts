@@ -1,8 +1,8 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * Workers over shared memory, most of which never come to their event loop. The
- * query of the address says which.
+ * Workers over shared memory, most of which never return to their event loop.
+ * The query of the URL names the worker.
  *
  * @module
  */
@@ -10,14 +10,14 @@
 import { parent } from "../../parent.ts";
 import type { ShmDuplex } from "../../shm.ts";
 
-/** What the bytes add up to. */
+/** The sum of the bytes. */
 function sum(bytes: Uint8Array): number {
   let total = 0;
   for (const byte of bytes) total += byte;
   return total;
 }
 
-/** What a blocking call threw, as the parent can be told. */
+/** A description of the error of a blocking call. */
 function nameOf(call: () => unknown): string {
   try {
     return `no error but ${call()}`;
@@ -28,7 +28,7 @@ function nameOf(call: () => unknown): string {
 
 /** The workers, by name. */
 export const ACTS = {
-  /** Sends back what comes until the end, blocking. */
+  /** Sends every message back until the end, blocking. */
   echo(main: ShmDuplex) {
     for (;;) {
       let message: unknown;
@@ -40,7 +40,10 @@ export const ACTS = {
       main.sendSync(message);
     }
   },
-  /** Takes and sends in every way that there is, and tells what came. */
+  /**
+   * Receives and sends in every possible way, and reports the received
+   * messages.
+   */
   async mix(main: ShmDuplex) {
     const first = main.receive();
     const second = main.receive();
@@ -51,17 +54,17 @@ export const ACTS = {
     main.sendSync([await first, await second, third, polled.state]);
     await sending;
   },
-  /** Blocks, and takes nothing. */
+  /** Blocks, and receives nothing. */
   sleep(_main: ShmDuplex) {
     Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 5_000);
   },
-  /** Tells how two blocking calls with a timeout end. */
+  /** Reports how two blocking calls with a timeout end. */
   timeouts(main: ShmDuplex) {
     main.receiveSync();
     main.sendSync(nameOf(() => main.receiveSync({ timeout: 20 })));
     main.sendSync(nameOf(() => main.receiveSync({ timeout: -1 })));
   },
-  /** Waits for a message that comes through the event loop. */
+  /** Waits for a message that arrives through the event loop. */
   async posted(main: ShmDuplex) {
     main.sendSync(main.receiveSync());
     main.sendSync(nameOf(() => main.receiveSync()));
@@ -69,7 +72,7 @@ export const ACTS = {
     numbers[0] = 42;
     main.sendSync(main.receiveSync());
   },
-  /** Sends memory in every way that copies nothing. */
+  /** Sends memory in every way without a copy. */
   async gives(main: ShmDuplex) {
     const shared = new Uint8Array(new SharedArrayBuffer(8));
     const moved = new Uint8Array(8).fill(7);
@@ -80,7 +83,7 @@ export const ACTS = {
     await main.receive();
     main.sendSync([...shared]);
   },
-  /** Weighs large messages, blocking. */
+  /** Measures large messages, blocking. */
   weigh(main: ShmDuplex) {
     for (;;) {
       const bytes = main.receiveSync() as Uint8Array | null;
@@ -89,13 +92,13 @@ export const ACTS = {
       main.sendSync(bytes);
     }
   },
-  /** Tells how long what comes is. */
+  /** Reports the length of every message. */
   async lengths(main: ShmDuplex) {
     for await (const message of main as ShmDuplex<string | Uint8Array>) {
       await main.send(message.length);
     }
   },
-  /** Tells what ends its blocking receive, in memory that it was given. */
+  /** Reports the end of its blocking receive in shared memory. */
   async ends(main: ShmDuplex) {
     const words = await main.receive() as Int32Array;
     main.sendSync("waiting");
@@ -106,7 +109,9 @@ export const ACTS = {
     Atomics.store(words, 0, text.length);
     Atomics.notify(words, 0);
   },
-  /** Only sends, blocking, until that is a deadlock; then takes all there is. */
+  /**
+   * Sends, blocking, until a deadlock is detected; then receives everything.
+   */
   onlySend(main: ShmDuplex) {
     const text = nameOf(() => {
       for (;;) main.sendSync("more");
@@ -114,7 +119,7 @@ export const ACTS = {
     while (main.receiveSync() !== "go on");
     main.sendSync({ text });
   },
-  /** Sends without a pause while a timer is to run. */
+  /** Sends without a pause while a timer is due. */
   async flood(main: ShmDuplex) {
     let ran = false;
     setTimeout(() => ran = true, 1);

@@ -1,9 +1,9 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * Workers that meddle with the rings: one dies before a given one of its atomic
- * operations, another writes nonsense into the header. Both find the rings
- * through `Atomics`, which every operation goes through.
+ * Workers that interfere with the rings: one dies before a given atomic
+ * operation, another overwrites words of the header. Both hook `Atomics`, which
+ * every operation uses.
  *
  * @module
  */
@@ -11,15 +11,15 @@
 import { WORD } from "../../_shm/ring.ts";
 import { parent } from "../../parent.ts";
 
-/** What the parent sends first. */
+/** The first message of the parent. */
 export interface Order {
-  /** How many operations it makes first. */
+  /** The number of operations before that. */
   operations: number;
   /** Whether it blocks. */
   blocking: boolean;
   /** Bytes of each message. */
   size: number;
-  /** A word of the header and what to write there, instead of dying. */
+  /** A word of the header and its new value, instead of dying. */
   damage?: [word: number, value: number];
 }
 
@@ -37,7 +37,7 @@ function watch(onOperation: (words: Int32Array) => void): void {
   for (const [name, operation] of Object.entries(real)) {
     // deno-lint-ignore no-explicit-any
     (Atomics as any)[name] = (words: Int32Array, ...rest: any[]) => {
-      // A ring's header, not the words that others sleep on.
+      // The header of a ring, not other words that threads sleep on.
       if (words.length > 4) onOperation(words);
       return operation(words, ...rest);
     };
@@ -54,12 +54,12 @@ watch((words) => {
     real.store!(words, ...damage);
     real.store!(words, WORD.openerBell, 0);
     real.notify!(words, WORD.openerBell);
-    // The other side is to see it, before the next store puts it right.
+    // The other side must read it before the next store restores it.
     real.wait!(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 200);
     return;
   }
-  // From here on the rings stay as they are. Deno cannot end a thread at a
-  // given place, so what the package still does is kept from them.
+  // The rings must not change any more. Deno cannot end a thread at a given
+  // point, so the remaining operations are redirected to other memory.
   self.close();
   throw new Error("The worker is dead");
 });

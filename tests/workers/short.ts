@@ -1,7 +1,7 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * A worker whose life is short: it answers once.
+ * A worker with a short life: it answers once.
  *
  * @module
  */

@@ -1,9 +1,9 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * One host of a session in a process of its own: a listener that echoes, or an
- * opener that counts what comes back. It does what the lines of its standard input
- * say, and tells on its standard output what became of it.
+ * One host of a session in a separate process: a listener that echoes, or an
+ * opener that counts the echoes. It obeys the lines of its standard input, and
+ * reports on its standard output.
  *
  * @module
  */
@@ -23,7 +23,7 @@ async function* orders(): AsyncGenerator<string> {
   }
 }
 
-/** Sends back what comes, until it is told to take nothing more. */
+/** Sends every message back, until it is told to stop receiving. */
 async function echo(duplex: SocketDuplex): Promise<void> {
   for await (const message of duplex) {
     if (message === "hold") return;
@@ -32,7 +32,7 @@ async function echo(duplex: SocketDuplex): Promise<void> {
   await duplex.close();
 }
 
-/** Listens until it is told otherwise. */
+/** Listens until it is told to stop. */
 async function beListener(): Promise<void> {
   const onError = (error: unknown) => {
     if (error instanceof Error) console.log(`error ${error.message}`);
@@ -58,7 +58,7 @@ async function beListener(): Promise<void> {
   await serving;
 }
 
-/** Sends numbers until it is told to stop, and looks at what comes back. */
+/** Sends numbers until it is told to stop, and checks the echoes. */
 async function beOpener(): Promise<void> {
   const duplex = await openSocket<number>(address, JSON.parse(options));
   let isStopped = false;

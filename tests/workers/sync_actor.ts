@@ -1,8 +1,8 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * A worker that plays one act of its own thread's part in a test of `sync.ts`.
- * It says "ready", is told the act in a message, and says what came of it.
+ * A worker that performs one act in a test of `sync.ts`. It posts "ready",
+ * receives the act in a message, and posts the result.
  *
  * @module
  */
@@ -28,7 +28,10 @@ function lock(
   return sync ? mutex.lockSync(options) : mutex.lock(options);
 }
 
-/** Adds to the first number, in steps that another thread could come between. */
+/**
+ * Increments the first number in separate steps, so that a race can be
+ * detected.
+ */
 async function count(act: Act): Promise<void> {
   const mutex = new Mutex(act.buffer);
   const data = new Int32Array(act.data!);
@@ -42,7 +45,9 @@ async function count(act: Act): Promise<void> {
   }
 }
 
-/** Holds the mutex with the data half changed, and stays or ends as told. */
+/**
+ * Holds the mutex while the data is inconsistent, and stays or ends as told.
+ */
 async function hold(act: Act): Promise<void> {
   await lock(new Mutex(act.buffer), act);
   const data = new Int32Array(act.data!);
@@ -51,7 +56,7 @@ async function hold(act: Act): Promise<void> {
   if (act.end === "close") self.close();
   if (act.end === "throw") throw new Error("The holder's end");
   if (act.end === "busy") {
-    // Runs until it is told otherwise: nothing ends a thread that runs.
+    // Runs until it is told to stop: a running thread does not end.
     while (Atomics.load(data, 1) === 0);
     data[0]!--;
   }
@@ -111,7 +116,7 @@ async function waitFor(act: Act): Promise<unknown> {
 
 /**
  * Waits in a task, and ends in the same task of the thread once word 1 of the
- * data is set: it cannot take over what was granted to it meanwhile.
+ * data is set, so it cannot accept a grant meanwhile.
  */
 function expire(act: Act): void {
   const data = new Int32Array(act.data!);

@@ -1,9 +1,9 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * A worker in a campaign (`_sync_campaign.ts`). It says "loaded" and, when it
- * is told its seat, "ready"; then it plays its part of one round after the other,
- * and says when each is done or what is wrong.
+ * A worker in a campaign (`_sync_campaign.ts`). It posts "loaded" and, after it
+ * has received its seat, "ready"; then it performs its part of each round, and
+ * posts when it is done or what is wrong.
  *
  * @module
  */
@@ -13,36 +13,45 @@
 
 import { OwnerDiedError } from "../../sync.ts";
 import { random } from "../_seed.ts";
-import { Death, type Fate, type Memories, WORD, World } from "./_sync_world.ts";
+import {
+  Death,
+  type Memories,
+  type PlannedDeath,
+  WORD,
+  World,
+} from "./_sync_world.ts";
 
-/** What a worker gets first. */
+/** The first message of a worker. */
 export interface Start {
   readonly memories: Memories;
   readonly seat: number;
   readonly permits: number;
   readonly seed: number;
-  /** The Web Lock that the worker has as long as it lives. */
+  /** The Web Lock that the worker holds while it lives. */
   readonly life: string;
 }
 
-/** A worker's part of a round. */
+/** The part of a worker in a round. */
 export interface Part {
   readonly round: "mix" | "turns" | "items" | "barrier" | "until";
-  /** Locks that are made for this round. */
+  /** Locks that are created for this round. */
   readonly locks: Partial<Memories>;
-  /** Operations, waits or generations. */
+  /** The number of operations, waits or generations. */
   readonly count: number;
-  /** How many tasks it does them in. */
+  /** The number of concurrent tasks. */
   readonly tasks: number;
-  readonly fate?: Fate;
-  /** What gives turns. */
+  readonly death?: PlannedDeath;
+  /** The lock that grants turns. */
   readonly what?: "semaphore" | "automatic";
   /** Whether it blocks its thread. */
   readonly isSync?: boolean;
-  /** Whether it waits in tasks, is busy until word `go` is set, and ends then. */
+  /**
+   * Whether it waits in tasks, stays busy until word `go` is set, and then
+   * ends.
+   */
   readonly isBusy?: boolean;
   readonly target?: number;
-  /** Whether it must go on, as there is no other. */
+  /** Whether it must continue, since it is the last player. */
   readonly isLast?: boolean;
 }
 
@@ -78,11 +87,11 @@ async function turn({ what, isSync }: Part): Promise<boolean> {
 }
 
 async function turns(part: Part): Promise<void> {
-  // A blocked thread looks at the word between its waits.
+  // A blocked thread checks the word between its waits.
   while (Atomics.load(world.data, WORD.stop) === 0) await turn(part);
 }
 
-/** Takes items under the mutex, one after each wait. */
+/** Removes items under the mutex, one after each wait. */
 async function items({ isSync, isLast }: Part): Promise<void> {
   const { mutex, condition, data } = world;
   const recover = isLast === true || world.chance(0.5);
@@ -101,11 +110,12 @@ async function items({ isSync, isLast }: Part): Promise<void> {
       if (isSync) condition.waitSync(guard, { recover });
       else await condition.wait(guard, { recover });
     } catch (error) {
-      // It may have been notified, and must not have the notification then.
+      // It may have been notified, and must pass the notification on.
       if (error instanceof OwnerDiedError) return;
       throw error;
     }
-    // A thread that died inside had a notification, and may not have used it.
+    // A thread that died while it held the mutex had a notification, and may
+    // not have used it.
     if (world.enter(guard, true)) condition.notify();
     world.note("is notified");
     Atomics.add(data, WORD.operations, 1);
@@ -117,12 +127,12 @@ async function items({ isSync, isLast }: Part): Promise<void> {
 async function barrier({ count, isSync }: Part): Promise<void> {
   const { data } = world;
   for (let generation = 0; generation < count; generation++) {
-    const fate = world.fate?.at === generation ? world.fate : undefined;
-    if (fate?.where === "outside") world.die(fate.how);
+    const death = world.death?.at === generation ? world.death : undefined;
+    if (death?.where === "outside") world.die(death.how);
     Atomics.add(data, WORD.arrived + generation, 1);
-    if (fate !== undefined) {
+    if (death !== undefined) {
       world.barrier.wait().catch(() => {});
-      world.die(fate.how);
+      world.die(death.how);
     }
     let number: number;
     try {
@@ -155,7 +165,7 @@ async function until({ target, isSync }: Part): Promise<void> {
 
 const ROUNDS = { mix, turns, items, barrier, until };
 
-/** Waits in tasks, and ends without going back to them. */
+/** Waits in tasks, and ends without returning to them. */
 function beBusy(part: Part): never {
   const { mutex, condition, data } = world;
   const ignore = () => {};
@@ -188,7 +198,7 @@ self.onmessage = ({ data: start }: MessageEvent<Start>) => {
     try {
       world = new World({ ...memories, ...part.locks }, seat, permits, draw);
       world.note("begins", Object.keys(ROUNDS).indexOf(part.round));
-      world.fate = part.fate;
+      world.death = part.death;
       if (part.isBusy) beBusy(part);
       await times(part.tasks, () => ROUNDS[part.round](part));
       postMessage("done");

@@ -1,7 +1,7 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * A program with nothing to do but to wait, for ever.
+ * A program that only waits, forever.
  *
  * @module
  */

@@ -1,8 +1,8 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * A worker that ends in the way that its first message names, once it has said
- * that it is about to.
+ * A worker that ends in the way that its first message names, after it has
+ * announced it.
  *
  * @module
  */
@@ -11,7 +11,7 @@ import { parent } from "../../parent.ts";
 
 const kept: unknown[] = [];
 
-/** The ways in which a worker ends that do not come from its parent. */
+/** The ways in which a worker ends that the parent does not cause. */
 export const ACTS = {
   close: () => self.close(),
   throw: () => {
@@ -21,15 +21,15 @@ export const ACTS = {
     Promise.reject(new Error("The worker's promise broke"));
   },
   exit: () => Deno.exit(3),
-  /** Fills its heap bit by bit, as a worker does that forgets nothing. */
+  /** Fills its heap step by step, like a memory leak. */
   grow: () => {
     kept.push(new Array(100_000).fill(1.5));
     setTimeout(ACTS.grow);
   },
-  /** Handles rejections with large reasons, then says so. */
+  /** Handles rejections with large reasons, then reports it. */
   handle: async () => {
     self.addEventListener("unhandledrejection", (event) => {
-      // Not the error that ends a worker whose heap is too large.
+      // Not the error of a worker whose heap is too large.
       if (Array.isArray(event.reason)) event.preventDefault();
     });
     for (let count = 0; count < 500; count++) {
@@ -38,17 +38,17 @@ export const ACTS = {
     }
     await main.send("handled");
   },
-  /** Never comes to its event loop again. */
+  /** Never returns to its event loop. */
   spin: () => {
     for (;;);
   },
-  /** Waits to be ended. */
+  /** Waits for its end. */
   wait: () => {},
 };
 
 const main = await parent<keyof typeof ACTS, string>();
 const act = await main.receive();
 await main.send("about to");
-// After the message has left, and where nothing awaits what is thrown.
+// After the message has left, and in a place without an await.
 setTimeout(ACTS[act]);
 await new Promise(() => {});

@@ -1,8 +1,8 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * A worker that says which permissions it has: "env" asks for all of a kind,
- * "env HOME" for one item.
+ * A worker that reports its permissions: "env" queries all of a kind, "env
+ * HOME" one item.
  *
  * @module
  */

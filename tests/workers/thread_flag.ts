@@ -1,8 +1,9 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * A program that opens a Web Worker and says how that went; its arguments are
- * the transport and the permissions. It must run without the configuration.
+ * A program that opens a Web Worker and reports the result; its arguments are
+ * the transport and the permissions. It must run without the configuration
+ * file.
  *
  * @module
  */

@@ -3,7 +3,7 @@
 /**
  * Frames to a thread. Most messages are sent as bytes: to encode many into one
  * post costs less than to clone each, and later changes by the sender do not
- * affect them. What bytes cannot carry is posted beside the stream.
+ * affect them. Values that bytes cannot carry are posted separately.
  *
  * @module
  */
@@ -23,7 +23,7 @@ export interface ThreadWireOptions extends FrameOptions {
 
 /** Frames over a {@linkcode PortStream}. */
 export class ThreadWire extends FrameWire {
-  /** The port, on which messages may be posted beside the frames. */
+  /** The port, on which messages may be posted separately. */
   protected readonly port: Port;
   readonly #postsBulk: boolean;
 

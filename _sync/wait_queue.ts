@@ -1,7 +1,7 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * What one thread does with the queue of a lock in shared memory
+ * The waits of one thread in the queue of a lock, which is in shared memory
  * (`_sync/slots.ts`).
  *
  * - A wait has a slot of its own while there are enough. If the only free slots
@@ -160,7 +160,7 @@ class OwnWaits {
   stuckUntil = -Infinity;
 }
 
-/** What a thread knows of a lock with a queue. The kinds of locks extend it. */
+/** A lock with a queue as one thread uses it. The kinds of locks extend it. */
 export abstract class QueuedCore implements Core, Rules, Watched {
   readonly memory: Memory;
   readonly words: Int32Array<SharedArrayBuffer>;

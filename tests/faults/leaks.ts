@@ -1,22 +1,22 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * What a run leaves behind in this process: open files, child processes, threads
- * and memory. Linux only; elsewhere there is nothing to compare.
+ * Resources that a run leaks in this process: open files, child processes,
+ * threads and memory. Linux only; on other systems nothing is checked.
  *
  * @module
  */
 
-/** Milliseconds within which what a run used must be gone. */
+/** Milliseconds within which the resources of a run must be released. */
 const LIMIT = 30_000;
 
-/** A run that has left something behind. */
-export class ResidueError extends Error {
-  override name = "ResidueError";
+/** A run has leaked resources. */
+export class LeakError extends Error {
+  override name = "LeakError";
 }
 
-/** What this process holds. */
-interface Holdings {
+/** The resources of this process. */
+interface Resources {
   readonly files: number;
   readonly children: number;
   readonly workers: number;
@@ -26,8 +26,8 @@ function isLinux(): boolean {
   return Deno.build.os === "linux";
 }
 
-/** What this process holds now. */
-export function holdings(): Holdings {
+/** Counts the resources of this process. */
+export function resourcesInUse(): Resources {
   if (!isLinux()) return { files: 0, children: 0, workers: 0 };
   let children = 0;
   let workers = 0;
@@ -39,7 +39,7 @@ export function holdings(): Holdings {
       const list = Deno.readTextFileSync(`${task}/children`);
       children += list.split(" ").filter((id) => id !== "").length;
     } catch {
-      // The thread has ended meanwhile.
+      // The thread has just ended.
     }
   }
   const files = [...Deno.readDirSync("/proc/self/fd")].length;
@@ -47,14 +47,14 @@ export function holdings(): Holdings {
 }
 
 /**
- * Waits until this process holds no more than it did.
+ * Waits until this process uses no more resources than before.
  *
- * @throws {ResidueError} If it still does after {@linkcode LIMIT}; the error names what.
+ * @throws {LeakError} If it still does after {@linkcode LIMIT}.
  */
-export async function checkHoldings(before: Holdings): Promise<void> {
+export async function checkLeaks(before: Resources): Promise<void> {
   const end = performance.now() + LIMIT;
   for (;;) {
-    const now = holdings();
+    const now = resourcesInUse();
     const more = (["files", "children", "workers"] as const)
       .filter((what) => now[what] > before[what]);
     if (more.length === 0) return;
@@ -62,7 +62,7 @@ export async function checkHoldings(before: Holdings): Promise<void> {
       const list = more.map((what) =>
         `${before[what]} ${what}, then ${now[what]}`
       );
-      throw new ResidueError(
+      throw new LeakError(
         `The run has left something behind: ${list.join("; ")}`,
       );
     }
@@ -70,7 +70,7 @@ export async function checkHoldings(before: Holdings): Promise<void> {
   }
 }
 
-/** Bytes of memory that are in use, after garbage was collected. */
+/** Bytes of memory in use after a garbage collection. */
 export function memoryInUse(): number {
   const { gc } = globalThis as { gc?: () => void };
   gc?.();

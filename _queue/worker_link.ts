@@ -2,7 +2,7 @@
 
 /**
  * The session of a queue with one of its workers: the messages that the worker was
- * given, and what it has answered.
+ * given, and its answers.
  *
  * @module
  */
@@ -11,9 +11,9 @@ import { PeerExitError } from "../_base/errors.ts";
 import type { SessionOptions } from "../_session/options.ts";
 import { Session } from "../_session/session.ts";
 import { PortStream } from "../_thread/port_stream.ts";
-import { postParcel } from "../_thread/post_box.ts";
+import { postClone } from "../_thread/post_box.ts";
 import type { Thread } from "../_thread/thread.ts";
-import { ThreadWire } from "../_thread/wire.ts";
+import { ThreadWire } from "../_thread/thread_wire.ts";
 import { LeaseWriter, SharedCounts } from "./lease.ts";
 import type { StoredMessage } from "./store.ts";
 import { Deque } from "../_base/waiting.ts";
@@ -37,14 +37,14 @@ const MAX_AHEAD = 256;
 /** Weight of the latest message in the moving average of times. */
 const SMOOTHING = 0.3;
 
-/** What a link reports; a queue implements it. */
+/** The reports of a link; a queue implements them. */
 export interface LinkEvents {
   /** Messages were handled, answers have arrived, or there is room again. */
-  onProgress(link: Link): void;
+  onProgress(link: WorkerLink): void;
   /** The worker waits for this side to receive. */
-  onStall(link: Link): void;
+  onStall(link: WorkerLink): void;
   /** The link has ended; with `undefined` by goodbyes, otherwise by this error. */
-  onEnd(link: Link, error: unknown): void;
+  onEnd(link: WorkerLink, error: unknown): void;
 }
 
 /** Something that a worker sent, and the message that it handled last. */
@@ -59,21 +59,21 @@ class LinkWire extends ThreadWire {
   override message(message: unknown): number {
     const { number, attempts, payload, size } = message as StoredMessage;
     if (payload.kind === "bytes") return this.encode(message);
-    const [value, errors] = payload.parcel;
+    const [value, errors] = payload.cloneable;
     const leased = [number, attempts, value];
-    postParcel(this.port, this.encoder, [leased, errors], size);
+    postClone(this.port, this.encoder, [leased, errors], size);
     this.write();
     return size;
   }
 }
 
 /** The session with one worker of a queue. */
-export class Link extends Session<unknown, StoredMessage> {
+export class WorkerLink extends Session<unknown, StoredMessage> {
   readonly #events: LinkEvents;
   readonly #stream: PortStream;
   readonly #leased = new Deque<StoredMessage>();
   readonly #answers = new Deque<Omit<Answer, "message">>();
-  /** What the worker counts in shared memory. */
+  /** The worker's counts in shared memory. */
   #counts: SharedCounts | undefined;
   #handled: StoredMessage[] = [];
   #handledCount = 0;
@@ -165,7 +165,7 @@ export class Link extends Session<unknown, StoredMessage> {
     this.#countHandled();
     this.hasEnded = true;
     this.#receivedAtGoodbye = this.#counts?.received ?? 0;
-    // How the worker ends decides about the message in hand.
+    // The way the worker ends decides whether its last message counts as handled.
     if (this.isHolding) this.close().catch(() => {});
     this.#onProgress();
   }
@@ -223,7 +223,7 @@ export class Link extends Session<unknown, StoredMessage> {
    * Whether the worker is done with every message that was acknowledged, and all
    * answers to them have arrived. If not, the worker reports when it is.
    */
-  askIfDone(): boolean {
+  checkDone(): boolean {
     const counts = this.#counts;
     if (counts === undefined || this.hasEnded || this.isGone) return true;
     if (((counts.requested - this.#handledCount) | 0) < 0) {
@@ -276,10 +276,10 @@ export class Link extends Session<unknown, StoredMessage> {
 
   /**
    * Returns the messages that a worker which is gone has not handled. Those that it
-   * had in hand count one attempt more; if a message was the cause, it is among
+   * had received count one attempt more; if a message was the cause, it is among
    * them.
    */
-  takeBack(): { unhandled: StoredMessage[]; inHand: number } {
+  takeBack(): { unhandled: StoredMessage[]; begun: number } {
     if (this.error === undefined && this.isHolding) {
       this.#onHandled((this.#receivedAtGoodbye - this.#handledCount) | 0);
     }
@@ -295,12 +295,12 @@ export class Link extends Session<unknown, StoredMessage> {
     }
     const unhandled = this.#leased.toArray();
     this.#leased.clear();
-    const inHand = Math.max(0, (received - this.#handledCount) | 0);
-    for (const message of unhandled.slice(0, inHand)) message.attempts++;
-    return { unhandled, inHand };
+    const begun = Math.max(0, (received - this.#handledCount) | 0);
+    for (const message of unhandled.slice(0, begun)) message.attempts++;
+    return { unhandled, begun };
   }
 
-  /** Whether the worker sent its goodbye with a message in hand. */
+  /** Whether the worker sent its goodbye with a message received but not handled. */
   get isHolding(): boolean {
     return ((this.#receivedAtGoodbye - this.#handledCount) | 0) > 0;
   }
@@ -333,7 +333,7 @@ export class Link extends Session<unknown, StoredMessage> {
 
   /** Counts what the worker has acknowledged since the last call. */
   #countHandled(): void {
-    const count = this.flow.acknowledged - this.#acknowledged;
+    const count = this.flow.acknowledgedByPeer - this.#acknowledged;
     if (count === 0) return;
     this.#acknowledged += count;
     this.#onHandled(count);
