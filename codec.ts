@@ -113,8 +113,13 @@ const fastJson: Required<FastCodec> = {
  *   `name`.
  * - A map from another language with keys other than strings is received as a
  *   `Map`, and an integer that a number cannot hold as a bigint.
- * - Functions, symbols, promises, shared memory, objects of the platform, cycles,
- *   and a container that occurs twice cannot be sent.
+ * - Functions, symbols, promises, shared memory and objects of the platform cannot be
+ *   sent.
+ * - An array, object, `Map`, `Set` or error that occurs several times, or contains
+ *   itself, is received as one object. Such a message needs two extension types
+ *   (graph form in PROTOCOL.md); a session does not use them for a peer that does not
+ *   read them. Other values, such as dates and views of one buffer, are copied for
+ *   each place.
  * - An array is received with its fields, such as `index` and `groups` of a result
  *   of `RegExp.exec`. Fields of other built-in objects are left out, as
  *   `structuredClone` does.
@@ -128,10 +133,14 @@ const fastJson: Required<FastCodec> = {
  * @example Usage
  * ```ts
  * import { msgpack } from "@duplex/ipc/codec";
- * import { assertEquals, assertThrows } from "@std/assert";
+ * import { assertEquals, assertStrictEquals, assertThrows } from "@std/assert";
  *
  * const message = { id: 7n, at: new Date(0), tags: new Set(["a", "b"]) };
  * assertEquals(msgpack.decode(msgpack.encode(message)), message);
+ *
+ * const doc = { title: "Twice" };
+ * const [one, two] = msgpack.decode(msgpack.encode([doc, doc])) as unknown[];
+ * assertStrictEquals(one, two);
  *
  * assertThrows(
  *   () => msgpack.encode({ jobs: [{ run() {} }] }),
@@ -145,7 +154,9 @@ export const msgpack: Codec = fastMsgpack;
 /**
  * JSON, one text for each message, for peers that have no other codec. Encoding a
  * value that JSON would omit or change, such as an array with fields, throws a
- * `TypeError` with the path to it; only `-0` is received as `0`. A number of a peer
+ * `TypeError` with the path to it; only `-0` is received as `0`. An object that occurs
+ * several times is copied for each place, up to the length of a string in V8 or the
+ * maximum of the peer (otherwise a `RangeError`); a cycle is a `TypeError`. A number of a peer
  * is rounded to the nearest JavaScript number. One that is too large becomes an
  * infinity, which cannot be sent back.
  *

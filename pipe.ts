@@ -23,7 +23,7 @@ import { type SessionOptions, sessionOptions } from "./_session/options.ts";
 import { DEFAULT_OPEN_TIMEOUT } from "./_base/options.ts";
 import { checkRuntime, MIN_DENO_FOR_PROCESSES } from "./_base/runtime.ts";
 import { ChildStream } from "./_pipe/child.ts";
-import { openSession } from "./_session/opening.ts";
+import { ASKS_FOR_CALL, openSession } from "./_session/opening.ts";
 import {
   ACTION,
   checkChild,
@@ -32,13 +32,14 @@ import {
   denoArgs,
   type PipeCommandOptions,
   type PipeOptions,
+  processUrl,
   readArgs,
   readEnv,
-  scriptName,
   startError,
 } from "./_pipe/options.ts";
 import { StderrReader } from "./_pipe/stderr.ts";
 import { Session } from "./_session/session.ts";
+import { scriptName } from "./_permissions/path.ts";
 import { quoted } from "./_base/text.ts";
 import type { Duplex } from "./duplex.ts";
 
@@ -196,7 +197,7 @@ export async function openPipe<In, Out>(
   checkChild(chosen);
   signal?.throwIfAborted();
   const [label, command, args] = isScript
-    ? [scriptName(target), Deno.execPath(), denoArgs(target, options ?? {})]
+    ? readScript(target, options ?? {})
     : [target.command, target.command, readArgs(target.args)];
   const child = spawn(label, command, args, chosen);
   const onPrintError = (error: unknown) => {
@@ -212,8 +213,17 @@ export async function openPipe<In, Out>(
   const session = new PipeSession<In, Out>(wire, limits, child.pid);
   return await openSession(session, { timeout, signal }, () => ({
     attempt: `Cannot open a pipe to ${quoted(label)}`,
-    known: stderrReader.hint,
+    known: (isScript ? ASKS_FOR_CALL : "") + stderrReader.hint,
   }));
+}
+
+/** The name, the program and the arguments for a worker script. */
+function readScript(
+  script: string | URL,
+  options: PipeOptions,
+): [label: string, command: string, args: string[]] {
+  const url = processUrl(script);
+  return [scriptName(url), Deno.execPath(), denoArgs(url, options)];
 }
 
 function spawn(

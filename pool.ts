@@ -63,7 +63,8 @@ export interface TaskOptions {
    * "TimeoutError" and its worker is replaced: a process is killed, a Web Worker is
    * terminated. Deno terminates a Web Worker only when it reaches its event loop. One
    * that never does continues to run and keeps the program from ending: call
-   * `Deno.exit` then, or use processes for tasks that may never end.
+   * `Deno.exit` then, or use processes for tasks that may never end, as {@linkcode task}
+   * does if it is made with a `timeout`.
    *
    * @default {the pool's}
    */

@@ -20,7 +20,8 @@
 
 import { sessionOptions } from "./_session/options.ts";
 import { checkKind, checkPositive, checkRetries } from "./_base/options.ts";
-import { openSession, openWithin } from "./_session/opening.ts";
+import { ASKS_FOR_CALL, openSession, openWithin } from "./_session/opening.ts";
+import { quoted } from "./_base/text.ts";
 import { MAX_RETRIES } from "./_queue/lease.ts";
 import { WorkerLink } from "./_queue/worker_link.ts";
 import { MemoryStore } from "./_queue/store.ts";
@@ -114,8 +115,7 @@ const DEFAULT_RETRIES = 2;
  * block. An `abort` by one worker ends the queue and all its workers with its reason.
  *
  * Messages are copied when they are sent. In addition to the values of every duplex,
- * cycles and shared references are kept, and a `SharedArrayBuffer` arrives as the
- * same memory. A buffer in `transfer` moves to the queue; the worker receives a copy,
+ * a `SharedArrayBuffer` arrives as the same memory. A buffer in `transfer` moves to the queue; the worker receives a copy,
  * since the message may have to be delivered again.
  *
  * Calls ({@linkcode remote}) need a queue with one worker. That worker is not
@@ -136,13 +136,14 @@ const DEFAULT_RETRIES = 2;
  * @typeParam In The type of the messages received.
  * @typeParam Out The type of the messages sent.
  *
- * @param script The worker script: a path, or a URL, `data:` among them.
+ * @param script The worker script: a path, or a URL of the schemes `file`, `http`,
+ *   `https`, `data`, `blob`, `jsr` and `npm`.
  * @param options Number of workers, their permissions, and limits.
  * @returns The duplex, once all workers have sent their hello.
  * @throws {Deno.errors.NotCapable} If the caller grants a permission that it does not
  *   hold.
  * @throws {PeerExitError} If a worker ended before its hello, for example because its
- *   script cannot be read.
+ *   script cannot be read; an uncaught error of the script is the `cause`.
  * @throws {ProtocolError} If a worker supports none of this side's codecs.
  * @throws {DOMException} If a worker did not send its hello in time ("TimeoutError").
  * @throws The reason of `signal`, if it aborts before the last worker's hello.
@@ -222,9 +223,12 @@ async function openLink(
   timeout: number,
   signal: AbortSignal,
 ): Promise<void> {
-  const attempt = `${ACTION} to "${label}"`;
+  const attempt = `${ACTION} to ${quoted(label)}`;
   try {
-    await openWithin(link, { timeout, signal }, () => ({ attempt }));
+    await openWithin(link, { timeout, signal }, () => ({
+      attempt,
+      known: ASKS_FOR_CALL,
+    }));
   } catch (error) {
     link.fail(error);
     await link.ended;

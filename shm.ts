@@ -22,8 +22,8 @@ import { sessionOptions } from "./_session/options.ts";
 import { makeRings, MAX_CAPACITY, RingEnd, SpinPolicy } from "./_shm/ring.ts";
 import { type ShmDuplex, ShmSession } from "./_shm/session.ts";
 import { ShmWire } from "./_shm/shm_wire.ts";
-import { openSession } from "./_session/opening.ts";
-import { show } from "./_base/text.ts";
+import { ASKS_FOR_CALL, openSession } from "./_session/opening.ts";
+import { quoted, show } from "./_base/text.ts";
 import { Thread, type ThreadOptions, threadOptions } from "./_thread/thread.ts";
 import type { DuplexOptions } from "./duplex.ts";
 
@@ -62,8 +62,8 @@ const MIN_RING_BYTES = 4096;
  *
  * Messages are copied through the rings. Two kinds of values are not copied: a
  * `SharedArrayBuffer`, or a view of one, arrives as the same memory, and a buffer in
- * `transfer` moves. Such messages, and messages with cycles or shared references, are
- * posted to the worker instead, and keep their place in the order.
+ * `transfer` moves. Such messages are posted to the worker instead, and keep their
+ * place in the order.
  *
  * `close` sends goodbye and waits for the worker's goodbye; then the worker is
  * terminated. After `abort` it is terminated once it has received the reason, at most
@@ -79,12 +79,14 @@ const MIN_RING_BYTES = 4096;
  * @typeParam In The type of the messages received.
  * @typeParam Out The type of the messages sent.
  *
- * @param script The worker script: a path, or a URL, `data:` among them.
+ * @param script The worker script: a path, or a URL of the schemes `file`, `http`,
+ *   `https`, `data`, `blob`, `jsr` and `npm`.
  * @param options The worker's permissions, and limits.
  * @returns The duplex, once both sides have sent their hello.
  * @throws {Deno.errors.NotCapable} If the caller grants a permission that it does not
  *   hold.
- * @throws {PeerExitError} If the worker ended before its hello.
+ * @throws {PeerExitError} If the worker ended before its hello; an uncaught error of
+ *   its script is the `cause`.
  * @throws {ProtocolError} If the worker supports none of this side's codecs.
  * @throws {DOMException} If the worker did not send its hello in time ("TimeoutError").
  * @throws The reason of `signal`, if it aborts before the worker's hello.
@@ -131,11 +133,7 @@ export async function openShm<In = unknown, Out = In>(
   const wire = new ShmWire(ring, {
     port,
     end: {
-      async diagnose(cause, unsent) {
-        // The error that the worker threw may be reported after its end.
-        await new Promise((resolve) => setImmediate(resolve));
-        return exitError(cause, unsent);
-      },
+      diagnose: (cause, unsent) => Promise.resolve(exitError(cause, unsent)),
       close: (timeout, unsent) => thread.close(timeout, unsent),
       destroy: () => thread.destroy(),
     },
@@ -143,9 +141,12 @@ export async function openShm<In = unknown, Out = In>(
   });
   thread.ended.then(() => wire.onPeerGone());
   const session = new ShmSession<In, Out>(wire, limits);
-  const attempt = `${ACTION} to "${label}"`;
+  const attempt = `${ACTION} to ${quoted(label)}`;
   const { openTimeout: timeout, signal } = own;
-  return await openSession(session, { timeout, signal }, () => ({ attempt }));
+  return await openSession(session, { timeout, signal }, () => ({
+    attempt,
+    known: ASKS_FOR_CALL,
+  }));
 }
 
 function checkRingBytes(ringBytes: number): void {

@@ -1,7 +1,7 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * A function that runs in Web Workers, without a file for the worker.
+ * A function that runs in Web Workers or processes, without a file for the worker.
  *
  * ```ts
  * import { task } from "@duplex/ipc/task";
@@ -17,6 +17,8 @@
 
 import { checkOptions, checkPositive } from "./_base/options.ts";
 import { checkRuntime, MIN_DENO } from "./_base/runtime.ts";
+import { show } from "./_base/text.ts";
+import { checkRunsDeno } from "./_pipe/permissions.ts";
 import { grantThread } from "./_thread/permissions.ts";
 import { taskScript } from "./_task/source.ts";
 import { grant, type Permissions } from "./permissions.ts";
@@ -28,6 +30,7 @@ import {
   type PoolStats,
   type RunOptions,
 } from "./pool.ts";
+import { openPipe } from "./pipe.ts";
 import { openShm } from "./shm.ts";
 
 export { ClosedError, PeerExitError } from "./_base/errors.ts";
@@ -41,15 +44,24 @@ export interface WorkerTaskOptions extends PoolOptions {
    */
   permissions?: Permissions;
   /**
-   * Maximum bytes of each worker's JavaScript heap, as for {@linkcode openShm}.
+   * Maximum bytes of each worker's JavaScript heap, as for {@linkcode openShm} and
+   * {@linkcode openPipe}.
    *
-   * @default {three quarters of Deno's limit}
+   * @default {that of these functions}
    */
   memory?: number;
+  /**
+   * Whether the function runs in Web Workers or in processes. Processes start more
+   * slowly and copy all values, but each can be ended in every case: if the function
+   * never returns, and if it fills its heap in one step.
+   *
+   * @default {"process" if `timeout` is given, else "thread"}
+   */
+  isolate?: "thread" | "process";
 }
 
 /**
- * A function that runs in a pool of Web Workers.
+ * A function that runs in a pool of Web Workers or processes.
  *
  * @typeParam Args The function's arguments.
  * @typeParam Result The result, awaited.
@@ -83,19 +95,24 @@ type CloseOptions = Parameters<Pool["close"]>[0];
 const ACTION = "Cannot make a task";
 
 /**
- * Runs a function in its own Web Workers: at most one for each core, started as they
- * are needed.
+ * Runs a function in its own workers: at most one for each core, started as they are
+ * needed. They are Web Workers; with `timeout` they are processes, since Deno cannot
+ * end a Web Worker that never returns to its event loop. `isolate` chooses.
  *
  * The source of the function is sent to the workers, at most 1 MiB of characters. It
  * must be self-contained: it can use its arguments, modules that it loads with
  * `import()` and full URLs, and the globals of every worker, but not variables of
  * its surroundings, `super` or `import.meta`. It may be asynchronous. Calls of a
- * generator function reject. A call that never returns can be abandoned with
- * `timeout`, but its thread continues and keeps the program running.
+ * generator function reject. A call that never returns is ended by `timeout`. With
+ * `isolate: "thread"`, or with the `timeout` of a single call, its thread continues and
+ * keeps the program running. In a process the source, escaped for a URL, may have
+ * 131000 bytes, and `console` prints to standard error.
  *
- * Requires Deno 2.9.0 or later, `--unstable-worker-options` unless `permissions` is
- * `"inherit"`, `--allow-read` for the folder of this package if it is local, and every permission
- * that is passed on.
+ * Requires Deno 2.9.0 or later, every permission that is passed on, and
+ *
+ * - for Web Workers `--unstable-worker-options` unless `permissions` is `"inherit"`,
+ *   and `--allow-read` for the folder of this package if it is local;
+ * - for processes `--allow-run` for Deno.
  *
  * @typeParam Args The function's arguments.
  * @typeParam Result The function's result.
@@ -108,7 +125,7 @@ const ACTION = "Cannot make a task";
  *   worker, or if an option is of the wrong type.
  * @throws {RangeError} If the source is too long, or an option is out of range.
  * @throws {Deno.errors.NotCapable} If the program passes on a permission that it does
- *   not have, or may not read the folder of this package.
+ *   not have, may not read the folder of this package, or may not run Deno.
  *
  * @example Usage
  * ```ts
@@ -130,16 +147,25 @@ export function task<Args extends unknown[], Result>(
 ): WorkerTask<Args, Awaited<Result>> {
   checkRuntime(ACTION, MIN_DENO);
   checkOptions(ACTION, options);
-  const { permissions = "none", memory, ...limits } = options;
-  const script = taskScript(ACTION, fn);
+  const { permissions = "none", memory, isolate, ...limits } = options;
+  const isThread = isolate === undefined
+    ? (limits.timeout ?? Infinity) === Infinity
+    : isolate === "thread";
+  const script = taskScript(ACTION, fn, isThread);
   if (memory !== undefined) checkPositive(ACTION, "memory", memory);
-  grantThread(permissions);
-  checkReadable();
-  const own = memory === undefined ? {} : { memory };
+  checkIsolate(isolate);
+  const own = { permissions, ...(memory === undefined ? {} : { memory }) };
   const pool = new Pool<{ run: (...args: Args) => Result }>(
-    () => openShm(script, { permissions, ...own }),
+    () => isThread ? openShm(script, own) : openPipe(script, own),
     limits,
   );
+  if (isThread) {
+    grantThread(permissions);
+    checkReadable();
+  } else {
+    grant(permissions);
+    checkRunsDeno(ACTION, 'set isolate: "thread"');
+  }
   const run: WorkerTask<Args, Awaited<Result>>["run"] = (args, options) =>
     pool.run("run", args as never, options) as Promise<Awaited<Result>>;
   const members: PropertyDescriptorMap = {
@@ -161,6 +187,17 @@ export function task<Args extends unknown[], Result>(
     (...args: Args) => run(args),
     members,
   ) as WorkerTask<Args, Awaited<Result>>;
+}
+
+function checkIsolate(isolate: unknown): void {
+  if ([undefined, "thread", "process"].some((known) => known === isolate)) {
+    return;
+  }
+  throw new TypeError(
+    `${ACTION} as "isolate" must be "thread" or "process": current value is ${
+      show(isolate)
+    }`,
+  );
 }
 
 /**

@@ -74,8 +74,8 @@ export class PeerExitError extends Error {
   /** The signal that ended the process, else `null`. */
   readonly signal: string | null;
   /**
-   * The last 4 KiB of the peer's standard error; for a Web Worker, its uncaught
-   * error.
+   * The last 4 KiB of the peer's standard error; for a Web Worker, the stack of its
+   * uncaught error, which is the `cause`.
    */
   readonly stderr: string;
 

@@ -140,7 +140,18 @@ export function toParts(
   };
 }
 
-function construct({ className, name, message }: ErrorParts): Error {
+/**
+ * Creates an error of a standard class, without its other parts.
+ *
+ * @param parts Its class, name and message.
+ * @returns The error.
+ */
+export function createError(
+  { className, name, message }: Pick<
+    ErrorParts,
+    "className" | "name" | "message"
+  >,
+): Error {
   if (className === "AggregateError") return new AggregateError([], message);
   if (className === "SuppressedError" && SuppressedErrorClass) {
     return new SuppressedErrorClass(undefined, undefined, message);
@@ -158,7 +169,7 @@ function construct({ className, name, message }: ErrorParts): Error {
  * @returns The error.
  */
 export function fromParts(parts: ErrorParts): Error {
-  return restoreParts(construct(parts), parts);
+  return restoreParts(createError(parts), parts);
 }
 
 /**

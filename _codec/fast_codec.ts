@@ -73,10 +73,37 @@ export interface Codec {
   decode(bytes: Uint8Array): unknown;
 }
 
+/** How a container is encoded that occurs again in its message. */
+export interface SharingRules {
+  /** Whether the receiver reads graph form. JSON does not have it. */
+  readonly graph: boolean;
+  /** Whether it is encoded as a copy without graph form; otherwise encoding throws. */
+  readonly copies: boolean;
+  /** Maximum bytes of a message with copies. */
+  readonly maxBytes: number;
+}
+
+/** Maximum bytes of a MessagePack message, whose lengths have 32 bits. */
+const MAX_UINT32 = 0xffff_ffff;
+
+/** The rules of `encode`, for a receiver that is not known. */
+export const DEFAULT_RULES: SharingRules = {
+  graph: true,
+  copies: true,
+  maxBytes: MAX_UINT32,
+};
+
+/** The error for copies of containers that make a message too large. */
+export function tooManyCopies(maxBytes: number): RangeError {
+  return new RangeError(
+    `Cannot encode a message of more than ${maxBytes} bytes: objects in it occur several times, and this codec or peer needs a copy of each; send each object once, or less at a time`,
+  );
+}
+
 /** A codec with faster methods, which save a copy or an allocation per message. */
 export interface FastCodec extends Codec {
   /** Appends a message to a buffer. If this throws, the buffer's length is unchanged. */
-  encodeInto?(value: unknown, target: ByteBuffer): void;
+  encodeInto?(value: unknown, target: ByteBuffer, rules?: SharingRules): void;
 
   /** Decodes the message from `start` to `end`, as `decode` does. */
   decodeRange?(bytes: Uint8Array, start: number, end: number): unknown;

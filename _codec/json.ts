@@ -9,6 +9,11 @@
 
 import { type ByteBuffer, readText, writeText } from "../_base/byte_buffer.ts";
 import { ProtocolError } from "../_base/errors.ts";
+import {
+  DEFAULT_RULES,
+  type SharingRules,
+  tooManyCopies,
+} from "./fast_codec.ts";
 import { scanJson } from "./json_scan.ts";
 import { excerpt, messageOf } from "../_base/text.ts";
 import {
@@ -16,6 +21,7 @@ import {
   describeUnsendable,
   explainRefusal,
   isRecord,
+  leastCopiedSize,
   MAX_DEPTH,
   mayHaveFields,
 } from "./values.ts";
@@ -60,14 +66,22 @@ function isPlain(value: object): boolean {
   return !(value instanceof Error) && isRecord(value);
 }
 
+/** Maximum characters of a string in V8. */
+const MAX_TEXT_LENGTH = 2 ** 29 - 24;
+
+/** Thrown to check a message from the start, since a container occurs again. */
+const REPEAT = new Error("A container occurs again");
+
 /** Checks a message before it is encoded. */
 class Checker {
-  readonly #root: unknown;
+  protected readonly root: unknown;
+  protected readonly rules: SharingRules;
   /** The containers met so far, if a container contains another one. */
   #seen: Set<unknown> | undefined;
 
-  constructor(root: unknown) {
-    this.#root = root;
+  constructor(root: unknown, rules: SharingRules) {
+    this.root = root;
+    this.rules = rules;
     this.#seen = undefined;
   }
 
@@ -77,37 +91,88 @@ class Checker {
       case "boolean":
         return;
       case "number":
-        if (!Number.isFinite(value)) this.#refuse();
+        if (!Number.isFinite(value)) this.refuse();
         return;
       case "object":
         if (value !== null) this.#object(value, depth);
         return;
       default:
-        this.#refuse();
+        this.refuse();
     }
   }
 
-  #refuse(): never {
-    throw new TypeError(explainRefusal(this.#root, describe));
+  protected refuse(): never {
+    const sharing = this.rules.copies ? "copies" : "none";
+    throw new TypeError(explainRefusal(this.root, describe, sharing));
   }
 
   #object(value: object, depth: number): void {
-    if (!isPlain(value)) this.#refuse();
-    if (depth > 0) {
-      if (depth >= MAX_DEPTH) this.#refuse();
-      this.#seen ??= new Set([this.#root]);
-      const size = this.#seen.size;
-      this.#seen.add(value);
-      if (this.#seen.size === size) this.#refuse();
-    }
+    if (!isPlain(value)) this.refuse();
+    this.enter(value, depth);
     if (Array.isArray(value)) {
       // The loop below throws if an item is missing.
-      if (mayHaveFields(value)) this.#refuse();
+      if (mayHaveFields(value)) this.refuse();
       for (const item of value) this.check(item, depth + 1);
     } else {
       const record = value as Record<string, unknown>;
       for (const key of Object.keys(record)) this.check(record[key], depth + 1);
     }
+  }
+
+  /** Throws if a container is nested too deep, or occurs again. */
+  protected enter(value: object, depth: number): void {
+    if (depth === 0) return;
+    if (depth >= MAX_DEPTH) this.refuse();
+    this.#seen ??= new Set([this.root]);
+    const size = this.#seen.size;
+    this.#seen.add(value);
+    if (this.#seen.size === size) throw REPEAT;
+  }
+}
+
+/** Checks a message with copies of the containers that occur again. */
+class CopyChecker extends Checker {
+  readonly #maxLength = Math.min(this.rules.maxBytes, MAX_TEXT_LENGTH);
+  /** Characters that the text may still have. */
+  #left = this.#maxLength;
+
+  /** Checks the message. */
+  checkAll(): void {
+    const size = leastCopiedSize(this.root);
+    if (size === undefined) this.refuse();
+    this.#count(size);
+    this.#left = this.#maxLength;
+    this.check(this.root, 0);
+  }
+
+  /** Counts one character at least for each value. */
+  override check(value: unknown, depth: number): void {
+    this.#count(typeof value === "string" ? value.length + 2 : 1);
+    super.check(value, depth);
+  }
+
+  protected override enter(value: object, depth: number): void {
+    if (depth >= MAX_DEPTH) this.refuse();
+    if (Array.isArray(value)) return;
+    for (const key of Object.keys(value)) this.#count(key.length + 3);
+  }
+
+  #count(length: number): void {
+    this.#left -= length;
+    if (this.#left < 0) throw tooManyCopies(this.#maxLength);
+  }
+}
+
+/** Checks a message, and again with copies if a container occurs again. */
+function checkMessage(value: unknown, rules: SharingRules): void {
+  try {
+    new Checker(value, rules).check(value, 0);
+  } catch (error) {
+    if (error !== REPEAT) throw error;
+    if (!rules.copies) {
+      throw new TypeError(explainRefusal(value, describe, "none"));
+    }
+    new CopyChecker(value, rules).checkAll();
   }
 }
 
@@ -116,10 +181,16 @@ class Checker {
  *
  * @param value The value.
  * @param target The buffer. If this throws, its length is unchanged.
+ * @param rules How a container is encoded that occurs again; never in graph form.
  * @throws {TypeError} If the value, or one in it, cannot be sent as JSON.
+ * @throws {RangeError} If copies make the message too large.
  */
-export function encodeJsonInto(value: unknown, target: ByteBuffer): void {
-  new Checker(value).check(value, 0);
+export function encodeJsonInto(
+  value: unknown,
+  target: ByteBuffer,
+  rules: SharingRules = DEFAULT_RULES,
+): void {
+  checkMessage(value, rules);
   const text = JSON.stringify(value);
   const start = target.length;
   try {

@@ -104,6 +104,12 @@ export const MAX_SHAPE_FIELDS = 20;
 export const MAX_ITEMS = 2 ** 26;
 export const MAX_FIELDS = 2 ** 24;
 
+/** A container in graph form, in addition to what it costs otherwise: its number. */
+export const NUMBERED_COST = 36;
+
+/** A reference to a container. */
+export const REFERENCE_COST = 40;
+
 /** A regular expression without its characters. */
 const REGEXP_COST = 512;
 

@@ -9,7 +9,7 @@
  */
 
 import { CollisionGuard } from "./collisions.ts";
-import { fromParts } from "./error_parts.ts";
+import { createError, restoreParts } from "./error_parts.ts";
 import { ProtocolError } from "../_base/errors.ts";
 import {
   ARRAY_COST,
@@ -33,7 +33,9 @@ import {
   MAX_LITERAL_ITEMS,
   MAX_OBJECT_FIELDS,
   MEMBER_COST,
+  NUMBERED_COST,
   RECORD_COST,
+  REFERENCE_COST,
   regexpCost,
   SLOW_FIELD_COST,
   TABLE_FIELD_COST,
@@ -179,13 +181,22 @@ class Decoder extends MsgpackReader {
     }
   }
 
-  #array(count: number, depth: number): unknown[] {
-    this.#enter(count, 1, depth);
-    return this.#items(count, depth + 1);
+  /** Gives the next number to a container that starts, if the message is in graph form. */
+  #number<T extends object>(container: T): T {
+    if (this.graph === undefined) return container;
+    this.charge(NUMBERED_COST);
+    this.graph.push(container);
+    return container;
   }
 
-  /** Reads the items of an array, which are `depth` deep. */
-  #items(count: number, depth: number): unknown[] {
+  #array(count: number, depth: number): unknown[] {
+    this.#enter(count, 1, depth);
+    if (this.graph === undefined) return this.#items(count, depth + 1);
+    return this.#fill(this.#number([]), count, depth + 1);
+  }
+
+  /** Charges for an array. */
+  #payItems(count: number): void {
     if (count > MAX_ITEMS) {
       this.fail(`an array has more than ${MAX_ITEMS} items`);
     }
@@ -193,6 +204,19 @@ class Decoder extends MsgpackReader {
       (count > MAX_LITERAL_ITEMS ? GROWN_ARRAY_COST : ARRAY_COST) +
         ITEM_COST * count,
     );
+  }
+
+  /** Reads the items of an array that was created before them. */
+  #fill(items: unknown[], count: number, depth: number): unknown[] {
+    if (count <= MAX_LITERAL_ITEMS) this.charge(GROWN_ARRAY_COST - ARRAY_COST);
+    this.#payItems(count);
+    for (let index = 0; index < count; index++) items.push(this.#value(depth));
+    return items;
+  }
+
+  /** Reads the items of an array, which are `depth` deep. */
+  #items(count: number, depth: number): unknown[] {
+    this.#payItems(count);
     switch (count) {
       // V8 allocates the exact size for a literal, and 17 items otherwise.
       case 1:
@@ -219,10 +243,20 @@ class Decoder extends MsgpackReader {
     count: number,
     depth: number,
   ): Record<string, unknown> | Map<unknown, unknown> {
+    const record: Record<string, unknown> = {};
+    if (this.graph !== undefined) this.#number(record);
+    return this.#entries(record, count, depth);
+  }
+
+  /** Reads the fields of an object, or a `Map` if a key is not a string. */
+  #entries(
+    record: Record<string, unknown>,
+    count: number,
+    depth: number,
+  ): Record<string, unknown> | Map<unknown, unknown> {
     this.#enter(count, 2, depth);
     if (count > MAX_FAST_FIELDS) this.#enterLarge(count);
     else this.charge(RECORD_COST + FIELD_COST * count);
-    const record: Record<string, unknown> = {};
     let shape = 0;
     for (let index = 0; index < count; index++) {
       const key = this.#key(depth + 1, index);
@@ -276,6 +310,10 @@ class Decoder extends MsgpackReader {
     count: number,
     depth: number,
   ): Map<unknown, unknown> {
+    // The object may have been referred to already.
+    if (this.graph !== undefined) {
+      this.fail("a map in graph form has a key that is not a string");
+    }
     const fields = Object.entries(record);
     this.charge(MAP_COST + ENTRY_COST * (2 * fields.length + count));
     const map = new Map<unknown, unknown>(fields);
@@ -305,7 +343,10 @@ class Decoder extends MsgpackReader {
       case EXT.regexp:
       case EXT.error:
       case EXT.array:
+      case EXT.graph:
         return this.#structure(type, start, end, depth);
+      case EXT.reference:
+        return this.#reference(size, start);
       case EXT.undefined:
       case EXT.invalidDate:
         if (size !== 0) {
@@ -366,12 +407,42 @@ class Decoder extends MsgpackReader {
     else if (type === EXT.set) value = this.#setExtension(depth);
     else if (type === EXT.regexp) value = this.#regexp(depth);
     else if (type === EXT.array) value = this.#arrayExtension(depth);
+    else if (type === EXT.graph) value = this.#graphForm(depth);
     else value = this.#error(depth);
     if (this.position !== end) {
       this.fail(`extension type ${type} is longer than what it holds`);
     }
     this.end = outerEnd;
     return value;
+  }
+
+  /** Reads a message in graph form. */
+  #graphForm(depth: number): unknown {
+    if (depth !== 0 || this.graph !== undefined) {
+      this.fail("graph form does not begin the message");
+    }
+    this.graph = [];
+    return this.#value(0);
+  }
+
+  /** Reads a reference to a container that has started. */
+  #reference(size: number, start: number): object {
+    this.charge(REFERENCE_COST);
+    if (this.graph === undefined) {
+      this.fail("a reference is in a message without graph form");
+    }
+    if (size !== 1 && size !== 2 && size !== 4) {
+      this.fail("a reference must have 1, 2 or 4 bytes", undefined, start);
+    }
+    let number = 0;
+    for (let at = start; at < start + size; at++) {
+      number = number * 256 + this.bytes[at]!;
+    }
+    const container = this.graph[number];
+    if (container === undefined) {
+      this.fail(`container ${number} has not started`, undefined, start);
+    }
+    return container;
   }
 
   /** Reads the header of an array within an extension. */
@@ -391,7 +462,7 @@ class Decoder extends MsgpackReader {
     const count = this.#count(depth);
     if (count % 2) this.fail("a map has a key without a value");
     this.charge(MAP_COST + ENTRY_COST * (count / 2));
-    const map = new Map<unknown, unknown>();
+    const map = this.#number(new Map<unknown, unknown>());
     const guard = count < 2 * MIN_GUARDED
       ? undefined
       : new CollisionGuard(this.waste);
@@ -406,7 +477,7 @@ class Decoder extends MsgpackReader {
   #setExtension(depth: number): Set<unknown> {
     const count = this.#count(depth);
     this.charge(MAP_COST + MEMBER_COST * count);
-    const set = new Set<unknown>();
+    const set = this.#number(new Set<unknown>());
     const guard = count < MIN_GUARDED
       ? undefined
       : new CollisionGuard(this.waste);
@@ -420,7 +491,10 @@ class Decoder extends MsgpackReader {
 
   /** Reads an array with fields. */
   #arrayExtension(depth: number): unknown[] {
-    const items = this.#list(depth);
+    const count = this.#count(depth);
+    const items = this.graph === undefined
+      ? this.#items(count, depth + 1)
+      : this.#fill(this.#number([]), count, depth + 1);
     const fields = this.#fields(depth, "an array");
     const keys = Object.keys(fields);
     this.charge(SLOW_FIELD_COST * keys.length);
@@ -470,12 +544,13 @@ class Decoder extends MsgpackReader {
     const [className, name] = [this.#text(depth), this.#text(depth)];
     const message = this.#optionalText(depth);
     const stack = this.#optionalText(depth);
+    const error = this.#number(createError({ className, name, message }));
     const causes = this.#list(depth);
     if (causes.length > 1) this.fail("an error has more than one cause");
     const errors = this.#list(depth);
     const fields = this.#fields(depth, "an error");
     this.charge(ERROR_FIELD_COST * Object.keys(fields).length);
-    return fromParts({
+    return restoreParts(error, {
       className,
       name,
       message,
@@ -493,12 +568,16 @@ class Decoder extends MsgpackReader {
   /** Reads the map of an error's or an array's fields. */
   #fields(depth: number, what: string): Record<string, unknown> {
     const at = this.position;
-    const fields = this.#value(depth);
-    if (
-      typeof fields !== "object" || fields === null ||
-      Object.getPrototypeOf(fields) !== Object.prototype
-    ) this.fail(`${what} has no fields`, undefined, at);
-    return fields as Record<string, unknown>;
+    const byte = this.uint8();
+    let count = byte & 0xf;
+    if (byte === 0xde) count = this.uint16();
+    else if (byte === 0xdf) count = this.word();
+    else if (byte >> 4 !== 8) this.fail(`${what} has no fields`, undefined, at);
+    const fields = this.#entries({}, count, depth);
+    if (fields instanceof Map) {
+      this.fail(`${what} has no fields`, undefined, at);
+    }
+    return fields;
   }
 }
 

@@ -3,14 +3,21 @@
 /**
  * The MessagePack encoder. It does not track the path in the message and allocates
  * nothing that a flat message does not need. If a value cannot be sent, a second
- * walk finds its path.
+ * walk finds its path. If a container occurs again, the message is encoded from the
+ * start: in graph form, or with copies for a peer that does not read graph form.
  *
  * @module
  */
 
 import { ByteBuffer, writeText } from "../_base/byte_buffer.ts";
-import { MAX_COST, MAX_ITEMS, regexpCost } from "./message_cost.ts";
 import { toParts } from "./error_parts.ts";
+import {
+  DEFAULT_RULES,
+  type SharingRules,
+  tooManyCopies,
+} from "./fast_codec.ts";
+import { MAX_COST, MAX_ITEMS, regexpCost } from "./message_cost.ts";
+import { SeparateList } from "./separate_list.ts";
 import {
   arrayFields,
   describeUnsendable,
@@ -20,8 +27,10 @@ import {
   isOutOfBounds,
   isRecord,
   isUnsendableBuffer,
+  leastCopiedSize,
   MAX_DEPTH,
   mayHaveFields,
+  type Sharing,
   viewKind,
 } from "./values.ts";
 import { bigintToBytes, utf16ToBytes } from "./msgpack_payloads.ts";
@@ -53,6 +62,25 @@ const MAX_FEW = 8;
 /** The buffer of unused encoders. */
 const NO_TARGET = new ByteBuffer(0);
 
+const ARRAY_PROTOTYPE = Array.prototype;
+
+/** Thrown to encode a message from the start, since a container occurs again. */
+const REPEAT = new Error("A container occurs again");
+
+/** A message in graph form: the numbers of its containers. */
+interface Graph {
+  readonly sharing: "graph";
+  numbers: Map<object, number>;
+  count: number;
+}
+
+/** A message with copies. */
+interface Copies {
+  readonly sharing: "copies";
+  /** The length of the buffer above which the message is too large. */
+  readonly maxLength: number;
+}
+
 /** Encodes one message into a buffer. */
 class Encoder {
   target: ByteBuffer = NO_TARGET;
@@ -64,12 +92,21 @@ class Encoder {
   #fewCount = 0;
   /** All containers met, once they are more. */
   #seen: Set<unknown> | undefined = undefined;
+  #rules = DEFAULT_RULES;
+  /** Set once a container has occurred again. */
+  #repeats: Graph | Copies | undefined = undefined;
 
   /** Prepares for a message. */
-  begin(root: unknown, target: ByteBuffer, outer: Encoder | undefined): void {
+  begin(
+    root: unknown,
+    target: ByteBuffer,
+    outer: Encoder | undefined,
+    rules: SharingRules,
+  ): void {
     this.#root = root;
     this.target = target;
     this.outer = outer;
+    this.#rules = rules;
   }
 
   /** Releases the message. */
@@ -81,7 +118,37 @@ class Encoder {
       this.#few[index] = undefined;
     }
     this.#fewCount = 0;
+    if (this.#seen === undefined) return;
     this.#seen = undefined;
+    this.#repeats = undefined;
+  }
+
+  /** Writes a message in which a container occurs again. */
+  writeAgain(): void {
+    const { graph, copies, maxBytes } = this.#rules;
+    const root = this.#root as object;
+    if (!graph && !copies) this.#refuse();
+    // From now on, each container is looked up in what `#repeats` has.
+    this.#seen = new Set();
+    if (graph) {
+      const numbers = new Map([[root, 0]]);
+      this.#repeats = { sharing: "graph", numbers, count: 1 };
+      const payload = this.#open(EXT.graph);
+      this.write(root, 0);
+      return this.#close(payload);
+    }
+    const size = leastCopiedSize(root);
+    if (size === undefined) this.#refuse();
+    if (size > maxBytes) throw tooManyCopies(maxBytes);
+    const maxLength = this.target.length + maxBytes;
+    this.#repeats = { sharing: "copies", maxLength };
+    this.write(root, 0);
+  }
+
+  /** What happens to a container that occurs again. */
+  get sharing(): Sharing {
+    const { graph, copies } = this.#rules;
+    return graph ? "graph" : copies ? "copies" : "none";
   }
 
   write(value: unknown, depth: number): void {
@@ -106,7 +173,9 @@ class Encoder {
 
   /** Throws an error with the path to the value that cannot be sent. */
   #refuse(): never {
-    throw new TypeError(explainRefusal(this.#root, describeUnsendable));
+    throw new TypeError(
+      explainRefusal(this.#root, describeUnsendable, this.sharing),
+    );
   }
 
   #byte(byte: number): void {
@@ -303,7 +372,11 @@ class Encoder {
     if (prototype === Object.prototype || prototype === null) {
       return this.#record(value as Record<string, unknown>, depth);
     }
-    if (Array.isArray(value)) return this.#array(value, depth);
+    if (Array.isArray(value)) {
+      return prototype === ARRAY_PROTOTYPE || !(value instanceof SeparateList)
+        ? this.#array(value, depth)
+        : this.#separateList(value, depth);
+    }
     if (value instanceof Uint8Array) return this.#bytes(value);
     if (value instanceof Date) return this.#date(value);
     if (value instanceof Map) return this.#map(value, depth);
@@ -319,29 +392,101 @@ class Encoder {
     this.#record(value as Record<string, unknown>, depth);
   }
 
-  /** Throws if a container is nested too deep, or was met before. */
-  #enter(value: object, depth: number): void {
-    if (depth === 0) return;
-    if (depth >= MAX_DEPTH || value === this.#root) this.#refuse();
-    if (this.#seen === undefined) {
-      const count = this.#fewCount;
-      for (let index = 0; index < count; index++) {
-        if (this.#few[index] === value) this.#refuse();
-      }
-      if (count < MAX_FEW) {
-        this.#few[count] = value;
-        this.#fewCount = count + 1;
-        return;
-      }
-      this.#seen = new Set(this.#few);
+  /**
+   * Begins a container. Throws if it is nested too deep.
+   *
+   * @returns Whether to write it: not if it was written as a reference.
+   */
+  #enter(value: object, depth: number): boolean {
+    if (depth === 0) return true;
+    if (this.#seen !== undefined) {
+      return this.#enterMany(this.#seen, value, depth);
     }
-    const size = this.#seen.size;
-    this.#seen.add(value);
-    if (this.#seen.size === size) this.#refuse();
+    if (depth >= MAX_DEPTH) this.#refuse();
+    if (value === this.#root) throw REPEAT;
+    const count = this.#fewCount;
+    for (let index = 0; index < count; index++) {
+      if (this.#few[index] === value) throw REPEAT;
+    }
+    if (count < MAX_FEW) {
+      this.#few[count] = value;
+      this.#fewCount = count + 1;
+    } else {
+      this.#seen = new Set(this.#few);
+      this.#seen.add(value);
+    }
+    return true;
+  }
+
+  #enterMany(seen: Set<unknown>, value: object, depth: number): boolean {
+    if (this.#repeats !== undefined) {
+      return this.#enterWithRepeats(this.#repeats, value, depth);
+    }
+    if (depth >= MAX_DEPTH) this.#refuse();
+    const { size } = seen;
+    seen.add(value);
+    if (seen.size === size || value === this.#root) throw REPEAT;
+    return true;
+  }
+
+  #enterWithRepeats(
+    repeats: Graph | Copies,
+    value: object,
+    depth: number,
+  ): boolean {
+    if (repeats.sharing === "graph") {
+      const number = repeats.numbers.get(value);
+      if (number !== undefined) {
+        this.#reference(number);
+        return false;
+      }
+      if (depth >= MAX_DEPTH) this.#refuse();
+      repeats.numbers.set(value, repeats.count++);
+      return true;
+    }
+    if (depth >= MAX_DEPTH) this.#refuse();
+    if (this.target.length > repeats.maxLength) {
+      throw tooManyCopies(this.#rules.maxBytes);
+    }
+    return true;
+  }
+
+  /** Writes a reference to a container of the message. */
+  #reference(number: number): void {
+    const target = this.target;
+    const size = number < 0x100 ? 1 : number < 0x1_0000 ? 2 : 4;
+    this.#extension(EXT.reference, size);
+    target.reserve(size);
+    if (size === 1) target.bytes[target.length] = number;
+    else if (size === 2) target.view.setUint16(target.length, number);
+    else target.view.setUint32(target.length, number);
+    target.length += size;
+  }
+
+  /** Writes a list whose items share no containers with each other. */
+  #separateList(list: unknown[], depth: number): void {
+    if (!this.#enter(list, depth)) return;
+    const { length } = list;
+    this.#arrayHeader(length);
+    const repeats = this.#repeats;
+    const seen = this.#seen;
+    // What was met before the list stays, so that a cycle is found.
+    const first = seen === undefined ? this.#fewCount : 0;
+    for (let index = 0; index < length; index++) {
+      if (repeats === undefined) {
+        this.#seen = undefined;
+        this.#fewCount = first;
+      } else if (repeats.sharing === "graph") repeats.numbers = new Map();
+      this.write(list[index], depth + 1);
+    }
+    if (repeats !== undefined) return;
+    this.#seen = seen;
+    this.#few.fill(undefined, first);
+    this.#fewCount = first;
   }
 
   #record(value: Record<string, unknown>, depth: number): void {
-    this.#enter(value, depth);
+    if (!this.#enter(value, depth)) return;
     const keys = Object.keys(value);
     this.#fields(value, keys, depth);
   }
@@ -369,7 +514,7 @@ class Encoder {
   }
 
   #array(value: unknown[], depth: number): void {
-    this.#enter(value, depth);
+    if (!this.#enter(value, depth)) return;
     const start = this.target.length;
     const isWhole = this.#items(value, depth);
     if (isWhole && !mayHaveFields(value)) return;
@@ -468,7 +613,7 @@ class Encoder {
   }
 
   #map(value: Map<unknown, unknown>, depth: number): void {
-    this.#enter(value, depth);
+    if (!this.#enter(value, depth)) return;
     const start = this.#open(EXT.map);
     const size = value.size;
     this.#arrayHeader(size * 2);
@@ -484,7 +629,7 @@ class Encoder {
   }
 
   #set(value: Set<unknown>, depth: number): void {
-    this.#enter(value, depth);
+    if (!this.#enter(value, depth)) return;
     const start = this.#open(EXT.set);
     const size = value.size;
     this.#arrayHeader(size);
@@ -507,7 +652,7 @@ class Encoder {
   }
 
   #error(value: Error, depth: number): void {
-    this.#enter(value, depth);
+    if (!this.#enter(value, depth)) return;
     const start = this.#open(EXT.error);
     const { className, name, message, stack, causes, errors = [], fields } =
       toParts(value);
@@ -550,11 +695,11 @@ function stringHeaderSize(size: number): number {
  * Adds the path of the object to an error of a built-in method. Such a method throws
  * if an object is a proxy of an object of its class.
  */
-function asRefusal(error: unknown, root: unknown): unknown {
+function asRefusal(error: unknown, root: unknown, sharing: Sharing): unknown {
   if (!(error instanceof TypeError)) return error;
   if (messageOf(error).startsWith("Cannot encode a message: ")) return error;
   try {
-    const text = findRefusal(root, describeUnsendable);
+    const text = findRefusal(root, describeUnsendable, sharing);
     if (text !== undefined) return new TypeError(text, { cause: error });
   } catch {
     // A getter throws: `error` is its error.
@@ -562,14 +707,32 @@ function asRefusal(error: unknown, root: unknown): unknown {
   return error;
 }
 
+/** Encodes a message in which a container occurs again. */
+function encodeAgain(encoder: Encoder, value: unknown): void {
+  const { target } = encoder;
+  const start = target.length;
+  try {
+    encoder.writeAgain();
+  } catch (error) {
+    target.length = start;
+    throw asRefusal(error, value, encoder.sharing);
+  }
+}
+
 /**
  * Appends a value as MessagePack.
  *
  * @param value The value.
  * @param target The buffer. If this throws, its length is unchanged.
+ * @param rules How a container is encoded that occurs again.
  * @throws {TypeError} If the value, or one in it, cannot be sent.
+ * @throws {RangeError} If copies make the message too large.
  */
-export function encodeMsgpackInto(value: unknown, target: ByteBuffer): void {
+export function encodeMsgpackInto(
+  value: unknown,
+  target: ByteBuffer,
+  rules: SharingRules = DEFAULT_RULES,
+): void {
   const start = target.length;
   const outer = active;
   for (let encoder = outer; encoder; encoder = encoder.outer) {
@@ -582,13 +745,14 @@ export function encodeMsgpackInto(value: unknown, target: ByteBuffer): void {
   }
   const encoder = spare ?? new Encoder();
   spare = undefined;
-  encoder.begin(value, target, outer);
+  encoder.begin(value, target, outer, rules);
   active = encoder;
   try {
     encoder.write(value, 0);
   } catch (error) {
     target.length = start;
-    throw asRefusal(error, value);
+    if (error === REPEAT) encodeAgain(encoder, value);
+    else throw asRefusal(error, value, encoder.sharing);
   } finally {
     encoder.end();
     spare = encoder;

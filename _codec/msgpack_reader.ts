@@ -67,6 +67,8 @@ export class MsgpackReader {
   keyNumber = 0;
   /** The slot of the last cached key. */
   slot = 0;
+  /** The containers of a message in graph form, by their numbers. */
+  graph: object[] | undefined = undefined;
   /** Created for the first key or shape that is not cached. */
   newKeys: NewKeys | undefined = undefined;
   /** The time that colliding keys of the message have wasted. */
@@ -92,6 +94,7 @@ export class MsgpackReader {
   finish(): void {
     this.bytes = NO_BYTES;
     this.newKeys = undefined;
+    this.graph = undefined;
   }
 
   fail(what: string, options?: ErrorOptions, at = this.position): never {

@@ -58,6 +58,10 @@ export const EXT = {
   utf16: 0x0a,
   /** An array with fields; an array of its items, a map of its fields. */
   array: 0x0b,
+  /** Graph form; the message, whose containers are numbered as they start. */
+  graph: 0x0c,
+  /** A container that has started; its number in 1, 2 or 4 bytes. */
+  reference: 0x0d,
   /** The timestamp of the MessagePack specification, -1 as a byte. */
   timestamp: 0xff,
 } as const;
@@ -339,6 +343,39 @@ export function containerParts(value: object): Generator<Part> | undefined {
   return isRecord(value) ? recordParts(value, Object.keys(value)) : undefined;
 }
 
+/**
+ * The least size of a message with a copy of each container in each place. It takes
+ * one visit of each container, while the copies may be more than memory holds.
+ *
+ * @param root The message.
+ * @returns Bytes that the message has at least, or `undefined` if it has a cycle or is
+ *   nested too deep.
+ */
+export function leastCopiedSize(root: unknown): number | undefined {
+  /** The size of each container, or `undefined` while it is visited. */
+  const sizes = new Map<object, number | undefined>();
+
+  function sizeOf(value: unknown, depth: number): number | undefined {
+    if (typeof value === "string") return value.length;
+    if (typeof value !== "object" || value === null) return 1;
+    if (sizes.has(value)) return sizes.get(value);
+    const parts = containerParts(value);
+    if (parts === undefined) return 1;
+    if (depth === MAX_DEPTH) return undefined;
+    sizes.set(value, undefined);
+    let size = 1;
+    for (const [, part] of parts) {
+      const partSize = sizeOf(part, depth + 1);
+      if (partSize === undefined) return undefined;
+      size += partSize;
+    }
+    sizes.set(value, size);
+    return size;
+  }
+
+  return sizeOf(root, 0);
+}
+
 /** A path in quotation marks, without its middle if it is very long. */
 export function quotedPath(path: string): string {
   const half = MAX_PATH_LENGTH / 2;
@@ -347,11 +384,18 @@ export function quotedPath(path: string): string {
     : `"${printable(path)}"`;
 }
 
-/** A container that the walk has reached: its path, and whether the walk is in it. */
+/**
+ * A container that the walk has reached: its path and depth, and whether the walk is
+ * in it.
+ */
 interface Visit {
   path: string;
+  depth: number;
   open: boolean;
 }
+
+/** What happens to a container that occurs again: it is sent, as a copy, or not. */
+export type Sharing = "graph" | "copies" | "none";
 
 /** Describes a container that occurs a second time. */
 function describeRepeat({ path, open }: Visit): string {
@@ -369,10 +413,15 @@ function describeRepeat({ path, open }: Visit): string {
  *
  * @param root The message.
  * @param describe Describes why a value itself cannot be sent.
+ * @param sharing What happens to a container that occurs again.
  * @returns The text of the error, with the path to the value.
  */
-export function explainRefusal(root: unknown, describe: Describe): string {
-  return findRefusal(root, describe) ??
+export function explainRefusal(
+  root: unknown,
+  describe: Describe,
+  sharing: Sharing,
+): string {
+  return findRefusal(root, describe, sharing) ??
     "Cannot encode a message: a value in it changed while it was encoded";
 }
 
@@ -381,11 +430,13 @@ export function explainRefusal(root: unknown, describe: Describe): string {
  *
  * @param root The message.
  * @param describe Describes why a value itself cannot be sent.
+ * @param sharing What happens to a container that occurs again.
  * @returns The text of the error, or `undefined` if all values can be encoded.
  */
 export function findRefusal(
   root: unknown,
   describe: Describe,
+  sharing: Sharing,
 ): string | undefined {
   const seen = new Map<object, Visit>();
 
@@ -401,13 +452,17 @@ export function findRefusal(
     if (!parts) return undefined;
     const first = seen.get(value);
     if (first) {
-      return `the value at ${quotedPath(path)} is ${describeRepeat(first)}`;
+      if (sharing === "none" || sharing === "copies" && first.open) {
+        return `the value at ${quotedPath(path)} is ${describeRepeat(first)}`;
+      }
+      // A copy that is nested deeper may be nested too deep.
+      if (sharing === "graph" || depth <= first.depth) return undefined;
     }
     if (depth === MAX_DEPTH) {
       return `the value at ${quotedPath(path)} is nested too deep: ` +
         `at most ${MAX_DEPTH} containers may be nested`;
     }
-    const visited = { path, open: true };
+    const visited = { path, depth, open: true };
     seen.set(value, visited);
     for (const [step, part] of parts) {
       const found = visit(part, path + step, depth + 1);

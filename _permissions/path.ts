@@ -6,7 +6,7 @@
  * @module
  */
 
-import { excerpt, messageOf, quoted } from "../_base/text.ts";
+import { excerpt, messageOf, printable, quoted, show } from "../_base/text.ts";
 
 /** The notation of paths of a system. */
 export interface PathSystem {
@@ -103,7 +103,74 @@ export function isAbsolute(path: string, { windows } = SYSTEM): boolean {
   return windows ? WINDOWS_ABSOLUTE.test(path) : path.startsWith("/");
 }
 
-/** Whether a script is a URL. A scheme of one letter is a drive or a folder. */
-export function isUrl(script: string): boolean {
-  return /^[a-zA-Z][a-zA-Z0-9+.-]+:/.test(script) && URL.canParse(script);
+/** A URL with a scheme. A scheme of one letter is a drive or a folder. */
+const URL_START = /^[a-zA-Z][a-zA-Z0-9+.-]+:/;
+
+/** The schemes from which Deno loads modules. */
+const SCHEMES = ["file", "http", "https", "data", "blob", "jsr", "npm"];
+
+/**
+ * Returns the URL of a worker script, which does not depend on the current folder.
+ *
+ * @param action What is attempted, for errors.
+ * @param script A URL, or a path.
+ * @throws {TypeError} If it is neither.
+ */
+export function scriptUrl(
+  action: string,
+  script: unknown,
+  system: PathSystem = SYSTEM,
+): URL {
+  if (!(script instanceof URL)) {
+    if (
+      typeof script !== "string" || script === "" || script.includes("\0")
+    ) {
+      throw new TypeError(
+        `${action} as the script must be a path or a URL: current value is ${
+          show(script)
+        }`,
+      );
+    }
+    if (!URL_START.test(script)) return fileUrl(script, system);
+  }
+  const href = String(script);
+  const url = URL.canParse(href) ? new URL(href) : undefined;
+  if (url !== undefined && SCHEMES.includes(url.protocol.slice(0, -1))) {
+    return url;
+  }
+  const why = url === undefined
+    ? "is not a valid URL"
+    : `has a scheme other than ${SCHEMES.join(", ")}`;
+  throw new TypeError(
+    `${action} as the script ${
+      quoted(href)
+    } ${why}; begin a path with "./", and give a path with a drive as a string`,
+  );
+}
+
+/** Returns the URL of a path. */
+function fileUrl(path: string, system: PathSystem): URL {
+  let text = absolutePath(path, system);
+  if (system.windows) {
+    text = text.replaceAll("\\", "/")
+      .replace(/^\/\/[?.]\/UNC\//i, "//")
+      .replace(/^\/\/[?.]\//, "");
+  }
+  // These would end the path, or be removed or changed by the parser of URLs.
+  const escaped = text.replace(/[%?#|\\\s]/g, encodeURIComponent);
+  // A share has two slashes, a drive none.
+  if (!system.windows) return new URL(`file://${escaped}`);
+  return new URL(`file:${text.startsWith("//") ? "" : "///"}${escaped}`);
+}
+
+/** The name of a script in errors. */
+export function scriptName({ protocol, pathname }: URL): string {
+  if (protocol === "data:") return "data:";
+  const name = pathname.split("/").at(-1)!;
+  try {
+    return printable(decodeURIComponent(name));
+  } catch {
+    // It has a "%" without two digits, or bytes that are not UTF-8.
+    return name;
+  }
 }

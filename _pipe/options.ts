@@ -12,7 +12,7 @@ import {
   checkSignal,
   DEFAULT_OPEN_TIMEOUT,
 } from "../_base/options.ts";
-import { absolutePath, isUrl } from "../_permissions/path.ts";
+import { scriptUrl } from "../_permissions/path.ts";
 import { processFlags } from "./permissions.ts";
 import { excerpt, messageOf, quoted, show } from "../_base/text.ts";
 import type { DuplexOptions } from "../duplex.ts";
@@ -111,14 +111,12 @@ const MIB = 2 ** 20;
 const MAX_REASON_LENGTH = 5_000;
 
 /** The arguments of Deno for a worker script. */
-export function denoArgs(script: string | URL, options: PipeOptions): string[] {
+export function denoArgs(url: URL, options: PipeOptions): string[] {
   const { permissions = "none", memory, cwd, clearEnv = false } = options;
   const env = readEnv(options.env);
-  // An absolute path does not depend on the child's folder, and cannot be taken for
-  // a flag or the name of a task, which Deno would run in a shell.
-  const target = typeof script === "string" && !isUrl(script)
-    ? absolutePath(script)
-    : String(script);
+  // A URL does not depend on the child's folder, and cannot be taken for a flag or
+  // the name of a task, which Deno would run in a shell.
+  const target = url.href;
   const flags = processFlags(permissions, {
     action: ACTION,
     script: target,
@@ -131,12 +129,6 @@ export function denoArgs(script: string | URL, options: PipeOptions): string[] {
     flags.push(`--v8-flags=--max-old-space-size=${Math.ceil(memory / MIB)}`);
   }
   return ["run", "--quiet", ...flags, target, ...readArgs(options.args)];
-}
-
-/** The name of a script in errors. */
-export function scriptName(script: string | URL): string {
-  const text = String(script);
-  return text.startsWith("data:") ? "data:" : text.split("/").at(-1)!;
 }
 
 /** The options that a script and a command have in common. */
@@ -239,7 +231,6 @@ export function checkTarget(
   options: PipeOptions | undefined,
 ): void {
   if (typeof target === "string" || target instanceof URL) {
-    checkScript(target);
     if (
       options === undefined ||
       (typeof options === "object" && options !== null &&
@@ -275,17 +266,19 @@ export function checkTarget(
   }
 }
 
-function checkScript(script: string | URL): void {
+/** Returns the URL of a script that another process can load. */
+export function processUrl(script: string | URL): URL {
   if (Deno.build.standalone) {
     throw new TypeError(
       `${ACTION} to a script from a compiled program: it does not include Deno; use "command"`,
     );
   }
-  if (script instanceof URL || (isText(script) && script !== "")) return;
+  const url = scriptUrl(ACTION, script);
+  if (url.protocol !== "blob:") return url;
   throw new TypeError(
-    `${ACTION} as the script must be a path or a URL: current value is ${
-      show(script)
-    }`,
+    `${ACTION} to ${
+      quoted(url.href)
+    }: a blob exists only in this process; use a "data:" URL, or openQueue or openShm`,
   );
 }
 

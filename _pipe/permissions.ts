@@ -16,7 +16,7 @@ import {
   readRequest,
   scopesToFlags,
 } from "../_permissions/scopes.ts";
-import { quoted } from "../_base/text.ts";
+import { printable, quoted } from "../_base/text.ts";
 import type { Permissions } from "../permissions.ts";
 
 /** The options that affect the permissions of a child. */
@@ -53,6 +53,29 @@ export function processFlags(
     ...scopesToFlags(scopes),
     ...(scopes.has("import") ? [] : importFlags(context)),
   ];
+}
+
+/**
+ * Throws unless this program can start processes that run Deno.
+ *
+ * @param action What is attempted, for errors.
+ * @param instead What to do otherwise.
+ * @throws {Deno.errors.NotCapable} If it may not.
+ * @throws {TypeError} If it is a compiled program.
+ */
+export function checkRunsDeno(action: string, instead: string): void {
+  if (Deno.build.standalone) {
+    throw new TypeError(
+      `${action} in a process, as a compiled program does not include Deno; ${instead}`,
+    );
+  }
+  const command = Deno.execPath();
+  if (query("run", command).state === "granted") return;
+  throw new Deno.errors.NotCapable(
+    `${action} in a process, as this program may not run Deno; run it again with --allow-run=${
+      printable(command)
+    }, or ${instead}`,
+  );
 }
 
 /** Environment variable of Deno that delegates permission checks to a broker. */

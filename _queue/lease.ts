@@ -13,6 +13,7 @@
 
 import type { ByteBuffer } from "../_base/byte_buffer.ts";
 import type { Codec } from "../codec.ts";
+import type { SharingRules } from "../_codec/fast_codec.ts";
 import { ProtocolError } from "../_base/errors.ts";
 import { Flow } from "../_session/flow.ts";
 import { receiveClone } from "../_thread/clone.ts";
@@ -80,8 +81,8 @@ function copyBytes(
 export class LeaseReader extends MessageCodec {
   readonly #flow: WorkerFlow;
 
-  constructor(codec: Codec, flow: WorkerFlow) {
-    super(codec);
+  constructor(codec: Codec, rules: SharingRules, flow: WorkerFlow) {
+    super(codec, rules);
     this.#flow = flow;
   }
 

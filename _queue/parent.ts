@@ -50,7 +50,7 @@ export async function openParent(
   );
   const posts = new PostBox((cloneable) => flow.receivePost(cloneable));
   const wire = new ThreadWire(new PortStream(port, parentEnd(scope), posts), {
-    messageCodec: (codec) => new LeaseReader(codec, flow),
+    messageCodec: (codec, rules) => new LeaseReader(codec, rules, flow),
     // A worker may die before an answer was sent: what acknowledges the answered
     // message must not arrive without it.
     isCreditOrdered: true,

@@ -156,9 +156,9 @@ export class QueueWire implements Wire, LinkEvents {
     if (!(cause instanceof PeerExitError)) {
       return Promise.resolve(cause as Error);
     }
-    const { message, stderr } = cause;
+    const { message, stderr, cause: inner } = cause;
     return Promise.resolve(
-      new PeerExitError(message, { cause, unsent, stderr }),
+      new PeerExitError(message, { cause: inner, unsent, stderr }),
     );
   }
 
@@ -290,10 +290,12 @@ export class QueueWire implements Wire, LinkEvents {
       Math.min(...peers.map((peer) => peer.maxMessageBytes)) -
       LEASE_SIZE;
     const first = peers[0]!;
-    this.#packer = new Packer(first.codec, maxMessageBytes);
+    const graph = peers.every((peer) => peer.graph);
+    this.#packer = new Packer(first.codec, maxMessageBytes, graph);
     this.#isOpen = true;
     this.#events.onHello({
       ...first,
+      graph,
       windowBytes: Math.min(
         sum((peer) => peer.windowBytes),
         MAX_IN_FLIGHT_SIZE,

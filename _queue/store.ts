@@ -20,7 +20,7 @@ import { cloning } from "../_thread/post_box.ts";
 import type { Codec } from "../codec.ts";
 import { Deque } from "../_base/waiting.ts";
 import { checkSize, nestedSend } from "../_wire/frame_encoder.ts";
-import { MessageCodec } from "../_wire/message_codec.ts";
+import { MessageCodec, sharingRules } from "../_wire/message_codec.ts";
 
 /** A message as bytes of a codec, or as a clone if bytes cannot carry it. */
 export type Payload =
@@ -135,8 +135,13 @@ export class Packer {
   #segment = new ByteBuffer(SEGMENT_SIZE);
   #isPacking = false;
 
-  constructor(codec: Codec, maxMessage: number) {
-    this.#codec = new MessageCodec(codec);
+  /**
+   * @param maxMessage Bytes of the largest message.
+   * @param graph Whether all workers read graph form.
+   */
+  constructor(codec: Codec, maxMessage: number, graph = true) {
+    const rules = sharingRules({ graph, maxMessageBytes: maxMessage }, false);
+    this.#codec = new MessageCodec(codec, rules);
     this.#maxMessage = maxMessage;
   }
 

@@ -18,6 +18,7 @@ import { LeaseWriter, SharedCounts } from "./lease.ts";
 import type { StoredMessage } from "./store.ts";
 import { Deque } from "../_base/waiting.ts";
 import type { Codec } from "../codec.ts";
+import type { SharingRules } from "../_codec/fast_codec.ts";
 import type { PeerHello } from "../_wire/wire.ts";
 
 /**
@@ -113,7 +114,8 @@ export class WorkerLink extends Session<unknown, StoredMessage> {
       close: (timeout, unsent) => thread.close(timeout, unsent),
       destroy: () => thread.destroy(),
     });
-    const messageCodec = (codec: Codec) => new LeaseWriter(codec);
+    const messageCodec = (codec: Codec, rules: SharingRules) =>
+      new LeaseWriter(codec, rules);
     super(new LinkWire(stream, { messageCodec }), options);
     this.#events = events;
     this.#stream = stream;

@@ -13,6 +13,7 @@
 
 import { toFailure } from "./errors.ts";
 import { type Message, TAG } from "./messages.ts";
+import { SeparateList } from "../_codec/separate_list.ts";
 import { Deque } from "../_base/waiting.ts";
 
 /** Milliseconds between two messages with results, and between two turns of the event loop. */
@@ -100,7 +101,7 @@ export class BatchRunner {
   /** Recalled batches that are still in the queue. */
   #removed = 0;
   /** Results of the running batch that were not sent. */
-  #values: unknown[] = [];
+  #values = new SeparateList();
   /** Settles when the last answer that waits for room was sent. */
   #sending: Promise<void> | undefined;
   #timer: ReturnType<typeof setTimeout> | undefined;
@@ -234,7 +235,7 @@ export class BatchRunner {
     this.#timer = undefined;
     if (this.#values.length === 0) return undefined;
     const values = this.#values;
-    this.#values = [];
+    this.#values = new SeparateList();
     return this.#send([TAG.items, id, values]);
   }
 

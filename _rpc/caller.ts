@@ -14,6 +14,7 @@ import {
   isInstance,
   ProtocolError,
 } from "../_base/errors.ts";
+import { SeparateList } from "../_codec/separate_list.ts";
 import { fromFailure, reduceFailure, toFailure } from "./errors.ts";
 import {
   type Callback,
@@ -283,7 +284,12 @@ export class Caller {
       handler.fail(endError(this.#end.error, methodLabel(method)));
     } else {
       this.#pending.set(id, handler);
-      this.post([TAG.batch, id, method, list]);
+      this.post([
+        TAG.batch,
+        id,
+        method,
+        SeparateList.from(list) as unknown[][],
+      ]);
     }
     return new SentBatch(this, id);
   }

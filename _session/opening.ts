@@ -25,6 +25,9 @@ export interface OpenLimits {
   readonly signal?: AbortSignal | undefined;
 }
 
+/** The end of the error for a worker script that does not send its hello in time. */
+export const ASKS_FOR_CALL = "; does it call parent() or expose()?";
+
 /** Parts of an error: the attempt, the awaited act, and what is known of the peer. */
 export interface Attempt {
   attempt: string;

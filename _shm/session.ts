@@ -58,7 +58,7 @@ export interface ShmDuplex<In = unknown, Out = In> extends Duplex<In, Out> {
    * @returns The message.
    * @throws {DOMException} If no message arrived in time ("TimeoutError"), or if the
    *   next message arrives through the event loop ("InvalidStateError"), because it
-   *   has shared or transferred memory, or a cycle. Use `receive` for it.
+   *   has shared or transferred memory. Use `receive` for it.
    * @throws {ClosedError} If the peer has sent its goodbye and no message is left.
    * @throws {PeerExitError} If the peer ended and no message is left.
    * @throws {ProtocolError} If the peer broke the protocol.

@@ -180,7 +180,7 @@ export class ShmWire implements Wire {
   }
 
   abort(reason: unknown): void {
-    this.#control(abortFrame(reason, this.#encoder.codec?.codec));
+    this.#control(abortFrame(reason, this.#encoder.codec));
   }
 
   #control(frame: Uint8Array<ArrayBuffer>, mayOvertake = true): void {

@@ -15,6 +15,12 @@ import { excerpt, messageOf, quoted, show } from "../_base/text.ts";
  */
 const MAX_SOURCE_LENGTH = 1024 * 1024;
 
+/**
+ * Maximum bytes of a script for a process, which gets it as an argument: Linux
+ * allows 131072. In a URL some characters of the source take three bytes or more.
+ */
+const MAX_ARGUMENT_LENGTH = 131_000;
+
 const ADVICE = "wrap it: (n) => …";
 
 /** White space and comments between two tokens. */
@@ -48,12 +54,17 @@ const NATIVE = /\{\s*\[native code\]\s*\}\s*$/;
  *
  * @param action What is attempted, for the error.
  * @param fn The function.
+ * @param isThread Whether it runs in a Web Worker; otherwise in a process.
  * @returns The address of the script.
  * @throws {TypeError} If it is not a function, or its source cannot run in a
  *   worker.
  * @throws {RangeError} If its source is too long.
  */
-export function taskScript(action: string, fn: unknown): string {
+export function taskScript(
+  action: string,
+  fn: unknown,
+  isThread: boolean,
+): string {
   if (typeof fn !== "function") {
     throw new TypeError(
       `${action} as "fn" must be a function: current value is ${show(fn)}`,
@@ -65,7 +76,11 @@ export function taskScript(action: string, fn: unknown): string {
   const source = `import { exposeTask } from ${
     JSON.stringify(import.meta.resolve("./worker.ts"))
   };\nexposeTask(${toExpression(attempt, text)});\n`;
-  return `data:text/javascript,${encodeURIComponent(source)}`;
+  const script = `data:text/javascript,${encodeURIComponent(source)}`;
+  if (isThread || script.length <= MAX_ARGUMENT_LENGTH) return script;
+  throw new RangeError(
+    `${attempt}: its script has ${script.length} bytes, and at most ${MAX_ARGUMENT_LENGTH} can be sent to a process; set isolate: "thread", pass large values as arguments, or import them inside`,
+  );
 }
 
 /** The name of a function in errors. */

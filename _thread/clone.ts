@@ -2,9 +2,10 @@
 
 /**
  * Messages that are cloned between threads, because bytes cannot carry them:
- * cycles, shared references, shared memory, and buffers that move. The clone loses
- * the class and the fields of errors, so they are sent along and restored. Its error
- * does not name the value that cannot be cloned, so the values are checked before.
+ * shared memory, buffers that move, and cycles with a codec that has no graph form.
+ * The clone loses the class and the fields of errors, so they are sent along and
+ * restored. Its error does not name the value that cannot be cloned, so the values are
+ * checked before.
  *
  * @module
  */

@@ -16,8 +16,9 @@ import { CLOSED_POST, type ThreadScope } from "./scope.ts";
 /** Milliseconds between checks of the heap, which grows by some 100 MiB meanwhile. */
 const INTERVAL = 100;
 
-/** Ends this worker with an error that nothing catches if its heap holds more than `limit` bytes. */
-async function watchMemory(limit: number): Promise<void> {
+/** Ends this worker with an error that nothing catches if its heap holds more than `memory` bytes. */
+async function watchMemory({ memory }: ThreadScope): Promise<void> {
+  const limit = await memory;
   const word = new Int32Array(new SharedArrayBuffer(4));
   for (;;) {
     // The first timer of a thread costs 3 ms.
@@ -35,8 +36,9 @@ async function watchMemory(limit: number): Promise<void> {
  *
  * @param scope The worker.
  */
-export function parentEnd({ port, hasFailed, memory }: ThreadScope): PortEnd {
-  watchMemory(memory);
+export function parentEnd(scope: ThreadScope): PortEnd {
+  const { port, hasFailed } = scope;
+  watchMemory(scope);
   // The parent ends the worker when it receives this. Promises that wait for the
   // end of the duplex are settled before. If that made the script fail, the
   // parent waits for the error, which it would not receive from a worker that it

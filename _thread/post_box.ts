@@ -2,8 +2,8 @@
 
 /**
  * Messages that are posted separately from a stream of frames, because bytes cannot
- * carry them: cycles, shared references, shared memory, and buffers that move. A frame
- * with the number of the message keeps its place in the stream.
+ * carry them: shared memory, buffers that move, and cycles with a codec that has no
+ * graph form. A frame with the number of the message keeps its place in the stream.
  *
  * @module
  */

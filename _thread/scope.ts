@@ -4,10 +4,13 @@
  * The agreement of a Web Worker and the thread that started it, before the hello. The
  * worker's name contains the transport that it was started for, and is the name of a
  * Web Lock that the worker holds as long as it lives. The worker posts first, as
- * soon as it listens, while the rest of its script is still being loaded.
+ * soon as it listens, while the rest of its script is still being loaded. The first
+ * post of the parent is the limit of the worker's memory.
  *
  * @module
  */
+
+import { failurePost } from "./failure.ts";
 
 /** Web Locks, as far as they are used here; TypeScript has no types for them. */
 interface LockManager {
@@ -28,16 +31,19 @@ export const READY_POST = "@duplex/ipc ready";
 /** Posted by a worker whose duplex has ended. */
 export const CLOSED_POST = "@duplex/ipc gone";
 
-const NAME = /^@duplex\/ipc (queue|shm) (\d+) [\w-]+$/;
+const NAME = / \(@duplex\/ipc (queue|shm) [\w-]+\)$/;
 
 /**
- * Makes a name for a worker and its Web Lock.
+ * Makes a name for a worker and its Web Lock. Deno shows it with an uncaught error of
+ * the worker, so it begins with the script.
  *
+ * @param label The name of the script.
  * @param transport The transport that the worker must open.
- * @param memory Bytes that its heap may hold.
  */
-export function threadName(transport: string, memory: number): string {
-  return `@duplex/ipc ${transport} ${memory} ${crypto.randomUUID()}`;
+export function threadName(label: string, transport: string): string {
+  // All locks of a process have different names with 48 random bits.
+  const key = crypto.randomUUID().slice(-12);
+  return `${label} (@duplex/ipc ${transport} ${key})`;
 }
 
 /** One end of a pair that posts to each other. */
@@ -60,8 +66,8 @@ interface WorkerScope {
 export interface ThreadScope {
   /** The transport that it was started for. */
   readonly transport: "queue" | "shm";
-  /** Bytes that its heap may hold. */
-  readonly memory: number;
+  /** Bytes that its heap may hold, as the parent has posted. */
+  readonly memory: Promise<number>;
   /** The way to the thread that started it. */
   readonly port: Port;
   /** Settles when the worker script has been run to its end. */
@@ -78,9 +84,9 @@ export interface ThreadScope {
 export function enterThread(): ThreadScope | undefined {
   if (!("WorkerGlobalScope" in globalThis)) return undefined;
   const scope = globalThis as unknown as WorkerScope;
-  const [, transport, memory] = NAME.exec(scope.name) ?? [];
+  const [, transport] = NAME.exec(scope.name) ?? [];
   if (transport === undefined) return undefined;
-  const port = portOf(scope);
+  const { port, memory } = portOf(scope);
   // Never released; the parent requests it and gets it when this worker is gone.
   locks.request(scope.name, {}, () => {
     port.postMessage(READY_POST, []);
@@ -96,28 +102,41 @@ export function enterThread(): ThreadScope | undefined {
     globalThis.addEventListener(type, (event) => {
       hasFailed ||= isEnd();
       last = event;
+      // Nothing can be posted once the listeners have run.
+      port.postMessage(failurePost(event), []);
     });
   }
   return {
     transport: transport === "shm" ? transport : "queue",
-    memory: Number(memory),
+    memory,
     port,
     evaluated,
     hasFailed: () => hasFailed || isEnd(),
   };
 }
 
-/** The port to the parent; it keeps messages until there is a listener. */
-function portOf(scope: WorkerScope): Port {
+/**
+ * The limit that the parent posts first, and the port to it, which keeps messages
+ * until there is a listener.
+ */
+function portOf(scope: WorkerScope): { port: Port; memory: Promise<number> } {
+  const memory = Promise.withResolvers<number>();
   const early: unknown[] = [];
-  scope.onmessage = ({ data }) => early.push(data);
-  return {
+  let onMessage = (message: unknown): void => {
+    early.push(message);
+  };
+  scope.onmessage = ({ data }) => {
+    memory.resolve(data as number);
+    scope.onmessage = ({ data }) => onMessage(data);
+  };
+  const port: Port = {
     postMessage: (message, transfer) => post(scope, message, transfer),
-    listen: (onMessage) => {
-      for (const message of early) onMessage(message);
-      scope.onmessage = ({ data }) => onMessage(data);
+    listen: (listener) => {
+      for (const message of early) listener(message);
+      onMessage = listener;
     },
   };
+  return { port, memory: memory.promise };
 }
 
 /** Posts a message; Deno is faster without an empty list of buffers. */

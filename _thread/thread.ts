@@ -20,9 +20,10 @@ import {
   DEFAULT_OPEN_TIMEOUT,
 } from "../_base/options.ts";
 import { checkRuntime, MIN_DENO } from "../_base/runtime.ts";
-import { absolutePath, isUrl } from "../_permissions/path.ts";
+import { scriptName, scriptUrl } from "../_permissions/path.ts";
 import { threadPermissions } from "./permissions.ts";
-import { reasonText, show } from "../_base/text.ts";
+import { quoted } from "../_base/text.ts";
+import { Failure, type FailurePost, isFailurePost } from "./failure.ts";
 import {
   CLOSED_POST,
   locks,
@@ -36,12 +37,19 @@ import type { Permissions } from "../permissions.ts";
 
 /**
  * Milliseconds for a worker to receive the end of its duplex before it is
- * terminated. A worker whose event loop runs reports it at once.
+ * terminated, and for its last post to arrive. A worker whose event loop runs reports
+ * the end at once.
  */
 const CLOSE_TIMEOUT = 1_000;
 
 /** Milliseconds within which a terminated worker is gone, unless it is busy. */
 const TERMINATE_TIMEOUT = 200;
+
+/**
+ * Turns of the event loop for the last post of a worker, which is there when its
+ * error or its lock arrives.
+ */
+const REPORT_TURNS = 10;
 
 /** Options for transports whose workers are Web Workers. */
 export interface ThreadOptions {
@@ -124,10 +132,14 @@ export class Thread {
   readonly label: string;
   readonly #worker: Worker;
   readonly #lock: string;
+  /** The limit of its heap, which is posted first. */
+  readonly #memory: number;
   readonly #gone = Promise.withResolvers<void>();
   readonly #ended = Promise.withResolvers<void>();
   #watch: AbortController | undefined;
   #isEnded = false;
+  /** Whether this side ended the worker. */
+  #isTerminated = false;
   /** Whether the worker has reported the end of its duplex. */
   #isGone = false;
   /** Posts to a worker that does not listen yet; they would be lost. */
@@ -136,20 +148,30 @@ export class Thread {
   #early: unknown[] = [];
   #onMessage: (message: unknown) => void = (message) =>
     this.#early.push(message);
-  #error = "";
+  /** What the worker has posted last of an error that may have ended it. */
+  #posted: FailurePost | undefined;
+  /** The error that ended the worker, whether it has arrived, and all of it. */
+  #failure: Failure | undefined;
+  readonly #failed = Promise.withResolvers<void>();
+  readonly #reported = Promise.withResolvers<void>();
 
-  private constructor(label: string, worker: Worker, lock: string) {
+  private constructor(
+    label: string,
+    worker: Worker,
+    lock: string,
+    memory: number,
+  ) {
     this.label = label;
     this.#worker = worker;
     this.#lock = lock;
+    this.#memory = memory;
     // At once: a post that arrives before there is a listener is lost.
     worker.onmessage = ({ data }) => this.#receive(data);
     worker.onmessageerror = ({ data }) => this.#receive(data);
     worker.addEventListener("error", (event) => {
       // Deno ends this process otherwise.
       event.preventDefault();
-      this.#error ||= event.message;
-      this.#onEnd();
+      if (this.#failure === undefined) this.#onFailure(event);
     });
   }
 
@@ -169,9 +191,12 @@ export class Thread {
   ): Promise<Thread> {
     const url = scriptUrl(action, script);
     const granted = await threadPermissions(action, permissions);
-    const lock = threadName(transport, await memoryLimit(action, memory));
-    const options = { type: "module", name: lock, ...granted } as const;
-    return new Thread(nameOf(url), startWorker(action, url, options), lock);
+    const limit = await memoryLimit(action, memory);
+    const label = scriptName(url);
+    const name = threadName(label, transport);
+    const options = { type: "module", name, ...granted } as const;
+    const worker = startWorker(action, url, options);
+    return new Thread(label, worker, name, limit);
   }
 
   /** Settles when the worker has ended, for whatever reason. Never rejects. */
@@ -204,13 +229,14 @@ export class Thread {
 
   /** Returns the error for a worker that ended without a goodbye. */
   exitError(cause: unknown, unsent: readonly unknown[]): PeerExitError {
-    const why = this.#error === "" ? "" : `: ${reasonText(this.#error)}`;
+    const failure = this.#failure;
+    const why = failure === undefined ? "" : `: ${failure.text}`;
     const how = this.#isGone
       ? "closed its end before this side did"
       : "ended without a goodbye";
     return new PeerExitError(
-      `The worker "${this.label}" ${how}${why}`,
-      { cause, unsent, stderr: this.#error },
+      `The worker ${quoted(this.label)} ${how}${why}`,
+      { cause: failure?.cause ?? cause, unsent, stderr: failure?.stack ?? "" },
     );
   }
 
@@ -223,12 +249,11 @@ export class Thread {
    */
   async close(timeout: number, unsent: readonly unknown[]): Promise<void> {
     await this.#leave(timeout);
-    if (this.#error === "") return;
+    if (this.#failure === undefined) return;
+    const { text, cause, stack } = this.#failure;
     throw new PeerExitError(
-      `The worker "${this.label}" ended with an error: ${
-        reasonText(this.#error)
-      }`,
-      { unsent, stderr: this.#error },
+      `The worker ${quoted(this.label)} ended with an error: ${text}`,
+      { ...(cause && { cause }), unsent, stderr: stack },
     );
   }
 
@@ -250,6 +275,7 @@ export class Thread {
    * goes on until the process ends.
    */
   async #terminate(): Promise<void> {
+    this.#isTerminated = true;
     this.#worker.terminate();
     if (this.#watch === undefined) return this.#onEnd();
     await settlesWithin(this.#ended.promise, TERMINATE_TIMEOUT);
@@ -260,6 +286,7 @@ export class Thread {
   /** Handles the posts about the worker itself, and passes on the others. */
   #receive(message: unknown): void {
     if (message === READY_POST) {
+      post(this.#worker, this.#memory, []);
       for (const [early, transfer] of this.#unposted ?? []) {
         post(this.#worker, early, transfer);
       }
@@ -268,6 +295,9 @@ export class Thread {
     } else if (message === CLOSED_POST) {
       this.#isGone = true;
       this.#gone.resolve();
+    } else if (isFailurePost(message)) {
+      this.#posted = message;
+      if (this.#failure?.add(message)) this.#reported.resolve();
     } else {
       this.#onMessage(message);
     }
@@ -278,8 +308,40 @@ export class Thread {
     if (this.#watch !== undefined || this.#isEnded) return;
     this.#watch = new AbortController();
     const { signal } = this.#watch;
-    const onEnd = () => this.#onEnd();
-    locks.request(this.#lock, { signal }, onEnd).catch(onEnd);
+    locks.request(this.#lock, { signal }, () => this.#onUnlocked())
+      .catch(() => this.#onEnd());
+  }
+
+  /** The error that ended the worker may arrive later than its lock. */
+  async #onUnlocked(): Promise<void> {
+    const isDone = () => this.#failure !== undefined || this.#isTerminated;
+    await this.#turnsUntil(() => isDone() || this.#posted !== undefined);
+    if (!isDone() && this.#posted !== undefined) {
+      await settlesWithin(this.#failed.promise, CLOSE_TIMEOUT);
+    }
+    if (this.#failure === undefined) this.#onEnd();
+  }
+
+  /** The worker has ended with an error, which it has posted if it could. */
+  async #onFailure(event: ErrorEvent): Promise<void> {
+    const failure = this.#failure = new Failure(event);
+    this.#failed.resolve();
+    if (this.#posted !== undefined && failure.add(this.#posted)) {
+      this.#reported.resolve();
+    }
+    // A script that failed before it loaded this package posts nothing.
+    await this.#turnsUntil(() => this.#unposted === undefined);
+    if (this.#unposted === undefined) {
+      await settlesWithin(this.#reported.promise, CLOSE_TIMEOUT);
+    }
+    this.#onEnd();
+  }
+
+  /** Waits some turns of the event loop for what is there and has not arrived. */
+  async #turnsUntil(isDone: () => boolean): Promise<void> {
+    for (let turn = 0; turn < REPORT_TURNS && !isDone(); turn++) {
+      await new Promise((resolve) => setImmediate(resolve));
+    }
   }
 
   #onEnd(): void {
@@ -301,24 +363,4 @@ function startWorker(action: string, url: URL, options: WorkerOptions): Worker {
       { cause },
     );
   }
-}
-
-/** Returns the URL of a worker script. */
-function scriptUrl(action: string, script: string | URL): URL {
-  if (typeof script !== "string" && !(script instanceof URL)) {
-    throw new TypeError(
-      `${action} as the script must be a URL or a path: current value is ${
-        show(script)
-      }`,
-    );
-  }
-  if (script instanceof URL || isUrl(script)) return new URL(script);
-  const url = new URL("file:///");
-  url.pathname = absolutePath(script).replaceAll("%", "%25");
-  return url;
-}
-
-/** Returns the name of a script in errors. */
-function nameOf({ protocol, pathname }: URL): string {
-  return protocol === "data:" ? "data:" : pathname.split("/").at(-1)!;
 }

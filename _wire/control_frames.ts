@@ -11,6 +11,7 @@ import type { Codec } from "../codec.ts";
 import { isInstance, ProtocolError } from "../_base/errors.ts";
 import { excerpt, messageOf, quoted, show } from "../_base/text.ts";
 import { type ControlFields, encodeControl, KIND } from "./frame_layout.ts";
+import type { MessageCodec } from "./message_codec.ts";
 import type { FlowCounts, OwnHello, PeerHello } from "./wire.ts";
 
 /** The version of the wire that this package speaks. */
@@ -74,6 +75,7 @@ export function helloFields(own: OwnHello): ControlFields {
     window: own.windowBytes,
     messages: own.windowMessages,
     maxMessage: own.maxMessageBytes,
+    graph: true,
   };
 }
 
@@ -92,6 +94,7 @@ export function readHello(fields: ControlFields, own: OwnHello): PeerHello {
   return {
     name: typeof name === "string" ? excerpt(name, MAX_TEXT_LENGTH) : "peer",
     codec: agreeOnCodec(fields.codecs, own),
+    graph: fields.graph === true,
     windowBytes: Math.min(positive(fields, "window"), MAX_IN_FLIGHT_SIZE),
     windowMessages: Math.min(positive(fields, "messages"), MAX_IN_FLIGHT),
     maxMessageBytes: Math.min(positive(fields, "maxMessage"), MAX_MESSAGE_SIZE),
@@ -148,11 +151,14 @@ export function goodbyeFrame(
 }
 
 /** The frame that ends the duplex: the reason in the agreed codec, and as text. */
-export function abortFrame(reason: unknown, codec: Codec | undefined): Frame {
+export function abortFrame(
+  reason: unknown,
+  codec: MessageCodec | undefined,
+): Frame {
   const fault = isInstance(reason, ProtocolError);
   const text = cut(messageOf(reason));
   try {
-    const bytes = codec?.encode(reason);
+    const bytes = codec?.encodeValue(reason, MAX_REASON_SIZE);
     if (bytes !== undefined && bytes.length <= MAX_REASON_SIZE) {
       return encodeControl(KIND.abort, { text, fault, reason: bytes });
     }

@@ -31,8 +31,9 @@ import {
   NEXT_HEADER_SIZE,
   POSTED_SIZE,
 } from "./frame_layout.ts";
-import { MessageCodec } from "./message_codec.ts";
+import { MessageCodec, sharingRules } from "./message_codec.ts";
 import type { Codec } from "../codec.ts";
+import type { SharingRules } from "../_codec/fast_codec.ts";
 import type { FlowCounts, OwnHello, WireEvents } from "./wire.ts";
 
 /** Options of a wire that uses frames. */
@@ -42,7 +43,7 @@ export interface FrameOptions {
   /** Receives the peer's pings; without it one is a fault. */
   onPing?: (fields: ControlFields) => void;
   /** Makes what encodes and decodes messages, once a codec is agreed on. */
-  messageCodec?: (codec: Codec) => MessageCodec;
+  messageCodec?: (codec: Codec, rules: SharingRules) => MessageCodec;
   /** Whether credit stays behind the messages sent before it. */
   isCreditOrdered?: boolean;
 }
@@ -331,8 +332,10 @@ export class FrameDecoder {
     }
     const peer = readHello(fields, this.#hello);
     this.#held = new Uint8Array();
-    this.#codec = this.#options.messageCodec?.(peer.codec) ??
-      new MessageCodec(peer.codec);
+    // A container that occurs again is not copied if the message can be posted.
+    const rules = sharingRules(peer, this.#posts === undefined);
+    this.#codec = this.#options.messageCodec?.(peer.codec, rules) ??
+      new MessageCodec(peer.codec, rules);
     this.#encoder.agree(this.#codec, peer.maxMessageBytes);
     this.#events.onHello(peer);
   }

@@ -144,7 +144,7 @@ export class FrameWire implements Wire {
   }
 
   abort(reason: unknown): void {
-    this.#control(abortFrame(reason, this.#encoder.codec?.codec));
+    this.#control(abortFrame(reason, this.#encoder.codec));
   }
 
   pauseReading(isPaused: boolean): void {

@@ -6,29 +6,58 @@
  * @module
  */
 
-import type { ByteBuffer } from "../_base/byte_buffer.ts";
+import { ByteBuffer } from "../_base/byte_buffer.ts";
 import { ProtocolError } from "../_base/errors.ts";
-import type { FastCodec } from "../_codec/fast_codec.ts";
+import {
+  DEFAULT_RULES,
+  type FastCodec,
+  type SharingRules,
+} from "../_codec/fast_codec.ts";
+import type { PeerHello } from "./wire.ts";
+
+/**
+ * How a container is encoded that occurs again in a message to a peer.
+ *
+ * @param peer The peer's hello.
+ * @param copies Whether it may be encoded as a copy: not if the message can be posted.
+ */
+export function sharingRules(
+  { graph, maxMessageBytes }: Pick<PeerHello, "graph" | "maxMessageBytes">,
+  copies: boolean,
+): SharingRules {
+  return { graph, copies, maxBytes: maxMessageBytes };
+}
 
 /** Encodes and decodes the messages of a link. */
 export class MessageCodec {
   /** The codec that both sides agreed on. */
   readonly codec: FastCodec;
+  readonly #rules: SharingRules;
 
-  constructor(codec: FastCodec) {
+  constructor(codec: FastCodec, rules: SharingRules = DEFAULT_RULES) {
     this.codec = codec;
+    this.#rules = rules;
   }
 
   /** Encodes a message behind the bytes of a buffer. */
   encodeInto(message: unknown, target: ByteBuffer): void {
     const { codec } = this;
     if (codec.encodeInto !== undefined) {
-      return codec.encodeInto(message, target);
+      return codec.encodeInto(message, target, this.#rules);
     }
     const payload = codec.encode(message);
     target.reserve(payload.length);
     target.bytes.set(payload, target.length);
     target.length += payload.length;
+  }
+
+  /** Encodes a value that is not a message, of at most `maxBytes` bytes with copies. */
+  encodeValue(value: unknown, maxBytes: number): Uint8Array {
+    const { codec } = this;
+    if (codec.encodeInto === undefined) return codec.encode(value);
+    const target = new ByteBuffer(0);
+    codec.encodeInto(value, target, { ...this.#rules, maxBytes });
+    return target.toBytes();
   }
 
   /**

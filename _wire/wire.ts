@@ -35,6 +35,8 @@ export interface PeerHello {
   readonly name: string;
   /** The codec that both sides agreed on, for both directions. */
   readonly codec: Codec;
+  /** Whether it reads graph form. */
+  readonly graph: boolean;
   readonly windowBytes: number;
   readonly windowMessages: number;
   readonly maxMessageBytes: number;

@@ -18,6 +18,7 @@ import {
   assertStringIncludes,
   assertThrows,
 } from "@std/assert";
+import { json } from "@duplex/ipc/codec";
 import {
   ClosedError,
   DeadlockError,
@@ -26,6 +27,7 @@ import {
   PeerExitError,
 } from "@duplex/ipc/duplex";
 import type { Command } from "./_behaviours.ts";
+import { assertRepeats, REPEATS } from "./_repeats.ts";
 import { SAMPLE_VALUES } from "./_sample_values.ts";
 
 /** A transport under test. */
@@ -143,6 +145,23 @@ const CLAUSES: Record<
       await duplex.send(value);
       assertEquals(await duplex.receive(), value, what);
     }
+  },
+
+  async "keeps the identity of objects that occur again, and cycles"(open) {
+    await using duplex = await open({ do: "echo" });
+    for (const [what, make] of REPEATS) {
+      const value = make();
+      await duplex.send(value);
+      assertRepeats(value, await duplex.receive(), what);
+    }
+  },
+
+  async "carries objects that occur again as JSON"(open) {
+    await using duplex = await open({ do: "echo" }, { codec: json });
+    const shared = { n: [1] };
+    const value = { a: shared, b: [shared, shared.n] };
+    await duplex.send(value);
+    assertEquals(await duplex.receive(), value);
   },
 
   async "rejects a value that cannot be sent and continues"(open) {

@@ -25,7 +25,8 @@ printed to standard error. A program connects to a listener with
     with connect("tcp://127.0.0.1:9000", secret="Only we two know") as peer:
         peer.send("Hello!")
 
-Messages are None, bool, int, float, str, bytes, list, tuple and dict.
+Messages are None, bool, int, float, str, bytes, list, tuple and dict. A list or
+dict that occurs twice in a message, or contains itself, is received likewise.
 """
 
 from __future__ import annotations
@@ -144,6 +145,7 @@ class Duplex:
             "window": window,
             "messages": messages,
             "maxMessage": max_message,
+            "graph": True,
         })
         self._reader = threading.Thread(target=self._read_all, daemon=True)
         self._reader.start()
@@ -185,7 +187,8 @@ class Duplex:
     def send(self, message: Any) -> None:
         """Sends a message; waits while the peer's window is full."""
         assert self._credit.peer
-        payload = pack(message)
+        payload = pack(message, bool(self._credit.peer["graph"]),
+                       self._credit.peer["maxMessage"])
         if len(payload) > self._credit.peer["maxMessage"]:
             raise ValueError(
                 "Cannot send a message of %d bytes: the peer accepts at most %d"

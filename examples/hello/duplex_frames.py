@@ -70,7 +70,7 @@ def check_version(fields: Fields) -> None:
 
 
 def hello_limits(fields: Fields) -> dict[str, int]:
-    """Checks a hello; returns the limits of the peer."""
+    """Checks a hello; returns the limits of the peer, and if it reads graph form."""
     check_version(fields)
     codecs = fields.get("codecs")
     if not isinstance(codecs, list) or "msgpack" not in codecs:
@@ -83,6 +83,7 @@ def hello_limits(fields: Fields) -> dict[str, int]:
         raise ProtocolError(
             "Cannot read a hello: a limit must be positive: current values are %r"
             % (limits,))
+    limits["graph"] = fields.get("graph") is True
     return limits
 
 

@@ -203,6 +203,12 @@ export const MSGPACK_KINDS: Record<string, Make> = {
   ),
 };
 
+/** An array in graph form, with the same bytes for each item. */
+function numbered(count: number, hex: string): Uint8Array {
+  const items = new Array(count).fill(fromHex(hex));
+  return extension(12, header(0xdd, count), concat(items));
+}
+
 /** A message that is one large container. */
 export const MSGPACK_CONTAINERS: Record<
   string,
@@ -222,6 +228,19 @@ export const MSGPACK_CONTAINERS: Record<
     ),
   "a Set of objects": (count) =>
     extension(5, header(0xdd, count), new Uint8Array(count).fill(0x80)),
+  "empty arrays with numbers": (count) => numbered(count, "90"),
+  "arrays of 4 with numbers": (count) => numbered(count, "94 c0 c0 c0 c0"),
+  "empty objects with numbers": (count) => numbered(count, "80"),
+  "references": (count) => numbered(count, "d4 0d 00"),
+  "a Set of objects and references": (count) =>
+    extension(
+      12,
+      extension(
+        5,
+        header(0xdd, 2 * count),
+        concat(new Array(count).fill(fromHex("80 d4 0d 01"))),
+      ),
+    ),
   "an object of words": (count) =>
     msgpack.encode(
       Object.fromEntries(

@@ -289,7 +289,7 @@ pythonTest("duplex.py ends with its standard input", async () => {
   }).spawn();
   const input = child.stdin.getWriter();
   // A hello and no more.
-  await input.write(opener!.subarray(0, 93));
+  await input.write(opener!.subarray(0, 100));
   await input.close();
   const { code, stderr } = await child.output();
   assertEquals(code, 1);

@@ -80,6 +80,9 @@ export class MsgpackMaker {
   #left = MAX_NODES;
   /** Whether lengths and payloads may be wrong. */
   readonly #hasErrors: boolean;
+  /** The number of containers that have started in graph form, at least. */
+  #started = 0;
+  #isGraph = false;
 
   constructor(draw: Draw, hasErrors: boolean) {
     this.#draw = draw;
@@ -91,6 +94,14 @@ export class MsgpackMaker {
     const draw = this.#draw;
     this.#left--;
     const isLeaf = this.#left <= 0 || depth > 6;
+    if (this.#isGraph && this.#started > 0 && draw.oneIn(4)) {
+      return this.#reference();
+    }
+    if (this.#hasErrors && draw.oneIn(200)) {
+      return draw.oneIn(2)
+        ? this.#reference()
+        : this.extension(12, this.text());
+    }
     switch (draw.below(isLeaf ? 8 : 14)) {
       case 0:
         return new Uint8Array([draw.pick([0xc0, 0xc2, 0xc3])]);
@@ -117,6 +128,27 @@ export class MsgpackMaker {
       default:
         return this.#structure(depth);
     }
+  }
+
+  /** A message in graph form. */
+  graph(): Bytes {
+    this.#isGraph = true;
+    this.#started = 0;
+    return this.extension(12, this.value());
+  }
+
+  /** A reference, in most cases to a container that has started. */
+  #reference(): Bytes {
+    const draw = this.#draw;
+    const isWrong = this.#hasErrors && draw.oneIn(10);
+    const number = isWrong ? draw.boundary() : draw.below(this.#started + 1);
+    const sizes = number < 256 ? [1, 2, 4] : number < 65_536 ? [2, 4] : [4];
+    const size = isWrong ? draw.pick([0, 1, 2, 3, 4, 8]) : draw.pick(sizes);
+    const bytes = uint32(number);
+    return this.extension(
+      13,
+      size <= 4 ? bytes.subarray(4 - size) : concat(bytes, bytes),
+    );
   }
 
   /** A number in any format. */
@@ -183,13 +215,15 @@ export class MsgpackMaker {
   }
 
   #array(depth: number): Bytes {
+    this.#started++;
     return this.#arrayOf(this.#items(depth, 20));
   }
 
   #map(depth: number): Bytes {
     const draw = this.#draw;
     const count = draw.size(20);
-    const isMixed = draw.oneIn(5);
+    this.#started++;
+    const isMixed = !this.#isGraph && draw.oneIn(5);
     const fields = Array.from({ length: count }, () => {
       const key = isMixed && draw.oneIn(3)
         ? this.value(depth + 1)
@@ -275,6 +309,7 @@ export class MsgpackMaker {
   /** An extension that contains values. */
   #structure(depth: number): Bytes {
     const draw = this.#draw;
+    this.#started++;
     switch (draw.below(4)) {
       case 0: {
         const items = this.#items(depth, 12);
@@ -335,10 +370,12 @@ export class MsgpackMaker {
     const count = draw.oneIn(4)
       ? draw.between(1, MAX_REPEATED)
       : draw.between(1, 3_000);
-    switch (draw.below(8)) {
+    switch (draw.below(9)) {
       case 0:
+        return this.#manyReferences(count);
       case 1:
       case 2:
+      case 8:
         return this.#repeated(count);
       case 3:
         return this.#deep(draw.pick([499, 500, 501, draw.below(2_000), count]));
@@ -361,6 +398,21 @@ export class MsgpackMaker {
         return this.textOf(repeat(text, count));
       }
     }
+  }
+
+  /** Many references, or many containers that have numbers. */
+  #manyReferences(count: number): Bytes {
+    const draw = this.#draw;
+    const element = draw.pick(
+      [[0xd4, 13, 0], [0xd4, 13, 1], [0x90], [0x80], [0x91, 0xd4, 13, 0]],
+    );
+    const items = repeat(new Uint8Array(element), count);
+    const list = concat(new Uint8Array([0xdd]), uint32(count + 1));
+    const first = new Uint8Array([0x90]);
+    const container = draw.oneIn(3)
+      ? this.extension(5, list, first, items)
+      : concat(list, first, items);
+    return this.extension(12, container);
   }
 
   /** One value many times, in a container. */
@@ -498,5 +550,6 @@ export function makeMsgpack(draw: Draw): Bytes {
   if (draw.oneIn(AMPLIFIED_ONE_IN)) {
     return new MsgpackMaker(draw, false).amplified();
   }
-  return new MsgpackMaker(draw, draw.oneIn(2)).value();
+  const maker = new MsgpackMaker(draw, draw.oneIn(2));
+  return draw.oneIn(4) ? maker.graph() : maker.value();
 }

@@ -7,7 +7,7 @@
  * @module
  */
 
-import { fromParts } from "../../_codec/error_parts.ts";
+import { createError, restoreParts } from "../../_codec/error_parts.ts";
 import { VIEW_KINDS } from "../../_codec/values.ts";
 
 /** The bytes are invalid. */
@@ -35,6 +35,8 @@ export class ReferenceReader {
   /** The depth of nested containers. */
   levels = 0;
   hasExtension = false;
+  /** The containers that have started, in graph form. */
+  #graph: object[] | undefined;
   hasOtherKeys = false;
 
   /**
@@ -152,18 +154,39 @@ export class ReferenceReader {
     this.items += count;
   }
 
+  /** Gives a container its number. */
+  #start<T extends object>(container: T): T {
+    this.#graph?.push(container);
+    return container;
+  }
+
   #array(count: number, depth: number): unknown[] {
+    return this.#items(this.#start([]), count, depth);
+  }
+
+  #items(items: unknown[], count: number, depth: number): unknown[] {
     this.#enter(count, depth);
-    return Array.from({ length: count }, () => this.#value(depth + 1));
+    for (let index = 0; index < count; index++) {
+      items.push(this.#value(depth + 1));
+    }
+    return items;
   }
 
   #map(count: number, depth: number): unknown {
+    return this.#entries(this.#start({}), count, depth);
+  }
+
+  #entries(
+    fields: Record<string, unknown> | undefined,
+    count: number,
+    depth: number,
+  ): unknown {
     this.#enter(count, depth);
-    let fields: Record<string, unknown> | undefined = {};
     let map: Map<unknown, unknown> | undefined;
     for (let index = 0; index < count; index++) {
       const key = this.#value(depth + 1);
       if (fields !== undefined && typeof key !== "string") {
+        if (this.#graph !== undefined) refuse("a key in graph form");
         map = new Map(Object.entries(fields));
         fields = undefined;
         this.hasOtherKeys = true;
@@ -205,16 +228,19 @@ export class ReferenceReader {
       case 0x03:
         return this.#regexp(depth);
       case 0x04: {
+        const map = this.#start(new Map());
         const list = this.#list(depth);
         if (list.length % 2 !== 0) refuse("a key without a value");
-        const map = new Map();
         for (let at = 0; at < list.length; at += 2) {
           map.set(list[at], list[at + 1]);
         }
         return map;
       }
-      case 0x05:
-        return new Set(this.#list(depth));
+      case 0x05: {
+        const set = this.#start(new Set());
+        for (const item of this.#list(depth)) set.add(item);
+        return set;
+      }
       case 0x06:
         return this.#copy(size).buffer;
       case 0x07: {
@@ -231,6 +257,15 @@ export class ReferenceReader {
         return this.#utf16(size);
       case 0x0b:
         return this.#arrayWithFields(depth);
+      case 0x0c:
+        if (depth !== 0 || this.#graph !== undefined) refuse("a second graph");
+        this.#graph = [];
+        return this.#value(0);
+      case 0x0d: {
+        if (![1, 2, 4].includes(size)) refuse("a reference of other bytes");
+        const number = this.#number(size);
+        return this.#graph?.[number] ?? refuse("a reference to nothing");
+      }
       case 0xff:
         return this.#date(size);
       default:
@@ -262,7 +297,7 @@ export class ReferenceReader {
   }
 
   /** Reads an array within an extension. */
-  #list(depth: number): unknown[] {
+  #list(depth: number, items: unknown[] = []): unknown[] {
     const byte = this.#number(1);
     const count = byte === 0xdc
       ? this.#number(2)
@@ -271,15 +306,20 @@ export class ReferenceReader {
       : byte >= 0x90 && byte < 0xa0
       ? byte - 0x90
       : refuse("no array");
-    return this.#array(count, depth);
+    return this.#items(items, count, depth);
   }
 
   #fields(depth: number): Record<string, unknown> {
-    const fields = this.#value(depth);
-    if (
-      typeof fields !== "object" || fields === null ||
-      Object.getPrototypeOf(fields) !== Object.prototype
-    ) refuse("no fields");
+    const byte = this.#number(1);
+    const count = byte === 0xde
+      ? this.#number(2)
+      : byte === 0xdf
+      ? this.#number(4)
+      : byte >> 4 === 8
+      ? byte - 0x80
+      : refuse("no fields");
+    const fields = this.#entries({}, count, depth);
+    if (fields instanceof Map) refuse("fields with other keys");
     return fields as Record<string, unknown>;
   }
 
@@ -304,12 +344,14 @@ export class ReferenceReader {
       typeof className !== "string" || typeof name !== "string" ||
       !isOptional(message) || !isOptional(stack)
     ) refuse("texts");
+    const text = message as string | null ?? undefined;
+    const error = this.#start(createError({ className, name, message: text }));
     const causes = this.#list(depth);
     if (causes.length > 1) refuse("causes");
-    return fromParts({
+    return restoreParts(error, {
       className,
       name,
-      message: message as string | null ?? undefined,
+      message: text,
       stack: stack as string | null ?? undefined,
       causes,
       errors: this.#list(depth),
@@ -328,7 +370,7 @@ export class ReferenceReader {
   }
 
   #arrayWithFields(depth: number): unknown[] {
-    const array = this.#list(depth);
+    const array = this.#list(depth, this.#start([]));
     for (const [key, value] of Object.entries(this.#fields(depth))) {
       if (key === "length" || isArrayIndex(key)) refuse("an item as a field");
       Object.defineProperty(array, key, {

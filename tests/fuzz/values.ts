@@ -104,8 +104,6 @@ const UNSENDABLE: readonly (() => unknown)[] = [
   () => Object(1n),
   () => new String("boxed"),
   () => new Date(NaN),
-  () => cycle(),
-  () => shared(),
   () => ({ toJSON: () => 1 }),
   () => ({ [Symbol.toStringTag]: "Map" }),
   () => (function* () {})(),
@@ -146,6 +144,16 @@ function shared(): unknown {
   return [part, new Map([[part, 1]]), new Error("m", { cause: part })];
 }
 
+/** An error, a set and an array with a field, each of which contains itself. */
+function cycles(): unknown {
+  const error = new Error("m", { cause: 1 });
+  error.cause = error;
+  const set = new Set<unknown>([error]);
+  const list = Object.assign([set], { list: [set] as unknown });
+  set.add(set).add(list);
+  return Object.assign(list, { list });
+}
+
 /** A map that grows while it is encoded. */
 function growing(): unknown {
   const map = new Map<unknown, unknown>();
@@ -157,6 +165,13 @@ function growing(): unknown {
   });
   return map;
 }
+
+/** Values with objects that occur again, which JSON cannot carry. */
+const REPEATS: readonly (() => unknown)[] = [
+  () => cycle(),
+  () => shared(),
+  () => cycles(),
+];
 
 /** The kinds of values to generate. */
 export interface Kinds {
@@ -290,7 +305,9 @@ export class ValueMaker {
     const draw = this.#draw;
     const some = () =>
       Array.from({ length: draw.size(8) }, () => this.value(depth + 1));
-    switch (draw.below(4)) {
+    switch (draw.below(5)) {
+      case 4:
+        return draw.pick(REPEATS)();
       case 0:
         return new Map(some().map((key) => [key, this.value(depth + 1)]));
       case 1:

@@ -7,16 +7,21 @@
  * @module
  */
 
-import { assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
+import {
+  assertEquals,
+  assertInstanceOf,
+  assertStringIncludes,
+  assertThrows,
+} from "@std/assert";
 import {
   absolutePath,
   isAbsolute,
   isCommandPath,
-  isUrl,
   pathOf,
   type PathSystem,
+  scriptName,
+  scriptUrl,
 } from "../../_permissions/path.ts";
-import { denoArgs } from "../../_pipe/options.ts";
 
 const posix: PathSystem = { windows: false, cwd: () => "/home/me" };
 const windows: PathSystem = { windows: true, cwd: () => "C:\\me" };
@@ -77,16 +82,55 @@ Deno.test("isCommandPath() distinguishes a path from a name like Deno", () => {
   assertEquals(isCommandPath("a\\b", windows), true);
 });
 
-Deno.test({
-  name: "denoArgs() treats a script with a colon as a path unless it is a URL",
-  permissions: "inherit",
-  fn() {
-    const scriptOf = (script: string) => denoArgs(script, {}).at(-1);
-    const cwd = Deno.cwd();
-    assertEquals(scriptOf("data:text/javascript,0"), "data:text/javascript,0");
-    assertEquals(isUrl("c:/a.ts"), false);
-    if (Deno.build.os === "windows") return;
-    assertEquals(scriptOf("c:/a.ts"), `${cwd}/c:/a.ts`);
-    assertEquals(scriptOf("\\/a.ts"), `${cwd}/\\/a.ts`);
-  },
+Deno.test("scriptUrl() takes a script for a URL if it has a scheme", () => {
+  const cases: [system: PathSystem, script: string, expected: string][] = [
+    [posix, "/a", "file:///a"],
+    [posix, "../a b", "file:///home/a%20b"],
+    [posix, "#%?\t |\\ ", "file:///home/me/%23%25%3F%09%20%7C%5C%20"],
+    [posix, "C:/a", "file:///home/me/C:/a"],
+    [posix, "C:\\a", "file:///home/me/C:%5Ca"],
+    [windows, "C:/a", "file:///C:/a"],
+    [windows, "c:\\a b\\#", "file:///c:/a%20b/%23"],
+    [windows, "a", "file:///C:/me/a"],
+    [windows, "\\a", "file:///C:/a"],
+    [windows, "\\\\host\\share\\a", "file://host/share/a"],
+    [windows, "\\\\?\\C:\\a", "file:///C:/a"],
+    [windows, "\\\\?\\UNC\\host\\share\\a", "file://host/share/a"],
+    [share, "a", "file://host/share/me/a"],
+    [posix, "file:///a%20b#c", "file:///a%20b#c"],
+    [posix, "https://a.example/b", "https://a.example/b"],
+    [windows, "data:text/javascript,0", "data:text/javascript,0"],
+    [posix, "jsr:@a/b", "jsr:@a/b"],
+  ];
+  for (const [system, script, expected] of cases) {
+    assertEquals(scriptUrl("Cannot open", script, system).href, expected);
+  }
+  const url = new URL("file:///a?b");
+  assertEquals(scriptUrl("Cannot open", url).href, url.href);
+});
+
+Deno.test("scriptUrl() throws for what is neither a URL nor a path", () => {
+  const cases: [script: unknown, text: string][] = [
+    ["", 'must be a path or a URL: current value is ""'],
+    ["a\0", "must be a path or a URL"],
+    [undefined, "must be a path or a URL: current value is undefined"],
+    ["http://", 'the script "http://" is not a valid URL'],
+    ["ab:c.ts", 'the script "ab:c.ts" has a scheme other than file, http'],
+    [new URL("C:/w.ts"), 'the script "c:/w.ts" has a scheme other than file'],
+  ];
+  for (const [script, text] of cases) {
+    const error = assertThrows(() => scriptUrl("Cannot open", script));
+    assertInstanceOf(error, TypeError);
+    assertStringIncludes(
+      error.message,
+      `Cannot open as ${text.startsWith("must") ? "the script " : ""}${text}`,
+    );
+  }
+});
+
+Deno.test("scriptName() is the last part of a path", () => {
+  const nameOf = (href: string) => scriptName(new URL(href));
+  assertEquals(nameOf("file:///a/b%20c.ts?d#e"), "b c.ts");
+  assertEquals(nameOf("file:///a/b%.ts"), "b%.ts");
+  assertEquals(nameOf("data:text/javascript,a/b"), "data:");
 });

@@ -32,12 +32,13 @@ export function pick<T>(draw: () => number, items: readonly T[]): T {
 }
 
 /**
+/**
  * Lets workers die at their start at random, until it is disposed of. Before
- * its hello a worker receives nothing but its name, so the random number is
- * part of the name.
+ * its hello a worker receives nothing but its URL, so the random choice is
+ * the URL's fragment.
  */
 export class RandomDeaths implements Disposable {
-  readonly #randomUUID = crypto.randomUUID;
+  readonly #worker = globalThis.Worker;
   /** Workers started. */
   started = 0;
 
@@ -45,19 +46,23 @@ export class RandomDeaths implements Disposable {
    * @param rate The fraction of workers that die at their start, from 0 to 1.
    */
   constructor(draw: () => number, rate: number) {
-    crypto.randomUUID = () => {
-      const id = this.#randomUUID.call(crypto);
+    const next = () => {
       this.started++;
-      if (draw() >= rate) return id;
-      const death = `death-${pick(draw, ["start", "hello"])}-${
-        pick(draw, HOWS)
-      }`;
-      return `${death}-${id}` as typeof id;
+      return draw() >= rate
+        ? ""
+        : `death-${pick(draw, ["start", "hello"])}-${pick(draw, HOWS)}`;
+    };
+    globalThis.Worker = class extends this.#worker {
+      constructor(specifier: string | URL, options?: WorkerOptions) {
+        const url = new URL(specifier);
+        url.hash = next();
+        super(url, options);
+      }
     };
   }
 
   [Symbol.dispose](): void {
-    crypto.randomUUID = this.#randomUUID;
+    globalThis.Worker = this.#worker;
   }
 }
 

@@ -18,6 +18,7 @@ import {
   assertStringIncludes,
 } from "@std/assert";
 import { ClosedError, DeadlockError, ProtocolError } from "@duplex/ipc/duplex";
+import { json } from "@duplex/ipc/codec";
 import { type Duplex, openQueue, type QueueOptions } from "@duplex/ipc/queue";
 import { within, workerUrl } from "../workers/_processes.ts";
 import type { Act } from "../workers/queue_acts.ts";
@@ -257,6 +258,19 @@ test("openQueue() carries cycles, shared references and transferred buffers", as
   assertStrictEquals(cycle.self, cycle);
   assertEquals(await queue.receive() as unknown, new Uint8Array([7, 8]).buffer);
   assertEquals(await queue.receive() as unknown, true);
+});
+
+test("openQueue() keeps cycles and shared references with JSON", async () => {
+  await using queue = await open<Record<string, unknown>>({ codec: json });
+  const shared = { n: 1 };
+  const value: Record<string, unknown> = { one: shared, two: shared };
+  await queue.send({ act: "echo", value });
+  const first = await queue.receive();
+  assertStrictEquals(first.one, first.two);
+  value.self = value;
+  await queue.send({ act: "echo", value });
+  const second = await queue.receive();
+  assertStrictEquals(second.self, second);
 });
 
 test("openQueue() shares shared memory", async () => {

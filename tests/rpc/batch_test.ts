@@ -142,6 +142,25 @@ for (const windowMessages of [4096, 1]) {
   });
 }
 
+test("RpcEndpoint.batch() gives each call and result objects of its own", async () => {
+  const constant = { list: [] as unknown[] };
+  const { main, run } = batches({
+    change: (
+      options: { n: number },
+      same: unknown,
+    ) => [options.n++, options === same],
+    same: () => constant,
+  });
+  const options = { n: 1 };
+  const list = Array.from({ length: 40 }, () => [options, options]);
+  const changed = await run("change", list).outcomes.until(40);
+  assertEquals(changed, Array(40).fill([1, true]));
+  const results = await run("same", [[], [], []]).outcomes.until(3);
+  assertEquals(results, Array(3).fill({ list: [] }));
+  assertEquals(new Set(results).size, 3);
+  await main.close();
+});
+
 test("RpcEndpoint.batch() answers every call that cannot be made", async () => {
   const { main, run } = batches({ work: () => 1, async *many() {} });
   const { outcomes } = run("absent", [[], [], []]);

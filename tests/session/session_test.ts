@@ -33,10 +33,20 @@ import { DEFAULT_OPTIONS } from "../../_session/options.ts";
 import { memoryStreams } from "../../_session/memory_stream.ts";
 import { Session } from "../../_session/session.ts";
 import { random, seed } from "../_seed.ts";
+import type { ByteStream } from "../../_wire/byte_stream.ts";
 import { drain, sessionAndRawEnd, splitReads } from "../wire/_streams.ts";
 
 // The bytes of the peer are made with the reference implementation.
 const HELLO = control(KIND.hello, helloFields(DEFAULT_OPTIONS));
+
+/** The hello of a peer of version 0.1.0, which does not read graph form. */
+const OLD_HELLO = control(
+  KIND.hello,
+  Object.fromEntries(
+    Object.entries({ ...helloFields(DEFAULT_OPTIONS), maxMessage: 1000 })
+      .filter(([name]) => name !== "graph"),
+  ),
+);
 
 function frame(kind: number, ...body: (number[] | Uint8Array)[]): Uint8Array {
   const bytes = body.flatMap((part) => [...part]);
@@ -248,6 +258,70 @@ Deno.test({
     });
     const abort = { text: "no", fault: false, reason: new Uint8Array([0xc0]) };
     assertEquals(decode(encodeControl(KIND.abort, abort).slice(5)), abort);
+  },
+});
+
+/** Reads what a session writes until this has arrived. */
+async function readUntil(raw: ByteStream, expected: Uint8Array): Promise<void> {
+  const into = new Uint8Array(65_536);
+  const decoder = new TextDecoder("latin1");
+  const sought = decoder.decode(expected);
+  for (let text = ""; !text.includes(sought);) {
+    const bytes = await raw.read(into);
+    if (bytes === null) throw new Error(`The session has ended: ${text}`);
+    text += decoder.decode(bytes);
+  }
+}
+
+Deno.test({
+  name: "Session sends copies of objects to a peer without graph form",
+  permissions: "none",
+  async fn() {
+    const { session, raw } = sessionAndRawEnd();
+    raw.write(join([OLD_HELLO])).catch(() => {});
+    await session.open();
+    const shared = { n: 1 };
+    await session.send({ a: shared, b: [shared] });
+    await readUntil(raw, data(1, { a: { n: 1 }, b: [{ n: 1 }] }));
+    const cycle: Record<string, unknown> = { list: [1] };
+    (cycle.list as unknown[]).push(cycle);
+    const { message } = await assertRejects(
+      () => session.send(cycle),
+      TypeError,
+    );
+    assertStringIncludes(
+      message,
+      'the value at "$.list[1]" is the object at "$" that contains it: a cycle',
+    );
+    let doubled: unknown[] = [];
+    for (let level = 0; level < 100; level++) doubled = [doubled, doubled];
+    await assertRejects(() => session.send(doubled), RangeError, "1000 bytes");
+    await session.send("goes on");
+    await readUntil(raw, data(2, "goes on"));
+    session.abort({ first: shared, second: shared });
+    await readUntil(raw, msgpack.encode({ first: { n: 1 }, second: { n: 1 } }));
+    await assertRejects(() => session.closed);
+    await raw.destroy();
+  },
+});
+
+Deno.test({
+  name: "Session sends graph form to a peer that reads it",
+  permissions: "none",
+  async fn() {
+    const { session, raw } = sessionAndRawEnd();
+    assertEquals(helloFields(DEFAULT_OPTIONS).graph, true);
+    raw.write(join([HELLO])).catch(() => {});
+    await session.open();
+    const shared = { n: 1 };
+    await session.send([shared, shared]);
+    const graph = msgpack.encode([shared, shared]);
+    assertEquals(graph.slice(0, 6), new Uint8Array([0xc9, 0, 0, 0, 8, 12]));
+    await readUntil(raw, graph);
+    session.abort([shared, shared]);
+    await readUntil(raw, graph);
+    await assertRejects(() => session.closed);
+    await raw.destroy();
   },
 });
 

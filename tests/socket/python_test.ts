@@ -18,6 +18,7 @@ import {
   assertRejects,
   assertStringIncludes,
 } from "@std/assert";
+import { assertRepeats } from "../_repeats.ts";
 import { countFrames, Proxy } from "./_proxy.ts";
 import { until } from "./_peers.ts";
 import { greeting, LINK, ready } from "./_raw.ts";
@@ -117,6 +118,26 @@ const VALUES: unknown[] = [
   { a: [{ b: [null] }] },
 ];
 
+/** Values with objects that occur again, which Python reads. */
+const PYTHON_REPEATS: (() => unknown)[] = [
+  () => {
+    const tree = { name: "root", children: [] as unknown[] };
+    const child = { name: "child", parent: tree };
+    tree.children.push(child, { name: "other", parent: tree });
+    return { tree, same: child };
+  },
+  () => Array(3).fill({ n: 1 }),
+  () => {
+    const list: unknown[] = [[]];
+    list.push(list, list[0]);
+    return list;
+  },
+  () => {
+    const list: unknown[] = Array.from({ length: 70_000 }, (_, n) => [n]);
+    return [list, list[0], list[254], list[255], list[65_533], list[65_535]];
+  },
+];
+
 /** Sends all values, gets them back, and sends goodbye first. */
 async function echoAll(
   address: string,
@@ -162,6 +183,106 @@ pythonTest(
       { cert: CERT, key: KEY },
       `checksum=True, context=__import__("ssl").create_default_context(cafile="${CA_PATH}")`,
     ),
+);
+
+pythonTest(
+  "duplex.py keeps objects that occur again, and cycles",
+  TCP,
+  async () => {
+    await using listener = listenSocket("tcp://127.0.0.1:0");
+    await using far = startPython(
+      `
+with connect(sys.argv[1]) as far:
+    for message in far:
+        far.send(message)
+        if isinstance(message, dict) and "tree" in message:
+            tree = message["tree"]
+            assert tree["children"][0]["parent"] is tree
+            assert message["same"] is tree["children"][0]
+        if message == "own":
+            key = {"n": 1}
+            far.send({"map": {1: key, "two": key}, "tuple": ((), (), key)})
+`,
+      listener.address,
+    );
+    const peer = await listener.accept();
+    for (const make of PYTHON_REPEATS) {
+      const value = make();
+      await peer.send(value);
+      assertRepeats(value, await peer.receive(), "a value");
+    }
+    await peer.send("own");
+    assertEquals(await peer.receive(), "own");
+    const { map, tuple } = await peer.receive() as {
+      map: Map<unknown, unknown>;
+      tuple: unknown[];
+    };
+    assertEquals(
+      map,
+      new Map<unknown, unknown>([[1, { n: 1 }], ["two", { n: 1 }]]),
+    );
+    assertEquals(map.get(1) === map.get("two"), true);
+    assertEquals(tuple, [[], [], { n: 1 }]);
+    assertEquals(tuple[2] === map.get(1), true);
+    await peer.close();
+    assertEquals(await far.output, DONE);
+  },
+);
+
+pythonTest("duplex.py rejects malformed graph form", {}, async () => {
+  await using far = startPython(
+    `
+from duplex_msgpack import pack, unpack
+for text in sys.argv[1].split():
+    try:
+        print(unpack(bytes.fromhex(text)))
+    except ProtocolError as error:
+        print(error)
+`,
+    "d40d00 c7030cd40d00 c7040c91d40d01 c7050c92d40d0190 c7040c91c7000d " +
+      "c7070c91c7030d000000 c7030c91d50d c7050c81d40d0001 c7030c810102 91d40c90 " +
+      "c7030cd40c90 d40c90d40c90 d50c9090 c7000c c7090c90",
+  );
+  const { stdout, stderr } = await far.output;
+  assertEquals(stderr, "");
+  const lines = stdout.split("\n");
+  assertEquals(lines.length, 15);
+  for (const line of lines) {
+    assertMatch(line, /^Cannot decode a message: /);
+  }
+});
+
+pythonTest(
+  "duplex.py sends copies to a peer without graph form",
+  {},
+  async () => {
+    await using far = startPython(
+      `
+from duplex_msgpack import pack, unpack
+shared = {"n": 1}
+print(unpack(pack([shared, {"b": shared}], graph=False)))
+shared["list"] = [0, shared]
+value = []
+for _ in range(100):
+    value = [value, value]
+for value in (shared, value):
+    try:
+        print(pack(value, graph=False, limit=1 << 28))
+    except UnsupportedValue as error:
+        print(error)
+`,
+      "",
+    );
+    const { stdout, stderr } = await far.output;
+    assertEquals(stderr, "");
+    const [copies, cycle, large] = stdout.split("\n");
+    assertEquals(copies, "[{'n': 1}, {'b': {'n': 1}}]");
+    assertStringIncludes(
+      cycle!,
+      "the value at $['list'][1]: it contains itself",
+    );
+    assertStringIncludes(large!, "more than 268435456 bytes");
+  },
 );
 
 pythonTest("duplex.py sends goodbye first", TCP, async () => {

@@ -15,7 +15,7 @@ import {
   assertThrows,
 } from "@std/assert";
 import { ClosedError, PeerExitError } from "@duplex/ipc/duplex";
-import { task } from "@duplex/ipc/task";
+import { task, type WorkerTaskOptions } from "@duplex/ipc/task";
 import { test as anyTest } from "../workers/_processes.ts";
 
 const ROOT = new URL("../..", import.meta.url);
@@ -303,6 +303,7 @@ test("task() accepts the options of a pool", async () => {
   await using never = task((_n: number) => new Promise<never>(() => {}), {
     workers: 1,
     timeout: 20,
+    isolate: "thread",
   });
   await assertRejects(() => never(1), DOMException, "longer than 20 ms");
   const { signal } = new AbortController();
@@ -408,4 +409,77 @@ test("task() rejects permissions that it cannot grant before it starts", () => {
   );
   assertThrows(() => task(fn, { permissions: 7 as never }), TypeError);
   return Promise.resolve();
+});
+
+/** A test whose tasks may run in processes. */
+function processTest(name: string, fn: () => Promise<void>): void {
+  anyTest(name, fn, { read: [ROOT], run: true });
+}
+
+processTest("task() runs in processes if there is a timeout", async () => {
+  const isThread = () => "WorkerGlobalScope" in globalThis;
+  const cases: [options: WorkerTaskOptions, expected: boolean][] = [
+    [{}, true],
+    [{ timeout: Infinity }, true],
+    [{ timeout: 60_000 }, false],
+    [{ timeout: 60_000, isolate: "thread" }, true],
+    [{ isolate: "process" }, false],
+  ];
+  for (const [options, expected] of cases) {
+    await using run = task(isThread, { workers: 1, ...options });
+    assertEquals(await run(), expected);
+  }
+});
+
+processTest(
+  "task() ends a function that never returns, and its program ends",
+  async () => {
+    const { code, stdout } = await new Deno.Command(Deno.execPath(), {
+      args: [
+        "run",
+        "--allow-run",
+        new URL("tests/workers/task_loops.ts", ROOT).href,
+      ],
+      stdin: "null",
+      stderr: "null",
+    }).output();
+    const text = new TextDecoder().decode(stdout);
+    assertEquals([code, text], [0, "TimeoutError\nthe end\n"]);
+  },
+);
+
+processTest(
+  "task() outlives a process that fills its heap in one step",
+  async () => {
+    await using fill = task((size: number) => {
+      const kept: number[][] = [];
+      while (size > 0) kept.push(new Array(100_000).fill(size));
+      return kept.length;
+    }, { workers: 1, retries: 0, isolate: "process", memory: 64 * 2 ** 20 });
+    await assertRejects(() => fill(1), PeerExitError);
+    assertEquals(await fill(0), 0);
+  },
+);
+
+test("task() says what a process needs", async () => {
+  const noop = () => {};
+  const error = assertThrows(
+    () => task(noop, { timeout: 500 }),
+    Deno.errors.NotCapable,
+    "Cannot make a task in a process, as this program may not run Deno; run it again with --allow-run=",
+  );
+  assertStringIncludes(error.message, 'or set isolate: "thread"');
+  assertThrows(
+    () => task(noop, { isolate: "fiber" as "thread" }),
+    TypeError,
+    'as "isolate" must be "thread" or "process": current value is "fiber"',
+  );
+  const source = `return "${"x".repeat(150_000)}"`;
+  assertThrows(
+    () => task(new Function(source) as () => string, { isolate: "process" }),
+    RangeError,
+    'can be sent to a process; set isolate: "thread"',
+  );
+  await using run = task(new Function(source) as () => string, { workers: 1 });
+  assertEquals((await run()).length, 150_000);
 });

@@ -100,7 +100,7 @@ async function handle(
   }
 }
 
-const death = /death-(\w+)-(\w+)/.exec(self.name);
+const death = /death-(\w+)-(\w+)/.exec(location.hash);
 const start = death?.[1];
 const how = death?.[2] as How;
 if (start === "start") await die(how);
