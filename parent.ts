@@ -80,18 +80,25 @@ let opened: Promise<Duplex & { readonly transport: Transport }> | undefined;
  * Opens the worker's end of the duplex that its parent opened. Every call returns the
  * same duplex.
  *
- * In a process, `console` writes to standard error from this call on, since standard
- * output carries the messages. `Deno.stdout` and `process.stdout` are not redirected:
- * output there breaks the protocol. From this call on, the process also ends within
- * about a second of its parent, even if the parent is killed, unless its event loop
- * is blocked.
+ * In a process, standard output carries the messages. What is printed before this call
+ * is passed on as standard error is; from this call on, `console`, `Deno.stdout`,
+ * `process.stdout` and `node:fs` with descriptor 1 write to standard error, and so do
+ * loggers that use them. Some output cannot be redirected and ends the duplex with an
+ * error that quotes it: that of native code and of processes that inherit standard
+ * output, of the file "/dev/stdout", of functions imported from `node:fs` by name or
+ * as a namespace, and of functions and writers taken from `console` and
+ * `Deno.stdout.writable` before this call.
+ *
+ * From this call on, the process also ends within about a second of its parent, even
+ * if the parent is killed, unless its event loop is blocked.
  *
  * A worker ends with `close`, or with the end of an `await using` block. A script
  * that ends without it stays until the parent sends goodbye, and then sends its own.
  * `close` waits for the parent's goodbye as long as the parent lives: `closeTimeout`
  * is `Infinity` by default here. If an error leaves an `await using` block, goodbye
  * is sent first, and the parent gets the error when the script ends. To report it at
- * once, catch it and call `abort`.
+ * once, catch it and call `abort`. A worker that its parent aborts ends without
+ * printing the reason, unless it catches it.
  *
  * A Web Worker is terminated once both sides have sent goodbye, so it must complete
  * its work before it closes the duplex. Import this module with a static import in a
@@ -108,7 +115,8 @@ let opened: Promise<Duplex & { readonly transport: Transport }> | undefined;
  * @returns The duplex, once the parent's hello has arrived.
  * @throws {TypeError} If the program was not opened as a worker.
  * @throws {RangeError} If an option is out of range.
- * @throws {PeerExitError} If the parent ended before its hello.
+ * @throws {PeerExitError} If the parent ended before its hello, or standard input is
+ *   empty.
  * @throws {ProtocolError} If the parent breaks the protocol, or shares no codec with
  *   this side.
  *

@@ -86,7 +86,8 @@ class PipeSession<In, Out> extends Session<In, Out>
  * and the `signal` if one was sent.
  *
  * A worker that has called {@linkcode parent} ends within about a second of its
- * parent, even if the parent is killed, unless its event loop is blocked.
+ * parent, even if the parent is killed, unless its event loop is blocked. What it
+ * prints goes to its standard error; {@linkcode parent} lists exceptions.
  *
  * The worker's Deno looks for a configuration file next to the script. The flags of
  * this process are not passed on; `denoFlags` gives the worker's Deno its own. With
@@ -136,7 +137,8 @@ export function openPipe<In = unknown, Out = In>(
 /**
  * Starts a program and opens a duplex to it. The program must speak the protocol of
  * PROTOCOL.md on its standard input and output. `examples/hello/duplex.py` implements
- * it in Python.
+ * it in Python. What the program prints before its hello is passed on as standard
+ * error is. Text after it ends the duplex with an error that quotes it.
  *
  * A program that must not outlive this process, even if this process is killed, has
  * to exit at the end of its standard input, as `duplex.py` does. A program that does

@@ -231,10 +231,10 @@ export function withSignal<Args extends unknown[], Result>(
  * Requires no permission.
  *
  * @param methods The object with the methods.
- * @param duplex The duplex, or a promise for it.
+ * @param duplex The duplex, or a promise for it; {@linkcode parent} by default.
  * @param options Limits.
  * @returns A promise that settles as {@linkcode Duplex.closed} does. A rejection need
- *   not be handled.
+ *   not be handled, except that of a {@linkcode parent} that cannot be opened.
  * @throws {TypeError} If the object has no own method, or one named "then", if the
  *   duplex already exposes methods, or if an option is of the wrong type.
  * @throws {RangeError} If an option is out of range.
@@ -271,7 +271,7 @@ export function withSignal<Args extends unknown[], Result>(
  */
 export function expose(
   methods: object,
-  duplex: Duplex | Promise<Duplex> = parent(),
+  duplex?: Duplex | Promise<Duplex>,
   options: ExposeOptions = {},
 ): Promise<void> {
   const action = "Cannot expose methods";
@@ -280,10 +280,13 @@ export function expose(
   checkPositive(action, "maxCalls", maxCalls, { integer: true });
   checkKind(action, "onError", onError, "function");
   const exposed = { methods: ownMethods(methods), maxCalls, onError };
-  const served = duplex instanceof Promise
-    ? duplex.then((duplex) => serve(exposed, duplex))
-    : serve(exposed, duplex);
-  served.catch(ignore);
+  const opened = duplex ?? parent();
+  const served = opened instanceof Promise
+    ? opened.then((duplex) => serve(exposed, duplex))
+    : serve(exposed, opened);
+  // A script that cannot open its parent must not end as if it had done its work.
+  if (duplex === undefined) parent().then(() => served.catch(ignore), ignore);
+  else served.catch(ignore);
   return served;
 }
 

@@ -135,6 +135,7 @@ export class ChildStream implements ByteStream {
     this.#ended.resolve();
     // The child has exited: its streams are closed in whatever state they are.
     await this.#reader.cancel().catch(() => {});
+    this.#stderr.endPrint();
     if (!await settlesWithin(this.#stderr.ended, GRANDCHILD_TIMEOUT)) {
       await this.#stderr.cancel().catch(() => {});
       // The function that is called with the lines may never return.

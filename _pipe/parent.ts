@@ -2,7 +2,7 @@
 
 /**
  * The worker's own end in a child process, over its standard input and output.
- * `console` is redirected, and the process ends soon after its parent.
+ * What it prints is redirected, and the process ends soon after its parent.
  *
  * @module
  */
@@ -10,10 +10,12 @@
 import type { ByteStream } from "../_wire/byte_stream.ts";
 import type { PeerHello } from "../_wire/wire.ts";
 import { PeerExitError } from "../_base/errors.ts";
+import { quoted } from "../_base/text.ts";
 import { writeAll, writeAllSync } from "../_base/writing.ts";
+import { mayBeHello } from "../_wire/frame_layout.ts";
 import { FrameWire } from "../_wire/frame_wire.ts";
 import type { SessionOptions } from "../_session/options.ts";
-import { Session } from "../_session/session.ts";
+import { endQuietly, Session } from "../_session/session.ts";
 import { endAtLimit } from "./memory.ts";
 import type { Duplex } from "../duplex.ts";
 
@@ -23,13 +25,24 @@ const ORPHAN_TIMEOUT = 1_000;
 /** Milliseconds between checks for the parent's end while standard input is not read. */
 const ORPHAN_CHECK_INTERVAL = 250;
 
+/** Characters of an input shown in an error. */
+const MAX_INPUT_LENGTH = 40;
+
 /** The child's standard streams, which block, as a stream of bytes. */
 class StdioStream implements ByteStream {
+  readonly #output: Output;
+  #hasRead = false;
+  #refusal: TypeError | undefined;
   #isPaused = false;
   #isClosed = false;
   #released: PromiseWithResolvers<void> | undefined;
   #watch: ReturnType<typeof setInterval> | undefined;
   readonly #parentId = Deno.ppid;
+
+  /** @param output The standard output, which nothing else writes to. */
+  constructor(output: Output) {
+    this.#output = output;
+  }
 
   async read(
     into: Uint8Array<ArrayBuffer>,
@@ -39,18 +52,23 @@ class StdioStream implements ByteStream {
       await this.#released.promise;
     }
     const size = await Deno.stdin.read(into);
-    if (size !== null) return into.subarray(0, size);
+    if (size !== null) {
+      const bytes = into.subarray(0, size);
+      if (!this.#hasRead && !mayBeHello(bytes, 0)) throw this.#refuse(bytes);
+      this.#hasRead = true;
+      return bytes;
+    }
     // The parent closes its end after both goodbyes. Before, it has ended.
     if (!this.#isClosed) exitSoon();
     return null;
   }
 
   async write(bytes: Uint8Array<ArrayBuffer>): Promise<void> {
-    await writeAll(Deno.stdout, bytes);
+    await writeAll(this.#output, bytes);
   }
 
   writeSync(bytes: Uint8Array<ArrayBuffer>): void {
-    writeAllSync(Deno.stdout, bytes);
+    writeAllSync(this.#output, bytes);
   }
 
   /**
@@ -69,12 +87,11 @@ class StdioStream implements ByteStream {
   }
 
   diagnose(cause: unknown, unsent: readonly unknown[]): Promise<Error> {
-    return Promise.resolve(
-      new PeerExitError("The parent ended without a goodbye", {
-        cause,
-        unsent,
-      }),
-    );
+    if (this.#refusal !== undefined) return Promise.resolve(this.#refusal);
+    const message = this.#hasRead
+      ? "The parent ended without a goodbye"
+      : "Cannot open the parent: standard input ended before a message, as this program was not started as a worker or its parent has ended; open it with openPipe";
+    return Promise.resolve(new PeerExitError(message, { cause, unsent }));
   }
 
   close(): Promise<void> {
@@ -92,6 +109,12 @@ class StdioStream implements ByteStream {
       Deno.stdin.close();
     }
     return Promise.resolve();
+  }
+
+  /** Standard input is not that of a worker. */
+  #refuse(bytes: Uint8Array): TypeError {
+    const text = quoted(new TextDecoder().decode(bytes), MAX_INPUT_LENGTH);
+    return this.#refusal = notWorker(`: standard input begins with ${text}`);
   }
 
   #watchParent(): void {
@@ -112,6 +135,12 @@ class StdioSession extends Session<unknown, unknown> {
   }
 }
 
+function notWorker(reason = ""): TypeError {
+  return new TypeError(
+    `Cannot open the parent: this program was not started as a worker; open it with openPipe${reason}`,
+  );
+}
+
 /** Ends the process after a time, unless it ends before. */
 function exitSoon(): void {
   Deno.unrefTimer(setTimeout(() => Deno.exit(1), ORPHAN_TIMEOUT));
@@ -122,12 +151,16 @@ export async function openStdio(
   limits: SessionOptions,
 ): Promise<Duplex<unknown, unknown>> {
   if (Deno.stdin.isTerminal()) {
-    throw new TypeError(
-      "Cannot open the parent: standard input is a terminal; start this program as a worker, with openPipe",
-    );
+    throw notWorker();
   }
-  redirectConsole();
-  const session = new StdioSession(new FrameWire(new StdioStream()), limits);
+  const output = await redirectStdout();
+  // Waits for prints that were begun before: they must not follow the hello.
+  await output.write(new Uint8Array());
+  const session = new StdioSession(
+    new FrameWire(new StdioStream(output)),
+    limits,
+  );
+  endQuietly(session, () => Deno.exit(1));
   await session.open();
   closeAtEnd(session);
   return session;
@@ -146,6 +179,23 @@ function closeAtEnd(session: Session<unknown, unknown>): void {
   });
 }
 
+// What is printed
+
+const STDOUT = 1;
+const STDERR = 2;
+
+/** The writes of the real standard output. */
+type Output = Pick<typeof Deno.stdout, "write" | "writeSync">;
+
+/** Redirects what is printed from now on; returns the real standard output. */
+async function redirectStdout(): Promise<Output> {
+  redirectConsole();
+  const output = redirectDeno();
+  if (mayHaveFs()) redirectFs((await import("node:fs")).default);
+  else awaitFs();
+  return output;
+}
+
 /** Makes every method of `console` that writes to standard output write to standard error. */
 function redirectConsole(): void {
   const { error } = console;
@@ -161,7 +211,7 @@ function redirectConsole(): void {
     debug: error,
     dirxml: error,
     dir: (value: unknown, options?: Deno.InspectOptions) =>
-      error(Deno.inspect(value, options)),
+      error(typeof value === "string" ? value : Deno.inspect(value, options)),
     table: (value: unknown) => error(value),
     // The original writes an escape sequence to standard output.
     clear() {},
@@ -179,4 +229,120 @@ function redirectConsole(): void {
       timers.delete(label);
     },
   });
+}
+
+/** Redirects the object `Deno.stdout`, which a script may have stored before. */
+function redirectDeno(): Output {
+  const { stdout, stderr } = Deno;
+  const output = {
+    write: stdout.write.bind(stdout),
+    writeSync: stdout.writeSync.bind(stdout),
+  };
+  let writable: WritableStream<Uint8Array> | undefined;
+  const method = (value: unknown) => ({
+    value,
+    writable: true,
+    configurable: true,
+  });
+  Object.defineProperties(stdout, {
+    write: method((bytes: Uint8Array) => stderr.write(bytes)),
+    writeSync: method((bytes: Uint8Array) => stderr.writeSync(bytes)),
+    // The end of what is printed is not the end of the messages.
+    close: method(() => {}),
+    writable: {
+      // Not that of standard error: it would be closed with this one.
+      get: () =>
+        writable ??= new WritableStream({
+          write: (bytes) => writeAll(stderr, bytes),
+        }),
+      configurable: true,
+    },
+  });
+  return output;
+}
+
+/**
+ * Whether `node:fs` may be loaded: to load it here would take a third of the start of
+ * a worker. Deno 2.9 gives `console` a `Console` when it loads the modules of Node for
+ * a package of npm, and itself an internal function when it loads `node:fs` alone.
+ */
+function mayHaveFs(): boolean {
+  if ("Console" in console) return true;
+  const internals: unknown = Reflect.get(Deno, Reflect.get(Deno, "internal"));
+  return typeof internals !== "object" || internals === null ||
+    "readableStreamForRid" in internals;
+}
+
+/** The global `process`, as far as it is used here. */
+interface NodeProcess {
+  /** Missing while the first module of Node is being loaded. */
+  getBuiltinModule?(name: "fs"): object;
+}
+
+/**
+ * Redirects `node:fs` if a script loads it later: Deno reads the global `process` when
+ * it loads the first module of Node, and most packages of npm do.
+ */
+function awaitFs(): void {
+  const descriptor = Object.getOwnPropertyDescriptor(globalThis, "process");
+  const get: (() => NodeProcess) | undefined = descriptor?.get;
+  if (get === undefined) return;
+  let isDone = false;
+  const redirect = () => {
+    if (isDone || !mayHaveFs()) return;
+    const fs = get.call(globalThis).getBuiltinModule?.("fs");
+    if (fs === undefined) return;
+    isDone = true;
+    redirectFs(fs);
+  };
+  Object.defineProperty(globalThis, "process", {
+    ...descriptor,
+    get() {
+      redirect();
+      if (!isDone) queueMicrotask(redirect);
+      return get.call(globalThis);
+    },
+  });
+}
+
+/** The functions of `node:fs` that write to a descriptor. */
+const WRITES = ["write", "writev", "writeFile", "appendFile"];
+
+/** Redirects the functions of `node:fs`, except those that were imported by name. */
+function redirectFs(fs: object): void {
+  for (const name of WRITES.flatMap((name) => [name, `${name}Sync`])) {
+    wrap(
+      fs,
+      name,
+      (original, target, ...rest) =>
+        original(target === STDOUT ? STDERR : target, ...rest),
+    );
+  }
+  // A stream of the descriptor closes it at its end.
+  wrap(
+    fs,
+    "closeSync",
+    (original, target) => target === STDOUT ? undefined : original(target),
+  );
+  wrap(fs, "close", (original, target, callback) => {
+    if (target !== STDOUT) return original(target, callback);
+    if (typeof callback === "function") queueMicrotask(() => callback(null));
+  });
+}
+
+type AnyFunction = (...args: unknown[]) => unknown;
+
+/** Replaces a method by a function that is given the original. */
+function wrap(
+  object: object,
+  name: string,
+  replace: (original: AnyFunction, ...args: unknown[]) => unknown,
+): void {
+  const original: unknown = Reflect.get(object, name);
+  if (typeof original !== "function") return;
+  const wrapped = (...args: unknown[]) =>
+    replace(original as AnyFunction, ...args);
+  // Among its properties are those that `promisify` needs.
+  Object.defineProperties(wrapped, Object.getOwnPropertyDescriptors(original));
+  Reflect.set(object, name, wrapped);
 }

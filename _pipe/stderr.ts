@@ -31,6 +31,7 @@ export class StderrReader {
     | WritableStreamDefaultWriter<Uint8Array<ArrayBuffer>>
     | undefined;
   #tail = new Uint8Array();
+  readonly #printed = Promise.withResolvers<void>();
   /**
    * Settles when all of it was passed on, which a function that is called with the
    * lines may delay forever. Never rejects.
@@ -67,6 +68,11 @@ export class StderrReader {
     await this.#lines?.write(bytes.slice()).catch(() => {});
   }
 
+  /** Nothing more is printed, so that the last line is complete at the end. */
+  endPrint(): void {
+    this.#printed.resolve();
+  }
+
   /** The end of the output. */
   get tail(): string {
     return new TextDecoder().decode(this.#tail).trimEnd();
@@ -98,6 +104,8 @@ export class StderrReader {
     } catch {
       // A pipe that cannot be read has ended.
     }
+    // Standard error may end before text on standard output has been read.
+    await this.#printed.promise;
     await this.#lines?.close().catch(() => {});
   }
 

@@ -7,11 +7,11 @@
  */
 
 import type { SessionOptions } from "../_session/options.ts";
-import { onPeerGoodbye, Session } from "../_session/session.ts";
+import { endQuietly, onPeerGoodbye, Session } from "../_session/session.ts";
 import { closeAtEnd, parentEnd } from "../_thread/parent_end.ts";
 import { PortStream } from "../_thread/port_stream.ts";
 import { PostBox } from "../_thread/post_box.ts";
-import type { ThreadScope } from "../_thread/scope.ts";
+import { CLOSED_POST, type ThreadScope } from "../_thread/scope.ts";
 import { ThreadWire } from "../_thread/thread_wire.ts";
 import type { Duplex } from "../duplex.ts";
 import {
@@ -59,6 +59,7 @@ export async function openParent(
   const maxMessageBytes = limits.maxMessageBytes + LEASE_SIZE;
   const session = new WorkerSession(wire, { ...limits, maxMessageBytes }, flow);
   session[onPeerGoodbye] = closeAtEnd(scope, session);
+  endQuietly(session, () => scope.port.postMessage(CLOSED_POST, []));
   // Message 0 is the worker's counts.
   port.postMessage([0, [counts.memory, []]], []);
   await session.open();

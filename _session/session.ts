@@ -17,7 +17,7 @@
  * @module
  */
 
-import { ClosedError, DeadlockError } from "../_base/errors.ts";
+import { ClosedError, DeadlockError, ProtocolError } from "../_base/errors.ts";
 import { Flow, type ReceiveWindow, StallWatch } from "./flow.ts";
 import { DEFAULT_OPTIONS, type SessionOptions } from "./options.ts";
 import { checkPositive } from "../_base/options.ts";
@@ -35,6 +35,8 @@ import type {
 export const pinPeer: unique symbol = Symbol("pinPeer");
 /** Called when the peer has sent its goodbye: see {@linkcode Session}. */
 export const onPeerGoodbye: unique symbol = Symbol("onPeerGoodbye");
+/** Called with the reason of the peer's abort: see {@linkcode Session}. */
+export const onPeerAbort: unique symbol = Symbol("onPeerAbort");
 /** Called before a session sends its goodbye: see {@linkcode Session}. */
 export const beforeGoodbye: unique symbol = Symbol("beforeGoodbye");
 /** The limits for messages of the peer: see {@linkcode Session}. */
@@ -115,6 +117,8 @@ export class Session<In = unknown, Out = In>
    * worker whose script has ended; a worker that answers calls closes itself.
    */
   [onPeerGoodbye]: () => void = nothing;
+  /** Called with the reason of the peer's abort, before anything rejects with it. */
+  [onPeerAbort]: (reason: unknown) => void = nothing;
   /** Called before the goodbye, while messages can still be sent. */
   [beforeGoodbye]: () => void = nothing;
 
@@ -333,6 +337,7 @@ export class Session<In = unknown, Out = In>
   }
 
   onAbort(reason: unknown): void {
+    this[onPeerAbort](reason);
     this.#drop();
     this.fail(reason);
   }
@@ -591,4 +596,30 @@ export class Session<In = unknown, Out = In>
       },
     );
   }
+}
+
+/**
+ * Ends a worker quietly if nothing catches the reason of its parent's abort. Any other
+ * error is reported as usual, and so is a fault of the worker.
+ *
+ * @param session The session with the parent.
+ * @param end Ends the worker, in place of the error.
+ */
+export function endQuietly(
+  session: Session<unknown, unknown>,
+  end: () => void,
+): void {
+  session[onPeerAbort] = (reason) => {
+    if (reason instanceof ProtocolError) return;
+    const onUncaught = (event: Event, thrown: unknown) => {
+      if (thrown !== reason) return;
+      event.preventDefault();
+      end();
+    };
+    addEventListener("error", (event) => onUncaught(event, event.error));
+    addEventListener(
+      "unhandledrejection",
+      (event) => onUncaught(event, event.reason),
+    );
+  };
 }

@@ -8,12 +8,12 @@
 
 import { ProtocolError } from "../_base/errors.ts";
 import type { SessionOptions } from "../_session/options.ts";
-import { onPeerGoodbye } from "../_session/session.ts";
+import { endQuietly, onPeerGoodbye } from "../_session/session.ts";
 import { closeAtEnd, parentEnd, parentExit } from "../_thread/parent_end.ts";
 import { openRings, RingEnd, SpinPolicy } from "./ring.ts";
 import { ShmSession } from "./session.ts";
 import { ShmWire } from "./shm_wire.ts";
-import type { Port, ThreadScope } from "../_thread/scope.ts";
+import { CLOSED_POST, type Port, type ThreadScope } from "../_thread/scope.ts";
 import type { Duplex } from "../duplex.ts";
 
 /** Opens a worker's side of shared memory. */
@@ -40,6 +40,7 @@ export async function openParent(
   const wire = new ShmWire(ring, { port, end, exitError: parentExit });
   const session = new ShmSession(wire, limits);
   session[onPeerGoodbye] = closeAtEnd(scope, session);
+  endQuietly(session, () => scope.port.postMessage(CLOSED_POST, []));
   await session.open();
   return session;
 }

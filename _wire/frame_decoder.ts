@@ -21,11 +21,13 @@ import {
   DATA_HEADER_SIZE,
   decodeControl,
   FIRST_HEADER_SIZE,
+  HELLO_HEADER,
   INITIAL_BUFFER_SIZE,
   KIND,
   LENGTH_SIZE,
   MAGIC,
   MAX_CONTROL_SIZE,
+  mayBeHello,
   NEXT_HEADER_SIZE,
   POSTED_SIZE,
 } from "./frame_layout.ts";
@@ -68,6 +70,15 @@ const BUFFER_SIZE = 64 * 1024;
  */
 const DIRECT_SIZE = BUFFER_SIZE;
 
+/** Bytes of printed text that are decoded for an error, which shows fewer characters. */
+const MAX_PRINTED_SIZE = 1024;
+
+/** Bytes that are not a frame, as far as an error shows them. */
+const MAX_SAMPLE_SIZE = 40;
+
+/** Text as programs print it, with line breaks, tabs and terminal escapes. */
+const PRINTED = new RegExp("^(?:[^\\p{Cc}\ufffd]|[\t\n\r\u001b])*", "u");
+
 /** A message larger than the read buffer, as far as it has arrived. */
 interface Assembly {
   readonly number: number;
@@ -95,8 +106,8 @@ export class FrameDecoder {
   #hasGoodbye = false;
   #isStopped = false;
   /**
-   * A copy of the bytes that may begin a hello. The read that finds the end of the
-   * stream may take the memory that they were read into.
+   * A copy of the bytes that may begin a hello or be text. The read that finds the end
+   * of the stream may take the memory that they were read into.
    */
   #held = new Uint8Array();
   /** Whether the hello may still follow text. */
@@ -124,9 +135,10 @@ export class FrameDecoder {
     this.into = this.#bytes;
   }
 
-  /** Reports nothing more. */
+  /** Reports nothing more. Bytes that might have begun a hello were text. */
   stop(): void {
     this.#isStopped = true;
+    if (this.#scanning) this.#endScan();
   }
 
   /** Returns how many frames without a whole message arrived since the last call. */
@@ -210,12 +222,17 @@ export class FrameDecoder {
 
   /** Returns what is wrong with an end of the stream here, or `undefined`. */
   endOfStream(): Error | undefined {
-    if (this.#scanning && this.#held.length > 0) {
-      this.#options.onText?.(this.#held);
-    } else if (this.#assembly !== undefined || this.#end > this.#start) {
-      return new ProtocolError("The stream ended in the middle of a message");
+    if (this.#scanning) {
+      this.#endScan();
+      return undefined;
     }
-    return undefined;
+    if (this.#assembly === undefined && this.#end === this.#start) {
+      return undefined;
+    }
+    const text = this.#describeText(this.#held);
+    return new ProtocolError(
+      `The stream ended in the middle of a message${text}`,
+    );
   }
 
   #onMoved(buffer: ArrayBuffer, isDirect: boolean): void {
@@ -238,7 +255,7 @@ export class FrameDecoder {
         this.#copyPart();
         continue;
       }
-      if (available < NEXT_HEADER_SIZE) return;
+      if (available < NEXT_HEADER_SIZE) return this.#hold(this.#start);
       const length = this.#view.getUint32(this.#start);
       const kind = this.#bytes[this.#start + LENGTH_SIZE]!;
       const isWhole = kind === KIND.data
@@ -248,8 +265,18 @@ export class FrameDecoder {
         : kind === KIND.posted
         ? this.#readPosted(length)
         : this.#readControl(kind, length);
-      if (!isWhole) return;
+      if (isWhole) continue;
+      if (this.#codec === undefined) {
+        this.#hold(this.#start + HELLO_HEADER.length);
+      }
+      return;
     }
+  }
+
+  /** Keeps bytes that may be text which a program printed before it ended. */
+  #hold(start: number): void {
+    if (this.#options.onText === undefined) return;
+    this.#held = this.#bytes.slice(start, this.#end);
   }
 
   #readControl(kind: number, length: number): boolean {
@@ -266,6 +293,7 @@ export class FrameDecoder {
     if (this.#end < end) return false;
     const body = this.#bytes.subarray(this.#start + LENGTH_SIZE, end);
     this.#start = end;
+    if (this.#codec === undefined) this.#checkHello(body);
     this.#controls++;
     if (isSessionKind(kind)) this.#onControl(kind, decodeControl(body));
     else this.#options.onPing?.(decodeControl(body));
@@ -292,11 +320,18 @@ export class FrameDecoder {
     events.onAcknowledged(taken);
   }
 
+  /** Throws if a program has printed into its hello. */
+  #checkHello(body: Uint8Array): void {
+    const text = this.#describeText(body.subarray(1 + MAGIC.length));
+    if (text !== "") throw new ProtocolError(`Cannot read a hello${text}`);
+  }
+
   #onHello(fields: ControlFields): void {
     if (this.#codec !== undefined) {
       throw new ProtocolError("Cannot accept a second hello");
     }
     const peer = readHello(fields, this.#hello);
+    this.#held = new Uint8Array();
     // A container that occurs again is not copied if the message can be posted.
     const rules = sharingRules(peer, this.#posts === undefined);
     this.#codec = this.#options.messageCodec?.(peer.codec, rules) ??
@@ -497,28 +532,45 @@ export class FrameDecoder {
   #findHello(): boolean {
     const bytes = this.#bytes.subarray(this.#start, this.#end);
     const at = indexOfHello(bytes);
-    if (at >= 0) this.#scanning = false;
+    const isFound = at + HELLO_HEADER.length <= bytes.length;
+    if (at > 0) this.#options.onText?.(bytes.slice(0, at));
+    this.#start += at;
+    this.#scanning = !isFound;
     // The bytes of a hello that has arrived in part stay for the next read.
-    const text = at >= 0
-      ? at
-      : Math.max(0, bytes.length - NEXT_HEADER_SIZE - MAGIC.length + 1);
-    if (text > 0) this.#options.onText?.(bytes.slice(0, text));
-    if (at < 0) this.#held = bytes.slice(text);
-    this.#start += text;
-    return at >= 0;
+    this.#held = isFound ? new Uint8Array() : bytes.slice(at);
+    return isFound;
+  }
+
+  /** The bytes that might have begun a hello were text. */
+  #endScan(): void {
+    this.#scanning = false;
+    if (this.#held.length > 0) this.#options.onText?.(this.#held);
+    this.#held = new Uint8Array();
   }
 
   /** The error for bytes that are not a frame, with some of them. */
   #describe(length: number, kind: number): string {
-    const end = Math.min(this.#end, this.#start + 40);
-    const sample = this.#bytes.subarray(this.#start, end);
-    const text = new TextDecoder().decode(sample);
-    const hint = this.#options.onText === undefined
-      ? "does the peer speak this protocol?"
-      : "what a worker prints must not go to the stream that carries its messages";
+    const rest = this.#bytes.subarray(this.#start, this.#end);
+    const text = this.#describeText(rest);
+    if (text !== "") return `Cannot read a message${text}`;
+    const sample = new TextDecoder().decode(rest.subarray(0, MAX_SAMPLE_SIZE));
     return `Cannot read a frame of kind ${kind} and ${length} bytes: the bytes are ${
+      quoted(sample)
+    }; does the peer speak this protocol?`;
+  }
+
+  /**
+   * The end of an error, if these bytes begin with text that a program printed into
+   * the stream of frames. It is empty if no program can print into it.
+   */
+  #describeText(bytes: Uint8Array): string {
+    if (this.#options.onText === undefined) return "";
+    const sample = bytes.subarray(0, MAX_PRINTED_SIZE);
+    const [text] = PRINTED.exec(new TextDecoder().decode(sample))!;
+    if (text === "") return "";
+    return `: the worker, or a process that it started, printed ${
       quoted(text)
-    }; ${hint}`;
+    } to the standard output that carries its messages; print to standard error, and start processes with stdout "piped" or "null"`;
   }
 }
 
@@ -533,17 +585,11 @@ function isSessionKind(kind: number): kind is SessionKind {
     kind === KIND.goodbye || kind === KIND.abort;
 }
 
-/** Returns where the length of a hello begins, or -1. */
+/** Returns where a hello begins, as far as it has arrived; the length if there is none. */
 function indexOfHello(bytes: Uint8Array): number {
-  for (let at = 0; at + NEXT_HEADER_SIZE + MAGIC.length <= bytes.length; at++) {
-    if (
-      bytes[at + LENGTH_SIZE] === KIND.hello &&
-      MAGIC.every((byte, index) =>
-        bytes[at + NEXT_HEADER_SIZE + index] === byte
-      )
-    ) {
-      return at;
-    }
+  let at = bytes.indexOf(HELLO_HEADER[0]);
+  while (at >= 0 && !mayBeHello(bytes, at)) {
+    at = bytes.indexOf(HELLO_HEADER[0], at + 1);
   }
-  return -1;
+  return at < 0 ? bytes.length : at;
 }

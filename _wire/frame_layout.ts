@@ -74,6 +74,25 @@ export const MAGIC: Uint8Array = new Uint8Array([
   ...new TextEncoder().encode("DUPLEX"),
 ]);
 
+/**
+ * How a hello begins. Its length is at most {@linkcode MAX_CONTROL_SIZE}, so that two
+ * bytes of it are 0: text is not taken for a part of it, and is reported at once.
+ */
+export const HELLO_HEADER: readonly [number, ...(number | undefined)[]] = [
+  0,
+  ...[0, undefined, undefined],
+  KIND.hello,
+  ...MAGIC,
+];
+
+/** Whether what follows is the beginning of a hello, or a part of it. */
+export function mayBeHello(bytes: Uint8Array, at: number): boolean {
+  return HELLO_HEADER.every((expected, index) =>
+    expected === undefined || at + index >= bytes.length ||
+    bytes[at + index] === expected
+  );
+}
+
 /** The bytes of a control frame, its length included. */
 export function encodeControl(
   kind: ControlKind,

@@ -73,6 +73,9 @@ const WORKER_NEEDS =
 /** What a worker loads only if it may have too little memory. */
 const LOADED_LATE = new Set(["node:v8", "node:vm"]);
 
+/** It loads `node:fs` in workers that have loaded it already. */
+const LOADS_FS = "_pipe/parent.ts";
+
 /** Files that make the texts, or convert checked values only. */
 const MAY_CONVERT = new Set([
   "_codec/json.ts",
@@ -288,6 +291,7 @@ function checkWorker(sources: Map<string, Source>, config: Config): string[] {
     for (const { specifier, typeOnly } of source.imports) {
       if (typeOnly || /^(\.|@duplex\/)/.test(specifier)) continue;
       if (LOADED_LATE.has(specifier)) continue;
+      if (specifier === "node:fs" && file === LOADS_FS) continue;
       const module = imports[specifier] ?? specifier;
       problems.push(
         `parent.ts: a worker must load no package, but loads "${module}"`,

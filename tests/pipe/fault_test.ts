@@ -108,7 +108,10 @@ const FAULTS: [string, string][] = [
   ["payload", "Cannot decode"],
   ["payloadTooShort", "Cannot decode"],
   ["printedEscapes", 'the bytes are "\\u{9b}2J\\u{202e} and more"'],
-  ["printed", "must not go to the stream that carries its messages"],
+  [
+    "printed",
+    'printed "Listening on http://localhost:8000/\\n" to the standard output',
+  ],
 ];
 
 test("openPipe() ends a child that breaks the protocol", async (t) => {
