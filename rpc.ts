@@ -280,7 +280,7 @@ export function expose(
   checkPositive(action, "maxCalls", maxCalls, { integer: true });
   checkKind(action, "onError", onError, "function");
   const exposed = { methods: ownMethods(methods), maxCalls, onError };
-  const opened = duplex ?? parent();
+  const opened = duplex === undefined ? parent() : duplex;
   const served = opened instanceof Promise
     ? opened.then((duplex) => serve(exposed, duplex))
     : serve(exposed, opened);

@@ -119,8 +119,8 @@ export async function openShm<In = unknown, Out = In>(
   script: string | URL,
   options: ShmOptions = {},
 ): Promise<ShmDuplex<In, Out>> {
-  const { ringBytes = DEFAULT_RING_BYTES } = options;
   const own = threadOptions(ACTION, options);
+  const { ringBytes = DEFAULT_RING_BYTES } = options;
   const limits = sessionOptions(ACTION, "opener", options);
   checkRingBytes(ringBytes);
   const thread = await Thread.start(ACTION, "shm", script, own);

@@ -8,7 +8,7 @@
 
 import { type Codec, json, msgpack } from "../codec.ts";
 import type { DuplexOptions } from "../duplex.ts";
-import { checkPositive } from "../_base/options.ts";
+import { checkOptions, checkPositive } from "../_base/options.ts";
 import { show } from "../_base/text.ts";
 import { MAX_MESSAGE_SIZE } from "../_wire/control_frames.ts";
 import type { OwnHello } from "../_wire/wire.ts";
@@ -49,6 +49,7 @@ export function sessionOptions(
   role: SessionOptions["role"],
   options: DuplexOptions,
 ): SessionOptions {
+  checkOptions(action, options);
   const { codec, ...limits } = options;
   const name = role === "opener" ? "main" : "worker";
   const complete = { ...DEFAULT_OPTIONS, role, name };

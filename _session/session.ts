@@ -17,6 +17,7 @@
  * @module
  */
 
+import { nestedSend } from "../_wire/frame_encoder.ts";
 import { ClosedError, DeadlockError, ProtocolError } from "../_base/errors.ts";
 import { Flow, type ReceiveWindow, StallWatch } from "./flow.ts";
 import { DEFAULT_OPTIONS, type SessionOptions } from "./options.ts";
@@ -105,6 +106,8 @@ export class Session<In = unknown, Out = In>
   #closeDeadline: number | undefined;
   /** Whether a call has rejected with the error, or this side chose it. */
   #isReported = false;
+  /** Whether a message is being encoded, so that its getters may run. */
+  #isEncoding = false;
   /** Whether this side has aborted. */
   #isAborted = false;
   /** Whether an abort, of either side, has dropped the messages that waited. */
@@ -195,6 +198,7 @@ export class Session<In = unknown, Out = In>
   }
 
   send(message: Out, options?: SendOptions): Promise<void> {
+    if (this.#isEncoding) return Promise.reject(nestedSend());
     if (this.isSendClosed) return Promise.reject(this.sendError());
     const signal = options?.signal;
     if (signal?.aborted) return Promise.reject(signal.reason);
@@ -214,6 +218,7 @@ export class Session<In = unknown, Out = In>
   }
 
   trySend(message: Out, options?: SendOptions): boolean {
+    if (this.#isEncoding) throw nestedSend();
     options?.signal?.throwIfAborted();
     if (this.isSendClosed) return false;
     if (this.#senders.length > 0 || !this.hasRoom) {
@@ -406,7 +411,13 @@ export class Session<In = unknown, Out = In>
 
   #post(message: Out, options: SendOptions | undefined): void {
     this.flow.beforeSend();
-    const size = this.#wire.message(message, options?.transfer);
+    this.#isEncoding = true;
+    let size: number;
+    try {
+      size = this.#wire.message(message, options?.transfer);
+    } finally {
+      this.#isEncoding = false;
+    }
     this.flow.onSent(message, size);
   }
 
@@ -529,6 +540,8 @@ export class Session<In = unknown, Out = In>
   }
 
   async #sendGoodbye(): Promise<void> {
+    // A getter of a message closes the duplex: the message is sent first.
+    if (this.#isEncoding) await undefined;
     this[beforeGoodbye]();
     if (this.#senders.length > 0) {
       this.#sendersGone = Promise.withResolvers();

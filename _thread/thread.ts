@@ -15,6 +15,7 @@
 
 import { PeerExitError } from "../_base/errors.ts";
 import {
+  checkOptions,
   checkPositive,
   checkSignal,
   DEFAULT_OPEN_TIMEOUT,
@@ -104,6 +105,7 @@ export function threadOptions(
   options: ThreadOptions,
 ): CompleteThreadOptions {
   checkRuntime(action, MIN_DENO);
+  checkOptions(action, options);
   const {
     permissions = "none",
     memory,

@@ -292,6 +292,35 @@ const CLAUSES: Record<
     assertEquals(duplex.tryReceive(), { state: "closed" });
   },
 
+  async "rejects a send from a getter of a message"(open) {
+    await using duplex = await open({ do: "echo" });
+    const nested: Promise<unknown>[] = [];
+    await duplex.send({
+      get value() {
+        nested.push(assertRejects(() => duplex.send("nested"), TypeError));
+        assertThrows(() => duplex.trySend("nested"), TypeError);
+        return 1;
+      },
+    });
+    await duplex.send("after");
+    await Promise.all(nested);
+    assertEquals(await duplex.receive(), { value: 1 });
+    assertEquals(await duplex.receive(), "after");
+  },
+
+  async "sends a message whose getter closes the duplex"(open) {
+    const duplex = await open({ do: "echo" });
+    let closing: Promise<void> | undefined;
+    await duplex.send({
+      get value() {
+        closing ??= duplex.close();
+        return 1;
+      },
+    });
+    assertEquals(await Array.fromAsync(duplex), [{ value: 1 }]);
+    await closing;
+  },
+
   async "serves receivers in order"(open) {
     await using duplex = await open({ do: "echo" });
     const readers = [duplex.receive(), duplex.receive(), duplex.receive()];
