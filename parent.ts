@@ -86,8 +86,9 @@ let opened: Promise<Duplex & { readonly transport: Transport }> | undefined;
  * loggers that use them. Some output cannot be redirected and ends the duplex with an
  * error that quotes it: that of native code and of processes that inherit standard
  * output, of the file "/dev/stdout", of functions imported from `node:fs` by name or
- * as a namespace, and of functions and writers taken from `console` and
- * `Deno.stdout.writable` before this call.
+ * as a namespace, of functions and writers taken from `console` and
+ * `Deno.stdout.writable` before this call, and of a module that prints through
+ * `node:fs` while it is loaded after this call.
  *
  * From this call on, the process also ends within about a second of its parent, even
  * if the parent is killed, unless its event loop is blocked.
