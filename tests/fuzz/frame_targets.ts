@@ -294,7 +294,9 @@ function fromHello(stream: Bytes): Bytes {
 /** The start of the hello after a text: a second implementation. */
 function findHello(stream: Bytes): number {
   for (let at = 0; at + 12 <= stream.length; at++) {
+    // A control frame has at most 4096 bytes, so the first two are always zero.
     if (
+      stream[at] === 0 && stream[at + 1] === 0 &&
       stream[at + 4] === KIND.hello &&
       equalBytes(stream.subarray(at + 5, at + 12), MAGIC)
     ) return at;
