@@ -263,14 +263,11 @@ function redirectDeno(): Output {
 
 /**
  * Whether `node:fs` may be loaded: to load it here would take a third of the start of
- * a worker. Deno 2.9 gives `console` a `Console` when it loads the modules of Node for
- * a package of npm, and itself an internal function when it loads `node:fs` alone.
+ * a worker. Deno 2.9 gives `console` this property when it starts the part of itself
+ * that `node:fs`, `node:process` and the packages of npm need.
  */
 function mayHaveFs(): boolean {
-  if ("Console" in console) return true;
-  const internals: unknown = Reflect.get(Deno, Reflect.get(Deno, "internal"));
-  return typeof internals !== "object" || internals === null ||
-    "readableStreamForRid" in internals;
+  return "_stdout" in console;
 }
 
 /** The global `process`, as far as it is used here. */

@@ -42,7 +42,13 @@ test("openPipe() keeps apart what methods print, also by modules loaded later", 
   });
   const api = remote<Methods>(worker);
   await api.log();
+  assertEquals(
+    await api.hasNode(),
+    false,
+    "modules of Node are not loaded yet",
+  );
   await api.load();
+  assertEquals(await api.hasNode(), true);
   await api.load();
   await worker.close();
   assertEquals(lines.all, ["by console", "by Deno", "by Node", "by Node"]);
