@@ -232,14 +232,20 @@ export interface Duplex<In = unknown, Out = In>
    * Messages that the peer still sends can be received meanwhile. Calling it again
    * returns the same promise.
    *
+   * A worker ends when both ends have closed. A Web Worker is terminated then. A
+   * process exits by itself, at the latest a second after its script has been run to
+   * its end, so a timer or a server does not keep it running; what the script awaits
+   * at its top level is completed first. A process that has not exited within the
+   * timeout is ended. That is no error if it has received all messages.
+   *
    * @param options `timeout`: milliseconds to wait for the peer's goodbye, and for a
-   *   worker to exit, before the duplex is ended without it; `closeTimeout` by
+   *   process to exit, before the duplex is ended without it; `closeTimeout` by
    *   default, `Infinity` waits without limit.
    * @returns A promise that settles when the link is closed.
    * @throws {ClosedError} If the peer does not send its goodbye in time; the link is
    *   closed anyway, and `unsent` has the messages that were not delivered.
    * @throws {PeerExitError} If the peer ended without a goodbye, or with an exit code
-   *   other than 0.
+   *   other than 0, or had to be ended and has not received all messages.
    * @throws {RangeError} If the timeout is not positive.
    */
   close(options?: { timeout?: number }): Promise<void>;

@@ -74,6 +74,14 @@ const room = thread === undefined
   ? import("./_shm/parent.ts")
   : import("./_queue/parent.ts");
 
+/**
+ * Settles when the script of a process, with its top-level awaits, has been run. Never
+ * settles if this module is loaded after that.
+ */
+const evaluated = opener === "pipe"
+  ? new Promise((resolve) => addEventListener("load", resolve, { once: true }))
+  : undefined;
+
 let opened: Promise<Duplex & { readonly transport: Transport }> | undefined;
 
 /**
@@ -101,8 +109,11 @@ let opened: Promise<Duplex & { readonly transport: Transport }> | undefined;
  * once, catch it and call `abort`. A worker that its parent aborts ends without
  * printing the reason, unless it catches it.
  *
- * A Web Worker is terminated once both sides have sent goodbye, so it must complete
- * its work before it closes the duplex. Import this module with a static import in a
+ * A worker ends when both sides have sent goodbye. A process has a second to exit by
+ * itself after its script has been run to its end. Then it is ended with its exit
+ * code, even if a timer or a server is left, so a script must await its cleanup at its
+ * top level. The parent waits for that until its `closeTimeout`. A Web Worker is
+ * terminated at once, so it must complete its work before it closes the duplex. Import this module with a static import in a
  * Web Worker: otherwise the end of the script cannot be detected, and the parent's
  * goodbye is answered at once.
  *
@@ -216,7 +227,7 @@ async function open(
     );
   }
   const { openStdio } = await import("./_pipe/parent.ts");
-  return withTransport(await openStdio(limits), "pipe");
+  return withTransport(await openStdio(limits, evaluated!), "pipe");
 }
 
 function withTransport(

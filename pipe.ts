@@ -81,9 +81,9 @@ class PipeSession<In, Out> extends Session<In, Out>
  * `close` sends goodbye and waits for the worker's goodbye and its exit. After the
  * timeout, and after `abort`, the worker's standard input is closed; a second later
  * it gets SIGTERM, and another second later SIGKILL. A worker that has sent goodbye
- * and does not exit within the timeout of `close` gets SIGTERM at once. The
- * {@linkcode PeerExitError} of a worker that was ended by this side gives the reason,
- * and the `signal` if one was sent.
+ * and does not exit within the timeout of `close` gets SIGTERM at once; `close`
+ * resolves if it has received all messages. The {@linkcode PeerExitError} of a worker
+ * that was ended by this side gives the reason, and the `signal` if one was sent.
  *
  * A worker that has called {@linkcode parent} ends within about a second of its
  * parent, even if the parent is killed, unless its event loop is blocked. What it

@@ -22,6 +22,12 @@ import type { Duplex } from "../duplex.ts";
 /** Milliseconds for a process to clean up and exit after its parent has ended. */
 const ORPHAN_TIMEOUT = 1_000;
 
+/**
+ * Milliseconds for a process to clean up and exit after both goodbyes, once its script
+ * has been run to its end. A timer, a server or a watcher would keep it running.
+ */
+const CLEANUP_TIMEOUT = 1_000;
+
 /** Milliseconds between checks for the parent's end while standard input is not read. */
 const ORPHAN_CHECK_INTERVAL = 250;
 
@@ -59,7 +65,7 @@ class StdioStream implements ByteStream {
       return bytes;
     }
     // The parent closes its end after both goodbyes. Before, it has ended.
-    if (!this.#isClosed) exitSoon();
+    if (!this.#isClosed) exitSoon(ORPHAN_TIMEOUT, 1);
     return null;
   }
 
@@ -120,7 +126,7 @@ class StdioStream implements ByteStream {
   #watchParent(): void {
     clearInterval(this.#watch);
     const watch = setInterval(() => {
-      if (Deno.ppid !== this.#parentId) exitSoon();
+      if (Deno.ppid !== this.#parentId) exitSoon(ORPHAN_TIMEOUT, 1);
     }, ORPHAN_CHECK_INTERVAL);
     Deno.unrefTimer(watch);
     this.#watch = watch;
@@ -142,13 +148,19 @@ function notWorker(reason = ""): TypeError {
 }
 
 /** Ends the process after a time, unless it ends before. */
-function exitSoon(): void {
-  Deno.unrefTimer(setTimeout(() => Deno.exit(1), ORPHAN_TIMEOUT));
+function exitSoon(timeout: number, code?: number): void {
+  Deno.unrefTimer(setTimeout(() => Deno.exit(code), timeout));
 }
 
-/** Opens the standard streams to the parent. */
+/**
+ * Opens the standard streams to the parent.
+ *
+ * @param limits The limits of this end.
+ * @param evaluated Settles when the script has been run to its end.
+ */
 export async function openStdio(
   limits: SessionOptions,
+  evaluated: Promise<unknown>,
 ): Promise<Duplex<unknown, unknown>> {
   if (Deno.stdin.isTerminal()) {
     throw notWorker();
@@ -163,7 +175,24 @@ export async function openStdio(
   endQuietly(session, () => Deno.exit(1));
   await session.open();
   closeAtEnd(session);
+  exitAtEnd(session, evaluated);
   return session;
+}
+
+/** Ends the process after both goodbyes, although something keeps it running. */
+async function exitAtEnd(
+  session: Session<unknown, unknown>,
+  evaluated: Promise<unknown>,
+): Promise<void> {
+  try {
+    await session.closed;
+  } catch {
+    // The parent ends this process.
+    return;
+  }
+  await evaluated;
+  // The exit code is that of the script.
+  exitSoon(CLEANUP_TIMEOUT);
 }
 
 /** Closes the duplex when the script has ended without doing so. */

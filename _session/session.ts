@@ -577,6 +577,11 @@ export class Session<In = unknown, Out = In>
   }
 
   #onCloseTimeout(timeout: number): void {
+    if (this.#state === "closing" && this.flow.unsent().length === 0) {
+      // Everything was delivered, and `#finish` reports how the link ends.
+      this.#wire.destroy().catch(() => {});
+      return;
+    }
     const what = this.#isOver()
       ? `the link to "${this.#peer?.name}" did not end`
       : `"${this.#peer?.name}" did not send its goodbye`;

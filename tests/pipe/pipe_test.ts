@@ -433,17 +433,6 @@ test("openPipe() lets a worker run after both goodbyes", async () => {
   await closed;
 });
 
-test("PipeDuplex.close() ends a worker that stays after its goodbye", async () => {
-  const worker = await open("stays", { closeTimeout: Infinity });
-  // Its goodbye has come, so that the time is for its exit.
-  await assertRejects(() => worker.receive(), ClosedError);
-  const error = await assertRejects(
-    () => worker.close({ timeout: 100 }),
-    PeerExitError,
-  );
-  assertEquals(error.signal, "SIGTERM");
-});
-
 test("PipeDuplex.close() ends a worker that does not read what was sent", async () => {
   const worker = await open("deaf");
   await assertRejects(() => worker.receive(), ClosedError);

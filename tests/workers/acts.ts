@@ -209,13 +209,6 @@ const ACTS: Record<string, () => Promise<void>> = {
     }
   },
 
-  /** Sends its goodbye and never ends. */
-  async stays() {
-    const main = await parent();
-    setInterval(() => {}, 1_000);
-    await main.close();
-  },
-
   async leaves() {
     const main = await parent();
     console.log("about to leave");

@@ -8,6 +8,7 @@
  */
 
 import { parent } from "@duplex/ipc/parent";
+import { expose, notifier } from "@duplex/ipc/rpc";
 import {
   control,
   data,
@@ -41,11 +42,75 @@ const ENDS: Record<string, () => Promise<void>> = {
     for await (const message of main) await main.send(message);
   },
 
-  /** Sends its goodbye and does not exit. */
+  /** Receives everything, sends its goodbye, and its script does not end. */
   async stays() {
     const main = await parent();
     stay();
+    await main.receive().catch(() => {});
     await main.close();
+    await new Promise(() => {});
+  },
+
+  /** Sends its goodbye and receives nothing; its script does not end. */
+  async leaves() {
+    const main = await parent();
+    stay();
+    await main.close();
+    await new Promise(() => {});
+  },
+
+  /** The same as `stays`, and never returns to its event loop. */
+  async computesAfter() {
+    const main = await parent();
+    await main.receive();
+    await main.close();
+    for (;;);
+  },
+
+  /** Ends its script with a timer. */
+  async aTimer() {
+    await using main = await parent();
+    setInterval(() => {}, 10);
+    for await (const _ of main);
+  },
+
+  /** The same with a server. */
+  async aListener() {
+    await using main = await parent();
+    Deno.serve({ hostname: "127.0.0.1", port: 0 }, () => new Response());
+    for await (const _ of main);
+  },
+
+  /** The same with a watcher of files. */
+  async aWatcher() {
+    await using main = await parent();
+    Deno.watchFs(new URL(".", import.meta.url).pathname)[Symbol.asyncIterator]()
+      .next();
+    for await (const _ of main);
+  },
+
+  /** The same with notifications that go on. */
+  async notifies() {
+    const main = await parent();
+    const events = notifier(main);
+    setInterval(() => events.tick(), 1);
+    expose({ none() {} }, main);
+  },
+
+  /** The same with a timer and an exit code. */
+  async fails() {
+    Deno.exitCode = 7;
+    await ENDS.aTimer!();
+  },
+
+  /** Awaits more after both goodbyes than a timer would be given, and cleans up. */
+  async cleansUp() {
+    addEventListener("unload", () => say("unload"));
+    setInterval(() => {}, 10);
+    const main = await parent();
+    await main.close();
+    await new Promise((resolve) => setTimeout(resolve, 1_500));
+    say("cleaned up");
   },
 
   /** The same, and ignores SIGTERM. */
@@ -56,13 +121,10 @@ const ENDS: Record<string, () => Promise<void>> = {
 
   /** The same, and exits on SIGTERM. */
   async obeys() {
-    Deno.addSignalListener("SIGTERM", () => Deno.exit(9));
-    await ENDS.stays!();
-  },
-
-  /** The same, and ends itself with another signal. */
-  async crashes() {
-    Deno.addSignalListener("SIGTERM", () => Deno.kill(Deno.pid, "SIGQUIT"));
+    Deno.addSignalListener("SIGTERM", () => {
+      say("got SIGTERM");
+      Deno.exit(9);
+    });
     await ENDS.stays!();
   },
 
