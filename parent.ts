@@ -17,6 +17,7 @@
  */
 
 import { sessionOptions } from "./_session/options.ts";
+import { parentPromises } from "./_base/errors.ts";
 import { quoted, show } from "./_base/text.ts";
 import { enterThread } from "./_thread/scope.ts";
 import type { Delivery } from "./_queue/lease.ts";
@@ -190,7 +191,8 @@ export function parent(
   if (transport !== undefined && transport !== opener) {
     return Promise.reject(wrongTransport(transport));
   }
-  return opened ??= open(limits);
+  if (opened === undefined) parentPromises.add(opened = open(limits));
+  return opened;
 }
 
 /** The error of a worker that was not opened over its transport. */

@@ -31,6 +31,7 @@
  * @module
  */
 
+import { parentPromises } from "./_base/errors.ts";
 import { type CallHooks, onPeerGoodbye } from "./_session/session.ts";
 import {
   checkKind,
@@ -281,12 +282,14 @@ export function expose(
   checkKind(action, "onError", onError, "function");
   const exposed = { methods: ownMethods(methods), maxCalls, onError };
   const opened = duplex === undefined ? parent() : duplex;
-  const served = opened instanceof Promise
-    ? opened.then((duplex) => serve(exposed, duplex))
-    : serve(exposed, opened);
-  // A script that cannot open its parent must not end as if it had done its work.
-  if (duplex === undefined) parent().then(() => served.catch(ignore), ignore);
-  else served.catch(ignore);
+  if (!(opened instanceof Promise)) {
+    const served = serve(exposed, opened);
+    served.catch(ignore);
+    return served;
+  }
+  const served = opened.then((duplex) => serve(exposed, duplex));
+  if (!parentPromises.has(opened)) served.catch(ignore);
+  else opened.then(() => served.catch(ignore), ignore);
   return served;
 }
 
@@ -460,8 +463,8 @@ export async function listMethods(
 /**
  * The methods that the peer exposes, called without an answer. The promise of a call
  * settles when the call was sent, and does not report its outcome. It rejects if the
- * duplex has ended, which a program need not handle. Functions and
- * signals cannot be among the arguments.
+ * duplex has ended, which a program need not handle, except for a {@linkcode parent}
+ * that cannot be opened. Functions and signals cannot be among the arguments.
  *
  * Requires no permission.
  *

@@ -7,6 +7,7 @@
  * @module
  */
 
+import { parentPromises } from "../_base/errors.ts";
 import type { Duplex } from "../duplex.ts";
 import { MAX_TIMER } from "../_base/waiting.ts";
 import { type CallLimits, methodLabel } from "./caller.ts";
@@ -24,9 +25,11 @@ export function endpointOf(duplex: Duplex | Promise<Duplex>): Endpoint {
 }
 
 class PendingEndpoint implements Endpoint {
+  readonly #duplex: Promise<Duplex>;
   readonly #endpoint: Promise<RpcEndpoint>;
 
   constructor(duplex: Promise<Duplex>) {
+    this.#duplex = duplex;
     this.#endpoint = duplex.then((duplex) => RpcEndpoint.of(duplex));
     // Every call reports it.
     this.#endpoint.catch(() => {});
@@ -72,11 +75,16 @@ class PendingEndpoint implements Endpoint {
 
   notify(method: string, args: unknown[]): Promise<void> {
     const { promise, resolve, reject } = Promise.withResolvers<void>();
-    this.#endpoint.then((endpoint) => endpoint.notify(method, args))
-      .then(resolve, (error) => {
-        reject(error);
+    let isOpen = false;
+    this.#endpoint.then((endpoint) => {
+      isOpen = true;
+      return endpoint.notify(method, args);
+    }).then(resolve, (error) => {
+      reject(error);
+      if (isOpen || !parentPromises.has(this.#duplex)) {
         ignoreEnd(promise, error);
-      });
+      }
+    });
     return promise;
   }
 }

@@ -150,55 +150,136 @@ test("openPipe() shows what a program prints into its hello", async () => {
 
 /** Runs a worker script as a program; returns its code and its standard error. */
 async function runScript(
-  script: URL,
-  args: string[],
-  input: "null" | string,
+  script: string,
+  { input, shell }: { input?: string; shell?: string },
 ): Promise<[number, string]> {
-  const child = new Deno.Command(EXEC, {
-    args: ["run", "--quiet", "--no-prompt", script.href, ...args],
+  const args = ["run", "--quiet", "--no-prompt", script];
+  const options = {
     env: { NO_COLOR: "1" },
-    stdin: input === "null" ? "null" : "piped",
-    stdout: "null",
+    stdin: input === undefined ? "null" : "piped",
+    stdout: "piped",
     stderr: "piped",
-  }).spawn();
-  if (input !== "null") {
+  } as const;
+  const child = shell === undefined
+    ? new Deno.Command(EXEC, { args, ...options }).spawn()
+    : new Deno.Command("sh", {
+      args: ["-c", shell, "sh", EXEC, ...args],
+      ...options,
+    }).spawn();
+  if (input !== undefined) {
     const writer = child.stdin.getWriter();
     // The end of the program may come first.
     await writer.write(new TextEncoder().encode(input)).catch(() => {});
     await writer.close().catch(() => {});
   }
-  const { code, stderr } = await child.output();
-  return [code, new TextDecoder().decode(stderr)];
+  const { code, stdout, stderr } = await child.output();
+  // A terminal has both in one stream.
+  const output = shell === TERMINAL ? stdout : stderr;
+  return [code, new TextDecoder().decode(output)];
+}
+
+/** Runs the program in a terminal, where the system has a command for that. */
+const TERMINAL =
+  `EXEC="$1" SCRIPT="$5" exec script -qec 'exec "$EXEC" run --quiet --no-prompt "$SCRIPT"' /dev/null`;
+
+const ENDED = "PeerExitError: Cannot open the parent: standard input ended ";
+const NOT_WORKER =
+  "TypeError: Cannot open the parent: this program was not started as a worker; open it with openPipe";
+
+/** What standard input is, and the beginning of the error. */
+const INPUTS: Record<string, [Parameters<typeof runScript>[1], string]> = {
+  "/dev/null": [{}, ENDED],
+  "an empty pipe": [{ input: "" }, ENDED],
+  "a pipe with lines": [
+    { input: "one\ntwo\n" },
+    `${NOT_WORKER}: standard input begins with "one\\ntwo\\n"`,
+  ],
+  "a file": [
+    {
+      shell: `exec "$@" <${new URL("../../LICENSE", import.meta.url).pathname}`,
+    },
+    `${NOT_WORKER}: standard input begins with "MIT License\\n`,
+  ],
+  "closed": [{ shell: 'exec "$@" <&-' }, ENDED],
+  "a folder": [{ shell: 'exec "$@" </' }, ENDED],
+  "a terminal": [{ shell: TERMINAL }, NOT_WORKER],
+};
+
+/** Worker scripts; their modules are replaced by URLs. */
+const SCRIPTS: Record<string, string> = {
+  "awaits its parent": `
+    import { parent } from "parent";
+    await using link = await parent();
+    for await (const message of link) await link.send(message);`,
+  "exposes methods": `
+    import { expose } from "rpc";
+    expose({ add: (a, b) => a + b });`,
+  "exposes methods to a duplex": `
+    import { parent } from "parent";
+    import { expose } from "rpc";
+    await using link = await parent();
+    await expose({ add: (a, b) => a + b }, link);`,
+  "exposes methods to a promise": `
+    import { parent } from "parent";
+    import { expose } from "rpc";
+    expose({ add: (a, b) => a + b }, parent());
+    setInterval(() => {}, 1_000);`,
+  "notifies": `
+    import { parent } from "parent";
+    import { notifier } from "rpc";
+    notifier(parent()).begun();
+    setInterval(() => {}, 1_000);`,
+  "is imported by another module": `import "${
+    scriptOf('import { expose } from "rpc"; expose({ none() {} });')
+  }";`,
+};
+
+function scriptOf(source: string): string {
+  const code = source.replaceAll(
+    /from "(parent|rpc)"/g,
+    (_, name) => `from "${import.meta.resolve(`../../${name}.ts`)}"`,
+  );
+  return `data:text/javascript,${encodeURIComponent(code)}`;
 }
 
 test("parent() says how to start a program that is not a worker", async (t) => {
-  const scripts: [URL, string[]][] = [
-    [workerUrl("acts"), ["echo"]],
-    // Exposes methods, and does not wait for the parent.
-    [workerUrl("prints_later"), []],
-  ];
-  const cases: ["null" | string, string][] = [
-    ["null", "PeerExitError: Cannot open the parent: standard input ended "],
-    [
-      "one\ntwo\n",
-      'TypeError: Cannot open the parent: this program was not started as a worker; open it with openPipe: standard input begins with "one\\ntwo\\n"',
-    ],
-  ];
-  for (const [script, args] of scripts) {
-    for (const [input, text] of cases) {
-      await t.step(
-        `${script.pathname.split("/").at(-1)} ${input}`,
-        async () => {
-          const [code, stderr] = await runScript(script, args, input);
-          assertEquals(code, 1);
-          assertStringIncludes(stderr, text);
-          assertStringIncludes(stderr, "open it with openPipe");
-          assertEquals(stderr.match(/^error: /gm)?.length, 1);
-        },
-      );
+  for (const [name, source] of Object.entries(SCRIPTS)) {
+    for (const [kind, [input, text]] of Object.entries(INPUTS)) {
+      const needsShell = input.shell !== undefined;
+      if (needsShell && Deno.build.os === "windows") continue;
+      if (input.shell === TERMINAL && Deno.build.os !== "linux") continue;
+      await t.step(`${name}, standard input is ${kind}`, async () => {
+        const [code, stderr] = await runScript(scriptOf(source), input);
+        assertEquals(code, 1);
+        assertStringIncludes(stderr, text);
+        assertStringIncludes(stderr, "open it with openPipe");
+        assertEquals(stderr.match(/^error: /gm)?.length, 1);
+      });
     }
   }
-});
+}, { run: [EXEC, "sh"] });
+
+test(
+  "parent() says how to start a Web Worker that is not one of this package",
+  async (t) => {
+    for (const name of Object.keys(SCRIPTS)) {
+      await t.step(name, async () => {
+        const worker = new Worker(scriptOf(SCRIPTS[name]!), { type: "module" });
+        const failed = Promise.withResolvers<string>();
+        worker.onerror = (event) => {
+          event.preventDefault();
+          failed.resolve(event.message);
+        };
+        assertStringIncludes(
+          await failed.promise,
+          "TypeError: Cannot open the parent: this Web Worker was not started by this package; start it with openQueue or openShm",
+        );
+        worker.terminate();
+      });
+    }
+  },
+  { run: [EXEC], read: [new URL("../..", import.meta.url)] },
+);
 
 /** Runs `aborts.ts`; returns what it printed. */
 async function runAborts(...args: string[]): Promise<[string, string]> {
