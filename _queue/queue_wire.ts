@@ -165,7 +165,10 @@ export class QueueWire implements Wire, LinkEvents {
   async close(timeout: number): Promise<void> {
     const closed = Promise.all(this.#links.map((link) => link.close()));
     const inTime = await settlesWithin(closed.catch(() => {}), timeout);
-    if (inTime && this.#store.count === 0) return;
+    // Each call that the worker did not answer reports that itself.
+    const isDone = this.#store.count === 0 ||
+      this.#isPinned && this.#loss === undefined;
+    if (inTime && isDone) return;
     await this.destroy();
     const unsent = this.flow.unsent();
     // A worker may fail after all goodbyes were sent.

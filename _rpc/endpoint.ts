@@ -144,6 +144,11 @@ export class RpcEndpoint {
     return this.#outlet.notify([TAG.notice, method, args], label);
   }
 
+  /** Whether a notification was not sent because the duplex has ended. */
+  isEnd(error: unknown): boolean {
+    return this.#outlet.isEnd(error);
+  }
+
   /** Handles a message that cannot be sent, so that no caller waits without limit. */
   #refuse(message: Message, error: unknown): Promise<void> | undefined {
     // No answer can be sent any more.

@@ -9,6 +9,7 @@
  */
 
 import { DeadlockError, isInstance } from "../_base/errors.ts";
+import { type CallHooks, isEndError } from "../_session/session.ts";
 import type { Duplex } from "../duplex.ts";
 import { refusal, unsendable } from "./caller.ts";
 import { type Message, TAG } from "./messages.ts";
@@ -53,22 +54,10 @@ class Notice {
     this.#label = label;
   }
 
-  /** Rejects the promise of the notification. */
-  reject(error: unknown): void {
+  /** Rejects the promise of the notification: it cannot be sent. */
+  refuse(error: unknown): void {
     this.sent.reject(refusal(error, `notify ${this.#label}`));
-    ignoreEnd(this.sent.promise, error);
   }
-}
-
-/**
- * Marks the promise of a notification as handled if it rejects because the duplex has
- * ended: a program that sends events need not handle the end in each of them. An
- * error of its arguments is not ignored.
- */
-export function ignoreEnd(sent: Promise<void>, error: unknown): void {
-  const isOwn = unsendable(error) !== undefined ||
-    isInstance(error, DeadlockError);
-  if (!isOwn) sent.catch(() => {});
 }
 
 /** Sends the messages of one end. */
@@ -151,6 +140,22 @@ export class Outlet {
     return notice.sent.promise;
   }
 
+  /**
+   * Whether a notification was not sent because the duplex has ended. A program that
+   * sends events need not handle the end in each of them, but it must handle an error
+   * of their arguments.
+   */
+  isEnd(error: unknown): boolean {
+    if ((this.#duplex as CallHooks)[isEndError]?.(error)) return true;
+    return unsendable(error) === undefined && !isInstance(error, DeadlockError);
+  }
+
+  #rejectNotice(notice: Notice, error: unknown): void {
+    if (!this.isEnd(error)) return notice.refuse(error);
+    notice.sent.reject(error);
+    notice.sent.promise.catch(() => {});
+  }
+
   #sendCall(call: Message | Notice): void {
     if (!this.#hasCalled) {
       this.#hasCalled = true;
@@ -212,7 +217,7 @@ export class Outlet {
         return;
       }
     } catch (error) {
-      if (isNotice) call.reject(error);
+      if (isNotice) this.#rejectNotice(call, error);
       else this.#refuse(call, error);
       return;
     }
@@ -233,7 +238,7 @@ export class Outlet {
       await this.#duplex.send(call.message);
       call.sent.resolve();
     } catch (error) {
-      call.reject(error);
+      this.#rejectNotice(call, error);
     }
   }
 

@@ -12,7 +12,6 @@ import type { Duplex } from "../duplex.ts";
 import { MAX_TIMER } from "../_base/waiting.ts";
 import { type CallLimits, methodLabel } from "./caller.ts";
 import { RpcEndpoint } from "./endpoint.ts";
-import { ignoreEnd } from "./outlet.ts";
 
 /** The endpoint of a duplex, or of one that is being opened. */
 export type Endpoint = Pick<RpcEndpoint, "call" | "notify">;
@@ -74,17 +73,16 @@ class PendingEndpoint implements Endpoint {
   }
 
   notify(method: string, args: unknown[]): Promise<void> {
-    const { promise, resolve, reject } = Promise.withResolvers<void>();
-    let isOpen = false;
+    const settle = Promise.withResolvers<void>();
+    const { promise } = settle;
+    const reject = (error: unknown, isHandled: boolean) => {
+      settle.reject(error);
+      if (isHandled) promise.catch(() => {});
+    };
     this.#endpoint.then((endpoint) => {
-      isOpen = true;
-      return endpoint.notify(method, args);
-    }).then(resolve, (error) => {
-      reject(error);
-      if (isOpen || !parentPromises.has(this.#duplex)) {
-        ignoreEnd(promise, error);
-      }
-    });
+      endpoint.notify(method, args)
+        .then(settle.resolve, (error) => reject(error, endpoint.isEnd(error)));
+    }, (error) => reject(error, !parentPromises.has(this.#duplex)));
     return promise;
   }
 }

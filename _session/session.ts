@@ -40,6 +40,8 @@ export const onPeerGoodbye: unique symbol = Symbol("onPeerGoodbye");
 export const onPeerAbort: unique symbol = Symbol("onPeerAbort");
 /** Called before a session sends its goodbye: see {@linkcode Session}. */
 export const beforeGoodbye: unique symbol = Symbol("beforeGoodbye");
+/** Whether an error is that of the end: see {@linkcode Session}. */
+export const isEndError: unique symbol = Symbol("isEndError");
 /** The limits for messages of the peer: see {@linkcode Session}. */
 export const receiveWindow: unique symbol = Symbol("receiveWindow");
 
@@ -48,6 +50,7 @@ export interface CallHooks {
   [pinPeer]?(): void;
   [onPeerGoodbye]?: () => void;
   [beforeGoodbye]?: () => void;
+  [isEndError]?(error: unknown): boolean;
   readonly [receiveWindow]?: ReceiveWindow;
 }
 
@@ -170,6 +173,14 @@ export class Session<In = unknown, Out = In>
    */
   [pinPeer](): void {
     this.#wire.pinPeer?.();
+  }
+
+  /**
+   * Whether the session has ended with this error. The reason of an abort may be of
+   * any class, also of that for a message that cannot be sent.
+   */
+  [isEndError](error: unknown): boolean {
+    return this.#state === "failed" && error === this.#error;
   }
 
   get closed(): Promise<void> {

@@ -303,7 +303,19 @@ test("Duplex.abort() ends a worker that prints no error but its own", async (t) 
   const ended = "AbortError: The duplex was aborted\n";
   for (const transport of ["pipe", "queue", "shm"]) {
     await t.step(transport, async () => {
-      assertEquals(await runAborts(transport, "ends"), [`ends\n${ended}`, ""]);
+      for (
+        const act of [
+          "iterates",
+          "streams",
+          "pipes",
+          "receives",
+          "sends",
+          "forgets",
+          "exposes",
+        ]
+      ) {
+        assertEquals(await runAborts(transport, act), [`${act}\n${ended}`, ""]);
+      }
       const [stdout, stderr] = await runAborts(transport, "throws");
       assertEquals(stdout, `throws\n${ended}`);
       assertStringIncludes(stderr, "Error: an error of its own");

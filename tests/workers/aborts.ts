@@ -7,9 +7,10 @@
  * @module
  */
 
-import { parent } from "@duplex/ipc/parent";
+import { type Duplex, parent } from "@duplex/ipc/parent";
 import { openPipe } from "@duplex/ipc/pipe";
 import { openQueue } from "@duplex/ipc/queue";
+import { expose } from "@duplex/ipc/rpc";
 import { openShm } from "@duplex/ipc/shm";
 
 const OPENERS = { pipe: openPipe, queue: openQueue, shm: openShm };
@@ -22,15 +23,35 @@ async function open(transport: keyof typeof OPENERS): Promise<void> {
   await worker.closed.catch((error) => console.log(String(error)));
 }
 
+/** What a worker does when it is aborted. None of it catches the error. */
+const ACTS: Record<string, (main: Duplex) => Promise<unknown>> = {
+  async iterates(main) {
+    for await (const _message of main);
+  },
+  async streams(main) {
+    for await (const _message of main.readable);
+  },
+  pipes: (main) => main.readable.pipeTo(main.writable),
+  receives: (main) => main.receive(),
+  async sends(main) {
+    for (;;) await main.send(new Uint8Array(100_000));
+  },
+  async forgets(main) {
+    ACTS.iterates!(main);
+    await new Promise((resolve) => setTimeout(resolve, 60_000));
+  },
+  exposes: (main) => expose({ none() {} }, main),
+  async throws(main) {
+    await ACTS.iterates!(main).catch(() => {});
+    throw new Error("an error of its own");
+  },
+};
+
 async function work(): Promise<void> {
-  const main = await parent();
+  await using main = await parent<string>();
   const act = await main.receive();
   await main.send(act);
-  try {
-    for await (const _message of main);
-  } catch (error) {
-    throw act === "throws" ? new Error("an error of its own") : error;
-  }
+  await ACTS[act]!(main);
 }
 
 const [transport] = Deno.args;
