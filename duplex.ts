@@ -142,6 +142,8 @@ export interface DuplexOptions {
  *   `receive` rejects with {@linkcode ClosedError}. The other direction stays open
  *   until the peer sends its goodbye too. Leaving a `for await` loop early does not close
  *   anything: the remaining messages can still be received.
+ * - **Life:** an open duplex to a worker, a process or a socket keeps the program
+ *   running, whether or not it is used. Close it, or use `await using`.
  * - **Failure:** if the peer dies or breaks the protocol, everything pending rejects
  *   at once. Messages that had arrived can still be received, except after an
  *   `abort`.

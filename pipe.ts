@@ -62,15 +62,39 @@ export type { Duplex, DuplexOptions } from "./duplex.ts";
 export interface PipeDuplex<In = unknown, Out = In> extends Duplex<In, Out> {
   /** The child's process id. */
   readonly pid: number;
+  /**
+   * Lets this program end although the duplex is open and receives or calls wait. Deno
+   * does not end a program that waits at its top level. When the program ends, so does
+   * a worker that has called {@linkcode parent}, and messages may be lost.
+   */
+  unref(): void;
+  /** Undoes {@linkcode PipeDuplex.unref}. The duplex is referenced when it is opened. */
+  ref(): void;
 }
 
 class PipeSession<In, Out> extends Session<In, Out>
   implements PipeDuplex<In, Out> {
-  readonly pid: number;
+  readonly #child: Deno.ChildProcess;
 
-  constructor(wire: FrameWire, options: SessionOptions, pid: number) {
+  constructor(
+    wire: FrameWire,
+    options: SessionOptions,
+    child: Deno.ChildProcess,
+  ) {
     super(wire, options);
-    this.pid = pid;
+    this.#child = child;
+  }
+
+  get pid(): number {
+    return this.#child.pid;
+  }
+
+  unref(): void {
+    this.#child.unref();
+  }
+
+  ref(): void {
+    this.#child.ref();
   }
 }
 
@@ -221,7 +245,7 @@ export async function openPipe<In, Out>(
   const session = new PipeSession<In, Out>(
     wire,
     memory === undefined ? limits : { ...limits, memory: Math.ceil(memory) },
-    child.pid,
+    child,
   );
   return await openSession(session, { timeout, signal }, () => ({
     attempt: `Cannot open a pipe to ${quoted(label)}`,

@@ -195,6 +195,8 @@ const DEFAULT_RETRIES = 2;
  *   task whose worker ended is run again, alone. After `retries` further runs it
  *   rejects with the reason ({@linkcode PeerExitError}). So a task may be begun more
  *   than once, unless `retries` is 0.
+ * - **Life:** workers keep the program running, also if they are idle. Close the pool,
+ *   or use `await using`. A pool without workers does not keep it running.
  * - **Limits:** the time to wait, the time to run, the tasks and the memory of a
  *   worker, and the attempts to start one have separate limits.
  *

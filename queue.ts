@@ -129,6 +129,9 @@ const DEFAULT_RETRIES = 2;
  * worker fills its heap in one step; child processes do not have these limits (see
  * {@linkcode openPipe}).
  *
+ * Until it is closed, a queue keeps the program running: Deno has no `unref` for Web
+ * Workers.
+ *
  * Requires Deno 2.9.0 or later, `--unstable-worker-options` unless `permissions` is `"inherit"`,
  * `--allow-read` for the script and the files that it imports, and every permission
  * that is passed on.

@@ -72,6 +72,9 @@ const MIN_RING_BYTES = 4096;
  * process if a worker fills its heap in one step; child processes do not have these
  * limits (see {@linkcode openPipe}).
  *
+ * Until it is closed, the duplex keeps the program running: Deno has no `unref` for Web
+ * Workers.
+ *
  * Requires Deno 2.9.0 or later, `--unstable-worker-options` unless `permissions` is `"inherit"`,
  * `--allow-read` for the script and the files that it imports, and every
  * permission that is passed on.
@@ -123,9 +126,10 @@ export async function openShm<In = unknown, Out = In>(
   const { ringBytes = DEFAULT_RING_BYTES } = options;
   const limits = sessionOptions(ACTION, "opener", options);
   checkRingBytes(ringBytes);
+  // First: the system may not have the memory, and no worker must be left then.
+  const memory = makeRings(ringBytes);
   const thread = await Thread.start(ACTION, "shm", script, own);
   const { port, label } = thread;
-  const memory = makeRings(ringBytes);
   port.postMessage(memory.words.buffer, []);
   const ring = new RingEnd(memory, "opener", new SpinPolicy());
   const exitError = (cause: unknown, unsent: readonly unknown[]) =>

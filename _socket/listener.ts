@@ -58,7 +58,8 @@ export interface DuplexListener<In = unknown, Out = In>
   /** Numbers of peers and connections. */
   readonly stats: ListenerStats;
   /**
-   * Waits for the next peer.
+   * Waits for the next peer. An open listener keeps the program running, even if
+   * nothing waits for a peer.
    *
    * @param options A signal that cancels the wait.
    * @returns The duplex of the peer, once both sides have sent their hello.
