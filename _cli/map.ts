@@ -276,7 +276,7 @@ export interface MapEnds {
 /** The method of a map, and its options. */
 export type MapLimits = Pick<
   MapOptions,
-  "method" | "workers" | "ordered" | "retries" | "timeout" | "errors"
+  "method" | "workers" | "ordered" | "strict" | "retries" | "timeout" | "errors"
 >;
 
 /**
@@ -393,6 +393,7 @@ class LineMap {
     this.#results = new ResultWriter(
       ends.output,
       (error) => void this.#pool.abort(error),
+      limits.strict,
     );
   }
 

@@ -14,6 +14,7 @@ import {
 } from "./arguments.ts";
 import { readFile, readSecret, SECRET_VARIABLE } from "./files.ts";
 import { MAX_LINE } from "./map_input.ts";
+import { PLAIN_USAGE } from "./plain.ts";
 import {
   readWorker,
   readWorkerArguments,
@@ -85,6 +86,8 @@ export interface MapOptions {
   readonly method: string | undefined;
   readonly workers: number;
   readonly ordered: boolean;
+  /** Whether a result that JSON does not have fails its line. */
+  readonly strict: boolean;
   /** `undefined` for the default of a pool. */
   readonly retries: number | undefined;
   /** Milliseconds. */
@@ -108,7 +111,7 @@ export async function readMapOptions(
   args: readonly string[],
 ): Promise<MapOptions | "help"> {
   const { permissions, given } = readWorkerArguments(args, {
-    flags: ["unordered"],
+    flags: ["unordered", "strict"],
     values: [
       ...["workers", "retries", "timeout", "errors"],
       ...["secret-file", "ca-cert"],
@@ -130,6 +133,7 @@ export async function readMapOptions(
       integer: true,
     }),
     ordered: !given.flags.has("unordered"),
+    strict: given.flags.has("strict"),
     retries: readNumber(given, "retries", undefined, {
       min: 0,
       integer: true,
