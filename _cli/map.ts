@@ -29,7 +29,7 @@ import {
   StatusLine,
   stderrTerminal,
 } from "./terminal.ts";
-import { openWorker, whyNotGranted } from "./worker.ts";
+import { openWorker, whyNotGranted, whyNotStarted } from "./worker.ts";
 import { quoted } from "../_base/text.ts";
 import { settlesWithin } from "../_base/waiting.ts";
 import { type ByteSink, writeAll } from "../_base/writing.ts";
@@ -158,7 +158,12 @@ export class MapWorkers {
    * @throws {Error} If the worker does not start.
    */
   async start(wanted: string | undefined): Promise<string> {
-    const duplex = await this.#openOne(++this.#count);
+    let duplex: Duplex;
+    try {
+      duplex = await this.#openOne(++this.#count);
+    } catch (cause) {
+      throw new Error(whyNotStarted(cause), { cause });
+    }
     this.#first = duplex;
     return chooseMethod(await methodsOf(duplex), wanted);
   }
@@ -170,7 +175,7 @@ export class MapWorkers {
     try {
       return await this.#openOne(++this.#count);
     } catch (error) {
-      this.#onFailure(messageLine(error));
+      this.#onFailure(whyNotStarted(error));
       throw error;
     }
   }
@@ -222,7 +227,7 @@ async function methodsOf(duplex: Duplex): Promise<string[]> {
   } catch (cause) {
     throw new Error(
       `the worker does not list its methods, as a worker does that calls "expose" of @duplex/ipc/rpc: ${
-        messageLine(cause)
+        whyNotStarted(cause)
       }`,
       { cause },
     );

@@ -44,6 +44,7 @@ const PUBLIC = ["--listen", "tcp://0.0.0.0:0"];
 const TLS = ["--listen", "tls://localhost:0"];
 const SERVED = ["w.ts", "--over", "tcp://127.0.0.1:1"];
 const FILE = import.meta.filename!;
+const WORKER = new URL("../workers/cli_acts.ts", import.meta.url).href;
 
 const WRONG: [args: string[], text: string][] = [
   [[], "there is no command: give one of compare, map, serve, or --help"],
@@ -177,7 +178,7 @@ Deno.test("main() returns 1 when it cannot listen", async () => {
   using taken = Deno.listen({ hostname: "127.0.0.1", port: 0 });
   const address = `tcp://127.0.0.1:${taken.addr.port}`;
   const { code, stdout, stderr } = await run(
-    ...["serve", "w.ts", ...TCP, "--listen", address],
+    ...["serve", WORKER, "-A", "--over=shm", ...TCP, "--listen", address],
   );
   assertStringIncludes(stderr, `error: Cannot listen on "${address}": `);
   assertEquals({ code, stdout }, { code: 1, stdout: "" });

@@ -207,6 +207,30 @@ test(
   },
 );
 
+test("map tells where a worker fails to load before it reads a line", async () => {
+  const scripts: [name: string, text: string, message: string][] = [
+    ["broken", "export const x = ;", "broken.ts:1:18"],
+    ["throws", '\n\nthrow new Error("No config");', "throws.ts:3:7"],
+    ["imports", 'import "./gone.ts";', "imports.ts:1:8"],
+    ["missing", "", "Module not found"],
+    ["silent", "console.error(1);", 'it has to call "expose" of @duplex/ipc'],
+  ];
+  await Promise.all(scripts.map(async ([name, text, message]) => {
+    const script = `${FOLDER}/${name}.ts`;
+    if (name !== "missing") await Deno.writeTextFile(script, text);
+    // A Web Worker without a hello is waited for.
+    for (const over of name === "silent" ? ["pipe"] : ["pipe", "shm"]) {
+      const args = ["map", script, "-A", "--over", over];
+      await using program = new Program(EXEC, cliArgs(["-A"], args));
+      // Nothing was written to its input, which is open.
+      const { code, out, err } = await program.result();
+      assertEquals([code, out], [1, ""], err);
+      assertMatch(err.trimEnd().split("\n").at(-1)!, /^error: The worker /);
+      assertStringIncludes(err.trimEnd().split("\n").at(-1)!, message);
+    }
+  }));
+});
+
 test("map refuses to write failures to the file that it reads", async () => {
   const file = `${FOLDER}/both.jsonl`;
   await Deno.writeTextFile(file, "1\n");
