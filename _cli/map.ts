@@ -84,6 +84,7 @@ export const map: Command = {
         status,
         stopped: signals.first,
         openOne: openerOf(options, (line) => status.print(line)),
+        isTyped: Deno.stdin.isTerminal(),
       });
     } catch (error) {
       if (error instanceof UsageError) throw error;
@@ -276,6 +277,13 @@ export interface MapEnds {
   readonly stopped: Promise<EndSignal>;
   /** Opens a duplex to a new worker. */
   readonly openOne: OpenOne;
+  /**
+   * Whether the lines are typed in a terminal. Then no progress is drawn, which
+   * would be on the line that is typed.
+   *
+   * @default {false}
+   */
+  readonly isTyped?: boolean;
 }
 
 /** The method of a map, and its options. */
@@ -404,7 +412,15 @@ class LineMap {
 
   async run(): Promise<number> {
     const { method, limits: { ordered }, ends, workers } = this.#parts;
-    ends.status.start((columns) => this.#progress(columns));
+    if (!ends.isTyped) {
+      ends.status.start((columns) => this.#progress(columns));
+    } else if (ends.status.isShown) {
+      this.#print(
+        `${
+          quoted(method)
+        } is called with each line of JSON; Ctrl+D on an empty line ends`,
+      );
+    }
     ends.stopped.then((signal) => this.#stop(signal));
     let failure: { readonly error: unknown } | undefined;
     try {

@@ -498,3 +498,52 @@ test(
   },
   Deno.build.os === "windows" || !hasPython(),
 );
+
+test(
+  "map draws nothing on the line that is typed in a terminal",
+  async () => {
+    const file = `${FOLDER}/typed_go`;
+    const deno = cliArgs(["-A"], ["map", ACTS, "wait", "--workers=2", "-A"]);
+    await using terminal = new Program("python3", ["-c", PTY, EXEC, ...deno]);
+    await terminal.stdout.until(
+      /^"wait" is called with each line of JSON; Ctrl\+D on an empty line ends\r\n$/,
+    );
+    await terminal.write(`"${LICENSE}"\n`);
+    const { size } = await Deno.stat(LICENSE);
+    await terminal.stdout.until(new RegExp(`\r\n${size}\r\n`));
+    await terminal.write(`"${file}"`);
+    await terminal.stdout.until(/typed_go"/);
+    // The first one ends the line, the second one the input.
+    await terminal.write("\x04");
+    await terminal.stdout.until(/at work(.|\n)*at work/);
+    await terminal.write("\x04");
+    await Deno.writeTextFile(file, "1234");
+    const { code, out } = await terminal.result();
+    assertEquals(code, 0, out);
+    assertMatch(out, /^4\r\nlines: 2 done, 0 failed, in .*\r\n$/m);
+    assertEquals(out.includes("\x1b"), false, out);
+  },
+  Deno.build.os === "windows" || !hasPython(),
+);
+
+test(
+  "map finishes the lines that were typed before Ctrl+C",
+  async () => {
+    const file = `${FOLDER}/interrupted_go`;
+    const deno = cliArgs(["-A"], ["map", ACTS, "wait", "--workers=2", "-A"]);
+    await using terminal = new Program("python3", ["-c", PTY, EXEC, ...deno]);
+    await terminal.stdout.until(/Ctrl\+D/);
+    await terminal.write(`"${file}"\n`);
+    await terminal.stdout.until(/at work/);
+    await terminal.write(`"not finished\x03`);
+    await terminal.stdout.until(/stopping at SIGINT, .*\r\n/);
+    await Deno.writeTextFile(file, "1234");
+    const { code, out } = await terminal.result();
+    assertEquals(code, 130, out);
+    assertMatch(
+      out,
+      /\r\n4\r\nstopped by SIGINT: 1 done, 0 failed; left: the lines from 2 on\r\n$/,
+    );
+  },
+  Deno.build.os === "windows" || !hasPython(),
+);

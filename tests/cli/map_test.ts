@@ -179,6 +179,23 @@ test("map reads lines however they are cut and ended", async () => {
   assertEquals((await run("1\n", { methods: none })).out, "null\n");
 });
 
+test("LineReader reads no further than the first end, which a terminal repeats", async () => {
+  const parts = ["1\n2", null, "3\n"];
+  const lines = new LineReader({
+    read(into) {
+      const part = parts.shift() ?? null;
+      const count = part && new TextEncoder().encodeInto(part, into).written;
+      return Promise.resolve(count);
+    },
+  });
+  const seen: (string | undefined)[] = [];
+  for (let count = 0; count < 4; count++) {
+    const line = await lines.next();
+    seen.push(line && new TextDecoder().decode(line.bytes));
+  }
+  assertEquals(seen, ["1", "2", undefined, undefined]);
+});
+
 test("LineReader bounds a line, and counts all of its bytes", async () => {
   for (const chunk of [1, 4, Infinity]) {
     const source = sourceOf("12345\n123456\n1234567890\n1\n", { chunk });
