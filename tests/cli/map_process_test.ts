@@ -513,10 +513,9 @@ test(
     await terminal.stdout.until(new RegExp(`\r\n${size}\r\n`));
     await terminal.write(`"${file}"`);
     await terminal.stdout.until(/typed_go"/);
-    // The first one ends the line, the second one the input.
-    await terminal.write("\x04");
+    // The first one passes on the line, the second one ends it and the input.
+    await terminal.write("\x04\x04");
     await terminal.stdout.until(/at work(.|\n)*at work/);
-    await terminal.write("\x04");
     await Deno.writeTextFile(file, "1234");
     const { code, out } = await terminal.result();
     assertEquals(code, 0, out);
