@@ -82,8 +82,14 @@ Peers. A secret is never an argument, which every user of the machine can read.
                         the certificate and its key in PEM, for tls: addresses
 
 Examples:
-  cli.ts serve worker.ts --listen unix:/tmp/worker.sock --allow-read=./data
-  cli.ts serve worker.ts --listen tcp://0.0.0.0:9000 --secret-file key`;
+
+  deno run --allow-run=deno --allow-read=data,/tmp/worker.sock \\
+    --allow-write=/tmp/worker.sock --allow-net=unix:/tmp/worker.sock \\
+    jsr:@duplex/ipc/cli serve worker.ts --listen unix:/tmp/worker.sock \\
+    --allow-read=data
+
+  deno run -A jsr:@duplex/ipc/cli serve worker.ts --allow-read=data \\
+    --listen tcp://0.0.0.0:9000 --secret-file key`;
 
 /** The command `serve`. */
 export const serve: Command = {

@@ -38,6 +38,10 @@ Workers:
                         cli.ts, unless the workers get --allow-all
   --memory MIB          the limit on the heap and the buffers of a worker
 
+A process uses the deno.json in the folder of the worker script, or above it. A
+Web Worker uses that of cli.ts: from JSR, the one of the current folder, and
+none after an installation. Imports of "jsr:" and of paths need no deno.json.
+
 Permissions of the workers, which this program must have itself:
 
 ${PERMISSIONS_USAGE}`;

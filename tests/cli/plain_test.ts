@@ -7,7 +7,7 @@
  */
 
 import { assertEquals, assertThrows } from "@std/assert";
-import { PLAIN_USAGE, toPlain } from "../../_cli/plain.ts";
+import { toPlain } from "../../_cli/plain.ts";
 import { json } from "@duplex/ipc/codec";
 
 /** The JSON of the form of a value. */
@@ -82,8 +82,4 @@ Deno.test("toPlain() visits an object in many places once", () => {
   for (let depth = 0; depth < 60; depth++) value = [value, value];
   assertThrows(() => jsonOf(value), RangeError);
   assertEquals(count, 1);
-});
-
-Deno.test("PLAIN_USAGE fits into a terminal", () => {
-  assertEquals(PLAIN_USAGE.split("\n").filter((line) => line.length > 80), []);
 });
