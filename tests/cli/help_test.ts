@@ -14,6 +14,7 @@ import {
   assertStringIncludes,
 } from "@std/assert";
 import { dirname } from "node:path";
+import { fileURLToPath } from "node:url";
 import { within } from "../workers/_processes.ts";
 
 const ROOT = new URL("../../", import.meta.url);
@@ -29,14 +30,9 @@ const ENV = {
 /** Makes the folder in which the examples run. */
 async function makeFolder(): Promise<string> {
   const folder = await Deno.realPath(await Deno.makeTempDir());
-  const config = await Deno.readTextFile(new URL("deno.json", ROOT));
-  const { imports } = JSON.parse(config);
-  // In place of the packages of JSR.
-  imports["jsr:@duplex/ipc/rpc"] = new URL("rpc.ts", ROOT).href;
-  await Deno.writeTextFile(
-    `${folder}/deno.json`,
-    JSON.stringify({ imports, lock: false }),
-  );
+  // The package in place of that of JSR.
+  const config = { links: [fileURLToPath(ROOT)], lock: false };
+  await Deno.writeTextFile(`${folder}/deno.json`, JSON.stringify(config));
   await Deno.mkdir(`${folder}/data`);
   await Deno.writeTextFile(`${folder}/data/a.txt`, "four");
   await Deno.writeTextFile(`${folder}/in.jsonl`, '"data/a.txt"\n');
@@ -58,15 +54,13 @@ function spawn(folder: string, script: string): Deno.ChildProcess {
 
 /** The examples in the help of a command, as they run in the folder. */
 async function examplesOf(folder: string, command: string): Promise<string[]> {
-  const cli = `--config deno.json ${new URL("cli.ts", ROOT)}`;
-  const help = `deno run -A ${cli} ${command} --help`;
+  const help = `deno run -A jsr:@duplex/ipc/cli ${command} --help`;
   const { stdout } = await spawn(folder, help).output();
   const text = new TextDecoder().decode(stdout);
   const [, examples] = text.split("\nExamples:\n\n");
   assert(examples !== undefined, text);
   return examples.trimEnd().split("\n\n").map((example) =>
     example
-      .replaceAll("jsr:@duplex/ipc/cli", cli)
       .replaceAll("/tmp/worker.sock", `${folder}/worker.sock`)
       .replace("0.0.0.0:9000", "127.0.0.1:0")
   );
