@@ -86,8 +86,12 @@ class PipeSession<In, Out> extends Session<In, Out>
  * and the `signal` if one was sent.
  *
  * A worker that has called {@linkcode parent} ends within about a second of its
- * parent, even if the parent is killed, unless its event loop is blocked. What it
- * prints goes to its standard error; {@linkcode parent} lists exceptions.
+ * parent, even if the parent is killed. If it computes without a pause, it ends once
+ * it returns to its event loop. What it prints goes to its standard error;
+ * {@linkcode parent} lists exceptions.
+ *
+ * Ctrl+C in a terminal reaches this process only, and so does Ctrl+Z: a worker runs
+ * on while this process is stopped (see `detached`).
  *
  * The worker's Deno looks for a configuration file next to the script. The flags of
  * this process are not passed on; `denoFlags` gives the worker's Deno its own. With
@@ -244,7 +248,7 @@ function spawn(
   args: string[],
   options: ChildOptions,
 ): Deno.ChildProcess {
-  const { cwd, detached = false, clearEnv = false } = options;
+  const { cwd, detached = true, clearEnv = false } = options;
   const env = readEnv(options.env);
   let child: Deno.ChildProcess;
   try {
@@ -261,7 +265,7 @@ function spawn(
   } catch (error) {
     throw startError(label, error);
   }
-  if (detached) endWithProgram(child);
+  endWithProgram(child);
   return child;
 }
 

@@ -1,0 +1,68 @@
+// Copyright 2026 the Duplex authors. MIT license.
+
+/**
+ * Programs with workers in a terminal: what its keys do, and what is left when it is
+ * closed.
+ *
+ * @module
+ */
+
+import { assertEquals, assertMatch } from "@std/assert";
+import { isRunning, within, workerUrl } from "../workers/_processes.ts";
+import { hasPty, Program, PTY } from "../workers/_programs.ts";
+
+const EXEC = Deno.execPath();
+const HAS_TERMINAL = Deno.build.os !== "windows" && hasPty();
+
+/** A folder for the files that the tasks wait for. */
+const FOLDER = Deno.makeTempDirSync({ prefix: "duplex_terminal_" });
+addEventListener("unload", () => Deno.removeSync(FOLDER, { recursive: true }));
+
+function test(name: string, fn: (file: string) => Promise<void>): void {
+  const file = `${FOLDER}/${name.replaceAll(/\W/g, "_")}`;
+  const ignore = !HAS_TERMINAL;
+  Deno.test({ name, ignore, fn: () => within(fn(file)) });
+}
+
+/** Runs a program of `tests/workers/` in a terminal, through a shell command. */
+function inTerminal(
+  script: string,
+  args: readonly string[],
+  shell = 'exec "$0" "$@"',
+): Program {
+  const url = workerUrl(script).pathname;
+  const deno = ["run", "-A", "--unstable-worker-options", url, ...args];
+  return new Program("python3", ["-c", PTY, "sh", "-c", shell, EXEC, ...deno]);
+}
+
+/** Waits until a task of each kind runs; returns the id of the worker process. */
+async function begun({ stdout }: Program): Promise<number> {
+  await stdout.until(/begun thread-1 /);
+  await stdout.until(/begun message-1 /);
+  return Number((await stdout.until(/begun process-1 (\d+)\r/))[1]);
+}
+
+/** The lines that match, sorted. */
+function lines(text: string, pattern: RegExp): string[] {
+  return Array.from(text.matchAll(pattern), ([, line]) => line!).sort();
+}
+
+test("pool.close() at Ctrl+C lets the running tasks finish", async (file) => {
+  await using terminal = inTerminal("terminal", ["close", file]);
+  await begun(terminal);
+  await terminal.write("\x03");
+  await terminal.stdout.until(/closing\r\n/);
+  await Deno.writeTextFile(file, "");
+  const { code, out } = await terminal.result();
+  assertEquals(code, 0, out);
+  const ran = [
+    ...["message-1", "message-2", "message-3"],
+    ...["process-1", "process-2", "process-3", "thread-1"],
+  ];
+  assertEquals(lines(out, /begun (\S+)/g), ran);
+  assertEquals(lines(out, /(\S+) done/g), ran);
+  assertEquals(lines(out, /(\S+ \w*Error)/g), [
+    "thread-2 ClosedError",
+    "thread-3 ClosedError",
+  ]);
+});
