@@ -42,6 +42,13 @@ async function begun({ stdout }: Program): Promise<number> {
   return Number((await stdout.until(/begun process-1 (\d+)\r/))[1]);
 }
 
+/** Waits for a file. */
+async function exists(file: string): Promise<void> {
+  while (!await Deno.stat(file).then(() => true, () => false)) {
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+}
+
 /** The lines that match, sorted. */
 function lines(text: string, pattern: RegExp): string[] {
   return Array.from(text.matchAll(pattern), ([, line]) => line!).sort();
@@ -65,4 +72,32 @@ test("pool.close() at Ctrl+C lets the running tasks finish", async (file) => {
     "thread-2 ClosedError",
     "thread-3 ClosedError",
   ]);
+});
+
+/** Runs a command as a shell does: Ctrl+Z stops it, and a line continues it. */
+const JOB = 'set -m; "$0" "$@"; echo "stopped $?"; read line; fg';
+
+test("Ctrl+Z stops the program, and no time limit ends when it continues", async (file) => {
+  await using terminal = inTerminal("terminal", ["stop", file], JOB);
+  await begun(terminal);
+  await terminal.stdout.until(/(begun close[^]*){2}/);
+  await terminal.stdout.until(/(begun open[^]*){2}/);
+  await terminal.stdout.until(/(begun open\w+-call[^]*){2}/);
+  await terminal.write("\x1a");
+  await terminal.stdout.until(/stopped 148\r\n/);
+  // A worker process goes on meanwhile. It creates the file after all time limits.
+  await exists(`${file}_clock`);
+  await terminal.write("\n");
+  await terminal.stdout.until(/continued\r\n/);
+  await Deno.writeTextFile(file, "");
+  const { code, out } = await terminal.result();
+  assertEquals(lines(out, /(\S+ \w*Error)/g), []);
+  assertEquals(lines(out, /(\S+) done/g), [
+    ...["message-1", "message-2", "message-3"],
+    ...["openPipe-call", "openPipe-close", "openPipe-open"],
+    ...["openShm-call", "openShm-close", "openShm-open"],
+    ...["process-1", "process-2", "process-3"],
+    ...["thread-1", "thread-2", "thread-3"],
+  ], out);
+  assertEquals(code, 0, out);
 });

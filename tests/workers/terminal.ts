@@ -10,22 +10,25 @@
 import { openPipe } from "@duplex/ipc/pipe";
 import { Pool } from "@duplex/ipc/pool";
 import { openQueue } from "@duplex/ipc/queue";
+import { remote } from "@duplex/ipc/rpc";
 import { openShm } from "@duplex/ipc/shm";
 import { workerUrl } from "./_processes.ts";
 
 interface Methods {
   wait(label: string, file: string): Promise<string>;
+  clock(file: string, ms: number): Promise<void>;
 }
+
+/** Milliseconds of each time limit while the program is stopped. */
+const LIMIT = 1_500;
 
 const [mode, file] = Deno.args as [string, string];
 const script = workerUrl("terminal_acts");
 const options = { permissions: "inherit" } as const;
-const processes = new Pool<Methods>(() => openPipe(script, options), {
-  workers: 1,
-});
-const threads = new Pool<Methods>(() => openShm(script, options), {
-  workers: 1,
-});
+const timeout = mode === "stop" ? LIMIT : Infinity;
+const limits = { workers: 1, timeout };
+const processes = new Pool<Methods>(() => openPipe(script, options), limits);
+const threads = new Pool<Methods>(() => openShm(script, options), limits);
 const queue = await openQueue<string, [string, string]>(script, options);
 
 if (mode === "close") {
@@ -37,14 +40,38 @@ if (mode === "close") {
   });
 }
 
-async function report(label: string, result: Promise<string>): Promise<void> {
+async function report(label: string, result: Promise<unknown>): Promise<void> {
   try {
-    console.log(`${await result} done`);
+    await result;
+    console.log(`${label} done`);
   } catch (error) {
     console.log(`${label} ${error instanceof Error ? error.name : "failed"}`);
   }
 }
 
+/** Waits with every time limit that there is, until the program was stopped. */
+async function stop(): Promise<void> {
+  Deno.addSignalListener("SIGCONT", () => console.log("continued"));
+  const late = (moment: string) => {
+    const url = workerUrl("terminal_late");
+    url.searchParams.set(moment, file);
+    return url;
+  };
+  for (const open of [openPipe, openShm]) {
+    const closing = await open(late("close"), options);
+    report(`${open.name}-close`, closing.close({ timeout: LIMIT }));
+    const opening = open(late("open"), { ...options, openTimeout: LIMIT });
+    report(`${open.name}-open`, opening.then((worker) => worker.close()));
+    const called = await open(script, options);
+    const api = remote<Methods>(called, { timeout: LIMIT });
+    const call = api.wait(`${open.name}-call`, file);
+    report(`${open.name}-call`, call.finally(() => called.close()));
+  }
+  const clock = remote<Methods>(await openPipe(script, options));
+  clock.clock(`${file}_clock`, 2 * LIMIT);
+}
+
+if (mode === "stop") await stop();
 const tasks = [1, 2, 3].flatMap((n) => [
   report(`process-${n}`, processes.run("wait", [`process-${n}`, file])),
   report(`thread-${n}`, threads.run("wait", [`thread-${n}`, file])),
@@ -52,5 +79,5 @@ const tasks = [1, 2, 3].flatMap((n) => [
 for (const n of [1, 2, 3]) await queue.send([`message-${n}`, file]);
 for (const n of [1, 2, 3]) await report(`message-${n}`, queue.receive());
 await Promise.all(tasks);
-console.log("all settled");
 await Promise.all([processes.close(), threads.close(), queue.close()]);
+if (mode === "stop") Deno.exit();

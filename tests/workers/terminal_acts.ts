@@ -10,6 +10,12 @@
 import { parent } from "@duplex/ipc/parent";
 import { expose } from "@duplex/ipc/rpc";
 
+/** Creates a file after a time, also while the program is stopped. */
+async function clock(file: string, ms: number): Promise<void> {
+  await new Promise((resolve) => setTimeout(resolve, ms));
+  Deno.writeTextFileSync(file, "");
+}
+
 async function wait(label: string, file: string): Promise<string> {
   console.error(`begun ${label} ${Deno.pid}`);
   for (;;) {
@@ -28,5 +34,5 @@ if (main.transport === "queue") {
     await main.send(await wait(label, file));
   }
 } else {
-  expose({ wait }, main);
+  expose({ clock, wait }, main);
 }
