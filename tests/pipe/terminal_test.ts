@@ -7,7 +7,7 @@
  * @module
  */
 
-import { assertEquals, assertMatch } from "@std/assert";
+import { assertEquals } from "@std/assert";
 import { isRunning, within, workerUrl } from "../workers/_processes.ts";
 import { hasPty, Program, PTY } from "../workers/_programs.ts";
 
@@ -42,6 +42,11 @@ async function begun({ stdout }: Program): Promise<number> {
   return Number((await stdout.until(/begun process-1 (\d+)\r/))[1]);
 }
 
+/** Waits for the end of a process that is not a child of this one. */
+async function gone(pid: number): Promise<void> {
+  while (isRunning(pid)) await new Promise((resolve) => setTimeout(resolve, 5));
+}
+
 /** Waits for a file. */
 async function exists(file: string): Promise<void> {
   while (!await Deno.stat(file).then(() => true, () => false)) {
@@ -72,6 +77,23 @@ test("pool.close() at Ctrl+C lets the running tasks finish", async (file) => {
     "thread-2 ClosedError",
     "thread-3 ClosedError",
   ]);
+});
+
+test("Ctrl+C ends the program, and then its workers", async (file) => {
+  await using terminal = inTerminal("terminal", ["none", file]);
+  const worker = await begun(terminal);
+  await terminal.write("\x03");
+  const { code, out } = await terminal.result();
+  // Python's number for a program that was ended by SIGINT, as an exit code.
+  assertEquals(code, 256 - 2, out);
+  await gone(worker);
+});
+
+test("the end of the terminal ends the program and its workers", async (file) => {
+  await using terminal = inTerminal("terminal", ["none", file]);
+  const worker = await begun(terminal);
+  terminal.kill();
+  await gone(worker);
 });
 
 /** Runs a command as a shell does: Ctrl+Z stops it, and a line continues it. */

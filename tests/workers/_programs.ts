@@ -96,9 +96,12 @@ export class Program implements AsyncDisposable {
 
 /**
  * A program for Python that runs a command in a terminal of its own. Its input is what
- * is typed there.
+ * is typed there. No signal is ignored, as it may be in a program that runs in the
+ * background.
  */
-export const PTY = `import os, pty, sys
+export const PTY = `import os, pty, signal, sys
+for name in signal.SIGINT, signal.SIGHUP, signal.SIGTSTP:
+    signal.signal(name, signal.SIG_DFL)
 sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))`;
 
 /** Whether Python can run {@linkcode PTY}. */
