@@ -118,7 +118,8 @@ export interface PipeOptions extends DuplexOptions {
    * then open the terminal, as `ssh` and `sudo` do to ask for a password.
    *
    * In both cases the child is killed if this process exits. If this process is
-   * killed, the child must end by itself, as described for {@linkcode openPipe}.
+   * killed, the child must end by itself, as described for {@linkcode openPipe}. After
+   * an uncaught error of this process, Deno kills the child only with `false`.
    *
    * @default {true}
    */

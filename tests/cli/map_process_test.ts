@@ -18,7 +18,7 @@ import { openSocket } from "@duplex/ipc/socket";
 import { CliServer, ROOT } from "./_server.ts";
 import { socketPath } from "../socket/_sockets.ts";
 import { isRunning, within, workerUrl } from "../workers/_processes.ts";
-import { hasPty, Program, PTY } from "../workers/_programs.ts";
+import { HAS_PTY, Program, PTY } from "../workers/_programs.ts";
 
 const CLI = `${ROOT}cli.ts`;
 const ACTS = workerUrl("cli_map_acts").pathname;
@@ -323,7 +323,7 @@ test(
     );
     assertEquals(await Deno.readTextFile(output!), "4\n");
   },
-  Deno.build.os === "windows" || !hasPty(),
+  !HAS_PTY,
 );
 
 test(
@@ -347,7 +347,7 @@ test(
     );
     assertEquals(JSON.parse(line!), value);
   },
-  Deno.build.os === "windows" || !hasPty(),
+  !HAS_PTY,
 );
 
 test(
@@ -372,5 +372,5 @@ test(
       new RegExp(`${CLEARED}4\r\n(?:\r[^\n]*${CLEARED})?lines: 1`),
     );
   },
-  Deno.build.os === "windows" || !hasPty(),
+  !HAS_PTY,
 );

@@ -8,11 +8,13 @@
  */
 
 import { assertEquals } from "@std/assert";
-import { isRunning, within, workerUrl } from "../workers/_processes.ts";
-import { hasPty, Program, PTY } from "../workers/_programs.ts";
-
-const EXEC = Deno.execPath();
-const HAS_TERMINAL = Deno.build.os !== "windows" && hasPty();
+import { isRunning, within } from "../workers/_processes.ts";
+import {
+  HAS_PTY,
+  inTerminal,
+  JOB,
+  type Program,
+} from "../workers/_programs.ts";
 
 /** A folder for the files that the tasks wait for. */
 const FOLDER = Deno.makeTempDirSync({ prefix: "duplex_terminal_" });
@@ -20,19 +22,7 @@ addEventListener("unload", () => Deno.removeSync(FOLDER, { recursive: true }));
 
 function test(name: string, fn: (file: string) => Promise<void>): void {
   const file = `${FOLDER}/${name.replaceAll(/\W/g, "_")}`;
-  const ignore = !HAS_TERMINAL;
-  Deno.test({ name, ignore, fn: () => within(fn(file)) });
-}
-
-/** Runs a program of `tests/workers/` in a terminal, through a shell command. */
-function inTerminal(
-  script: string,
-  args: readonly string[],
-  shell = 'exec "$0" "$@"',
-): Program {
-  const url = workerUrl(script).pathname;
-  const deno = ["run", "-A", "--unstable-worker-options", url, ...args];
-  return new Program("python3", ["-c", PTY, "sh", "-c", shell, EXEC, ...deno]);
+  Deno.test({ name, ignore: !HAS_PTY, fn: () => within(fn(file)) });
 }
 
 /** Waits until a task of each kind runs; returns the id of the worker process. */
@@ -95,9 +85,6 @@ test("the end of the terminal ends the program and its workers", async (file) =>
   terminal.kill();
   await gone(worker);
 });
-
-/** Runs a command as a shell does: Ctrl+Z stops it, and a line continues it. */
-const JOB = 'set -m; "$0" "$@"; echo "stopped $?"; read line; fg';
 
 test("Ctrl+Z stops the program, and no time limit ends when it continues", async (file) => {
   await using terminal = inTerminal("terminal", ["stop", file], JOB);

@@ -6,6 +6,8 @@
  * @module
  */
 
+import { workerUrl } from "./_processes.ts";
+
 /** The text of a stream that has arrived. */
 export class Text {
   text = "";
@@ -105,7 +107,9 @@ for name in signal.SIGINT, signal.SIGHUP, signal.SIGTSTP:
 sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))`;
 
 /** Whether Python can run {@linkcode PTY}. */
-export function hasPty(): boolean {
+export const HAS_PTY: boolean = Deno.build.os !== "windows" && hasPty();
+
+function hasPty(): boolean {
   try {
     const args = ["-c", "import pty, os; os.waitstatus_to_exitcode"];
     return new Deno.Command("python3", { args }).outputSync().success;
@@ -113,3 +117,25 @@ export function hasPty(): boolean {
     return false;
   }
 }
+
+/** Runs a program of `tests/workers/` in a terminal, through a shell command. */
+export function inTerminal(
+  script: string,
+  args: readonly string[],
+  shell = 'exec "$0" "$@"',
+): Program {
+  const url = workerUrl(script).pathname;
+  const deno = ["run", "-A", "--unstable-worker-options", url, ...args];
+  return new Program("python3", [
+    "-c",
+    PTY,
+    "sh",
+    "-c",
+    shell,
+    Deno.execPath(),
+    ...deno,
+  ]);
+}
+
+/** Runs a command as a shell does: Ctrl+Z stops it, and a line continues it. */
+export const JOB = 'set -m; "$0" "$@"; echo "stopped $?"; read line; fg';
