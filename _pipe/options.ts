@@ -115,7 +115,8 @@ export interface PipeOptions extends DuplexOptions {
    * Starts the child in its own session, without the terminal of this process. Ctrl+C
    * and Ctrl+Z then signal only this process, and a signal to its process group does
    * not reach the child. With `false` the child gets these signals as well. It can
-   * then open the terminal, as `ssh` and `sudo` do to ask for a password.
+   * then open the terminal, as `ssh` and `sudo` do to ask for a password. It also
+   * starts faster, by 1 ms, or 35 ms if this process uses a gigabyte of memory.
    *
    * In both cases the child is killed if this process exits. If this process is
    * killed, the child must end by itself, as described for {@linkcode openPipe}. After
