@@ -52,37 +52,49 @@ async function report(label: string, result: Promise<unknown>): Promise<void> {
   }
 }
 
-/** Waits with every time limit that there is, until the program was stopped. */
-async function stop(): Promise<void> {
+/**
+ * Begins waits with every time limit that there is. Their ends are reported after the
+ * program was stopped.
+ */
+async function stop(): Promise<Promise<void>[]> {
   Deno.addSignalListener("SIGCONT", () => console.log("continued"));
   const late = (moment: string) => {
     const url = workerUrl("terminal_late");
     url.searchParams.set(moment, file);
     return url;
   };
-  await Promise.all([openPipe, openShm].map(async (open) => {
+  const reports = [openPipe, openShm].map(async (open) => {
     const [closing, called] = await Promise.all([
       open(late("close"), options),
       open(script, options),
     ]);
-    report(`${open.name}-close`, closing.close({ timeout: LIMIT }));
+    const closed = report(
+      `${open.name}-close`,
+      closing.close({ timeout: LIMIT }),
+    );
     const opening = open(late("open"), { ...options, openTimeout: LIMIT });
-    report(`${open.name}-open`, opening.then((worker) => worker.close()));
+    const opened = opening.then((worker) => worker.close());
     const api = remote<Methods>(called, { timeout: LIMIT });
     const call = api.wait(`${open.name}-call`, file);
-    report(`${open.name}-call`, call.finally(() => called.close()));
-  }));
+    return [
+      closed,
+      report(`${open.name}-open`, opened),
+      report(`${open.name}-call`, call.finally(() => called.close())),
+    ];
+  });
+  const begun = (await Promise.all(reports)).flat();
   const clock = remote<Methods>(await openPipe(script, options));
   clock.clock(`${file}_clock`, LIMIT + 500);
+  return begun;
 }
 
-if (mode === "stop") await stop();
+const stopped = mode === "stop" ? await stop() : [];
 const tasks = [1, 2, 3].flatMap((n) => [
   report(`process-${n}`, processes.run("wait", [`process-${n}`, file])),
   report(`thread-${n}`, threads.run("wait", [`thread-${n}`, file])),
 ]);
 for (const n of [1, 2, 3]) await queue.send([`message-${n}`, file]);
 for (const n of [1, 2, 3]) await report(`message-${n}`, queue.receive());
-await Promise.all(tasks);
+await Promise.all([...tasks, ...stopped]);
 await Promise.all([processes.close(), threads.close(), queue.close()]);
 if (mode === "stop") Deno.exit();

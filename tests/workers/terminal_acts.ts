@@ -13,14 +13,14 @@ import { expose } from "@duplex/ipc/rpc";
 /** Creates a file after a time, also while the program is stopped. */
 async function clock(file: string, ms: number): Promise<void> {
   await new Promise((resolve) => setTimeout(resolve, ms));
-  Deno.writeTextFileSync(file, "");
+  await Deno.writeTextFile(file, "");
 }
 
 async function wait(label: string, file: string): Promise<string> {
   console.error(`begun ${label} ${Deno.pid}`);
   for (;;) {
     try {
-      Deno.statSync(file);
+      await Deno.stat(file);
       return label;
     } catch {
       await new Promise((resolve) => setTimeout(resolve, 5));

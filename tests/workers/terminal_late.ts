@@ -17,7 +17,7 @@ async function wait(): Promise<void> {
   console.error(`begun ${moment}`);
   for (;;) {
     try {
-      return void Deno.statSync(file);
+      return void await Deno.stat(file);
     } catch {
       await new Promise((resolve) => setTimeout(resolve, 5));
     }
