@@ -422,7 +422,7 @@ test(
     assertMatch(out, /^4\r\nlines: 2 done, 0 failed, in .*\r\n$/m);
     assertEquals(out.includes("\x1b"), false, out);
   },
-  Deno.build.os === "windows" || !hasPython(),
+  !HAS_PTY,
 );
 
 test(
@@ -444,5 +444,5 @@ test(
       /\r\n4\r\nstopped by SIGINT: 1 done, 0 failed; left: the lines from 2 on\r\n$/,
     );
   },
-  Deno.build.os === "windows" || !hasPython(),
+  !HAS_PTY,
 );

@@ -184,7 +184,9 @@ test("LineReader reads no further than the first end, which a terminal repeats",
   const lines = new LineReader({
     read(into) {
       const part = parts.shift() ?? null;
-      const count = part && new TextEncoder().encodeInto(part, into).written;
+      const count = part === null
+        ? null
+        : new TextEncoder().encodeInto(part, into).written;
       return Promise.resolve(count);
     },
   });
