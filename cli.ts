@@ -37,6 +37,12 @@
  * `compare` requires nothing, and omits each transport for which something is
  * missing; `compare --help` lists what each requires.
  *
+ * `map` writes results that JSON does not have, such as dates, bigints and maps, in
+ * the form that `map --help` lists; `--strict` fails their lines instead.
+ *
+ * A worker that cannot start ends `map` before a line is read, and `serve` before
+ * it listens.
+ *
  * At SIGTERM, and at Ctrl+C in a terminal, `serve` accepts no more peers and lets
  * those present finish for a while, and `map` finishes the lines that are running.
  * Ctrl+C does not reach workers that are processes. A second signal ends the program
@@ -53,7 +59,7 @@
  * @module
  */
 
-import { type Command, UsageError } from "./_cli/arguments.ts";
+import { type Command, nearest, UsageError } from "./_cli/arguments.ts";
 import { compare } from "./_cli/compare.ts";
 import { map } from "./_cli/map.ts";
 import { serve } from "./_cli/serve.ts";
@@ -75,7 +81,23 @@ ${
   ).join("\n")
 }
 
-cli.ts COMMAND --help lists the options of a command.`;
+cli.ts COMMAND --help lists the options of a command, and has examples.
+
+"cli.ts" stands for one of these commands:
+
+  deno run FLAGS jsr:@duplex/ipc/cli
+                        without an installation
+  duplex                after an installation:
+                        deno install -g -n duplex FLAGS jsr:@duplex/ipc/cli
+  deno task cli         in a clone of the package
+
+FLAGS are -A --unstable-worker-options, or less: --allow-run=deno for workers
+that are processes, and all permissions that the workers get. The permissions
+after the name of the command are those of the workers, which have none by
+default:
+
+  deno run --allow-run=deno --allow-read=data jsr:@duplex/ipc/cli \\
+    map worker.ts --allow-read=data < in.jsonl > out.jsonl`;
 
 /**
  * Runs the command line.
@@ -94,7 +116,7 @@ cli.ts COMMAND --help lists the options of a command.`;
  */
 export async function main(args: readonly string[]): Promise<number> {
   const [name, ...rest] = args;
-  if (name === "--help" || name === "-h") {
+  if (name === "--help" || name === "-h" || name === "help") {
     printLine(USAGE);
     return 0;
   }
@@ -102,11 +124,7 @@ export async function main(args: readonly string[]): Promise<number> {
     ? COMMANDS[name]
     : undefined;
   if (command === undefined) {
-    const wrong = name === undefined
-      ? "there is no command"
-      : `there is no command ${show(name)}`;
-    const names = Object.keys(COMMANDS).join(", ");
-    printError(`error: ${wrong}: give one of ${names}, or --help`);
+    printError(`error: ${wrongCommand(name)}, or --help`);
     return 2;
   }
   try {
@@ -118,6 +136,25 @@ export async function main(args: readonly string[]): Promise<number> {
     );
     return 2;
   }
+}
+
+/** What is wrong with the name of a command, and what to give. */
+function wrongCommand(name: string | undefined): string {
+  const names = Object.keys(COMMANDS);
+  if (name === undefined) {
+    return `there is no command: give one of ${names.join(", ")}`;
+  }
+  if (name.startsWith("-")) {
+    return `there is no command before ${
+      show(name)
+    }: options of a command go after its name, flags of Deno before cli.ts; give one of ${
+      names.join(", ")
+    }`;
+  }
+  const near = nearest(name, names);
+  return `there is no command ${show(name)}: ${
+    near === undefined ? `give one of ${names.join(", ")}` : `give ${near}`
+  }`;
 }
 
 if (import.meta.main) Deno.exit(await main(Deno.args));

@@ -70,6 +70,7 @@ export function readArguments(
 ): Arguments {
   const { flags, letters } = names;
   const valued = [...names.values, ...names.lists];
+  const known = [...valued, ...flags].map((name) => `--${name}`);
   checkFlags(args, names);
   checkNames(args);
   const parsed: Record<string, unknown> = parseArgs(
@@ -82,7 +83,7 @@ export function readArguments(
       collect: valued,
       unknown(arg, key) {
         if (key === undefined) return true;
-        throw new UsageError(`there is no option ${quoted(arg)}`);
+        throw unknownOption(arg, known);
       },
     },
   );
@@ -105,6 +106,54 @@ export function readArguments(
     operands: (parsed._ as unknown[]).map(String),
     rest: parsed["--"] as string[],
   };
+}
+
+/** Error of an option that the command does not have. */
+function unknownOption(arg: string, known: readonly string[]): UsageError {
+  const permissions = ["--allow-all"].concat(
+    ...KINDS.map((kind) => [`--allow-${kind}`, `--deny-${kind}`]),
+  );
+  const near = nearest(arg.replace(/=.*/s, ""), [...known, ...permissions]);
+  const advice = near === undefined ? "" : `: give ${near}`;
+  return new UsageError(`there is no option ${quoted(arg)}${advice}`);
+}
+
+/** Typing errors in a name that is still recognized: two letters swapped are two. */
+const MAX_TYPOS = 2;
+
+/**
+ * Finds the name that was probably meant.
+ *
+ * @param given What was given.
+ * @param names The names that exist.
+ * @returns The name; `undefined` if none is similar.
+ */
+export function nearest(
+  given: string,
+  names: readonly string[],
+): string | undefined {
+  const [best] = names
+    .map((name) => ({ name, typos: distance(given, name) }))
+    // Most of a short name is right as well.
+    .filter(({ name, typos }) => typos <= MAX_TYPOS && typos * 2 < name.length)
+    .toSorted((a, b) => a.typos - b.typos);
+  return best?.name;
+}
+
+/** Characters to insert, remove or replace; a large number if the lengths differ. */
+function distance(a: string, b: string): number {
+  if (Math.abs(a.length - b.length) > MAX_TYPOS) return Infinity;
+  let row = Array.from({ length: b.length + 1 }, (_, index) => index);
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i];
+    for (let j = 1; j <= b.length; j++) {
+      const isSame = a[i - 1] === b[j - 1];
+      const replaced = row[j - 1]! + (isSame ? 0 : 1);
+      next.push(Math.min(replaced, row[j]! + 1, next[j - 1]! + 1));
+    }
+    row = next;
+  }
+  return row.at(-1)!;
 }
 
 /** Throws if a flag has a value, which `parseArgs` ignores. */

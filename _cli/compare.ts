@@ -78,8 +78,11 @@ A transport for which a flag of Deno is missing is omitted. None is missing with
   --svg FILE            --allow-write=FILE
 
 Examples:
-  cli.ts compare
-  cli.ts compare --size 65536 --svg chart.svg`;
+
+  deno run -A --unstable-worker-options jsr:@duplex/ipc/cli compare
+
+  deno run -A --unstable-worker-options jsr:@duplex/ipc/cli compare \\
+    --size 65536 --svg chart.svg`;
 
 /** The options of `compare`. */
 export interface CompareOptions {

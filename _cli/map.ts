@@ -29,7 +29,7 @@ import {
   StatusLine,
   stderrTerminal,
 } from "./terminal.ts";
-import { openWorker, whyNotGranted } from "./worker.ts";
+import { openWorker, whyNotGranted, whyNotStarted } from "./worker.ts";
 import { quoted } from "../_base/text.ts";
 import { settlesWithin } from "../_base/waiting.ts";
 import { type ByteSink, writeAll } from "../_base/writing.ts";
@@ -84,6 +84,7 @@ export const map: Command = {
         status,
         stopped: signals.first,
         openOne: openerOf(options, (line) => status.print(line)),
+        isTyped: Deno.stdin.isTerminal(),
       });
     } catch (error) {
       if (error instanceof UsageError) throw error;
@@ -158,7 +159,12 @@ export class MapWorkers {
    * @throws {Error} If the worker does not start.
    */
   async start(wanted: string | undefined): Promise<string> {
-    const duplex = await this.#openOne(++this.#count);
+    let duplex: Duplex;
+    try {
+      duplex = await this.#openOne(++this.#count);
+    } catch (cause) {
+      throw new Error(whyNotStarted(cause), { cause });
+    }
     this.#first = duplex;
     return chooseMethod(await methodsOf(duplex), wanted);
   }
@@ -170,7 +176,7 @@ export class MapWorkers {
     try {
       return await this.#openOne(++this.#count);
     } catch (error) {
-      this.#onFailure(messageLine(error));
+      this.#onFailure(whyNotStarted(error));
       throw error;
     }
   }
@@ -222,7 +228,7 @@ async function methodsOf(duplex: Duplex): Promise<string[]> {
   } catch (cause) {
     throw new Error(
       `the worker does not list its methods, as a worker does that calls "expose" of @duplex/ipc/rpc: ${
-        messageLine(cause)
+        whyNotStarted(cause)
       }`,
       { cause },
     );
@@ -271,12 +277,19 @@ export interface MapEnds {
   readonly stopped: Promise<EndSignal>;
   /** Opens a duplex to a new worker. */
   readonly openOne: OpenOne;
+  /**
+   * Whether the lines are typed in a terminal. Then no progress is drawn, which
+   * would be on the line that is typed.
+   *
+   * @default {false}
+   */
+  readonly isTyped?: boolean;
 }
 
 /** The method of a map, and its options. */
 export type MapLimits = Pick<
   MapOptions,
-  "method" | "workers" | "ordered" | "retries" | "timeout" | "errors"
+  "method" | "workers" | "ordered" | "strict" | "retries" | "timeout" | "errors"
 >;
 
 /**
@@ -393,12 +406,21 @@ class LineMap {
     this.#results = new ResultWriter(
       ends.output,
       (error) => void this.#pool.abort(error),
+      limits.strict,
     );
   }
 
   async run(): Promise<number> {
     const { method, limits: { ordered }, ends, workers } = this.#parts;
-    ends.status.start((columns) => this.#progress(columns));
+    if (!ends.isTyped) {
+      ends.status.start((columns) => this.#progress(columns));
+    } else if (ends.status.isShown) {
+      this.#print(
+        `${
+          quoted(method)
+        } is called with each line of JSON; Ctrl+D on an empty line ends`,
+      );
+    }
     ends.stopped.then((signal) => this.#stop(signal));
     let failure: { readonly error: unknown } | undefined;
     try {

@@ -67,6 +67,8 @@ export class LineReader {
   #rest = new ByteBuffer(0);
   #size = 0;
   #count = 0;
+  /** A terminal could be read again after its end. */
+  #isOver = false;
 
   constructor(source: ByteSource, max: number = MAX_LINE) {
     this.#source = source;
@@ -83,9 +85,10 @@ export class LineReader {
       const end = this.#chunk.indexOf(NEWLINE);
       if (end >= 0) return this.#end(end);
       this.#keep(this.#chunk);
-      const count = await this.#read();
+      const count = this.#isOver ? null : await this.#read();
       this.#chunk = this.#into.subarray(0, count ?? 0);
       if (count !== null) continue;
+      this.#isOver = true;
       return this.#size === 0 ? undefined : this.#line(this.#kept);
     }
   }

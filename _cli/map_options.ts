@@ -14,12 +14,14 @@ import {
 } from "./arguments.ts";
 import { readFile, readSecret, SECRET_VARIABLE } from "./files.ts";
 import { MAX_LINE } from "./map_input.ts";
+import { PLAIN_USAGE } from "./plain.ts";
 import {
   readWorker,
   readWorkerArguments,
   WORKER_USAGE,
   type WorkerOptions,
 } from "./worker.ts";
+import { groupDigits } from "./terminal.ts";
 import { excerpt, show } from "../_base/text.ts";
 import type { Permissions } from "../permissions.ts";
 import type { SocketOptions } from "../socket.ts";
@@ -36,16 +38,19 @@ workers at a time, and writes the results to standard output. Lines are JSON.
                         @duplex/ipc/rpc; may be omitted if there is only one
   ARGUMENT…             Deno.args of the worker
 
-A line is one argument: [1,2] arrives as one array. Its limit is ${
+A line is one argument: [1,2] arrives as one array. Blank lines are skipped.
+Integers beyond 2^53 are rounded, as by JSON.parse. A method that returns
+nothing writes null. The limit of a line is ${groupDigits(MAX_LINE)} bytes (${
     MAX_LINE / 2 ** 20
-  } MiB. Blank
-lines are skipped. Integers beyond 2^53 are rounded, as by JSON.parse. A method
-that returns nothing writes null.
+  } MiB): a longer
+line fails, as a line that is not JSON does, and the lines after it are read.
 
   --workers N           the number of workers; by default the number of
                         processors of this machine
   --unordered           write each result when it is ready; by default results
                         have the order of the lines
+  --strict              fail a line if its result has a value that JSON does not
+                        have; by default it is written in the form below
   --retries N           how often a line is tried again if its worker ends; 2 by
                         default; with 0 no line is begun twice
   --timeout SECONDS     the limit on the time for a line, after which its worker
@@ -55,11 +60,20 @@ that returns nothing writes null.
                         "error" and "attempts"; by default failed lines are
                         printed to standard error
 
-The exit code is 1 if a line failed or no worker starts, 2 if the arguments are
-wrong. At SIGINT (Ctrl+C) or SIGTERM, map finishes the lines that are running,
-begins no others and prints which lines are left; a second signal ends it at
-once. Output of console.log in a Web Worker appears among the results: use
-console.error there.
+The first worker is started before a line is read. The exit code is 1 if a line
+failed or no worker starts, 2 if the arguments are wrong or the worker has no
+such METHOD. At SIGINT (Ctrl+C) or SIGTERM, map finishes the lines that are
+running, begins no others and prints which lines are left; a second signal ends
+it at once. Output of console.log in a Web Worker appears among the results: use
+console.error there. A progress bar is shown if standard error is a terminal,
+unless the lines are typed.
+
+Results that JSON does not have:
+
+${PLAIN_USAGE}
+
+The line fails if a worker returns a function, a symbol, a URL, a boxed
+primitive such as Object(1), or an object of another built-in class.
 
 ${WORKER_USAGE}
 
@@ -73,9 +87,21 @@ WORKER is ignored and may be omitted; a METHOD with ".", "/" or ":" requires it.
                         addition to those of the system
 
 Examples:
-  cli.ts map worker.ts resize --allow-read=./data < in.jsonl > out.jsonl
-  cli.ts map worker.ts --timeout 10 --errors failed.jsonl < in.jsonl
-  cli.ts map resize --over tcp://127.0.0.1:9000 --secret-file key < in.jsonl`;
+
+  # worker.ts: import { expose } from "jsr:@duplex/ipc/rpc";
+  #            expose({ size: async (path: string) =>
+  #              (await Deno.stat(path)).size });
+  deno run --allow-run=deno --allow-read=data jsr:@duplex/ipc/cli \\
+    map worker.ts size --allow-read=data < in.jsonl > out.jsonl
+
+  deno run -A jsr:@duplex/ipc/cli map worker.ts --timeout 10 \\
+    --errors failed.jsonl --allow-read < in.jsonl
+
+  deno run -A --unstable-worker-options jsr:@duplex/ipc/cli \\
+    map worker.ts --over shm --allow-read=data < in.jsonl
+
+  deno run -A jsr:@duplex/ipc/cli \\
+    map size --over tcp://127.0.0.1:9000 --secret-file key < in.jsonl`;
 
 /** The options of `map`. */
 export interface MapOptions {
@@ -85,6 +111,8 @@ export interface MapOptions {
   readonly method: string | undefined;
   readonly workers: number;
   readonly ordered: boolean;
+  /** Whether a result that JSON does not have fails its line. */
+  readonly strict: boolean;
   /** `undefined` for the default of a pool. */
   readonly retries: number | undefined;
   /** Milliseconds. */
@@ -108,7 +136,7 @@ export async function readMapOptions(
   args: readonly string[],
 ): Promise<MapOptions | "help"> {
   const { permissions, given } = readWorkerArguments(args, {
-    flags: ["unordered"],
+    flags: ["unordered", "strict"],
     values: [
       ...["workers", "retries", "timeout", "errors"],
       ...["secret-file", "ca-cert"],
@@ -130,6 +158,7 @@ export async function readMapOptions(
       integer: true,
     }),
     ordered: !given.flags.has("unordered"),
+    strict: given.flags.has("strict"),
     retries: readNumber(given, "retries", undefined, {
       min: 0,
       integer: true,

@@ -7,6 +7,7 @@
  */
 
 import { OutputFile, type StreamStat } from "./files.ts";
+import { toPlain } from "./plain.ts";
 import { messageLine } from "./terminal.ts";
 import { messageOf } from "../_base/text.ts";
 import { ByteBuffer } from "../_base/byte_buffer.ts";
@@ -28,6 +29,9 @@ const NEWLINE = 0x0a;
 export class ResultWriter {
   readonly #sink: ByteSink;
   readonly #onFailure: (error: unknown) => void;
+  readonly #isStrict: boolean;
+  /** Whether a result had no JSON form of its own; then the next ones may not either. */
+  #isChanging = false;
   #waiting = new ByteBuffer(MAX_WAITING);
   #spare = new ByteBuffer(MAX_WAITING);
   #writing: Promise<void> | undefined;
@@ -36,10 +40,16 @@ export class ResultWriter {
   /**
    * @param sink The output.
    * @param onFailure Called with the error of a write.
+   * @param isStrict Whether a result that JSON does not have is an error.
    */
-  constructor(sink: ByteSink, onFailure: (error: unknown) => void) {
+  constructor(
+    sink: ByteSink,
+    onFailure: (error: unknown) => void,
+    isStrict = false,
+  ) {
     this.#sink = sink;
     this.#onFailure = onFailure;
+    this.#isStrict = isStrict;
   }
 
   /** The error of a write, after which nothing is written. */
@@ -51,13 +61,12 @@ export class ResultWriter {
    * Adds a result.
    *
    * @returns A promise if the next result has to wait.
-   * @throws {TypeError} If JSON cannot carry it unchanged.
+   * @throws {TypeError} If it has no JSON form.
    */
   add(value: unknown): Promise<void> | undefined {
     const waiting = this.#waiting;
     try {
-      // JSON has no undefined, the result of a method that returns nothing.
-      const bytes = json.encode(value === undefined ? null : value);
+      const bytes = this.#encode(value);
       waiting.reserve(bytes.length + 1);
       waiting.bytes.set(bytes, waiting.length);
       waiting.length += bytes.length;
@@ -67,6 +76,21 @@ export class ResultWriter {
     waiting.bytes[waiting.length++] = NEWLINE;
     this.#writing ??= this.#write();
     return waiting.length < MAX_WAITING ? undefined : this.#writing;
+  }
+
+  #encode(value: unknown): Uint8Array {
+    // JSON has no undefined, the result of a method that returns nothing.
+    if (value === undefined) return json.encode(null);
+    if (this.#isStrict) return json.encode(value);
+    if (!this.#isChanging) {
+      try {
+        return json.encode(value);
+      } catch {
+        // The copy below is encoded, or its error is thrown.
+        this.#isChanging = true;
+      }
+    }
+    return json.encode(toPlain(value));
   }
 
   /** Resolves when all results are written, or a write has failed. */

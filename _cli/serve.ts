@@ -21,6 +21,7 @@ import {
   readWorker,
   readWorkerArguments,
   whyNotGranted,
+  whyNotStarted,
   WORKER_USAGE,
   type WorkerOptions,
 } from "./worker.ts";
@@ -49,6 +50,7 @@ const SERVE_USAGE =
   `Usage: cli.ts serve WORKER --listen ADDRESS [OPTION…] [-- ARGUMENT…]
 
 Listens for peers that connect with "openSocket", and starts a worker for each.
+The worker of the first peer is started before, and its errors end the command.
 
   WORKER                the worker script, a path or a URL
   ARGUMENT…             Deno.args of the workers
@@ -64,8 +66,8 @@ Listens for peers that connect with "openSocket", and starts a worker for each.
   --quiet, -q           do not print peers that come and leave
 
 For each address a line "listening on ADDRESS" goes to standard output, the log
-to standard error. The exit code is 1 if it cannot listen, 2 if the arguments
-are wrong.
+to standard error. The exit code is 1 if the worker does not start or it cannot
+listen, 2 if the arguments are wrong.
 
 ${WORKER_USAGE}
 
@@ -80,8 +82,14 @@ Peers. A secret is never an argument, which every user of the machine can read.
                         the certificate and its key in PEM, for tls: addresses
 
 Examples:
-  cli.ts serve worker.ts --listen unix:/tmp/worker.sock --allow-read=./data
-  cli.ts serve worker.ts --listen tcp://0.0.0.0:9000 --secret-file key`;
+
+  deno run --allow-run=deno --allow-read=data,/tmp/worker.sock \\
+    --allow-write=/tmp/worker.sock --allow-net=unix:/tmp/worker.sock \\
+    jsr:@duplex/ipc/cli serve worker.ts --listen unix:/tmp/worker.sock \\
+    --allow-read=data
+
+  deno run -A jsr:@duplex/ipc/cli serve worker.ts --allow-read=data \\
+    --listen tcp://0.0.0.0:9000 --secret-file key`;
 
 /** The command `serve`. */
 export const serve: Command = {
@@ -94,13 +102,24 @@ export const serve: Command = {
     }
     const why = await whyNotGranted(options.worker);
     if (why !== undefined) {
-      printError(`warning: no worker will start: ${why}`);
+      printError(`error: no worker will start: ${why}`);
+      return 1;
     }
     using signals = new EndSignals();
     const server = new Server(options);
+    const stop = new AbortController();
+    signals.first.then(() => stop.abort());
+    try {
+      await server.startFirst(stop.signal);
+    } catch (error) {
+      if (stop.signal.aborted) return 0;
+      printError(`error: the worker does not start: ${whyNotStarted(error)}`);
+      return 1;
+    }
     try {
       await server.listen();
     } catch (error) {
+      await server.closeFirst();
       // An option of the listener is an argument here.
       if (error instanceof TypeError || error instanceof RangeError) {
         throw new UsageError(messageLine(error), { cause: error });
@@ -243,6 +262,12 @@ async function readTls(
   };
 }
 
+/** A worker, and the name before its lines in the log. */
+interface NamedWorker {
+  name: string;
+  readonly duplex: Duplex;
+}
+
 /** Listens, and starts a worker for each peer. */
 class Server {
   readonly #options: ServeOptions;
@@ -252,6 +277,8 @@ class Server {
   /** Pending until the worker of a peer has ended. */
   readonly #services = new Set<Promise<void>>();
   #count = 0;
+  /** The worker of the first peer, which is started before the server listens. */
+  #first: NamedWorker | undefined;
   #workers = 0;
   /** Resolves when a worker has ended. */
   #freed = Promise.withResolvers<void>();
@@ -263,6 +290,47 @@ class Server {
   /** The addresses, with the ports that the system assigned. */
   get addresses(): string[] {
     return this.#listeners.map(({ address }) => address);
+  }
+
+  /**
+   * Starts the worker of the first peer, so that a script that cannot run is an
+   * error of the command and not of its peers.
+   */
+  async startFirst(signal: AbortSignal): Promise<void> {
+    const first = await this.#start("worker", signal);
+    this.#first = first;
+    const onEnd = (why: string) => {
+      if (this.#first !== first) return;
+      this.#first = undefined;
+      this.#log(`the worker ended before the first peer came${why}`);
+    };
+    first.duplex.closed.then(
+      () => onEnd(""),
+      (error) => onEnd(`: ${messageLine(error)}`),
+    );
+  }
+
+  /** Closes the worker of the first peer if no peer came. Never rejects. */
+  async closeFirst(): Promise<void> {
+    const timeout = Math.max(1, this.#options.grace);
+    await this.#takeFirst()?.duplex.close({ timeout }).catch(() => {});
+  }
+
+  #takeFirst(): NamedWorker | undefined {
+    const first = this.#first;
+    this.#first = undefined;
+    return first;
+  }
+
+  async #start(name: string, signal?: AbortSignal): Promise<NamedWorker> {
+    const named = { name };
+    // The output of a worker may contain what its peer has sent.
+    const onLine = (line: string) =>
+      printError(`${named.name}: ${messageLine(line)}`);
+    const { worker } = this.#options;
+    return Object.assign(named, {
+      duplex: await openWorker(worker, onLine, signal),
+    });
   }
 
   /** Listens on all addresses, or on none. */
@@ -290,7 +358,7 @@ class Server {
   async close(): Promise<void> {
     const { grace } = this.#options;
     this.#log(`ending; peers: ${this.#peers.size}`);
-    await this.#closeListeners();
+    await Promise.all([this.#closeListeners(), this.closeFirst()]);
     if (!await settlesWithin(this.#served(), grace)) {
       const text = "The server is shutting down";
       const reason = withoutStack(new DOMException(text, "AbortError"));
@@ -349,17 +417,16 @@ class Server {
     if (!this.#peers.has(peer)) return " before its worker started";
     this.#workers++;
     try {
+      const first = this.#takeFirst();
+      if (first !== undefined) first.name = name;
       let worker: Duplex;
       try {
-        // The output of a worker may contain what its peer has sent.
-        const onLine = (line: string) =>
-          printError(`${name}: ${messageLine(line)}`);
-        worker = await openWorker(this.#options.worker, onLine);
+        ({ duplex: worker } = first ?? await this.#start(name));
       } catch (error) {
         const reason = reasonOf("worker", error);
         peer.abort(reason instanceof Error ? withoutStack(reason) : reason);
         await peer.closed.catch(() => {});
-        return `: its worker did not start: ${messageLine(error)}`;
+        return `: its worker did not start: ${whyNotStarted(error)}`;
       }
       const collapse = await bridge(peer, worker);
       if (collapse === undefined) return "";

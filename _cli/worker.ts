@@ -16,9 +16,9 @@ import {
   UsageError,
 } from "./arguments.ts";
 import { messageLine } from "./terminal.ts";
-import { show } from "../_base/text.ts";
+import { quoted, show } from "../_base/text.ts";
 import { hasWorkerOptions } from "../_base/worker_options.ts";
-import type { Duplex } from "../duplex.ts";
+import { type Duplex, PeerExitError } from "../duplex.ts";
 import { grant, type Permissions } from "../permissions.ts";
 import { openPipe } from "../pipe.ts";
 import { openQueue } from "../queue.ts";
@@ -37,6 +37,10 @@ Workers:
                         Worker; these require --unstable-worker-options before
                         cli.ts, unless the workers get --allow-all
   --memory MIB          the limit on the heap and the buffers of a worker
+
+A process uses the deno.json in the folder of the worker script, or above it. A
+Web Worker uses that of cli.ts: from JSR, the one of the current folder, and
+none after an installation. Imports of "jsr:" and of paths need no deno.json.
 
 Permissions of the workers, which this program must have itself:
 
@@ -147,24 +151,43 @@ function whyNoDeno(): string | undefined {
 }
 
 /**
+ * Why a worker did not start, on one line. It has the file and the line that Deno
+ * printed for an error in the script.
+ *
+ * @param error The error of {@linkcode openWorker}.
+ */
+export function whyNotStarted(error: unknown): string {
+  const text = messageLine(error);
+  if (!(error instanceof PeerExitError)) return text;
+  if (error.code === 0) {
+    return `${text}; it has to call "expose" of @duplex/ipc/rpc or "parent" of @duplex/ipc/parent, and to wait for messages`;
+  }
+  const [, place] =
+    /^ +at .*?(\w+:\/*[^\s()]+:\d+:\d+)\)?$/m.exec(error.stderr) ??
+      [];
+  return place === undefined ? text : `${text} at ${quoted(place)}`;
+}
+
+/**
  * Starts a worker and opens a duplex to it.
  *
  * @param options The options of the worker.
  * @param onLine Called with each line of a process's standard error.
+ * @param signal Cancels the start.
  */
 export async function openWorker(
   options: WorkerOptions,
   onLine: (line: string) => void,
+  signal?: AbortSignal,
 ): Promise<Duplex> {
   const { script, over, permissions, memory, args } = options;
   const limits = {
     permissions,
+    ...(signal === undefined ? {} : { signal }),
     ...(memory === undefined ? {} : { memory }),
   };
   if (over === "pipe") {
-    // Ctrl+C signals only this program, which lets its workers finish.
-    const own = { args, stderr: onLine, detached: true };
-    return await openPipe(script, { ...limits, ...own });
+    return await openPipe(script, { ...limits, args, stderr: onLine });
   }
   const why = await whyNoThread(permissions);
   if (why !== undefined) throw new Error(`Cannot start a worker: ${why}`);

@@ -105,6 +105,10 @@ export class CliServer implements AsyncDisposable {
     return line.slice("listening on ".length);
   }
 
+  get pid(): number {
+    return this.#child.pid;
+  }
+
   kill(signal: Deno.Signal): void {
     if (!this.#isOver) this.#child.kill(signal);
   }

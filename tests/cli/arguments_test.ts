@@ -44,11 +44,18 @@ const PUBLIC = ["--listen", "tcp://0.0.0.0:0"];
 const TLS = ["--listen", "tls://localhost:0"];
 const SERVED = ["w.ts", "--over", "tcp://127.0.0.1:1"];
 const FILE = import.meta.filename!;
+const WORKER = new URL("../workers/cli_acts.ts", import.meta.url).href;
 
 const WRONG: [args: string[], text: string][] = [
   [[], "there is no command: give one of compare, map, serve, or --help"],
   [["server"], 'there is no command "server"'],
+  [["servr"], 'there is no command "servr": give serve, or --help'],
+  [["-A", "map"], 'no command before "-A": options of a command go after'],
   [["toString"], 'there is no command "toString"'],
+  [["map", "w.ts", "--worker=3"], 'option "--worker=3": give --workers; see'],
+  [["map", "w.ts", "--Errors", "x"], 'option "--Errors": give --errors; see'],
+  [["map", "w.ts", "--alow-read"], '"--alow-read": give --allow-read; see'],
+  [["map", "w.ts", "--listen=x"], 'no option "--listen=x"; see cli.ts map'],
   [["serve"], "there is no WORKER to serve"],
   [["serve", "", ...TCP], "there is no WORKER to serve"],
   [["serve", "w.ts"], "there is no address: give --listen ADDRESS"],
@@ -177,16 +184,18 @@ Deno.test("main() returns 1 when it cannot listen", async () => {
   using taken = Deno.listen({ hostname: "127.0.0.1", port: 0 });
   const address = `tcp://127.0.0.1:${taken.addr.port}`;
   const { code, stdout, stderr } = await run(
-    ...["serve", "w.ts", ...TCP, "--listen", address],
+    ...["serve", WORKER, "-A", "--over=shm", ...TCP, "--listen", address],
   );
   assertStringIncludes(stderr, `error: Cannot listen on "${address}": `);
   assertEquals({ code, stdout }, { code: 1, stdout: "" });
 });
 
 Deno.test("main() prints its help", async () => {
-  for (const args of [["--help"], ["-h"]]) {
+  for (const args of [["--help"], ["-h"], ["help"]]) {
     const { code, stdout } = await run(...args);
     assertEquals(code, 0);
+    assertEquals(stdout.split("\n").filter((line) => line.length > 80), []);
+    assertStringIncludes(stdout, "deno install -g -n duplex");
     assertStringIncludes(stdout, "serve    Listens and starts");
   }
   for (
@@ -194,6 +203,8 @@ Deno.test("main() prints its help", async () => {
       ["map", "--unordered"],
       ["map", "unless the workers get"],
       ["map", "A line is one argument: [1,2] arrives as one array."],
+      ["map", "The limit of a line is 33 554 432 bytes (32 MiB): a longer\n"],
+      ["map", "  Date                  a string as of toISOString()"],
       ["map", "WORKER is ignored and may be omitted"],
       ["serve", "--max-workers N"],
     ] as const

@@ -18,6 +18,7 @@ import { openSocket } from "@duplex/ipc/socket";
 import { CliServer, ROOT } from "./_server.ts";
 import { socketPath } from "../socket/_sockets.ts";
 import { isRunning, within, workerUrl } from "../workers/_processes.ts";
+import { HAS_PTY, Program, PTY } from "../workers/_programs.ts";
 
 const CLI = `${ROOT}cli.ts`;
 const ACTS = workerUrl("cli_map_acts").pathname;
@@ -36,94 +37,6 @@ function test(
   ignore = Deno.build.os === "windows",
 ): void {
   Deno.test({ name, ignore, fn: () => within(fn()) });
-}
-
-/** A stream as text, as it comes. */
-class Text {
-  text = "";
-  #news = Promise.withResolvers<void>();
-  readonly ended: Promise<void>;
-
-  constructor(stream: ReadableStream<Uint8Array<ArrayBuffer>>) {
-    this.ended = this.#read(stream);
-  }
-
-  /** What fits, once it is there. */
-  async until(pattern: RegExp): Promise<RegExpExecArray> {
-    for (;;) {
-      const found = pattern.exec(this.text);
-      if (found !== null) return found;
-      await this.#news.promise;
-    }
-  }
-
-  async #read(stream: ReadableStream<Uint8Array<ArrayBuffer>>): Promise<void> {
-    for await (const part of stream.pipeThrough(new TextDecoderStream())) {
-      this.text += part;
-      this.#news.resolve();
-      this.#news = Promise.withResolvers();
-    }
-  }
-}
-
-/** A program in a process group of its own. */
-class Program implements AsyncDisposable {
-  readonly #child: Deno.ChildProcess;
-  readonly #writer: WritableStreamDefaultWriter<Uint8Array>;
-  readonly stdout: Text;
-  readonly stderr: Text;
-  #isOver = false;
-
-  constructor(
-    command: string,
-    args: readonly string[],
-    env: Record<string, string> = {},
-  ) {
-    this.#child = new Deno.Command(command, {
-      args: [...args],
-      env: { NO_COLOR: "1", ...env },
-      detached: true,
-      stdin: "piped",
-      stdout: "piped",
-      stderr: "piped",
-    }).spawn();
-    this.#writer = this.#child.stdin.getWriter();
-    this.stdout = new Text(this.#child.stdout);
-    this.stderr = new Text(this.#child.stderr);
-    this.#child.status.then(() => this.#isOver = true);
-  }
-
-  async write(text: string): Promise<void> {
-    await this.#writer.write(new TextEncoder().encode(text));
-  }
-
-  /** What a terminal does at Ctrl+C: everybody in the group gets the signal. */
-  interrupt(): void {
-    Deno.kill(-this.#child.pid, "SIGINT");
-  }
-
-  /** Kills it alone. */
-  kill(): void {
-    this.#child.kill("SIGKILL");
-  }
-
-  /** Ends its input, and waits for its end. */
-  async ended(): Promise<{ code: number; out: string; err: string }> {
-    await this.#writer.close().catch(() => {});
-    return await this.result();
-  }
-
-  async result(): Promise<{ code: number; out: string; err: string }> {
-    const { code } = await this.#child.status;
-    await Promise.all([this.stdout.ended, this.stderr.ended]);
-    return { code, out: this.stdout.text, err: this.stderr.text };
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    if (!this.#isOver) Deno.kill(-this.#child.pid, "SIGKILL");
-    await this.#writer.close().catch(() => {});
-    await this.result();
-  }
 }
 
 /** The arguments of Deno that run the command line with these permissions. */
@@ -206,6 +119,30 @@ test(
     }));
   },
 );
+
+test("map tells where a worker fails to load before it reads a line", async () => {
+  const scripts: [name: string, text: string, message: string][] = [
+    ["broken", "export const x = ;", "broken.ts:1:18"],
+    ["throws", '\n\nthrow new Error("No config");', "throws.ts:3:7"],
+    ["imports", 'import "./gone.ts";', "imports.ts:1:8"],
+    ["missing", "", "Module not found"],
+    ["silent", "console.error(1);", 'it has to call "expose" of @duplex/ipc'],
+  ];
+  await Promise.all(scripts.map(async ([name, text, message]) => {
+    const script = `${FOLDER}/${name}.ts`;
+    if (name !== "missing") await Deno.writeTextFile(script, text);
+    // A Web Worker without a hello is waited for.
+    for (const over of name === "silent" ? ["pipe"] : ["pipe", "shm"]) {
+      const args = ["map", script, "-A", "--over", over];
+      await using program = new Program(EXEC, cliArgs(["-A"], args));
+      // Nothing was written to its input, which is open.
+      const { code, out, err } = await program.result();
+      assertEquals([code, out], [1, ""], err);
+      assertMatch(err.trimEnd().split("\n").at(-1)!, /^error: The worker /);
+      assertStringIncludes(err.trimEnd().split("\n").at(-1)!, message);
+    }
+  }));
+});
 
 test("map refuses to write failures to the file that it reads", async () => {
   const file = `${FOLDER}/both.jsonl`;
@@ -371,21 +308,8 @@ test(
   },
 );
 
-/** Runs a command in a terminal of its own, whose keys are this program's input. */
-const PTY = `import os, pty, sys
-sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))`;
-
 /** What removes the line that was drawn, as a pattern. */
 const CLEARED = "\r\u001b\\[K";
-
-function hasPython(): boolean {
-  try {
-    const args = ["-c", "import pty, os; os.waitstatus_to_exitcode"];
-    return new Deno.Command("python3", { args }).outputSync().success;
-  } catch {
-    return false;
-  }
-}
 
 test(
   "map draws how far it is in a terminal, whose Ctrl+C it hears",
@@ -423,7 +347,7 @@ test(
     );
     assertEquals(await Deno.readTextFile(output!), "4\n");
   },
-  Deno.build.os === "windows" || !hasPython(),
+  !HAS_PTY,
 );
 
 test(
@@ -447,7 +371,7 @@ test(
     );
     assertEquals(JSON.parse(line!), value);
   },
-  Deno.build.os === "windows" || !hasPython(),
+  !HAS_PTY,
 );
 
 test(
@@ -472,5 +396,53 @@ test(
       new RegExp(`${CLEARED}4\r\n(?:\r[^\n]*${CLEARED})?lines: 1`),
     );
   },
-  Deno.build.os === "windows" || !hasPython(),
+  !HAS_PTY,
+);
+
+test(
+  "map draws nothing on the line that is typed in a terminal",
+  async () => {
+    const file = `${FOLDER}/typed_go`;
+    const deno = cliArgs(["-A"], ["map", ACTS, "wait", "--workers=2", "-A"]);
+    await using terminal = new Program("python3", ["-c", PTY, EXEC, ...deno]);
+    await terminal.stdout.until(
+      /^"wait" is called with each line of JSON; Ctrl\+D on an empty line ends\r\n$/,
+    );
+    await terminal.write(`"${LICENSE}"\n`);
+    const { size } = await Deno.stat(LICENSE);
+    await terminal.stdout.until(new RegExp(`\r\n${size}\r\n`));
+    await terminal.write(`"${file}"`);
+    await terminal.stdout.until(/typed_go"/);
+    // The first one passes on the line, the second one ends it and the input.
+    await terminal.write("\x04\x04");
+    await terminal.stdout.until(/at work[^]*at work/);
+    await Deno.writeTextFile(file, "1234");
+    const { code, out } = await terminal.result();
+    assertEquals(code, 0, out);
+    assertMatch(out, /^4\r\nlines: 2 done, 0 failed, in .*\r\n$/m);
+    assertEquals(out.includes("\x1b"), false, out);
+  },
+  !HAS_PTY,
+);
+
+test(
+  "map finishes the lines that were typed before Ctrl+C",
+  async () => {
+    const file = `${FOLDER}/interrupted_go`;
+    const deno = cliArgs(["-A"], ["map", ACTS, "wait", "--workers=2", "-A"]);
+    await using terminal = new Program("python3", ["-c", PTY, EXEC, ...deno]);
+    await terminal.stdout.until(/Ctrl\+D/);
+    await terminal.write(`"${file}"\n`);
+    await terminal.stdout.until(/at work/);
+    await terminal.write(`"not finished\x03`);
+    await terminal.stdout.until(/stopping at SIGINT, .*\r\n/);
+    await Deno.writeTextFile(file, "1234");
+    const { code, out } = await terminal.result();
+    assertEquals(code, 130, out);
+    assertMatch(
+      out,
+      /\r\n4\r\nstopped by SIGINT: 1 done, 0 failed; left: the lines from 2 on\r\n$/,
+    );
+  },
+  !HAS_PTY,
 );

@@ -99,6 +99,7 @@ async function run(input: string | ByteSource, given: Run = {}): Promise<Ran> {
       method: undefined,
       workers: 1,
       ordered: true,
+      strict: false,
       retries: 2,
       timeout: Infinity,
       errors: undefined,
@@ -178,6 +179,25 @@ test("map reads lines however they are cut and ended", async () => {
   assertEquals((await run("1\n", { methods: none })).out, "null\n");
 });
 
+test("LineReader reads no further than the first end, which a terminal repeats", async () => {
+  const parts = ["1\n2", null, "3\n"];
+  const lines = new LineReader({
+    read(into) {
+      const part = parts.shift() ?? null;
+      const count = part === null
+        ? null
+        : new TextEncoder().encodeInto(part, into).written;
+      return Promise.resolve(count);
+    },
+  });
+  const seen: (string | undefined)[] = [];
+  for (let count = 0; count < 4; count++) {
+    const line = await lines.next();
+    seen.push(line && new TextDecoder().decode(line.bytes));
+  }
+  assertEquals(seen, ["1", "2", undefined, undefined]);
+});
+
 test("LineReader bounds a line, and counts all of its bytes", async () => {
   for (const chunk of [1, 4, Infinity]) {
     const source = sourceOf("12345\n123456\n1234567890\n1\n", { chunk });
@@ -226,7 +246,7 @@ const FAILING = {
 test("map goes on after lines that fail, and tells of each", async () => {
   const { code, out, err } = await run(
     '1\n\nno\r\n"odd"\n"text"\n"date"\n7\n',
-    { methods: FAILING },
+    { methods: FAILING, strict: true },
   );
   assertEquals({ code, out }, { code: 1, out: "1\n7\n" });
   assertEquals(err, [
@@ -236,6 +256,41 @@ test("map goes on after lines that fail, and tells of each", async () => {
     'line 6: TypeError: Cannot write the result as JSON: the value at "$.at" is of the class Date, which JSON cannot carry',
     "lines: 2 done, 4 failed",
   ]);
+});
+
+test("map writes results that JSON does not have in another form", async () => {
+  const cycle: unknown[] = [];
+  cycle.push({ cycle });
+  const shared = { at: new Date(0) };
+  const values = [
+    1,
+    new Map<string, unknown>([["at", new Date(0)], ["sizes", new Set([1n])]]),
+    cycle,
+    [shared, shared],
+    undefined,
+    { a: [NaN, undefined], b: undefined },
+    "last",
+  ];
+  const methods = { get: (index: number) => values[index] };
+  const lines = values.map((_, index) => `${index}\n`).join("");
+  const { code, out, err } = await run(lines, { methods });
+  assertEquals([code, out.trimEnd().split("\n")], [1, [
+    "1",
+    '{"at":"1970-01-01T00:00:00.000Z","sizes":[1]}',
+    '[{"at":"1970-01-01T00:00:00.000Z"},{"at":"1970-01-01T00:00:00.000Z"}]',
+    "null",
+    '{"a":[null,null]}',
+    '"last"',
+  ]]);
+  assertEquals(
+    err[0],
+    "line 3: TypeError: Cannot write the result as JSON: " +
+      'the value at "$[0].cycle" is the object at "$" that contains it: ' +
+      "a cycle cannot be sent",
+  );
+  const strict = await run(lines, { methods, strict: true });
+  assertEquals(strict.out, '1\nnull\n"last"\n');
+  assertStringIncludes(strict.err.join("\n"), 'the value at "$[0].at" is');
 });
 
 test("map writes lines that failed to a file", async () => {

@@ -223,36 +223,116 @@ test("serve tells a peer how its worker died, and goes on", async () => {
   }));
 });
 
-test("serve tells a peer why its worker did not start, and goes on", async () => {
+test("serve does not listen if its worker does not start", async () => {
+  const folder = await Deno.makeTempDir();
+  const scripts = {
+    broken: "export const x = ;",
+    throws: '\n\nthrow new Error("No config");',
+    silent: "console.error(1);",
+    imports: 'import "./gone.ts";',
+  };
+  for (const [name, text] of Object.entries(scripts)) {
+    await Deno.writeTextFile(`${folder}/${name}.ts`, text);
+  }
   const read = "--allow-read=/etc";
   const noFlag = ["--no-config", `--import-map=${await importMap()}`, "-A"];
   const cases: [args: string[], deno: string[], message: string][] = [
     [["missing.ts"], ["-A"], "Module not found"],
     [["missing.ts", "--over", "shm"], ["-A"], "Module not found"],
+    [[`${folder}/broken.ts`], ["-A"], "broken.ts:1:18"],
+    [[`${folder}/throws.ts`], ["-A"], "throws.ts:3:7"],
+    [[`${folder}/throws.ts`, "--over=queue", "-A"], ["-A"], "throws.ts:3:7"],
+    [[`${folder}/imports.ts`], ["-A"], "imports.ts:1:8"],
+    [[`${folder}/silent.ts`], ["-A"], 'code 0; stderr: "1"; it has to call'],
     [[ACTS, read], documented(TCP, "pipe"), 'Cannot grant "read" of "/etc"'],
-    [[ACTS], ["--allow-net=127.0.0.1:0"], "Requires run access"],
+    [[ACTS], ["--allow-net=127.0.0.1:0"], "Deno may not be run"],
     [
       [ACTS, "--over=queue"],
       noFlag,
       "start Deno with --unstable-worker-options, or give the workers --allow-all",
     ],
   ];
-  await Promise.all(cases.map(async ([args, deno, message]) => {
-    await using server = new CliServer([...args, "--listen", TCP], { deno });
-    const address = await server.address();
-    for (let attempt = 0; attempt < 2; attempt++) {
-      const peer = await openSocket(address);
-      await assertRejects(() => peer.receive(), Error, message);
+  try {
+    for (const [args, deno, message] of cases) {
+      await using server = new CliServer([...args, "--listen", TCP], { deno });
+      assertEquals(await server.ended(), 1);
+      assertEquals(server.stdout.lines, []);
+      const last = server.stderr.lines.at(-1)!;
+      assertStringIncludes(last, message);
+      assert(/^error: (the worker does not|no worker will) start/.test(last));
     }
-    await stop(server);
-    const log = server.stderr.lines.join("\n");
-    assertStringIncludes(log, "left: its worker did not start: ");
-    const isForeseen = /^(Cannot grant|Requires run|start Deno)/.test(
-      message,
-    );
-    assertEquals(log.includes("warning: no worker will start: "), isForeseen);
-  }));
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
 });
+
+test("serve tells a peer why its worker did not start, and goes on", async () => {
+  const script = await Deno.makeTempFile({ suffix: ".ts" });
+  const text = `import { parent } from "file://${ROOT}parent.ts";
+    await using main = await parent();
+    for await (const message of main) await main.send(message);`;
+  try {
+    await Deno.writeTextFile(script, text);
+    await using server = new CliServer([script, "--listen", TCP]);
+    const address = await server.address();
+    const first = await openSocket(address);
+    await first.send(1);
+    assertEquals(await first.receive(), 1);
+    await Deno.writeTextFile(script, "\nthrow new Error();");
+    const second = await openSocket(address);
+    await assertRejects(() => second.receive(), Error, "Uncaught");
+    await server.stderr.until(
+      /^peer 2 .* left: its worker did not start: .*\.ts:2:7"; peers: 1$/,
+    );
+    await Deno.writeTextFile(script, text);
+    const third = await openSocket(address);
+    await third.send(3);
+    assertEquals(await third.receive(), 3);
+    await Promise.all([first.close(), third.close()]);
+    await stop(server);
+  } finally {
+    await Deno.remove(script);
+  }
+});
+
+test(
+  "serve gives the first peer the worker that was started before it",
+  async () => {
+    await using server = new CliServer([ACTS, "--listen", TCP]);
+    const address = await server.address();
+    const [pid] = await childrenOf(server.pid);
+    const first = await openSocket(address);
+    const second = await openSocket(address);
+    assertEquals(await ask(first, "pid"), pid);
+    assertNotEquals(await ask(second, "pid"), pid);
+    await Promise.all([first.close(), second.close()]);
+    await stop(server);
+    // Without a peer it ends with the server, and another one replaces it if it died.
+    await using other = new CliServer([ACTS, "--listen", TCP]);
+    const next = await other.address();
+    const [idle] = await childrenOf(other.pid);
+    Deno.kill(idle!, "SIGKILL");
+    await untilGone(idle!);
+    const peer = await openSocket(next);
+    assertEquals(await ask(peer, "echo", 1), 1);
+    await peer.close();
+    await stop(other);
+    await using unused = new CliServer([ACTS, "--listen", TCP]);
+    await unused.address();
+    const [worker] = await childrenOf(unused.pid);
+    await stop(unused);
+    assert(!isRunning(worker!));
+    assertEquals(unused.stderr.lines, ["ending; peers: 0", "ended"]);
+  },
+  Deno.build.os !== "linux",
+);
+
+/** The processes that a process has started. */
+async function childrenOf(pid: number): Promise<number[]> {
+  const path = `/proc/${pid}/task/${pid}/children`;
+  const text = (await Deno.readTextFile(path)).trim();
+  return text === "" ? [] : text.split(" ").map(Number);
+}
 
 /** The imports of `deno.json` alone, without what it switches on. */
 async function importMap(): Promise<string> {
