@@ -64,8 +64,8 @@ export interface PipeDuplex<In = unknown, Out = In> extends Duplex<In, Out> {
   readonly pid: number;
   /**
    * Lets this program end although the duplex is open and receives or calls wait. Deno
-   * does not end a program that waits at its top level. When the program ends, so does
-   * a worker that has called {@linkcode parent}, and messages may be lost.
+   * does not end a program that waits at its top level. The child is killed when the
+   * program ends, so messages may be lost.
    */
   unref(): void;
   /** Undoes {@linkcode PipeDuplex.unref}. The duplex is referenced when it is opened. */

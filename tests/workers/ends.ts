@@ -92,7 +92,7 @@ const ENDS: Record<string, () => Promise<void>> = {
   /** The same with notifications that go on. */
   async notifies() {
     const main = await parent();
-    const events = notifier(main);
+    const events = notifier<{ tick(): void }>(main);
     setInterval(() => events.tick(), 1);
     expose({ none() {} }, main);
   },
