@@ -114,7 +114,30 @@ export function viewKind(view: ArrayBufferView): number | undefined {
 export function isRecord(value: object): boolean {
   const prototype = Object.getPrototypeOf(value);
   return prototype === Object.prototype || prototype === null ||
-    Object.prototype.toString.call(value) === "[object Object]";
+    Object.prototype.toString.call(value) === "[object Object]" &&
+      !isRuntimeClass(prototype);
+}
+
+/** Prototypes of instances, and whether they are those of classes of the runtime. */
+const runtimeClasses = new WeakMap<object, boolean>();
+
+/**
+ * Whether a prototype is that of a class of the runtime, such as `ImageBitmap`, whose
+ * instances keep their data elsewhere than in properties. Most have a tag of their own.
+ */
+function isRuntimeClass(prototype: object): boolean {
+  let isRuntime = runtimeClasses.get(prototype);
+  if (isRuntime === undefined) {
+    const { constructor } = prototype;
+    // An `Object.prototype` of another realm is the end of its chain.
+    isRuntime = Object.getPrototypeOf(prototype) !== null &&
+      Object.hasOwn(prototype, "constructor") &&
+      typeof constructor === "function" &&
+      constructor.prototype === prototype &&
+      Function.prototype.toString.call(constructor).endsWith("[native code] }");
+    runtimeClasses.set(prototype, isRuntime);
+  }
+  return isRuntime;
 }
 
 /**
@@ -267,7 +290,11 @@ export function describeUnsendable(value: unknown): string | undefined {
     value instanceof Error || value instanceof Date || isRecord(value)
   ) return undefined;
   const tag = Object.prototype.toString.call(value).slice(8, -1);
-  return `${withArticle(excerpt(tag))}, which cannot be sent`;
+  // A class of the runtime without a tag.
+  const name = tag === "Object"
+    ? Object.getPrototypeOf(value).constructor.name
+    : tag;
+  return `${withArticle(excerpt(name))}, which cannot be sent`;
 }
 
 function describeRegexp({ source, flags }: RegExp): string | undefined {
@@ -286,11 +313,12 @@ type Part = readonly [step: string, value: unknown];
 export type Describe = (value: unknown) => string | undefined;
 
 /** ".name", or `["two words"]`. */
-function property(key: string): string {
+export function propertyStep(key: string): string {
   return /^[A-Za-z_$][\w$]*$/.test(key) ? `.${key}` : `[${quoted(key)}]`;
 }
 
-function mapStep(key: unknown): string {
+/** The step from a map to the value of a key. */
+export function mapStep(key: unknown): string {
   return typeof key === "symbol" || typeof key === "function" ||
       typeof key === "object" && key !== null
     ? ".get(…)"
@@ -315,7 +343,7 @@ function* indexedParts(
 
 function* recordParts(value: object, keys: string[]): Generator<Part> {
   const record = value as Record<string, unknown>;
-  for (const key of keys) yield [property(key), record[key]];
+  for (const key of keys) yield [propertyStep(key), record[key]];
 }
 
 function* errorParts(error: Error): Generator<Part> {
