@@ -107,10 +107,9 @@ const fastJson: Required<FastCodec> = {
  * - A plain object is a map with string keys. An instance of a class is sent as a
  *   plain object of its own enumerable properties; symbol keys are left out, as
  *   `structuredClone` does.
- * - These values change: a `Buffer` of Node is received as a `Uint8Array`, a hole
- *   in an array as `undefined`, `lastIndex` of a `RegExp` as 0, and an error of a
- *   class of the program as one of the standard class that it extends, with its
- *   `name`.
+ * - These values change: a `Buffer` of Node is received as a `Uint8Array`,
+ *   `lastIndex` of a `RegExp` as 0, and an error of a class of the program as one of
+ *   the standard class that it extends, with its `name`.
  * - A map from another language with keys other than strings is received as a
  *   `Map`, and an integer that a number cannot hold as a bigint.
  * - Functions, symbols, promises, shared memory and objects of the platform cannot be
@@ -154,8 +153,7 @@ export const msgpack: Codec = fastMsgpack;
 /**
  * JSON, one text for each message, for peers that have no other codec. Encoding a
  * value that JSON would omit or change, such as an array with fields, throws a
- * `TypeError` with the path to it; only `-0` is received as `0`. An object that occurs
- * several times is copied for each place, up to the length of a string in V8 or the
+ * `TypeError` with the path to it. An object that occurs several times is copied for each place, up to the length of a string in V8 or the
  * maximum of the peer (otherwise a `RangeError`); a cycle is a `TypeError`. A number of a peer
  * is rounded to the nearest JavaScript number. One that is too large becomes an
  * infinity, which cannot be sent back.

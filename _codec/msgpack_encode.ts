@@ -30,7 +30,9 @@ import {
   leastCopiedSize,
   MAX_DEPTH,
   mayHaveFields,
+  missingRanges,
   type Sharing,
+  unboxed,
   viewKind,
 } from "./values.ts";
 import { bigintToBytes, utf16ToBytes } from "./msgpack_payloads.ts";
@@ -388,8 +390,14 @@ class Encoder {
       if (value.detached) this.#refuse();
       return this.#payload(EXT.arrayBuffer, new Uint8Array(value));
     }
-    if (!isRecord(value)) this.#refuse();
-    this.#record(value as Record<string, unknown>, depth);
+    if (isRecord(value)) {
+      return this.#record(value as Record<string, unknown>, depth);
+    }
+    const primitive = unboxed(value);
+    if (primitive === undefined) this.#refuse();
+    const payload = this.#open(EXT.boxed);
+    this.write(primitive, depth + 1);
+    this.#close(payload);
   }
 
   /**
@@ -516,11 +524,12 @@ class Encoder {
   #array(value: unknown[], depth: number): void {
     if (!this.#enter(value, depth)) return;
     const start = this.target.length;
+    const { length } = value;
     const isWhole = this.#items(value, depth);
     if (isWhole && !mayHaveFields(value)) return;
     const fields = arrayFields(value);
-    if (fields.length === 0) return;
-    // Few arrays have fields. Their items are moved behind another header.
+    if (isWhole && fields.length === 0) return;
+    // Few arrays are such. Their items are moved behind another header.
     const { target } = this;
     target.reserve(MAX_HEADER);
     target.bytes.copyWithin(start + MAX_HEADER, start, target.length);
@@ -529,6 +538,7 @@ class Encoder {
     const payload = this.#open(EXT.array);
     target.length = end + MAX_HEADER;
     this.#fields(value as unknown as Record<string, unknown>, fields, depth);
+    if (!isWhole) this.#list(missingRanges(value, length), depth);
     this.#close(payload);
   }
 
@@ -542,8 +552,10 @@ class Encoder {
       const item = value[index];
       if (typeof item === "number") this.#number(item);
       else {
-        if (item === undefined) isWhole &&= index in value;
-        this.write(item, depth + 1);
+        if (item === undefined && !(index in value)) {
+          isWhole = false;
+          this.#byte(0xc0);
+        } else this.write(item, depth + 1);
       }
     }
     return isWhole;

@@ -56,12 +56,17 @@ export const EXT = {
   invalidDate: 0x09,
   /** A string that is not well-formed; its UTF-16 code units little-endian. */
   utf16: 0x0a,
-  /** An array with fields; an array of its items, a map of its fields. */
+  /**
+   * An array with fields or missing items; an array of its items, a map of its fields,
+   * an array of the ranges that are missing, if any are.
+   */
   array: 0x0b,
   /** Graph form; the message, whose containers are numbered as they start. */
   graph: 0x0c,
   /** A container that has started; its number in 1, 2 or 4 bytes. */
   reference: 0x0d,
+  /** A string, number, boolean or bigint in an object; the value. */
+  boxed: 0x0e,
   /** The timestamp of the MessagePack specification, -1 as a byte. */
   timestamp: 0xff,
 } as const;
@@ -207,6 +212,52 @@ export function arrayFields(array: unknown[]): string[] {
   return keys.slice(first);
 }
 
+/**
+ * The ranges of an array in which items are missing.
+ *
+ * @param array The array.
+ * @param length Its length.
+ * @returns The start and the length of each range, one after the other.
+ */
+export function missingRanges(array: unknown[], length: number): number[] {
+  const ranges: number[] = [];
+  let count = 0;
+  for (let index = 0; index <= length; index++) {
+    if (index < length && !(index in array)) count++;
+    else if (count > 0) {
+      ranges.push(index - count, count);
+      count = 0;
+    }
+  }
+  return ranges;
+}
+
+/** The tags of objects that hold a primitive value, and what returns that value. */
+const UNBOX: ReadonlyMap<string, (this: unknown) => unknown> = new Map<
+  string,
+  (this: unknown) => unknown
+>([
+  ["[object Number]", Number.prototype.valueOf as () => unknown],
+  ["[object String]", String.prototype.valueOf as () => unknown],
+  ["[object Boolean]", Boolean.prototype.valueOf as () => unknown],
+  ["[object BigInt]", BigInt.prototype.valueOf as () => unknown],
+]);
+
+/**
+ * The primitive value in an object such as `new Number(1)`.
+ *
+ * @param value The object.
+ * @returns The value, or `undefined` if it is another object.
+ */
+export function unboxed(value: object): unknown {
+  try {
+    return UNBOX.get(Object.prototype.toString.call(value))?.call(value);
+  } catch {
+    // Another object with such a tag.
+    return undefined;
+  }
+}
+
 /** Built-in classes, each with a getter that throws for other objects. */
 const BRANDS: readonly (readonly [
   constructor: abstract new (...args: never[]) => object,
@@ -287,7 +338,8 @@ export function describeUnsendable(value: unknown): string | undefined {
   }
   if (
     Array.isArray(value) || value instanceof Map || value instanceof Set ||
-    value instanceof Error || value instanceof Date || isRecord(value)
+    value instanceof Error || value instanceof Date || isRecord(value) ||
+    unboxed(value) !== undefined
   ) return undefined;
   const tag = Object.prototype.toString.call(value).slice(8, -1);
   // A class of the runtime without a tag.
