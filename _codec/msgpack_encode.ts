@@ -175,9 +175,8 @@ class Encoder {
 
   /** Throws an error with the path to the value that cannot be sent. */
   #refuse(): never {
-    throw new TypeError(
-      explainRefusal(this.#root, describeUnsendable, this.sharing),
-    );
+    const describe = this.#rules.graph ? describeUnsendable : describeBoxed;
+    throw new TypeError(explainRefusal(this.#root, describe, this.sharing));
   }
 
   #byte(byte: number): void {
@@ -394,7 +393,7 @@ class Encoder {
       return this.#record(value as Record<string, unknown>, depth);
     }
     const primitive = unboxed(value);
-    if (primitive === undefined) this.#refuse();
+    if (primitive === undefined || !this.#rules.graph) this.#refuse();
     const payload = this.#open(EXT.boxed);
     this.write(primitive, depth + 1);
     this.#close(payload);
@@ -528,7 +527,9 @@ class Encoder {
     const isWhole = this.#items(value, depth);
     if (isWhole && !mayHaveFields(value)) return;
     const fields = arrayFields(value);
-    if (isWhole && fields.length === 0) return;
+    // A peer without graph form does not read which items are missing.
+    const isComplete = isWhole || !this.#rules.graph;
+    if (isComplete && fields.length === 0) return;
     // Few arrays are such. Their items are moved behind another header.
     const { target } = this;
     target.reserve(MAX_HEADER);
@@ -538,7 +539,7 @@ class Encoder {
     const payload = this.#open(EXT.array);
     target.length = end + MAX_HEADER;
     this.#fields(value as unknown as Record<string, unknown>, fields, depth);
-    if (!isWhole) this.#list(missingRanges(value, length), depth);
+    if (!isComplete) this.#list(missingRanges(value, length), depth);
     this.#close(payload);
   }
 
@@ -554,7 +555,8 @@ class Encoder {
       else {
         if (item === undefined && !(index in value)) {
           isWhole = false;
-          this.#byte(0xc0);
+          if (this.#rules.graph) this.#byte(0xc0);
+          else this.write(undefined, depth + 1);
         } else this.write(item, depth + 1);
       }
     }
@@ -687,6 +689,17 @@ class Encoder {
       this.write(values[index], depth + 1);
     }
   }
+}
+
+/** As `describeUnsendable`, for a peer that does not read boxed values. */
+function describeBoxed(value: unknown): string | undefined {
+  const reason = describeUnsendable(value);
+  if (reason !== undefined || typeof value !== "object" || value === null) {
+    return reason;
+  }
+  return unboxed(value) === undefined
+    ? undefined
+    : "an object with a primitive value, which the peer does not read";
 }
 
 function throwTooLong(size: number): never {

@@ -216,9 +216,9 @@ Deno.test({
     assertEquals(table.map(([name]) => name), ROWS.map(({ name }) => name));
     for (const [at, row] of ROWS.entries()) {
       for (const [index, column] of COLUMNS.entries()) {
-        const isRefused = row.cases.some((one) =>
-          refusal(row, one, column) !== undefined
-        );
+        // A queue refuses what is moved.
+        const isRefused = row.isMoved ||
+          row.cases.some((one) => refusal(row, one, column) !== undefined);
         const cell = table[at]![index + 1]!;
         assertEquals(
           cell.includes("TypeError"),
