@@ -85,9 +85,14 @@ class PipeSession<In, Out> extends Session<In, Out>
  * {@linkcode PeerExitError} of a worker that was ended by this side gives the reason,
  * and the `signal` if one was sent.
  *
- * A worker that has called {@linkcode parent} ends within about a second of its
- * parent, even if the parent is killed, unless its event loop is blocked. What it
- * prints goes to its standard error; {@linkcode parent} lists exceptions.
+ * A worker is killed when this process exits. If this process is killed, or ends with
+ * an uncaught error, a worker that has called {@linkcode parent} ends within about a
+ * second. If it computes without a pause, it ends once it returns to its event loop;
+ * one that never does must be killed by hand.
+ *
+ * Ctrl+C in a terminal reaches this process only, and so does Ctrl+Z: a worker runs
+ * on while this process is stopped (see `detached`). What a worker prints goes to its
+ * standard error; {@linkcode parent} lists exceptions.
  *
  * The worker's Deno looks for a configuration file next to the script. The flags of
  * this process are not passed on; `denoFlags` gives the worker's Deno its own. With
@@ -143,7 +148,9 @@ export function openPipe<In = unknown, Out = In>(
  * A program that must not outlive this process, even if this process is killed, has
  * to exit at the end of its standard input, as `duplex.py` does. A program that does
  * not read its input keeps running. On Linux, `setpriv --pdeathsig KILL program`
- * starts a program that is killed with this process, and takes a millisecond.
+ * starts a program that is killed with this process, and takes a millisecond. A
+ * program that asks for a password on the terminal, such as `ssh`, needs
+ * `detached: false`.
  *
  * Requires Deno 2.4.0 or later, and `--allow-run` for the program. Deno's permissions
  * do not restrict it.
@@ -244,7 +251,7 @@ function spawn(
   args: string[],
   options: ChildOptions,
 ): Deno.ChildProcess {
-  const { cwd, detached = false, clearEnv = false } = options;
+  const { cwd, detached = true, clearEnv = false } = options;
   const env = readEnv(options.env);
   let child: Deno.ChildProcess;
   try {
@@ -261,7 +268,7 @@ function spawn(
   } catch (error) {
     throw startError(label, error);
   }
-  if (detached) endWithProgram(child);
+  endWithProgram(child);
   return child;
 }
 

@@ -235,18 +235,84 @@ export class WaitQueue<Payload, Result> {
 /** The longest delay of a timer in milliseconds; a longer timeout sets no limit. */
 export const MAX_TIMER = 2 ** 31 - 1;
 
+/** Parts of a timeout that are counted one by one: a stop counts as one at most. */
+const STEPS = 10;
+
+/** The least milliseconds of such a part, so that short timeouts take one timer. */
+const MIN_STEP = 1_000;
+
+/**
+ * Milliseconds after which a timer that is late shows that this process was stopped or
+ * busy: longer than a turn of most event loops.
+ */
+const MAX_DELAY = 250;
+
+/**
+ * A timer that counts the time in which this process runs. The clock goes on while a
+ * process is stopped, as by Ctrl+Z. All plain timers that are due then fire when it
+ * continues, before anything that has arrived is read. This one counts in steps, and
+ * repeats the last step once if it was late.
+ */
+export class RunningTimer {
+  readonly #act: () => void;
+  readonly #stepMs: number;
+  /** Milliseconds after the current step. */
+  #rest: number;
+  #canRepeat = true;
+  #due = 0;
+  #timer: ReturnType<typeof setTimeout> | undefined;
+
+  /**
+   * @param ms Milliseconds, of which {@linkcode MAX_TIMER} count at most.
+   * @param act Called after this time.
+   */
+  constructor(ms: number, act: () => void) {
+    this.#act = act;
+    this.#rest = Math.min(ms, MAX_TIMER);
+    this.#stepMs = Math.min(this.#rest, Math.max(MIN_STEP, this.#rest / STEPS));
+    this.#step();
+  }
+
+  /** Milliseconds until it acts, at least. */
+  get left(): number {
+    const step = this.#due - performance.now();
+    const isRepeated = this.#canRepeat && step < -MAX_DELAY;
+    return this.#rest + (isRepeated ? this.#stepMs : Math.max(0, step));
+  }
+
+  clear(): void {
+    clearTimeout(this.#timer);
+  }
+
+  #step(): void {
+    const ms = Math.min(this.#rest, this.#stepMs);
+    this.#rest -= ms;
+    this.#due = performance.now() + ms;
+    this.#timer = setTimeout(() => this.#onStep(), ms);
+  }
+
+  #onStep(): void {
+    if (this.#rest > 0) return this.#step();
+    const isLate = performance.now() - this.#due > MAX_DELAY;
+    if (!isLate || !this.#canRepeat) return this.#act();
+    this.#canRepeat = false;
+    this.#rest = this.#stepMs;
+    this.#step();
+  }
+}
+
 /** Whether a promise settles before the time is up. Leaves no timer behind. */
 export async function settlesWithin(
   promise: Promise<unknown>,
   timeout: number,
 ): Promise<boolean> {
-  let timer: ReturnType<typeof setTimeout> | undefined;
+  let timer: RunningTimer | undefined;
   const late = new Promise<boolean>((resolve) => {
-    timer = setTimeout(() => resolve(false), Math.min(timeout, MAX_TIMER));
+    timer = new RunningTimer(timeout, () => resolve(false));
   });
   try {
     return await Promise.race([promise.then(() => true), late]);
   } finally {
-    clearTimeout(timer);
+    timer?.clear();
   }
 }

@@ -162,9 +162,7 @@ export async function openWorker(
     ...(memory === undefined ? {} : { memory }),
   };
   if (over === "pipe") {
-    // Ctrl+C signals only this program, which lets its workers finish.
-    const own = { args, stderr: onLine, detached: true };
-    return await openPipe(script, { ...limits, ...own });
+    return await openPipe(script, { ...limits, args, stderr: onLine });
   }
   const why = await whyNoThread(permissions);
   if (why !== undefined) throw new Error(`Cannot start a worker: ${why}`);

@@ -112,11 +112,17 @@ export interface PipeOptions extends DuplexOptions {
    */
   memory?: number;
   /**
-   * Starts the child in its own session, so that Ctrl+C in a terminal signals only
-   * this process. If this process exits, the child is killed. If this process is
-   * killed, the child ends as it does without this option.
+   * Starts the child in its own session, without the terminal of this process. Ctrl+C
+   * and Ctrl+Z then signal only this process, and a signal to its process group does
+   * not reach the child. With `false` the child gets these signals as well. It can
+   * then open the terminal, as `ssh` and `sudo` do to ask for a password. It also
+   * starts faster, by 1 ms, or 35 ms if this process uses a gigabyte of memory.
    *
-   * @default {false}
+   * In both cases the child is killed if this process exits. If this process is
+   * killed, the child must end by itself, as described for {@linkcode openPipe}. After
+   * an uncaught error of this process, Deno kills the child only with `false`.
+   *
+   * @default {true}
    */
   detached?: boolean;
 }

@@ -15,7 +15,7 @@ import {
   type SentBatch,
 } from "../_rpc/endpoint.ts";
 import { findSlotValues } from "../_rpc/messages.ts";
-import { MAX_TIMER } from "../_base/waiting.ts";
+import { MAX_TIMER, RunningTimer } from "../_base/waiting.ts";
 import { type Task, timeoutError } from "./task.ts";
 import { messageOf, quoted } from "../_base/text.ts";
 import type { Duplex } from "../duplex.ts";
@@ -66,7 +66,7 @@ export class PoolWorker implements AnswerHandler {
   #batch: SentBatch | undefined;
   #since = 0;
   #recall: ReturnType<typeof setTimeout> | undefined;
-  #limit: ReturnType<typeof setTimeout> | undefined;
+  #limit: RunningTimer | undefined;
   #isCancelled = false;
   #isRecalled = false;
   /** Whether its memory is being measured, and when that began last. */
@@ -161,7 +161,7 @@ export class PoolWorker implements AnswerHandler {
     } catch {
       return 0;
     } finally {
-      clearTimeout(this.#limit);
+      this.#limit?.clear();
       this.#isMeasuring = false;
     }
   }
@@ -288,7 +288,7 @@ export class PoolWorker implements AnswerHandler {
 
   #settle(): void {
     clearTimeout(this.#recall);
-    clearTimeout(this.#limit);
+    this.#limit?.clear();
     this.#recall = this.#limit = undefined;
     this.#batch?.forget();
     this.#batch = undefined;
@@ -309,12 +309,12 @@ export class PoolWorker implements AnswerHandler {
    * have arrived that were not read: they are read first.
    */
   #after(ms: number, act: () => void): void {
-    clearTimeout(this.#limit);
-    this.#limit = setTimeout(() => {
-      this.#limit = setTimeout(() => {
-        this.#limit = setTimeout(act, 0);
-      }, 0);
-    }, ms);
+    this.#limit?.clear();
+    this.#limit = new RunningTimer(ms, () => {
+      this.#limit = new RunningTimer(0, () => {
+        this.#limit = new RunningTimer(0, act);
+      });
+    });
   }
 
   #onTimeout(): void {

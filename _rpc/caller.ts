@@ -31,7 +31,7 @@ import {
 } from "./messages.ts";
 import { RemoteStream, type StreamCall } from "./stream.ts";
 import { messageOf, quoted, reasonText } from "../_base/text.ts";
-import { AbortGroups, MAX_TIMER } from "../_base/waiting.ts";
+import { AbortGroups, MAX_TIMER, RunningTimer } from "../_base/waiting.ts";
 
 /** Sends a message. Never throws; `Caller.refuse` is called if it cannot be sent. */
 export type Post = (message: Message) => void;
@@ -97,7 +97,7 @@ class PendingCall implements AnswerHandler, StreamCall {
   callbacks: number[] | undefined;
   /** The signals that cancel it. */
   signals: AbortSignal[] | undefined;
-  timer: ReturnType<typeof setTimeout> | undefined;
+  timer: RunningTimer | undefined;
   #stream: RemoteStream | undefined;
   #isLate = false;
 
@@ -174,7 +174,7 @@ class PendingCall implements AnswerHandler, StreamCall {
     // If this thread was busy, the answer may have arrived: it is read first.
     if (!this.#isLate) {
       this.#isLate = true;
-      this.timer = setTimeout(() => this.onTimeout(), 0);
+      this.timer = new RunningTimer(0, () => this.onTimeout());
       return;
     }
     this.abort(
@@ -392,7 +392,7 @@ export class Caller {
   /** Releases the resources of a call that has ended. */
   release(call: PendingCall): void {
     this.#pending.delete(call.id);
-    clearTimeout(call.timer);
+    call.timer?.clear();
     call.timer = undefined;
     const { signals, callbacks } = call;
     if (signals !== undefined) {
@@ -413,7 +413,7 @@ export class Caller {
       for (const signal of signals) this.#aborts.add(call, signal);
     }
     if (timeout > MAX_TIMER) return;
-    call.timer = setTimeout(() => call.onTimeout(), timeout);
+    call.timer = new RunningTimer(timeout, () => call.onTimeout());
   }
 
   #slots(call: PendingCall, values: readonly SlotValue[]): Slot[] {

@@ -8,7 +8,7 @@
  * @module
  */
 
-import { Deque, MAX_TIMER } from "../_base/waiting.ts";
+import { Deque, MAX_TIMER, RunningTimer } from "../_base/waiting.ts";
 import type { FlowCounts } from "../_wire/wire.ts";
 
 /** A message with its size in bytes. */
@@ -215,7 +215,7 @@ export interface StallEvents {
 export class StallWatch {
   readonly #timeout: number;
   readonly #events: StallEvents;
-  #timer: ReturnType<typeof setTimeout> | undefined;
+  #timer: RunningTimer | undefined;
   #blockedSince: number | undefined;
   #blockedMs = 0;
   #hasMoved = false;
@@ -250,7 +250,7 @@ export class StallWatch {
       this.#isStalled = false;
       this.#events.resume();
     }
-    clearTimeout(this.#timer);
+    this.#timer?.clear();
     this.#timer = undefined;
   }
 
@@ -287,7 +287,7 @@ export class StallWatch {
       this.#timeout > MAX_TIMER
     ) return;
     this.#hasMoved = false;
-    this.#timer = setTimeout(() => this.#check(), this.#timeout);
+    this.#timer = new RunningTimer(this.#timeout, () => this.#check());
     // Deno may run other tasks while it loads its first timer.
     if (this.#blockedSince === undefined) this.unblock();
   }

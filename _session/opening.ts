@@ -7,7 +7,7 @@
  * @module
  */
 
-import { MAX_TIMER } from "../_base/waiting.ts";
+import { MAX_TIMER, RunningTimer } from "../_base/waiting.ts";
 
 /** A session that is being opened, or an object that has one. */
 export interface Opening {
@@ -60,14 +60,14 @@ export async function openWithin(
   const onAbort = () => void opening.fail(signal!.reason);
   const timer = timeout > MAX_TIMER
     ? undefined
-    : setTimeout(onTimeout, timeout);
+    : new RunningTimer(timeout, onTimeout);
   signal?.addEventListener("abort", onAbort, { once: true });
   try {
     const opened = opening.open();
     if (signal?.aborted) onAbort();
     await opened;
   } finally {
-    clearTimeout(timer);
+    timer?.clear();
     signal?.removeEventListener("abort", onAbort);
   }
 }

@@ -22,7 +22,7 @@ import { ClosedError, DeadlockError, ProtocolError } from "../_base/errors.ts";
 import { Flow, type ReceiveWindow, StallWatch } from "./flow.ts";
 import { DEFAULT_OPTIONS, type SessionOptions } from "./options.ts";
 import { checkPositive } from "../_base/options.ts";
-import { MAX_TIMER, WaitQueue } from "../_base/waiting.ts";
+import { MAX_TIMER, RunningTimer, WaitQueue } from "../_base/waiting.ts";
 import { iteratorOf, readableOf, writableOf } from "./streams.ts";
 import type { PeerHello, Wire, WireEvents } from "../_wire/wire.ts";
 import type {
@@ -103,7 +103,7 @@ export class Session<In = unknown, Out = In>
   #sendersGone: PromiseWithResolvers<void> | undefined;
   /** The result of `close`, and the end of its time limit. */
   #closing: Promise<void> | undefined;
-  #closeDeadline: number | undefined;
+  #closeTimer: { readonly left: number } | undefined;
   /** Whether a call has rejected with the error, or this side chose it. */
   #isReported = false;
   /** Whether a message is being encoded, so that its getters may run. */
@@ -558,12 +558,14 @@ export class Session<In = unknown, Out = In>
   }
 
   async #close(timeout: number): Promise<void> {
-    this.#closeDeadline = performance.now() + timeout;
     // The wire observes the deadline itself, unless it is being closed already.
     const isLate = this.#isOver();
-    const timer = timeout > MAX_TIMER ? undefined : setTimeout(() => {
-      if (isLate || !this.#isOver()) this.#onCloseTimeout(timeout);
-    }, timeout);
+    const timer = timeout > MAX_TIMER
+      ? undefined
+      : new RunningTimer(timeout, () => {
+        if (isLate || !this.#isOver()) this.#onCloseTimeout(timeout);
+      });
+    this.#closeTimer = timer ?? { left: Infinity };
     try {
       // An error here is one of the session, which is thrown below once the
       // link has ended.
@@ -572,7 +574,7 @@ export class Session<In = unknown, Out = In>
     } catch (error) {
       if (!this.#isAborted) throw error;
     } finally {
-      clearTimeout(timer);
+      timer?.clear();
     }
   }
 
@@ -592,9 +594,7 @@ export class Session<In = unknown, Out = In>
   #finish(): void {
     this.#state = "closing";
     this.#onSendersGone();
-    const timeout = this.#closeDeadline === undefined
-      ? this.#options.closeTimeout
-      : Math.max(0, this.#closeDeadline - performance.now());
+    const timeout = this.#closeTimer?.left ?? this.#options.closeTimeout;
     this.#wire.close(timeout, this.flow.unsent()).then(
       () => {
         if (this.#state !== "closing") return;

@@ -11,7 +11,7 @@
 import { RefusedError } from "./errors.ts";
 import type { Admission } from "./handshake.ts";
 import type { Resumption, SocketStream } from "./stream.ts";
-import { MAX_TIMER } from "../_base/waiting.ts";
+import { MAX_TIMER, RunningTimer } from "../_base/waiting.ts";
 
 /** A connection that is not a peer yet. It can fail until its handshake is done. */
 export class AdmissionTicket implements Admission {
@@ -20,7 +20,7 @@ export class AdmissionTicket implements Admission {
   readonly #admission: Admission;
   readonly #failed = Promise.withResolvers<never>();
   readonly #ended = Promise.withResolvers<void>();
-  readonly #timer: ReturnType<typeof setTimeout> | undefined;
+  #timer: RunningTimer | undefined;
   #state: "unproven" | "admitted" | "refused" = "unproven";
 
   /**
@@ -30,10 +30,11 @@ export class AdmissionTicket implements Admission {
   constructor(admission: Admission, timeout: number) {
     this.#admission = admission;
     this.#failed.promise.catch(() => {});
-    this.#timer = timeout > MAX_TIMER ? undefined : setTimeout(() => {
+    if (timeout > MAX_TIMER) return;
+    this.#timer = new RunningTimer(timeout, () => {
       const text = `it did not send its hello within ${timeout} ms`;
       this.fail(new DOMException(text, "TimeoutError"));
-    }, timeout);
+    });
   }
 
   /** Rejects when the connection must be closed. */
@@ -71,7 +72,7 @@ export class AdmissionTicket implements Admission {
 
   /** Ends the ticket: the connection is closed or a peer. */
   end(): void {
-    clearTimeout(this.#timer);
+    this.#timer?.clear();
     this.#ended.resolve();
   }
 
@@ -96,7 +97,7 @@ export interface WaitingOptions {
 export class WaitingResumption implements Resumption {
   readonly replayBytes: number;
   readonly #options: WaitingOptions;
-  #timer: ReturnType<typeof setTimeout> | undefined;
+  #timer: RunningTimer | undefined;
   #stream: SocketStream | undefined;
 
   constructor(options: WaitingOptions) {
@@ -110,23 +111,26 @@ export class WaitingResumption implements Resumption {
   }
 
   onDetached(cause: unknown): void {
-    clearTimeout(this.#timer);
+    this.#timer?.clear();
     const { timeout } = this.#options;
     if (!this.#options.canReturn()) {
       this.#abandon("its listener is closed", cause);
     } else if (timeout <= MAX_TIMER) {
       const text = `it did not reconnect within ${timeout} ms`;
-      this.#timer = setTimeout(() => this.#abandon(text, cause), timeout);
+      this.#timer = new RunningTimer(
+        timeout,
+        () => this.#abandon(text, cause),
+      );
     }
   }
 
   /** The session has another connection. */
   onAttached(): void {
-    clearTimeout(this.#timer);
+    this.#timer?.clear();
   }
 
   onEnded(): void {
-    clearTimeout(this.#timer);
+    this.#timer?.clear();
     this.#options.onEnded();
   }
 

@@ -76,8 +76,9 @@ export interface SocketOptions extends DuplexOptions {
   /**
    * Milliseconds between heartbeats; the smaller value of both sides applies. A
    * peer that sends nothing for three heartbeats counts as dead: with the default,
-   * after 15 to 20 seconds. A peer whose event loop is blocked sends nothing. Less
-   * than 50 counts as 50; `Infinity` on both sides disables heartbeats.
+   * after 15 to 20 seconds. A peer sends nothing while its event loop is blocked, or
+   * its process is stopped with Ctrl+Z: it then finds that the connection was lost.
+   * Less than 50 counts as 50; `Infinity` on both sides disables heartbeats.
    *
    * @default {5000}
    */

@@ -8,7 +8,13 @@
  */
 
 import { assert, assertEquals, assertLessOrEqual } from "@std/assert";
-import { Deque, Waiter, WaitQueue } from "../../_base/waiting.ts";
+import {
+  Deque,
+  RunningTimer,
+  settlesWithin,
+  Waiter,
+  WaitQueue,
+} from "../../_base/waiting.ts";
 import { random, seed } from "../_seed.ts";
 
 const COUNT = 20_000;
@@ -160,5 +166,64 @@ Deno.test({
     assertEquals(deque.toArray(), items);
     queue.rejectAll("end");
     await Promise.resolve();
+  },
+});
+
+/** Stops this thread, and with it its timers. */
+function stop(ms: number): void {
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms);
+}
+
+/** Milliseconds by which a timer must be late: more than `MAX_DELAY`. */
+const STOP = 300;
+
+Deno.test({
+  name: "RunningTimer does not count the time of a stop",
+  permissions: "none",
+  async fn() {
+    const order: string[] = [];
+    const acted = Promise.withResolvers<void>();
+    const timer = new RunningTimer(20, () => {
+      order.push("timer");
+      acted.resolve();
+    });
+    const cleared = new RunningTimer(20, () => order.push("cleared"));
+    stop(20 + STOP);
+    assertEquals(timer.left, 20);
+    setTimeout(() => {
+      order.push("turn");
+      cleared.clear();
+    });
+    await acted.promise;
+    assertEquals(order, ["turn", "timer"]);
+  },
+});
+
+Deno.test({
+  name: "RunningTimer acts in a program that is always busy",
+  permissions: "none",
+  async fn() {
+    let turns = 0;
+    const acted = Promise.withResolvers<void>();
+    new RunningTimer(1, () => acted.resolve());
+    const busy = setInterval(() => {
+      turns++;
+      stop(STOP);
+    });
+    await acted.promise;
+    clearInterval(busy);
+    assertLessOrEqual(turns, 3);
+  },
+});
+
+Deno.test({
+  name: "settlesWithin() sees what happened during a stop",
+  permissions: "none",
+  async fn() {
+    const settled = Promise.withResolvers<void>();
+    const inTime = settlesWithin(settled.promise, 20);
+    stop(20 + STOP);
+    setTimeout(() => settled.resolve());
+    assertEquals(await inTime, true);
   },
 });

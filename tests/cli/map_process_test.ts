@@ -18,6 +18,7 @@ import { openSocket } from "@duplex/ipc/socket";
 import { CliServer, ROOT } from "./_server.ts";
 import { socketPath } from "../socket/_sockets.ts";
 import { isRunning, within, workerUrl } from "../workers/_processes.ts";
+import { HAS_PTY, Program, PTY } from "../workers/_programs.ts";
 
 const CLI = `${ROOT}cli.ts`;
 const ACTS = workerUrl("cli_map_acts").pathname;
@@ -36,94 +37,6 @@ function test(
   ignore = Deno.build.os === "windows",
 ): void {
   Deno.test({ name, ignore, fn: () => within(fn()) });
-}
-
-/** A stream as text, as it comes. */
-class Text {
-  text = "";
-  #news = Promise.withResolvers<void>();
-  readonly ended: Promise<void>;
-
-  constructor(stream: ReadableStream<Uint8Array<ArrayBuffer>>) {
-    this.ended = this.#read(stream);
-  }
-
-  /** What fits, once it is there. */
-  async until(pattern: RegExp): Promise<RegExpExecArray> {
-    for (;;) {
-      const found = pattern.exec(this.text);
-      if (found !== null) return found;
-      await this.#news.promise;
-    }
-  }
-
-  async #read(stream: ReadableStream<Uint8Array<ArrayBuffer>>): Promise<void> {
-    for await (const part of stream.pipeThrough(new TextDecoderStream())) {
-      this.text += part;
-      this.#news.resolve();
-      this.#news = Promise.withResolvers();
-    }
-  }
-}
-
-/** A program in a process group of its own. */
-class Program implements AsyncDisposable {
-  readonly #child: Deno.ChildProcess;
-  readonly #writer: WritableStreamDefaultWriter<Uint8Array>;
-  readonly stdout: Text;
-  readonly stderr: Text;
-  #isOver = false;
-
-  constructor(
-    command: string,
-    args: readonly string[],
-    env: Record<string, string> = {},
-  ) {
-    this.#child = new Deno.Command(command, {
-      args: [...args],
-      env: { NO_COLOR: "1", ...env },
-      detached: true,
-      stdin: "piped",
-      stdout: "piped",
-      stderr: "piped",
-    }).spawn();
-    this.#writer = this.#child.stdin.getWriter();
-    this.stdout = new Text(this.#child.stdout);
-    this.stderr = new Text(this.#child.stderr);
-    this.#child.status.then(() => this.#isOver = true);
-  }
-
-  async write(text: string): Promise<void> {
-    await this.#writer.write(new TextEncoder().encode(text));
-  }
-
-  /** What a terminal does at Ctrl+C: everybody in the group gets the signal. */
-  interrupt(): void {
-    Deno.kill(-this.#child.pid, "SIGINT");
-  }
-
-  /** Kills it alone. */
-  kill(): void {
-    this.#child.kill("SIGKILL");
-  }
-
-  /** Ends its input, and waits for its end. */
-  async ended(): Promise<{ code: number; out: string; err: string }> {
-    await this.#writer.close().catch(() => {});
-    return await this.result();
-  }
-
-  async result(): Promise<{ code: number; out: string; err: string }> {
-    const { code } = await this.#child.status;
-    await Promise.all([this.stdout.ended, this.stderr.ended]);
-    return { code, out: this.stdout.text, err: this.stderr.text };
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    if (!this.#isOver) Deno.kill(-this.#child.pid, "SIGKILL");
-    await this.#writer.close().catch(() => {});
-    await this.result();
-  }
 }
 
 /** The arguments of Deno that run the command line with these permissions. */
@@ -371,21 +284,8 @@ test(
   },
 );
 
-/** Runs a command in a terminal of its own, whose keys are this program's input. */
-const PTY = `import os, pty, sys
-sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))`;
-
 /** What removes the line that was drawn, as a pattern. */
 const CLEARED = "\r\u001b\\[K";
-
-function hasPython(): boolean {
-  try {
-    const args = ["-c", "import pty, os; os.waitstatus_to_exitcode"];
-    return new Deno.Command("python3", { args }).outputSync().success;
-  } catch {
-    return false;
-  }
-}
 
 test(
   "map draws how far it is in a terminal, whose Ctrl+C it hears",
@@ -423,7 +323,7 @@ test(
     );
     assertEquals(await Deno.readTextFile(output!), "4\n");
   },
-  Deno.build.os === "windows" || !hasPython(),
+  !HAS_PTY,
 );
 
 test(
@@ -447,7 +347,7 @@ test(
     );
     assertEquals(JSON.parse(line!), value);
   },
-  Deno.build.os === "windows" || !hasPython(),
+  !HAS_PTY,
 );
 
 test(
@@ -472,5 +372,5 @@ test(
       new RegExp(`${CLEARED}4\r\n(?:\r[^\n]*${CLEARED})?lines: 1`),
     );
   },
-  Deno.build.os === "windows" || !hasPython(),
+  !HAS_PTY,
 );

@@ -1,9 +1,9 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * What becomes of a worker whose parent is killed: what README.md and PROTOCOL.md
- * say of it, a test for each sentence. Every parent is a program that gets SIGKILL
- * and can end nothing itself.
+ * What happens to a worker whose parent ends: what README.md and PROTOCOL.md say about
+ * it, a test for each sentence. Most parents are programs that get a signal, and cannot
+ * end anything themselves.
  *
  * @module
  */
@@ -35,21 +35,38 @@ async function untilGone(pid: number): Promise<void> {
   }
 }
 
-/** Starts a program, kills it once its worker is ready; gives the worker's id. */
-async function orphanOf(script: string, ...args: string[]): Promise<number> {
+/**
+ * Starts a program and ends it with a signal once its worker is ready; returns the
+ * worker's id. Without a signal the program ends by itself.
+ */
+async function leave(
+  signal: Deno.Signal | undefined,
+  script: string,
+  ...args: string[]
+): Promise<number> {
   const program = new Deno.Command(EXEC, {
     args: [...RUN_ALL, workerUrl(script).pathname, ...args],
     env: { PYTHONPATH: PYTHON, PYTHONDONTWRITEBYTECODE: "1" },
     stdout: "piped",
+    stderr: signal === undefined ? "null" : "inherit",
   }).spawn();
   const reader = program.stdout.getReader();
   const { value } = await reader.read();
   const pid = Number(new TextDecoder().decode(value));
-  assert(pid > 0 && isRunning(pid), `${args}: there is no worker ${pid}`);
-  program.kill("SIGKILL");
-  await program.status;
+  assert(pid > 0, `${args}: there is no worker ${pid}`);
+  if (signal !== undefined) {
+    assert(isRunning(pid), `${args}: the worker ${pid} has ended`);
+    program.kill(signal);
+  }
+  const status = await program.status;
+  assertEquals(status.signal, signal ?? null);
   await reader.cancel();
   return pid;
+}
+
+/** Kills a program once its worker is ready; returns the worker's id. */
+async function orphanOf(script: string, ...args: string[]): Promise<number> {
+  return await leave("SIGKILL", script, ...args);
 }
 
 /** Makes orphans and waits for the end of all of them. */
@@ -68,7 +85,10 @@ function kill(pid: number): void {
 
 /** The states in which `workers/orphan.ts` leaves its child behind. */
 const STATES = [
+  "starting",
   "idle",
+  "busy",
+  "printing",
   "sending",
   "heardGoodbye",
   "saidGoodbye",
@@ -81,6 +101,33 @@ test("parent() ends a worker whose parent was killed", async () => {
   await allEnd([
     ...STATES.map((state) => orphanOf("orphan", state)),
     orphanOf("leaver", "wait", ...endOf("late")),
+  ]);
+}, "inherit");
+
+// `terminal_test.ts` has the signals of a terminal: SIGINT and SIGHUP.
+test("parent() ends a worker whose parent got SIGTERM", async () => {
+  await allEnd(
+    ["starting", "idle", "busy"].map((state) =>
+      leave("SIGTERM", "orphan", state)
+    ),
+  );
+}, "inherit");
+
+test("openPipe() kills a worker when its program exits", async () => {
+  await allEnd(
+    ["starting", "idle", "spinning"].map((state) =>
+      leave(undefined, "orphan", state, "exit")
+    ),
+  );
+}, "inherit");
+
+test("parent() ends a worker whose program fails", async () => {
+  await allEnd([
+    ...["starting", "idle", "busy"].map((state) =>
+      leave(undefined, "orphan", state, "throw")
+    ),
+    // Deno kills a child that is not detached.
+    leave(undefined, "orphan", "spinning", "throwAttached"),
   ]);
 }, "inherit");
 

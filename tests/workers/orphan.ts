@@ -1,9 +1,9 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * A program that opens a pipe to itself, brings the worker into the state that
- * its argument names, and prints the worker's process id. The worker does not
- * end automatically; the caller must kill it.
+ * A program that opens a pipe to itself, brings the worker into the state that its
+ * first argument names, and prints the worker's process id. The second argument says
+ * how the program then ends. Without one, the caller must kill it.
  *
  * @module
  */
@@ -11,15 +11,24 @@
 import { parent } from "@duplex/ipc/parent";
 
 const [state, role] = Deno.args;
-await (role === "worker" ? work() : open());
+await (role === "worker" ? work() : open(role));
 
-async function open(): Promise<void> {
+async function open(ending?: string): Promise<void> {
   const { openPipe } = await import("@duplex/ipc/pipe");
   const worker = await openPipe(new URL(import.meta.url), {
     args: [state!, "worker"],
     windowMessages: 1,
+    detached: ending !== "throwAttached",
     stderr(line) {
-      if (line === "ready") console.log(worker.pid);
+      const [, pid] = /^ready (\d+)$/.exec(line) ?? [];
+      if (pid === undefined) return;
+      console.log(pid);
+      if (ending === "exit") Deno.exit(3);
+      if (ending !== undefined) {
+        setTimeout(() => {
+          throw new Error("The program fails");
+        });
+      }
     },
   });
   // The end of the worker is reported to the caller in another way.
@@ -31,7 +40,20 @@ async function open(): Promise<void> {
   if (state === "heardAbort") worker.abort("enough");
 }
 
+function ready(): void {
+  console.error(`ready ${Deno.pid}`);
+}
+
+/** Blocks the worker until the program has ended. */
+function compute(): void {
+  for (const program = Deno.ppid; Deno.ppid === program;);
+}
+
 async function work(): Promise<void> {
+  if (state === "starting") {
+    ready();
+    compute();
+  }
   const main = await parent();
   setInterval(() => {}, 1000);
   // An abort may discard the message before it.
@@ -39,28 +61,39 @@ async function work(): Promise<void> {
   switch (state) {
     case "sending":
       await main.send("one");
-      console.error("ready");
+      ready();
       await main.send("two");
       break;
     case "heardGoodbye":
-      await main.receive().catch(() => console.error("ready"));
+      await main.receive().catch(() => ready());
       break;
     case "saidGoodbye":
       await main.writable.close();
-      console.error("ready");
+      ready();
       break;
     case "bothGoodbyes":
       await main.close();
-      console.error("ready");
+      ready();
       break;
     case "aborted":
       main.abort("enough");
-      await main.closed.catch(() => console.error("ready"));
+      await main.closed.catch(() => ready());
       break;
     case "heardAbort":
-      await main.closed.catch(() => console.error("ready"));
+      await main.closed.catch(() => ready());
+      break;
+    case "busy":
+      ready();
+      compute();
+      break;
+    case "spinning":
+      ready();
+      for (;;);
+    case "printing":
+      ready();
+      setInterval(() => console.log("a line"), 1);
       break;
     default:
-      console.error("ready");
+      ready();
   }
 }
