@@ -4,11 +4,9 @@
  * Codecs: messages as bytes.
  *
  * {@linkcode msgpack} is the default: MessagePack, which any language reads, with
- * extension types for values that MessagePack has no format for. These values are
- * received equal to those that were sent: JSON types, `undefined`, `-0`, `NaN`,
- * bigint, `Date`, `RegExp`, `Map`, `Set`, `ArrayBuffer`, typed arrays, `DataView`,
- * errors. {@linkcode json} is for peers that have no other codec; it throws for
- * values that JSON would change.
+ * extension types for values that MessagePack has no format for. {@linkcode json} is
+ * for peers that have no other codec; it throws for values that JSON would change. The
+ * table "What a value may be" in the README has what each of them carries.
  *
  * - Encoding a value that cannot be sent throws a `TypeError` with the path to the
  *   value.
@@ -104,25 +102,13 @@ const fastJson: Required<FastCodec> = {
  * for. A message without such values is plain MessagePack, which any language
  * reads.
  *
- * - A plain object is a map with string keys. An instance of a class is sent as a
- *   plain object of its own enumerable properties; symbol keys are left out, as
- *   `structuredClone` does.
- * - These values change: a `Buffer` of Node is received as a `Uint8Array`, a hole
- *   in an array as `undefined`, `lastIndex` of a `RegExp` as 0, and an error of a
- *   class of the program as one of the standard class that it extends, with its
- *   `name`.
+ * - A plain object is a map with string keys. The table "What a value may be" in the
+ *   README has which other values are carried, and how they arrive.
  * - A map from another language with keys other than strings is received as a
  *   `Map`, and an integer that a number cannot hold as a bigint.
- * - Functions, symbols, promises, shared memory and objects of the platform cannot be
- *   sent.
- * - An array, object, `Map`, `Set` or error that occurs several times, or contains
- *   itself, is received as one object. Such a message needs two extension types
- *   (graph form in PROTOCOL.md); a session does not use them for a peer that does not
- *   read them. Other values, such as dates and views of one buffer, are copied for
- *   each place.
- * - An array is received with its fields, such as `index` and `groups` of a result
- *   of `RegExp.exec`. Fields of other built-in objects are left out, as
- *   `structuredClone` does.
+ * - A message in which an object occurs several times, or contains itself, needs two
+ *   extension types (graph form in PROTOCOL.md); a session does not use them for a peer
+ *   that does not read them.
  * - A regular expression may have some 23 000 characters, or 5 700 with the flag
  *   "u" or "v". The receiver compiles it; running one from a peer that is not
  *   trusted may never end.
@@ -154,8 +140,7 @@ export const msgpack: Codec = fastMsgpack;
 /**
  * JSON, one text for each message, for peers that have no other codec. Encoding a
  * value that JSON would omit or change, such as an array with fields, throws a
- * `TypeError` with the path to it; only `-0` is received as `0`. An object that occurs
- * several times is copied for each place, up to the length of a string in V8 or the
+ * `TypeError` with the path to it; see "What a value may be" in the README. An object that occurs several times is copied for each place, up to the length of a string in V8 or the
  * maximum of the peer (otherwise a `RangeError`); a cycle is a `TypeError`. A number of a peer
  * is rounded to the nearest JavaScript number. One that is too large becomes an
  * infinity, which cannot be sent back.

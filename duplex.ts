@@ -43,7 +43,8 @@ export interface SendOptions {
   signal?: AbortSignal;
   /**
    * Buffers that are transferred: they are detached here, and moved instead of copied
-   * if the peer is a thread.
+   * if the peer is a thread. A peer over shared memory, and the opener of a queue, also
+   * receive ports and streams.
    *
    * @default {[]}
    */
@@ -175,7 +176,8 @@ export interface Duplex<In = unknown, Out = In>
   /**
    * Sends a message; waits while the peer's window is full.
    *
-   * @param message The message.
+   * @param message The message; the README lists what it may contain. A getter in it
+   *   may be read twice: if an object occurs again, or for a thread or JSON.
    * @param options A signal that cancels the send, buffers to transfer.
    * @returns A promise that settles when the message was passed to the transport.
    * @throws The signal's reason if it aborts, or that of an `abort` on either side.

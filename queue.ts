@@ -114,9 +114,10 @@ const DEFAULT_RETRIES = 2;
  * which a worker throws is delivered again, also if the error leaves an `await using`
  * block. An `abort` by one worker ends the queue and all its workers with its reason.
  *
- * Messages are copied when they are sent. In addition to the values of every duplex,
- * a `SharedArrayBuffer` arrives as the same memory. A buffer in `transfer` moves to the queue; the worker receives a copy,
- * since the message may have to be delivered again.
+ * Messages are copied when they are sent. Shared memory arrives as the same memory, and
+ * each worker receives objects such as a `WebAssembly.Module` or a `Blob`. A buffer in
+ * `transfer` moves to the queue; the worker receives a copy, since the message may have
+ * to be delivered again. So a port or a stream can be moved only by a worker's answer.
  *
  * Calls ({@linkcode remote}) need a queue with one worker. That worker is not
  * replaced, since a call must be repeated only by its caller: its

@@ -60,10 +60,9 @@ const MIN_RING_BYTES = 4096;
  * Starts a worker script in a Web Worker and opens a duplex to it through shared
  * memory. The script opens its end with {@linkcode parent}.
  *
- * Messages are copied through the rings. Two kinds of values are not copied: a
- * `SharedArrayBuffer`, or a view of one, arrives as the same memory, and a buffer in
- * `transfer` moves. Such messages are posted to the worker instead, and keep their
- * place in the order.
+ * Messages are copied through the rings. Shared memory arrives as the same memory, and
+ * buffers, ports and streams in `transfer` move. Such messages, and those with objects
+ * such as a `Blob`, are posted to the worker instead, and keep their place in the order.
  *
  * `close` sends goodbye and waits for the worker's goodbye; then the worker is
  * terminated. After `abort` it is terminated once it has received the reason, at most

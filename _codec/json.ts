@@ -72,8 +72,21 @@ const MAX_TEXT_LENGTH = 2 ** 29 - 24;
 /** Thrown to check a message from the start, since a container occurs again. */
 const REPEAT = new Error("A container occurs again");
 
+/** A number whose text is not that of `JSON.stringify`, which TypeScript does not know. */
+const { rawJSON } = JSON as unknown as { rawJSON(text: string): object };
+
+/** `-0` as a float, since other languages read `-0` as the integer 0. */
+const NEGATIVE_ZERO = rawJSON("-0.0");
+
+/** A replacer for `JSON.stringify`, which writes `-0` as 0. */
+function keepSign(_key: string, value: unknown): unknown {
+  return Object.is(value, -0) ? NEGATIVE_ZERO : value;
+}
+
 /** Checks a message before it is encoded. */
 class Checker {
+  /** Whether `-0` is in the message. */
+  hasNegativeZero = false;
   protected readonly root: unknown;
   protected readonly rules: SharingRules;
   /** The containers met so far, if a container contains another one. */
@@ -92,6 +105,7 @@ class Checker {
         return;
       case "number":
         if (!Number.isFinite(value)) this.refuse();
+        if (value === 0 && 1 / value < 0) this.hasNegativeZero = true;
         return;
       case "object":
         if (value !== null) this.#object(value, depth);
@@ -163,16 +177,24 @@ class CopyChecker extends Checker {
   }
 }
 
-/** Checks a message, and again with copies if a container occurs again. */
-function checkMessage(value: unknown, rules: SharingRules): void {
+/**
+ * Checks a message, and again with copies if a container occurs again.
+ *
+ * @returns Whether `-0` is in it.
+ */
+function checkMessage(value: unknown, rules: SharingRules): boolean {
   try {
-    new Checker(value, rules).check(value, 0);
+    const checker = new Checker(value, rules);
+    checker.check(value, 0);
+    return checker.hasNegativeZero;
   } catch (error) {
     if (error !== REPEAT) throw error;
     if (!rules.copies) {
       throw new TypeError(explainRefusal(value, describe, "none"));
     }
-    new CopyChecker(value, rules).checkAll();
+    const checker = new CopyChecker(value, rules);
+    checker.checkAll();
+    return checker.hasNegativeZero;
   }
 }
 
@@ -190,8 +212,8 @@ export function encodeJsonInto(
   target: ByteBuffer,
   rules: SharingRules = DEFAULT_RULES,
 ): void {
-  checkMessage(value, rules);
-  const text = JSON.stringify(value);
+  const hasNegativeZero = checkMessage(value, rules);
+  const text = JSON.stringify(value, hasNegativeZero ? keepSign : undefined);
   const start = target.length;
   try {
     writeText(target, text);

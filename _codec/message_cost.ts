@@ -44,6 +44,9 @@ export const MEMBER_COST = 48;
  */
 export const NUMBER_COST = 40;
 
+/** An object with a primitive value, without the value. */
+export const BOXED_COST = 64;
+
 /** A string without its characters. */
 export const STRING_COST = 32;
 

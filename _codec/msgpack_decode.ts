@@ -15,6 +15,7 @@ import {
   ARRAY_COST,
   BIGINT_BYTE_COST,
   BIGINT_COST,
+  BOXED_COST,
   BUFFER_COST,
   COST_PER_BYTE,
   DATE_COST,
@@ -344,6 +345,7 @@ class Decoder extends MsgpackReader {
       case EXT.error:
       case EXT.array:
       case EXT.graph:
+      case EXT.boxed:
         return this.#structure(type, start, end, depth);
       case EXT.reference:
         return this.#reference(size, start);
@@ -408,6 +410,7 @@ class Decoder extends MsgpackReader {
     else if (type === EXT.regexp) value = this.#regexp(depth);
     else if (type === EXT.array) value = this.#arrayExtension(depth);
     else if (type === EXT.graph) value = this.#graphForm(depth);
+    else if (type === EXT.boxed) value = this.#boxed(depth);
     else value = this.#error(depth);
     if (this.position !== end) {
       this.fail(`extension type ${type} is longer than what it holds`);
@@ -489,7 +492,7 @@ class Decoder extends MsgpackReader {
     return set;
   }
 
-  /** Reads an array with fields. */
+  /** Reads an array with fields or missing items. */
   #arrayExtension(depth: number): unknown[] {
     const count = this.#count(depth);
     const items = this.graph === undefined
@@ -505,7 +508,37 @@ class Decoder extends MsgpackReader {
       }
       setOwn(items, key, fields[key]);
     }
+    if (this.position < this.end) this.#removeMissing(items, depth);
     return items;
+  }
+
+  /** Reads the ranges of an array's missing items, and removes these. */
+  #removeMissing(items: unknown[], depth: number): void {
+    const count = this.#count(depth);
+    let next = 0;
+    for (let read = 0; read < count; read += 2) {
+      const start = this.#value(depth + 1);
+      const length = read + 1 < count ? this.#value(depth + 1) : undefined;
+      if (
+        typeof start !== "number" || typeof length !== "number" ||
+        !Number.isInteger(start) || !Number.isInteger(length) ||
+        start < next || length < 1 || start + length > items.length
+      ) this.fail("the missing items of an array are not ranges of it");
+      next = start + length;
+      this.charge(ITEM_COST * length);
+      for (let index = start; index < next; index++) delete items[index];
+    }
+  }
+
+  /** Reads a primitive value into an object. */
+  #boxed(depth: number): object {
+    const at = this.position;
+    const value = this.#value(depth + 1);
+    this.charge(BOXED_COST);
+    if (typeof value === "object" || value === undefined) {
+      this.fail("an object has no primitive value", undefined, at);
+    }
+    return Object(value);
   }
 
   /** Reads a string that is part of an extension. */

@@ -30,7 +30,9 @@ import {
   leastCopiedSize,
   MAX_DEPTH,
   mayHaveFields,
+  missingRanges,
   type Sharing,
+  unboxed,
   viewKind,
 } from "./values.ts";
 import { bigintToBytes, utf16ToBytes } from "./msgpack_payloads.ts";
@@ -173,9 +175,8 @@ class Encoder {
 
   /** Throws an error with the path to the value that cannot be sent. */
   #refuse(): never {
-    throw new TypeError(
-      explainRefusal(this.#root, describeUnsendable, this.sharing),
-    );
+    const describe = this.#rules.graph ? describeUnsendable : describeBoxed;
+    throw new TypeError(explainRefusal(this.#root, describe, this.sharing));
   }
 
   #byte(byte: number): void {
@@ -388,8 +389,14 @@ class Encoder {
       if (value.detached) this.#refuse();
       return this.#payload(EXT.arrayBuffer, new Uint8Array(value));
     }
-    if (!isRecord(value)) this.#refuse();
-    this.#record(value as Record<string, unknown>, depth);
+    if (isRecord(value)) {
+      return this.#record(value as Record<string, unknown>, depth);
+    }
+    const primitive = unboxed(value);
+    if (primitive === undefined || !this.#rules.graph) this.#refuse();
+    const payload = this.#open(EXT.boxed);
+    this.write(primitive, depth + 1);
+    this.#close(payload);
   }
 
   /**
@@ -516,11 +523,14 @@ class Encoder {
   #array(value: unknown[], depth: number): void {
     if (!this.#enter(value, depth)) return;
     const start = this.target.length;
+    const { length } = value;
     const isWhole = this.#items(value, depth);
     if (isWhole && !mayHaveFields(value)) return;
     const fields = arrayFields(value);
-    if (fields.length === 0) return;
-    // Few arrays have fields. Their items are moved behind another header.
+    // A peer without graph form does not read which items are missing.
+    const isComplete = isWhole || !this.#rules.graph;
+    if (isComplete && fields.length === 0) return;
+    // Few arrays are such. Their items are moved behind another header.
     const { target } = this;
     target.reserve(MAX_HEADER);
     target.bytes.copyWithin(start + MAX_HEADER, start, target.length);
@@ -529,6 +539,7 @@ class Encoder {
     const payload = this.#open(EXT.array);
     target.length = end + MAX_HEADER;
     this.#fields(value as unknown as Record<string, unknown>, fields, depth);
+    if (!isComplete) this.#list(missingRanges(value, length), depth);
     this.#close(payload);
   }
 
@@ -542,8 +553,11 @@ class Encoder {
       const item = value[index];
       if (typeof item === "number") this.#number(item);
       else {
-        if (item === undefined) isWhole &&= index in value;
-        this.write(item, depth + 1);
+        if (item === undefined && !(index in value)) {
+          isWhole = false;
+          if (this.#rules.graph) this.#byte(0xc0);
+          else this.write(undefined, depth + 1);
+        } else this.write(item, depth + 1);
       }
     }
     return isWhole;
@@ -675,6 +689,17 @@ class Encoder {
       this.write(values[index], depth + 1);
     }
   }
+}
+
+/** As `describeUnsendable`, for a peer that does not read boxed values. */
+function describeBoxed(value: unknown): string | undefined {
+  const reason = describeUnsendable(value);
+  if (reason !== undefined || typeof value !== "object" || value === null) {
+    return reason;
+  }
+  return unboxed(value) === undefined
+    ? undefined
+    : "an object with a primitive value, which the peer does not read";
 }
 
 function throwTooLong(size: number): never {

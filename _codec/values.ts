@@ -56,12 +56,17 @@ export const EXT = {
   invalidDate: 0x09,
   /** A string that is not well-formed; its UTF-16 code units little-endian. */
   utf16: 0x0a,
-  /** An array with fields; an array of its items, a map of its fields. */
+  /**
+   * An array with fields or missing items; an array of its items, a map of its fields,
+   * an array of the ranges that are missing, if any are.
+   */
   array: 0x0b,
   /** Graph form; the message, whose containers are numbered as they start. */
   graph: 0x0c,
   /** A container that has started; its number in 1, 2 or 4 bytes. */
   reference: 0x0d,
+  /** A string, number, boolean or bigint in an object; the value. */
+  boxed: 0x0e,
   /** The timestamp of the MessagePack specification, -1 as a byte. */
   timestamp: 0xff,
 } as const;
@@ -114,7 +119,30 @@ export function viewKind(view: ArrayBufferView): number | undefined {
 export function isRecord(value: object): boolean {
   const prototype = Object.getPrototypeOf(value);
   return prototype === Object.prototype || prototype === null ||
-    Object.prototype.toString.call(value) === "[object Object]";
+    Object.prototype.toString.call(value) === "[object Object]" &&
+      !isRuntimeClass(prototype);
+}
+
+/** Prototypes of instances, and whether they are those of classes of the runtime. */
+const runtimeClasses = new WeakMap<object, boolean>();
+
+/**
+ * Whether a prototype is that of a class of the runtime, such as `ImageBitmap`, whose
+ * instances keep their data elsewhere than in properties. Most have a tag of their own.
+ */
+function isRuntimeClass(prototype: object): boolean {
+  let isRuntime = runtimeClasses.get(prototype);
+  if (isRuntime === undefined) {
+    const { constructor } = prototype;
+    // An `Object.prototype` of another realm is the end of its chain.
+    isRuntime = Object.getPrototypeOf(prototype) !== null &&
+      Object.hasOwn(prototype, "constructor") &&
+      typeof constructor === "function" &&
+      constructor.prototype === prototype &&
+      Function.prototype.toString.call(constructor).endsWith("[native code] }");
+    runtimeClasses.set(prototype, isRuntime);
+  }
+  return isRuntime;
 }
 
 /**
@@ -182,6 +210,52 @@ export function arrayFields(array: unknown[]): string[] {
   let first = keys.length;
   while (first > 0 && !isIndex(keys[first - 1]!)) first--;
   return keys.slice(first);
+}
+
+/**
+ * The ranges of an array in which items are missing.
+ *
+ * @param array The array.
+ * @param length Its length.
+ * @returns The start and the length of each range, one after the other.
+ */
+export function missingRanges(array: unknown[], length: number): number[] {
+  const ranges: number[] = [];
+  let count = 0;
+  for (let index = 0; index <= length; index++) {
+    if (index < length && !(index in array)) count++;
+    else if (count > 0) {
+      ranges.push(index - count, count);
+      count = 0;
+    }
+  }
+  return ranges;
+}
+
+/** The tags of objects that hold a primitive value, and what returns that value. */
+const UNBOX: ReadonlyMap<string, (this: unknown) => unknown> = new Map<
+  string,
+  (this: unknown) => unknown
+>([
+  ["[object Number]", Number.prototype.valueOf as () => unknown],
+  ["[object String]", String.prototype.valueOf as () => unknown],
+  ["[object Boolean]", Boolean.prototype.valueOf as () => unknown],
+  ["[object BigInt]", BigInt.prototype.valueOf as () => unknown],
+]);
+
+/**
+ * The primitive value in an object such as `new Number(1)`.
+ *
+ * @param value The object.
+ * @returns The value, or `undefined` if it is another object.
+ */
+export function unboxed(value: object): unknown {
+  try {
+    return UNBOX.get(Object.prototype.toString.call(value))?.call(value);
+  } catch {
+    // Another object with such a tag.
+    return undefined;
+  }
 }
 
 /** Built-in classes, each with a getter that throws for other objects. */
@@ -264,10 +338,15 @@ export function describeUnsendable(value: unknown): string | undefined {
   }
   if (
     Array.isArray(value) || value instanceof Map || value instanceof Set ||
-    value instanceof Error || value instanceof Date || isRecord(value)
+    value instanceof Error || value instanceof Date || isRecord(value) ||
+    unboxed(value) !== undefined
   ) return undefined;
   const tag = Object.prototype.toString.call(value).slice(8, -1);
-  return `${withArticle(excerpt(tag))}, which cannot be sent`;
+  // A class of the runtime without a tag.
+  const name = tag === "Object"
+    ? Object.getPrototypeOf(value).constructor.name
+    : tag;
+  return `${withArticle(excerpt(name))}, which cannot be sent`;
 }
 
 function describeRegexp({ source, flags }: RegExp): string | undefined {
@@ -286,11 +365,12 @@ type Part = readonly [step: string, value: unknown];
 export type Describe = (value: unknown) => string | undefined;
 
 /** ".name", or `["two words"]`. */
-function property(key: string): string {
+export function propertyStep(key: string): string {
   return /^[A-Za-z_$][\w$]*$/.test(key) ? `.${key}` : `[${quoted(key)}]`;
 }
 
-function mapStep(key: unknown): string {
+/** The step from a map to the value of a key. */
+export function mapStep(key: unknown): string {
   return typeof key === "symbol" || typeof key === "function" ||
       typeof key === "object" && key !== null
     ? ".get(…)"
@@ -315,7 +395,7 @@ function* indexedParts(
 
 function* recordParts(value: object, keys: string[]): Generator<Part> {
   const record = value as Record<string, unknown>;
-  for (const key of keys) yield [property(key), record[key]];
+  for (const key of keys) yield [propertyStep(key), record[key]];
 }
 
 function* errorParts(error: Error): Generator<Part> {

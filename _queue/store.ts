@@ -20,6 +20,7 @@ import { cloning } from "../_thread/post_box.ts";
 import type { Codec } from "../codec.ts";
 import { Deque } from "../_base/waiting.ts";
 import { checkSize, nestedSend } from "../_wire/frame_encoder.ts";
+import { isTransferable } from "../_wire/transfer.ts";
 import { MessageCodec, sharingRules } from "../_wire/message_codec.ts";
 
 /** A message as bytes of a codec, or as a clone if bytes cannot carry it. */
@@ -204,9 +205,11 @@ export class Packer {
 
   /** Packs a message as a clone; buffers move into it. */
   #packClone(message: unknown, transfer: readonly Transferable[]): Packed {
-    if (transfer.some((item) => item instanceof MessagePort)) {
+    const single = transfer.find(isTransferable);
+    if (single !== undefined) {
+      const tag = Object.prototype.toString.call(single).slice(8, -1);
       throw new TypeError(
-        "Cannot transfer a MessagePort through a queue: it can be delivered only once, and a message may have to be delivered again",
+        `Cannot transfer a ${tag} through a queue: it can be delivered only once, and a message may have to be delivered again`,
       );
     }
     const { cloneable, size } = makeCloneable(message, transfer);

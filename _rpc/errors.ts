@@ -2,15 +2,16 @@
 
 /**
  * Failures: thrown values as messages carry them. An error is sent as its parts,
- * with its cause and the errors that it holds; any other value is sent as it is.
+ * with its cause and the errors that it holds; any other value is sent as it is. An
+ * error that occurs again, or contains itself, is the same failure in each place, which
+ * a codec with graph form keeps. For other codecs, a cycle ends with a text.
  *
  * @module
  */
 
 import { ProtocolError } from "../_base/errors.ts";
 import {
-  type ErrorParts,
-  fromParts,
+  createError,
   restoreParts,
   STANDARD_ERRORS,
   toParts,
@@ -85,11 +86,6 @@ const MAX_NAME = 200;
 /** Characters of texts in a failure that could not be sent in full. */
 const MAX_REDUCED_TEXT = 1000;
 
-/** Limits the number of errors in one failure: each has a stack, which takes time. */
-interface Budget {
-  left: number;
-}
-
 /** An error as PROTOCOL.md describes it. */
 interface WireError {
   class: string;
@@ -104,7 +100,7 @@ interface WireError {
 /** Converts a thrown value to a failure. Never throws, whatever its getters do. */
 export function toFailure(thrown: unknown): Failure {
   try {
-    return writeThrown(thrown, [], { left: MAX_NESTED });
+    return new FailureWriter().write(thrown, 0).failure;
   } catch {
     return [false, messageOf(thrown)];
   }
@@ -114,8 +110,8 @@ export function toFailure(thrown: unknown): Failure {
 const reduced = new WeakSet<Failure>();
 
 /**
- * Reduces a failure that cannot be sent: to the parts that every codec carries,
- * then to the message and the class, then to the empty failure.
+ * Reduces a failure that cannot be sent: to a tree of at most 1000 errors, then to the
+ * parts that every codec carries, then to the message and the class, then to the empty failure.
  *
  * @returns The reduced failure, or `undefined` if it is empty already.
  */
@@ -126,7 +122,10 @@ export function reduceFailure(failure: Failure): Failure | undefined {
     return isShortText(value) ? [false] : toText(value);
   }
   if (!reduced.has(failure)) {
-    const plain = withPlainParts(failure);
+    const copier = new FailureCopier(false);
+    const tree = copier.copy(failure);
+    if (copier.isCut) return tree;
+    const plain = new FailureCopier(true).copy(failure);
     reduced.add(plain);
     return plain;
   }
@@ -143,19 +142,46 @@ export function reduceFailure(failure: Failure): Failure | undefined {
   return least;
 }
 
-/** A failure without fields that a codec may refuse, and with text for other values. */
-function withPlainParts([isError, value]: Failure): Failure {
-  if (!isError) return isPlainValue(value) ? [false, value] : toText(value);
-  const { fields = {}, cause, errors, ...rest } = value as WireError;
-  const plain = Object.entries(fields).filter(([, field]) =>
-    isPlainValue(field) && (typeof field !== "string" || isShortText(field))
-  );
-  return [true, {
-    ...rest,
-    ...cause !== undefined && { cause: withPlainParts(cause) },
-    ...errors !== undefined && { errors: errors.map(withPlainParts) },
-    ...plain.length > 0 && { fields: Object.fromEntries(plain) },
-  }];
+/** Copies a failure, with a copy of each error in each place. */
+class FailureCopier {
+  /** Whether a text replaces an error: in a cycle, or if there are too many copies. */
+  isCut = false;
+  readonly #isPlain: boolean;
+  #left = MAX_NESTED;
+  /** The failures that contain the current one. */
+  readonly #path = new Set<Failure>();
+
+  /** @param isPlain Whether to leave out what a codec may refuse. */
+  constructor(isPlain: boolean) {
+    this.#isPlain = isPlain;
+  }
+
+  copy(failure: Failure): Failure {
+    const [isError, value] = failure;
+    const isPlain = this.#isPlain;
+    if (!isError) {
+      return !isPlain || isPlainValue(value) ? failure : toText(value);
+    }
+    const { fields = {}, cause, errors, ...rest } = value as WireError;
+    if (this.#path.has(failure) || this.#left-- < 0) {
+      this.isCut = true;
+      return [false, `${rest.name}: ${rest.message}`];
+    }
+    this.#path.add(failure);
+    const kept = Object.entries(fields).filter(([, field]) =>
+      !isPlain ||
+      isPlainValue(field) && (typeof field !== "string" || isShortText(field))
+    );
+    const copy: Failure = [true, {
+      ...rest,
+      ...cause !== undefined && { cause: this.copy(cause) },
+      ...errors !== undefined &&
+        { errors: errors.map((inner) => this.copy(inner)) },
+      ...kept.length > 0 && { fields: Object.fromEntries(kept) },
+    }];
+    this.#path.delete(failure);
+    return copy;
+  }
 }
 
 function toText(value: unknown): Failure {
@@ -173,33 +199,56 @@ function isPlainValue(value: unknown): boolean {
     typeof value === "boolean" || Number.isFinite(value);
 }
 
-/** @param path The errors that contain the value. */
-function writeThrown(
-  thrown: unknown,
-  path: readonly Error[],
-  budget: Budget,
-): Failure {
-  if (!(thrown instanceof Error)) {
-    return thrown === undefined ? [false] : [false, thrown];
+/** A failure, and how many errors are nested in it; 0 until it is complete. */
+interface Written {
+  readonly failure: Failure;
+  height: number;
+}
+
+/** Writes the failure of a thrown value. */
+class FailureWriter {
+  /** Errors that may still be written: each has a stack, which takes time. */
+  #left = MAX_NESTED;
+  readonly #written = new Map<Error, Written>();
+
+  /** @param depth The number of errors that contain the value. */
+  write(thrown: unknown, depth: number): Written {
+    if (!(thrown instanceof Error)) {
+      const failure: Failure = thrown === undefined ? [false] : [false, thrown];
+      return { failure, height: 0 };
+    }
+    const earlier = this.#written.get(thrown);
+    // A copy of it would be nested as deep.
+    if (earlier !== undefined && depth + earlier.height <= MAX_DEPTH) {
+      return earlier;
+    }
+    if (depth >= MAX_DEPTH || this.#left-- < 0) {
+      return { failure: [false, summary(thrown)], height: 0 };
+    }
+    const parts = toParts(thrown, readSafely);
+    const { stack, causes, errors, fields } = parts;
+    const className = remoteClass(thrown);
+    const name = readSafely(thrown, "name");
+    const error: WireError = {
+      class: className,
+      name: typeof name === "string" ? name.slice(0, MAX_NAME) : className,
+      message: parts.message ?? messageOf(readSafely(thrown, "message") ?? ""),
+      ...stack !== undefined && { stack },
+    };
+    const written: Written = { failure: [true, error], height: 0 };
+    this.#written.set(thrown, written);
+    let height = 0;
+    const write = (inner: unknown): Failure => {
+      const result = this.write(inner, depth + 1);
+      height = Math.max(height, result.height);
+      return result.failure;
+    };
+    if (causes.length > 0) error.cause = write(causes[0]);
+    if (errors !== undefined) error.errors = errors.map(write);
+    if (Object.keys(fields).length > 0) error.fields = fields;
+    written.height = height + 1;
+    return written;
   }
-  if (
-    path.includes(thrown) || path.length >= MAX_DEPTH || budget.left-- < 0
-  ) return [false, summary(thrown)];
-  const innerPath = [...path, thrown];
-  const write = (inner: unknown) => writeThrown(inner, innerPath, budget);
-  const parts = toParts(thrown, readSafely);
-  const { stack, causes, errors, fields } = parts;
-  const className = remoteClass(thrown);
-  const name = readSafely(thrown, "name");
-  return [true, {
-    class: className,
-    name: typeof name === "string" ? name.slice(0, MAX_NAME) : className,
-    message: parts.message ?? messageOf(readSafely(thrown, "message") ?? ""),
-    ...stack !== undefined && { stack },
-    ...causes.length > 0 && { cause: write(causes[0]) },
-    ...errors !== undefined && { errors: errors.map(write) },
-    ...Object.keys(fields).length > 0 && { fields },
-  }];
 }
 
 /** Reads a property; a getter that throws gives `undefined`. */
@@ -234,58 +283,64 @@ function summary(error: Error): string {
  * @throws {ProtocolError} If its parts are not those of an error.
  */
 export function fromFailure(failure: Failure): unknown {
-  return readThrown(failure, 0, { left: MAX_NESTED });
-}
-
-function readThrown(
-  [isError, value]: Failure,
-  depth: number,
-  budget: Budget,
-): unknown {
-  if (!isError) return value;
-  // This package sends a text for each error beyond the limit.
-  if (budget.left-- < 0) return readText(value, "message");
-  const parts = readParts(value, depth, budget);
-  if (STANDARD_ERRORS.has(parts.className)) return fromParts(parts);
-  const { className, message, errors = [], name } = parts;
-  const error = new RemoteError(message, { className });
-  if (errors.length > 0) defineOwn(error, "errors", errors, false);
-  return restoreParts(error, {
-    ...parts,
-    name: name === "Error" ? className : name,
-  });
+  return new FailureReader().read(failure, 0);
 }
 
 /** Properties that a field must not replace. */
 const RESERVED = ["name", "message", "stack", "cause", "className"];
 
-function readParts(value: unknown, depth: number, budget: Budget): ErrorParts {
-  const parts = readRecord(value);
-  const { cause, errors, fields = {}, stack } = parts;
-  const reserved = errors === undefined ? RESERVED : ["errors", ...RESERVED];
-  if (
-    depth > MAX_DEPTH || (errors !== undefined && !Array.isArray(errors)) ||
-    typeof fields !== "object" || fields === null ||
-    (stack !== undefined && typeof stack !== "string")
-  ) throw refusal(value);
-  return {
-    className: readText(parts, "class").slice(0, MAX_NAME),
-    name: readText(parts, "name").slice(0, MAX_NAME),
-    message: readText(parts, "message"),
-    stack,
-    causes: cause === undefined ? [] : [readInner(cause, depth, budget)],
-    errors: errors?.map((inner) => readInner(inner, depth, budget)),
-    fields: Object.fromEntries(
-      Object.entries(fields).filter(([name]) => !reserved.includes(name)),
-    ),
-  };
-}
+/** Reads a failure. */
+class FailureReader {
+  #left = MAX_NESTED;
+  /** The errors of the records that were read, one of which may occur again. */
+  readonly #errors = new Map<object, Error>();
 
-function readInner(failure: unknown, depth: number, budget: Budget): unknown {
-  if (!Array.isArray(failure) || typeof failure[0] !== "boolean") {
-    throw refusal(failure);
+  read([isError, value]: Failure, depth: number): unknown {
+    if (!isError) return value;
+    const record = readRecord(value);
+    const known = this.#errors.get(record);
+    if (known !== undefined) return known;
+    // This package sends a text for each error beyond the limit.
+    if (this.#left-- < 0) return readText(record, "message");
+    const { cause, errors, fields = {}, stack } = record;
+    if (
+      depth > MAX_DEPTH || (errors !== undefined && !Array.isArray(errors)) ||
+      typeof fields !== "object" || fields === null ||
+      (stack !== undefined && typeof stack !== "string")
+    ) throw refusal(value);
+    const className = readText(record, "class").slice(0, MAX_NAME);
+    const name = readText(record, "name").slice(0, MAX_NAME);
+    const message = readText(record, "message");
+    const isStandard = STANDARD_ERRORS.has(className);
+    const error = isStandard
+      ? createError({ className, name, message })
+      : new RemoteError(message, { className });
+    this.#errors.set(record, error);
+    const causes = cause === undefined ? [] : [this.#inner(cause, depth)];
+    const inner = errors?.map((one) => this.#inner(one, depth));
+    const reserved = errors === undefined ? RESERVED : ["errors", ...RESERVED];
+    if (!isStandard && inner !== undefined && inner.length > 0) {
+      defineOwn(error, "errors", inner, false);
+    }
+    return restoreParts(error, {
+      className,
+      name: !isStandard && name === "Error" ? className : name,
+      message,
+      stack,
+      causes,
+      errors: inner,
+      fields: Object.fromEntries(
+        Object.entries(fields).filter(([key]) => !reserved.includes(key)),
+      ),
+    });
   }
-  return readThrown(failure as Failure, depth + 1, budget);
+
+  #inner(failure: unknown, depth: number): unknown {
+    if (!Array.isArray(failure) || typeof failure[0] !== "boolean") {
+      throw refusal(failure);
+    }
+    return this.read(failure as Failure, depth + 1);
+  }
 }
 
 function readRecord(value: unknown): Record<string, unknown> {

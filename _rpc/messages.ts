@@ -301,13 +301,18 @@ export function withoutSlotValues(
   values: readonly SlotValue[],
 ): unknown[] {
   const rest = [...args];
+  /** An argument that occurs again has one copy. */
+  const copies = new Map<unknown, Record<string, unknown>>();
   for (const { index, property } of values) {
     if (property === null) {
       rest[index] = null;
       continue;
     }
-    if (rest[index] === args[index]) rest[index] = { ...args[index] as object };
-    delete (rest[index] as Record<string, unknown>)[property];
+    const arg = args[index];
+    let copy = copies.get(arg);
+    if (copy === undefined) copies.set(arg, copy = { ...arg as object });
+    rest[index] = copy;
+    delete copy[property];
   }
   return rest;
 }

@@ -1,22 +1,31 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * Messages that are cloned between threads, because bytes cannot carry them:
- * shared memory, buffers that move, and cycles with a codec that has no graph form.
- * The clone loses the class and the fields of errors, so they are sent along and
- * restored. Its error does not name the value that cannot be cloned, so the values are
- * checked before.
+ * Messages that are cloned between threads, because bytes cannot carry them: shared
+ * memory, objects of the runtime such as a `Blob`, what is in `transfer`, and cycles
+ * with a codec that has no graph form.
+ *
+ * A clone that fails does not name the value, and has detached the buffers in
+ * `transfer` before. So arrays, objects, maps, sets and errors are copied first: a
+ * value that cannot be sent is found then, getters and proxies are read once, and
+ * nothing is left that the clone could refuse. The clone loses the class and the
+ * fields of errors, so they are sent along and restored.
  *
  * @module
  */
 
 import { ProtocolError } from "../_base/errors.ts";
-import { checkTransfer } from "../_wire/transfer.ts";
-import { restoreParts, toParts } from "../_codec/error_parts.ts";
+import { checkTransfer, isTransferable } from "../_wire/transfer.ts";
+import { createError, restoreParts, toParts } from "../_codec/error_parts.ts";
+import { isIndex, setOwn } from "../_codec/properties.ts";
+import { SeparateList } from "../_codec/separate_list.ts";
 import {
-  containerParts,
+  arrayFields,
   describeUnsendable,
+  isRecord,
+  mapStep,
   MAX_DEPTH,
+  propertyStep,
   quotedPath,
 } from "../_codec/values.ts";
 
@@ -64,54 +73,164 @@ export function trimmed(
  * Makes a message ready to be posted.
  *
  * @param message The message.
- * @param transfer The buffers and ports that are transferred.
- * @returns The message with its notes, and its approximate size in bytes.
+ * @param transfer The buffers, ports and streams that are transferred.
+ * @returns A copy of the message with its notes, and its approximate size in bytes.
  * @throws {TypeError} If the message holds a value that cannot be sent.
  */
 export function makeCloneable(
   message: unknown,
   transfer: readonly Transferable[] = [],
 ): { cloneable: Cloneable; size: number } {
-  const errors: ErrorNote[] = [];
-  const seen = new Set<object>();
-  let size = 0;
   checkTransfer(transfer, "a thread");
+  const copier = new Copier(transfer);
+  const copy = copier.copy(message, "$", 0);
+  return { cloneable: [copy, copier.errors], size: copier.size };
+}
 
-  function visit(value: unknown, path: string, depth: number): void {
-    size += sizeOf(value);
-    const isMoved = transfer.includes(value as Transferable);
-    const reason = isMoved ? undefined : refusal(value);
-    if (reason !== undefined) {
-      throw new TypeError(
-        `Cannot send a message: the value at ${quotedPath(path)} is ${reason}`,
-      );
-    }
-    if (!isObject(value) || seen.has(value)) return;
-    seen.add(value);
-    if (value instanceof ArrayBuffer) size += value.byteLength;
-    if (ArrayBuffer.isView(value)) {
-      // A clone takes all of the memory behind a view, once.
-      const { buffer } = value;
-      if (!isShared(buffer) && !seen.has(buffer)) size += buffer.byteLength;
-      seen.add(buffer);
-      return;
-    }
-    if (depth === MAX_DEPTH) {
-      throw new TypeError(
-        `Cannot send a message: the value at ${
-          quotedPath(path)
-        } is nested too deep: at most ${MAX_DEPTH} containers may be nested`,
-      );
-    }
-    for (const [step, part] of isMoved ? [] : containerParts(value) ?? []) {
-      size += step.length;
-      visit(part, path + step, depth + 1);
-    }
-    if (value instanceof Error) errors.push(noteOf(value));
+/** Copies the containers of a message, and checks its values. */
+class Copier {
+  readonly errors: ErrorNote[] = [];
+  /** The approximate size of the message in bytes. */
+  size = 0;
+  readonly #transfer: readonly unknown[];
+  /** The copies of the containers, and all other objects that were met. */
+  #copies = new Map<object, unknown>();
+  /** Objects in earlier items of a {@linkcode SeparateList}. */
+  #earlier: Set<unknown> | undefined;
+
+  constructor(transfer: readonly unknown[]) {
+    this.#transfer = transfer;
   }
 
-  visit(message, "$", 0);
-  return { cloneable: [message, errors], size };
+  copy(value: unknown, path: string, depth: number): unknown {
+    this.size += sizeOf(value);
+    if (isObject(value)) {
+      const known = this.#copies.get(value);
+      if (known !== undefined) return known;
+      if (this.#transfer.includes(value)) return this.#leaf(value);
+    }
+    const reason = refusal(value);
+    if (reason !== undefined) refuse(path, reason);
+    if (!isObject(value)) return value;
+    if (ArrayBuffer.isView(value)) return this.#leaf(value);
+    if (depth === MAX_DEPTH) {
+      refuse(
+        path,
+        `nested too deep: at most ${MAX_DEPTH} containers may be nested`,
+      );
+    }
+    if (Array.isArray(value)) return this.#array(value, path, depth + 1);
+    if (value instanceof Map) return this.#map(value, path, depth + 1);
+    if (value instanceof Set) {
+      const set = this.#keep(value, new Set());
+      let index = 0;
+      for (const item of value) {
+        set.add(this.copy(item, `${path}.values()[${index++}]`, depth + 1));
+      }
+      return set;
+    }
+    if (value instanceof Error) return this.#error(value, path, depth + 1);
+    if (!isPlain(value)) return this.#leaf(value);
+    const record = this.#keep(value, {});
+    const keys = Object.keys(value);
+    return this.#fields(record, value, keys, path, depth + 1);
+  }
+
+  #keep<T>(value: object, copy: T): T {
+    this.#copies.set(value, copy);
+    return copy;
+  }
+
+  /** An object that the clone copies or moves. */
+  #leaf(value: object): object {
+    const memory = ArrayBuffer.isView(value) ? value.buffer : value;
+    // A clone takes all of the memory behind a view, once.
+    if (memory instanceof ArrayBuffer && !this.#copies.has(memory)) {
+      this.size += memory.byteLength;
+    }
+    const isEarlier = this.#earlier?.has(memory) && !isShared(memory);
+    const copy = isEarlier ? structuredClone(value) : value;
+    if (!isEarlier) this.#earlier?.add(memory);
+    this.#copies.set(memory, memory);
+    return this.#keep(value, copy);
+  }
+
+  #array(value: unknown[], path: string, depth: number): unknown[] {
+    const { length } = value;
+    const array = this.#keep(value, new Array<unknown>(length));
+    const outer = this.#copies;
+    const isSeparate = value instanceof SeparateList;
+    if (isSeparate) this.#earlier ??= new Set();
+    // Missing items stay missing.
+    for (const key of Object.keys(value)) {
+      if (!isIndex(key)) break;
+      if (isSeparate) this.#copies = new Map(outer);
+      this.size += key.length;
+      const index = Number(key);
+      array[index] = this.copy(value[index], `${path}[${index}]`, depth);
+    }
+    this.#copies = outer;
+    return this.#fields(array, value, arrayFields(value), path, depth);
+  }
+
+  #map(value: Map<unknown, unknown>, path: string, depth: number): unknown {
+    const map = this.#keep(value, new Map<unknown, unknown>());
+    let index = 0;
+    for (const [key, item] of value) {
+      map.set(
+        this.copy(key, `${path}.keys()[${index++}]`, depth),
+        this.copy(item, path + mapStep(key), depth),
+      );
+    }
+    return map;
+  }
+
+  /** An error that the clone carries, with a note of what it loses. */
+  #error(error: Error, path: string, depth: number): Error {
+    const parts = toParts(error);
+    const { className, name, fields } = parts;
+    const copy = this.#keep(
+      error,
+      restoreParts(createError(parts), {
+        ...parts,
+        causes: [],
+        errors: undefined,
+        fields: {},
+      }),
+    );
+    const causes = parts.causes.map((cause) =>
+      this.copy(cause, `${path}.cause`, depth)
+    );
+    const errors = parts.errors?.map((inner, index) =>
+      this.copy(inner, `${path}.errors[${index}]`, depth)
+    );
+    const keys = Object.keys(fields);
+    const copied = this.#fields({}, fields, keys, path, depth);
+    this.errors.push([copy, className, name, causes, errors, copied]);
+    return copy;
+  }
+
+  #fields<T extends object>(
+    target: T,
+    value: object,
+    keys: readonly string[],
+    path: string,
+    depth: number,
+  ): T {
+    for (const key of keys) {
+      const step = propertyStep(key);
+      this.size += step.length;
+      const item = (value as Record<string, unknown>)[key];
+      setOwn(target, key, this.copy(item, path + step, depth));
+    }
+    return target;
+  }
+}
+
+function refuse(path: string, reason: string): never {
+  throw new TypeError(
+    `Cannot send a message: the value at ${quotedPath(path)} is ${reason}`,
+  );
 }
 
 /** Returns the message after it was cloned, and restores its errors. */
@@ -155,16 +274,41 @@ function isShared(buffer: unknown): boolean {
   return buffer instanceof SharedArrayBuffer;
 }
 
+/** Whether an object is copied as its properties. */
+function isPlain(value: object): boolean {
+  return !(value instanceof Date || value instanceof RegExp ||
+    value instanceof ArrayBuffer) && isRecord(value);
+}
+
 /** Returns why a value cannot be sent to a thread, or `undefined`. */
 function refusal(value: unknown): string | undefined {
   if (isShared(value)) return undefined;
   if (ArrayBuffer.isView(value) && isShared(value.buffer)) return undefined;
-  return describeUnsendable(value);
+  const reason = describeUnsendable(value);
+  if (reason === undefined || !isObject(value) || !isCloned(value)) {
+    return isTransferable(value)
+      ? `${reason}; it can be moved to a thread: add it to "transfer"`
+      : reason;
+  }
+  return undefined;
 }
 
-function noteOf(error: Error): ErrorNote {
-  const { className, name, causes, errors, fields } = toParts(error);
-  return [error, className, name, causes, errors, fields];
+/**
+ * Whether the runtime clones an object that is not part of the language, such as a
+ * `Blob`. It clones some as an object without fields.
+ */
+function isCloned(value: object): boolean {
+  // Built-in objects that are refused, such as a detached buffer.
+  if (
+    value instanceof ArrayBuffer || ArrayBuffer.isView(value) ||
+    Array.isArray(value) || value instanceof RegExp || value instanceof Error
+  ) return false;
+  try {
+    const clone: object = structuredClone(value);
+    return Object.getPrototypeOf(clone) === Object.getPrototypeOf(value);
+  } catch {
+    return false;
+  }
 }
 
 /** Restores the class and the fields of a cloned error. */

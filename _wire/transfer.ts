@@ -1,7 +1,7 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * The buffers in `transfer` of a message: their check, and detaching them.
+ * The objects in `transfer` of a message: their check, and detaching buffers.
  *
  * @module
  */
@@ -11,7 +11,7 @@ import { excerpt } from "../_base/text.ts";
 /**
  * Throws unless every item can be transferred and is in the list once.
  *
- * @param to The receiver. A thread can receive a `MessagePort` as well.
+ * @param to The receiver. A thread can receive ports and streams as well.
  */
 export function checkTransfer(
   transfer: readonly Transferable[],
@@ -21,17 +21,34 @@ export function checkTransfer(
   for (const [index, item] of transfer.entries()) {
     const isMovable = item instanceof ArrayBuffer
       ? !item.detached
-      : isThread && item instanceof MessagePort;
+      : isThread && isTransferable(item) && !isLocked(item);
     if (isMovable && transfer.indexOf(item) === index) continue;
     const kinds = isThread
-      ? "a MessagePort and an ArrayBuffer"
-      : "an ArrayBuffer";
+      ? "an ArrayBuffer that is not detached, a MessagePort and a stream that is not locked"
+      : "an ArrayBuffer that is not detached";
     throw new TypeError(
       `Cannot transfer ${
         excerpt(Object.prototype.toString.call(item))
-      }: only ${kinds} that is not detached can be transferred to ${to}, and only once`,
+      }: only ${kinds} can be transferred to ${to}, and only once`,
     );
   }
+}
+
+/** Whether a value is a port or a stream, which can be moved to another thread. */
+export function isTransferable(
+  value: unknown,
+): value is MessagePort | ReadableStream | WritableStream | TransformStream {
+  return value instanceof MessagePort || value instanceof ReadableStream ||
+    value instanceof WritableStream || value instanceof TransformStream;
+}
+
+function isLocked(
+  item: MessagePort | ReadableStream | WritableStream | TransformStream,
+): boolean {
+  if (item instanceof MessagePort) return false;
+  return item instanceof TransformStream
+    ? item.readable.locked || item.writable.locked
+    : item.locked;
 }
 
 /** Detaches a buffer whose bytes were copied. */

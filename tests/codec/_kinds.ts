@@ -177,6 +177,10 @@ export const MSGPACK_KINDS: Record<string, Make> = {
     const bytes = concat([fromHex("8f"), fields, fromHex("01 01")]);
     return () => bytes;
   })(),
+  "an array of 1 that is missing": value(new Array(1)),
+  "an array of 100 that are missing": value(new Array(100)),
+  "a boxed number": value(Object(1.5)),
+  "a boxed string": value(Object("text")),
   "undefined": same("c7 00 01"),
   "a bigint of 1 byte": value(-7n),
   "a bigint of 20 bytes": value(-(2n ** 155n)),

@@ -8,6 +8,7 @@ import {
 import {
   assert,
   assertEquals,
+  assertFalse,
   assertInstanceOf,
   assertNotStrictEquals,
   assertStrictEquals,
@@ -19,6 +20,7 @@ import { Buffer } from "node:buffer";
 import { ByteBuffer } from "../../_base/byte_buffer.ts";
 import { json, msgpack } from "./_fast.ts";
 import { ProtocolError } from "../../_base/errors.ts";
+import { difference } from "../fuzz/equal.ts";
 
 function bytes(...values: number[]): Uint8Array<ArrayBuffer> {
   return new Uint8Array(values);
@@ -149,8 +151,14 @@ test("json.decode() gives the values of JSON back", () => {
   }
 });
 
-test("json.encode() writes -0 as 0", () => {
-  assert(Object.is(json.decode(json.encode(-0)), 0));
+test("json.encode() writes -0 as a float", () => {
+  const shared = [-0, 0];
+  const value = { zero: -0, list: [1, shared, shared] };
+  const text = '{"zero":-0.0,"list":[1,[-0.0,0],[-0.0,0]]}';
+  assertEquals(new TextDecoder().decode(json.encode(value)), text);
+  const received = json.decode(json.encode(value)) as typeof value;
+  assertEquals(difference(value.list[1], received.list[1]), undefined);
+  assert(Object.is(json.decode(json.encode(-0)), -0));
 });
 
 test("msgpack.decode() gives a bigint back as a bigint and a number as a number", () => {
@@ -182,9 +190,30 @@ test("msgpack.encode() sends an instance by its own enumerable fields", () => {
   assertEquals(roundTrip(inherited), { own: 2 });
 });
 
-test("msgpack.encode() sends a hole of an array as undefined", () => {
+test("msgpack.decode() gives arrays back with their missing items", () => {
   // deno-lint-ignore no-sparse-arrays
-  assertEquals(roundTrip([, 1]), [undefined, 1]);
+  const short = [, 1, undefined, , null];
+  const long = Array.from({ length: 70_000 }, (_, at) => at);
+  for (let at = 0; at < long.length; at += 3) delete long[at];
+  const arrays: unknown[][] = [short, new Array(1), new Array(300), long];
+  arrays.push(Object.assign(new Array(2), { x: 1 }), [short, short, [short]]);
+  for (const array of arrays) {
+    const decoded = roundTrip([array, array]) as unknown[][];
+    assertEquals(difference([array, array], decoded), undefined);
+    assertEquals(difference(array, roundTrip(array)), undefined);
+  }
+  assertFalse(0 in (roundTrip(short) as unknown[]));
+});
+
+test("msgpack.decode() gives boxed primitives back", () => {
+  const boxes = [1, -0, "", "a\ud800", true, 7n, 2n ** 70n].map(Object);
+  const decoded = roundTrip({ boxes }) as { boxes: unknown[] };
+  assertEquals(difference(boxes, decoded.boxes), undefined);
+  assertThrows(
+    () => msgpack.encode([Object(Symbol())]),
+    TypeError,
+    '"$[0]" is a Symbol, which cannot be sent',
+  );
 });
 
 test("msgpack.decode() gives arrays back with their fields", () => {
@@ -215,7 +244,9 @@ test("msgpack.decode() gives arrays back with their fields", () => {
     const decoded = roundTrip({ array }) as { array: unknown[] };
     assertEquals([...decoded.array], [...array]);
     assertStrictEquals(Object.getPrototypeOf(decoded.array), Array.prototype);
-    const entries = Object.entries(decoded.array).slice(array.length);
+    const all = Object.entries(decoded.array);
+    assertEquals(all, Object.entries(array));
+    const entries = all.slice(-Object.keys(fields).length);
     assertEquals(entries, Object.entries(fields));
     assert(entries.every(([key]) => Object.hasOwn(decoded.array, key)));
   }
@@ -399,6 +430,9 @@ test("msgpack.encode() writes the extensions that PROTOCOL.md lays out", () => {
     [new Date(NaN), "c7-00-09"],
     ["\ud800", "d5-0a-00-d8"],
     [Object.assign([1], { a: 2 }), "c9-00-00-00-06-0b-91-01-81-a1-61-02"],
+    // deno-lint-ignore no-sparse-arrays
+    [[, 1, ,], "c9-00-00-00-0a-0b-93-c0-01-c0-80-94-00-01-02-01"],
+    [Object("a"), "c9-00-00-00-02-0e-a1-61"],
     [
       error,
       "c9-00-00-00-1d-08-97-a9-54-79-70-65-45-72-72-6f-72" +

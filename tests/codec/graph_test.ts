@@ -173,6 +173,24 @@ test("msgpack.encode() keeps the items of a SeparateList apart", () => {
   assertStrictEquals(msgpack.encode([...around, before])[0], 0xc9);
 });
 
+test("msgpack.encode() writes what a peer without graph form reads", () => {
+  // deno-lint-ignore no-sparse-arrays
+  const list = [, 1];
+  const bytes = encodeWith(msgpack, list, COPIES);
+  assertEquals(bytes, fromHex("92 c7 00 01 01"));
+  const fields = Object.assign([...list], { x: 1 });
+  delete fields[0];
+  assertEquals(
+    encodeWith(msgpack, fields, COPIES),
+    fromHex("c9 00000009 0b 92 c7 00 01 01 81 a1 78 01"),
+  );
+  assertThrows(
+    () => encodeWith(msgpack, { boxed: Object(1) }, COPIES),
+    TypeError,
+    '"$.boxed" is an object with a primitive value, which the peer does not',
+  );
+});
+
 /** The fault, the bytes, what the error says. */
 const FAULTS: [string, string, string][] = [
   ["a reference without graph form", "d4 0d 00", "without graph form"],

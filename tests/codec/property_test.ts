@@ -198,9 +198,9 @@ check("json.encode() refuses what JSON changes", value, (value) => {
     );
     return;
   }
+  assertEquals(json.decode(encoded), value);
   const text = new TextDecoder().decode(encoded);
-  assertEquals(text, JSON.stringify(value));
-  if (!/-0|\b0\b/.test(text)) assertEquals(json.decode(encoded), value);
+  if (!text.includes("-0.0")) assertEquals(text, JSON.stringify(value));
 });
 
 check(

@@ -25,6 +25,13 @@ function test(name: string, fn: () => void): void {
   Deno.test({ name, permissions: "none", fn });
 }
 
+/** The prototype of an object that holds no number. */
+const TAGGED = {
+  get [Symbol.toStringTag]() {
+    return "Number";
+  },
+};
+
 /** What both codecs refuse, and how the error names it. */
 const REFUSED: [unknown, string][] = [
   [{ jobs: [0, 1, 2, { run() {} }] }, '"$.jobs[3].run" is a function, which'],
@@ -34,9 +41,8 @@ const REFUSED: [unknown, string][] = [
   [[Promise.resolve()], '"$[0]" is a Promise, which cannot be sent'],
   [{ a: new WeakMap() }, '"$.a" is a WeakMap, which cannot be sent'],
   [{ a: new WeakRef({}) }, '"$.a" is a WeakRef, which cannot be sent'],
-  [[Object(1)], '"$[0]" is a Number, which cannot be sent'],
-  [[Object("a")], '"$[0]" is a String, which cannot be sent'],
-  [[Object(1n)], '"$[0]" is a BigInt, which cannot be sent'],
+  [[Object(Symbol())], '"$[0]" is a Symbol, which cannot be sent'],
+  [[Object.create(TAGGED)], '"$[0]" is a Number, which cannot be sent'],
   [[new URL("a:b")], '"$[0]" is a URL, which cannot be sent'],
   [[new AbortController()], '"$[0]" is an AbortController, which cannot be'],
   [[new SharedArrayBuffer(1)], '"$[0]" is a SharedArrayBuffer, which cannot'],

@@ -41,6 +41,10 @@ class Comparison {
 
   /** Compares the parts of a value that are not fields. */
   #special(one: object, other: object, path: string): string | undefined {
+    for (const constructor of [Number, String, Boolean, BigInt]) {
+      if (!(one instanceof constructor)) continue;
+      return this.find(one.valueOf(), other.valueOf(), path);
+    }
     if (one instanceof Date) {
       return this.find(one.getTime(), (other as Date).getTime(), path);
     }

@@ -247,7 +247,7 @@ export class MsgpackMaker {
 
   #leafExtension(): Bytes {
     const draw = this.#draw;
-    const type = draw.pick([1, 2, 3, 6, 7, 9, 10, 0xff, 0xff, 0]);
+    const type = draw.pick([1, 2, 3, 6, 7, 9, 10, 14, 0xff, 0xff, 0]);
     if (this.#hasErrors && draw.oneIn(6)) {
       return this.extension(
         draw.pick([type, draw.below(256)]),
@@ -267,6 +267,8 @@ export class MsgpackMaker {
         const kind = new Uint8Array([draw.below(VIEW_KINDS)]);
         return this.extension(7, kind, draw.bytes(8 * draw.below(4)));
       }
+      case 14:
+        return this.extension(14, draw.oneIn(2) ? this.text() : this.#number());
       case 10:
         return this.extension(10, draw.bytes(2 * draw.size(40)));
       case 0xff:
@@ -328,8 +330,22 @@ export class MsgpackMaker {
           this.#hasErrors && draw.oneIn(6)
             ? this.value(depth + 1)
             : this.#fields(depth),
+          ...draw.oneIn(3) ? [this.#ranges()] : [],
         );
     }
+  }
+
+  /** Ranges of missing items, most of which are within an array. */
+  #ranges(): Bytes {
+    const draw = this.#draw;
+    const ranges: Bytes[] = [];
+    for (let at = draw.below(2); ranges.length < 4; at += 3) {
+      if (ranges.length > 0 && draw.oneIn(2)) break;
+      ranges.push(new Uint8Array([at]), new Uint8Array([1 + draw.below(2)]));
+    }
+    if (this.#hasErrors && draw.oneIn(6)) ranges.pop();
+    if (this.#hasErrors && draw.oneIn(6)) ranges.push(this.value(1));
+    return this.#arrayOf(ranges);
   }
 
   /** A map with string keys. */

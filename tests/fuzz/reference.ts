@@ -266,6 +266,11 @@ export class ReferenceReader {
         const number = this.#number(size);
         return this.#graph?.[number] ?? refuse("a reference to nothing");
       }
+      case 0x0e: {
+        const value = this.#value(depth + 1);
+        if (typeof value === "object" || value === undefined) refuse("no box");
+        return Object(value);
+      }
       case 0xff:
         return this.#date(size);
       default:
@@ -379,6 +384,27 @@ export class ReferenceReader {
         enumerable: true,
         writable: true,
       });
+    }
+    if (this.#at < this.#end) {
+      const ranges = this.#list(depth);
+      let last = 0;
+      if (ranges.length % 2 !== 0) refuse("half a range");
+      for (let at = 0; at < ranges.length; at += 2) {
+        const [start, length] = [ranges[at], ranges[at + 1]];
+        if (!Number.isInteger(start) || !Number.isInteger(length)) {
+          refuse("a range of other values");
+        }
+        const end = (start as number) + (length as number);
+        if (
+          start as number < last || end > array.length || length as number < 1
+        ) {
+          refuse("a range out of order");
+        }
+        for (let index = start as number; index < end; index++) {
+          delete array[index];
+        }
+        last = end;
+      }
     }
     return array;
   }

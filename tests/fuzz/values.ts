@@ -78,7 +78,6 @@ const CHANGED: readonly (() => unknown)[] = [
       return 1;
     },
   }),
-  () => [1, , 3],
   () => Object.assign(/a/g, { lastIndex: 5 }),
   () => new Uint8Array(new ArrayBuffer(8, { maxByteLength: 16 }), 2, 3),
   () => Object.assign(new Map(), { extra: 1 }),
@@ -101,8 +100,7 @@ const UNSENDABLE: readonly (() => unknown)[] = [
   () => new Proxy({}, {}),
   () => new Proxy([1, 2], {}),
   () => new Proxy(new Map(), {}),
-  () => Object(1n),
-  () => new String("boxed"),
+  () => Object(Symbol("boxed")),
   () => new Date(NaN),
   () => ({ toJSON: () => 1 }),
   () => ({ [Symbol.toStringTag]: "Map" }),
@@ -234,7 +232,7 @@ export class ValueMaker {
       ? draw.pick(NUMBERS)
       : draw.between(-1000, 1000) * 10 ** draw.between(-3, 12);
     if (!this.#kinds.json) return number;
-    return Number.isFinite(number) && number !== 0 ? number : 0;
+    return Number.isFinite(number) ? number : 0;
   }
 
   #list(depth: number): unknown[] {
@@ -246,6 +244,7 @@ export class ValueMaker {
         depth + 1,
       );
     }
+    if (!this.#kinds.json && draw.oneIn(12)) delete list[draw.below(6)];
     return list;
   }
 
@@ -266,9 +265,11 @@ export class ValueMaker {
 
   #leaf(): unknown {
     const draw = this.#draw;
-    switch (draw.below(6)) {
+    switch (draw.below(7)) {
       case 0:
         return draw.pick(BIGINTS);
+      case 6:
+        return Object(draw.pick([1, -0, "boxed", "\udc00", true, ...BIGINTS]));
       case 1:
         return new Date(
           draw.pick([

@@ -14,6 +14,7 @@ import {
   assertRejects,
   assertStrictEquals,
 } from "@std/assert";
+import { json, msgpack } from "@duplex/ipc/codec";
 import { ClosedError } from "@duplex/ipc/duplex";
 import { duplexPair } from "@duplex/ipc/pair";
 import { expose, remote, withSignal } from "@duplex/ipc/rpc";
@@ -75,6 +76,23 @@ test("remote() lets functions be called back", async () => {
   assertEquals(inner, "inner a!");
   assertEquals(await Array.fromAsync(api.stream((n) => n * n)), [0, 1, 4]);
   await main.close();
+});
+
+test("remote() keeps an argument with a function that occurs twice", async () => {
+  const methods = {
+    same: async (
+      one: { f(): number },
+      two: { f(): number },
+    ) => [one === two, await one.f(), await two.f()],
+  };
+  for (const codec of [msgpack, json]) {
+    const [main, worker] = duplexPair({ codec });
+    expose(methods, worker);
+    const options = { f: () => 7 };
+    const result = await remote<typeof methods>(main).same(options, options);
+    assertEquals(result, [codec === msgpack, 7, 7]);
+    await main.close();
+  }
 });
 
 test("remote() throws what a callback throws", async () => {

@@ -12,11 +12,13 @@ import {
   assertEquals,
   assertFalse,
   assertInstanceOf,
+  assertNotStrictEquals,
   assertStrictEquals,
   assertStringIncludes,
   assertThrows,
 } from "@std/assert";
 import { ProtocolError } from "../../duplex.ts";
+import { SeparateList } from "../../_codec/separate_list.ts";
 import { makeCloneable, receiveClone } from "../../_thread/clone.ts";
 import { SAMPLE_VALUES } from "../_sample_values.ts";
 
@@ -145,13 +147,23 @@ Deno.test({
     shrunk.resize(0);
     const view = new Uint8Array(4);
     const bytes = [view.buffer, view.buffer];
+    const { port1, port2 } = new MessageChannel();
+    const locked = new ReadableStream();
+    locked.getReader();
     let deep: unknown = 1;
     for (let depth = 0; depth < 600; depth++) deep = [deep];
     const cases: [string, unknown, Transferable[], string][] = [
       ["a function", { a: [() => 1] }, [], '"$.a[0]" is a function'],
       ["a symbol", new Map([["k", Symbol()]]), [], '"$.get("k")" is a symbol'],
       ["a promise", [Promise.resolve()], [], '"$[0]" is a Promise'],
-      ["a blob", { blob: new Blob() }, [], '"$.blob" is a Blob'],
+      ["a URL", { url: new URL("a:") }, [], '"$.url" is a URL, which cannot'],
+      [
+        "a port that is not transferred",
+        { ports: [port1] },
+        [],
+        '"$.ports[0]" is a MessagePort, which cannot be sent; it can be moved',
+      ],
+      ["a locked stream", 1, [locked], "Cannot transfer [object Readable"],
       [
         "a function in an error",
         Object.assign(new Error(), { run() {} }),
@@ -196,6 +208,69 @@ Deno.test({
       });
     }
     assertFalse(view.buffer.detached);
+    port1.close();
+    port2.close();
+  },
+});
+
+Deno.test({
+  name: "makeCloneable() carries proxies, and reads getters once",
+  permissions: {},
+  fn() {
+    let reads = 0;
+    const value = {
+      get once() {
+        return ++reads;
+      },
+      list: new Proxy([1, { a: 2 }], {}),
+    };
+    const record = new Proxy(value, {});
+    const back = clone({ record, memory: new SharedArrayBuffer(1) });
+    assertEquals(back.record, { once: 1, list: [1, { a: 2 }] });
+    assertEquals(reads, 1);
+  },
+});
+
+Deno.test({
+  name: "makeCloneable() keeps the items of a SeparateList apart",
+  permissions: {},
+  fn() {
+    const memory = new SharedArrayBuffer(1);
+    const [options, bytes] = [{ n: 1 }, new Uint8Array([1])];
+    const item = [options, options, bytes, memory];
+    const back = clone(["batch", SeparateList.from([item, item])]);
+    const [one, two] = back[1] as [unknown[], unknown[]];
+    assertEquals(one, [options, options, bytes, memory]);
+    assertEquals(one, two);
+    assertStrictEquals(two[0], two[1]);
+    assertNotStrictEquals(one[0], two[0]);
+    assertNotStrictEquals(
+      (one[2] as Uint8Array).buffer,
+      (two[2] as Uint8Array).buffer,
+    );
+  },
+});
+
+Deno.test({
+  name: "makeCloneable() carries objects that the runtime clones",
+  permissions: {},
+  async fn() {
+    const blob = new Blob(["text"], { type: "text/plain" });
+    const memory = new WebAssembly.Memory({
+      initial: 1,
+      maximum: 1,
+      shared: true,
+    });
+    const back = clone({ blob, memory, boxed: Object("a") });
+    assertEquals(await back.blob.text(), "text");
+    assertInstanceOf(back.memory, WebAssembly.Memory);
+    assertEquals(back.boxed, Object("a"));
+    // Memory that is not shared cannot be cloned.
+    assertThrows(
+      () => makeCloneable([new WebAssembly.Memory({ initial: 1 })]),
+      TypeError,
+      '"$[0]" is a WebAssembly.Memory, which cannot be sent',
+    );
   },
 });
 
