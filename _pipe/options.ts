@@ -15,7 +15,7 @@ import {
 import { scriptUrl } from "../_permissions/path.ts";
 import { readDenoFlags } from "./deno_flags.ts";
 import { processFlags } from "./permissions.ts";
-import { preloadFlags } from "./prints.ts";
+import { preloadFlags } from "../_base/prints.ts";
 import { excerpt, messageOf, quoted, show } from "../_base/text.ts";
 import type { DuplexOptions } from "../duplex.ts";
 import type { Permissions } from "../permissions.ts";

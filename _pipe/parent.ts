@@ -17,7 +17,7 @@ import { FrameWire } from "../_wire/frame_wire.ts";
 import type { SessionOptions } from "../_session/options.ts";
 import { endQuietly, Session } from "../_session/session.ts";
 import { endAtLimit } from "./memory.ts";
-import { type Output, redirectStdout } from "./prints.ts";
+import { type Output, redirectStdout } from "../_base/prints.ts";
 import type { Duplex } from "../duplex.ts";
 
 /** Milliseconds for a process to clean up and exit after its parent has ended. */

@@ -62,6 +62,23 @@ test("openPipe() keeps apart what a worker prints by functions that it stored", 
   }
 });
 
+test(
+  "openPipe() keeps apart what the Web Workers of a worker print",
+  async () => {
+    const lines = new Lines();
+    const worker = await openPipe(workerUrl("prints_threads"), {
+      denoFlags: ["--unstable-worker-options"],
+      permissions: { read: true },
+      stderr: lines.take,
+    });
+    assertEquals(await Array.fromAsync(worker), ["queue", "shm"]);
+    await worker.close();
+    const printed = ["console", "Deno", "fs"];
+    assertEquals(lines.all, [...printed, ...printed]);
+  },
+  { ...RUN, read: true },
+);
+
 test("openPipe() prints tables, counts and groups as Deno does", async () => {
   const print = `console.group("group"); console.table([{ a: 1 }]);
     console.dir({ a: { b: {} } }, { depth: 0 });

@@ -29,11 +29,19 @@ interface Prints {
 /** The key of the global symbol of {@linkcode Prints}; the number is its version. */
 const KEY = "@duplex/ipc prints 1";
 
+/** What is printed here, if this is a worker process or a thread of one. */
+function getPrints(): Prints | undefined {
+  return Reflect.get(globalThis, Symbol.for(KEY));
+}
+
+/** Whether the standard output of this process carries messages. */
+export function hasPrints(): boolean {
+  return getPrints() !== undefined;
+}
+
 /** Redirects what is printed from now on; returns the real standard output. */
 export function redirectStdout(): Output {
-  const prints: Prints = Reflect.get(globalThis, Symbol.for(KEY)) ??
-    preparePrints(KEY);
-  return prints.redirect();
+  return (getPrints() ?? preparePrints(KEY)).redirect();
 }
 
 /** The first version of Deno that accepts a `data:` URL in `--preload`. */
@@ -44,7 +52,7 @@ export function preloadFlags(): string[] {
   const [major = 0, minor = 0] = Deno.version.deno.split(".").map(Number);
   if (major < MAJOR || major === MAJOR && minor < MINOR) return [];
   const parts = [replace, replaceConsole, replaceDeno, replaceFs, replaceFsOf];
-  const code = parts.join("\n") + `\n(${preparePrints})("${KEY}");`;
+  const code = `${parts.join("\n")}\n(${preparePrints.toString()})("${KEY}");`;
   // A bundler may have put calls of its own functions into these; `parent` then
   // replaces the functions that print.
   const module = `try {\n${code}\n} catch {}`;
@@ -198,5 +206,17 @@ function replaceFsOf(state: State, fs: object): void {
   replace(state, fs, "close", (original, target, callback) => {
     if (target !== 1) return original(target, callback);
     if (typeof callback === "function") queueMicrotask(() => callback(null));
+  });
+  // Until Deno 2.9.3 a stream uses the named exports, unless it is given functions.
+  const stream = Object.getOwnPropertyDescriptor(fs, "createWriteStream");
+  if (stream?.get === undefined) return;
+  const { get } = stream;
+  Object.defineProperty(fs, "createWriteStream", {
+    ...stream,
+    get() {
+      const create: AnyFunction = get.call(fs);
+      return (path: unknown, options?: { fd?: unknown }) =>
+        create(path, options?.fd === 1 ? { fs, ...options } : options);
+    },
   });
 }
