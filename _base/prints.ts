@@ -204,8 +204,10 @@ function replaceFsOf(state: State, fs: object): void {
     (original, target) => target === 1 ? undefined : original(target),
   );
   replace(state, fs, "close", (original, target, callback) => {
-    if (target !== 1) return original(target, callback);
-    if (typeof callback === "function") queueMicrotask(() => callback(null));
+    if (target !== 1) original(target, callback);
+    else if (typeof callback === "function") {
+      queueMicrotask(() => callback(null));
+    }
   });
   // Until Deno 2.9.3 a stream uses the named exports, unless it is given functions.
   const stream = Object.getOwnPropertyDescriptor(fs, "createWriteStream");

@@ -233,7 +233,7 @@ export class WaitQueue<Payload, Result> {
 }
 
 /** The longest delay of a timer in milliseconds; a longer timeout sets no limit. */
-export const MAX_TIMER = 2 ** 31 - 1;
+export const MAX_TIMER: number = 2 ** 31 - 1;
 
 /** Whether a promise settles before the time is up. Leaves no timer behind. */
 export async function settlesWithin(
