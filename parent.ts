@@ -92,12 +92,19 @@ let opened: Promise<Duplex & { readonly transport: Transport }> | undefined;
  * In a process, standard output carries the messages. What is printed before this call
  * is passed on as standard error is; from this call on, `console`, `Deno.stdout`,
  * `process.stdout` and `node:fs` with descriptor 1 write to standard error, and so do
- * loggers that use them. Some output cannot be redirected and ends the duplex with an
- * error that quotes it: that of native code and of processes that inherit standard
- * output, of the file "/dev/stdout", of functions imported from `node:fs` by name or
- * as a namespace, of functions and writers taken from `console` and
- * `Deno.stdout.writable` before this call, and of a module that prints through
- * `node:fs` while it is loaded after this call.
+ * loggers that use them, and Web Workers that the process opens with this package.
+ * Some output cannot be redirected and ends the duplex with an error that quotes it:
+ *
+ * - that of native code, of processes that inherit standard output, of other Web
+ *   Workers and threads of `node:worker_threads`, and of the file "/dev/stdout";
+ * - that of functions taken from `node:fs` by name (`import { writeSync }`,
+ *   `const { writeSync } = require("fs")`) while Deno starts its part for Node. The
+ *   option `denoFlags: ["--preload=data:text/javascript,process.pid"]` of `openPipe`
+ *   starts that part before the script, which takes 20 to 30 ms if the script would
+ *   not start it;
+ * - in a process that was opened with the option `command`, with Deno 2.4, and with
+ *   `--inspect-brk`, that of functions and writers taken from `console`,
+ *   `Deno.stdout` and `node:fs` before this call.
  *
  * From this call on, the process also ends within about a second of its parent, even
  * if the parent is killed, unless its event loop is blocked.

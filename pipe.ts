@@ -124,7 +124,9 @@ class PipeSession<In, Out> extends Session<In, Out>
  *
  * Requires Deno 2.4.0 or later, `--allow-run` for the executable of Deno, every
  * permission that is passed on, and for a script from another host `--allow-import` of
- * that host, unless Deno allows it by default.
+ * that host, unless Deno allows it by default. A worker may import from its script's
+ * host and from those; other hosts, also that of this package if it is imported from
+ * one, must be granted: `permissions: { import: ["example.com"] }`.
  *
  * @typeParam In The type of the messages received.
  * @typeParam Out The type of the messages sent.

@@ -17,7 +17,7 @@ export function checkPositive(
   action: string,
   name: string,
   value: number,
-  { integer = false, max = Infinity } = {},
+  { integer = false, max = Infinity }: { integer?: boolean; max?: number } = {},
 ): void {
   if (typeof value !== "number") {
     throw new TypeError(

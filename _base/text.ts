@@ -43,21 +43,30 @@ export function withoutColor(text: string): string {
 }
 
 /** The first characters of a text, printable; "…" marks what was left out. */
-export function excerpt(text: string, length = MAX_SHOWN_LENGTH): string {
+export function excerpt(
+  text: string,
+  length: number = MAX_SHOWN_LENGTH,
+): string {
   return text.length > length
     ? `${printable(text.slice(0, length))}…`
     : printable(text);
 }
 
 /** A text in quotation marks, on one line, printable and cut. */
-export function quoted(text: string, length = MAX_SHOWN_LENGTH): string {
+export function quoted(
+  text: string,
+  length: number = MAX_SHOWN_LENGTH,
+): string {
   const cut = text.slice(0, length);
   const mark = cut.length < text.length ? "…" : "";
   return printable(JSON.stringify(cut)) + mark;
 }
 
 /** A value as an error shows it: a string in quotation marks, an object by its kind. */
-export function show(value: unknown, length = MAX_SHOWN_LENGTH): string {
+export function show(
+  value: unknown,
+  length: number = MAX_SHOWN_LENGTH,
+): string {
   switch (typeof value) {
     case "string":
       return quoted(value, length);

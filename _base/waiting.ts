@@ -233,7 +233,7 @@ export class WaitQueue<Payload, Result> {
 }
 
 /** The longest delay of a timer in milliseconds; a longer timeout sets no limit. */
-export const MAX_TIMER = 2 ** 31 - 1;
+export const MAX_TIMER: number = 2 ** 31 - 1;
 
 /** Parts of a timeout that are counted one by one: a stop counts as one at most. */
 const STEPS = 10;

@@ -103,7 +103,7 @@ export function readArguments(
     flags: new Set(flags.filter((name) => parsed[name] === true)),
     values,
     lists,
-    operands: (parsed._ as unknown[]).map(String),
+    operands: (parsed["_"] as unknown[]).map(String),
     rest: parsed["--"] as string[],
   };
 }

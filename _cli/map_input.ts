@@ -16,7 +16,7 @@ import { ByteBuffer } from "../_base/byte_buffer.ts";
  * values take about ten times its size. The limit keeps a longer line, or an input
  * without line ends, from filling the memory.
  */
-export const MAX_LINE = 32 * 2 ** 20;
+export const MAX_LINE: number = 32 * 2 ** 20;
 
 /**
  * The limit on the bytes of lines that were read and are not done. One line may have

@@ -27,7 +27,7 @@ import type { Permissions } from "../permissions.ts";
 import type { SocketOptions } from "../socket.ts";
 
 /** The help of `map`. */
-export const MAP_USAGE =
+export const MAP_USAGE: string =
   `Usage: cli.ts map WORKER [METHOD] [OPTION…] [-- ARGUMENT…] < ITEMS > RESULTS
 
 Calls a method of a worker script with each line of standard input, in several

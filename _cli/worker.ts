@@ -30,7 +30,7 @@ const MIB = 2 ** 20;
 const MAX_MEMORY = 2 ** 28;
 
 /** The options for workers, for the help of a command. */
-export const WORKER_USAGE = `\
+export const WORKER_USAGE: string = `\
 Workers:
 
   --over TRANSPORT      pipe (the default) starts a process, queue and shm a Web

@@ -14,7 +14,7 @@
  * bytes. Half a gigabyte is more than a message should take, and less than the heap
  * of Deno, which holds two to four.
  */
-export const MAX_COST = 2 ** 29;
+export const MAX_COST: number = 2 ** 29;
 
 /**
  * The additional cost that each byte of a message allows: a character of one byte in
@@ -104,8 +104,8 @@ export const MAX_SHAPE_FIELDS = 20;
  * Maximum items of an array, and maximum fields of an object. V8 ends the process if
  * an array grows beyond some 2^27 items.
  */
-export const MAX_ITEMS = 2 ** 26;
-export const MAX_FIELDS = 2 ** 24;
+export const MAX_ITEMS: number = 2 ** 26;
+export const MAX_FIELDS: number = 2 ** 24;
 
 /** A container in graph form, in addition to what it costs otherwise: its number. */
 export const NUMBERED_COST = 36;

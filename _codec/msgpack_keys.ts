@@ -80,7 +80,7 @@ export function isSame(
  * The number of `__proto__`. It is below 1, as are the numbers of all keys that
  * cannot simply be assigned.
  */
-export const PROTO_NUMBER = ~0x2545f491;
+export const PROTO_NUMBER: number = ~0x2545f491;
 
 /** The number of every index: an index is not part of a shape. */
 export const INDEX_NUMBER = 0;

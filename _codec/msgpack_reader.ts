@@ -54,7 +54,7 @@ const NO_BYTES: Uint8Array = new Uint8Array();
 
 /** The bytes of a message, and the position in them. */
 export class MsgpackReader {
-  bytes = NO_BYTES;
+  bytes: Uint8Array = NO_BYTES;
   start = 0;
   position = 0;
   /** The end of the message, or of the extension that is being read. */
@@ -97,7 +97,11 @@ export class MsgpackReader {
     this.graph = undefined;
   }
 
-  fail(what: string, options?: ErrorOptions, at = this.position): never {
+  fail(
+    what: string,
+    options?: ErrorOptions,
+    at: number = this.position,
+  ): never {
     throw new ProtocolError(
       `Cannot decode a message: ${what} at byte ${at - this.start}`,
       options,

@@ -34,7 +34,10 @@ const WINDOWS_ROOT = /^(?:[a-zA-Z]:|[\\/]{2}[^\\/]+[\\/][^\\/]+)/;
  *
  * @throws {TypeError} If the URL has no path on this system.
  */
-export function pathOf(url: URL, { windows } = SYSTEM): string {
+export function pathOf(
+  url: URL,
+  { windows }: Pick<PathSystem, "windows"> = SYSTEM,
+): string {
   if (url.protocol !== "file:") {
     throw new TypeError(
       `Cannot use the URL ${quoted(url.href)} as a path: it must be of a file`,
@@ -94,12 +97,18 @@ export function absolutePath(
 }
 
 /** Whether a command is a path. Deno looks for other commands in `PATH`. */
-export function isCommandPath(command: string, { windows } = SYSTEM): boolean {
+export function isCommandPath(
+  command: string,
+  { windows }: Pick<PathSystem, "windows"> = SYSTEM,
+): boolean {
   return windows ? /[\\/]|^[a-zA-Z]:/.test(command) : command.includes("/");
 }
 
 /** Whether a path is absolute. */
-export function isAbsolute(path: string, { windows } = SYSTEM): boolean {
+export function isAbsolute(
+  path: string,
+  { windows }: Pick<PathSystem, "windows"> = SYSTEM,
+): boolean {
   return windows ? WINDOWS_ABSOLUTE.test(path) : path.startsWith("/");
 }
 

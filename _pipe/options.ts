@@ -15,6 +15,7 @@ import {
 import { scriptUrl } from "../_permissions/path.ts";
 import { readDenoFlags } from "./deno_flags.ts";
 import { processFlags } from "./permissions.ts";
+import { preloadFlags } from "../_base/prints.ts";
 import { excerpt, messageOf, quoted, show } from "../_base/text.ts";
 import type { DuplexOptions } from "../duplex.ts";
 import type { Permissions } from "../permissions.ts";
@@ -180,8 +181,20 @@ export function denoArgs(url: URL, options: PipeOptions): string[] {
   const quiet = denoFlags.some((flag) => flag.startsWith("--inspect"))
     ? []
     : ["--quiet"];
+  // A debugger would stop in the module.
+  const preload = denoFlags.some((flag) => flag.startsWith("--inspect-brk"))
+    ? []
+    : preloadFlags();
   return [
-    ...["run", ...quiet, NO_SCRIPTS, ...denoFlags, ...flags, target],
+    ...[
+      "run",
+      ...quiet,
+      NO_SCRIPTS,
+      ...preload,
+      ...denoFlags,
+      ...flags,
+      target,
+    ],
     ...readArgs(options.args),
   ];
 }

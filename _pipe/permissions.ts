@@ -192,7 +192,7 @@ function importFlags(
   { action, script, env, clearEnv, isCachedOnly }: ChildContext,
 ): string[] {
   if (!isCachedOnly && isHeldWhole("import")) return [];
-  const jsrUrl = env.JSR_URL ??
+  const jsrUrl = env["JSR_URL"] ??
     (clearEnv ? undefined : readVariable("JSR_URL"));
   const jsrHost = moduleHost(jsrUrl);
   const scriptHost = script.startsWith("jsr:")

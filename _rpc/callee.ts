@@ -182,6 +182,8 @@ export class Callee {
         if (reduced === undefined) return undefined;
         return this.#end.postInTurn([TAG.error, message[1], reduced]);
       }
+      default:
+        return undefined;
     }
   }
 

@@ -45,15 +45,6 @@ export const isEndError: unique symbol = Symbol("isEndError");
 /** The limits for messages of the peer: see {@linkcode Session}. */
 export const receiveWindow: unique symbol = Symbol("receiveWindow");
 
-/** Hooks of a session for `_rpc`. A program's own Duplex has none. */
-export interface CallHooks {
-  [pinPeer]?(): void;
-  [onPeerGoodbye]?: () => void;
-  [beforeGoodbye]?: () => void;
-  [isEndError]?(error: unknown): boolean;
-  readonly [receiveWindow]?: ReceiveWindow;
-}
-
 const RESOLVED: Promise<void> = Promise.resolve();
 const EMPTY = Object.freeze({ state: "empty" } as const);
 const CLOSED = Object.freeze({ state: "closed" } as const);
@@ -79,9 +70,50 @@ type State =
   /** It ended with an error. */
   | "failed";
 
+/**
+ * Hooks of a session. They are declared here, as `isolatedDeclarations` accepts no
+ * computed names in a class.
+ */
+export interface Session<In, Out> {
+  /**
+   * Keeps to the peer that there is: a call must not reach another one.
+   *
+   * @throws {TypeError} If there are several peers.
+   */
+  [pinPeer]: () => void;
+  /**
+   * Called when the peer has sent its goodbye. The parent of a thread closes a
+   * worker whose script has ended; a worker that answers calls closes itself.
+   */
+  [onPeerGoodbye]: () => void;
+  /** Called with the reason of the peer's abort, before anything rejects with it. */
+  [onPeerAbort]: (reason: unknown) => void;
+  /** Called before the goodbye, while messages can still be sent. */
+  [beforeGoodbye]: () => void;
+  /**
+   * Whether the session has ended with this error. The reason of an abort may be of
+   * any class, also of that for a message that cannot be sent.
+   */
+  [isEndError]: (error: unknown) => boolean;
+  /** The limits that this side lets the peer use, and the size of a message. */
+  [receiveWindow]: ReceiveWindow;
+}
+
+/** Hooks of a session for `_rpc`. A program's own Duplex has none. */
+export type CallHooks = Partial<
+  Pick<
+    Session,
+    | typeof pinPeer
+    | typeof onPeerGoodbye
+    | typeof beforeGoodbye
+    | typeof isEndError
+    | typeof receiveWindow
+  >
+>;
+
 /** A {@linkcode Duplex} over a {@linkcode Wire}. */
 export class Session<In = unknown, Out = In>
-  implements Duplex<In, Out>, WireEvents, CallHooks {
+  implements Duplex<In, Out>, WireEvents {
   /** The counts of the messages, which the wire reads. */
   readonly flow: Flow;
   readonly #wire: Wire;
@@ -119,16 +151,6 @@ export class Session<In = unknown, Out = In>
   #writable: WritableStream<Out> | undefined;
 
   /**
-   * Called when the peer has sent its goodbye. The parent of a thread closes a
-   * worker whose script has ended; a worker that answers calls closes itself.
-   */
-  [onPeerGoodbye]: () => void = nothing;
-  /** Called with the reason of the peer's abort, before anything rejects with it. */
-  [onPeerAbort]: (reason: unknown) => void = nothing;
-  /** Called before the goodbye, while messages can still be sent. */
-  [beforeGoodbye]: () => void = nothing;
-
-  /**
    * @param wire The wire, which the session starts and ends.
    * @param options Names, codecs and limits.
    * @param flow The counts; a new Flow by default.
@@ -138,6 +160,13 @@ export class Session<In = unknown, Out = In>
     this.#options = { ...DEFAULT_OPTIONS, ...options };
     const { windowBytes, windowMessages, deadlockTimeout } = this.#options;
     this.flow = flow ?? new Flow(windowBytes, windowMessages);
+    this[receiveWindow] = this.flow;
+    this[pinPeer] = () => this.#wire.pinPeer?.();
+    this[onPeerGoodbye] = nothing;
+    this[onPeerAbort] = nothing;
+    this[beforeGoodbye] = nothing;
+    this[isEndError] = (error) =>
+      this.#state === "failed" && error === this.#error;
     this.#stall = new StallWatch(deadlockTimeout, {
       isBlocked: () => this.#senders.length > 0 && this.#receivers.length === 0,
       notify: () => this.notifyStall(),
@@ -159,28 +188,6 @@ export class Session<In = unknown, Out = In>
   /** The peer's hello, once it has arrived. */
   get peer(): PeerHello | undefined {
     return this.#peer;
-  }
-
-  /** The limits that this side lets the peer use, and the size of a message. */
-  get [receiveWindow](): ReceiveWindow {
-    return this.flow;
-  }
-
-  /**
-   * Keeps to the peer that there is: a call must not reach another one.
-   *
-   * @throws {TypeError} If there are several peers.
-   */
-  [pinPeer](): void {
-    this.#wire.pinPeer?.();
-  }
-
-  /**
-   * Whether the session has ended with this error. The reason of an abort may be of
-   * any class, also of that for a message that cannot be sent.
-   */
-  [isEndError](error: unknown): boolean {
-    return this.#state === "failed" && error === this.#error;
   }
 
   get closed(): Promise<void> {

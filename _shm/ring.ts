@@ -73,7 +73,7 @@ const CLOSED_BY = { opener: 1, acceptor: 2 } as const;
  * The largest ring: with positions of 32 bits a full ring differs from a corrupted
  * one as long as they count more than twice as far.
  */
-export const MAX_CAPACITY = 2 ** 30;
+export const MAX_CAPACITY: number = 2 ** 30;
 
 /**
  * Bytes up to which a loop copies: `set` needs a typed array for its source, which
@@ -341,7 +341,7 @@ export class RingEnd {
    * @param timeout Milliseconds to wait at most.
    * @returns Whether there is something to do.
    */
-  waitSync(interest: number, timeout = Infinity): boolean {
+  waitSync(interest: number, timeout: number = Infinity): boolean {
     if (this.isReady(interest) || this.#spinSync(interest)) return true;
     const deadline = performance.now() + timeout;
     for (;;) {

@@ -16,7 +16,7 @@ import { MAX_TIMER, RunningTimer } from "../_base/waiting.ts";
 /** A connection that is not a peer yet. It can fail until its handshake is done. */
 export class AdmissionTicket implements Admission {
   /** The time of its accept, in milliseconds of `performance.now`. */
-  readonly since = performance.now();
+  readonly since: number = performance.now();
   readonly #admission: Admission;
   readonly #failed = Promise.withResolvers<never>();
   readonly #ended = Promise.withResolvers<void>();

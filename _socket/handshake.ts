@@ -243,12 +243,13 @@ function checkGreeting(
     );
   }
   binary(frame, fields, "nonce", NONCE_SIZE);
+  const { session } = fields;
   const greeting: Greeting = {
     heartbeat: count(fields, "heartbeat", frame),
     checksum: boolean(frame, fields, "checksum"),
     compression: boolean(frame, fields, "compression"),
     resume: boolean(frame, fields, "resume"),
-    session: fields.session === undefined
+    session: session === undefined
       ? undefined
       : binary(frame, fields, "session", SESSION_SIZE).toHex(),
   };

@@ -37,7 +37,7 @@ const ACKNOWLEDGED_SIZE = 128 * 1024;
  * (the last part of a message), what the peer need not have acknowledged, and some
  * in flight. With less, both sides could wait for each other.
  */
-export const MIN_REPLAY_SIZE = 512 * 1024;
+export const MIN_REPLAY_SIZE: number = 512 * 1024;
 
 /** Milliseconds for the peer to end its half of a connection. */
 const LINGER = 1_000;

@@ -175,7 +175,7 @@ class MutexCore extends QueuedCore {
   /** The number of calls of this thread that wait. */
   #calls = 0;
 
-  async lock(options?: LockOptions, action = ACTION): Promise<Guard> {
+  async lock(options?: LockOptions, action: string = ACTION): Promise<Guard> {
     const limits = limitsOf(action, options);
     const queue = checkFlag(action, "queue", options?.queue);
     const tag = tagOf(options);
@@ -193,7 +193,11 @@ class MutexCore extends QueuedCore {
     return this.#createGuard(action, result);
   }
 
-  lockSync(options?: LockSyncOptions, action = ACTION, queue = false): Guard {
+  lockSync(
+    options?: LockSyncOptions,
+    action: string = ACTION,
+    queue: boolean = false,
+  ): Guard {
     const limits = syncLimitsOf(action, options);
     return this.#lock(action, tagOf(options), queue, limits)!;
   }

@@ -71,7 +71,11 @@ export class WaitLimits {
   readonly signal: AbortSignal | undefined;
   readonly #timeout: number;
 
-  constructor(action: string, timeout = Infinity, signal?: AbortSignal) {
+  constructor(
+    action: string,
+    timeout: number = Infinity,
+    signal?: AbortSignal,
+  ) {
     this.action = action;
     this.deadline = timeout === Infinity
       ? Infinity

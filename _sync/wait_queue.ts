@@ -353,6 +353,7 @@ export abstract class QueuedCore implements Core, Rules, Watched {
     for (const slot of reconciled) {
       if (slot.hasWaits && !slot.isAsleep) this.#onWake(slot);
     }
+    return undefined;
   }
 
   /** Whether no check of the last seconds acquired the latch. */

@@ -58,7 +58,7 @@ export class PortStream implements ByteStream {
   #ended = false;
   #fault: Error | undefined;
 
-  constructor(port: Port, end: PortEnd, posts = new PostBox()) {
+  constructor(port: Port, end: PortEnd, posts: PostBox = new PostBox()) {
     this.posts = posts;
     this.port = port;
     this.#end = end;

@@ -10,6 +10,7 @@
  * @module
  */
 
+import { hasPrints, redirectStdout } from "../_base/prints.ts";
 import { failurePost } from "./failure.ts";
 
 /** Web Locks, as far as they are used here; TypeScript has no types for them. */
@@ -31,7 +32,7 @@ export const READY_POST = "@duplex/ipc ready";
 /** Posted by a worker whose duplex has ended. */
 export const CLOSED_POST = "@duplex/ipc gone";
 
-const NAME = / \(@duplex\/ipc (queue|shm) [\w-]+\)$/;
+const NAME = / \(@duplex\/ipc (queue|shm)( stderr)? [\w-]+\)$/;
 
 /**
  * Makes a name for a worker and its Web Lock. Deno shows it with an uncaught error of
@@ -43,7 +44,9 @@ const NAME = / \(@duplex\/ipc (queue|shm) [\w-]+\)$/;
 export function threadName(label: string, transport: string): string {
   // All locks of a process have different names with 48 random bits.
   const key = crypto.randomUUID().slice(-12);
-  return `${label} (@duplex/ipc ${transport} ${key})`;
+  // A worker of a worker process shares the standard output that carries its messages.
+  const prints = hasPrints() ? " stderr" : "";
+  return `${label} (@duplex/ipc ${transport}${prints} ${key})`;
 }
 
 /** One end of a pair that posts to each other. */
@@ -91,8 +94,9 @@ export interface ThreadScope {
 export function enterThread(): ThreadScope | undefined {
   if (!("WorkerGlobalScope" in globalThis)) return undefined;
   const scope = globalThis as unknown as WorkerScope;
-  const [, transport] = NAME.exec(scope.name) ?? [];
+  const [, transport, prints] = NAME.exec(scope.name) ?? [];
   if (transport === undefined) return undefined;
+  if (prints !== undefined) redirectStdout();
   const { port, memory } = portOf(scope);
   // Never released; the parent requests it and gets it when this worker is gone.
   locks.request(scope.name, {}, () => {

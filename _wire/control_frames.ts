@@ -21,14 +21,14 @@ export const VERSION = 1;
  * The largest message: a frame's length and a message's size are written in 32
  * bits, and the length counts a header of up to 17 bytes, here rounded up.
  */
-export const MAX_MESSAGE_SIZE = 2 ** 32 - 1 - 64;
+export const MAX_MESSAGE_SIZE: number = 2 ** 32 - 1 - 64;
 
 /**
  * Bytes and messages in flight at most, whatever the peer's window is: a peer
  * must not decide how much this side keeps of what it has sent.
  */
-export const MAX_IN_FLIGHT_SIZE = 256 * 1024 * 1024;
-export const MAX_IN_FLIGHT = 2 ** 20;
+export const MAX_IN_FLIGHT_SIZE: number = 256 * 1024 * 1024;
+export const MAX_IN_FLIGHT: number = 2 ** 20;
 
 /** Bytes of an abort's reason; a larger one is sent as its text alone. */
 const MAX_REASON_SIZE = 3 * 1024;
@@ -91,11 +91,11 @@ export function readHello(fields: ControlFields, own: OwnHello): PeerHello {
       `Cannot talk to the peer: it speaks version ${version} of the protocol and this side version ${VERSION}`,
     );
   }
-  const { name } = fields;
+  const { name, codecs, graph } = fields;
   return {
     name: typeof name === "string" ? excerpt(name, MAX_TEXT_LENGTH) : "peer",
-    codec: agreeOnCodec(fields.codecs, own),
-    graph: fields.graph === true,
+    codec: agreeOnCodec(codecs, own),
+    graph: graph === true,
     windowBytes: Math.min(positive(fields, "window"), MAX_IN_FLIGHT_SIZE),
     windowMessages: Math.min(positive(fields, "messages"), MAX_IN_FLIGHT),
     maxMessageBytes: Math.min(positive(fields, "maxMessage"), MAX_MESSAGE_SIZE),
@@ -175,15 +175,16 @@ export function readReason(
   fields: ControlFields,
   codec: Codec | undefined,
 ): unknown {
-  const text = typeof fields.text === "string"
-    ? excerpt(fields.text, MAX_TEXT_LENGTH)
+  const { text: given, fault, reason } = fields;
+  const text = typeof given === "string"
+    ? excerpt(given, MAX_TEXT_LENGTH)
     : "no reason";
-  if (fields.fault === true) {
+  if (fault === true) {
     return new ProtocolError(`The peer broke off: ${text}`);
   }
-  if (fields.reason instanceof Uint8Array && codec !== undefined) {
+  if (reason instanceof Uint8Array && codec !== undefined) {
     try {
-      return codec.decode(fields.reason);
+      return codec.decode(reason);
     } catch {
       // A reason that this side cannot decode is reported by its text.
     }

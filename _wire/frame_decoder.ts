@@ -94,7 +94,7 @@ export class FrameDecoder {
   into: Uint8Array<ArrayBuffer>;
   /** The free part of `into`. */
   from = 0;
-  to = INITIAL_BUFFER_SIZE;
+  to: number = INITIAL_BUFFER_SIZE;
   readonly #events: WireEvents;
   readonly #flow: FlowCounts;
   readonly #hello: OwnHello;
@@ -314,7 +314,8 @@ export class FrameDecoder {
     if (kind === KIND.goodbye) return this.#onGoodbye(fields);
     const taken = count(fields, "taken");
     if (kind === KIND.stall) {
-      return events.onStall(taken, fields.answer === true);
+      const { answer } = fields;
+      return events.onStall(taken, answer === true);
     }
     this.#checkAcknowledged(taken);
     events.onAcknowledged(taken);

@@ -47,7 +47,7 @@ const MAX_SPARES_SIZE = 8 * 1024 * 1024;
  * Free bytes before the first frame of a batch. A message gets the header of a
  * whole message before its size is known; that of a first part is longer by this.
  */
-export const LEAD = FIRST_HEADER_SIZE - DATA_HEADER_SIZE;
+export const LEAD: number = FIRST_HEADER_SIZE - DATA_HEADER_SIZE;
 
 /** A message that is sent in parts, and how much of it was. */
 interface Parted {

@@ -46,7 +46,7 @@ export const DATA_HEADER_SIZE = 13;
 /** Bytes before the first part of a message: the same, and the total size. */
 export const FIRST_HEADER_SIZE = 17;
 /** Bytes of a frame for a message that is posted separately: as before a first part. */
-export const POSTED_SIZE = FIRST_HEADER_SIZE;
+export const POSTED_SIZE: number = FIRST_HEADER_SIZE;
 /** Bytes before a later part: length, kind. */
 export const NEXT_HEADER_SIZE = 5;
 /**
@@ -58,12 +58,12 @@ export const MAX_CONTROL_SIZE = 4096;
  * Initial bytes of the buffers of a link. Small, since a listener may have a
  * thousand idle peers; they grow with the traffic.
  */
-export const INITIAL_BUFFER_SIZE = 4 * 1024;
+export const INITIAL_BUFFER_SIZE: number = 4 * 1024;
 /**
  * Bytes above which a message is sent in parts, and of each part. A control frame
  * then waits for at most a quarter of a millisecond at the speed of a pipe.
  */
-export const PART_SIZE = 256 * 1024;
+export const PART_SIZE: number = 256 * 1024;
 
 /**
  * Follows the kind byte of a hello. The first byte cannot occur in UTF-8 text,

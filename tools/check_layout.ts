@@ -64,7 +64,7 @@ const PROGRAM = "cli";
 const SCRIPTS = new Set(["_task/worker.ts"]);
 
 const USES_DENO =
-  /^(_?(pipe|socket|permissions|cli)\b.*|parent|_base\/(address|permission_kinds|worker_options)|_thread\/(permissions|parent_end))\.ts$/;
+  /^(_?(pipe|socket|permissions|cli)\b.*|parent|_base\/(address|permission_kinds|prints|worker_options)|_thread\/(permissions|parent_end))\.ts$/;
 
 /** The files that a worker may load. */
 const WORKER_NEEDS =
@@ -72,9 +72,6 @@ const WORKER_NEEDS =
 
 /** What a worker loads only if it may have too little memory. */
 const LOADED_LATE = new Set(["node:v8", "node:vm"]);
-
-/** It loads `node:fs` in workers that have loaded it already. */
-const LOADS_FS = "_pipe/parent.ts";
 
 /** Files that make the texts, or convert checked values only. */
 const MAY_CONVERT = new Set([
@@ -291,7 +288,6 @@ function checkWorker(sources: Map<string, Source>, config: Config): string[] {
     for (const { specifier, typeOnly } of source.imports) {
       if (typeOnly || /^(\.|@duplex\/)/.test(specifier)) continue;
       if (LOADED_LATE.has(specifier)) continue;
-      if (specifier === "node:fs" && file === LOADS_FS) continue;
       const module = imports[specifier] ?? specifier;
       problems.push(
         `parent.ts: a worker must load no package, but loads "${module}"`,

@@ -29,10 +29,73 @@ test("openPipe() keeps apart what a worker prints and what it sends", async () =
   await worker.close();
   assert(names.includes("process.stdout.end"));
   const printed = lines.all.map((line) =>
-    line.replace(/^\[ "(.*)" \]$/, "$1").replace(/: [\d.]+ms$/, "").trimEnd()
+    line.replace(/^│ +0 │ "(.*)" │$/, "$1").replace(/^[│┌├└] ?[─(].*$/, "")
+      .replace(/: [\d.]+ms$/, "").trimEnd()
   );
   // The first line is longer than a line that is passed on.
   assertEquals(printed.filter((line) => line !== ""), ["early", ...names]);
+});
+
+test("openPipe() keeps apart what a worker prints by functions that it stored", async (t) => {
+  const cases: PipeOptions[] = [
+    {},
+    // Starts the part of Deno that `node:fs` needs before the script.
+    {
+      args: ["names"],
+      denoFlags: ["--preload=data:text/javascript,process.pid"],
+    },
+  ];
+  for (const options of cases) {
+    await t.step(`${options.args ?? "no arguments"}`, async () => {
+      const lines = new Lines();
+      const worker = await openPipe(workerUrl("prints_stored"), {
+        ...options,
+        stderr: lines.take,
+      });
+      const names = await Array.fromAsync(worker);
+      await worker.close();
+      assert(
+        names.includes(options.args === undefined ? "fs" : "fs.writeSync"),
+      );
+      assertEquals(lines.all, ["early log", "early writer", ...names]);
+    });
+  }
+});
+
+test(
+  "openPipe() keeps apart what the Web Workers of a worker print",
+  async () => {
+    const lines = new Lines();
+    const worker = await openPipe(workerUrl("prints_threads"), {
+      denoFlags: ["--unstable-worker-options"],
+      permissions: { read: true },
+      stderr: lines.take,
+    });
+    assertEquals(await Array.fromAsync(worker), ["queue", "shm"]);
+    await worker.close();
+    const printed = ["console", "Deno", "fs"];
+    assertEquals(lines.all, [...printed, ...printed]);
+  },
+  { ...RUN, read: true },
+);
+
+test("openPipe() prints tables, counts and groups as Deno does", async () => {
+  const print = `console.group("group"); console.table([{ a: 1 }]);
+    console.dir({ a: { b: {} } }, { depth: 0 });
+    console.groupEnd(); console.count("%s"); console.count("%s"); console.log("%d", 1, [2]);`;
+  const command = (args: string[]) =>
+    new Deno.Command(EXEC, { args, env: { NO_COLOR: "1" } }).output();
+  const { stdout } = await command(["eval", print]);
+  const lines = new Lines();
+  const worker = await openPipe(workerUrl("prints_code"), {
+    args: [print],
+    stderr: lines.take,
+  });
+  await worker.close();
+  assertEquals(
+    `${lines.all.join("\n")}\n`,
+    new TextDecoder().decode(stdout),
+  );
 });
 
 test("openPipe() keeps apart what methods print, also by modules loaded later", async () => {
