@@ -25,6 +25,8 @@ export const PLAIN_USAGE = `\
                         the bytes as a string in Base64
   other typed arrays    an array of numbers, or of the forms of bigint
   RegExp                a string: "/a+/g"
+  URL                   its href
+  classes of Temporal   the string of toString()
   Error                 an object with name, message, cause, errors and fields,
                         without the stack
   array                 an array, without fields that it has in addition
@@ -73,6 +75,8 @@ function plainObject(value: object, copies: Copies, depth: number): unknown {
     return Number.isNaN(value.getTime()) ? null : value.toISOString();
   }
   if (value instanceof RegExp) return `/${value.source}/${value.flags}`;
+  if (value instanceof URL) return value.href;
+  if (isTemporal(value)) return value.toString();
   if (value instanceof ArrayBuffer || value instanceof SharedArrayBuffer) {
     return base64(new Uint8Array(value));
   }
@@ -95,6 +99,12 @@ function plainObject(value: object, copies: Copies, depth: number): unknown {
   // Another class has no JSON form.
   if (prototype !== Object.prototype && prototype !== null) return value;
   return assign(copies, value, Object.entries(value), part);
+}
+
+/** Whether an object is one of `Temporal`. */
+function isTemporal(value: object): boolean {
+  const tag = Object.prototype.toString.call(value);
+  return tag.startsWith("[object Temporal.");
 }
 
 /** Copies items into an array. */

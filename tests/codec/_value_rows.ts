@@ -161,6 +161,14 @@ class OwnError extends RangeError {
   code = 7;
 }
 
+class OwnUrl extends URL {}
+
+class EmptyUrl extends URL {
+  constructor() {
+    super("a:");
+  }
+}
+
 class OwnMap extends Map<unknown, unknown> {}
 
 /** An error of a standard class with the parts of another error. */
@@ -216,15 +224,68 @@ const KEY = await crypto.subtle.generateKey(
   ["encrypt"],
 );
 
-function temporal(): Case[] {
-  const { Temporal } = globalThis as unknown as {
-    Temporal?: { Now: { instant(): unknown; plainDateISO(): unknown } };
-  };
-  if (Temporal === undefined) return [];
+/** A class of `Temporal`, for which TypeScript may have no types. */
+interface TemporalClass {
+  new (...parts: readonly unknown[]): object;
+  from(text: unknown): object;
+}
+
+const { Temporal } = globalThis as unknown as {
+  Temporal: Record<string, TemporalClass>;
+};
+
+/** Objects of the classes of `Temporal`, also with parts that `toString` omits. */
+export const TEMPORAL: readonly (() => object)[] = [
+  ...([
+    ["Instant", "2020-01-01T00:00:00.123456789Z"],
+    ["Instant", "-271821-04-20T00:00:00Z"],
+    ["ZonedDateTime", "2020-11-01T01:30:00-05:00[America/New_York]"],
+    ["ZonedDateTime", "2020-11-01T01:30:00-04:00[America/New_York]"],
+    ["ZonedDateTime", "1843-03-31T17:10:50[Europe/Amsterdam][u-ca=hebrew]"],
+    ["ZonedDateTime", "2020-01-01T00:00[-23:59]"],
+    ["PlainDate", "2020-02-29"],
+    ["PlainDate", "+275760-09-13[u-ca=japanese]"],
+    ["PlainTime", "23:59:59.999999999"],
+    ["PlainDateTime", "2020-02-29T12:00[u-ca=chinese]"],
+    ["PlainYearMonth", "2020-02"],
+    ["PlainYearMonth", "-271821-04"],
+    ["PlainMonthDay", "02-29"],
+    ["Duration", "-P1Y2M3W4DT5H6M7.000008S"],
+    ["Duration", "PT0S"],
+  ] as const).map(([name, text]) => () => Temporal[name]!.from(text)),
+  () => new Temporal.PlainYearMonth!(2019, 11, "hebrew", 29),
+  () => new Temporal.PlainYearMonth!(2019, 11, "gregory", 15),
+  () => new Temporal.PlainMonthDay!(2, 29, "chinese", 1980),
+  () => Temporal.Duration!.from({ milliseconds: 1500, microseconds: 7e9 }),
+  () => Temporal.Duration!.from({ nanoseconds: -(2 ** 53) * 1e8 }),
+];
+
+function writtenCases(): Case[] {
+  const url = "http://user:p%40@xn--bcher-kva.example:81/a%20b?c=d#e";
   return [
-    same("a Temporal.Instant", () => Temporal.Now.instant()),
-    same("a Temporal.PlainDate", () => Temporal.Now.plainDateISO()),
+    same("a URL", () => new URL(url)),
+    same("URLs of other schemes", () => [
+      ...["data:text/plain,a b", "file:///C:/a", "blob:http://a/b", "a:"],
+    ].map((text) => new URL(text))),
+    as(
+      "a class of a URL, with a field",
+      () => Object.assign(new OwnUrl(url), { x: 1 }),
+      () => new URL(url),
+    ),
+    ...TEMPORAL.map((make) => same(tagOf(make()), make)),
+    same("all in one", () => {
+      const [url, one, two] = [new URL("a:b"), TEMPORAL[0]!(), TEMPORAL[6]!()];
+      return Object.assign([url], {
+        map: new Map([[one, url], [two, new Set([one])]]),
+        error: Object.assign(new Error("m", { cause: url }), { at: one }),
+        errors: new AggregateError([two]),
+      });
+    }),
   ];
+}
+
+function tagOf(value: object): string {
+  return Object.prototype.toString.call(value);
 }
 
 async function imageBitmap(): Promise<Case[]> {
@@ -401,6 +462,11 @@ export const ROWS: readonly Row[] = [
       ...one.what.endsWith("Date") &&
         { refused: { json: "of the class Date, which JSON cannot carry" } },
     })),
+  },
+  {
+    name: "`URL`, the classes of `Temporal`",
+    refused: { json: NO_JSON },
+    cases: writtenCases(),
   },
   {
     name: "`ArrayBuffer`, typed arrays, `DataView`",
@@ -619,7 +685,6 @@ export const ROWS: readonly Row[] = [
       same("a WeakRef", () => new WeakRef({})),
       same("a generator", () => (function* () {})()),
       same("an iterator", () => [1][Symbol.iterator]()),
-      same("a URL", () => new URL("file:///a")),
       same("Headers", () => new Headers()),
       same("a Response", () => new Response("text")),
       same("an AbortSignal", () => new AbortController().signal),
@@ -630,8 +695,7 @@ export const ROWS: readonly Row[] = [
         () => new WebAssembly.Memory({ initial: 1 }),
       ),
       ...await imageBitmap(),
-      ...temporal(),
-      ...([Map, Set, Date] as (new () => object)[]).map((constructor) =>
+      ...([Map, Set, Date, EmptyUrl] as (new () => object)[]).map((constructor) =>
         named(
           `a proxy of a ${constructor.name}`,
           () => new Proxy(new constructor(), {}),

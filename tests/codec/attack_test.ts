@@ -115,7 +115,7 @@ const FAULTS: [string, string, string][] = [
     "c7 05 04 dd ff ff ff fe",
     "a count of 4294967294",
   ],
-  ["an unknown extension", "d4 0f 00", "extension type 15 is not known"],
+  ["an unknown extension", "d4 10 00", "extension type 16 is not known"],
   ["extension type 0", "d4 00 00", "extension type 0 is not known"],
   ["a negative extension type", "d4 fe 00", "extension type -2 is not known"],
   ["invalid UTF-8", "a2 c3 28", "a string is not valid UTF-8 at byte 1"],

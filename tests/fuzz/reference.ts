@@ -271,6 +271,8 @@ export class ReferenceReader {
         if (typeof value === "object" || value === undefined) refuse("no box");
         return Object(value);
       }
+      case 0x0f:
+        return this.#written(this.#number(1), this.#text(size - 1));
       case 0xff:
         return this.#date(size);
       default:

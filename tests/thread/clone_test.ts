@@ -156,7 +156,7 @@ Deno.test({
       ["a function", { a: [() => 1] }, [], '"$.a[0]" is a function'],
       ["a symbol", new Map([["k", Symbol()]]), [], '"$.get("k")" is a symbol'],
       ["a promise", [Promise.resolve()], [], '"$[0]" is a Promise'],
-      ["a URL", { url: new URL("a:") }, [], '"$.url" is a URL, which cannot'],
+      ["Headers", { at: new Headers() }, [], '"$.at" is a Headers, which cannot'],
       [
         "a port that is not transferred",
         { ports: [port1] },
