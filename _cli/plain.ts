@@ -16,7 +16,7 @@ const MAX_DEPTH = 1000;
 export const PLAIN_USAGE = `\
   Date                  a string as of toISOString(); null if it is invalid
   bigint                a number up to 2^53 - 1, a string beyond
-  NaN, Infinity         null; -0 is written as 0
+  NaN, Infinity         null
   undefined             null; a property with this value is omitted
   Map                   an object if all keys are strings, otherwise an array of
                         [key, value]

@@ -265,7 +265,5 @@ export function describeUnwritten(
   }
   return text.length > written.maxLength
     ? `a ${written.name} of ${text.length} characters, which is more than ${written.maxLength}`
-    : `a ${written.name} whose text is that of another value: ${
-      quoted(text)
-    }`;
+    : `a ${written.name} whose text is that of another value: ${quoted(text)}`;
 }

@@ -42,7 +42,7 @@ const FORMS: [value: unknown, form: string][] = [
   [new Date(NaN), "null"],
   [2n ** 53n - 1n, "9007199254740991"],
   [-(2n ** 53n), '"-9007199254740992"'],
-  [[NaN, Infinity, -Infinity, -0], "[null,null,null,0]"],
+  [[NaN, Infinity, -Infinity, -0], "[null,null,null,-0.0]"],
   [[undefined, , { a: undefined, b: 1 }], '[null,null,{"b":1}]'],
   [new Map(), "{}"],
   [new Map([["a", new Date(0)]]), `{"a":${AT}}`],

@@ -207,6 +207,28 @@ const FAULTS: [string, string, string][] = [
   ["a range of no items", "c7 06 0b 91 c0 80 92 00 00", "not ranges of it"],
   ["a boxed nil", "d4 0e c0", "an object has no primitive value"],
   ["a boxed array", "d4 0e 90", "an object has no primitive value"],
+  ["a text of no class", "c7 00 0f", "a text has no class that is known here"],
+  ["a text of class 0", "d4 0f 00", "a text has no class that is known here"],
+  ["a text of class 10", "d4 0f 0a", "a text has no class that is known here"],
+  ["a text of no URL", "d5 0f 01 61", "a URL is malformed at byte 2"],
+  ["another text of a URL", "d6 0f 01 41 3a 62", "a URL is malformed"],
+  ["a text that is not UTF-8", "d5 0f 01 ff", "a string is not valid UTF-8"],
+  ["a text of no time", "d5 0f 05 31", "a Temporal.PlainTime is malformed"],
+  [
+    "a text of 257 characters",
+    `c8 01 02 0f 09 ${"30".repeat(257)}`,
+    "a Temporal.Duration is longer than 256 at byte 4",
+  ],
+  [
+    "another text of a time",
+    "c7 06 0f 05 31 32 3a 30 30",
+    "a Temporal.PlainTime is malformed",
+  ],
+  [
+    "a month without its day",
+    "d7 0f 07 32 30 32 30 2d 30 31",
+    "a Temporal.PlainYearMonth is malformed",
+  ],
   ["a box of nothing", "c7 00 0e", "exceeds the remaining 0"],
   [
     "an array with an item as a field",

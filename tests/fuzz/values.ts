@@ -98,7 +98,7 @@ const UNSENDABLE: readonly (() => unknown)[] = [
   () => detachedView(),
   () => outOfBounds(),
   () => new Headers(),
-  () => credentialed(),
+  () => readAsAnother(),
   () => new Proxy({}, {}),
   () => new Proxy([1, 2], {}),
   () => new Proxy(new Map(), {}),
@@ -114,8 +114,8 @@ const UNSENDABLE: readonly (() => unknown)[] = [
   () => growing(),
 ];
 
-/** A URL with a text that is none, as its password has no host. */
-function credentialed(): URL {
+/** A URL whose text is read as one without a host. */
+function readAsAnother(): URL {
   const url = new URL("file://a/b");
   url.pathname = "C:/x";
   return url;
