@@ -73,7 +73,7 @@ Results that JSON does not have:
 ${PLAIN_USAGE}
 
 The line fails if a worker returns a function, a symbol, or an object of another
-built-in class, such as a URL.
+built-in class, such as Headers.
 
 ${WORKER_USAGE}
 

@@ -26,6 +26,8 @@ export const PLAIN_USAGE = `\
                         the bytes as a string in Base64
   other typed arrays    an array of numbers, or of the forms of bigint
   RegExp                a string: "/a+/g"
+  URL                   its href
+  classes of Temporal   the string of toString()
   Error                 an object with name, message, cause, errors and fields,
                         without the stack
   array                 an array, without additional fields; a missing item is
@@ -76,6 +78,8 @@ function plainObject(value: object, copies: Copies, depth: number): unknown {
   }
   if (value instanceof RegExp) return `/${value.source}/${value.flags}`;
   if (isBoxed(value)) return plainOf(value.valueOf(), copies, depth);
+  if (value instanceof URL) return value.href;
+  if (isTemporal(value)) return value.toString();
   if (copies.has(value)) return copies.get(value);
   if (isBuffer(value) || ArrayBuffer.isView(value)) {
     const plain = isBuffer(value)
@@ -111,6 +115,12 @@ function isBuffer(value: object): value is ArrayBufferLike {
 function isBoxed(value: object): boolean {
   return value instanceof Number || value instanceof String ||
     value instanceof Boolean || value instanceof BigInt;
+}
+
+/** Whether an object is one of `Temporal`. */
+function isTemporal(value: object): boolean {
+  const tag = Object.prototype.toString.call(value);
+  return tag.startsWith("[object Temporal.");
 }
 
 /** Copies items into an array. */

@@ -47,6 +47,19 @@ export const NUMBER_COST = 40;
 /** An object with a primitive value, without the value. */
 export const BOXED_COST = 64;
 
+/**
+ * A `URL`, and a byte of it: hosts of many short labels take 34 ns for each. A label in
+ * Punycode that is longer than a DNS name allows takes quadratic time, up to a length
+ * of some 2500.
+ */
+export const URL_COST = 2048;
+export const URL_BYTE_COST = 64;
+const MAX_LABEL_COST = 2 ** 22;
+
+/** An object of `Temporal`, and one with a time zone, whose rules are read. */
+export const TEMPORAL_COST = 2048;
+export const ZONED_COST = 6144;
+
 /** A string without its characters. */
 export const STRING_COST = 32;
 
@@ -147,6 +160,16 @@ export function regexpCost(source: string, flags: string): number {
   if (!isUnicode || base > MAX_COST) return base;
   const property = hasSets ? SET_PROPERTY_COST : PROPERTY_COST;
   return base + property * countProperties(source);
+}
+
+/**
+ * The cost of the labels of a URL that are in Punycode.
+ *
+ * @param text The URL.
+ * @returns The cost, in addition to that of its bytes.
+ */
+export function urlLabelCost(text: string): number {
+  return text.includes("xn--") ? Math.min(text.length ** 2, MAX_LABEL_COST) : 0;
 }
 
 /** Counts `\p` and `\P` in an expression. */

@@ -55,6 +55,7 @@ import {
   bytesToUtf16,
 } from "./msgpack_payloads.ts";
 import { EXT, MAX_DEPTH, MIN_OWNED_VIEW } from "./values.ts";
+import { readWritten, WRITTEN_KINDS } from "./written.ts";
 import { MsgpackReader } from "./msgpack_reader.ts";
 import { defineIndex, defineOwn, isIndex, setOwn } from "./properties.ts";
 
@@ -349,6 +350,8 @@ class Decoder extends MsgpackReader {
         return this.#structure(type, start, end, depth);
       case EXT.reference:
         return this.#reference(size, start);
+      case EXT.written:
+        return this.#written(start, size - 1);
       case EXT.undefined:
       case EXT.invalidDate:
         if (size !== 0) {
@@ -539,6 +542,28 @@ class Decoder extends MsgpackReader {
       this.fail("an object has no primitive value", undefined, at);
     }
     return Object(value);
+  }
+
+  /** Reads an object that is sent as a text of `length` bytes. */
+  #written(start: number, length: number): object {
+    const written = length < 0
+      ? undefined
+      : WRITTEN_KINDS.get(this.bytes[start]!);
+    if (written === undefined) {
+      this.fail("a text has no class that is known here", undefined, start);
+    }
+    const { name, maxLength } = written;
+    if (length > maxLength) {
+      this.fail(`a ${name} is longer than ${maxLength}`, undefined, start);
+    }
+    this.position = start + 1;
+    const text = this.string(length);
+    this.charge(written.cost(text));
+    try {
+      return readWritten(written, text);
+    } catch (cause) {
+      this.fail(`a ${name} is malformed`, { cause }, start);
+    }
   }
 
   /** Reads a string that is part of an extension. */

@@ -35,6 +35,7 @@ import {
   unboxed,
   viewKind,
 } from "./values.ts";
+import { toWritten, writtenClass } from "./written.ts";
 import { bigintToBytes, utf16ToBytes } from "./msgpack_payloads.ts";
 import { messageOf } from "../_base/text.ts";
 
@@ -175,7 +176,7 @@ class Encoder {
 
   /** Throws an error with the path to the value that cannot be sent. */
   #refuse(): never {
-    const describe = this.#rules.graph ? describeUnsendable : describeBoxed;
+    const describe = this.#rules.graph ? describeUnsendable : describeOld;
     throw new TypeError(explainRefusal(this.#root, describe, this.sharing));
   }
 
@@ -392,10 +393,20 @@ class Encoder {
     if (isRecord(value)) {
       return this.#record(value as Record<string, unknown>, depth);
     }
+    if (!this.#rules.graph) this.#refuse();
     const primitive = unboxed(value);
-    if (primitive === undefined || !this.#rules.graph) this.#refuse();
+    if (primitive === undefined) return this.#written(value);
     const payload = this.#open(EXT.boxed);
     this.write(primitive, depth + 1);
+    this.#close(payload);
+  }
+
+  /** Writes an object that is sent as a text. */
+  #written(value: object): void {
+    const { written, text } = toWritten(value) ?? this.#refuse();
+    const payload = this.#open(EXT.written);
+    this.#byte(written.kind);
+    writeText(this.target, text);
     this.#close(payload);
   }
 
@@ -691,15 +702,17 @@ class Encoder {
   }
 }
 
-/** As `describeUnsendable`, for a peer that does not read boxed values. */
-function describeBoxed(value: unknown): string | undefined {
+/** As `describeUnsendable`, for a peer that does not read boxed values and texts. */
+function describeOld(value: unknown): string | undefined {
   const reason = describeUnsendable(value);
   if (reason !== undefined || typeof value !== "object" || value === null) {
     return reason;
   }
-  return unboxed(value) === undefined
-    ? undefined
-    : "an object with a primitive value, which the peer does not read";
+  if (unboxed(value) !== undefined) {
+    return "an object with a primitive value, which the peer does not read";
+  }
+  const written = writtenClass(value);
+  return written && `a ${written.name}, which the peer does not read`;
 }
 
 function throwTooLong(size: number): never {

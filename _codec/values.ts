@@ -13,6 +13,7 @@ import { toParts } from "./error_parts.ts";
 import { MAX_COST, MAX_ITEMS, regexpCost } from "./message_cost.ts";
 import { isIndex } from "./properties.ts";
 import { excerpt, printable, quoted, show } from "../_base/text.ts";
+import { describeUnwritten, toWritten, writtenClass } from "./written.ts";
 
 /**
  * Maximum number of nested containers (arrays, objects, maps, sets, errors) in a
@@ -67,6 +68,8 @@ export const EXT = {
   reference: 0x0d,
   /** A string, number, boolean or bigint in an object; the value. */
   boxed: 0x0e,
+  /** An object that is sent as a text; a byte of its class, the text in UTF-8. */
+  written: 0x0f,
   /** The timestamp of the MessagePack specification, -1 as a byte. */
   timestamp: 0xff,
 } as const;
@@ -296,6 +299,9 @@ function withArticle(noun: string): string {
   return `${/^[AEIOaeio]/.test(noun) ? "an" : "a"} ${noun}`;
 }
 
+const IMPOSTOR =
+  "a proxy of a built-in object, or an object that only inherits from a built-in class";
+
 /**
  * Why a value cannot be sent with MessagePack, apart from its parts.
  *
@@ -323,9 +329,7 @@ export function describeUnsendable(value: unknown): string | undefined {
   if (value instanceof ArrayBuffer && !isImpostor(value)) {
     return value.detached ? "a detached ArrayBuffer" : undefined;
   }
-  if (isImpostor(value)) {
-    return "a proxy of a built-in object, or an object that only inherits from a built-in class";
-  }
+  if (isImpostor(value)) return IMPOSTOR;
   if (value instanceof RegExp) return describeRegexp(value);
   const list = Array.isArray(value)
     ? value
@@ -339,8 +343,12 @@ export function describeUnsendable(value: unknown): string | undefined {
   if (
     Array.isArray(value) || value instanceof Map || value instanceof Set ||
     value instanceof Error || value instanceof Date || isRecord(value) ||
-    unboxed(value) !== undefined
+    unboxed(value) !== undefined || toWritten(value) !== undefined
   ) return undefined;
+  const written = writtenClass(value);
+  if (written !== undefined) {
+    return describeUnwritten(written, value) ?? IMPOSTOR;
+  }
   const tag = Object.prototype.toString.call(value).slice(8, -1);
   // A class of the runtime without a tag.
   const name = tag === "Object"

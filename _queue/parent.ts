@@ -61,7 +61,7 @@ export async function openParent(
   session[onPeerGoodbye] = closeAtEnd(scope, session);
   endQuietly(session, () => scope.port.postMessage(CLOSED_POST, []));
   // Message 0 is the worker's counts.
-  port.postMessage([0, [counts.memory, []]], []);
+  port.postMessage([0, [counts.memory, [], []]], []);
   await session.open();
   return session;
 }

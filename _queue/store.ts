@@ -198,7 +198,7 @@ export class Packer {
     const { length: size } = message;
     checkSize(size, this.#maxMessage);
     return {
-      payload: { kind: "clone", cloneable: [message.slice(), []] },
+      payload: { kind: "clone", cloneable: [message.slice(), [], []] },
       size,
     };
   }

@@ -60,9 +60,9 @@ class LinkWire extends ThreadWire {
   override message(message: unknown): number {
     const { number, attempts, payload, size } = message as StoredMessage;
     if (payload.kind === "bytes") return this.encode(message);
-    const [value, errors] = payload.cloneable;
+    const [value, errors, written] = payload.cloneable;
     const leased = [number, attempts, value];
-    postClone(this.port, this.encoder, [leased, errors], size);
+    postClone(this.port, this.encoder, [leased, errors, written], size);
     this.write();
     return size;
   }

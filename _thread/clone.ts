@@ -9,7 +9,9 @@
  * `transfer` before. So arrays, objects, maps, sets and errors are copied first: a
  * value that cannot be sent is found then, getters and proxies are read once, and
  * nothing is left that the clone could refuse. The clone loses the class and the
- * fields of errors, so they are sent along and restored.
+ * fields of errors, so they are sent along and restored. It refuses a `URL` and the
+ * objects of `Temporal`: an empty object takes the place of each, and its text is sent
+ * along.
  *
  * @module
  */
@@ -28,6 +30,7 @@ import {
   propertyStep,
   quotedPath,
 } from "../_codec/values.ts";
+import { readWritten, toWritten, WRITTEN_KINDS } from "../_codec/written.ts";
 
 /**
  * The parts of an error that the clone loses. The error itself is included: in the
@@ -42,8 +45,15 @@ type ErrorNote = [
   fields: Readonly<Record<string, unknown>>,
 ];
 
-/** A message prepared for a clone, with notes of its errors. */
-export type Cloneable = [message: unknown, errors: ErrorNote[]];
+/** An object that is sent as a text: what takes its place, its class and its text. */
+type WrittenNote = [place: object, kind: number, text: string];
+
+/** A message prepared for a clone, with notes of its errors and texts. */
+export type Cloneable = [
+  message: unknown,
+  errors: ErrorNote[],
+  written: WrittenNote[],
+];
 
 /** Bytes that a value counts as, in addition to those of texts and buffers: a word. */
 const VALUE_SIZE = 8;
@@ -84,12 +94,14 @@ export function makeCloneable(
   checkTransfer(transfer, "a thread");
   const copier = new Copier(transfer);
   const copy = copier.copy(message, "$", 0);
-  return { cloneable: [copy, copier.errors], size: copier.size };
+  const cloneable: Cloneable = [copy, copier.errors, copier.written];
+  return { cloneable, size: copier.size };
 }
 
 /** Copies the containers of a message, and checks its values. */
 class Copier {
   readonly errors: ErrorNote[] = [];
+  readonly written: WrittenNote[] = [];
   /** The approximate size of the message in bytes. */
   size = 0;
   readonly #transfer: readonly unknown[];
@@ -130,7 +142,7 @@ class Copier {
       return set;
     }
     if (value instanceof Error) return this.#error(value, path, depth + 1);
-    if (!isPlain(value)) return this.#leaf(value);
+    if (!isPlain(value)) return this.#written(value) ?? this.#leaf(value);
     const record = this.#keep(value, {});
     const keys = Object.keys(value);
     return this.#fields(record, value, keys, path, depth + 1);
@@ -139,6 +151,17 @@ class Copier {
   #keep<T>(value: object, copy: T): T {
     this.#copies.set(value, copy);
     return copy;
+  }
+
+  /** An object in the place of one that is sent as a text. */
+  #written(value: object): object | undefined {
+    const found = toWritten(value);
+    if (found === undefined) return undefined;
+    const { written: { kind }, text } = found;
+    this.size += text.length;
+    const place = {};
+    this.written.push([place, kind, text]);
+    return this.#keep(value, place);
   }
 
   /** An object that the clone copies or moves. */
@@ -233,11 +256,14 @@ function refuse(path: string, reason: string): never {
   );
 }
 
-/** Returns the message after it was cloned, and restores its errors. */
+/** Returns the message after it was cloned, and restores its errors and texts. */
 export function receiveClone(cloneable: unknown): unknown {
-  if (!Array.isArray(cloneable) || !Array.isArray(cloneable[1])) {
-    throw new ProtocolError("Cannot accept a post: it holds no message");
-  }
+  if (
+    !Array.isArray(cloneable) || !Array.isArray(cloneable[1]) ||
+    !Array.isArray(cloneable[2])
+  ) throw new ProtocolError("Cannot accept a post: it holds no message");
+  const notes = (cloneable as Cloneable)[2];
+  if (notes.length > 0) putWritten(cloneable, notes);
   const [message, errors] = cloneable as Cloneable;
   for (const note of errors) {
     try {
@@ -248,6 +274,51 @@ export function receiveClone(cloneable: unknown): unknown {
     }
   }
   return message;
+}
+
+/** Puts the objects of texts in their places. */
+function putWritten(cloneable: unknown[], notes: readonly WrittenNote[]): void {
+  const objects = new Map<unknown, object>();
+  for (const note of notes) {
+    try {
+      const [place, kind, text] = note;
+      objects.set(place, readWritten(WRITTEN_KINDS.get(kind)!, text));
+    } catch (cause) {
+      const message = "Cannot accept a post: its note of a text is not valid";
+      throw new ProtocolError(message, { cause });
+    }
+  }
+  // The loop visits the containers that are added in it.
+  const containers = new Set<object>([cloneable]);
+  const put = (part: unknown) => {
+    const object = objects.get(part);
+    if (object === undefined && isObject(part)) containers.add(part);
+    return object ?? part;
+  };
+  for (const container of containers) putParts(container, put);
+}
+
+/** Replaces the parts of an array, a plain object, a map or a set. */
+function putParts(container: object, put: (part: unknown) => unknown): void {
+  if (container instanceof Map) {
+    const entries = [...container];
+    container.clear();
+    for (const [key, value] of entries) container.set(put(key), put(value));
+  } else if (container instanceof Set) {
+    const values = [...container];
+    container.clear();
+    for (const value of values) container.add(put(value));
+  } else if (
+    Array.isArray(container) ||
+    Object.getPrototypeOf(container) === Object.prototype
+  ) {
+    const parts = container as Record<string, unknown>;
+    for (const key of Object.keys(parts)) {
+      const part = parts[key];
+      const replaced = put(part);
+      if (replaced !== part) setOwn(parts, key, replaced);
+    }
+  }
 }
 
 /** The approximate size of a value, without its parts and its memory. */

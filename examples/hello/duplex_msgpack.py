@@ -267,7 +267,7 @@ _EXTENSIONS = {
     0x01: "undefined", 0x02: "bigint", 0x03: "RegExp", 0x04: "Map",
     0x05: "Set", 0x06: "ArrayBuffer", 0x07: "typed array", 0x08: "error",
     0x09: "Date", 0x0A: "string", 0x0B: "array with fields",
-    0x0E: "boxed value", -1: "Date",
+    0x0E: "boxed value", 0x0F: "URL or Temporal", -1: "Date",
 }
 
 

@@ -17,6 +17,25 @@ function jsonOf(value: unknown): string {
 
 const AT = '"1970-01-01T00:00:00.000Z"';
 
+/** A class of `Temporal`, for which TypeScript may have no types. */
+interface FromText {
+  from(text: string): unknown;
+}
+
+function temporalForms(): [value: unknown, form: string][] {
+  const { Temporal } = globalThis as unknown as {
+    Temporal: Record<string, FromText>;
+  };
+  return [
+    ["Instant", "2026-01-02T03:04:05.000000006Z"],
+    ["ZonedDateTime", "2026-01-02T03:04:05+01:00[Europe/Berlin]"],
+    ["PlainDate", "2026-01-02[u-ca=hebrew]"],
+    ["PlainYearMonth", "2026-01"],
+    ["PlainMonthDay", "01-02"],
+    ["Duration", "P1DT2.5S"],
+  ].map(([name, text]) => [Temporal[name!]!.from(text!), `"${text}"`]);
+}
+
 const FORMS: [value: unknown, form: string][] = [
   [[1, "a", true, null, { b: [] }], '[1,"a",true,null,{"b":[]}]'],
   [new Date(0), AT],
@@ -44,6 +63,8 @@ const FORMS: [value: unknown, form: string][] = [
   [new Float64Array([0.5, NaN]), "[0.5,null]"],
   [new BigInt64Array([1n, 2n ** 60n]), '[1,"1152921504606846976"]'],
   [/a+\/b/gi, String.raw`"/a+\\/b/gi"`],
+  [new URL("http://a/b c?d"), '"http://a/b%20c?d"'],
+  ...temporalForms(),
   [/a(b)/.exec("ab"), '["ab","b"]'],
   [
     Object.assign(new TypeError("no", { cause: new Date(0) }), { code: 7n }),
@@ -74,7 +95,7 @@ Deno.test("toPlain() leaves cycles, deep values and other classes to the codec",
   assertThrows(() => jsonOf(deep), TypeError, "nested");
   for (
     const value of [
-      new URL("http://a"),
+      new Headers(),
       () => 1,
       Symbol(),
       Object(Symbol()),

@@ -8,6 +8,7 @@
  * @module
  */
 
+import { TEMPORAL } from "./_value_rows.ts";
 import { json, msgpack } from "./_fast.ts";
 import { costOfJson } from "../../_codec/json_scan.ts";
 import { measureMsgpack } from "../../_codec/msgpack_decode.ts";
@@ -181,6 +182,11 @@ export const MSGPACK_KINDS: Record<string, Make> = {
   "an array of 100 that are missing": value(new Array(100)),
   "a boxed number": value(Object(1.5)),
   "a boxed string": value(Object("text")),
+  "a URL": each((index) => new URL(`a:${index}`)),
+  "a URL of many labels": value(new URL(`http://${"1a.".repeat(300)}b/`)),
+  ...Object.fromEntries(
+    TEMPORAL.map((make, at) => [`a time, number ${at}`, value(make())]),
+  ),
   "undefined": same("c7 00 01"),
   "a bigint of 1 byte": value(-7n),
   "a bigint of 20 bytes": value(-(2n ** 155n)),

@@ -161,6 +161,14 @@ class OwnError extends RangeError {
   code = 7;
 }
 
+class OwnUrl extends URL {}
+
+class EmptyUrl extends URL {
+  constructor() {
+    super("a:");
+  }
+}
+
 class OwnMap extends Map<unknown, unknown> {}
 
 /** An error of a standard class with the parts of another error. */
@@ -216,15 +224,79 @@ const KEY = await crypto.subtle.generateKey(
   ["encrypt"],
 );
 
-function temporal(): Case[] {
-  const { Temporal } = globalThis as unknown as {
-    Temporal?: { Now: { instant(): unknown; plainDateISO(): unknown } };
-  };
-  if (Temporal === undefined) return [];
+/** A class of `Temporal`, for which TypeScript may have no types. */
+interface TemporalClass {
+  new (...parts: readonly unknown[]): object;
+  from(text: unknown): object;
+}
+
+const { Temporal } = globalThis as unknown as {
+  Temporal: Record<string, TemporalClass>;
+};
+
+/** Objects of the classes of `Temporal`, also with parts that `toString` omits. */
+export const TEMPORAL: readonly (() => object)[] = [
+  ...([
+    ["Instant", "2020-01-01T00:00:00.123456789Z"],
+    ["Instant", "-271821-04-20T00:00:00Z"],
+    ["ZonedDateTime", "2020-11-01T01:30:00-05:00[America/New_York]"],
+    ["ZonedDateTime", "2020-11-01T01:30:00-04:00[America/New_York]"],
+    ["ZonedDateTime", "1960-01-01T00:00:00[Africa/Monrovia][u-ca=hebrew]"],
+    ["ZonedDateTime", "2020-01-01T00:00[-23:59]"],
+    ["PlainDate", "2020-02-29"],
+    ["PlainDate", "+275760-09-13[u-ca=japanese]"],
+    ["PlainTime", "23:59:59.999999999"],
+    ["PlainDateTime", "2020-02-29T12:00[u-ca=chinese]"],
+    ["PlainYearMonth", "2020-02"],
+    ["PlainYearMonth", "-271821-04"],
+    ["PlainMonthDay", "02-29"],
+    ["Duration", "-P1Y2M3W4DT5H6M7.000008S"],
+    ["Duration", "PT0S"],
+  ] as const).map(([name, text]) => () => Temporal[name]!.from(text)),
+  () => new Temporal.PlainYearMonth!(2019, 11, "hebrew", 29),
+  () => new Temporal.PlainYearMonth!(2019, 11, "gregory", 15),
+  () => new Temporal.PlainMonthDay!(2, 29, "chinese", 1980),
+  () => Temporal.Duration!.from({ milliseconds: 1500, microseconds: 7e9 }),
+  () => Temporal.Duration!.from({ nanoseconds: -(2 ** 53) * 1e8 }),
+];
+
+function writtenCases(): Case[] {
+  const url = "http://user:p%40@xn--bcher-kva.example:81/a%20b?c=d#e";
   return [
-    same("a Temporal.Instant", () => Temporal.Now.instant()),
-    same("a Temporal.PlainDate", () => Temporal.Now.plainDateISO()),
+    same("a URL", () => new URL(url)),
+    {
+      ...same("URLs of other schemes", () =>
+        [
+          ...["data:text/plain,a b", "file:///C:/a", "blob:http://a/b", "a:"],
+        ].map((text) => new URL(text))),
+      path: "[0]",
+    },
+    as(
+      "a class of a URL, with a field",
+      () => Object.assign(new OwnUrl(url), { x: 1 }),
+      () => new URL(url),
+    ),
+    ...TEMPORAL.map((make) => same(tagOf(make()), make)),
+    {
+      ...same("within containers", () => {
+        const url = () => new URL("a:b");
+        const [time, other] = [TEMPORAL[0]!, TEMPORAL[6]!];
+        return Object.assign([url(), [url()]], {
+          map: new Map<unknown, unknown>([[time(), url()], [other(), 1]]),
+          set: new Set([[time()], url()]),
+          error: Object.assign(new Error("m", { cause: url() }), {
+            at: time(),
+          }),
+          errors: new AggregateError([other(), new Error("m")]),
+        });
+      }),
+      refused: { json: "an array with fields" },
+    },
   ];
+}
+
+function tagOf(value: object): string {
+  return Object.prototype.toString.call(value);
 }
 
 async function imageBitmap(): Promise<Case[]> {
@@ -253,7 +325,7 @@ const BYTES_ONLY = "which cannot be sent";
 /** The rows in the order of the README. */
 export const ROWS: readonly Row[] = [
   {
-    name: "text, finite numbers, booleans, `null`",
+    name: "strings, finite numbers, booleans, `null`",
     refused: {},
     cases: [
       same("text", () => ["", "ä𝄞\0", "\ud800", "a\udfff\ud800", "\ufeff"]),
@@ -283,7 +355,7 @@ export const ROWS: readonly Row[] = [
     ],
   },
   {
-    name: "objects and arrays",
+    name: "plain objects and arrays",
     refused: {},
     cases: [
       same("an object", () => ({ a: { b: [{}, []] }, "": 1, "two words": 2 })),
@@ -341,7 +413,7 @@ export const ROWS: readonly Row[] = [
     cases: [{ ...same("a cycle", cycle), path: ".children[0].parent" }],
   },
   {
-    name: "arrays with missing items or fields",
+    name: "arrays with missing items or additional fields",
     refused: { json: NO_JSON },
     cases: [
       { ...same("missing items", sparse), path: "[1]" },
@@ -401,6 +473,11 @@ export const ROWS: readonly Row[] = [
       ...one.what.endsWith("Date") &&
         { refused: { json: "of the class Date, which JSON cannot carry" } },
     })),
+  },
+  {
+    name: "`URL`, the classes of `Temporal`",
+    refused: { json: NO_JSON },
+    cases: writtenCases(),
   },
   {
     name: "`ArrayBuffer`, typed arrays, `DataView`",
@@ -585,8 +662,7 @@ export const ROWS: readonly Row[] = [
     ],
   },
   {
-    name:
-      "functions, symbols, and all other objects of the language and of Deno",
+    name: "functions, symbols, and all other objects of the language and Deno",
     refused: ALL("which cannot be sent"),
     cases: [
       same("a function", () => () => 1),
@@ -619,7 +695,6 @@ export const ROWS: readonly Row[] = [
       same("a WeakRef", () => new WeakRef({})),
       same("a generator", () => (function* () {})()),
       same("an iterator", () => [1][Symbol.iterator]()),
-      same("a URL", () => new URL("file:///a")),
       same("Headers", () => new Headers()),
       same("a Response", () => new Response("text")),
       same("an AbortSignal", () => new AbortController().signal),
@@ -630,8 +705,9 @@ export const ROWS: readonly Row[] = [
         () => new WebAssembly.Memory({ initial: 1 }),
       ),
       ...await imageBitmap(),
-      ...temporal(),
-      ...([Map, Set, Date] as (new () => object)[]).map((constructor) =>
+      ...([Map, Set, Date, EmptyUrl] as (new () => object)[]).map((
+        constructor,
+      ) =>
         named(
           `a proxy of a ${constructor.name}`,
           () => new Proxy(new constructor(), {}),

@@ -18,6 +18,7 @@ import { decode as stdDecode, encode as stdEncode } from "@std/msgpack";
 import suite from "msgpack-test-suite" with { type: "json" };
 import { Buffer } from "node:buffer";
 import { ByteBuffer } from "../../_base/byte_buffer.ts";
+import { TEMPORAL } from "./_value_rows.ts";
 import { json, msgpack } from "./_fast.ts";
 import { ProtocolError } from "../../_base/errors.ts";
 import { difference } from "../fuzz/equal.ts";
@@ -214,6 +215,52 @@ test("msgpack.decode() gives boxed primitives back", () => {
     TypeError,
     '"$[0]" is a Symbol, which cannot be sent',
   );
+});
+
+test("msgpack.encode() writes one text for each object of Temporal", () => {
+  const texts = TEMPORAL.map((make) => {
+    const bytes = msgpack.encode(make());
+    return `${bytes[6]} ${new TextDecoder().decode(bytes.subarray(7))}`;
+  });
+  assertEquals(texts, [
+    "2 2020-01-01T00:00:00.123456789Z",
+    "2 -271821-04-20T00:00:00Z",
+    "3 2020-11-01T06:30:00Z[America/New_York]",
+    "3 2020-11-01T05:30:00Z[America/New_York]",
+    "3 1960-01-01T00:44:30Z[Africa/Monrovia][u-ca=hebrew]",
+    "3 2020-01-01T23:59:00Z[-23:59]",
+    "4 2020-02-29",
+    "4 +275760-09-13[u-ca=japanese]",
+    "5 23:59:59.999999999",
+    "6 2020-02-29T12:00:00[u-ca=chinese]",
+    "7 2020-02-01[u-ca=iso8601]",
+    "7 -271821-04-01[u-ca=iso8601]",
+    "8 1972-02-29[u-ca=iso8601]",
+    "9 -1,-2,-3,-4,-5,-6,-7,0,-8,0",
+    "9 0,0,0,0,0,0,0,0,0,0",
+    "7 2019-11-29[u-ca=hebrew]",
+    "7 2019-11-15[u-ca=gregory]",
+    "8 1980-02-29[u-ca=chinese]",
+    "9 0,0,0,0,0,0,0,1500,7000000000,0",
+    "9 0,0,0,0,0,0,0,0,0,-900719925474099200000000",
+  ]);
+});
+
+test("msgpack.encode() refuses a URL that a receiver would reject", () => {
+  const url = new URL("file://a/b");
+  url.pathname = "C:/x";
+  assertThrows(
+    () => msgpack.encode([url]),
+    TypeError,
+    '"$[0]" is a URL whose text is that of another value: "file://a/C:/x"',
+  );
+  assertThrows(
+    () => msgpack.encode([new URL(`a:${"b".repeat(2 ** 22)}`)]),
+    TypeError,
+    '"$[0]" is a URL of 4194306 characters, which is more than 4194304',
+  );
+  const longest = new URL(`a:${"b".repeat(2 ** 22 - 2)}`);
+  assertEquals((roundTrip(longest) as URL).href, longest.href);
 });
 
 test("msgpack.decode() gives arrays back with their fields", () => {
@@ -433,6 +480,7 @@ test("msgpack.encode() writes the extensions that PROTOCOL.md lays out", () => {
     // deno-lint-ignore no-sparse-arrays
     [[, 1, ,], "c9-00-00-00-0a-0b-93-c0-01-c0-80-94-00-01-02-01"],
     [Object("a"), "c9-00-00-00-02-0e-a1-61"],
+    [new URL("a:b"), "c9-00-00-00-04-0f-01-61-3a-62"],
     [
       error,
       "c9-00-00-00-1d-08-97-a9-54-79-70-65-45-72-72-6f-72" +

@@ -189,6 +189,11 @@ test("msgpack.encode() writes what a peer without graph form reads", () => {
     TypeError,
     '"$.boxed" is an object with a primitive value, which the peer does not',
   );
+  assertThrows(
+    () => encodeWith(msgpack, { url: new URL("a:b") }, COPIES),
+    TypeError,
+    '"$.url" is a URL, which the peer does not read',
+  );
 });
 
 /** The fault, the bytes, what the error says. */

@@ -43,7 +43,7 @@ const REFUSED: [unknown, string][] = [
   [{ a: new WeakRef({}) }, '"$.a" is a WeakRef, which cannot be sent'],
   [[Object(Symbol())], '"$[0]" is a Symbol, which cannot be sent'],
   [[Object.create(TAGGED)], '"$[0]" is a Number, which cannot be sent'],
-  [[new URL("a:b")], '"$[0]" is a URL, which cannot be sent'],
+  [[new Headers()], '"$[0]" is a Headers, which cannot be sent'],
   [[new AbortController()], '"$[0]" is an AbortController, which cannot be'],
   [[new SharedArrayBuffer(1)], '"$[0]" is a SharedArrayBuffer, which cannot'],
   [

@@ -45,6 +45,12 @@ class Comparison {
       if (!(one instanceof constructor)) continue;
       return this.find(one.valueOf(), other.valueOf(), path);
     }
+    if (one instanceof URL) {
+      return one.href === (other as URL).href ? undefined : path;
+    }
+    if (Object.prototype.toString.call(one).startsWith("[object Temporal.")) {
+      return sameTime(one, other) ? undefined : path;
+    }
     if (one instanceof Date) {
       return this.find(one.getTime(), (other as Date).getTime(), path);
     }
@@ -119,6 +125,25 @@ class Comparison {
     }
     return undefined;
   }
+}
+
+/** Whether the parts of two objects of a class of `Temporal` are equal. */
+function sameTime(one: object, other: object): boolean {
+  const options = { calendarName: "always" } as const;
+  const [text, otherText] = [one, other].map((value) =>
+    (value as { toString(options: object): string }).toString(options)
+  );
+  const prototype = Object.getPrototypeOf(one);
+  return text === otherText && Object.keys(
+    Object.getOwnPropertyDescriptors(prototype),
+  ).every((key) =>
+    typeof Object.getOwnPropertyDescriptor(prototype, key)!.get !==
+      "function" ||
+    Object.is(
+      one[key as keyof object],
+      other[key as keyof object],
+    )
+  );
 }
 
 function bytesOf(view: ArrayBufferView): Uint8Array {

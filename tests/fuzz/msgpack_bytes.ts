@@ -74,6 +74,26 @@ const CLASSES: readonly string[] = [
 const VIEW_KINDS = 14;
 
 /** Generates MessagePack. */
+/** Texts of each kind of extension 0x0f, some of which are not in their normal form. */
+const WRITTEN: readonly (readonly string[])[] = [
+  [""],
+  ["a:b", "http://h/?q#f", "http://h", "a", "file://~/C:/x", "http://ä/"],
+  ["2020-01-01T00:00:00Z", "2020-01-01T00:00Z", "2020-01-01T00:00:00+01:00"],
+  [
+    "2020-01-01T00:00:00Z[Europe/Berlin]",
+    "2020-01-01T00:00:00Z[-01:00][u-ca=roc]",
+    "2020-01-01T01:00:00+01:00[Europe/Berlin]",
+    "2020-01-01T00:00:00Z[No/Where]",
+  ],
+  ["2020-02-29", "2020-02-29[u-ca=hebrew]", "2020-02-30", "20200229"],
+  ["12:34:56.789", "12:34:00", "12:34", "25:00:00"],
+  ["2020-02-29T00:00:00", "2020-02-29T00:00", "2020-02-29T00:00:00[u-ca=x]"],
+  ["2020-02-01[u-ca=iso8601]", "2020-02", "2020-02-07[u-ca=hebrew]"],
+  ["1972-02-29[u-ca=iso8601]", "02-29", "1972-02-09[u-ca=chinese]"],
+  ["0,0,0,0,0,0,0,1500,0,0", "PT1S", "1,2,3", "1,-1,0,0,0,0,0,0,0,0", "-0"],
+  ["x"],
+];
+
 export class MsgpackMaker {
   readonly #draw: Draw;
   /** The number of values that may still be generated. */
@@ -122,6 +142,8 @@ export class MsgpackMaker {
       case 8:
       case 9:
         return this.#array(depth);
+      case 15:
+        return this.extension(15, ...this.#written());
       case 10:
       case 11:
         return this.#map(depth);
@@ -247,7 +269,7 @@ export class MsgpackMaker {
 
   #leafExtension(): Bytes {
     const draw = this.#draw;
-    const type = draw.pick([1, 2, 3, 6, 7, 9, 10, 14, 0xff, 0xff, 0]);
+    const type = draw.pick([1, 2, 3, 6, 7, 9, 10, 14, 15, 0xff, 0xff, 0]);
     if (this.#hasErrors && draw.oneIn(6)) {
       return this.extension(
         draw.pick([type, draw.below(256)]),
@@ -276,6 +298,16 @@ export class MsgpackMaker {
       default:
         return this.extension(type);
     }
+  }
+
+  /** The kind and the text of an object that is sent as a text. */
+  #written(): [kind: Bytes, text: Bytes] {
+    const draw = this.#draw;
+    const kind = draw.below(11);
+    const text = draw.pick(
+      this.#hasErrors && draw.oneIn(4) ? WRITTEN.flat() : WRITTEN[kind]!,
+    );
+    return [new Uint8Array([kind]), utf8(text)];
   }
 
   #date(): Bytes {

@@ -24,6 +24,66 @@ function refuse(what: string): never {
   throw new Malformed(what);
 }
 
+/** A class of `Temporal`, for which TypeScript may have no types. */
+interface TemporalClass {
+  new (...parts: readonly unknown[]): object;
+  from(text: unknown): object;
+}
+
+const { Temporal } = globalThis as unknown as {
+  Temporal: Record<string, TemporalClass>;
+};
+
+const TIMES = [
+  ...["Instant", "ZonedDateTime", "PlainDate", "PlainTime", "PlainDateTime"],
+  ...["PlainYearMonth", "PlainMonthDay", "Duration"],
+];
+
+/** The object of extension 0x0f with a text. */
+function makeWritten(kind: number, text: string): object {
+  if (kind < 1 || kind > TIMES.length + 1) refuse("a class");
+  if (kind > 1 && text.length > 256) refuse("a text that is too long");
+  const time = Temporal[TIMES[kind - 2]!]!;
+  try {
+    if (kind === 1) return new URL(text);
+    if (kind === 9) return new time(...text.split(",").map(Number));
+    if (kind !== 7 && kind !== 8) return time.from(text);
+    const [date, calendar] = text.split("[u-ca=");
+    const at = date!.lastIndexOf("-", date!.length - 4);
+    const [year, month, day] = [
+      date!.slice(0, at),
+      date!.slice(at + 1, -3),
+      date!.slice(-2),
+    ].map(Number);
+    const id = calendar!.slice(0, -1);
+    return kind === 7
+      ? new time(year, month, id, day)
+      : new time(month, day, id, year);
+  } catch {
+    return refuse("a text");
+  }
+}
+
+/** The text that stands for an object in extension 0x0f. */
+function textOfWritten(kind: number, value: object): string {
+  if (value instanceof URL) return value.href;
+  const time = value as Record<string, unknown> & {
+    toString(options?: object): string;
+    toInstant(): object;
+  };
+  if (kind === 3) {
+    const [, ...zone] = time.toString().split("[");
+    return [time.toInstant(), ...zone].join("[");
+  }
+  if (kind === 9) {
+    return ["year", "month", "week", "day", "hour", "minute", "second"]
+      .concat("millisecond", "microsecond", "nanosecond")
+      .map((unit) => BigInt(time[`${unit}s`] as number)).join();
+  }
+  const isPart = kind === 7 || kind === 8;
+  return time.toString(isPart ? { calendarName: "always" } : {});
+}
+
 /** Reads one value. */
 export class ReferenceReader {
   readonly #view: DataView;
@@ -271,11 +331,19 @@ export class ReferenceReader {
         if (typeof value === "object" || value === undefined) refuse("no box");
         return Object(value);
       }
+      case 0x0f:
+        return this.#written(this.#number(1), this.#text(size - 1));
       case 0xff:
         return this.#date(size);
       default:
         return refuse("an extension type");
     }
+  }
+
+  #written(kind: number, text: string): object {
+    const made = makeWritten(kind, text);
+    if (textOfWritten(kind, made) !== text) refuse("not in normal form");
+    return made;
   }
 
   #bigint(size: number): bigint {

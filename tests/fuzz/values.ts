@@ -9,6 +9,7 @@
 
 import { Buffer } from "node:buffer";
 import type { Draw } from "./draw.ts";
+import { TEMPORAL } from "../codec/_value_rows.ts";
 import { WORDS } from "./msgpack_bytes.ts";
 
 const NUMBERS: readonly number[] = [
@@ -96,7 +97,8 @@ const UNSENDABLE: readonly (() => unknown)[] = [
   () => detached(),
   () => detachedView(),
   () => outOfBounds(),
-  () => new URL("file:///a"),
+  () => new Headers(),
+  () => readAsAnother(),
   () => new Proxy({}, {}),
   () => new Proxy([1, 2], {}),
   () => new Proxy(new Map(), {}),
@@ -111,6 +113,13 @@ const UNSENDABLE: readonly (() => unknown)[] = [
   () => new RegExp("\\p{L}".repeat(700), "v"),
   () => growing(),
 ];
+
+/** A URL whose text is read as one without a host. */
+function readAsAnother(): URL {
+  const url = new URL("file://a/b");
+  url.pathname = "C:/x";
+  return url;
+}
 
 function detached(): ArrayBuffer {
   const buffer = new ArrayBuffer(8);
@@ -265,7 +274,11 @@ export class ValueMaker {
 
   #leaf(): unknown {
     const draw = this.#draw;
-    switch (draw.below(7)) {
+    switch (draw.below(8)) {
+      case 7:
+        return draw.oneIn(2) ? draw.pick(TEMPORAL)() : new URL(
+          draw.pick(["a:b", "http://u:p@h:1/p?q#f", "data:,x", "file:///ä"]),
+        );
       case 0:
         return draw.pick(BIGINTS);
       case 6:

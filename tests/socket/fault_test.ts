@@ -48,7 +48,7 @@ import {
 } from "./_peers.ts";
 import { greeting, LINK, RawPeer } from "./_raw.ts";
 import { CA, CERT, KEY, socketPath, unixPermissions } from "./_sockets.ts";
-import { test } from "../workers/_processes.ts";
+import { isBefore, test } from "../workers/_processes.ts";
 import { concat, frame, hello, lyingFrame } from "../workers/_wire.ts";
 
 const SEED = seed();
@@ -584,6 +584,8 @@ for (const { address, permissions, options, far } of FORMS) {
         assertThrows(() => listenSocket(address, far), Deno.errors.NotCapable);
       },
       { ...permissions, [missing]: false },
+      // Deno leaks a resource of a connection that is not permitted.
+      missing === "net" && form !== "unix" && isBefore(4),
     );
   }
 }

@@ -156,7 +156,12 @@ Deno.test({
       ["a function", { a: [() => 1] }, [], '"$.a[0]" is a function'],
       ["a symbol", new Map([["k", Symbol()]]), [], '"$.get("k")" is a symbol'],
       ["a promise", [Promise.resolve()], [], '"$[0]" is a Promise'],
-      ["a URL", { url: new URL("a:") }, [], '"$.url" is a URL, which cannot'],
+      [
+        "Headers",
+        { at: new Headers() },
+        [],
+        '"$.at" is a Headers, which cannot',
+      ],
       [
         "a port that is not transferred",
         { ports: [port1] },
@@ -252,6 +257,36 @@ Deno.test({
 });
 
 Deno.test({
+  name: "makeCloneable() carries a URL once, and reads its note with a check",
+  permissions: "none",
+  fn() {
+    const url = new URL("a:b");
+    const error = new Error("m", { cause: url });
+    const { cloneable } = makeCloneable([url, { url }, error, new Set([url])]);
+    const cloned = structuredClone(cloneable);
+    const [one, { url: two }, { cause }, set] = receiveClone(cloned) as [
+      URL,
+      { url: URL },
+      Error,
+      Set<URL>,
+    ];
+    assertInstanceOf(one, URL);
+    assertEquals(one.href, "a:b");
+    assert(one === two && one === cause && set.has(one) && set.size === 1);
+    const root = clone<URL>(url);
+    assertEquals(root.href, "a:b");
+    for (const note of [[{}, 0, "a:b"], [{}, 1, "A:b"], [{}, 2, "now"], 1]) {
+      assertThrows(
+        () => receiveClone([null, [], [note]]),
+        ProtocolError,
+        "its note of a text is not valid",
+      );
+    }
+    assertThrows(() => receiveClone([null, []]), ProtocolError, "no message");
+  },
+});
+
+Deno.test({
   name: "makeCloneable() carries objects that the runtime clones",
   permissions: {},
   async fn() {
@@ -340,9 +375,8 @@ Deno.test({
   permissions: {},
   async fn(t) {
     const error = new Error("x");
-    const cases: [string, unknown][] = [
-      ["a post without a message", "text"],
-      ["a message without its errors", [1]],
+    const cases: [string, unknown[]][] = [
+      ["a message without its errors", [1, 1]],
       ["an error entry that is not a list", [1, [5]]],
       ["an error entry for a value that is not an error", [1, [[
         5,
@@ -363,12 +397,13 @@ Deno.test({
     ];
     for (const [name, cloneable] of cases) {
       await t.step(name, () => {
-        assertThrows(() => receiveClone(cloneable), ProtocolError);
+        assertThrows(() => receiveClone([...cloneable, []]), ProtocolError);
       });
     }
+    assertThrows(() => receiveClone("text"), ProtocolError);
     const record = {};
     const notes = [[record, "Array", undefined, [], undefined, {}]];
-    receiveClone([record, notes]);
+    receiveClone([record, notes, []]);
     assertStrictEquals(Object.getPrototypeOf(record), Object.prototype);
   },
 });
