@@ -26,7 +26,7 @@ export function hasWorkerOptions(): Promise<boolean> {
 }
 
 async function findFlag(): Promise<boolean> {
-  const [{ fork }, { subscribe, unsubscribe }] = await Promise.all([
+  const [{ fork }, { channel }] = await Promise.all([
     import("node:child_process"),
     import("node:diagnostics_channel"),
   ]);
@@ -38,7 +38,9 @@ async function findFlag(): Promise<boolean> {
   // The fork reads a variable, for which Deno would prompt.
   const { get } = Deno.env;
   Deno.env.get = () => undefined;
-  subscribe("child_process", onChild);
+  // Types of Node.js before 18.7 have no `subscribe` outside of a channel.
+  const children = channel("child_process");
+  children.subscribe(onChild);
   try {
     fork("none", [], {
       execPath: "deno",
@@ -49,7 +51,7 @@ async function findFlag(): Promise<boolean> {
   } catch {
     ({ spawnargs: args = [] } = child as { spawnargs?: readonly unknown[] });
   } finally {
-    unsubscribe("child_process", onChild);
+    children.unsubscribe(onChild);
     Deno.env.get = get;
   }
   return args.includes(WORKER_OPTIONS_FLAG);

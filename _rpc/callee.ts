@@ -23,8 +23,14 @@ import {
 } from "./messages.ts";
 import { Producer } from "./stream.ts";
 
-/** Measures the heap of this thread. */
-type HeapStatistics = typeof import("node:v8").getHeapStatistics;
+/**
+ * Measures the heap of this thread. Types of Node.js before 18.15 do not have all of
+ * the result.
+ */
+type HeapStatistics = () => {
+  readonly used_heap_size: number;
+  readonly external_memory: number;
+};
 
 /** Loaded for the first description: loading it takes 20 ms. */
 let heapStatistics: HeapStatistics | undefined;
@@ -433,7 +439,9 @@ export class Callee {
   /** Answers once the module is loaded. Never rejects. */
   async #describeLater(id: number): Promise<void> {
     try {
-      ({ getHeapStatistics: heapStatistics } = await import("node:v8"));
+      const { getHeapStatistics }: { getHeapStatistics: () => object } =
+        await import("node:v8");
+      heapStatistics = getHeapStatistics as HeapStatistics;
       this.#end.post([TAG.value, id, this.#description(heapStatistics)]);
     } catch (error) {
       this.#postError(id, error);
