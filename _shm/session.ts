@@ -61,7 +61,9 @@ export interface ShmDuplex<In = unknown, Out = In> extends Duplex<In, Out> {
    *   has shared or transferred memory, or an object such as a `Blob`. Use `receive`
    *   for it.
    * @throws {ClosedError} If the peer has sent its goodbye and no message is left.
-   * @throws {PeerExitError} If the peer ended and no message is left.
+   * @throws {PeerExitError} If the peer ended and no message is left. While this
+   *   thread is blocked it does not notice that a Web Worker has failed: use a
+   *   `timeout` for a worker that may.
    * @throws {ProtocolError} If the peer broke the protocol.
    * @throws {RangeError} If the timeout is not positive.
    */
