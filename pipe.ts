@@ -245,21 +245,22 @@ export async function openPipe<In, Out>(
     session.fail(error);
   };
   const stderrReader = new StderrReader(child.stderr, stderr, onPrintError);
-  const wire = new FrameWire(
-    new ChildStream(label, child, stderrReader, memory),
-    {
-      onText: (text) => stderrReader.print(text),
-    },
-  );
+  const stream = new ChildStream(label, child, stderrReader, memory);
+  if (isScript) stream.question = ASKS_FOR_CALL;
+  const wire = new FrameWire(stream, {
+    onText: (text) => stderrReader.print(text),
+  });
   const session = new PipeSession<In, Out>(
     wire,
     memory === undefined ? limits : { ...limits, memory: Math.ceil(memory) },
     child,
   );
-  return await openSession(session, { timeout, signal }, () => ({
+  await openSession(session, { timeout, signal }, () => ({
     attempt: `Cannot open a pipe to ${quoted(label)}`,
-    known: (isScript ? ASKS_FOR_CALL : "") + stderrReader.hint,
+    known: stream.question + stderrReader.hint,
   }));
+  stream.question = "";
+  return session;
 }
 
 /** The name, the program and the arguments for a worker script. */

@@ -189,7 +189,7 @@ export function isEnd(error: unknown): error is ClosedError | PeerExitError {
  * Promises of a worker's own duplex. Their rejection must be reported, since a script
  * that cannot open its parent must not end as if it had done its work.
  */
-export const parentPromises = new WeakSet<Promise<unknown>>();
+export const parentPromises: WeakSet<Promise<unknown>> = new WeakSet();
 
 /**
  * Replaces the stack of an error by its name and message: an error that is sent to

@@ -446,7 +446,7 @@ class LineMap {
     if (this.#isOver) return;
     this.#signal = signal;
     this.#print(
-      `stopping at ${signal.name}, once what runs is finished; a second one ends it now`,
+      `stopping at ${signal.name}: the running lines are finished; a second signal stops at once`,
     );
     // Its errors are reported at the end.
     this.#pool.close({ waiting: "reject" }).catch(() => {});
@@ -540,7 +540,7 @@ class LineMap {
     if (left === undefined) return "none is left";
     return left.isRest
       ? `left: the lines from ${left.first} on`
-      : `left: line ${left.first}, and others behind it`;
+      : `left: line ${left.first}, and some of the lines after it`;
   }
 
   #print(line: string): void {

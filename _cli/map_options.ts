@@ -72,8 +72,8 @@ Results that JSON does not have:
 
 ${PLAIN_USAGE}
 
-The line fails if a worker returns a function, a symbol, a boxed primitive
-such as Object(1), or an object of another built-in class.
+The line fails if a worker returns a function, a symbol, or an object of another
+built-in class, such as Headers.
 
 ${WORKER_USAGE}
 

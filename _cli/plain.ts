@@ -16,8 +16,9 @@ const MAX_DEPTH = 1000;
 export const PLAIN_USAGE = `\
   Date                  a string as of toISOString(); null if it is invalid
   bigint                a number up to 2^53 - 1, a string beyond
-  NaN, Infinity         null
+  NaN, Infinity         null; -0 is written as -0.0
   undefined             null; a property with this value is omitted
+  boxed primitive       its primitive, as new Number(1) is 1
   Map                   an object if all keys are strings, otherwise an array of
                         [key, value]
   Set                   an array
@@ -29,7 +30,8 @@ export const PLAIN_USAGE = `\
   classes of Temporal   the string of toString()
   Error                 an object with name, message, cause, errors and fields,
                         without the stack
-  array                 an array, without fields that it has in addition
+  array                 an array, without additional fields; a missing item is
+                        null
   an object in several places
                         a copy in each place; a cycle fails the line`;
 
@@ -45,7 +47,7 @@ export function toPlain(value: unknown): unknown {
   return plainOf(value, new Map(), 0);
 }
 
-/** The containers that were copied, or are being copied. */
+/** The forms of the objects that were copied, or are being copied. */
 type Copies = Map<object, unknown>;
 
 function plainOf(value: unknown, copies: Copies, depth: number): unknown {
@@ -75,13 +77,17 @@ function plainObject(value: object, copies: Copies, depth: number): unknown {
     return Number.isNaN(value.getTime()) ? null : value.toISOString();
   }
   if (value instanceof RegExp) return `/${value.source}/${value.flags}`;
+  if (isBoxed(value)) return plainOf(value.valueOf(), copies, depth);
   if (value instanceof URL) return value.href;
   if (isTemporal(value)) return value.toString();
-  if (value instanceof ArrayBuffer || value instanceof SharedArrayBuffer) {
-    return base64(new Uint8Array(value));
-  }
-  if (ArrayBuffer.isView(value)) return plainView(value);
   if (copies.has(value)) return copies.get(value);
+  if (isBuffer(value) || ArrayBuffer.isView(value)) {
+    const plain = isBuffer(value)
+      ? base64(new Uint8Array(value))
+      : plainView(value);
+    copies.set(value, plain);
+    return plain;
+  }
   const part = (item: unknown) => plainOf(item, copies, depth + 1);
   if (Array.isArray(value) || value instanceof Set) {
     return fill(copies, value, value, part);
@@ -99,6 +105,16 @@ function plainObject(value: object, copies: Copies, depth: number): unknown {
   // Another class has no JSON form.
   if (prototype !== Object.prototype && prototype !== null) return value;
   return assign(copies, value, Object.entries(value), part);
+}
+
+function isBuffer(value: object): value is ArrayBufferLike {
+  return value instanceof ArrayBuffer || value instanceof SharedArrayBuffer;
+}
+
+/** Whether an object was made from a primitive, as by `new Number(1)`. */
+function isBoxed(value: object): boolean {
+  return value instanceof Number || value instanceof String ||
+    value instanceof Boolean || value instanceof BigInt;
 }
 
 /** Whether an object is one of `Temporal`. */

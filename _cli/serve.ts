@@ -50,7 +50,8 @@ const SERVE_USAGE =
   `Usage: cli.ts serve WORKER --listen ADDRESS [OPTION…] [-- ARGUMENT…]
 
 Listens for peers that connect with "openSocket", and starts a worker for each.
-The worker of the first peer is started before, and its errors end the command.
+The worker of the first peer is started first: if it cannot start, serve ends with
+its error and does not listen.
 
   WORKER                the worker script, a path or a URL
   ARGUMENT…             Deno.args of the workers
@@ -63,7 +64,7 @@ The worker of the first peer is started before, and its errors end the command.
                         connection; 30 by default; 0 disables resuming
   --grace SECONDS       how long peers may finish after SIGINT (Ctrl+C) or
                         SIGTERM; ${DEFAULT_GRACE} by default; a second signal ends it at once
-  --quiet, -q           do not print peers that come and leave
+  --quiet, -q           do not log peers that connect and disconnect
 
 For each address a line "listening on ADDRESS" goes to standard output, the log
 to standard error. The exit code is 1 if the worker does not start or it cannot

@@ -45,6 +45,8 @@ export class ChildStream implements ByteStream {
   /** Settles when the child must exit within {@linkcode EXIT_TIMEOUT}. */
   readonly #destroyed = Promise.withResolvers<void>();
   #sent: SentSignal | undefined;
+  /** What the error asks if the child exits with code 0. */
+  question = "";
 
   /**
    * @param label The name of the child in errors.
@@ -198,8 +200,9 @@ export class ChildStream implements ByteStream {
       ? `exited with code ${code}`
       : `was ended by ${signal}`;
     if (this.#sent === undefined) {
+      if (code === 0) return end + this.question;
       const why = describeMemoryEnd(this.#stderr.tail, this.#memory);
-      return why === undefined || code === 0 ? end : `${why}; it ${end}`;
+      return why === undefined ? end : `${why}; it ${end}`;
     }
     const { name, reason } = this.#sent;
     return name === signal

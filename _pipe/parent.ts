@@ -163,9 +163,8 @@ export async function openStdio(
   limits: SessionOptions,
   evaluated: Promise<unknown>,
 ): Promise<Duplex<unknown, unknown>> {
-  if (Deno.stdin.isTerminal()) {
-    throw notWorker();
-  }
+  // A hello on a terminal would be unreadable.
+  if (Deno.stdin.isTerminal() || Deno.stdout.isTerminal()) throw notWorker();
   const output = redirectStdout();
   // Waits for prints that were begun before: they must not follow the hello.
   await output.write(new Uint8Array());

@@ -473,7 +473,7 @@ test("map says which lines are left when it is stopped", async () => {
   const ran = await run(input, { methods, status, stopped });
   assertEquals(ran, { code: 130, out: "1\n", err: [] });
   assertEquals(err.slice(1), [
-    "stopping at SIGINT, once what runs is finished; a second one ends it now",
+    "stopping at SIGINT: the running lines are finished; a second signal stops at once",
     "stopped by SIGINT: 1 done, 1 failed; left: the lines from 3 on",
   ]);
   const early = await run("1\n", {

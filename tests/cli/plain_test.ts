@@ -6,7 +6,7 @@
  * @module
  */
 
-import { assertEquals, assertThrows } from "@std/assert";
+import { assertEquals, assertLess, assertThrows } from "@std/assert";
 import { toPlain } from "../../_cli/plain.ts";
 import { json } from "@duplex/ipc/codec";
 
@@ -43,6 +43,11 @@ const FORMS: [value: unknown, form: string][] = [
   [2n ** 53n - 1n, "9007199254740991"],
   [-(2n ** 53n), '"-9007199254740992"'],
   [[NaN, Infinity, -Infinity, -0], "[null,null,null,-0.0]"],
+  [[Object(1), Object(NaN), Object(-0)], "[1,null,-0.0]"],
+  [
+    [Object("a"), Object(false), Object(2n ** 60n)],
+    '["a",false,"1152921504606846976"]',
+  ],
   [[undefined, , { a: undefined, b: 1 }], '[null,null,{"b":1}]'],
   [new Map(), "{}"],
   [new Map([["a", new Date(0)]]), `{"a":${AT}}`],
@@ -88,7 +93,14 @@ Deno.test("toPlain() leaves cycles, deep values and other classes to the codec",
   let deep: unknown = 1;
   for (let depth = 0; depth < 100_000; depth++) deep = [deep];
   assertThrows(() => jsonOf(deep), TypeError, "nested");
-  for (const value of [new Headers(), () => 1, Symbol(), Object(1)]) {
+  for (
+    const value of [
+      new Headers(),
+      () => 1,
+      Symbol(),
+      Object(Symbol()),
+    ]
+  ) {
     assertThrows(() => jsonOf([value]), TypeError, '"$[0]"');
   }
 });
@@ -103,4 +115,13 @@ Deno.test("toPlain() visits an object in many places once", () => {
   for (let depth = 0; depth < 60; depth++) value = [value, value];
   assertThrows(() => jsonOf(value), RangeError);
   assertEquals(count, 1);
+});
+
+Deno.test("toPlain() makes one text of bytes that occur several times", () => {
+  const bytes = new Uint8Array(1e6);
+  const before = Deno.memoryUsage().heapUsed;
+  const plain = toPlain([Array(1000).fill(bytes), bytes.buffer, bytes.buffer]);
+  // One text for each place would take more than a gigabyte.
+  assertLess(Deno.memoryUsage().heapUsed - before, 100e6);
+  assertEquals((plain as unknown[])[1], bytes.toBase64());
 });

@@ -325,7 +325,7 @@ const BYTES_ONLY = "which cannot be sent";
 /** The rows in the order of the README. */
 export const ROWS: readonly Row[] = [
   {
-    name: "text, finite numbers, booleans, `null`",
+    name: "strings, finite numbers, booleans, `null`",
     refused: {},
     cases: [
       same("text", () => ["", "ä𝄞\0", "\ud800", "a\udfff\ud800", "\ufeff"]),
@@ -355,7 +355,7 @@ export const ROWS: readonly Row[] = [
     ],
   },
   {
-    name: "objects and arrays",
+    name: "plain objects and arrays",
     refused: {},
     cases: [
       same("an object", () => ({ a: { b: [{}, []] }, "": 1, "two words": 2 })),
@@ -413,7 +413,7 @@ export const ROWS: readonly Row[] = [
     cases: [{ ...same("a cycle", cycle), path: ".children[0].parent" }],
   },
   {
-    name: "arrays with missing items or fields",
+    name: "arrays with missing items or additional fields",
     refused: { json: NO_JSON },
     cases: [
       { ...same("missing items", sparse), path: "[1]" },
@@ -662,8 +662,7 @@ export const ROWS: readonly Row[] = [
     ],
   },
   {
-    name:
-      "functions, symbols, and all other objects of the language and of Deno",
+    name: "functions, symbols, and all other objects of the language and Deno",
     refused: ALL("which cannot be sent"),
     cases: [
       same("a function", () => () => 1),

@@ -1,7 +1,7 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * Bytes that nobody vouches for: each is a value or a `ProtocolError`, in time
+ * Untrusted bytes: each message is a value or a `ProtocolError`, in time
  * and memory that follow the bytes received.
  *
  * @module
@@ -80,7 +80,7 @@ test("msgpack.decode() refuses more objects than memory holds", () => {
   assertRefused(bytes, "takes too much memory for its size");
 });
 
-/** Containers in each other, as deep as told. */
+/** Containers in each other, of a given depth. */
 function nest(depth: number, wrap: (inner: unknown) => unknown): unknown {
   let value: unknown = 0;
   for (let level = 0; level < depth; level++) value = wrap(value);

@@ -135,7 +135,7 @@ function timeOf(codec: Codec, bytes: Uint8Array): number {
 
 const next = random(4);
 
-/** Whole numbers that nobody chose. */
+/** Random integers. */
 const NUMBERS = Array.from({ length: 30_000 }, () => Math.floor(next() * 4e9));
 
 interface Case {
@@ -231,7 +231,7 @@ test("msgpack.decode() refuses keys that collide", () => {
   }
 });
 
-test("CollisionGuard tells that strings collide, and others do not", () => {
+test("CollisionGuard detects strings that collide, and no others", () => {
   const chosen = chosenStrings(1900, 10);
   const ordinary = chosen.map((_, at) => `key ${at}`);
   const collide = (strings: string[]) => {
@@ -247,7 +247,7 @@ test("CollisionGuard tells that strings collide, and others do not", () => {
   assertFalse(collide(ordinary));
 });
 
-test("CollisionGuard tells keys that take long from a pause", () => {
+test("CollisionGuard distinguishes slow keys from a pause", () => {
   const strings = CASES["strings that are indexes"]!.chosen.slice(0, 1_000);
   const guard = new CollisionGuard({ time: 0 });
   const table = new Set<unknown>();
@@ -260,7 +260,7 @@ test("CollisionGuard tells keys that take long from a pause", () => {
   }
 });
 
-test("StringSample tells that the strings of a text collide", () => {
+test("StringSample detects that the strings of a text collide", () => {
   const strings = Array.from({ length: 40_000 }, (_, at) => `s${at}`);
   const bytes = new TextEncoder().encode(JSON.stringify(strings));
   const sample = new StringSample(bytes);

@@ -232,6 +232,30 @@ test("openPipe() escapes the output of a worker", async () => {
   assertEquals(error.stderr, text);
   assertEquals(
     error.message,
-    'The worker "data:" exited with code 0; stderr: "Error: a\\u{9b}2Jb\\u{202e}c\\u{2028}d\\u001b[2Je"',
+    'The worker "data:" exited with code 0; does it call parent() or expose()?; stderr: "Error: a\\u{9b}2Jb\\u{202e}c\\u{2028}d\\u001b[2Je"',
   );
+});
+
+test("openPipe() asks whether a script that just ends calls parent()", async () => {
+  const message = async (source: string) => {
+    const script = `data:text/javascript,${encodeURIComponent(source)}`;
+    const error = await assertRejects(() => openPipe(script), PeerExitError);
+    return error.message;
+  };
+  const end = 'The worker "data:" exited with code';
+  assertEquals(
+    await message("export const x = 1;"),
+    `${end} 0; does it call parent() or expose()?`,
+  );
+  assertEquals(await message("Deno.exit(3)"), `${end} 3`);
+  const { command, args } = {
+    command: Deno.execPath(),
+    args: ["eval", "Deno.exit(0)"],
+  };
+  const error = await assertRejects(
+    () => openPipe({ command, args }),
+    PeerExitError,
+  );
+  assertStringIncludes(error.message, "exited with code 0");
+  assert(!error.message.includes("parent()"));
 });

@@ -237,7 +237,7 @@ async function runScript(
   }
   const { code, stdout, stderr } = await child.output();
   // A terminal has both in one stream.
-  const output = shell === TERMINAL ? stdout : stderr;
+  const output = isTerminal(shell) ? stdout : stderr;
   return [code, new TextDecoder().decode(output)];
 }
 
@@ -245,9 +245,16 @@ async function runScript(
 const TERMINAL =
   `EXEC="$1" SCRIPT="$5" exec script -qec 'exec "$EXEC" run --quiet --no-prompt "$SCRIPT"' /dev/null`;
 
+/** The same with an input that is not the terminal. */
+const TERMINAL_OUTPUT = TERMINAL.replace(`"$SCRIPT"'`, `"$SCRIPT" </dev/null'`);
+
 const ENDED = "PeerExitError: Cannot open the parent: standard input ended ";
 const NOT_WORKER =
   "TypeError: Cannot open the parent: this program was not started as a worker; open it with openPipe";
+
+function isTerminal(shell: string | undefined): boolean {
+  return shell === TERMINAL || shell === TERMINAL_OUTPUT;
+}
 
 /** What standard input is, and the beginning of the error. */
 const INPUTS: Record<string, [Parameters<typeof runScript>[1], string]> = {
@@ -266,6 +273,10 @@ const INPUTS: Record<string, [Parameters<typeof runScript>[1], string]> = {
   "closed": [{ shell: 'exec "$@" <&-' }, ENDED],
   "a folder": [{ shell: 'exec "$@" </' }, ENDED],
   "a terminal": [{ shell: TERMINAL }, NOT_WORKER],
+  "/dev/null, and standard output is a terminal": [
+    { shell: TERMINAL_OUTPUT },
+    NOT_WORKER,
+  ],
 };
 
 /** Worker scripts; their modules are replaced by URLs. */
@@ -310,7 +321,7 @@ test("parent() says how to start a program that is not a worker", async (t) => {
     for (const [kind, [input, text]] of Object.entries(INPUTS)) {
       const needsShell = input.shell !== undefined;
       if (needsShell && Deno.build.os === "windows") continue;
-      if (input.shell === TERMINAL && Deno.build.os !== "linux") continue;
+      if (isTerminal(input.shell) && Deno.build.os !== "linux") continue;
       await t.step(`${name}, standard input is ${kind}`, async () => {
         const [code, stderr] = await runScript(scriptOf(source), input);
         assertEquals(code, 1);

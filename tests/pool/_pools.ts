@@ -54,10 +54,10 @@ export function poolOf<T extends object>(
   return [new Pool<T>(opener.open, { workers: 1, ...options }), opener];
 }
 
-/** A message to a far side, or from it. */
+/** A message to a peer, or from it. */
 export type Raw = [tag: number, id: number, ...unknown[]];
 
-/** A pool of one worker at a time, whose far sides answer message by message. */
+/** A pool of one worker at a time, whose peers answer message by message. */
 export function rawPool(
   onMessage: (message: Raw, far: Duplex, worker: number) => void,
   options: PoolOptions = {},

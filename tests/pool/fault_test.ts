@@ -98,7 +98,7 @@ test(
     assertEquals(times.indexOf(0), -1, where);
     // Each value was given by a run of its own, in a worker of this pool.
     const last = new Map<number, number>();
-    const told = new Set<string>();
+    const reported = new Set<string>();
     for (const outcome of outcomes) {
       const { index, item, attempts: runs } = outcome;
       assertEquals(item, index);
@@ -110,11 +110,11 @@ test(
       const [value, pid, number] = outcome.value as [number, number, number];
       assertEquals(value, 2 * index, where);
       assert(runs >= 1 && runs <= 3, where);
-      told.add(`${pid} ${number}`);
+      reported.add(`${pid} ${number}`);
       last.set(pid, Math.max(last.get(pid) ?? 0, number));
     }
     const { done, failed, retried } = pool.stats;
-    assertEquals([done, done + failed], [told.size, COUNT], where);
+    assertEquals([done, done + failed], [reported.size, COUNT], where);
     assertEquals(
       [...last.keys()].filter((pid) => !victims.pids.includes(pid)),
       [],
@@ -256,7 +256,7 @@ test("Pool.map() lets its reader stop early", async () => {
   await pool.close();
 }, READ);
 
-test("Pool.map() tells a thread that its reader has left", async () => {
+test("Pool.map() notifies a thread when its reader has stopped", async () => {
   const words = new Int32Array(new SharedArrayBuffer(4));
   const pool = new Pool<Methods>(() => openSharing(words), { workers: 1 });
   for await (const _ of pool.map([0, 1], "waitsFrom")) {

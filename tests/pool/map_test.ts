@@ -241,7 +241,7 @@ test("Pool.map() throws what was thrown, whatever it is", async () => {
   await pool.close();
 });
 
-test("Pool.mapSettled() tells of each item what became of it", async () => {
+test("Pool.mapSettled() reports the outcome of each item", async () => {
   const methods = {
     work(n: number) {
       if (n % 3 === 0) throw new RangeError(`No ${n}`);
@@ -294,7 +294,7 @@ test("Pool.map() runs an item again", async () => {
   await pool.close();
 });
 
-test("Pool.map() that nobody reads does nothing", async () => {
+test("Pool.map() that is not read does nothing", async () => {
   const [pool, opener] = poolOf(echo);
   const source = new Source();
   const [one, other] = KINDS.map((kind) => pool.map(source[kind], "echo"));
@@ -385,7 +385,7 @@ test("Pool.map() does not return an iterable that ended or threw", async () => {
   await pool.close();
 });
 
-test("Pool.map() tells how far it has come", async () => {
+test("Pool.map() reports its progress", async () => {
   const methods = {
     work(n: number | string) {
       if (Number(n) % 2 === 1) throw new RangeError();
@@ -401,11 +401,11 @@ test("Pool.map() tells how far it has come", async () => {
     ["1😀".repeat(50), undefined],
   ] as const;
   for (const [items, total] of cases) {
-    const told: MapProgress[] = [];
-    const onProgress = (progress: MapProgress) => told.push(progress);
+    const reported: MapProgress[] = [];
+    const onProgress = (progress: MapProgress) => reported.push(progress);
     await Array.fromAsync(pool.mapSettled(items, "work", { onProgress }));
-    assertEquals(told.at(-1), { done: 100, failed: 50, total });
-    const done = told.map(({ done }) => done);
+    assertEquals(reported.at(-1), { done: 100, failed: 50, total });
+    const done = reported.map(({ done }) => done);
     assertEquals(done, [...new Set(done)].sort((a, b) => a - b));
   }
   await pool.close();

@@ -40,7 +40,7 @@ const OPENINGS: [string, () => Promise<Duplex>, Deno.PermissionOptions][] = [
   ["openQueue", () => openQueue(ACTS), READ],
 ];
 
-/** A function that nobody should call. */
+/** A function that must not be called. */
 function unwanted(): never {
   throw new Error("This was not to be called");
 }
@@ -479,7 +479,7 @@ test("Pool.run() finds out which of many takes too long", async () => {
   await pool.close();
 }, NOTHING);
 
-test("Pool.stats tells how long tasks took", async () => {
+test("Pool.stats reports how long tasks took", async () => {
   const [pool] = poolOf({ echo: (n: number) => n });
   assertEquals(pool.stats.latency, {
     count: 0,

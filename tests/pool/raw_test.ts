@@ -154,7 +154,7 @@ test("Pool.run() has waited too long when it is given back late", async () => {
   });
   await warmUp(pool);
   isHeld = true;
-  // Of a method of its own, so that it tells nothing of how long others take.
+  // Another method, so that its time does not change the estimate for the others.
   const first = pool.run("g", [0]);
   await begun[0]!.opened;
   const others = [Infinity, 15, 15, 60_000].map((waitTimeout) =>

@@ -43,14 +43,14 @@ function test(
 const echo = { echo: <T>(value: T) => value };
 
 test("Pool.run() can be taken back", async (t) => {
-  const [begun, told] = [new Gate(), new Gate()];
+  const [begun, stopped] = [new Gate(), new Gate()];
   const reason = new RangeError("No need");
   const methods = {
     waits: withSignal((signal) =>
       new Promise<void>((resolve) => {
         signal.addEventListener("abort", () => {
           assertInstanceOf(signal.reason, RangeError);
-          told.open();
+          stopped.open();
           resolve();
         });
         begun.open();
@@ -84,7 +84,7 @@ test("Pool.run() can be taken back", async (t) => {
     controller.abort(reason);
     assertStrictEquals(await assertRejects(() => runs), reason);
     assertStrictEquals(await assertRejects(() => waits), reason);
-    await told.opened;
+    await stopped.opened;
     // Its worker has done with it, and goes on.
     assertEquals(await other, 2);
     assertEquals(opener.near.length, 1);
@@ -148,7 +148,7 @@ test(
       isBusy: () => busy.has(worker),
     }));
     const pool = new Pool(opener.open, { workers: 1 });
-    // Nobody learns when it has done with it, so it is given nothing more.
+    // The worker does not report when the task ends, so it gets no other task.
     const reason = new Error("Enough");
     for (const retries of [0, 2]) {
       const controller = new AbortController();
@@ -348,7 +348,7 @@ test("Pool.map() gives what it has read when the pool is closed", async () => {
   }
 });
 
-test("Pool.close() does not wait for whoever reads a map", async () => {
+test("Pool.close() does not wait for the reader of a map", async () => {
   const [pool] = poolOf(echo);
   const map = pool.map(new Source().sync, "echo", { readAhead: 5 });
   assertEquals((await map.next()).value, 0);

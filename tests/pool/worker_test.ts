@@ -38,7 +38,7 @@ const READ = { read: [new URL("../..", import.meta.url)] };
 const NOTHING: Deno.PermissionOptions = "none";
 const ACTS = workerUrl("pool_acts");
 
-/** A function that nobody should call. */
+/** A function that must not be called. */
 function unwanted(): never {
   throw new Error("This was not to be called");
 }
@@ -97,7 +97,7 @@ test("Pool replaces an idle worker that died", async () => {
   await pool.close();
 }, NOTHING);
 
-test("Pool lets go of a worker that sends goodbye", async () => {
+test("Pool drops a worker that sends goodbye", async () => {
   const [pool, opener] = poolOf({ echo: (n: number) => n });
   assertEquals(await pool.run("echo", [1]), 1);
   await opener.far[0]!.close();
@@ -106,7 +106,7 @@ test("Pool lets go of a worker that sends goodbye", async () => {
   await pool.close();
 }, NOTHING);
 
-test("Pool gives up on workers that cannot be started", async () => {
+test("Pool rejects tasks if no worker can be started", async () => {
   const failures: [() => unknown, string][] = [
     [unwanted, "not to be called"],
     [() => Promise.reject("Nowhere"), "Nowhere"],
@@ -222,7 +222,7 @@ test(
     const pool = new Pool(() => Promise.reject(new Error("Bad luck")), {
       startRetries: 9,
     });
-    // It is up while nobody is at work, and nobody is being started.
+    // It ends while no worker runs or starts.
     const run = pool.run("f", [], { waitTimeout: 20 });
     const closing = pool.close();
     await assertRejects(() => run, DOMException, "no worker was free");
@@ -246,7 +246,7 @@ test("Pool.close() waits for the tasks that it has", async () => {
   await assertRejects(() => pool.run("echo", [1]), ClosedError, "is closed");
 }, NOTHING);
 
-test("Pool.close() tells what went wrong with goodbyes", async () => {
+test("Pool.close() reports errors of goodbyes", async () => {
   const gate = new Gate();
   const methods = { waits: () => gate.opened };
   for (const size of [1, 2]) {
@@ -255,7 +255,7 @@ test("Pool.close() tells what went wrong with goodbyes", async () => {
       const [near, far] = duplexPair({ closeTimeout: 20 });
       expose(methods, far);
       fars.push(far);
-      // A call that the pool knows nothing of keeps the far side.
+      // A call outside of the pool keeps the peer open.
       remote<typeof methods>(near).waits().catch(() => {});
       return Promise.resolve(near);
     }, { workers: size });
@@ -322,7 +322,7 @@ test("Pool.abort() ends workers that send goodbye", async () => {
   const pool = new Pool<typeof methods>(() => {
     const [near, far] = duplexPair({ closeTimeout: Infinity });
     expose(methods, far);
-    // A call that the pool knows nothing of keeps the far side.
+    // A call outside of the pool keeps the peer open.
     remote<typeof methods>(near).waits().catch(() => {});
     return Promise.resolve(near);
   }, { workers: 1, maxTasks: 1 });

@@ -118,7 +118,7 @@ for (const windowMessages of [4096, 1]) {
         if (n % 6 === 4) return Promise.reject(n);
         return n % 6 === 2 ? Promise.resolve(n) : n;
       },
-      // All of it is told together, and then each by itself.
+      // All outcomes are reported together, and then each on its own.
       some: (n: number) => n % 3 === 1 ? () => n : n,
     }, windowMessages);
     const list = Array.from({ length: 60 }, (_, n) => [n]);
@@ -209,7 +209,7 @@ test("RpcEndpoint.batch() refuses what cannot be sent", async () => {
   assertEquals((await run("work", [[1]]).outcomes.until(2))[0], "failed");
 });
 
-/** A method whose calls end when they are told to. */
+/** A method whose calls end when `open` is called. */
 function gated() {
   const gates = new Map<number, PromiseWithResolvers<void>>();
   const begun: number[] = [];
@@ -234,12 +234,12 @@ test("SentBatch.recall() recalls the rest of a batch", async () => {
   const { batch, outcomes } = run("work", [[1], [2], [3], [4]]);
   const other = run("work", [[5], [6]]);
   batch.recall();
-  // What is done is told at once, and what others can do; what is at work is told
-  // when it is done.
+  // What is done and what was not begun are reported at once, a running call when it
+  // ends.
   assertEquals(await outcomes.until(2), [1, "recalled after 2"]);
   batch.recall();
   other.batch.recall();
-  // Nothing of it was begun, so it need not wait for its turn.
+  // Nothing of it was begun, so it is reported at once.
   assertEquals(await other.outcomes.until(1), ["recalled after 0"]);
   await api.open(2);
   assertEquals(await outcomes.until(3), [1, "recalled after 2", 2]);
@@ -248,14 +248,14 @@ test("SentBatch.recall() recalls the rest of a batch", async () => {
   whole.batch.recall();
   await api.open(7);
   await whole.outcomes.until(1);
-  // There is no rest of it that could be told of.
+  // Nothing of it is left that could be recalled.
   assertEquals(await api.begun(), [1, 2, 7]);
   assertEquals(whole.outcomes.all, [7]);
   assertEquals(await run("work", [[1]]).outcomes.until(1), [1]);
   await main.close();
 });
 
-test("RpcEndpoint.batch() tells what is done while a call takes long", async () => {
+test("RpcEndpoint.batch() reports outcomes while a call takes long", async () => {
   const { main, run, api } = batches(gated());
   const { outcomes } = run("work", [[1], [2], [1]]);
   assertEquals(await outcomes.until(1), [1]);

@@ -288,12 +288,12 @@ test("remote() takes back 10 000 calls with one listener", async () => {
     ends.map((end) => end.status === "rejected" ? end.reason : end),
   );
   assertEquals([...reasons], [counter.signal.reason]);
-  // Nobody waits for what was taken back.
+  // The close does not wait for cancelled calls.
   await main.close();
   await served;
 });
 
-test("expose() outlives callbacks that nobody awaits", async () => {
+test("expose() outlives callbacks whose promises are not awaited", async () => {
   const ticked = Promise.withResolvers<void>();
   let timer: ReturnType<typeof setInterval> | undefined;
   const { main, api } = connect({
@@ -310,7 +310,7 @@ test("expose() outlives callbacks that nobody awaits", async () => {
       return "started";
     },
   });
-  // It throws here, and nobody there looks at what became of it.
+  // It throws here, and its promise is not awaited there.
   const thrower = () => {
     throw new RangeError("Enough");
   };

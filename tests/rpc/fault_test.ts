@@ -172,7 +172,7 @@ for (const [name, codec] of [["msgpack", msgpack], ["json", json]] as const) {
     const { errors } = whole;
     assertStrictEquals(errors[0], hasGraph ? whole : "AggregateError: all");
     assertEquals(errors[1].message, "other");
-    // A chain is told so far, and what comes then as text.
+    // A chain is sent up to a limit, and the rest as text.
     let chain = new Error("0");
     for (let n = 1; n < 40; n++) chain = new Error(`${n}`, { cause: chain });
     let last = await crossed(chain, codec);
@@ -181,8 +181,8 @@ for (const [name, codec] of [["msgpack", msgpack], ["json", json]] as const) {
     assertEquals([depth, last], [16, "Error: 23"]);
     const wide = Array.from({ length: 3000 }, () => new Error("wide"));
     for (const one of wide.slice(0, 9)) one.cause = new AggregateError(wide);
-    const told = await crossed(new AggregateError(wide), codec, 2 ** 24);
-    assertEquals((told as AggregateError).errors.length, 3000);
+    const arrived = await crossed(new AggregateError(wide), codec, 2 ** 24);
+    assertEquals((arrived as AggregateError).errors.length, 3000);
   });
 
   test(`remote() throws errors without odd parts over ${name}`, async () => {
@@ -337,7 +337,7 @@ test("remote() rejects callbacks into a duplex that was closed", async () => {
   await served;
 });
 
-test("remote() rejects what is pending when the far side leaves", async () => {
+test("remote() rejects what is pending when the peer closes", async () => {
   const { api, main, worker } = connect({
     ask: async (f: () => unknown) => await f(),
     leave: () => void worker.close(),
@@ -359,10 +359,10 @@ test("remote() rejects once what an abort ends", async () => {
   const { api, main } = connect({ wait: () => new Promise<void>(() => {}) });
   let ends = 0;
   const calls = Array.from({ length: 100 }, () => api.wait());
-  const told = calls.map((call) => call.catch((error) => (ends++, error)));
+  const settled = calls.map((call) => call.catch((error) => (ends++, error)));
   const reason = new RangeError("Broken");
   main.abort(reason);
-  for (const error of await Promise.all(told)) {
+  for (const error of await Promise.all(settled)) {
     assertStrictEquals(error, reason);
   }
   assertEquals(ends, 100);
@@ -385,9 +385,9 @@ async function dieWith(main: Duplex, kill: () => unknown): Promise<void> {
   await stream.next();
   await begun.promise;
   let ends = 0;
-  const told = calls.map((call) => call.catch((error) => (ends++, error)));
+  const settled = calls.map((call) => call.catch((error) => (ends++, error)));
   await kill();
-  for (const error of await Promise.all(told)) {
+  for (const error of await Promise.all(settled)) {
     assertInstanceOf(error, PeerExitError);
   }
   assertEquals(ends, 1000);

@@ -31,7 +31,7 @@ const CALL = [TAG.call, 1, "a", [1]];
 const PLACES = Array.from({ length: 257 }, () => [0, null, 1, 1]);
 const PARTS = { class: "Error", name: "Error", message: "no" };
 
-/** What the far side sends, and what of it is told. One call waits: number 1. */
+/** What the peer sends, and the error that is reported. Call number 1 is pending. */
 const FAULTS: [string, unknown[], string][] = [
   ["a number", [7], "a message: it is not an array"],
   ["a string", ["call"], "it is not an array"],
@@ -249,7 +249,7 @@ test("remote() ends a stream that can ask for no more", async () => {
   assertEquals(await first, { value: 0, done: false });
   const closing = near.close();
   assertEquals(await stream.next(), { value: 1, done: false });
-  // The far side has not sent its goodbye, and may not for long.
+  // The peer has not sent its goodbye yet.
   await assertRejects(() => stream.next(), ClosedError, "a closed duplex");
   await raw.close();
   await closing;

@@ -47,12 +47,12 @@ test("remote() sends calls in order once its duplex is open", async () => {
   calls.length = 0;
   const api = remote<Methods>(promise);
   const early = [api.echo("a"), api.echo("b")];
-  const told = notifier<Methods>(promise).echo("c");
+  const sent = notifier<Methods>(promise).echo("c");
   const stream = api.count(3);
   expose(methods, worker);
   open();
   assertEquals(await Promise.all(early), ["a", "b"]);
-  await told;
+  await sent;
   assertEquals(await Array.fromAsync(stream), [0, 1, 2]);
   assertEquals(await api.echo("d"), "d");
   assertEquals(calls, ["a", "b", "c", "d"]);
@@ -64,11 +64,11 @@ test("remote() rejects calls with the error of a duplex that does not open", asy
   const { promise, reject, main, worker } = opening();
   const api = remote<Methods>(promise);
   const early = api.echo("a");
-  const told = notifier<Methods>(promise).echo("b");
+  const sent = notifier<Methods>(promise).echo("b");
   const error = new Error("No such worker");
   reject(error);
   assertStrictEquals(await assertRejects(() => early), error);
-  assertStrictEquals(await assertRejects(() => told), error);
+  assertStrictEquals(await assertRejects(() => sent), error);
   assertStrictEquals(await assertRejects(() => api.echo("c")), error);
   await Promise.all([main.close(), worker.close()]);
 });

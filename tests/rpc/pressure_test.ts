@@ -24,7 +24,7 @@ const WINDOW = 64;
 /** Turns of the event loop without a message, after which none is expected any more. */
 const QUIET_TURNS = 20;
 
-/** Sends what is given until no more is received by the far side; says how much was. */
+/** Sends messages until the peer receives no more; returns how many it received. */
 async function flood(
   duplex: Duplex,
   make: (number: number) => unknown,

@@ -329,9 +329,9 @@ test("expose() refuses more calls than maxCalls", async () => {
 });
 
 test("notifier() calls without an answer", async () => {
-  const told: [string, string][] = [];
+  const reported: [string, string][] = [];
   const onError = (error: unknown, method: string) =>
-    void told.push([method, String(error)]);
+    void reported.push([method, String(error)]);
   const seen: unknown[] = [];
   const { api, main } = connect({
     log: (...args: unknown[]) => seen.push(args),
@@ -349,12 +349,12 @@ test("notifier() calls without an answer", async () => {
   await (tell as unknown as { absent(): Promise<void> }).absent();
   await api.flush();
   assertEquals(seen, [[1, { two: 2 }], []]);
-  assertEquals(told.map(([method]) => method).sort(), [
+  assertEquals(reported.map(([method]) => method).sort(), [
     "absent",
     "count",
     "fail",
   ]);
-  const texts = told.map(([, text]) => text).sort().join();
+  const texts = reported.map(([, text]) => text).sort().join();
   assertStringIncludes(texts, "RangeError: no");
   assertStringIncludes(texts, 'Cannot notify "count": its result is a stream');
   assertStringIncludes(texts, 'Cannot call "absent"');

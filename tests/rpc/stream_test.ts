@@ -20,7 +20,7 @@ import { duplexPair } from "@duplex/ipc/pair";
 import { expose, notifier, remote, withSignal } from "@duplex/ipc/rpc";
 import { aborted, connect, test, withAbort } from "./_ends.ts";
 
-/** A generator that tells how far it got and when it was left. */
+/** A generator that counts its values and reports its end. */
 class Counter {
   made = 0;
   readonly left = Promise.withResolvers<void>();
@@ -155,10 +155,10 @@ test("remote() ends a stream with its signal and its timeout", async () => {
   const stream = remote<Counter["methods"]>(main, limits).count(1e9);
   await stream.next();
   abort();
-  // What has come can still be taken.
+  // Values that have arrived can still be read.
   await assertRejects(() => Array.fromAsync(stream), RangeError, "Enough");
   await counter.left.promise;
-  // Nobody reads on, so the generator stands still.
+  // The stream is not read, so the generator waits.
   const late = remote<Counter["methods"]>(main, { timeout: 5, readAhead: 1 });
   const error = await assertRejects(async () => {
     for await (const _ of late.count(1e9)) {
@@ -377,7 +377,7 @@ test("remote() ends a stream that begins after its goodbye", async () => {
   await served;
 });
 
-test("remote() ends open streams when the far side sends goodbye", async () => {
+test("remote() ends open streams when the peer sends goodbye", async () => {
   const { api, main, worker } = connect(new Counter().methods);
   const stream = api.count(1e9);
   await stream.next();

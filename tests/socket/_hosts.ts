@@ -21,7 +21,7 @@ export interface HostOptions {
   maxFiles?: number;
 }
 
-/** A process, what it is told, and what it says. */
+/** A process that gets orders on lines and answers with lines. */
 export class Host implements AsyncDisposable {
   readonly #child: Deno.ChildProcess;
   readonly #lines: string[] = [];
@@ -64,7 +64,7 @@ export class Host implements AsyncDisposable {
     return this.#child.status;
   }
 
-  /** Tells the process to do something. */
+  /** Sends an order to the process. */
   async say(order: string): Promise<void> {
     await this.#writer.write(new TextEncoder().encode(`${order}\n`));
   }

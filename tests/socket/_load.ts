@@ -89,7 +89,7 @@ export const NO_FAULTS: Faults = {
   changed: 0,
 };
 
-/** One side of a load: sends and receives until it is told to stop. */
+/** One side of a load: sends and receives until it is stopped. */
 export class Side {
   readonly #duplex: Duplex;
   readonly #draw: () => number;
@@ -105,7 +105,7 @@ export class Side {
   /** Sends until it is stopped, receives to the end, and closes. */
   async run(): Promise<void> {
     const receiving = this.receive();
-    // Where sending fails, too, that is told.
+    // If sending fails as well, that error is reported.
     receiving.catch(() => {});
     await this.#send();
     await this.#duplex.close();

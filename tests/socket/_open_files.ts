@@ -1,7 +1,7 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * Counts of open files, which only Linux tells. They take every permission.
+ * Counts of open files, on Linux only. They need every permission.
  *
  * @module
  */

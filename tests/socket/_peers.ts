@@ -20,7 +20,7 @@ import {
 } from "@duplex/ipc/socket";
 
 /**
- * Milliseconds after which {@linkcode until} gives up. Less than a test has, so that
+ * Milliseconds after which {@linkcode until} throws. Less than a test has, so that
  * the test ends what it has opened and the tests after it see nothing of it.
  */
 const UNTIL_LIMIT = 60_000;
@@ -39,7 +39,7 @@ export async function until(condition: () => boolean): Promise<void> {
 /** A listener that sends back what its peers send. */
 export class EchoListener implements AsyncDisposable {
   readonly listener: DuplexListener;
-  /** Why connections were let go. */
+  /** Why connections were rejected. */
   readonly errors: unknown[] = [];
   /** How many peers it was handed a duplex for. */
   count = 0;

@@ -3,8 +3,8 @@
 /**
  * A proxy between an opener and a listener that does to a connection what a bad
  * network, a bad proxy and an attacker do: cuts it, delays, repeats, reorders and
- * changes what passes. It counts bytes, so that a fault happens where it is told
- * to and not when.
+ * changes what passes. It counts bytes, so that a fault happens at a given byte
+ * and not at a given time.
  *
  * @module
  */

@@ -74,7 +74,7 @@ export class RawPeer implements Disposable {
    * Greets a listener in good order.
    *
    * @param secret What it holds, if anything.
-   * @param fields What its greeting says beside the usual.
+   * @param fields Additional fields of its greeting.
    * @param received Bytes that it says it has received.
    * @returns What the listener's greeting says.
    */

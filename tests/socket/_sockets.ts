@@ -45,7 +45,7 @@ addEventListener("unload", () => {
   try {
     Deno.removeSync(FOLDER, { recursive: true });
   } catch {
-    // Where a test with narrow permissions ends the process, its error is told.
+    // If a test with narrow permissions ends the process, its own error is reported.
   }
 });
 

@@ -24,7 +24,7 @@ import {
   watchAccepted,
 } from "./_sockets.ts";
 
-/** Opens a duplex to a far side that behaves, or dies as processes do. */
+/** Opens a duplex to a peer that works, or ends as a process that is killed. */
 async function open(
   address: string,
   options: SocketOptions,
@@ -74,8 +74,8 @@ conformance({
     }),
 });
 
-// A session in records that can be resumed: what dies here does not come back, and
-// nobody waits for it.
+// A session in records that can be resumed: a peer that
+// ended does not connect again, so the timeout is short.
 const resume = { timeout: 100, minDelay: 5 };
 const secret = "Only these two know";
 

@@ -1,8 +1,8 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * How a duplex over a socket ends: when its last words are cut off, and when the
- * far side does not hear them.
+ * How a duplex over a socket ends: when its last frames are cut off, and when
+ * the peer does not receive them.
  *
  * @module
  */
@@ -67,8 +67,8 @@ async function runBrief(plan: (index: number) => Plan) {
   return { known, proxy };
 }
 
-// Whoever hears of nothing any more cannot know that its last word arrived; then
-// it says so, although here it always has.
+// A side whose connection ended does not know whether its last frame arrived; it
+// then reports that, although here the frame always has arrived.
 test(
   "openSocket() loses nothing when the goodbyes are cut off",
   async () => {

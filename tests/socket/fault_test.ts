@@ -1,9 +1,9 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * What sockets do when a connection is cut off at any byte, when what passes is
- * changed on the way, and when strangers and bad peers come; and that they need
- * the permissions that the documentation names, and no others.
+ * What sockets do when a connection is cut off at any byte, when bytes are
+ * changed on the way, and when unknown clients and faulty peers connect; and that
+ * they need the permissions that the documentation names, and no others.
  *
  * @module
  */
@@ -48,7 +48,7 @@ import {
 } from "./_peers.ts";
 import { greeting, LINK, RawPeer } from "./_raw.ts";
 import { CA, CERT, KEY, socketPath, unixPermissions } from "./_sockets.ts";
-import { test } from "../workers/_processes.ts";
+import { isBefore, test } from "../workers/_processes.ts";
 import { concat, frame, hello, lyingFrame } from "../workers/_wire.ts";
 
 const SEED = seed();
@@ -253,11 +253,11 @@ test(
   NET,
 );
 
-/** Milliseconds that a stranger has. Honest peers take a hundredth of it. */
-const PATIENCE = 300;
+/** Milliseconds for a client to be admitted. A peer takes a hundredth of it. */
+const OPEN_TIMEOUT = 300;
 
-/** Strangers, what they do, and why the listener lets them go. */
-const STRANGERS: [string, (peer: RawPeer) => Promise<unknown>, RegExp][] = [
+/** Unknown clients, what they do, and why the listener rejects them. */
+const CLIENTS: [string, (peer: RawPeer) => Promise<unknown>, RegExp][] = [
   ["is silent", () => Promise.resolve(), /did not send its hello within/],
   ["drips", drip, /did not send its hello within/],
   ["speaks HTTP", (peer) => {
@@ -313,7 +313,7 @@ const STRANGERS: [string, (peer: RawPeer) => Promise<unknown>, RegExp][] = [
   ],
 ];
 
-/** Sends a byte now and then, until it is let go. */
+/** Sends a byte now and then, until it is rejected. */
 async function drip(peer: RawPeer): Promise<void> {
   try {
     for (const byte of greeting()) {
@@ -321,11 +321,11 @@ async function drip(peer: RawPeer): Promise<void> {
       await new Promise((resolve) => setTimeout(resolve, 20));
     }
   } catch {
-    // It was let go.
+    // It was rejected.
   }
 }
 
-/** Sends megabytes, until it is let go. */
+/** Sends megabytes, until it is rejected. */
 async function babble(peer: RawPeer): Promise<void> {
   const chunk = new Uint8Array(64 * 1024).fill(0x55);
   let sent = 0;
@@ -336,7 +336,7 @@ async function babble(peer: RawPeer): Promise<void> {
       await new Promise((resolve) => setTimeout(resolve));
     }
   } catch {
-    // It was let go.
+    // It was rejected.
   }
   // No more than the system itself has taken.
   assertLess(sent, 64 << 20);
@@ -349,12 +349,12 @@ test(
     const options = { secret: SECRET };
     await using server = new EchoListener(TCP, {
       ...options,
-      openTimeout: PATIENCE,
+      openTimeout: OPEN_TIMEOUT,
     });
     const { address } = server;
     await undisturbed(address, options, async () => {
       const honest = reads.counts.length;
-      for (const [what, act, reason] of STRANGERS) {
+      for (const [what, act, reason] of CLIENTS) {
         const before = server.errors.length;
         using peer = await RawPeer.connect(address);
         await Promise.all([act(peer), peer.untilEnd()]);
@@ -365,7 +365,7 @@ test(
       const strange = reads.counts.slice(honest).filter((_, index) =>
         index % 2 === 0
       );
-      assertEquals(strange.length, STRANGERS.length);
+      assertEquals(strange.length, CLIENTS.length);
       for (const count of strange) assertLess(count, 2048);
     });
   },
@@ -464,9 +464,9 @@ test("listenSocket() ends a peer that sends garbage", async () => {
     await peer.write(frame(127, new Uint8Array(8)));
     const error = await assertRejects(() => worker.receive(), ProtocolError);
     assertStringIncludes(error.message, "frame of kind 127");
-    const told = await peer.refusal();
-    assertEquals(told.fault, true);
-    assertStringIncludes(String(told.text), "frame of kind 127");
+    const refusal = await peer.refusal();
+    assertEquals(refusal.fault, true);
+    assertStringIncludes(String(refusal.text), "frame of kind 127");
   });
 }, NET);
 
@@ -584,6 +584,8 @@ for (const { address, permissions, options, far } of FORMS) {
         assertThrows(() => listenSocket(address, far), Deno.errors.NotCapable);
       },
       { ...permissions, [missing]: false },
+      // Deno leaks a resource of a connection that is not permitted.
+      missing === "net" && form !== "unix" && isBefore(4),
     );
   }
 }

@@ -27,13 +27,13 @@ import { startListener } from "./_hosts.ts";
 import { beServed, EchoListener, until } from "./_peers.ts";
 import { greeting, RawPeer } from "./_raw.ts";
 import { CA, CERT, clientHello, KEY, socketPath } from "./_sockets.ts";
-import { within } from "../workers/_processes.ts";
+import { isBefore, within } from "../workers/_processes.ts";
 import { hello } from "../workers/_wire.ts";
 
 const SECRET = "Only these two know";
 
 /** Milliseconds that an attempt and a connection have. */
-const PATIENCE = 50;
+const OPEN_TIMEOUT = 50;
 
 /** For an attempt that is ended by something else. */
 const NO_HURRY: SocketOptions = { openTimeout: 60_000 };
@@ -178,7 +178,7 @@ async function failToOpen(
     { length: count },
     () =>
       assertRejects(() =>
-        openSocket(address, { openTimeout: PATIENCE, ...options })
+        openSocket(address, { openTimeout: OPEN_TIMEOUT, ...options })
       ),
   );
   await Promise.all(attempts);
@@ -237,7 +237,7 @@ filesTest(
       const controller = new AbortController();
       const { signal } = controller;
       const opening = assertRejects(() =>
-        openSocket(server.address, { signal, openTimeout: PATIENCE })
+        openSocket(server.address, { signal, openTimeout: OPEN_TIMEOUT })
       );
       setTimeout(() => controller.abort(new Error("Stopped")), delay);
       await new Promise((resolve) => setTimeout(resolve));
@@ -333,8 +333,8 @@ for (
   );
 }
 
-/** What a stranger sends to a listener, which it then keeps waiting. */
-const STRANGERS: [string, Form[], (address: string) => Promise<Deno.Conn>][] = [
+/** What an unknown client sends to a listener before it sends nothing more. */
+const CLIENTS: [string, Form[], (address: string) => Promise<Deno.Conn>][] = [
   ["is silent", FORMS, (address) => connectRaw(address, [])],
   [
     "sends garbage",
@@ -401,24 +401,24 @@ async function connectSecured(address: string): Promise<Deno.Conn> {
 }
 
 for (const form of FORMS) {
-  for (const [what, forms, connect] of STRANGERS) {
+  for (const [what, forms, connect] of CLIENTS) {
     if (!forms.includes(form)) continue;
     filesTest(
-      `listenSocket() closes its files when a ${form} stranger ${what}`,
+      `listenSocket() closes its files when a ${form} client ${what}`,
       async () => {
         await using server = new EchoListener(addressOf(form), {
           ...FAR[form],
           secret: SECRET,
-          openTimeout: PATIENCE,
+          openTimeout: OPEN_TIMEOUT,
         });
         const before = openFiles();
-        const strangers = await Promise.all(
+        const clients = await Promise.all(
           Array.from({ length: COUNT }, () => connect(server.address)),
         );
         await until(() => server.errors.length === COUNT);
-        // Each stranger keeps its own end open.
+        // Each client keeps its own end open.
         await untilFiles(before + COUNT);
-        for (const conn of strangers) conn.close();
+        for (const conn of clients) conn.close();
         await untilFiles(before);
       },
     );
@@ -455,13 +455,11 @@ for (const form of FORMS) {
   );
 }
 
-/** Whether Deno ends a write that is under way when its connection is closed. */
-const ENDS_WRITES = /^2\.9\.[0-4]$/.test(Deno.version.deno) === false;
-
 filesTest(
   "listenSocket() closes its files when a tls peer reads nothing",
   async () => {
-    if (!ENDS_WRITES) return;
+    // Deno does not end a write that is under way when its connection is closed.
+    if (isBefore(5)) return;
     await using listener = listenSocket("tls://localhost:0", FAR.tls);
     using peer = new RawPeer(await connectSecured(listener.address));
     await peer.greet();

@@ -100,7 +100,7 @@ function* wrongFrames(
   }
 }
 
-/** What a peer is told names the field, where it holds a value without parts. */
+/** The error that a peer receives names the field, unless its value has parts. */
 function checkRefusal(what: string, fields: Record<string, unknown>): void {
   assertEquals(fields.fault, true, what);
   const text = String(fields.text);
@@ -135,7 +135,7 @@ test("listenSocket() says what is wrong with a ready", async () => {
   }
 }, NET);
 
-/** Opens a socket to a raw acceptor, which must be told why it rejects. */
+/** Opens a socket to a raw acceptor, which must receive the reason. */
 async function openWrong(
   what: string,
   accept: (peer: RawPeer) => Promise<void>,
@@ -275,7 +275,7 @@ test("listenSocket() escapes the text of an abort", async () => {
     const { message } = server.errors.at(-1) as Error;
     if (fields.text === NASTY) checkPrintable(what, message);
     else assertNotMatch(message, /\[object|is not a function/, what);
-    // A peer that has said why is not told why.
+    // A peer that has sent a reason does not receive one.
     assertEquals(await peer.untilEnd(), new Uint8Array());
   }
 }, NET);
@@ -283,9 +283,9 @@ test("listenSocket() escapes the text of an abort", async () => {
 test("listenSocket() escapes bytes of a peer", async () => {
   const bytes = new TextEncoder().encode(NASTY);
   await using server = new EchoListener(TCP);
-  using stranger = await RawPeer.connect(server.address);
-  await stranger.write(new Uint8Array([127, 0, 0, 0]), bytes);
-  const { text } = await stranger.refusal();
+  using client = await RawPeer.connect(server.address);
+  await client.write(new Uint8Array([127, 0, 0, 0]), bytes);
+  const { text } = await client.refusal();
   await until(() => server.errors.length > 0);
   assertStringIncludes(String(text), "the bytes are");
   assertNotMatch(String(text), /[\p{C}\p{Zl}\p{Zp}]/u);
@@ -294,8 +294,8 @@ test("listenSocket() escapes bytes of a peer", async () => {
   using peer = await RawPeer.connect(server.address);
   await peer.greet();
   await peer.write(new Uint8Array([0, 0, 0, 32, 127]), bytes);
-  const told = await peer.refusal();
+  const refusal = await peer.refusal();
   await until(() => server.errors.length > 1);
-  checkPrintable("the abort", String(told.text));
+  checkPrintable("the abort", String(refusal.text));
   checkPrintable("the error", (server.errors[1] as Error).message);
 }, NET);

@@ -172,7 +172,7 @@ Deno.test({
     });
     const hello = await readFrame(conn);
     assertEquals(hello.kind, 0x01);
-    // It has heard nothing of this side yet, and pings.
+    // It has received nothing from this side yet, and sends a ping.
     const ping = await readFrame(conn);
     assertEquals(ping.kind, 0x08);
     assertEquals(typesOf(ping.fields), tableBehind("**ping** says"));

@@ -37,7 +37,7 @@ import { NO_FAULTS, Side } from "./_load.ts";
 import { until } from "./_peers.ts";
 import { LINK, RawPeer } from "./_raw.ts";
 import { socketPath } from "./_sockets.ts";
-import { allDone, test } from "../workers/_processes.ts";
+import { allDone, isBefore, test } from "../workers/_processes.ts";
 import { concat, control, data, hello, KIND } from "../workers/_wire.ts";
 
 const SEED = seed();
@@ -162,6 +162,9 @@ test(
     await allDone([runLoad(slowLoad()), runLoad(alteredLoad())]);
   },
   NET,
+  // Deno 2.9.0 loses timers on a busy machine, and before 2.9.5 Deno does not end a
+  // write of the proxy that is under way when its connection is closed.
+  isBefore(5),
 );
 
 const PATHS = [socketPath(), socketPath()] as const;

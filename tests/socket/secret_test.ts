@@ -1,8 +1,8 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * Attacks on the secret of a socket: by who does not hold it, who has heard
- * others prove that they do, and who stands between them.
+ * Attacks on the secret of a socket: by a peer without it, by one that has
+ * recorded the proofs of others, and by one in the middle.
  *
  * @module
  */
@@ -265,8 +265,8 @@ async function openAltered(
 const AT_A_TIME = 24;
 
 /**
- * Bytes of the lengths of both greetings and both readies: nothing but time tells
- * a frame that says it is longer than it is.
+ * Bytes of the lengths of both greetings and both readies: only a timeout
+ * detects a frame that is shorter than its length says.
  */
 const LENGTH_BYTES = 4 * 4;
 

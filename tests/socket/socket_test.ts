@@ -223,23 +223,23 @@ test(
 );
 
 test("listenSocket() reports why it closed a connection", NET, async () => {
-  const heard = Promise.withResolvers<[unknown, string]>();
+  const reported = Promise.withResolvers<[unknown, string]>();
   await using listener = listenSocket(TCP, {
-    onError: (error, remote) => heard.resolve([error, remote]),
+    onError: (error, remote) => reported.resolve([error, remote]),
   });
   const { port } = new URL(listener.address);
-  const stranger = await Deno.connect({
+  const client = await Deno.connect({
     hostname: "127.0.0.1",
     port: Number(port),
   });
-  await stranger.write(new TextEncoder().encode("GET / HTTP/1.1\r\n\r\n"));
-  const [error, remote] = await heard.promise;
+  await client.write(new TextEncoder().encode("GET / HTTP/1.1\r\n\r\n"));
+  const [error, remote] = await reported.promise;
   assertInstanceOf(error, Error);
   assertStringIncludes(error.message, "Cannot admit");
   assertStringIncludes(error.message, "does it speak this protocol?");
   assertStringIncludes(remote, "tcp://127.0.0.1:");
   assertEquals(listener.stats.refused, 1);
-  stranger.close();
+  client.close();
 });
 
 test("listenSocket() counts its peers", NET, async () => {
@@ -330,18 +330,18 @@ test(
   "openSocket() rejects a certificate that is not in caCerts",
   TLS,
   async () => {
-    const heard = Promise.withResolvers<unknown>();
+    const reported = Promise.withResolvers<unknown>();
     await using listener = listenSocket("tls://localhost:0", {
       cert: CERT,
       key: KEY,
-      onError: heard.resolve,
+      onError: reported.resolve,
     });
     const error = await assertRejects(
       () => openSocket(listener.address),
       Deno.errors.InvalidData,
     );
     assertStringIncludes(error.message, "certificate");
-    await heard.promise;
+    await reported.promise;
   },
 );
 
