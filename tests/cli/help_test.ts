@@ -15,7 +15,7 @@ import {
 } from "@std/assert";
 import { dirname } from "node:path";
 import { fileURLToPath } from "node:url";
-import { within } from "../workers/_processes.ts";
+import { isBefore, within } from "../workers/_processes.ts";
 
 const ROOT = new URL("../../", import.meta.url);
 const EXEC = Deno.execPath();
@@ -107,7 +107,8 @@ async function whileServing(
 
 Deno.test({
   name: "the examples of --help work outside of the package",
-  ignore: Deno.build.os === "windows",
+  // Before 2.9.4 Deno does not find a linked package that it is to run.
+  ignore: Deno.build.os === "windows" || isBefore(4),
   fn: () => within(runAll()),
 });
 
