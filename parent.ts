@@ -110,7 +110,8 @@ let opened: Promise<Duplex & { readonly transport: Transport }> | undefined;
  * if the parent is killed, unless its event loop is blocked.
  *
  * A worker ends with `close`, or with the end of an `await using` block. A script
- * that ends without it stays until the parent sends goodbye, and then sends its own.
+ * that ends without it stays until the parent sends goodbye, and then sends its own:
+ * a Web Worker at once, a process when its event loop is empty, or after a second.
  * `close` waits for the parent's goodbye as long as the parent lives: `closeTimeout`
  * is `Infinity` by default here. If an error leaves an `await using` block, goodbye
  * is sent first, and the parent gets the error when the script ends. To report it at
@@ -121,9 +122,10 @@ let opened: Promise<Duplex & { readonly transport: Transport }> | undefined;
  * itself after its script has been run to its end. Then it is ended with its exit
  * code, even if a timer or a server is left, so a script must await its cleanup at its
  * top level. The parent waits for that until its `closeTimeout`. A Web Worker is
- * terminated at once, so it must complete its work before it closes the duplex. Import this module with a static import in a
- * Web Worker: otherwise the end of the script cannot be detected, and the parent's
- * goodbye is answered at once.
+ * terminated at once, so it must complete its work before it closes the duplex.
+ *
+ * Import this module with a static import in a Web Worker: otherwise the end of the
+ * script cannot be detected, and the parent's goodbye is answered at once.
  *
  * Requires no permission.
  *
@@ -174,10 +176,15 @@ export function parent<In = unknown, Out = In>(
  *
  * @example A worker that blocks its thread
  * ```ts ignore
+ * import { ClosedError } from "@duplex/ipc/duplex";
  * import { parent } from "@duplex/ipc/parent";
  *
- * const main = await parent<number>({ transport: "shm" });
- * for (;;) main.sendSync(main.receiveSync() + 1);
+ * await using main = await parent<number>({ transport: "shm" });
+ * try {
+ *   for (;;) main.sendSync(main.receiveSync() + 1);
+ * } catch (error) {
+ *   if (!(error instanceof ClosedError)) throw error;
+ * }
  * ```
  */
 export function parent<In = unknown, Out = In>(

@@ -15,7 +15,7 @@ import { writeAll, writeAllSync } from "../_base/writing.ts";
 import { mayBeHello } from "../_wire/frame_layout.ts";
 import { FrameWire } from "../_wire/frame_wire.ts";
 import type { SessionOptions } from "../_session/options.ts";
-import { endQuietly, Session } from "../_session/session.ts";
+import { endQuietly, onPeerGoodbye, Session } from "../_session/session.ts";
 import { endAtLimit } from "./memory.ts";
 import { type Output, redirectStdout } from "../_base/prints.ts";
 import type { Duplex } from "../duplex.ts";
@@ -174,7 +174,7 @@ export async function openStdio(
   );
   endQuietly(session, () => Deno.exit(1));
   await session.open();
-  closeAtEnd(session);
+  closeAtEnd(session, evaluated);
   exitAtEnd(session, evaluated);
   return session;
 }
@@ -195,15 +195,26 @@ async function exitAtEnd(
   exitSoon(CLEANUP_TIMEOUT);
 }
 
-/** Closes the duplex when the script has ended without doing so. */
-function closeAtEnd(session: Session<unknown, unknown>): void {
+/**
+ * Closes the duplex when the script has ended without doing so: when its event loop is
+ * empty, or a while after the parent's goodbye.
+ */
+function closeAtEnd(
+  session: Session<unknown, unknown>,
+  evaluated: Promise<unknown>,
+): void {
   let isOpen = true;
   const onEnd = () => isOpen = false;
   session.closed.then(onEnd, onEnd);
+  const close = () => session.close().catch(onEnd);
   addEventListener("beforeunload", (event) => {
     if (!isOpen) return;
     // The event loop runs until the goodbye is sent.
     event.preventDefault();
-    session.close().catch(onEnd);
+    close();
   });
+  session[onPeerGoodbye] = async () => {
+    await evaluated;
+    Deno.unrefTimer(setTimeout(close, CLEANUP_TIMEOUT));
+  };
 }

@@ -58,9 +58,12 @@ export interface ShmDuplex<In = unknown, Out = In> extends Duplex<In, Out> {
    * @returns The message.
    * @throws {DOMException} If no message arrived in time ("TimeoutError"), or if the
    *   next message arrives through the event loop ("InvalidStateError"), because it
-   *   has shared or transferred memory. Use `receive` for it.
+   *   has shared or transferred memory, or an object such as a `Blob`. Use `receive`
+   *   for it.
    * @throws {ClosedError} If the peer has sent its goodbye and no message is left.
-   * @throws {PeerExitError} If the peer ended and no message is left.
+   * @throws {PeerExitError} If the peer ended and no message is left. While this
+   *   thread is blocked it does not notice that a Web Worker has failed: use a
+   *   `timeout` for a worker that may.
    * @throws {ProtocolError} If the peer broke the protocol.
    * @throws {RangeError} If the timeout is not positive.
    */
@@ -155,7 +158,7 @@ export class ShmSession<In = unknown, Out = In> extends Session<In, Out>
       this.#throwIfLost();
       if (this.#wire.awaitsPost) {
         throw new DOMException(
-          "Cannot receive the next message without an event loop: it shares memory, or refers to itself, or moved here, and so was posted; use receive",
+          "Cannot receive the next message without an event loop: it has shared or transferred memory, or an object such as a Blob, and so was posted; use receive",
           "InvalidStateError",
         );
       }

@@ -34,7 +34,13 @@ import { ValueMaker } from "./values.ts";
 /** Milliseconds within which each promise must settle. */
 const LIMIT = 3_000;
 
-const KINDS = { changed: false, unsendable: false, json: false, deep: false };
+const KINDS = {
+  cloned: true,
+  changed: false,
+  unsendable: false,
+  json: false,
+  deep: false,
+};
 
 const STOP = new Error("The campaign has ended");
 
@@ -49,18 +55,18 @@ const ODD: readonly ((draw: Draw) => unknown)[] = [
   () => [1],
   () => [1, 2],
   () => [0, [1, 2]],
-  () => ["0", [1, []]],
-  () => [0, [1, []], 2],
-  () => [NaN, [1, []]],
-  (draw) => [draw.below(4), ["other", []]],
-  (draw) => [draw.below(4), [1, [[]]]],
-  (draw) => [draw.below(4), [1, drawNotes(draw)]],
+  () => ["0", [1, [], []]],
+  () => [0, [1, [], []], 2],
+  () => [NaN, [1, [], []]],
+  (draw) => [draw.below(4), ["other", [], []]],
+  (draw) => [draw.below(4), [1, [[]], []]],
+  (draw) => [draw.below(4), [1, drawNotes(draw), drawTexts(draw)]],
   () => new Uint8Array(),
   () => new Uint16Array([1, 2]),
   () => new DataView(new ArrayBuffer(4)),
   () => new ArrayBuffer(8),
   () => new Uint8Array(new SharedArrayBuffer(8)),
-  () => ({ length: 2, 0: 1, 1: [1, []] }),
+  () => ({ length: 2, 0: 1, 1: [1, [], []] }),
   (draw) => draw.bytes(draw.below(60)),
   (draw) => new ValueMaker(draw, KINDS).value(5),
 ];
@@ -85,6 +91,19 @@ function drawNotes(draw: Draw): unknown[] {
       draw.oneIn(2) ? { a: 1 } : value(),
     ];
     return draw.oneIn(4) ? note.slice(draw.below(6)) : note;
+  });
+}
+
+/** The texts in a post, valid or not. */
+function drawTexts(draw: Draw): unknown[] {
+  const value = () => new ValueMaker(draw, KINDS).value(7);
+  return Array.from({ length: draw.below(3) }, () => {
+    const note: unknown[] = [
+      draw.oneIn(2) ? {} : value(),
+      draw.oneIn(4) ? value() : draw.below(10),
+      draw.pick(["a:b", "a", "2020-01-01", "12:00:00", value()]),
+    ];
+    return draw.oneIn(4) ? note.slice(draw.below(3)) : note;
   });
 }
 
@@ -156,7 +175,7 @@ class Tamperer {
     }
     const value = draw.pick<unknown>([
       new ValueMaker(draw, KINDS).value(6),
-      [1, drawNotes(draw)],
+      [1, drawNotes(draw), drawTexts(draw)],
       null,
     ]);
     return post.with(at, value);
@@ -165,7 +184,7 @@ class Tamperer {
 
 /** A message; half of them can only be posted. */
 function drawMessage(draw: Draw): unknown {
-  const value = new ValueMaker(draw, KINDS).value(4);
+  const value = new ValueMaker(draw, { ...KINDS, cloned: false }).value(4);
   switch (draw.below(6)) {
     case 0: {
       const cycle: unknown[] = [value];
@@ -319,7 +338,7 @@ function compareAll(found: readonly unknown[], sent: readonly unknown[]): void {
 function runClone(draw: Draw): void {
   const odd = draw.oneIn(3)
     ? draw.pick(ODD)(draw)
-    : [new ValueMaker(draw, KINDS).value(5), drawNotes(draw)];
+    : [new ValueMaker(draw, KINDS).value(5), drawNotes(draw), drawTexts(draw)];
   const isShared = ArrayBuffer.isView(odd);
   const before = Reflect.ownKeys(Object.prototype).length;
   try {

@@ -188,6 +188,8 @@ export interface Kinds {
   readonly unsendable: boolean;
   /** Whether to include only values that JSON supports. */
   readonly json: boolean;
+  /** Whether to include only values that `structuredClone` carries. */
+  readonly cloned?: boolean;
   /** Whether values may be nested too deep. */
   readonly deep: boolean;
 }
@@ -274,7 +276,7 @@ export class ValueMaker {
 
   #leaf(): unknown {
     const draw = this.#draw;
-    switch (draw.below(8)) {
+    switch (draw.below(this.#kinds.cloned ? 7 : 8)) {
       case 7:
         return draw.oneIn(2) ? draw.pick(TEMPORAL)() : new URL(
           draw.pick(["a:b", "http://u:p@h:1/p?q#f", "data:,x", "file:///ä"]),

@@ -232,9 +232,11 @@ const NET = { net: ["127.0.0.1:0"] };
 /** Workers that would run forever after both goodbyes; their scripts have ended. */
 const ALIVE: Record<string, PipeOptions["permissions"]> = {
   aTimer: "none",
+  aTimerAlone: "none",
   aListener: NET,
   aWatcher: { read: [FOLDER] },
   notifies: "none",
+  notifiesAlone: "none",
 };
 
 async function closeAlive(
@@ -246,7 +248,7 @@ async function closeAlive(
     closeTimeout: Infinity,
   });
   await using _closed = worker;
-  if (end === "notifies") {
+  if (end.startsWith("notifies")) {
     const { promise, resolve } = Promise.withResolvers<void>();
     expose({ tick: resolve }, worker);
     await promise;
@@ -262,7 +264,7 @@ test(
         closeAlive(end, permissions)
       ),
     );
-    assertEquals([processes.started, processes.running], [4, 0]);
+    assertEquals([processes.started, processes.running], [6, 0]);
   },
   { ...RUN, ...NET, read: [FOLDER] },
 );

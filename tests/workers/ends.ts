@@ -74,6 +74,13 @@ const ENDS: Record<string, () => Promise<void>> = {
     for await (const _ of main);
   },
 
+  /** The same, and does not close its duplex. */
+  async aTimerAlone() {
+    const main = await parent();
+    setInterval(() => {}, 10);
+    for await (const _ of main);
+  },
+
   /** The same with a server. */
   async aListener() {
     await using main = await parent();
@@ -95,6 +102,12 @@ const ENDS: Record<string, () => Promise<void>> = {
     const events = notifier<{ tick(): void }>(main);
     setInterval(() => events.tick(), 1);
     expose({ none() {} }, main);
+  },
+
+  /** The same, and exposes nothing. */
+  async notifiesAlone() {
+    const events = notifier<{ tick(): void }>(await parent());
+    setInterval(() => events.tick(), 1);
   },
 
   /** The same with a timer and an exit code. */
