@@ -435,7 +435,7 @@ test(
     await terminal.write(`"${file}"\n`);
     await terminal.stdout.until(/at work/);
     await terminal.write(`"not finished\x03`);
-    await terminal.stdout.until(/stopping at SIGINT, .*\r\n/);
+    await terminal.stdout.until(/stopping at SIGINT: .*\r\n/);
     await Deno.writeTextFile(file, "1234");
     const { code, out } = await terminal.result();
     assertEquals(code, 130, out);
