@@ -140,10 +140,11 @@ export const msgpack: Codec = fastMsgpack;
 /**
  * JSON, one text for each message, for peers that have no other codec. Encoding a
  * value that JSON would omit or change, such as an array with fields, throws a
- * `TypeError` with the path to it; see "What a value may be" in the README. An object that occurs several times is copied for each place, up to the length of a string in V8 or the
- * maximum of the peer (otherwise a `RangeError`); a cycle is a `TypeError`. A number of a peer
- * is rounded to the nearest JavaScript number. One that is too large becomes an
- * infinity, which cannot be sent back.
+ * `TypeError` with the path to it; see "What a value may be" in the README. An object
+ * that occurs several times is copied for each place. A text that is longer than a
+ * string in V8, or than the maximum of the peer, is a `RangeError`; a cycle is a
+ * `TypeError`. A number of a peer is rounded to the nearest JavaScript number. One that
+ * is too large becomes an infinity, which cannot be sent back.
  *
  * @example Usage
  * ```ts

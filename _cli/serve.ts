@@ -50,8 +50,8 @@ const SERVE_USAGE =
   `Usage: cli.ts serve WORKER --listen ADDRESS [OPTION…] [-- ARGUMENT…]
 
 Listens for peers that connect with "openSocket", and starts a worker for each.
-The worker of the first peer is started first: if it cannot start, serve ends with
-its error and does not listen.
+The worker of the first peer is started first: if it cannot start, serve ends
+with its error and does not listen.
 
   WORKER                the worker script, a path or a URL
   ARGUMENT…             Deno.args of the workers

@@ -159,9 +159,6 @@ function whyNoDeno(): string | undefined {
 export function whyNotStarted(error: unknown): string {
   const text = messageLine(error);
   if (!(error instanceof PeerExitError)) return text;
-  if (error.code === 0) {
-    return `${text}; it has to call "expose" of @duplex/ipc/rpc or "parent" of @duplex/ipc/parent, and to wait for messages`;
-  }
   const [, place] =
     /^ +at .*?(\w+:\/*[^\s()]+:\d+:\d+)\)?$/m.exec(error.stderr) ??
       [];

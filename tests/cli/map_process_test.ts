@@ -126,7 +126,7 @@ test("map tells where a worker fails to load before it reads a line", async () =
     ["throws", '\n\nthrow new Error("No config");', "throws.ts:3:7"],
     ["imports", 'import "./gone.ts";', "imports.ts:1:8"],
     ["missing", "", "Module not found"],
-    ["silent", "console.error(1);", 'it has to call "expose" of @duplex/ipc'],
+    ["silent", "console.error(1);", "does it call parent() or expose()?"],
   ];
   await Promise.all(scripts.map(async ([name, text, message]) => {
     const script = `${FOLDER}/${name}.ts`;
@@ -435,7 +435,7 @@ test(
     await terminal.write(`"${file}"\n`);
     await terminal.stdout.until(/at work/);
     await terminal.write(`"not finished\x03`);
-    await terminal.stdout.until(/stopping at SIGINT, .*\r\n/);
+    await terminal.stdout.until(/stopping at SIGINT: .*\r\n/);
     await Deno.writeTextFile(file, "1234");
     const { code, out } = await terminal.result();
     assertEquals(code, 130, out);
