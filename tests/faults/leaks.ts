@@ -8,7 +8,7 @@
  */
 
 /** Milliseconds within which the resources of a run must be released. */
-const LIMIT = 30_000;
+const LIMIT = 5_000;
 
 /** A run has leaked resources. */
 export class LeakError extends Error {

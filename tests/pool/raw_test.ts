@@ -90,7 +90,8 @@ test("Pool keeps a worker that has done with what was taken back", async () => {
 
 test("Pool replaces a worker that does not tell its memory", async () => {
   const workers: number[] = [];
-  using _ = new NoWaiting(5_000);
+  // Five seconds are counted in steps of one.
+  using _ = new NoWaiting(1_000);
   const pool = rawPool((message, far, worker) => {
     if (message[0] === TAG.batch) workers.push(worker);
     answer(message, far);
