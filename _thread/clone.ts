@@ -384,6 +384,7 @@ function isCloned(value: object): boolean {
 
 /** Restores the class and the fields of a cloned error. */
 function restore([error, className, name, causes, errors, fields]: ErrorNote) {
+  if (!(error instanceof Error)) throw new TypeError("It has no error");
   const constructor = (globalThis as Record<string, unknown>)[className];
   const prototype: unknown = typeof constructor === "function"
     ? constructor.prototype

@@ -255,8 +255,14 @@ const ENGINE_LIMITS =
 const PAYLOAD_FAULTS =
   /^(The sign is not 0 or 1|The number of bytes is odd|A timestamp must have|There are too many nanoseconds|The time is out of range)/;
 
-/** Whether an error may be the cause of a refusal. */
-function isCause(error: unknown): boolean {
+/** Refusals of a text, whose cause is an error of the runtime that parses it. */
+const TEXT_REFUSAL = /a (URL|Temporal\.\w+) is malformed/;
+
+/** Whether an error may be the cause of a refusal with this message. */
+function isCause(error: unknown, refusal: string): boolean {
+  if (TEXT_REFUSAL.test(refusal)) {
+    return error instanceof RangeError || error instanceof TypeError;
+  }
   if (error instanceof ProtocolError) return true;
   if (error instanceof SyntaxError) return true;
   if (error instanceof RangeError) {
@@ -277,12 +283,14 @@ export function checkRefusal(error: unknown): asserts error is ProtocolError {
     throw new Violation(`Threw an unexpected error: ${show(error)}`);
   }
   checkMessage(error);
+  let refusal = error.message;
   for (let cause = error.cause; cause !== undefined;) {
-    if (!isCause(cause)) {
+    if (!isCause(cause, refusal)) {
       throw new Violation(
         `A refusal has another error as its cause: ${show(cause)}`,
       );
     }
+    refusal = (cause as Error).message;
     cause = (cause as Error).cause;
   }
   if (error.message.startsWith("Cannot handle what the peer sent")) {

@@ -403,7 +403,7 @@ Deno.test({
     assertThrows(() => receiveClone("text"), ProtocolError);
     const record = {};
     const notes = [[record, "Array", undefined, [], undefined, {}]];
-    receiveClone([record, notes, []]);
+    assertThrows(() => receiveClone([record, notes, []]), ProtocolError);
     assertStrictEquals(Object.getPrototypeOf(record), Object.prototype);
   },
 });
