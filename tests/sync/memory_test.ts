@@ -253,7 +253,11 @@ workerTest(
       const act = { name: "wait", what: "semaphore", sync: true } as const;
       using actor = await Actor.start({ ...act, buffer, timeout });
       await untilWaiting(buffer, 1);
-      new Int32Array(buffer)[LATCH] = latch;
+      // The actor may still hold the latch, and would overwrite the value.
+      const words = new Int32Array(buffer);
+      while (Atomics.compareExchange(words, LATCH, 0, latch) !== 0) {
+        await new Promise((resolve) => setTimeout(resolve));
+      }
       assertEquals(await actor.nextMessage(), { failed });
     }
   },
