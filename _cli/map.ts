@@ -322,6 +322,7 @@ export async function mapLines(
   } catch (error) {
     // A worker without the method can be closed with a goodbye.
     const isSound = error instanceof UsageError;
+    // The first error is thrown below; those of the end would hide it.
     await started.catch(() => {});
     await (isSound ? workers.close().catch(() => {}) : workers.abort());
     throw error;

@@ -143,7 +143,7 @@ function assign(
   entries: Iterable<readonly [key: string, value: unknown]>,
   part: (item: unknown) => unknown,
 ): object {
-  // Without a prototype "__proto__" is a key as any other.
+  // In an object with a prototype, "__proto__" would set it.
   const copy: Record<string, unknown> = Object.create(null);
   copies.set(value, copy);
   for (const [key, item] of entries) {

@@ -314,6 +314,7 @@ class Server {
   /** Closes the worker of the first peer if no peer came. Never rejects. */
   async closeFirst(): Promise<void> {
     const timeout = Math.max(1, this.#options.grace);
+    // No peer has used this worker, so how it ends is not reported.
     await this.#takeFirst()?.duplex.close({ timeout }).catch(() => {});
   }
 
