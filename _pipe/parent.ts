@@ -173,8 +173,9 @@ export async function openStdio(
     limits,
   );
   endQuietly(session, () => Deno.exit(1));
-  await session.open();
+  // The parent's goodbye may arrive together with its hello.
   closeAtEnd(session, evaluated);
+  await session.open();
   exitAtEnd(session, evaluated);
   return session;
 }

@@ -11,6 +11,8 @@
 import { parent } from "@duplex/ipc/parent";
 
 const [state, role] = Deno.args;
+/** The program, which may end as soon as this worker is ready. */
+const PROGRAM = Deno.ppid;
 await (role === "worker" ? work() : open(role));
 
 async function open(ending?: string): Promise<void> {
@@ -46,7 +48,7 @@ function ready(): void {
 
 /** Blocks the worker until the program has ended. */
 function compute(): void {
-  for (const program = Deno.ppid; Deno.ppid === program;);
+  while (Deno.ppid === PROGRAM);
 }
 
 async function work(): Promise<void> {
