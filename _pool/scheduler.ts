@@ -93,7 +93,8 @@ interface Pace {
 /** Assigns the tasks of a pool to its workers. */
 export class Scheduler implements WorkerSetHost, MapHost {
   readonly #options: SchedulerOptions;
-  readonly #workers: WorkerSet;
+  /** The workers. */
+  readonly workers: WorkerSet;
   readonly #sources = new Set<TaskSource>();
   /** Sources that may have tasks, in the order of their turns. */
   readonly #turns = new Turns<TaskSource>();
@@ -120,7 +121,7 @@ export class Scheduler implements WorkerSetHost, MapHost {
 
   constructor(options: SchedulerOptions) {
     this.#options = options;
-    this.#workers = new WorkerSet(options, this);
+    this.workers = new WorkerSet(options, this);
   }
 
   /** Whether the pool is being closed, or is closed. */
@@ -142,11 +143,11 @@ export class Scheduler implements WorkerSetHost, MapHost {
     const again = this.#again.toArray().filter(({ isSettled }) => !isSettled);
     let [waiting, inFlight] = [again.length, 0];
     for (const source of this.#turns) waiting += source.waiting;
-    for (const worker of this.#workers) inFlight += worker.inFlight;
+    for (const worker of this.workers) inFlight += worker.inFlight;
     return {
-      workers: this.#workers.size,
-      starting: this.#workers.starting,
-      ended: this.#workers.ended,
+      workers: this.workers.size,
+      starting: this.workers.starting,
+      ended: this.workers.ended,
       waiting,
       inFlight,
       done: this.#done,
@@ -226,7 +227,7 @@ export class Scheduler implements WorkerSetHost, MapHost {
       while (this.#isWoken) {
         this.#isWoken = false;
         this.#giveTasks();
-        this.#workers.start();
+        this.workers.start();
       }
     } catch (error) {
       // Otherwise every task would wait forever.
@@ -251,7 +252,7 @@ export class Scheduler implements WorkerSetHost, MapHost {
     this.#failure ??= {
       error: new ClosedError("Cannot run: the pool is closed"),
     };
-    const errors = await this.#workers.close();
+    const errors = await this.workers.close();
     if (errors.length === 1) throw errors[0];
     if (errors.length > 1) {
       throw new AggregateError(
@@ -261,12 +262,21 @@ export class Scheduler implements WorkerSetHost, MapHost {
     }
   }
 
+  /** Rejects the tasks that wait, and the maps that have some. */
+  failWaiting(error: unknown): void {
+    while (this.#again.length > 0) this.reject(this.#again.shift(), error);
+    for (const source of [...this.#sources]) {
+      if (source.prepare(1) > 0) source.fail(error);
+    }
+    this.onReport();
+  }
+
   /** Rejects all tasks and ends all workers. Never rejects. */
   async fail(error: unknown): Promise<void> {
     this.#failure ??= { error };
     while (this.#again.length > 0) this.reject(this.#again.shift(), error);
     for (const source of [...this.#sources]) source.fail(error);
-    await this.#workers.abort(error);
+    await this.workers.abort(error);
     this.#checkIdle();
   }
 
@@ -310,14 +320,16 @@ export class Scheduler implements WorkerSetHost, MapHost {
   }
 
   onIdle(worker: PoolWorker, method: string, count: number, ms: number): void {
+    this.workers.onIdle(worker);
     if (count > 0) {
       const pace = this.#paces.get(method);
       const each = ms / count;
       if (pace === undefined) this.#setPace(method, { ms: each, batch: 1 });
       else pace.ms += (each - pace.ms) * SMOOTHING;
     }
-    if (worker.given >= this.#options.maxTasks) this.#workers.retire(worker);
-    else if (this.#options.maxMemory < Infinity) this.#checkMemory(worker);
+    if (worker.given >= this.#options.maxTasks) {
+      this.workers.retire(worker, "maxTasks");
+    } else if (this.#options.maxMemory < Infinity) this.#checkMemory(worker);
   }
 
   onReport(): void {
@@ -334,7 +346,7 @@ export class Scheduler implements WorkerSetHost, MapHost {
   }
 
   onEnded(worker: PoolWorker): void {
-    this.#workers.retire(worker);
+    this.workers.retire(worker, worker.isKilled ? "aborted" : "exited");
     this.wake();
   }
 
@@ -351,18 +363,19 @@ export class Scheduler implements WorkerSetHost, MapHost {
 
   /** Cancels the running tasks of a job. */
   #cancel(job: Job, reason: unknown): void {
-    for (const worker of this.#workers) {
+    for (const worker of this.workers) {
       if (worker.has(job)) worker.cancel(reason);
     }
   }
 
   /** Gives tasks to free workers. */
   #giveTasks(): void {
-    for (const worker of this.#workers) {
+    for (const worker of this.workers) {
       if (!worker.isFree) continue;
       const tasks = this.#take(worker);
       if (tasks.length === 0) return;
       this.#retried += tasks.filter(({ attempts }) => attempts > 0).length;
+      this.workers.onBusy(worker);
       worker.run(tasks);
     }
   }
@@ -417,7 +430,9 @@ export class Scheduler implements WorkerSetHost, MapHost {
   async #checkMemory(worker: PoolWorker): Promise<void> {
     const memory = await worker.memory(MEMORY_INTERVAL);
     const isTooLarge = memory > this.#options.maxMemory;
-    if (isTooLarge && worker.isIdle) this.#workers.retire(worker);
+    if (isTooLarge && worker.isIdle) {
+      this.workers.retire(worker, "maxMemory");
+    }
     this.wake();
   }
 
@@ -425,7 +440,7 @@ export class Scheduler implements WorkerSetHost, MapHost {
     dropSettled(this.#again);
     if (this.#again.length > 0) return false;
     for (const source of this.#turns) if (source.waiting > 0) return false;
-    for (const worker of this.#workers) if (!worker.isIdle) return false;
+    for (const worker of this.workers) if (!worker.isIdle) return false;
     return true;
   }
 
