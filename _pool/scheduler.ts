@@ -346,7 +346,7 @@ export class Scheduler implements WorkerSetHost, MapHost {
   }
 
   onEnded(worker: PoolWorker): void {
-    this.workers.retire(worker, worker.isKilled ? "aborted" : "exited");
+    this.workers.retire(worker, worker.killed ? "aborted" : "exited");
     this.wake();
   }
 

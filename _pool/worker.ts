@@ -59,8 +59,8 @@ export class PoolWorker implements AnswerHandler {
   readonly number: number;
   /** When it had no tasks for the first time since its last task. */
   idleSince = 0;
-  /** Whether the pool has ended it. */
-  isKilled = false;
+  /** Why the pool has ended it, if it has. */
+  killed: { readonly error: unknown } | undefined;
   /** Tasks that were given to it. */
   given = 0;
   readonly #events: WorkerEvents;
@@ -171,7 +171,7 @@ export class PoolWorker implements AnswerHandler {
 
   /** Ends the worker now. */
   kill(reason: unknown): void {
-    this.isKilled = true;
+    this.killed ??= { error: reason };
     abort(this.duplex, reason);
   }
 

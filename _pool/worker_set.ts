@@ -75,6 +75,8 @@ export class WorkerSet implements Iterable<PoolWorker> {
   readonly #failures: StartFailures;
   /** Number of the last start, and of the last one before tasks were failed. */
   #started = 0;
+  /** Number of starts without an outcome. */
+  #opening = 0;
   #lastFailed = 0;
   #ended = 0;
   /** Whether `minWorkers` are started although no task waits. */
@@ -254,6 +256,7 @@ export class WorkerSet implements Iterable<PoolWorker> {
   /** Opens a duplex to a new worker. Never rejects. */
   async #open(number: number): Promise<void> {
     let duplex: Duplex | undefined;
+    this.#opening++;
     try {
       const opened = await this.#options.open();
       checkDuplex('Cannot start a worker as "open" must give a duplex', opened);
@@ -272,6 +275,7 @@ export class WorkerSet implements Iterable<PoolWorker> {
         await duplex.closed.catch(() => {});
         this.#opened.delete(duplex);
       }
+      this.#opening--;
       if (!this.#host.isOver) this.#onFailure(error, number);
     }
   }
@@ -304,22 +308,25 @@ export class WorkerSet implements Iterable<PoolWorker> {
   }
 
   #onStarted(worker: PoolWorker): void {
+    this.#opening--;
     this.#failures.clear();
     this.#keepsMin = true;
     this.#workers.add(worker);
     this.#options.events.emit({ type: "started", worker: worker.number });
-    this.onIdle(worker);
     for (const warming of this.#warming) {
       if (warming.count > this.size) continue;
       this.#warming.delete(warming);
       warming.settle.resolve();
     }
+    // Now it may be one that is not kept.
+    this.onIdle(worker);
   }
 
   #onFailure(error: unknown, worker: number): void {
     const failures = this.#failures;
-    // The workers that run may be able to run the tasks.
-    const isFinal = this.size === 0 && isLasting(error);
+    // Workers that run, or are starting, may be able to run the tasks.
+    const isAlone = this.size === 0 && this.#opening === 0;
+    const isFinal = isAlone && isLasting(error);
     const delay = isFinal ? undefined : failures.add(error);
     if (isFinal) failures.addLasting(error);
     this.#options.events.emit({
@@ -355,12 +362,12 @@ export class WorkerSet implements Iterable<PoolWorker> {
   /** Closes the duplex of a worker. Never rejects. */
   async #leave(worker: PoolWorker, reason: EndReason): Promise<void> {
     const { duplex, number } = worker;
-    let failure: { readonly error: unknown } | undefined;
+    let failure = worker.killed;
     try {
       await duplex.close();
     } catch (error) {
       // The tasks of the worker have their outcome, or are run again.
-      failure = { error };
+      failure ??= { error };
     }
     // `retire` must have added it before it is removed.
     await undefined;
@@ -396,9 +403,10 @@ export class WorkerSet implements Iterable<PoolWorker> {
     this.#idleTimer = setTimeout(() => this.#closeIdle(), Math.max(0, left));
   }
 
-  /** Closes workers that were idle for too long, the last started ones first. */
+  /** Closes workers that were idle for too long. */
   #closeIdle(): void {
     const now = performance.now();
+    // Tasks are given to the first free worker, so the last ones are needed least.
     for (const worker of [...this.#workers].reverse()) {
       if (this.size <= this.#kept) break;
       // A timer may be early by a fraction of a millisecond.
