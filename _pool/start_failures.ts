@@ -65,6 +65,7 @@ export class StartFailures {
   addLasting(error: unknown): void {
     this.#count++;
     this.#last = error;
+    this.#skipDelay();
   }
 
   /** Adds a failure that may pass; returns the milliseconds until the next attempt. */
@@ -95,7 +96,7 @@ export class StartFailures {
   limit(): void {
     if (this.#count === 0 || this.#startTimeout > MAX_TIMER) return;
     this.#limit ??= new RunningTimer(this.#startTimeout, () => {
-      this.#limit = undefined;
+      this.#skipDelay();
       const when =
         ` within ${this.#startTimeout} ms: attempt ${this.#count} failed`;
       this.#host.onTimeout(this.error(when));
@@ -117,9 +118,8 @@ export class StartFailures {
 
   /** A worker was started. */
   clear(): void {
-    this.pause();
+    this.#skipDelay();
     this.#count = this.#delays = 0;
-    this.#next = -Infinity;
     this.#last = undefined;
   }
 
@@ -131,6 +131,12 @@ export class StartFailures {
         cause: this.#last,
       },
     );
+  }
+
+  /** The next task that is added leads to an attempt at once. */
+  #skipDelay(): void {
+    this.pause();
+    this.#next = -Infinity;
   }
 
   #startDelay(ms: number): void {

@@ -45,14 +45,14 @@ async function next<Type extends PoolEvent["type"]>(
 const echo = { echo: (value: unknown) => value };
 
 test("Pool runs its tasks when a server is back", async () => {
-  const serve = async (address: string) => {
+  const serve = (address: string) => {
     const listener = listenSocket(address);
     const serving = (async () => {
       for await (const peer of listener) expose(echo, peer);
     })();
     return { listener, serving };
   };
-  const first = await serve("tcp://127.0.0.1:0");
+  const first = serve("tcp://127.0.0.1:0");
   const { address } = first.listener;
   const opened: Duplex[] = [];
   const pool = new Pool(async () => {
@@ -70,7 +70,7 @@ test("Pool runs its tasks when a server is back", async () => {
   assertEquals(attempt, 1);
   assert(delay! >= 50 && delay! <= 100, `${delay}`);
   assertEquals((await next(events, "startFailed")).attempt, 2);
-  const second = await serve(address);
+  const second = serve(address);
   assertEquals(await Promise.all(tasks), numbers(20));
   await pool.close();
   await second.listener.close();

@@ -103,7 +103,7 @@ test("Pool drops a worker that sends goodbye", async () => {
 
 test("Pool rejects tasks at once if every start would fail", async () => {
   const failures: [() => unknown, string][] = [
-    [() => (undefined as unknown as Methods).never([]), "undefined"],
+    [() => (undefined as unknown as Methods).never(), "undefined"],
     [() => Promise.reject(new Deno.errors.NotCapable("May not")), "May not"],
     [() => undefined, "must give a duplex: current value is undefined"],
     [() => ({ send() {} }), "must give a duplex"],
@@ -116,7 +116,7 @@ test("Pool rejects tasks at once if every start would fail", async () => {
       return open() as Promise<Duplex>;
     }, { workers: 2 });
     const map = pool.map(numbers(100), "f", { ordered: false });
-    const next = assertRejects(() => map.next());
+    const next = assertRejects(() => map.next(), Error);
     const error = await assertRejects(
       () => pool.run("f", []),
       Error,
