@@ -45,10 +45,18 @@ import { RpcEndpoint } from "./_rpc/endpoint.ts";
 import { type Callback, MAX_PULL } from "./_rpc/messages.ts";
 import { endpointOf } from "./_rpc/pending_endpoint.ts";
 import { CallPromise } from "./_rpc/stream.ts";
+import type {
+  AnyFunction,
+  Exposable,
+  Notifier,
+  Remote,
+  RemoteResult,
+} from "./_rpc/types.ts";
 import { show } from "./_base/text.ts";
 import type { Duplex } from "./duplex.ts";
 import { parent } from "./parent.ts";
 
+export type { Exposable, Notifier, Remote, RemoteResult };
 export { RemoteError } from "./_rpc/errors.ts";
 export { ClosedError, PeerExitError } from "./_base/errors.ts";
 
@@ -97,56 +105,6 @@ export interface RemoteOptions {
    */
   readAhead?: number;
 }
-
-/** Any function. */
-type AnyFunction = (...args: never[]) => unknown;
-
-/**
- * The result of a remote call: a promise, or a generator if the method returns a
- * stream, for example from an async generator.
- *
- * @typeParam Result The type that the method returns.
- */
-export type RemoteResult<Result> = 0 extends 1 & Awaited<Result>
-  ? Promise<Awaited<Result>>
-  : [Awaited<Result>] extends [never] ? Promise<never>
-  : [Awaited<Result>] extends [AsyncGenerator<infer Item, infer Last>]
-    ? AsyncGenerator<Item, Last, void>
-  : [Awaited<Result>] extends [AsyncIterable<infer Item>]
-    ? AsyncGenerator<Item, void, void>
-  : [Awaited<Result>] extends [IteratorObject<infer Item, infer Last>]
-    ? AsyncGenerator<Item, Last, void>
-  : Promise<Awaited<Result>>;
-
-/**
- * The methods of an object that the peer exposes.
- *
- * @typeParam Methods The type of the object.
- */
-export type Remote<Methods> = {
-  readonly [
-    Name in keyof Methods as Methods[Name] extends (...args: never[]) => unknown
-      ? Name
-      : never
-  ]: Methods[Name] extends (...args: infer Args) => infer Result
-    ? (...args: Args) => RemoteResult<Result>
-    : never;
-};
-
-/**
- * The methods of an object that the peer exposes, called without an answer.
- *
- * @typeParam Methods The type of the object.
- */
-export type Notifier<Methods> = {
-  readonly [
-    Name in keyof Methods as Methods[Name] extends (...args: never[]) => unknown
-      ? Name
-      : never
-  ]: Methods[Name] extends (...args: infer Args) => unknown
-    ? (...args: Args) => Promise<void>
-    : never;
-};
 
 /** Methods that take a signal, by their wrappers. */
 const withSignals = new WeakMap<Callback, Callback>();
@@ -213,7 +171,8 @@ export function withSignal<Args extends unknown[], Result>(
  *   stream: values are sent as its caller requests them.
  * - A function among the arguments, or in an argument that is a plain object, calls
  *   back until the call that sent it has ended. It returns a promise, which may be
- *   ignored. A signal there aborts when that of the caller does.
+ *   ignored: declare its result as a promise, or as `void` or `unknown`. A signal
+ *   there aborts when that of the caller does.
  * - An error that a method throws is thrown at the caller.
  * - Calls run concurrently.
  * - If a caller does not read its answers, its calls wait: no call is begun while 16
@@ -230,6 +189,9 @@ export function withSignal<Args extends unknown[], Result>(
  * of running calls abort.
  *
  * Requires no permission.
+ *
+ * @typeParam Methods The type of the object. `expose<object>(…)` does not check what
+ *   its methods receive.
  *
  * @param methods The object with the methods.
  * @param duplex The duplex, or a promise for it; {@linkcode parent} by default.
@@ -270,8 +232,8 @@ export function withSignal<Args extends unknown[], Result>(
  * await main.close();
  * ```
  */
-export function expose(
-  methods: object,
+export function expose<Methods extends object>(
+  methods: Methods & Exposable<Methods>,
   duplex?: Duplex | Promise<Duplex>,
   options: ExposeOptions = {},
 ): Promise<void> {
@@ -355,7 +317,8 @@ function serve(exposed: Exposed, duplex: Duplex): Promise<void> {
  *   {@linkcode ClosedError} or {@linkcode PeerExitError} if the duplex ended; or with
  *   the reason of the signal that cancelled it.
  * - A function among the arguments, or in an argument that is a plain object, is
- *   called back until the call has ended. A signal there cancels the call.
+ *   called back until the call has ended. It may be asynchronous. A signal there
+ *   cancels the call.
  * - Values of a stream are requested as they are read, and some in advance. Leaving
  *   `for await` early ends the generator of the peer. A stream that is never read
  *   waits until the duplex ends.
