@@ -44,6 +44,12 @@ import { type CallLimits, DEFAULT_READ_AHEAD } from "./_rpc/caller.ts";
 import { RpcEndpoint } from "./_rpc/endpoint.ts";
 import { type Callback, MAX_PULL } from "./_rpc/messages.ts";
 import { endpointOf } from "./_rpc/pending_endpoint.ts";
+import {
+  addSchemas,
+  type SchemaIssue,
+  type SchemaResult,
+  type StandardSchema,
+} from "./_rpc/schema.ts";
 import { CallPromise } from "./_rpc/stream.ts";
 import type {
   AnyFunction,
@@ -56,12 +62,24 @@ import { show } from "./_base/text.ts";
 import type { Duplex } from "./duplex.ts";
 import { parent } from "./parent.ts";
 
-export type { Exposable, Notifier, Remote, RemoteResult };
+export type {
+  Exposable,
+  Notifier,
+  Remote,
+  RemoteResult,
+  SchemaIssue,
+  SchemaResult,
+  StandardSchema,
+};
 export { RemoteError } from "./_rpc/errors.ts";
 export { ClosedError, PeerExitError } from "./_base/errors.ts";
 
-/** Options for {@linkcode expose}. */
-export interface ExposeOptions {
+/**
+ * Options for {@linkcode expose}.
+ *
+ * @typeParam Methods The type of the object with the methods.
+ */
+export interface ExposeOptions<Methods extends object = object> {
   /**
    * Maximum number of calls of the peer that run at the same time, including calls of
    * functions that were arguments. A further call rejects with a `RangeError`. Each
@@ -81,6 +99,24 @@ export interface ExposeOptions {
    * @default {a function that does nothing}
    */
   onError?: (error: unknown, method: string) => void;
+  /**
+   * Schemas of arguments by the names of methods: of Zod, Valibot, ArkType, or another
+   * library that implements [Standard Schema](https://standardschema.dev). What a peer
+   * sends has any type; a schema is a check of it. It validates the arguments of each
+   * call as one array, and the method receives the array that the schema returns, so
+   * it may set defaults and convert values. A call whose arguments are not valid
+   * rejects with a `TypeError` that has the path (`$[0].name`) in its message and the
+   * first 20 issues in its field `issues`. Methods without a schema are called with
+   * any arguments.
+   *
+   * @default {no schemas}
+   */
+  schemas?: {
+    readonly [Name in keyof Methods]?: StandardSchema<
+      unknown,
+      Methods[Name] extends (...args: infer Args) => unknown ? Args : never
+    >;
+  };
 }
 
 /** Options for {@linkcode remote}, which hold for every call made with it. */
@@ -199,7 +235,8 @@ export function withSignal<Args extends unknown[], Result>(
  * @returns A promise that settles as {@linkcode Duplex.closed} does. A rejection need
  *   not be handled, except that of a {@linkcode parent} that cannot be opened.
  * @throws {TypeError} If the object has no own method, or one named "then", if the
- *   duplex already exposes methods, or if an option is of the wrong type.
+ *   duplex already exposes methods, if a schema is for a method that does not exist,
+ *   or if an option is of the wrong type.
  * @throws {RangeError} If an option is out of range.
  *
  * @example A worker
@@ -235,14 +272,16 @@ export function withSignal<Args extends unknown[], Result>(
 export function expose<Methods extends object>(
   methods: Methods & Exposable<Methods>,
   duplex?: Duplex | Promise<Duplex>,
-  options: ExposeOptions = {},
+  options: ExposeOptions<NoInfer<Methods>> = {},
 ): Promise<void> {
   const action = "Cannot expose methods";
   checkOptions(action, options);
-  const { maxCalls = DEFAULT_MAX_CALLS, onError = ignore } = options;
+  const { maxCalls = DEFAULT_MAX_CALLS, onError = ignore, schemas = {} } =
+    options;
   checkPositive(action, "maxCalls", maxCalls, { integer: true });
   checkKind(action, "onError", onError, "function");
   const exposed = { methods: ownMethods(methods), maxCalls, onError };
+  addSchemas(action, exposed.methods, schemas);
   const opened = duplex === undefined ? parent() : duplex;
   if (!(opened instanceof Promise)) {
     const served = serve(exposed, opened);
