@@ -12,7 +12,7 @@ import { excerpt, show } from "../_base/text.ts";
 import { propertyStep, quotedPath } from "../_codec/values.ts";
 import { isThenable } from "./batch.ts";
 import { methodLabel } from "./caller.ts";
-import type { Method } from "./callee.ts";
+import type { Method } from "./methods.ts";
 
 /**
  * A schema of Zod, Valibot, ArkType, or another library that implements Standard
