@@ -139,8 +139,8 @@ export class Callee {
 
   /** Reports an error that no call can have. */
   onError(error: unknown, key: MethodKey): void {
-    const name = typeof key === "string" ? key : methodLabel(key);
-    this.#exposed?.onError(error, name);
+    const name = typeof key === "number" ? methodLabel(key) : key;
+    this.#exposed?.onError(error, typeof name === "string" ? name : name[1]);
   }
 
   /** Settles when no running call has a caller that waits for it. */
