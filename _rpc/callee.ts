@@ -181,7 +181,9 @@ export class Callee {
     if (isResult) this.#end.slots.remove(message[3]);
     // The duplex has ended.
     if (isEnd(error)) return undefined;
-    if (isResult && isInstance(error, TypeError)) {
+    // Several values are sent one by one first.
+    const isSingle = message[0] !== TAG.items || message[2].length === 1;
+    if (isResult && isSingle && isInstance(error, TypeError)) {
       try {
         const searched = search(message[2]);
         if (searched !== undefined) return this.#answerAgain(message, searched);
