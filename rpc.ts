@@ -103,8 +103,8 @@ export interface ExposeOptions<Methods extends object = object> {
    * Maximum number of functions and objects that each end holds of the other, until
    * they are released. A call with more of them rejects with a `RangeError`, and so
    * does a call whose result has more of them. The limit is one for the duplex: the
-   * last one that is set holds. Each takes about 250 bytes, so a peer can make this
-   * end hold 256 MiB by default. It is so large because functions that are not
+   * last one that is set holds. Each takes about 400 bytes, so a peer can make this
+   * end hold 400 MiB by default. It is so large because functions that are not
    * released wait for garbage collection, which comes late in a large program.
    *
    * @default {1048576}

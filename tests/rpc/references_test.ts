@@ -29,6 +29,7 @@ import {
 } from "@duplex/ipc/rpc";
 import { TAG } from "../../_rpc/messages.ts";
 import { connect, test, withAbort } from "./_ends.ts";
+import { RUN, workerUrl } from "../workers/_processes.ts";
 
 type Fn = (...args: unknown[]) => Promise<unknown>;
 
@@ -475,4 +476,59 @@ test("reference() refuses what has no methods", () => {
     );
   }
   return Promise.resolve();
+});
+
+test("functions that are dropped are released at both ends", async () => {
+  const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
+    args: [
+      "run",
+      "--allow-read",
+      "--no-check",
+      "--unstable-worker-options",
+      "--v8-flags=--expose-gc",
+      workerUrl("reference_leaks").href,
+    ],
+    env: { NO_COLOR: "1" },
+  }).output();
+  const text = new TextDecoder();
+  assertEquals(code, 0, text.decode(stderr));
+  type Ends = { left: number; near: number; far: number };
+  const [before, after]: [Ends, Ends] = JSON.parse(text.decode(stdout));
+  assertEquals([before.left, after.left], [0, 0]);
+  // 100 000 functions would take 13 MB at their end, and more at the other.
+  for (const end of ["near", "far"] as const) {
+    const growth = after[end] - before[end];
+    assert(growth < 6_000_000, `${growth} bytes more at the ${end} end`);
+  }
+}, { ...RUN, env: ["NO_COLOR"] });
+
+test("expose() refuses a peer that sends functions without end", async () => {
+  const [raw, near] = duplexPair();
+  let received = 0;
+  const kept: unknown[] = [];
+  const served = expose(
+    {
+      keep: (...fs: unknown[]) => {
+        received += fs.length;
+        kept.push(fs);
+      },
+    },
+    near,
+    { maxReferences: 1_000 },
+  );
+  const list = Array.from({ length: 200 }, () => null);
+  let refused = 0;
+  for (let id = 1; id <= 100; id++) {
+    const slots = list.map((_, index) => [[index], 1, id * 200 + index]);
+    await raw.send([TAG.call, id, "keep", list, slots]);
+    let [tag] = await raw.receive() as number[];
+    // What a refused call brings is released.
+    if (tag === TAG.release) [tag] = await raw.receive() as number[];
+    if (tag === TAG.error) refused++;
+  }
+  assertEquals([received, refused], [1_000, 95]);
+  assertEquals(callStats(near).held, 1_000);
+  await raw.close();
+  await served;
+  assertEquals(callStats(near).held, 0);
 });
