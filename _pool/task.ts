@@ -8,12 +8,7 @@
  */
 
 import { ClosedError, isInstance, PeerExitError } from "../_base/errors.ts";
-import {
-  findAll,
-  findSlotValues,
-  type SlotValue,
-  Transferred,
-} from "../_rpc/slots.ts";
+import { findAll, findSlotValues, Transferred } from "../_rpc/slots.ts";
 import { quoted, reasonText } from "../_base/text.ts";
 import type { Listed } from "./turns.ts";
 import type { Deque } from "../_base/waiting.ts";
@@ -40,10 +35,6 @@ export abstract class Task {
    * has no batch.
    */
   hasSlots: boolean;
-  /** Whether its arguments are moved to a worker, so that no other can run it. */
-  #isMoved = false;
-  /** The signals among its arguments. */
-  readonly #signals: AbortSignal[] = [];
   /** Number of workers that may have begun it. */
   attempts = 0;
   #isSettled = false;
@@ -52,33 +43,32 @@ export abstract class Task {
     this.job = job;
     this.args = args;
     this.since = since;
-    this.hasSlots = this.#find(() => findSlotValues(args));
+    this.hasSlots = this.#has(() => true);
   }
 
   /** Searches its arguments, which the codec has refused; returns `hasSlots`. */
   search(): boolean {
-    return this.hasSlots = this.#find(() => findAll(this.args));
+    return this.hasSlots ||= this.#has(() => true, findAll);
   }
 
   /** Whether a signal among its arguments has aborted. */
-  get isAborted(): boolean {
-    return this.#signals.some(({ aborted }) => aborted);
+  isAborted(find: typeof findAll = findAll): boolean {
+    return this.#has(
+      (value) => value instanceof AbortSignal && value.aborted,
+      find,
+    );
   }
 
-  #find(find: () => readonly SlotValue[] | undefined): boolean {
-    let found: readonly SlotValue[] | undefined;
+  #has(
+    test: (value: unknown) => boolean,
+    find: typeof findAll = findSlotValues,
+  ): boolean {
     try {
-      found = find();
+      return find(this.args)?.some(({ value }) => test(value)) === true;
     } catch {
-      // A getter threw; the call will report that.
-      return true;
+      // A getter threw, so the call is not sent, and reports that.
+      return false;
     }
-    if (found === undefined) return false;
-    for (const { value } of found) {
-      if (value instanceof Transferred) this.#isMoved = true;
-      if (value instanceof AbortSignal) this.#signals.push(value);
-    }
-    return true;
   }
 
   /** The error if it has waited too long, to be used when it is returned unbegun. */
@@ -117,7 +107,11 @@ export abstract class Task {
 
   /** Whether it may be run again. */
   get mayRetry(): boolean {
-    return !this.#isMoved && this.attempts <= this.job.retries;
+    if (this.attempts > this.job.retries) return false;
+    // What was moved to a worker cannot be sent to another.
+    const isMoved = this.hasSlots &&
+      this.#has((value) => value instanceof Transferred, findAll);
+    return !isMoved;
   }
 }
 
