@@ -43,12 +43,12 @@ export abstract class Task {
     this.job = job;
     this.args = args;
     this.since = since;
-    this.hasSlots = this.#has(() => true);
+    this.hasSlots = this.#has(() => true) !== false;
   }
 
   /** Searches its arguments, which the codec has refused; returns `hasSlots`. */
   search(): boolean {
-    return this.hasSlots ||= this.#has(() => true, findAll);
+    return this.hasSlots ||= this.#has(() => true, findAll) !== false;
   }
 
   /** Whether a signal among its arguments has aborted. */
@@ -56,18 +56,18 @@ export abstract class Task {
     return this.#has(
       (value) => value instanceof AbortSignal && value.aborted,
       find,
-    );
+    ) === true;
   }
 
+  /** Searches its arguments; `undefined` if a getter throws, as the call will. */
   #has(
     test: (value: unknown) => boolean,
     find: typeof findAll = findSlotValues,
-  ): boolean {
+  ): boolean | undefined {
     try {
-      return find(this.args)?.some(({ value }) => test(value)) === true;
+      return find(this.args)?.some(({ value }) => test(value)) ?? false;
     } catch {
-      // A getter threw, so the call is not sent, and reports that.
-      return false;
+      return undefined;
     }
   }
 
@@ -111,7 +111,7 @@ export abstract class Task {
     // What was moved to a worker cannot be sent to another.
     const isMoved = this.hasSlots &&
       this.#has((value) => value instanceof Transferred, findAll);
-    return !isMoved;
+    return isMoved !== true;
   }
 }
 

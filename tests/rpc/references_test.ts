@@ -18,6 +18,7 @@ import {
 import { json, msgpack } from "@duplex/ipc/codec";
 import { ClosedError } from "@duplex/ipc/duplex";
 import { duplexPair } from "@duplex/ipc/pair";
+import { Pool } from "@duplex/ipc/pool";
 import {
   callStats,
   expose,
@@ -27,8 +28,10 @@ import {
   type RemoteReference,
   withSignal,
 } from "@duplex/ipc/rpc";
+import { openShm } from "@duplex/ipc/shm";
 import { TAG } from "../../_rpc/messages.ts";
 import { connect, test, withAbort } from "./_ends.ts";
+import type { Acts } from "../workers/_rpc_acts.ts";
 import { RUN, workerUrl } from "../workers/_processes.ts";
 
 type Fn = (...args: unknown[]) => Promise<unknown>;
@@ -477,6 +480,31 @@ test("reference() refuses what has no methods", () => {
   }
   return Promise.resolve();
 });
+
+test(
+  "Pool ends a worker whose task is cancelled by a signal deep in it",
+  async () => {
+    let opened = 0;
+    await using pool = new Pool<Acts>(() => {
+      opened++;
+      return openShm(workerUrl("rpc_acts"));
+    }, { workers: 1 });
+    const begun = Promise.withResolvers<void>();
+    const { signal, abort } = withAbort();
+    const hang = pool.run as (name: string, args: unknown[]) => Promise<void>;
+    const run = hang.call(pool, "hang", [() => begun.resolve(), [[{
+      signal,
+    }]]]);
+    await begun.promise;
+    abort();
+    await assertRejects(() => run, RangeError, "Enough");
+    assertEquals(await pool.run("echo", [[{ deep: 1 }]]), [{ deep: 1 }]);
+    assertEquals(opened, 2);
+    const late = hang.call(pool, "echo", [[[signal]]]);
+    await assertRejects(() => late, RangeError, "Enough");
+  },
+  { read: [new URL("../..", import.meta.url)] },
+);
 
 test("functions that are dropped are released at both ends", async () => {
   const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
