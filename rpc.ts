@@ -228,10 +228,13 @@ export function withSignal<Args extends unknown[], Result>(
  *   object.
  * - A method that returns a generator, or another object for `for await`, is a
  *   stream: values are sent as its caller requests them.
- * - A function among the arguments, or in an argument that is a plain object, calls
- *   back until the call that sent it has ended. It returns a promise, which may be
- *   ignored: declare its result as a promise, or as `void` or `unknown`. A signal
+ * - A function anywhere in the arguments calls back. It returns a promise, which may
+ *   be ignored: declare its result as a promise, or as `void` or `unknown`. It may be
+ *   kept, and called after the call has ended, until it is released: by `using` or
+ *   `[Symbol.dispose]()`, by garbage collection, or by the end of the duplex. A signal
  *   there aborts when that of the caller does.
+ * - A method may return functions, and references to objects (see
+ *   {@linkcode reference}), anywhere in its result.
  * - An error that a method throws is thrown at the caller.
  * - Calls run concurrently.
  * - If a caller does not read its answers, its calls wait: no call is begun while 16
@@ -356,9 +359,13 @@ function serve(
  *   the method (of its standard class, or a {@linkcode RemoteError}); with
  *   {@linkcode ClosedError} or {@linkcode PeerExitError} if the duplex ended; or with
  *   the reason of the signal that cancelled it.
- * - A function among the arguments, or in an argument that is a plain object, is
- *   called back until the call has ended. It may be asynchronous. A signal there
- *   cancels the call.
+ * - A function anywhere in the arguments is called back, also after the call if the
+ *   method keeps it, until the peer releases it or the duplex ends. It may be
+ *   asynchronous. A signal there cancels the call.
+ * - A function in a result calls the peer, until it is released by `using` or
+ *   `[Symbol.dispose]()`, by garbage collection, or by the end of the duplex. Functions
+ *   and signals deeper than the properties of an argument are found when the codec
+ *   refuses the message, which takes longer.
  * - Values of a stream are requested as they are read, and some in advance. Leaving
  *   `for await` early ends the generator of the peer. A stream that is never read
  *   waits until the duplex ends.
@@ -639,7 +646,7 @@ export async function listMethods(
  * The methods that the peer exposes, called without an answer. The promise of a call
  * settles when the call was sent, and does not report its outcome. It rejects if the
  * duplex has ended, which a program need not handle, except for a {@linkcode parent}
- * that cannot be opened. Functions and signals cannot be among the arguments.
+ * that cannot be opened. Functions can be among the arguments, and signals cannot.
  *
  * Requires no permission.
  *

@@ -233,6 +233,41 @@ test("a release that crosses a new sending does not release it", async () => {
   await raw.close();
 });
 
+test("a release is handled behind the calls that are held", async () => {
+  const [raw, near] = duplexPair({ windowMessages: 4 });
+  const made = () => "made";
+  expose({
+    make: () => made,
+    isMade: (f: unknown) => f === made,
+    ping: () => 1,
+  }, near);
+  // From now on it reads while it holds calls.
+  const asked = remote<{ ask(): number }>(near).ask();
+  assertEquals(await raw.receive(), [TAG.call, 1, "ask", []]);
+  await raw.send([TAG.call, 1, "make", []]);
+  assertEquals(await raw.receive(), [TAG.value, 1, null, [[[], 1, 1]]]);
+  const pings = 40;
+  for (let id = 2; id < 2 + pings; id++) {
+    await raw.send([TAG.call, id, "ping", []]);
+  }
+  await raw.send([TAG.call, 50, 1, []]);
+  await raw.send([TAG.call, 51, "isMade", [null], [[[0], 6, 1]]]);
+  await raw.send([TAG.release, [[1, 1]]]);
+  await raw.send([TAG.call, 52, 1, []]);
+  await raw.send([TAG.value, 1, 7]);
+  // It has read everything.
+  assertEquals(await asked, 7);
+  for (let id = 2; id < 2 + pings; id++) {
+    assertEquals(await raw.receive(), [TAG.value, id, 1]);
+  }
+  assertEquals(await raw.receive(), [TAG.value, 50, "made"]);
+  assertEquals(await raw.receive(), [TAG.value, 51, true]);
+  const [tag, id] = await raw.receive() as number[];
+  assertEquals([tag, id], [TAG.error, 52]);
+  assertEquals(callStats(near).sent, 0);
+  await Promise.all([near.close(), raw.close()]);
+});
+
 test("expose() releases the functions of calls that it does not run", async () => {
   const { api, main, worker } = connect({ ping() {}, wait: () => wait });
   const wait = new Promise(() => {});
