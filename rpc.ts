@@ -41,7 +41,7 @@ import {
 } from "./_base/options.ts";
 import { DEFAULT_MAX_CALLS, type Exposed } from "./_rpc/callee.ts";
 import { type CallLimits, DEFAULT_READ_AHEAD } from "./_rpc/caller.ts";
-import { RpcEndpoint } from "./_rpc/endpoint.ts";
+import { checkDuplex, RpcEndpoint } from "./_rpc/endpoint.ts";
 import { MAX_PULL } from "./_rpc/messages.ts";
 import { methodProxy, ownMethods, withSignals } from "./_rpc/methods.ts";
 import { ObjectReference } from "./_rpc/references.ts";
@@ -562,8 +562,8 @@ export interface CallStats {
  *
  * Requires no permission.
  *
- * @param duplex A duplex that {@linkcode expose} or {@linkcode remote} uses.
- * @returns The counts.
+ * @param duplex The duplex.
+ * @returns The counts; 0 if the duplex is not used for calls.
  * @throws {TypeError} If it is not a duplex.
  *
  * @example Usage
@@ -583,11 +583,12 @@ export interface CallStats {
  * ```
  */
 export function callStats(duplex: Duplex): CallStats {
-  const { callee, references } = RpcEndpoint.of(duplex);
+  checkDuplex('Cannot count calls as "duplex" must be a Duplex', duplex);
+  const endpoint = RpcEndpoint.find(duplex);
   return {
-    running: callee.running,
-    sent: references.sent,
-    held: references.received,
+    running: endpoint?.callee.running ?? 0,
+    sent: endpoint?.references.sent ?? 0,
+    held: endpoint?.references.received ?? 0,
   };
 }
 

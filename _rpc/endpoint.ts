@@ -85,7 +85,7 @@ export class RpcEndpoint {
       release: (released) => outlet.release([TAG.release, released]),
     });
     this.#slots = new SlotTable(
-      new Map([[SLOT.signal, SIGNAL_KIND], ...this.references.kinds]),
+      new Map([...this.references.kinds, [SLOT.signal, SIGNAL_KIND]]),
     );
     this.#caller = new Caller(
       (message, transfer) => outlet.send(message, transfer),
@@ -123,6 +123,11 @@ export class RpcEndpoint {
       endpoints.set(duplex, endpoint);
     }
     return endpoint;
+  }
+
+  /** The endpoint of a duplex, if it has one. */
+  static find(duplex: Duplex): RpcEndpoint | undefined {
+    return endpoints.get(duplex);
   }
 
   /** Settles when no more messages arrive. Never rejects. */

@@ -86,9 +86,9 @@ class Entry extends Existing {
 
   /** The entry of a value, if it is a received function or object. */
   static of(value: unknown): Received | undefined {
-    return value instanceof Object && #entry in value
-      ? value.#entry
-      : undefined;
+    const isObject = typeof value === "function" ||
+      typeof value === "object" && value !== null;
+    return isObject && #entry in value ? value.#entry : undefined;
   }
 }
 
@@ -263,11 +263,12 @@ export class References {
     const called = entry.isReleased
       ? Promise.reject(releasedError())
       : this.#end.call(key, args);
-    const isUnusable = entry.isReleased || this.#isEnded;
-    if (!entry.isHandled && !isUnusable) return called;
-    called.catch((error) => {
-      if (isUnusable || isEnd(error)) this.#end.onError(error, key);
-    });
+    if (entry.isHandled) {
+      const isUnusable = entry.isReleased || this.#isEnded;
+      called.catch((error) => {
+        if (isUnusable || isEnd(error)) this.#end.onError(error, key);
+      });
+    }
     return called;
   }
 
