@@ -53,7 +53,6 @@ import {
 } from "./_rpc/schema.ts";
 import { CallPromise } from "./_rpc/stream.ts";
 import type {
-  AnyFunction,
   Exposable,
   Notifier,
   Remote,
@@ -351,12 +350,14 @@ function serve(
  *   {@linkcode ClosedError} or {@linkcode PeerExitError} if the duplex ended; or with
  *   the reason of the signal that cancelled it.
  * - A function among the arguments, or in an argument that is a plain object, is
- *   called back until the call has ended. It may be asynchronous. A signal there
- *   cancels the call.
+ *   called back until the call has ended. It may be asynchronous, and runs in the
+ *   `AsyncLocalStorage` context of the call. A signal there cancels the call.
  * - Values of a stream are requested as they are read, and some in advance. Leaving
  *   `for await` early ends the generator of the peer. A stream that is never read
  *   waits until the duplex ends.
  * - Calls are sent at once and run concurrently.
+ * - With OpenTelemetry (`OTEL_DENO=true`) each call makes a span here, and one at the
+ *   peer in the same trace.
  *
  * From now on all messages of the duplex are calls and answers: do not send or receive
  * others.

@@ -116,14 +116,17 @@ export class PoolWorker implements AnswerHandler {
     this.#batch = undefined;
     this.#since = performance.now();
     this.given += tasks.length;
-    const [{ job: { method }, args, hasSlots }] = tasks as [Task];
+    const [first] = tasks as [Task];
+    const { job: { method }, hasSlots } = first;
     for (const task of tasks) task.attempts++;
     this.#watch();
     if (tasks.length > 1) this.#recallLater();
-    if (hasSlots) this.#call(method, args);
+    if (hasSlots) this.#call(first);
     else {
       const list = tasks.map(({ args }) => args);
-      const batch = this.#endpoint.batch(method, list, this);
+      const traces = first.origin?.trace &&
+        tasks.map(({ origin }) => origin?.trace ?? null);
+      const batch = this.#endpoint.batch(method, list, this, traces);
       // A batch that cannot be sent has failed here.
       if (!this.isIdle) this.#batch = batch;
     }
@@ -212,12 +215,12 @@ export class PoolWorker implements AnswerHandler {
   }
 
   /** Runs a task with callbacks or signals. Never rejects. */
-  async #call(method: string, args: unknown[]): Promise<void> {
+  async #call({ job: { method }, args, origin }: Task): Promise<void> {
     const isSent = !isAborted(args);
     let value: unknown;
     let failure: { readonly error: unknown } | undefined;
     try {
-      value = await this.#endpoint.call(method, args);
+      value = await origin!.call(() => this.#endpoint.call(method, args));
       value = await this.#single(value);
     } catch (error) {
       failure = { error };

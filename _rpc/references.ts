@@ -14,12 +14,8 @@
 
 import { ClosedError, isEnd, ProtocolError } from "../_base/errors.ts";
 import { type MethodKey, type Released, SLOT, type Slot } from "./messages.ts";
-import {
-  type Callback,
-  type Method,
-  methodProxy,
-  ownMethods,
-} from "./methods.ts";
+import { type Method, methodProxy, ownMethods } from "./methods.ts";
+import { CallContext } from "./context.ts";
 import { Marked, type SlotCall, type SlotKind } from "./slots.ts";
 
 /**
@@ -121,6 +117,8 @@ class Received {
 /** A value that was sent. */
 interface Sent {
   readonly value: unknown;
+  /** The context of the last call that sent it. */
+  context: CallContext;
   /** Times that it was sent, without those that were released. */
   count: number;
 }
@@ -210,17 +208,13 @@ export class References {
   /** The method that the peer calls by a number. */
   method(key: Exclude<MethodKey, string>): Method | undefined {
     const isFunction = typeof key === "number";
-    const value = this.#sent.get(isFunction ? key : key[0])?.value;
-    if (isFunction) {
-      return typeof value === "function"
-        ? { run: value, self: undefined, takesSignal: false }
-        : undefined;
-    }
-    if (value instanceof Reference) return value.method(key[1]);
-    // An object of another peer, which has a method for every name.
-    if (!(value instanceof RemoteObject)) return undefined;
-    const run = (value as unknown as Record<string, Callback>)[key[1]];
-    return run && { run, self: undefined, takesSignal: false };
+    const sent = this.#sent.get(isFunction ? key : key[0]);
+    if (sent === undefined) return undefined;
+    const { value, context } = sent;
+    const method = isFunction
+      ? functionMethod(value)
+      : objectMethod(value, key[1]);
+    return method && { ...method, context };
   }
 
   /** Handles a release of the peer. */
@@ -270,7 +264,9 @@ export class References {
   #add(value: unknown): number {
     const known = this.#ids.get(value);
     if (known !== undefined) {
-      this.#sent.get(known)!.count++;
+      const sent = this.#sent.get(known)!;
+      sent.count++;
+      sent.context = CallContext.current;
       return known;
     }
     const id = ++this.#lastId;
@@ -281,7 +277,7 @@ export class References {
         `the peer uses ${this.#sent.size} functions and objects, and at most ${this.max} may be; release some there, or set a larger "maxReferences"`,
       );
     }
-    this.#sent.set(id, { value, count: 1 });
+    this.#sent.set(id, { value, count: 1, context: CallContext.current });
     this.#ids.set(value, id);
     return id;
   }
@@ -343,6 +339,20 @@ export class References {
     }
     this.#isReporting = false;
   }
+}
+
+/** The method that a function is. */
+function functionMethod(value: unknown): Method | undefined {
+  if (typeof value !== "function") return undefined;
+  return { run: value, self: undefined, takesSignal: false };
+}
+
+/** A method of an object that was sent. */
+function objectMethod(value: unknown, name: string): Method | undefined {
+  if (value instanceof Reference) return value.method(name);
+  // An object of another peer, which has a method for every name.
+  if (!(value instanceof RemoteObject)) return undefined;
+  return functionMethod((value as unknown as Record<string, unknown>)[name]);
 }
 
 function makeFunction(entry: Received): object {
