@@ -8,14 +8,14 @@
  * @module
  */
 
-import { CallContext } from "../_rpc/context.ts";
+import { callContext, withContext } from "../_rpc/context.ts";
 import type { Trace } from "../_rpc/messages.ts";
 import type { CallSpan, Tracing } from "../_rpc/trace.ts";
 
 /** The origin of a task or a map. */
 export class TaskOrigin {
   readonly #span: CallSpan | undefined;
-  readonly #context = new CallContext();
+  readonly #context = callContext();
 
   private constructor(span: CallSpan | undefined) {
     this.#span = span;
@@ -38,8 +38,9 @@ export class TaskOrigin {
 
   /** Makes the call of a task that is not in a batch. */
   call<Result>(call: () => Result): Result {
-    return this.#context.during(() =>
-      this.#span === undefined ? call() : this.#span.with(call)
+    return withContext(
+      this.#context,
+      () => this.#span === undefined ? call() : this.#span.with(call),
     );
   }
 

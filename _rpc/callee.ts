@@ -252,6 +252,18 @@ export class Callee {
       this.#count += running.weight;
       if (slots !== undefined) this.#end.slots.fill(args, slots, running);
     }
+    const { context } = method;
+    if (context === undefined) return this.#begin(id, method, args, running);
+    context.run(() => this.#begin(id, method, args, running));
+  }
+
+  /** Calls the method of a call, and answers. Never throws. */
+  #begin(
+    id: number,
+    method: Method,
+    args: unknown[],
+    running: Running | undefined,
+  ): void {
     let result: unknown;
     let isLater: boolean;
     try {
@@ -600,14 +612,12 @@ export class Callee {
 
 /** Calls a method with its `this`, and its signal if it takes one. */
 function invoke(
-  { run, self, takesSignal, context }: Method,
+  { run, self, takesSignal }: Method,
   args: unknown[],
   call: { readonly signal: AbortSignal } | undefined,
 ): unknown {
   if (takesSignal) args = [call!.signal, ...args];
-  return context === undefined
-    ? Reflect.apply(run, self, args)
-    : context.run(() => Reflect.apply(run, self, args));
+  return Reflect.apply(run, self, args);
 }
 
 /** The iterator of a result that is a stream. */

@@ -15,7 +15,7 @@
 import { ClosedError, isEnd, ProtocolError } from "../_base/errors.ts";
 import { type MethodKey, type Released, SLOT, type Slot } from "./messages.ts";
 import { type Method, methodProxy, ownMethods } from "./methods.ts";
-import { CallContext } from "./context.ts";
+import { type CallContext, callContext } from "./context.ts";
 import { Marked, type SlotCall, type SlotKind } from "./slots.ts";
 
 /**
@@ -266,7 +266,7 @@ export class References {
     if (known !== undefined) {
       const sent = this.#sent.get(known)!;
       sent.count++;
-      sent.context = CallContext.current;
+      sent.context = callContext();
       return known;
     }
     const id = ++this.#lastId;
@@ -277,7 +277,7 @@ export class References {
         `the peer uses ${this.#sent.size} functions and objects, and at most ${this.max} may be; release some there, or set a larger "maxReferences"`,
       );
     }
-    this.#sent.set(id, { value, count: 1, context: CallContext.current });
+    this.#sent.set(id, { value, count: 1, context: callContext() });
     this.#ids.set(value, id);
     return id;
   }

@@ -12,6 +12,7 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import { duplexPair } from "../../pair.ts";
 import { Pool } from "../../pool.ts";
 import { expose, remote } from "../../rpc.ts";
+import { ReactionContext } from "../../_rpc/context.ts";
 import { within, workerUrl } from "../workers/_processes.ts";
 
 interface Span {
@@ -219,6 +220,17 @@ Deno.test("remote() calls back in the contexts of the calls", async () => {
       "d",
     );
   });
+  // Functions that are found late, in calls that waited for room.
+  const [near, far] = duplexPair({ windowMessages: 1 });
+  expose(steps, far);
+  const slow = remote<typeof steps>(near);
+  const late = await Promise.all(
+    ["g", "h", "i", "j"].map((name) =>
+      storage.run(name, () => slow.deep([{ step: (n) => seen(n) }]))
+    ),
+  );
+  assertEquals(late, ["g", "h", "i", "j"].map((name) => [1, name, name]));
+  await near.close();
   // One function that is sent in several calls runs in the context of the last.
   const step: Step = (n) => seen(n);
   for (const name of ["e", "f"]) {
@@ -226,6 +238,30 @@ Deno.test("remote() calls back in the contexts of the calls", async () => {
     assertEquals(first, [1, name, name]);
   }
   await main.close();
+});
+
+Deno.test("ReactionContext.run() runs jobs in its context, in their order", async () => {
+  const seen: unknown[] = [];
+  const contexts = ["a", "b"].map((name) =>
+    storage.run(name, () => new ReactionContext())
+  );
+  for (const round of [1, 2]) {
+    const done = Promise.withResolvers<void>();
+    storage.run("other", () => {
+      for (const context of contexts) {
+        for (const job of [1, 2]) {
+          context.run(() => seen.push([storage.getStore(), round, job]));
+        }
+      }
+      contexts[1]!.run(() => done.resolve());
+    });
+    assertEquals(seen.splice(0), []);
+    await done.promise;
+    assertEquals(
+      seen.splice(0),
+      ["a", "b"].flatMap((name) => [[name, round, 1], [name, round, 2]]),
+    );
+  }
 });
 
 Deno.test("Pool calls back in the contexts of run() and of maps", async () => {
