@@ -21,6 +21,9 @@ const MAX_SOURCE_LENGTH = 1024 * 1024;
  */
 const MAX_ARGUMENT_LENGTH = 131_000;
 
+/** A function of esbuild that `deno bundle --keep-names` has other functions call. */
+const NAME_HELPER = "const __name = (fn) => fn;\n";
+
 const ADVICE = "wrap it: (n) => …";
 
 /** White space and comments between two tokens. */
@@ -76,7 +79,7 @@ export function taskScript(
   checkNotBundled(attempt);
   const source = `import { exposeTask } from ${
     JSON.stringify(import.meta.resolve("./worker.ts"))
-  };\nexposeTask(${toExpression(attempt, text)});\n`;
+  };\n${NAME_HELPER}exposeTask(${toExpression(attempt, text)});\n`;
   const script = `data:text/javascript,${encodeURIComponent(source)}`;
   if (isThread || script.length <= MAX_ARGUMENT_LENGTH) return script;
   throw new RangeError(

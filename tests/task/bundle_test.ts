@@ -38,7 +38,10 @@ expose({ add: (a, b) => a + b });
 `;
 const TASK = `
 import { task } from "@duplex/ipc/task";
-await using times = task((n, m = 2) => n * m, { workers: 1 });
+await using times = task((n, m = 2) => {
+  const multiply = (a, b) => a * b;
+  return multiply(n, m);
+}, { workers: 1 });
 console.log(await times(21));
 `;
 
@@ -144,8 +147,10 @@ Deno.test("deno bundle makes programs with pools and worker files", async () => 
 Deno.test("deno bundle makes programs with task(), if the package is external", async () => {
   await using programs = await Programs.write({ "main.ts": TASK });
   const bundle = ["bundle", "--quiet", "--output", "main.js", "main.ts"];
-  await programs.output(DENO, ...bundle, "--external", "@duplex/ipc*");
-  assertEquals(await programs.output(DENO, "run", "-A", "main.js"), "42\n");
+  for (const flag of ["--minify", "--keep-names"]) {
+    await programs.output(DENO, ...bundle, flag, "--external", "@duplex/ipc*");
+    assertEquals(await programs.output(DENO, "run", "-A", "main.js"), "42\n");
+  }
   await programs.output(DENO, ...bundle);
   const { success, stderr } = await programs.run(DENO, "run", "-A", "main.js");
   assert(!success);
