@@ -55,7 +55,6 @@ import {
 } from "./_rpc/schema.ts";
 import { CallPromise } from "./_rpc/stream.ts";
 import type {
-  AnyFunction,
   Exposable,
   Notifier,
   Reference,
@@ -361,7 +360,8 @@ function serve(
  *   the reason of the signal that cancelled it.
  * - A function anywhere in the arguments is called back, also after the call if the
  *   method keeps it, until the peer releases it or the duplex ends. It may be
- *   asynchronous. A signal there cancels the call.
+ *   asynchronous, and runs in the `AsyncLocalStorage` context of the call. A signal
+ *   there cancels the call.
  * - A function in a result calls the peer, until it is released by `using` or
  *   `[Symbol.dispose]()`, by garbage collection, or by the end of the duplex. Functions
  *   and signals deeper than the properties of an argument are found when the codec
@@ -370,6 +370,8 @@ function serve(
  *   `for await` early ends the generator of the peer. A stream that is never read
  *   waits until the duplex ends.
  * - Calls are sent at once and run concurrently.
+ * - With OpenTelemetry (`OTEL_DENO=true`) each call makes a span here, and one at the
+ *   peer in the same trace.
  *
  * From now on all messages of the duplex are calls and answers: do not send or receive
  * others.

@@ -10,6 +10,7 @@
 import { ClosedError, isInstance, PeerExitError } from "../_base/errors.ts";
 import { findAll, findSlotValues, Transferred } from "../_rpc/slots.ts";
 import { quoted, reasonText } from "../_base/text.ts";
+import type { TaskOrigin } from "./origin.ts";
 import type { Listed } from "./turns.ts";
 import type { Deque } from "../_base/waiting.ts";
 
@@ -75,6 +76,9 @@ export abstract class Task {
   get waitError(): Error | undefined {
     return undefined;
   }
+
+  /** Where it comes from, if its call needs that. */
+  abstract get origin(): TaskOrigin | undefined;
 
   /** Whether it has its outcome, and is not run again. */
   get isSettled(): boolean {

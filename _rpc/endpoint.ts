@@ -35,6 +35,7 @@ import {
   SLOT,
   type Slot,
   TAG,
+  type Trace,
 } from "./messages.ts";
 import { Outlet } from "./outlet.ts";
 import { References } from "./references.ts";
@@ -48,6 +49,7 @@ import {
   withoutSlotValues,
 } from "./slots.ts";
 import { CallPromise } from "./stream.ts";
+import { Tracing } from "./trace.ts";
 import { show } from "../_base/text.ts";
 import type { Duplex } from "../duplex.ts";
 
@@ -65,6 +67,7 @@ export class RpcEndpoint {
   readonly #duplex: Duplex;
   readonly #outlet: Outlet;
   readonly #backlog: Backlog;
+  readonly #tracing = Tracing.get();
   readonly #ended = Promise.withResolvers<void>();
 
   private constructor(duplex: Duplex) {
@@ -91,12 +94,14 @@ export class RpcEndpoint {
       (message, transfer) => outlet.send(message, transfer),
       this.#slots,
       this.references,
+      this.#tracing,
     );
     this.callee = new Callee({
       post: (message, transfer) => void outlet.answer(message, transfer),
       postInTurn: (message, transfer) => outlet.answer(message, transfer),
       slots: this.#slots,
       references: this.references,
+      tracing: this.#tracing,
       isHolding: () => !this.#backlog.isEmpty,
     });
     const hooks = callHooks(duplex);
@@ -146,10 +151,16 @@ export class RpcEndpoint {
 
   /**
    * Calls a method once for each arguments, one call after the other. If the batch
-   * has failed, the handler was notified when this returns.
+   * has failed, the handler was notified when this returns. `traces` are those of the
+   * calls, if the program is traced.
    */
-  batch(method: string, list: unknown[][], handler: AnswerHandler): SentBatch {
-    return this.#caller.batch(method, list, handler);
+  batch(
+    method: string,
+    list: unknown[][],
+    handler: AnswerHandler,
+    traces?: (Trace | null)[],
+  ): SentBatch {
+    return this.#caller.batch(method, list, handler, traces);
   }
 
   /**
@@ -176,8 +187,27 @@ export class RpcEndpoint {
 
   /** Calls a method without an answer; settles when the call was sent. */
   notify(method: string, args: unknown[]): Promise<void> {
+    const span = this.#tracing?.call(method);
+    if (span === undefined) {
+      return this.#notify(method, [TAG.notice, method, args]);
+    }
+    const sent = this.#notify(
+      method,
+      span.trace === undefined
+        ? [TAG.notice, method, args]
+        : [TAG.notice, method, args, [], span.trace],
+    );
+    // Without a reaction, so that a rejection without a handler is reported.
+    span.end();
+    return sent;
+  }
+
+  #notify(
+    method: string,
+    message: Extract<Message, [typeof TAG.notice, ...unknown[]]>,
+  ): Promise<void> {
     const label = methodLabel(method);
-    const message: Message = [TAG.notice, method, args];
+    const args = message[2];
     try {
       const found = findSlotValues(args);
       // The codec refuses a signal: nothing can cancel a notification.
