@@ -21,7 +21,7 @@ import {
   type Slot,
   TAG,
 } from "./messages.ts";
-import { Producer } from "./stream.ts";
+import { ChunkSource, Producer } from "./stream.ts";
 
 /**
  * Measures the heap of this thread. Types of Node.js before 18.15 do not have all of
@@ -94,6 +94,11 @@ class Running {
     return this.#cancelled !== undefined;
   }
 
+  /** Why it was cancelled. */
+  get reason(): unknown {
+    return this.#cancelled?.reason;
+  }
+
   get signal(): AbortSignal {
     this.#controller ??= new AbortController();
     if (this.#cancelled) this.#controller.abort(this.#cancelled.reason);
@@ -103,7 +108,7 @@ class Running {
   cancel(reason: unknown): void {
     this.#cancelled ??= { reason };
     this.#controller?.abort(reason);
-    this.producer?.stop();
+    this.producer?.stop(reason);
   }
 }
 
@@ -120,7 +125,8 @@ export class Callee {
   /** Running calls by their weights, and the cancelled ones of them. */
   #count = 0;
   #cancelled = 0;
-  #isDrained = false;
+  /** Why the peer requests no more values of streams. */
+  #drained: { readonly reason: unknown } | undefined;
   #isPeerGone = false;
   #onIdle: (() => void) | undefined;
 
@@ -183,6 +189,9 @@ export class Callee {
         return this.#postError(message[1], resultError(error));
       case TAG.items:
         return this.#refuseItems(message[1], message[2], error);
+      case TAG.chunk:
+        this.#running.get(message[1])?.producer?.stop(error);
+        return this.#postError(message[1], resultError(error));
       case TAG.error: {
         const reduced = reduceFailure(message[2]);
         if (reduced === undefined) return undefined;
@@ -205,9 +214,9 @@ export class Callee {
   }
 
   /** Ends streams once their requested values are sent: the peer requests no more. */
-  drain(): void {
-    this.#isDrained = true;
-    for (const { producer } of this.#running.values()) producer?.drain();
+  drain(reason: unknown): void {
+    this.#drained = { reason };
+    for (const { producer } of this.#running.values()) producer?.drain(reason);
   }
 
   #onCall(
@@ -394,7 +403,14 @@ export class Callee {
   #stream(id: number, iterator: AsyncIterator<unknown>): void {
     const running = this.#running.get(id) ?? this.#track(id, 1);
     const producer = new Producer(iterator, {
-      item: (value) => this.#end.postInTurn([TAG.items, id, [value]]),
+      item: (value, cost) =>
+        this.#end.postInTurn(
+          !(iterator instanceof ChunkSource)
+            ? [TAG.items, id, [value]]
+            : value === undefined
+            ? [TAG.chunk, id, cost]
+            : [TAG.chunk, id, cost, value],
+        ),
       done: (value) =>
         this.#end.post(
           value === undefined ? [TAG.value, id] : [TAG.value, id, value],
@@ -403,9 +419,9 @@ export class Callee {
     });
     running.producer = producer;
     // The peer may have left or sent its goodbye before the stream began.
-    if (running.isCancelled) producer.stop();
+    if (running.isCancelled) producer.stop(running.reason);
     else this.#end.post([TAG.stream, id]);
-    if (this.#isDrained) producer.drain();
+    if (this.#drained !== undefined) producer.drain(this.#drained.reason);
     producer.run().then(() => {
       this.#release(id, running);
       this.#done(running.isCancelled, running.weight);
@@ -492,7 +508,7 @@ export class Callee {
     error: unknown,
   ): Promise<void> {
     const producer = this.#running.get(id)?.producer;
-    producer?.stop();
+    producer?.stop(error);
     if (
       producer === undefined && values.length === 1 && values[0] === undefined
     ) {
@@ -531,6 +547,7 @@ function invoke(
 /** The iterator of a result that is a stream. */
 function openIterator(value: unknown): AsyncIterator<unknown> | undefined {
   if (typeof value !== "object" || value === null) return undefined;
+  if (value instanceof ChunkSource) return value;
   const many = value as Partial<AsyncIterable<unknown> & Iterator<unknown>>;
   if (typeof many[Symbol.asyncIterator] === "function") {
     return many[Symbol.asyncIterator]!();

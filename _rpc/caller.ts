@@ -29,7 +29,8 @@ import {
   TAG,
   withoutSlotValues,
 } from "./messages.ts";
-import { RemoteStream, type StreamCall } from "./stream.ts";
+import { type AnswerStream, RemoteStream, type StreamCall } from "./stream.ts";
+import { ChunkReader } from "./chunks.ts";
 import { messageOf, quoted, reasonText } from "../_base/text.ts";
 import { AbortGroups, MAX_TIMER, RunningTimer } from "../_base/waiting.ts";
 
@@ -44,6 +45,8 @@ export interface CallLimits {
   readonly timeout: number;
   /** Maximum number of values of a stream that are requested in advance. */
   readonly readAhead: number;
+  /** Whether the result is a web stream, whose chunks are requested by cost. */
+  readonly isWebStream?: boolean;
 }
 
 /** Default of `readAhead`; it hides the round trip of small values. */
@@ -56,6 +59,12 @@ export const NO_LIMITS: CallLimits = {
   readAhead: DEFAULT_READ_AHEAD,
 };
 
+/** The options of a call of a web stream. */
+export const WEB_STREAM_LIMITS: CallLimits = {
+  ...NO_LIMITS,
+  isWebStream: true,
+};
+
 /** Handles the answers to a call or a batch. */
 export interface AnswerHandler {
   /** The name of the method in errors. */
@@ -66,6 +75,8 @@ export interface AnswerHandler {
   onError(thrown: unknown): void;
   /** The next values of a stream, or of a batch. */
   onItems(values: unknown[]): void;
+  /** The next chunk of a web stream. */
+  onChunk(cost: number, chunk: unknown): void;
   /** The result of the call is a stream. */
   onStream(): void;
   /** Only so many calls of a batch were begun, and no others will be. */
@@ -98,7 +109,7 @@ class PendingCall implements AnswerHandler, StreamCall {
   /** The signals that cancel it. */
   signals: AbortSignal[] | undefined;
   timer: RunningTimer | undefined;
-  #stream: RemoteStream | undefined;
+  #stream: AnswerStream | undefined;
   #isLate = false;
 
   constructor(
@@ -135,9 +146,16 @@ class PendingCall implements AnswerHandler, StreamCall {
     this.#stream.onItems(values);
   }
 
+  onChunk(cost: number, chunk: unknown): void {
+    if (this.#stream === undefined) throw this.#outOfPlace();
+    this.#stream.onChunk(cost, chunk);
+  }
+
   onStream(): void {
     if (this.#stream !== undefined) throw this.#outOfPlace();
-    this.#stream = new RemoteStream(this, this.#limits.readAhead);
+    this.#stream = this.#limits.isWebStream
+      ? new ChunkReader(this)
+      : new RemoteStream(this, this.#limits.readAhead);
     this.#settle.resolve(this.#stream);
   }
 
@@ -332,6 +350,8 @@ export class Caller {
         return handler.onError(fromFailure(message[2]));
       case TAG.items:
         return handler.onItems(message[2]);
+      case TAG.chunk:
+        return handler.onChunk(message[2], message[3]);
       case TAG.stream:
         return handler.onStream();
       case TAG.recalled:

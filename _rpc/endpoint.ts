@@ -205,7 +205,7 @@ export class RpcEndpoint {
     const isClosed = isInstance(error, ClosedError);
     try {
       this.#caller.end(isClosed ? goodbye() : error);
-      if (isClosed) this.callee.drain();
+      if (isClosed) this.callee.drain(goodbye());
       else this.#onGone(error);
     } finally {
       this.#ended.resolve();

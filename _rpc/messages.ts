@@ -53,6 +53,8 @@ export const TAG = {
    * with their answers.
    */
   recalled: 11,
+  /** `[tag, id, cost, chunk?]`: the next chunk of a web stream, and what it costs. */
+  chunk: 13,
 } as const;
 
 /** The method of every end that describes it: its methods and its memory. */
@@ -96,13 +98,22 @@ export type Message =
   | [tag: typeof TAG.pull, id: number, count: number]
   | [tag: typeof TAG.cancel, id: number, failure: Failure]
   | [tag: typeof TAG.recall, id: number]
-  | [tag: typeof TAG.recalled, id: number, begun: number];
+  | [tag: typeof TAG.recalled, id: number, begun: number]
+  | [tag: typeof TAG.chunk, id: number, cost: number, chunk?: unknown];
 
 /** Maximum calls in one batch. More would hardly lower the cost of each. */
 export const MAX_BATCH = 1024;
 
 /** Maximum values of a stream that may be requested in advance. */
 export const MAX_PULL = 65_536;
+
+/**
+ * The least and the most that a chunk of a web stream can cost. A unit is 1 KiB: a
+ * chunk costs its size, but at least 64 KiB, so that small ones are limited by their
+ * number, and at most 1 MiB, which is as much as may be requested in advance.
+ */
+export const MIN_CHUNK_COST = 64;
+export const MAX_CHUNK_COST = 1024;
 
 /** Maximum functions and signals among the arguments of one call. */
 export const MAX_SLOTS = 256;
@@ -133,6 +144,7 @@ const SHAPES: Readonly<Record<number, Shape | undefined>> = {
   [TAG.cancel]: shape([checkId, checkFailure]),
   [TAG.recall]: shape([checkId]),
   [TAG.recalled]: shape([checkId, checkCount]),
+  [TAG.chunk]: shape([checkId, checkCost, () => undefined], 2),
 };
 
 /**
@@ -201,6 +213,13 @@ function checkFailure(failure: unknown): string | undefined {
 function checkPull(count: unknown): string | undefined {
   if (isWhole(count) && count >= 1 && count <= MAX_PULL) return undefined;
   return `it requests ${show(count)} values`;
+}
+
+function checkCost(cost: unknown): string | undefined {
+  if (isWhole(cost) && cost >= MIN_CHUNK_COST && cost <= MAX_CHUNK_COST) {
+    return undefined;
+  }
+  return `${show(cost)} is not the cost of a chunk`;
 }
 
 function checkCount(count: unknown): string | undefined {
