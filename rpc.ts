@@ -39,10 +39,11 @@ import {
   checkPositive,
   checkSignal,
 } from "./_base/options.ts";
-import { DEFAULT_MAX_CALLS, type Exposed, type Method } from "./_rpc/callee.ts";
+import { DEFAULT_MAX_CALLS, type Exposed } from "./_rpc/callee.ts";
 import { type CallLimits, DEFAULT_READ_AHEAD } from "./_rpc/caller.ts";
 import { RpcEndpoint } from "./_rpc/endpoint.ts";
-import { type Callback, MAX_PULL } from "./_rpc/messages.ts";
+import { MAX_PULL } from "./_rpc/messages.ts";
+import { methodProxy, ownMethods, withSignals } from "./_rpc/methods.ts";
 import { endpointOf } from "./_rpc/pending_endpoint.ts";
 import { CallPromise } from "./_rpc/stream.ts";
 import { show } from "./_base/text.ts";
@@ -67,8 +68,20 @@ export interface ExposeOptions {
    */
   maxCalls?: number;
   /**
-   * Called when a notification throws or names no method (see {@linkcode notifier}).
-   * It must not throw.
+   * Maximum number of functions and objects that each end holds of the other, until
+   * they are released. A call with more of them rejects with a `RangeError`, and so
+   * does a call whose result has more of them. The limit is one for the duplex: the
+   * last one that is set holds. Each takes about 250 bytes, so a peer can make this
+   * end hold 256 MiB by default. It is so large because functions that are not
+   * released wait for garbage collection, which comes late in a large program.
+   *
+   * @default {1048576}
+   */
+  maxReferences?: number;
+  /**
+   * Called when a notification throws or names no method (see {@linkcode notifier}),
+   * and when a function of the peer is called that was released or whose duplex has
+   * ended: a method may ignore the promise that it returns. It must not throw.
    *
    * @default {a function that does nothing}
    */
@@ -96,6 +109,13 @@ export interface RemoteOptions {
    * @default {16}
    */
   readAhead?: number;
+  /**
+   * Maximum number of functions and objects that each end holds of the other; see
+   * {@linkcode ExposeOptions.maxReferences}.
+   *
+   * @default {1048576}
+   */
+  maxReferences?: number;
 }
 
 /** Any function. */
@@ -147,9 +167,6 @@ export type Notifier<Methods> = {
     ? (...args: Args) => Promise<void>
     : never;
 };
-
-/** Methods that take a signal, by their wrappers. */
-const withSignals = new WeakMap<Callback, Callback>();
 
 /**
  * Creates a method whose first argument is a signal. The signal aborts when the call
@@ -277,10 +294,17 @@ export function expose(
 ): Promise<void> {
   const action = "Cannot expose methods";
   checkOptions(action, options);
-  const { maxCalls = DEFAULT_MAX_CALLS, onError = ignore } = options;
+  const { maxCalls = DEFAULT_MAX_CALLS, maxReferences, onError = ignore } =
+    options;
   checkPositive(action, "maxCalls", maxCalls, { integer: true });
+  checkMaxReferences(action, maxReferences);
   checkKind(action, "onError", onError, "function");
-  const exposed = { methods: ownMethods(methods), maxCalls, onError };
+  const exposed = {
+    methods: ownMethods(action, methods),
+    maxCalls,
+    maxReferences,
+    onError,
+  };
   const opened = duplex === undefined ? parent() : duplex;
   if (!(opened instanceof Promise)) {
     const served = serve(exposed, opened);
@@ -295,48 +319,16 @@ export function expose(
 
 function ignore(): void {}
 
-/** The own methods of an object. */
-function ownMethods(methods: object): Map<string, Method> {
-  if (typeof methods !== "object" || methods === null) {
-    throw new TypeError(
-      `Cannot expose methods: they must be an object with functions: current value is ${
-        show(methods)
-      }`,
-    );
-  }
-  const found = new Map<string, Method>();
-  for (
-    const [name, descriptor] of Object.entries(
-      Object.getOwnPropertyDescriptors(methods),
-    )
-  ) {
-    // The descriptor of a getter has no own value.
-    const value = Object.hasOwn(descriptor, "value") && descriptor.value;
-    if (typeof value !== "function") continue;
-    const run = withSignals.get(value);
-    found.set(name, {
-      run: run ?? value,
-      self: methods,
-      takesSignal: run !== undefined,
-    });
-  }
-  if (found.has("then")) {
-    throw new TypeError(
-      'Cannot expose methods: one is named "then", which "await" would call; give it another name',
-    );
-  }
-  if (found.size === 0) {
-    throw new TypeError(
-      "Cannot expose methods: the object has no own methods; those of a class are inherited, so name them: { add: (a, b) => counter.add(a, b) }",
-    );
-  }
-  return found;
-}
-
 /** Answers calls until the goodbye of the peer, and closes the duplex. */
-function serve(exposed: Exposed, duplex: Duplex): Promise<void> {
-  const { callee, ended } = RpcEndpoint.of(duplex);
+function serve(
+  { maxReferences, ...exposed }: Exposed & {
+    readonly maxReferences: number | undefined;
+  },
+  duplex: Duplex,
+): Promise<void> {
+  const { callee, ended, references } = RpcEndpoint.of(duplex);
   callee.expose(exposed);
+  if (maxReferences !== undefined) references.max = maxReferences;
   // This closes the duplex instead, when all calls were answered.
   if (onPeerGoodbye in duplex) {
     (duplex as CallHooks)[onPeerGoodbye] = () => {};
@@ -402,11 +394,81 @@ export function remote<Methods extends object>(
   duplex: Duplex | Promise<Duplex>,
   options: RemoteOptions = {},
 ): Remote<Methods> {
-  const limits = callLimits("Cannot make a remote", options);
+  const action = "Cannot make a remote";
+  const limits = callLimits(action, options);
+  const { maxReferences } = options;
+  checkMaxReferences(action, maxReferences);
   const endpoint = endpointOf(duplex);
-  return methodProxy((name) => (...args: unknown[]) =>
-    CallPromise.from(endpoint.call(name, args, limits))
+  if (maxReferences !== undefined) limitReferences(duplex, maxReferences);
+  return methodProxy(
+    noMethods(),
+    (name) => (...args: unknown[]) =>
+      CallPromise.from(endpoint.call(name, args, limits)),
   ) as Remote<Methods>;
+}
+
+function checkMaxReferences(action: string, max: number | undefined): void {
+  if (max === undefined) return;
+  checkPositive(action, "maxReferences", max, { integer: true });
+}
+
+async function limitReferences(
+  duplex: Duplex | Promise<Duplex>,
+  max: number,
+): Promise<void> {
+  if (!(duplex instanceof Promise)) {
+    RpcEndpoint.of(duplex).references.max = max;
+    return;
+  }
+  try {
+    RpcEndpoint.of(await duplex).references.max = max;
+  } catch {
+    // Every call reports it.
+  }
+}
+
+/** What one end of a duplex does and holds for its calls. */
+export interface CallStats {
+  /** Calls of the peer that are running, as {@linkcode ExposeOptions.maxCalls} counts. */
+  readonly running: number;
+  /** Functions and objects of this end that the peer has not released. */
+  readonly sent: number;
+  /** Functions and objects of the peer that this end has not released. */
+  readonly held: number;
+}
+
+/**
+ * Counts the running calls, and the functions and objects that were sent and received.
+ *
+ * Requires no permission.
+ *
+ * @param duplex A duplex that {@linkcode expose} or {@linkcode remote} uses.
+ * @returns The counts.
+ * @throws {TypeError} If it is not a duplex.
+ *
+ * @example Usage
+ * ```ts
+ * import { duplexPair } from "@duplex/ipc/pair";
+ * import { callStats, expose, remote } from "@duplex/ipc/rpc";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const methods = { run: async (f: () => unknown) => void await f() };
+ * const [main, worker] = duplexPair();
+ * expose(methods, worker);
+ * await remote<typeof methods>(main).run(() => 1);
+ * assertEquals(callStats(main), { running: 0, sent: 1, held: 0 });
+ * assertEquals(callStats(worker), { running: 0, sent: 0, held: 1 });
+ * await main.close();
+ * assertEquals(callStats(main), { running: 0, sent: 0, held: 0 });
+ * ```
+ */
+export function callStats(duplex: Duplex): CallStats {
+  const { callee, references } = RpcEndpoint.of(duplex);
+  return {
+    running: callee.running,
+    sent: references.sent,
+    held: references.received,
+  };
 }
 
 /** The options of a remote, checked and completed. */
@@ -496,21 +558,12 @@ export function notifier<Methods extends object>(
   duplex: Duplex | Promise<Duplex>,
 ): Notifier<Methods> {
   const endpoint = endpointOf(duplex);
-  return methodProxy((name) => (...args: unknown[]) =>
-    endpoint.notify(name, args)
+  return methodProxy(
+    noMethods(),
+    (name) => (...args: unknown[]) => endpoint.notify(name, args),
   ) as Notifier<Methods>;
 }
 
-/** An object with a method for every name, created when it is read. */
-function methodProxy(make: (name: string) => AnyFunction): object {
-  const methods = new Map<string, AnyFunction>();
-  return new Proxy(Object.freeze(Object.create(null)), {
-    get(_target, name): AnyFunction | undefined {
-      // A promise that resolves with this object must not use it as a promise.
-      if (typeof name === "symbol" || name === "then") return undefined;
-      let method = methods.get(name);
-      if (method === undefined) methods.set(name, method = make(name));
-      return method;
-    },
-  });
+function noMethods(): object {
+  return Object.freeze(Object.create(null));
 }

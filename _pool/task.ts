@@ -8,7 +8,7 @@
  */
 
 import { ClosedError, isInstance, PeerExitError } from "../_base/errors.ts";
-import { findSlotValues } from "../_rpc/messages.ts";
+import { findSlotValues } from "../_rpc/slots.ts";
 import { quoted, reasonText } from "../_base/text.ts";
 import type { Listed } from "./turns.ts";
 import type { Deque } from "../_base/waiting.ts";

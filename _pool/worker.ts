@@ -14,7 +14,7 @@ import {
   RpcEndpoint,
   type SentBatch,
 } from "../_rpc/endpoint.ts";
-import { findSlotValues } from "../_rpc/messages.ts";
+import { findSlotValues } from "../_rpc/slots.ts";
 import { MAX_TIMER, RunningTimer } from "../_base/waiting.ts";
 import { type Task, timeoutError } from "./task.ts";
 import { messageOf, quoted } from "../_base/text.ts";

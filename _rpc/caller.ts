@@ -17,25 +17,32 @@ import {
 import { SeparateList } from "../_codec/separate_list.ts";
 import { fromFailure, reduceFailure, toFailure } from "./errors.ts";
 import {
-  type Callback,
   DESCRIBE,
-  findSlotValues,
   MAX_SLOTS,
   type Message,
   type MethodKey,
   type Slot,
-  slotKind,
-  type SlotValue,
   TAG,
-  withoutSlotValues,
+  valueIndex,
 } from "./messages.ts";
-import { type AnswerStream, RemoteStream, type StreamCall } from "./stream.ts";
 import { ChunkReader } from "./chunks.ts";
+import type { References } from "./references.ts";
+import {
+  findSlotValues,
+  type Parcel,
+  search,
+  type Searched,
+  type SlotTable,
+  type SlotValue,
+  tooManySlots,
+  withoutSlotValues,
+} from "./slots.ts";
+import { type AnswerStream, RemoteStream, type StreamCall } from "./stream.ts";
 import { messageOf, quoted, reasonText } from "../_base/text.ts";
 import { AbortGroups, MAX_TIMER, RunningTimer } from "../_base/waiting.ts";
 
 /** Sends a message. Never throws; `Caller.refuse` is called if it cannot be sent. */
-export type Post = (message: Message) => void;
+export type Post = (message: Message, transfer?: Transferable[]) => void;
 
 /** The options of a call. */
 export interface CallLimits {
@@ -93,7 +100,8 @@ const MAX_NAME = 100;
 /** The name of a method in errors. */
 export function methodLabel(method: MethodKey): string {
   if (method === DESCRIBE) return "the description of the methods";
-  if (typeof method !== "string") return "a callback";
+  if (typeof method === "number") return "a callback";
+  if (typeof method !== "string") return quoted(method[1], MAX_NAME);
   return quoted(method, MAX_NAME);
 }
 
@@ -104,8 +112,6 @@ class PendingCall implements AnswerHandler, StreamCall {
   readonly #method: MethodKey;
   readonly #limits: CallLimits;
   readonly #settle: PromiseWithResolvers<unknown>;
-  /** The numbers of the functions among its arguments. */
-  callbacks: number[] | undefined;
   /** The signals that cancel it. */
   signals: AbortSignal[] | undefined;
   timer: RunningTimer | undefined;
@@ -127,7 +133,7 @@ class PendingCall implements AnswerHandler, StreamCall {
   }
 
   get label(): string {
-    return methodLabel(this.#method);
+    return this.#limits.isWebStream ? "a stream" : methodLabel(this.#method);
   }
 
   onValue(value: unknown): void {
@@ -239,18 +245,20 @@ export class SentBatch {
 /** The calls that one end makes. */
 export class Caller {
   readonly post: Post;
+  readonly #slots: SlotTable;
+  readonly #references: References;
   readonly #pending = new Map<number, AnswerHandler>();
-  readonly #callbacks = new Map<number, Callback>();
   readonly #aborts = new AbortGroups<PendingCall>((calls, reason) => {
     for (const call of [...calls]) call.abort(reason);
   });
   #lastId = 0;
-  #lastCallback = 0;
   /** Why no more answers arrive, once the duplex has ended. */
   #end: { readonly error: unknown } | undefined;
 
-  constructor(post: Post) {
+  constructor(post: Post, slots: SlotTable, references: References) {
     this.post = post;
+    this.#slots = slots;
+    this.#references = references;
   }
 
   /** Calls a method. */
@@ -259,37 +267,63 @@ export class Caller {
     args: readonly unknown[],
     limits: CallLimits,
   ): Promise<unknown> {
-    let slotValues: SlotValue[] | undefined;
-    let rest = args as unknown[];
+    let searched: Searched | undefined;
     try {
-      slotValues = findSlotValues(args);
-      if (slotValues !== undefined) rest = withoutSlotValues(args, slotValues);
+      const found = findSlotValues(args);
+      if (found !== undefined) searched = withoutSlotValues(args, found);
     } catch (error) {
       // A getter among the arguments threw.
       return Promise.reject(error);
     }
-    if (slotValues !== undefined && slotValues.length > MAX_SLOTS) {
-      return Promise.reject(
-        tooManySlots(slotValues.length, methodLabel(method)),
-      );
-    }
-    const signals = cancelSignals(limits.signal, slotValues);
+    const signals = cancelSignals(limits.signal, searched?.values);
     const aborted = signals?.find(({ aborted }) => aborted);
     if (aborted !== undefined) return Promise.reject(aborted.reason);
     if (this.#end !== undefined) {
       return Promise.reject(endError(this.#end.error, methodLabel(method)));
     }
-    const settle = Promise.withResolvers<unknown>();
-    const call = new PendingCall(this, ++this.#lastId, method, limits, settle);
-    this.#pending.set(call.id, call);
-    this.#watch(call, signals, limits.timeout);
-    if (slotValues === undefined) {
-      this.post([TAG.call, call.id, method, rest]);
-    } else {
-      const slots = this.#slots(call, slotValues);
-      this.post([TAG.call, call.id, method, rest, slots]);
+    const id = this.#lastId + 1;
+    let message: Message = [TAG.call, id, method, args as unknown[]];
+    if (searched !== undefined) {
+      try {
+        message = withSlots(this.#slots, message, searched);
+      } catch (error) {
+        const label = methodLabel(method);
+        return Promise.reject(refusal(error, `call ${label}`));
+      }
     }
+    this.#lastId = id;
+    const settle = Promise.withResolvers<unknown>();
+    const call = new PendingCall(this, id, method, limits, settle);
+    this.#pending.set(id, call);
+    this.#watch(call, signals, limits.timeout);
+    if (searched === undefined) this.post(message);
+    else this.post(message, searched.transfer);
     return settle.promise;
+  }
+
+  /**
+   * Searches the arguments of a refused call, whose number was not sent. Returns the
+   * call with slots, or `undefined` if none was found.
+   */
+  search(message: Message): Parcel | undefined {
+    if (message[0] !== TAG.call) return undefined;
+    const call = this.#pending.get(message[1]);
+    const searched = search(message[3]);
+    if (searched === undefined || !(call instanceof PendingCall)) {
+      return undefined;
+    }
+    const signals = cancelSignals(undefined, searched.values) ?? [];
+    const aborted = signals.find(({ aborted }) => aborted);
+    if (aborted !== undefined) {
+      call.fail(aborted.reason);
+      return undefined;
+    }
+    call.signals = [...new Set([...call.signals ?? [], ...signals])];
+    for (const signal of call.signals) this.#aborts.add(call, signal);
+    return {
+      message: withSlots(this.#slots, message, searched),
+      transfer: searched.transfer,
+    };
   }
 
   /**
@@ -327,22 +361,18 @@ export class Caller {
     return this.#pending.has(id);
   }
 
-  /** The function with a number, as long as the call that sent it is running. */
-  callback(id: number): Callback | undefined {
-    return this.#callbacks.get(id);
-  }
-
   /** Handles an answer. */
   onAnswer(message: Message): void {
     const id = message[1] as number;
     const handler = this.#pending.get(id);
     if (handler === undefined) {
       // The call was cancelled while the answer was in flight.
-      if (id <= this.#lastId) return;
+      if (id <= this.#lastId) return this.#slots.drop(answerSlots(message));
       throw new ProtocolError(
         `Cannot read an answer to call ${id}: there were ${this.#lastId}`,
       );
     }
+    if (message.length >= 4 && !this.#fill(handler, message)) return;
     switch (message[0]) {
       case TAG.value:
         return handler.onValue(message[2]);
@@ -359,10 +389,36 @@ export class Caller {
     }
   }
 
+  /** Fills the slots of an answer; reports an error if too many are held. */
+  #fill(handler: AnswerHandler, message: Message): boolean {
+    const slots = answerSlots(message);
+    if (slots === undefined) return true;
+    try {
+      this.#references.checkRoom(slots);
+    } catch (error) {
+      this.#slots.drop(slots);
+      const id = message[1] as number;
+      const attempt = `receive the result of ${handler.label}`;
+      const count = message[0] === TAG.items ? message[2].length : 1;
+      for (let index = 0; index < count; index++) {
+        handler.onError(refusal(error, attempt));
+      }
+      // The peer need not produce the rest of a stream.
+      const isLast = message[0] === TAG.value;
+      if (!isLast && !this.#pending.has(id)) this.cancel(id, error);
+      return false;
+    }
+    const at = valueIndex(message)!;
+    message[at] = this.#slots.fill(message[at], slots, undefined);
+    return true;
+  }
+
   /** Handles a message of this end that could not be sent. */
   refuse(message: Message, error: unknown): void {
     switch (message[0]) {
       case TAG.call:
+        this.#slots.remove(message[4]);
+        // falls through
       case TAG.batch: {
         const handler = this.#pending.get(message[1]);
         if (handler === undefined) return;
@@ -396,7 +452,6 @@ export class Caller {
     this.#end = { error };
     const handlers = [...this.#pending.values()];
     this.#pending.clear();
-    this.#callbacks.clear();
     let fault: { readonly error: unknown } | undefined;
     for (const handler of handlers) {
       try {
@@ -414,13 +469,9 @@ export class Caller {
     this.#pending.delete(call.id);
     call.timer?.clear();
     call.timer = undefined;
-    const { signals, callbacks } = call;
-    if (signals !== undefined) {
-      for (const signal of signals) this.#aborts.delete(call, signal);
-    }
-    if (callbacks !== undefined) {
-      for (const id of callbacks) this.#callbacks.delete(id);
-    }
+    const { signals } = call;
+    if (signals === undefined) return;
+    for (const signal of signals) this.#aborts.delete(call, signal);
   }
 
   #watch(
@@ -435,18 +486,33 @@ export class Caller {
     if (timeout > MAX_TIMER) return;
     call.timer = new RunningTimer(timeout, () => call.onTimeout());
   }
+}
 
-  #slots(call: PendingCall, values: readonly SlotValue[]): Slot[] {
-    return values.map(({ index, property, value }): Slot => {
-      let id = 0;
-      if (typeof value === "function") {
-        id = ++this.#lastCallback;
-        this.#callbacks.set(id, value);
-        (call.callbacks ??= []).push(id);
-      }
-      return [index, property, slotKind(value), id];
-    });
+/** A call or a notification with the slots for what was found in its arguments. */
+export function withSlots(
+  table: SlotTable,
+  message: Message,
+  { rest, values }: Searched,
+): Message {
+  const isCall = message[0] === TAG.call;
+  const earlier = isCall
+    ? message[4]
+    : message[0] === TAG.notice
+    ? message[3]
+    : undefined;
+  const head = message.slice(0, isCall ? 3 : 2);
+  if (values.length === 0 && earlier === undefined) {
+    return [...head, rest] as Message;
   }
+  const count = values.length + (earlier?.length ?? 0);
+  if (count > MAX_SLOTS) throw tooManySlots(count);
+  return [...head, rest, [...earlier ?? [], ...table.add(values)]] as Message;
+}
+
+/** The slots of an answer. */
+function answerSlots(message: Message): Slot[] | undefined {
+  const at = valueIndex(message);
+  return at && message[at + 1] as Slot[] | undefined;
 }
 
 /** The signals that cancel a call. */
@@ -497,12 +563,6 @@ export function unsendable(
     .replace(/^Cannot (encode|send) a message: /, "")
     .replace(new RegExp(`"\\$(\\[\\d+\\]){${depth}}`), '"$');
   return [Kind as ErrorConstructor, lowered(text)];
-}
-
-function tooManySlots(count: number, label: string): RangeError {
-  return new RangeError(
-    `Cannot call ${label}: ${count} functions and signals are among its arguments, and at most ${MAX_SLOTS} can be; give one function that takes a name`,
-  );
 }
 
 function lowered(text: string): string {

@@ -28,7 +28,7 @@ const METHODS = {
 };
 
 const CALL = [TAG.call, 1, "a", [1]];
-const PLACES = Array.from({ length: 257 }, () => [0, null, 1, 1]);
+const PLACES = Array.from({ length: 257 }, () => [[0], 1, 1]);
 const PARTS = { class: "Error", name: "Error", message: "no" };
 
 /** What the peer sends, and the error that is reported. Call number 1 is pending. */
@@ -55,19 +55,39 @@ const FAULTS: [string, unknown[], string][] = [
   ["arguments that are none", [[1, 1, "a", {}]], "an object is not an array"],
   ["places that are none", [[...CALL, {}]], "an object is not an array"],
   ["a place that is none", [[...CALL, [1]]], "1 is not a slot"],
-  ["a place too far", [[...CALL, [[1, null, 1, 1]]]], "not a slot of its"],
-  ["a place of no kind", [[...CALL, [[0, null, 3, 1]]]], "not a slot"],
-  ["a place of no number", [[...CALL, [[0, null, 1, -1]]]], "not a slot"],
-  ["a short place", [[...CALL, [[0, null, 1]]]], "not a slot"],
-  ["a place in a number", [[...CALL, [[0, "x", 1, 1]]]], "not a slot"],
-  ["a place by number", [[1, 1, "a", [{}], [[0, 5, 1, 1]]]], "not a slot"],
-  ["a place in an array", [[1, 1, "a", [[]], [[0, "x", 1, 1]]]], "not a slot"],
+  ["a place too far", [[...CALL, [[[1], 1, 1]]]], "not a slot of its"],
+  ["a place of no kind", [[...CALL, [[[0], 99, 1]]]], "not a slot"],
+  ["a place of no number", [[...CALL, [[[0], 1, -1]]]], "not a slot"],
+  ["a place without a path", [[...CALL, [[0, 1, 1]]]], "not a slot"],
+  ["a place with a bad path", [[...CALL, [[[null], 1, 1]]]], "not a slot"],
+  ["a short place", [[...CALL, [[[0], 1]]]], "not a slot"],
+  ["a place in a number", [[...CALL, [[[0, "x"], 1, 1]]]], "not a slot"],
+  ["a place by number", [[1, 1, "a", [{}], [[[0, 5], 1, 1]]]], "not a slot"],
+  ["a place in an array", [[1, 1, "a", [[]], [[[0, "x"], 1, 1]]]], "slot"],
+  ["a place of a length", [[...CALL, [[["length"], 1, 1]]]], "not a slot"],
+  ["a place of a prototype", [
+    [1, 1, "a", [{}], [[[0, "__proto__"], 1, 1]]],
+  ], "not a slot"],
+  ["a place of an inherited", [
+    [1, 1, "a", [{}], [[[0, "toString"], 1, 1]]],
+  ], "not a slot"],
   [
     "a place in a map",
-    [[1, 1, "a", [new Map()], [[0, "x", 1, 1]]]],
+    [[1, 1, "a", [new Map()], [[[0, 0], 1, 1]]]],
     "not a slot",
   ],
+  ["a place in a set", [
+    [1, 1, "a", [new Set([1])], [[[0, 1], 1, 1]]],
+  ], "not a slot"],
+  ["a place in a slot", [[...CALL, [[[0], 1, 1], [[0, "x"], 1, 2]]]], "slot"],
+  ["what was not sent", [[...CALL, [[[0], 6, 1]]]], "function 1 was not sent"],
   ["too many places", [[...CALL, PLACES]], "at most 256 functions"],
+  ["a method of no object", [[1, 1, ["a", 1], []]], "is not the name"],
+  ["a signal in an answer", [[4, 1, null, [[[], 2, 0]]]], "a signal is in it"],
+  ["a place in no result", [[4, 1, null, [[[0], 1, 1]]]], "not a slot"],
+  ["a release of no list", [[12, 1]], "1 is not an array"],
+  ["a release of no number", [[12, [["1", 1]]]], "not a released function"],
+  ["a release of nothing", [[12, [[1, 1]]]], "it was sent 0 times"],
   ["a call twice", [CALL, CALL], "Cannot run call 1: call 1 came before it"],
   ["an older call", [[1, 5, "a", []], CALL], "call 5 came before it"],
   ["a batch of nothing", [[2, 1, "a", []]], "this one 0"],
@@ -83,7 +103,7 @@ const FAULTS: [string, unknown[], string][] = [
   ["a notice by number", [[3, 1, []]], "1 is not the name of a method"],
   ["a notice of a value", [[3, "a", 1]], "1 is not an array"],
   ["a short value", [[4]], "it has 1 items"],
-  ["a long value", [[4, 1, 2, 3]], "it has 4 items"],
+  ["a long value", [[4, 1, 2, [], 3]], "it has 5 items"],
   ["an answer to nothing", [[4, 2, "x"]], "an answer to call 2: there were 1"],
   ["an error of nothing", [[5, 9, [false]]], "an answer to call 9"],
   ["a short error", [[5, 1]], "it has 2 items"],
@@ -213,17 +233,21 @@ test("expose() answers where nothing is exposed", async () => {
   await Promise.all([near.close(), raw.close()]);
 });
 
-test("remote() answers callbacks until their call has ended", async () => {
+test("remote() answers callbacks until they are released", async () => {
   const [near, raw] = duplexPair();
   let calls = 0;
   const call = remote<{ x(f: () => number): string }>(near).x(() => ++calls);
   const sent = await raw.receive() as number[][][];
-  const id = sent[4]![0]![3]!;
+  assertEquals(sent.slice(3), [[null], [[[0], 1, 1]]]);
+  const id = sent[4]![0]![2]!;
   await raw.send([1, 1, id, []]);
   assertEquals(await raw.receive(), [4, 1, 1]);
   await raw.send([4, 1, "answer"]);
   assertEquals(await call, "answer");
-  for (const [key, n] of [[id, 2], [id + 1, 3]] as const) {
+  await raw.send([1, 2, id, []]);
+  assertEquals(await raw.receive(), [4, 2, 2]);
+  await raw.send([12, [[id, 1]]]);
+  for (const [key, n] of [[id, 3], [id + 1, 4]] as const) {
     await raw.send([1, n, key, []]);
     const [tag, to, [, parts]] = await raw.receive() as [
       number,
@@ -231,9 +255,12 @@ test("remote() answers callbacks until their call has ended", async () => {
       [boolean, { message: string }],
     ];
     assertEquals([tag, to], [5, n]);
-    assertStringIncludes(parts.message, "Cannot call back: the call that");
+    assertStringIncludes(
+      parts.message,
+      "Cannot call a callback: it is not a function",
+    );
   }
-  assertEquals(calls, 1);
+  assertEquals(calls, 2);
   await Promise.all([near.close(), raw.close()]);
 });
 

@@ -267,11 +267,12 @@ test("remote() aborts a sink with the reason of its writer", async () => {
     // While the sink is busy and chunks wait.
     async (writer) => {
       const writing = Array.from({ length: 50 }, () => writer.write(7));
+      const ended = Promise.allSettled(writing);
       await writing[0];
       const aborting = writer.abort(reason);
       gate.resolve();
       await aborting;
-      const ends = await Promise.allSettled(writing);
+      const ends = await ended;
       assert(ends.some(({ status }) => status === "rejected"));
     },
   ];

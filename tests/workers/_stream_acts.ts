@@ -87,10 +87,12 @@ export const STREAM_ACTS = {
     }
     return sum;
   },
-  double: () =>
-    new TransformStream<number, number>({
+  double() {
+    const { readable, writable } = new TransformStream<number, number>({
       transform: (number, controller) => controller.enqueue(number * 2),
-    }) as { readable: ReadableStream<number>; writable: WritableStream<number> },
+    });
+    return { readable, writable };
+  },
   open() {
     sink = new Sink();
     return { sink: sink.stream };

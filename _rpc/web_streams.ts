@@ -2,12 +2,12 @@
 
 /**
  * Web streams among arguments and results. The end that sends one locks it and
- * gives it a number. The peer makes a stream of its own, which calls the number
- * when it is first used:
+ * gives it a number, as to a function. The peer makes a stream of its own, which
+ * calls the number when it is first used:
  *
  * - The call of a readable is answered with its chunks.
- * - The call of a writable has the number of the chunks that are written as its
- *   argument. The callee calls that number, and answers when the writable is closed.
+ * - The call of a writable has a number as its argument. The callee calls it, reads
+ *   the chunks that are written, and answers when the writable is closed.
  *
  * So requests, errors and cancellation are those of calls whose result is a stream.
  *
@@ -15,85 +15,135 @@
  */
 
 import { ClosedError } from "../_base/errors.ts";
-import { type CallLimits, NO_LIMITS, WEB_STREAM_LIMITS } from "./caller.ts";
 import { type ChunkReader, ReadableSource, WriteSource } from "./chunks.ts";
-import type { ChunkSource } from "./stream.ts";
-
-/** A stream that this end has sent, or the chunks of one. */
-export interface SentStream {
-  /** Handles the call of the peer. It is called once at most. */
-  run(args: unknown[]): unknown;
-  /** The peer does not use the stream. */
-  release(reason: unknown): void;
-}
 
 /** The end that streams belong to. */
 export interface StreamEnd {
-  /** Gives a number to a stream, which the peer may call once. */
-  offer(stream: SentStream): number;
-  /** Takes the number back, if the peer has not called it. */
-  withdraw(id: number): void;
-  /** Calls a number of the peer, which thereby ends. */
-  callOnce(id: number, args: unknown[], limits: CallLimits): Promise<unknown>;
-  /** The peer's number will not be called. */
-  release(id: number): void;
+  /** Reads the chunks of a stream of the peer. */
+  read(id: number): Promise<ChunkReader>;
+  /** Lets a stream of the peer read chunks of this end; settles when it has ended. */
+  write(id: number, chunks: SentStream): Promise<void>;
+}
+
+/** A stream of the peer, as this end has received it. */
+export interface ReceivedStream {
+  readonly id: number;
+  /** Releases it at the peer. */
+  dispose(): void;
+}
+
+/** A stream of this end that the peer can use once. */
+export abstract class SentStream {
+  #isUsed = false;
+
+  /** Whether the peer has used it, or will not. */
+  get isUsed(): boolean {
+    return this.#isUsed;
+  }
+
+  /** Handles the call of the peer. */
+  use(id: unknown): unknown {
+    if (this.#isUsed) {
+      throw new TypeError("Cannot use the stream: it was used before");
+    }
+    this.#isUsed = true;
+    return this.run(id);
+  }
+
+  /** The peer will not use it, unless it has. */
+  release(reason: unknown): void {
+    if (this.#isUsed) return;
+    this.#isUsed = true;
+    this.end(reason);
+  }
+
+  protected abstract run(id: unknown): unknown;
+
+  /** Ends a stream that was not used. */
+  protected abstract end(reason: unknown): void;
+
+  /** Unlocks the stream: it was not sent after all. */
+  restore(): void {}
 }
 
 /** Why a stream ends that was sent and is not used. */
-function unused(): DOMException {
-  return new DOMException("The stream was not used by the peer", "AbortError");
+export function unused(): DOMException {
+  return new DOMException("The stream is not used by the peer", "AbortError");
 }
 
-/** A stream of this end that was sent. */
-export class SentReadable implements SentStream {
+function lockedError(kind: string): TypeError {
+  return new TypeError(
+    `Cannot send a stream: the ${kind} is locked; release its lock, or send another one`,
+  );
+}
+
+/** A readable of this end. */
+export class SentReadable extends SentStream {
   readonly #reader: ReadableStreamDefaultReader<unknown>;
 
   constructor(stream: ReadableStream<unknown>) {
+    super();
+    if (stream.locked) throw lockedError("ReadableStream");
     this.#reader = stream.getReader();
   }
 
-  run(): ChunkSource {
+  protected override run(): ReadableSource {
     return new ReadableSource(this.#reader);
   }
 
-  release(reason: unknown): void {
+  protected override end(reason: unknown): void {
     // An error of the source has no receiver.
     this.#reader.cancel(reason).catch(() => {});
   }
 
-  /** Unlocks the stream: it was not sent after all. */
-  restore(): void {
+  override restore(): void {
     this.#reader.releaseLock();
   }
 }
 
-/** A writable of this end that was sent. */
-export class SentWritable implements SentStream {
+/** A writable of this end. */
+export class SentWritable extends SentStream {
   readonly #end: StreamEnd;
   readonly #writer: WritableStreamDefaultWriter<unknown>;
 
   constructor(stream: WritableStream<unknown>, end: StreamEnd) {
+    super();
     this.#end = end;
+    if (stream.locked) throw lockedError("WritableStream");
     this.#writer = stream.getWriter();
+    // Its error is reported to the peer.
+    this.#writer.closed.catch(() => {});
   }
 
-  run([id]: unknown[]): Promise<void> {
-    return writeAll(
-      this.#end.callOnce(id as number, [], WEB_STREAM_LIMITS) as Promise<
-        ChunkReader
-      >,
-      this.#writer,
-    );
+  protected override run(id: unknown): Promise<void> {
+    return writeAll(this.#end.read(id as number), this.#writer);
   }
 
-  release(reason: unknown): void {
+  protected override end(reason: unknown): void {
     // An error of the sink has no receiver.
     this.#writer.abort(reason).catch(() => {});
   }
 
-  /** Unlocks the stream: it was not sent after all. */
-  restore(): void {
+  override restore(): void {
     this.#writer.releaseLock();
+  }
+}
+
+/** The chunks that this end writes to a writable of the peer. */
+class SentChunks extends SentStream {
+  readonly #source: WriteSource;
+
+  constructor(source: WriteSource) {
+    super();
+    this.#source = source;
+  }
+
+  protected override run(): WriteSource {
+    return this.#source.open();
+  }
+
+  protected override end(reason: unknown): void {
+    this.#source.cancel(reason);
   }
 }
 
@@ -144,19 +194,19 @@ interface Use {
   drop(reason: unknown): void;
 }
 
-/** Releases streams that the program has dropped. */
+/** Ends streams that are used and that the program has dropped. */
 const dropped = new FinalizationRegistry<Use>((use) => use.drop(unused()));
 
 /** The use of a readable of the peer. */
 class ReadableUse implements Use, UnderlyingDefaultSource<unknown> {
   readonly #end: StreamEnd;
-  readonly #id: number;
+  readonly #stream: ReceivedStream;
   #opening: Promise<void> | undefined;
   #chunks: ChunkReader | undefined;
 
-  constructor(end: StreamEnd, id: number) {
+  constructor(end: StreamEnd, stream: ReceivedStream) {
     this.#end = end;
-    this.#id = id;
+    this.#stream = stream;
   }
 
   pull(
@@ -181,15 +231,19 @@ class ReadableUse implements Use, UnderlyingDefaultSource<unknown> {
   }
 
   drop(reason: unknown): void {
-    if (this.#opening === undefined) this.#end.release(this.#id);
-    else this.cancel(reason);
+    if (this.#opening !== undefined) this.cancel(reason);
   }
 
   #open(): Promise<void> {
-    return this.#opening ??= this.#end.callOnce(this.#id, [], WEB_STREAM_LIMITS)
-      .then((chunks) => {
-        this.#chunks = chunks as ChunkReader;
-      });
+    return this.#opening ??= this.#read();
+  }
+
+  async #read(): Promise<void> {
+    try {
+      this.#chunks = await this.#end.read(this.#stream.id);
+    } finally {
+      this.#stream.dispose();
+    }
   }
 }
 
@@ -204,9 +258,9 @@ function deliver(
 /** A stream with the chunks of a readable of the peer. */
 export function remoteReadable(
   end: StreamEnd,
-  id: number,
+  received: ReceivedStream,
 ): ReadableStream<unknown> {
-  const use = new ReadableUse(end, id);
+  const use = new ReadableUse(end, received);
   // The chunks ahead are those of the use.
   const stream = new ReadableStream(use, { highWaterMark: 0 });
   dropped.register(stream, use);
@@ -216,15 +270,15 @@ export function remoteReadable(
 /** The use of a writable of the peer. */
 class WritableUse implements Use, UnderlyingSink<unknown> {
   readonly #end: StreamEnd;
-  readonly #id: number;
+  readonly #stream: ReceivedStream;
   readonly #source: WriteSource;
   /** The answer to the call. */
-  #answer: Promise<unknown> | undefined;
+  #answer: Promise<void> | undefined;
   #controller: WeakRef<WritableStreamDefaultController> | undefined;
 
-  constructor(end: StreamEnd, id: number) {
+  constructor(end: StreamEnd, stream: ReceivedStream) {
     this.#end = end;
-    this.#id = id;
+    this.#stream = stream;
     this.#source = new WriteSource((reason) => this.#fail(reason));
   }
 
@@ -251,12 +305,11 @@ class WritableUse implements Use, UnderlyingSink<unknown> {
   }
 
   drop(reason: unknown): void {
-    if (this.#answer === undefined) this.#end.release(this.#id);
-    else this.#source.fail(reason);
+    if (this.#answer !== undefined) this.#source.fail(reason);
   }
 
   /** Calls the writable; returns its answer. */
-  #open(): Promise<unknown> {
+  #open(): Promise<void> {
     if (this.#answer === undefined) {
       this.#answer = this.#call();
       // `#fail` has reported it.
@@ -266,13 +319,8 @@ class WritableUse implements Use, UnderlyingSink<unknown> {
   }
 
   async #call(): Promise<void> {
-    const source = this.#source;
-    const id = this.#end.offer({
-      run: () => source.open(),
-      release: (reason) => source.cancel(reason),
-    });
     try {
-      await this.#end.callOnce(this.#id, [id], NO_LIMITS);
+      await this.#end.write(this.#stream.id, new SentChunks(this.#source));
       this.#fail(
         new ClosedError("Cannot write: the peer has closed the stream"),
       );
@@ -280,7 +328,7 @@ class WritableUse implements Use, UnderlyingSink<unknown> {
       this.#fail(error);
       throw error;
     } finally {
-      this.#end.withdraw(id);
+      this.#stream.dispose();
     }
   }
 
@@ -294,9 +342,9 @@ class WritableUse implements Use, UnderlyingSink<unknown> {
 /** A stream whose chunks are written to a writable of the peer. */
 export function remoteWritable(
   end: StreamEnd,
-  id: number,
+  received: ReceivedStream,
 ): WritableStream<unknown> {
-  const use = new WritableUse(end, id);
+  const use = new WritableUse(end, received);
   const stream = new WritableStream(use);
   dropped.register(stream, use);
   return stream;
