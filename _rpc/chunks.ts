@@ -172,7 +172,7 @@ export class WriteSource extends ChunkSource {
   }
 
   override cancel(reason: unknown): void {
-    this.#onCancel(reason);
+    if (this.#failure === undefined) this.#onCancel(reason);
   }
 
   /** The source for the peer. Throws if it has failed. */

@@ -21,7 +21,7 @@ import { ClosedError, type Duplex, PeerExitError } from "@duplex/ipc/duplex";
 import { duplexPair } from "@duplex/ipc/pair";
 import { openPipe } from "@duplex/ipc/pipe";
 import { openQueue } from "@duplex/ipc/queue";
-import { expose, notifier, remote } from "@duplex/ipc/rpc";
+import { callStats, expose, notifier, remote } from "@duplex/ipc/rpc";
 import { openShm } from "@duplex/ipc/shm";
 import { listenSocket, openSocket } from "@duplex/ipc/socket";
 import { random, seed } from "../_seed.ts";
@@ -208,48 +208,49 @@ test("remote() cancels a stream with the reason of its reader", async () => {
 });
 
 test("remote() fails the writer with the error of a sink", async () => {
+  const full = new RangeError("Full");
   const sinks: (() => WritableStream<number>)[] = [
     () =>
       new Sink<number>((chunk) => {
-        if (chunk === 3) throw new RangeError("Full");
+        if (chunk === 3) throw full;
       }).stream,
     () =>
       new WritableStream({
         close() {
-          throw new RangeError("Full");
+          throw full;
         },
       }),
-    () =>
-      new WritableStream({
-        start(controller) {
-          // While no chunk is written.
-          setTimeout(() => controller.error(new RangeError("Full")));
+    () => {
+      // It fails while no chunk is written.
+      let controller: WritableStreamDefaultController;
+      return new WritableStream<number>({
+        start(given) {
+          controller = given;
         },
-      }, { highWaterMark: 100 }),
+        write(chunk) {
+          if (chunk === 5) setTimeout(() => controller.error(full));
+        },
+      });
+    },
   ];
-  for (const sink of sinks) {
-    const { toRight, left } = bothWays({
-      open: () => ({ sink: sink() }),
-      async use(sink: WritableStream<number>) {
-        const writer = sink.getWriter();
-        const writing = [1, 2, 3, 4, 5].map((chunk) => writer.write(chunk));
-        writing.push(writer.close());
-        const ends = await Promise.allSettled(writing);
-        const last = ends.at(-1)!;
-        assert(last.status === "rejected");
-        throw last.reason;
-      },
-    });
-    await assertRejects(() => toRight.use(sink()), RangeError, "Full");
-    const writer = (await toRight.open()).sink.getWriter();
+  async function write(sink: WritableStream<number>, isClosed: boolean) {
+    const writer = sink.getWriter();
     const writing = [1, 2, 3, 4, 5].map((chunk) => writer.write(chunk));
-    writing.push(writer.close());
-    const ends = await Promise.allSettled(writing);
-    const last = ends.at(-1)!;
-    assert(last.status === "rejected");
-    assertInstanceOf(last.reason, RangeError);
+    if (isClosed) writing.push(writer.close());
+    const ended = Promise.allSettled(writing);
     await assertRejects(() => writer.closed, RangeError, "Full");
-    await left.close();
+    await assertRejects(() => writer.write(6), RangeError, "Full");
+    await ended;
+  }
+  for (const sink of sinks) {
+    const isClosed = sink !== sinks[2];
+    const { toRight, left, right } = bothWays({
+      open: () => ({ sink: sink() }),
+      use: (sink: WritableStream<number>) => write(sink, isClosed),
+    });
+    await toRight.use(sink());
+    await write((await toRight.open()).sink, isClosed);
+    await Promise.all([left.close(), right.close()]);
   }
 });
 
@@ -391,7 +392,6 @@ test("remote() refuses a stream that is locked, and keeps the others", async () 
     const [value, kind] of [
       [{ source: source.stream, locked }, "ReadableStream"],
       [[source.stream, sink.stream], "WritableStream"],
-      [[source.stream, source.stream], "ReadableStream"],
     ] as const
   ) {
     const error = await assertRejects(() => api.take(value), TypeError);
@@ -402,6 +402,7 @@ test("remote() refuses a stream that is locked, and keeps the others", async () 
   // What was not sent can be used.
   await assertRejects(() => api.take([source.stream, Symbol()]), TypeError);
   assertEquals(await api.collect(source.stream), [0, 1, 2]);
+  await assertRejects(() => api.take([source.stream]), TypeError, "is locked");
   reader.releaseLock();
   writer.releaseLock();
   // The rest of a stream can be sent.
@@ -410,6 +411,19 @@ test("remote() refuses a stream that is locked, and keeps the others", async () 
   await first.read();
   first.releaseLock();
   assertEquals(await api.collect(rest), [1, 2]);
+  await main.close();
+});
+
+test("remote() sends a stream that occurs again as one", async () => {
+  const { api, main, worker } = connect({
+    isSame: (
+      [first, { second }]: [ReadableStream, { second: ReadableStream }],
+    ) => first === second,
+  });
+  const { stream } = new Source((n) => n);
+  assert(await api.isSame([stream, { second: stream }]));
+  assertEquals(callStats(main).sent, 1);
+  assertEquals(callStats(worker).held, 1);
   await main.close();
 });
 
