@@ -17,6 +17,7 @@ import {
 import { ClosedError, isEnd, isInstance } from "../_base/errors.ts";
 import { Backlog, MESSAGES_PER_TURN } from "./backlog.ts";
 import { Callee } from "./callee.ts";
+import type { ChunkReader } from "./chunks.ts";
 import {
   type AnswerHandler,
   Caller,
@@ -83,7 +84,8 @@ export class RpcEndpoint {
     this.references = new References({
       call: (key, args) => CallPromise.from(this.call(key, args)),
       onError: (error, key) => this.callee.onError(error, key),
-      readChunks: (id) => this.#caller.call(id, [], WEB_STREAM_LIMITS),
+      readChunks: (id) =>
+        this.#caller.call(id, [], WEB_STREAM_LIMITS) as Promise<ChunkReader>,
       release: (released) => outlet.release([TAG.release, released]),
     });
     this.#slots = new SlotTable(

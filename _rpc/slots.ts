@@ -75,7 +75,7 @@ export function isFound(value: unknown): boolean {
 }
 
 /** Whether a value is a web stream. Every codec refuses one. */
-export function isWebStream(value: object): boolean {
+function isWebStream(value: object): boolean {
   return value instanceof ReadableStream || value instanceof WritableStream;
 }
 

@@ -23,18 +23,19 @@ export interface StreamEnd {
   read(id: number): Promise<ChunkReader>;
   /** Lets a stream of the peer read chunks of this end; settles when it has ended. */
   write(id: number, chunks: SentStream): Promise<void>;
-}
-
-/** A stream of the peer, as this end has received it. */
-export interface ReceivedStream {
-  readonly id: number;
-  /** Releases it at the peer. */
-  dispose(): void;
+  /** A stream of the peer was used. */
+  release(id: number): void;
 }
 
 /** A stream of this end that the peer can use once. */
 export abstract class SentStream {
+  /** The stream. */
+  readonly stream: unknown;
   #isUsed = false;
+
+  constructor(stream: unknown) {
+    this.stream = stream;
+  }
 
   /** Whether the peer has used it, or will not. */
   get isUsed(): boolean {
@@ -82,7 +83,7 @@ export class SentReadable extends SentStream {
   readonly #reader: ReadableStreamDefaultReader<unknown>;
 
   constructor(stream: ReadableStream<unknown>) {
-    super();
+    super(stream);
     if (stream.locked) throw lockedError("ReadableStream");
     this.#reader = stream.getReader();
   }
@@ -107,7 +108,7 @@ export class SentWritable extends SentStream {
   readonly #writer: WritableStreamDefaultWriter<unknown>;
 
   constructor(stream: WritableStream<unknown>, end: StreamEnd) {
-    super();
+    super(stream);
     this.#end = end;
     if (stream.locked) throw lockedError("WritableStream");
     this.#writer = stream.getWriter();
@@ -134,7 +135,7 @@ class SentChunks extends SentStream {
   readonly #source: WriteSource;
 
   constructor(source: WriteSource) {
-    super();
+    super(source);
     this.#source = source;
   }
 
@@ -200,13 +201,13 @@ const dropped = new FinalizationRegistry<Use>((use) => use.drop(unused()));
 /** The use of a readable of the peer. */
 class ReadableUse implements Use, UnderlyingDefaultSource<unknown> {
   readonly #end: StreamEnd;
-  readonly #stream: ReceivedStream;
+  readonly #id: number;
   #opening: Promise<void> | undefined;
   #chunks: ChunkReader | undefined;
 
-  constructor(end: StreamEnd, stream: ReceivedStream) {
+  constructor(end: StreamEnd, id: number) {
     this.#end = end;
-    this.#stream = stream;
+    this.#id = id;
   }
 
   pull(
@@ -240,9 +241,9 @@ class ReadableUse implements Use, UnderlyingDefaultSource<unknown> {
 
   async #read(): Promise<void> {
     try {
-      this.#chunks = await this.#end.read(this.#stream.id);
+      this.#chunks = await this.#end.read(this.#id);
     } finally {
-      this.#stream.dispose();
+      this.#end.release(this.#id);
     }
   }
 }
@@ -258,9 +259,9 @@ function deliver(
 /** A stream with the chunks of a readable of the peer. */
 export function remoteReadable(
   end: StreamEnd,
-  received: ReceivedStream,
+  id: number,
 ): ReadableStream<unknown> {
-  const use = new ReadableUse(end, received);
+  const use = new ReadableUse(end, id);
   // The chunks ahead are those of the use.
   const stream = new ReadableStream(use, { highWaterMark: 0 });
   dropped.register(stream, use);
@@ -270,15 +271,15 @@ export function remoteReadable(
 /** The use of a writable of the peer. */
 class WritableUse implements Use, UnderlyingSink<unknown> {
   readonly #end: StreamEnd;
-  readonly #stream: ReceivedStream;
+  readonly #id: number;
   readonly #source: WriteSource;
   /** The answer to the call. */
   #answer: Promise<void> | undefined;
   #controller: WeakRef<WritableStreamDefaultController> | undefined;
 
-  constructor(end: StreamEnd, stream: ReceivedStream) {
+  constructor(end: StreamEnd, id: number) {
     this.#end = end;
-    this.#stream = stream;
+    this.#id = id;
     this.#source = new WriteSource((reason) => this.#fail(reason));
   }
 
@@ -320,7 +321,7 @@ class WritableUse implements Use, UnderlyingSink<unknown> {
 
   async #call(): Promise<void> {
     try {
-      await this.#end.write(this.#stream.id, new SentChunks(this.#source));
+      await this.#end.write(this.#id, new SentChunks(this.#source));
       this.#fail(
         new ClosedError("Cannot write: the peer has closed the stream"),
       );
@@ -328,7 +329,7 @@ class WritableUse implements Use, UnderlyingSink<unknown> {
       this.#fail(error);
       throw error;
     } finally {
-      this.#stream.dispose();
+      this.#end.release(this.#id);
     }
   }
 
@@ -342,9 +343,9 @@ class WritableUse implements Use, UnderlyingSink<unknown> {
 /** A stream whose chunks are written to a writable of the peer. */
 export function remoteWritable(
   end: StreamEnd,
-  received: ReceivedStream,
+  id: number,
 ): WritableStream<unknown> {
-  const use = new WritableUse(end, received);
+  const use = new WritableUse(end, id);
   const stream = new WritableStream(use);
   dropped.register(stream, use);
   return stream;
