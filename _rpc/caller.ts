@@ -52,7 +52,7 @@ export interface CallLimits {
   readonly timeout: number;
   /** Maximum number of values of a stream that are requested in advance. */
   readonly readAhead: number;
-  /** Whether the result is a web stream, whose chunks are requested by cost. */
+  /** Whether a web stream is called, whose chunks are requested by cost. */
   readonly isWebStream?: boolean;
 }
 
@@ -105,6 +105,10 @@ export function methodLabel(method: MethodKey): string {
   return quoted(method, MAX_NAME);
 }
 
+function callLabel(method: MethodKey, { isWebStream }: CallLimits): string {
+  return isWebStream ? "a stream" : methodLabel(method);
+}
+
 /** One call. */
 class PendingCall implements AnswerHandler, StreamCall {
   readonly id: number;
@@ -133,7 +137,7 @@ class PendingCall implements AnswerHandler, StreamCall {
   }
 
   get label(): string {
-    return this.#limits.isWebStream ? "a stream" : methodLabel(this.#method);
+    return callLabel(this.#method, this.#limits);
   }
 
   onValue(value: unknown): void {
@@ -279,7 +283,8 @@ export class Caller {
     const aborted = signals?.find(({ aborted }) => aborted);
     if (aborted !== undefined) return Promise.reject(aborted.reason);
     if (this.#end !== undefined) {
-      return Promise.reject(endError(this.#end.error, methodLabel(method)));
+      const label = callLabel(method, limits);
+      return Promise.reject(endError(this.#end.error, label));
     }
     const id = this.#lastId + 1;
     let message: Message = [TAG.call, id, method, args as unknown[]];

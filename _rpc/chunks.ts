@@ -206,6 +206,7 @@ export class WriteSource extends ChunkSource {
   stop(error: unknown): void {
     this.#failure ??= { error };
     this.#written?.reject(error);
+    this.#requested?.resolve({ value: undefined, done: true });
   }
 
   #settle(result: Result): void {

@@ -17,7 +17,6 @@ import {
 import { ClosedError, isEnd, isInstance } from "../_base/errors.ts";
 import { Backlog, MESSAGES_PER_TURN } from "./backlog.ts";
 import { Callee } from "./callee.ts";
-import type { ChunkReader } from "./chunks.ts";
 import {
   type AnswerHandler,
   Caller,
@@ -84,8 +83,7 @@ export class RpcEndpoint {
     this.references = new References({
       call: (key, args) => CallPromise.from(this.call(key, args)),
       onError: (error, key) => this.callee.onError(error, key),
-      readChunks: (id) =>
-        this.#caller.call(id, [], WEB_STREAM_LIMITS) as Promise<ChunkReader>,
+      callStream: (id, args) => this.call(id, args, WEB_STREAM_LIMITS),
       release: (released) => outlet.release([TAG.release, released]),
     });
     this.#slots = new SlotTable(

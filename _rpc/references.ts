@@ -13,6 +13,7 @@
  */
 
 import { ClosedError, isEnd, ProtocolError } from "../_base/errors.ts";
+import { show } from "../_base/text.ts";
 import { type MethodKey, type Released, SLOT, type Slot } from "./messages.ts";
 import {
   type Callback,
@@ -20,7 +21,7 @@ import {
   methodProxy,
   ownMethods,
 } from "./methods.ts";
-import type { ChunkReader } from "./chunks.ts";
+import { ChunkReader } from "./chunks.ts";
 import { Marked, type SlotCall, type SlotKind } from "./slots.ts";
 import {
   remoteReadable,
@@ -138,8 +139,8 @@ class Received extends WeakRef<object> {
 export interface ReferencesEnd {
   /** Calls a function or a method of the peer. */
   call(key: MethodKey, args: unknown[]): Promise<unknown>;
-  /** Reads the chunks of a stream of the peer. */
-  readChunks(id: number): Promise<ChunkReader>;
+  /** Calls a stream of the peer. */
+  callStream(id: number, args: unknown[]): Promise<unknown>;
   /** Handles the error of a call that cannot be made. */
   onError(error: unknown, key: MethodKey): void;
   /** Sends a release; settles when it was sent, and never rejects. */
@@ -366,14 +367,21 @@ export class References implements StreamEnd {
     return value;
   }
 
-  read(id: number): Promise<ChunkReader> {
-    return this.#end.readChunks(id);
+  async read(id: unknown): Promise<ChunkReader> {
+    const isId = typeof id === "number" && Number.isSafeInteger(id) && id > 0;
+    const chunks = isId ? await this.#end.callStream(id, []) : undefined;
+    if (chunks instanceof ChunkReader) return chunks;
+    throw new ProtocolError(
+      isId
+        ? "Cannot read a stream: the peer answered with a value"
+        : `Cannot read a stream: ${show(id)} is not the number of one`,
+    );
   }
 
   async write(id: number, chunks: SentStream): Promise<void> {
     const own = this.#add(chunks);
     try {
-      await this.#end.call(id, [own]);
+      await this.#end.callStream(id, [own]);
     } finally {
       this.#remove(own, 1);
     }

@@ -20,7 +20,7 @@ import { type ChunkReader, ReadableSource, WriteSource } from "./chunks.ts";
 /** The end that streams belong to. */
 export interface StreamEnd {
   /** Reads the chunks of a stream of the peer. */
-  read(id: number): Promise<ChunkReader>;
+  read(id: unknown): Promise<ChunkReader>;
   /** Lets a stream of the peer read chunks of this end; settles when it has ended. */
   write(id: number, chunks: SentStream): Promise<void>;
   /** A stream of the peer was used. */
@@ -117,7 +117,7 @@ export class SentWritable extends SentStream {
   }
 
   protected override run(id: unknown): Promise<void> {
-    return writeAll(this.#end.read(id as number), this.#writer);
+    return writeAll(this.#end.read(id), this.#writer);
   }
 
   protected override end(reason: unknown): void {

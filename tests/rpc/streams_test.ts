@@ -449,3 +449,136 @@ test("notifier() sends streams", async () => {
   assertEquals(await read.promise, [0, 1, 2]);
   await main.close();
 });
+
+/** Frees what nothing refers to, until a promise settles. */
+async function collectUntil<T>(promise: Promise<T>): Promise<T> {
+  const { setFlagsFromString } = await import("node:v8");
+  const { runInNewContext } = await import("node:vm");
+  setFlagsFromString("--expose-gc");
+  const collect = runInNewContext("gc") as () => void;
+  let isSettled = false;
+  promise.finally(() => isSettled = true).catch(() => {});
+  while (!isSettled) {
+    await new Promise((resolve) => setTimeout(resolve));
+    collect();
+  }
+  return await promise;
+}
+
+test("remote() ends streams that the peer has dropped", async () => {
+  const source = new Source((n) => n);
+  const begun = new Source((n) => n);
+  const sink = new Sink<number>();
+  const begunSink = new Sink<number>();
+  const { api, main, worker } = connect({
+    open: () => ({
+      unused: [source.stream, sink.stream],
+      begun: begun.stream,
+      begunSink: begunSink.stream,
+    }),
+  });
+  async function use(): Promise<void> {
+    const opened = await api.open();
+    assertEquals(callStats(worker).sent, 4);
+    assertEquals(callStats(main).held, 4);
+    await opened.begun.getReader().read();
+    await opened.begunSink.getWriter().write(1);
+  }
+  await use();
+  const reasons = await collectUntil(
+    Promise.all([
+      ...[source.cancelled, begun.cancelled],
+      ...[sink.aborted, begunSink.aborted],
+    ]),
+  );
+  for (const reason of reasons) {
+    assertInstanceOf(reason, DOMException);
+    assertEquals(reason.message, "The stream is not used by the peer");
+  }
+  const none = { running: 0, sent: 0, held: 0 };
+  await settle({ pid: () => api.open().catch(() => {}) });
+  await main.close();
+  assertEquals(callStats(main), none);
+  assertEquals(callStats(worker), none);
+});
+
+test("remote() ends the streams of a duplex that is closed", async () => {
+  const sources = [0, 1].map(() => new Source((n) => n));
+  const sinks = [0, 1].map(() => new Sink<number>());
+  const { api, main, served } = connect({
+    open: () => ({
+      bodies: sources.map(({ stream }) => stream),
+      sinks: sinks.map(({ stream }) => stream),
+    }),
+  });
+  const { bodies: [body, unread], sinks: [sink, unwritten] } = await api.open();
+  const reader = body!.getReader();
+  const writer = sink!.getWriter();
+  await Promise.all([reader.read(), writer.write(1)]);
+  await main.close();
+  await served;
+  for (
+    const reason of [
+      ...await Promise.all(sources.map(({ cancelled }) => cancelled)),
+      ...await Promise.all(sinks.map(({ aborted }) => aborted)),
+    ]
+  ) assertInstanceOf(reason, ClosedError);
+  await assertRejects(
+    () => unread!.getReader().read(),
+    ClosedError,
+    "a stream",
+  );
+  await assertRejects(() => unwritten!.getWriter().write(1), ClosedError);
+  await assertRejects(async () => {
+    while (!(await reader.read()).done);
+  }, ClosedError);
+  await assertRejects(() => writer.closed, ClosedError);
+});
+
+test("remote() refuses more streams than maxReferences", async () => {
+  const { api, main, worker } = connect({
+    keep: (streams: ReadableStream[]) => kept.push(...streams),
+    give: (count: number) =>
+      Array.from({ length: count }, () => new Source((n) => n).stream),
+  });
+  const kept: ReadableStream[] = [];
+  remote(worker, { maxReferences: 10 });
+  const flood = Array.from({ length: 11 }, () => new Source((n) => n));
+  const error = await assertRejects(
+    () => api.keep(flood.map(({ stream }) => stream)),
+    RangeError,
+  );
+  assertStringIncludes(error.message, '"maxReferences"');
+  // The peer does not keep what was refused.
+  await Promise.all(flood.map(({ cancelled }) => cancelled));
+  assertEquals(callStats(main).sent, 0);
+  for (let count = 1; count <= 10; count++) {
+    assertEquals(await api.keep([new Source((n) => n).stream]), count);
+  }
+  await assertRejects(
+    () => api.keep([new Source((n) => n).stream]),
+    RangeError,
+  );
+  assertEquals(callStats(worker).held, 10);
+  // A stream that was read to its end counts no more.
+  await kept[0]!.cancel();
+  assertEquals(await api.keep([new Source((n) => n).stream]), 11);
+  await assertRejects(() => api.give(11), RangeError, '"maxReferences"');
+  await main.close();
+});
+
+test("remote() fails streams when there are too many calls", async () => {
+  const source = new Source((n) => n);
+  const { api, main } = connect({
+    give: () => ({ body: source.stream }),
+    wait: () => waiting.promise,
+  }, { maxCalls: 1 });
+  const waiting = Promise.withResolvers<void>();
+  const { body } = await api.give();
+  const call = api.wait();
+  await assertRejects(() => body.getReader().read(), RangeError, "maxCalls");
+  assertInstanceOf(await source.cancelled, DOMException);
+  waiting.resolve();
+  await call;
+  await main.close();
+});
