@@ -45,16 +45,42 @@ import { RpcEndpoint } from "./_rpc/endpoint.ts";
 import { MAX_PULL } from "./_rpc/messages.ts";
 import { methodProxy, ownMethods, withSignals } from "./_rpc/methods.ts";
 import { endpointOf } from "./_rpc/pending_endpoint.ts";
+import {
+  addSchemas,
+  type SchemaIssue,
+  type SchemaResult,
+  type StandardSchema,
+} from "./_rpc/schema.ts";
 import { CallPromise } from "./_rpc/stream.ts";
+import type {
+  AnyFunction,
+  Exposable,
+  Notifier,
+  Remote,
+  RemoteResult,
+} from "./_rpc/types.ts";
 import { show } from "./_base/text.ts";
 import type { Duplex } from "./duplex.ts";
 import { parent } from "./parent.ts";
 
+export type {
+  Exposable,
+  Notifier,
+  Remote,
+  RemoteResult,
+  SchemaIssue,
+  SchemaResult,
+  StandardSchema,
+};
 export { RemoteError } from "./_rpc/errors.ts";
 export { ClosedError, PeerExitError } from "./_base/errors.ts";
 
-/** Options for {@linkcode expose}. */
-export interface ExposeOptions {
+/**
+ * Options for {@linkcode expose}.
+ *
+ * @typeParam Methods The type of the object with the methods.
+ */
+export interface ExposeOptions<Methods extends object = object> {
   /**
    * Maximum number of calls of the peer that run at the same time, including calls of
    * functions that were arguments. A further call rejects with a `RangeError`. Each
@@ -86,6 +112,24 @@ export interface ExposeOptions {
    * @default {a function that does nothing}
    */
   onError?: (error: unknown, method: string) => void;
+  /**
+   * Schemas of arguments by the names of methods: of Zod, Valibot, ArkType, or another
+   * library that implements [Standard Schema](https://standardschema.dev). What a peer
+   * sends has any type; a schema is a check of it. It validates the arguments of each
+   * call as one array, and the method receives the array that the schema returns, so
+   * it may set defaults and convert values. A call whose arguments are not valid
+   * rejects with a `TypeError` that has the path (`$[0].name`) in its message and the
+   * first 20 issues in its field `issues`. Methods without a schema are called with
+   * any arguments.
+   *
+   * @default {no schemas}
+   */
+  schemas?: {
+    readonly [Name in keyof Methods]?: StandardSchema<
+      unknown,
+      Methods[Name] extends (...args: infer Args) => unknown ? Args : never
+    >;
+  };
 }
 
 /** Options for {@linkcode remote}, which hold for every call made with it. */
@@ -117,56 +161,6 @@ export interface RemoteOptions {
    */
   maxReferences?: number;
 }
-
-/** Any function. */
-type AnyFunction = (...args: never[]) => unknown;
-
-/**
- * The result of a remote call: a promise, or a generator if the method returns a
- * stream, for example from an async generator.
- *
- * @typeParam Result The type that the method returns.
- */
-export type RemoteResult<Result> = 0 extends 1 & Awaited<Result>
-  ? Promise<Awaited<Result>>
-  : [Awaited<Result>] extends [never] ? Promise<never>
-  : [Awaited<Result>] extends [AsyncGenerator<infer Item, infer Last>]
-    ? AsyncGenerator<Item, Last, void>
-  : [Awaited<Result>] extends [AsyncIterable<infer Item>]
-    ? AsyncGenerator<Item, void, void>
-  : [Awaited<Result>] extends [IteratorObject<infer Item, infer Last>]
-    ? AsyncGenerator<Item, Last, void>
-  : Promise<Awaited<Result>>;
-
-/**
- * The methods of an object that the peer exposes.
- *
- * @typeParam Methods The type of the object.
- */
-export type Remote<Methods> = {
-  readonly [
-    Name in keyof Methods as Methods[Name] extends (...args: never[]) => unknown
-      ? Name
-      : never
-  ]: Methods[Name] extends (...args: infer Args) => infer Result
-    ? (...args: Args) => RemoteResult<Result>
-    : never;
-};
-
-/**
- * The methods of an object that the peer exposes, called without an answer.
- *
- * @typeParam Methods The type of the object.
- */
-export type Notifier<Methods> = {
-  readonly [
-    Name in keyof Methods as Methods[Name] extends (...args: never[]) => unknown
-      ? Name
-      : never
-  ]: Methods[Name] extends (...args: infer Args) => unknown
-    ? (...args: Args) => Promise<void>
-    : never;
-};
 
 /**
  * Creates a method whose first argument is a signal. The signal aborts when the call
@@ -230,7 +224,8 @@ export function withSignal<Args extends unknown[], Result>(
  *   stream: values are sent as its caller requests them.
  * - A function among the arguments, or in an argument that is a plain object, calls
  *   back until the call that sent it has ended. It returns a promise, which may be
- *   ignored. A signal there aborts when that of the caller does.
+ *   ignored: declare its result as a promise, or as `void` or `unknown`. A signal
+ *   there aborts when that of the caller does.
  * - An error that a method throws is thrown at the caller.
  * - Calls run concurrently.
  * - If a caller does not read its answers, its calls wait: no call is begun while 16
@@ -248,13 +243,17 @@ export function withSignal<Args extends unknown[], Result>(
  *
  * Requires no permission.
  *
+ * @typeParam Methods The type of the object. `expose<object>(…)` does not check what
+ *   its methods receive.
+ *
  * @param methods The object with the methods.
  * @param duplex The duplex, or a promise for it; {@linkcode parent} by default.
  * @param options Limits.
  * @returns A promise that settles as {@linkcode Duplex.closed} does. A rejection need
  *   not be handled, except that of a {@linkcode parent} that cannot be opened.
  * @throws {TypeError} If the object has no own method, or one named "then", if the
- *   duplex already exposes methods, or if an option is of the wrong type.
+ *   duplex already exposes methods, if a schema is for a method that does not exist,
+ *   or if an option is of the wrong type.
  * @throws {RangeError} If an option is out of range.
  *
  * @example A worker
@@ -287,15 +286,19 @@ export function withSignal<Args extends unknown[], Result>(
  * await main.close();
  * ```
  */
-export function expose(
-  methods: object,
+export function expose<Methods extends object>(
+  methods: Methods & Exposable<Methods>,
   duplex?: Duplex | Promise<Duplex>,
-  options: ExposeOptions = {},
+  options: ExposeOptions<NoInfer<Methods>> = {},
 ): Promise<void> {
   const action = "Cannot expose methods";
   checkOptions(action, options);
-  const { maxCalls = DEFAULT_MAX_CALLS, maxReferences, onError = ignore } =
-    options;
+  const {
+    maxCalls = DEFAULT_MAX_CALLS,
+    maxReferences,
+    onError = ignore,
+    schemas = {},
+  } = options;
   checkPositive(action, "maxCalls", maxCalls, { integer: true });
   checkMaxReferences(action, maxReferences);
   checkKind(action, "onError", onError, "function");
@@ -305,6 +308,7 @@ export function expose(
     maxReferences,
     onError,
   };
+  addSchemas(action, exposed.methods, schemas);
   const opened = duplex === undefined ? parent() : duplex;
   if (!(opened instanceof Promise)) {
     const served = serve(exposed, opened);
@@ -347,7 +351,8 @@ function serve(
  *   {@linkcode ClosedError} or {@linkcode PeerExitError} if the duplex ended; or with
  *   the reason of the signal that cancelled it.
  * - A function among the arguments, or in an argument that is a plain object, is
- *   called back until the call has ended. A signal there cancels the call.
+ *   called back until the call has ended. It may be asynchronous. A signal there
+ *   cancels the call.
  * - Values of a stream are requested as they are read, and some in advance. Leaving
  *   `for await` early ends the generator of the peer. A stream that is never read
  *   waits until the duplex ends.

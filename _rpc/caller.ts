@@ -499,19 +499,33 @@ export function withSlots(
   message: Message,
   { rest, values }: Searched,
 ): Message {
-  const isCall = message[0] === TAG.call;
-  const earlier = isCall
-    ? message[4]
-    : message[0] === TAG.notice
-    ? message[3]
-    : undefined;
-  const head = message.slice(0, isCall ? 3 : 2);
-  if (values.length === 0 && earlier === undefined) {
-    return [...head, rest] as Message;
+  if (message[0] === TAG.call) {
+    const [tag, id, method, , earlier] = message;
+    const slots = allSlots(table, earlier, values);
+    const args = rest as unknown[];
+    return slots === undefined
+      ? [tag, id, method, args]
+      : [tag, id, method, args, slots];
   }
-  const count = values.length + (earlier?.length ?? 0);
+  const [tag, method, , earlier] = message as Notice;
+  const slots = allSlots(table, earlier, values);
+  const args = rest as unknown[];
+  return slots === undefined ? [tag, method, args] : [tag, method, args, slots];
+}
+
+type Notice = Extract<Message, [tag: typeof TAG.notice, ...unknown[]]>;
+
+/** The slots of a message, with those that were found in a search of it. */
+function allSlots(
+  table: SlotTable,
+  earlier: Slot[] | undefined,
+  values: readonly SlotValue[],
+): Slot[] | undefined {
+  if (values.length === 0) return earlier;
+  if (earlier === undefined) return table.add(values);
+  const count = values.length + earlier.length;
   if (count > MAX_SLOTS) throw tooManySlots(count);
-  return [...head, rest, [...earlier ?? [], ...table.add(values)]] as Message;
+  return [...earlier, ...table.add(values)];
 }
 
 /** The slots of an answer. */

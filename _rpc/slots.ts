@@ -402,7 +402,8 @@ class Filler {
     const key = path[path.length - 1]!;
     if (at instanceof Map) at.set(this.#entriesOf(at)[key as number], value);
     else if (at instanceof Set) this.#entriesOf(at)[key as number] = value;
-    else defineOwn(at as object, `${key}`, value);
+    // The property is an own one, so no setter is called.
+    else (at as Record<string | number, unknown>)[key] = value;
   }
 
   /** Fills the sets again, in their order, and returns the value. */

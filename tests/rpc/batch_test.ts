@@ -81,7 +81,7 @@ function batches<Methods extends object>(
   windowMessages = 4096,
 ) {
   const [main, worker] = duplexPair({ windowMessages });
-  const served = expose(methods, worker);
+  const served = expose<object>(methods, worker);
   const endpoint = RpcEndpoint.of(main);
   const run = (name: string, list: unknown[][]) => {
     const outcomes = new Outcomes();

@@ -81,8 +81,8 @@ test("remote() lets functions be called back", async () => {
 test("remote() keeps an argument with a function that occurs twice", async () => {
   const methods = {
     same: async (
-      one: { f(): number },
-      two: { f(): number },
+      one: { f(): Promise<number> },
+      two: { f(): Promise<number> },
     ) => [one === two, await one.f(), await two.f()],
   };
   for (const codec of [msgpack, json]) {
