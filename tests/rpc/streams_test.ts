@@ -109,8 +109,8 @@ for (const [name, open, permissions] of TRANSPORTS) {
 /** Two ends with the same methods, each with a remote of the other one. */
 function bothWays<Methods extends object>(methods: Methods) {
   const [left, right] = duplexPair();
-  expose(methods, left);
-  expose(methods, right);
+  expose<object>(methods, left);
+  expose<object>(methods, right);
   return {
     left,
     right,
@@ -582,3 +582,133 @@ test("remote() fails streams when there are too many calls", async () => {
   await call;
   await main.close();
 });
+
+/**
+ * Two ends whose messages are forwarded one by one, until so many were: then the
+ * duplexes of both are aborted.
+ */
+class Cut {
+  readonly left: Duplex;
+  readonly right: Duplex;
+  /** Messages that were forwarded. */
+  count = 0;
+  readonly #limit: number;
+  readonly #inner: Duplex[];
+
+  constructor(limit: number) {
+    this.#limit = limit;
+    const [left, innerLeft] = duplexPair();
+    const [right, innerRight] = duplexPair();
+    this.left = left;
+    this.right = right;
+    this.#inner = [innerLeft, innerRight];
+    this.#forward(innerLeft, innerRight);
+    this.#forward(innerRight, innerLeft);
+  }
+
+  async #forward(from: Duplex, to: Duplex): Promise<void> {
+    try {
+      for await (const message of from) {
+        if (this.count === this.#limit) {
+          const reason = new RangeError("Cut");
+          for (const duplex of this.#inner) duplex.abort(reason);
+          return;
+        }
+        this.count++;
+        await to.send(message);
+      }
+      await to.close();
+    } catch {
+      // The other one was aborted.
+    }
+  }
+}
+
+/** Sends streams of both kinds both ways at once, and checks how they end. */
+async function exchange(limit: number, sizes: readonly number[]): Promise<Cut> {
+  const cut = new Cut(limit);
+  const make = (index: number) => bytes(index, sizes[index]!);
+  const sources = [0, 1].map(() => new Source(make, sizes.length));
+  const sinks = [0, 1].map(() => new Sink<Uint8Array<ArrayBuffer>>());
+  const [given, taken] = sources as [typeof sources[0], typeof sources[0]];
+  const methods = {
+    give: () => ({ body: given.stream, sink: sinks[0]!.stream }),
+    take: (
+      body: ReadableStream<Uint8Array<ArrayBuffer>>,
+      sink: WritableStream<Uint8Array<ArrayBuffer>>,
+    ) => body.pipeTo(sink),
+  };
+  const served = expose(methods, cut.right);
+  const api = remote<typeof methods>(cut.left);
+  const outcomes = await Promise.allSettled([
+    api.give().then(({ body, sink }) => body.pipeTo(sink)),
+    api.take(taken.stream, sinks[1]!.stream),
+  ]);
+  await cut.left.close().catch(() => {});
+  await served.catch(() => {});
+  for (const { status, stream } of [...sources, ...sinks]) {
+    // What was not sent can be used.
+    if (stream.locked) await status;
+  }
+  for (const duplex of [cut.left, cut.right]) {
+    assertEquals(callStats(duplex), { running: 0, sent: 0, held: 0 });
+  }
+  for (const [index, { status }] of outcomes.entries()) {
+    const { chunks, status: end } = sinks[index]!;
+    for (const [index, chunk] of chunks.entries()) {
+      assertEquals(chunk, make(index));
+    }
+    if (status === "rejected") continue;
+    assertEquals(chunks.length, sizes.length);
+    assertEquals(await sources[index]!.status, "closed");
+    assertEquals(await end, "closed");
+  }
+  return cut;
+}
+
+test("remote() ends all streams wherever their link is cut", async () => {
+  const next = random(seed());
+  const sizes = Array.from(
+    { length: 12 },
+    () => Math.floor(2 ** (21 * next())),
+  );
+  const { count } = await exchange(Infinity, sizes);
+  for (let limit = 0; limit < count; limit++) {
+    const cut = await exchange(limit, sizes);
+    assertEquals(cut.count, limit);
+  }
+}, { env: ["DUPLEX_SEED"] });
+
+test("remote() ends all streams when a process is killed", async () => {
+  for (const step of [0, 1, 20]) {
+    const main = await openPipe(SCRIPT);
+    const api = remote<Acts>(main);
+    const pid = await api.pid();
+    const source = new Source((index) => bytes(index));
+    const sink = new Sink();
+    const collected = api.collect(source.stream);
+    const filled = api.fill(sink.stream, 1e9);
+    const reader = (await api.endless(100_000)).body.getReader();
+    const writer = (await api.open()).sink.getWriter();
+    for (let count = 0; count < step; count++) {
+      await reader.read();
+      await writer.write(count);
+    }
+    Deno.kill(pid, "SIGKILL");
+    for (
+      const end of [
+        () => collected,
+        () => filled,
+        async () => {
+          while (!(await reader.read()).done);
+        },
+        async () => {
+          for (;;) await writer.write(0);
+        },
+        () => main.closed,
+      ]
+    ) await assertRejects(end, PeerExitError);
+    assertInstanceOf(await source.cancelled, PeerExitError);
+    assertInstanceOf(await sink.aborted, PeerExitError);
+  }
+}, { run: true });

@@ -9,6 +9,7 @@
 /** A stream of values that counts what was read, and reports how it ended. */
 export class Source<T> {
   made = 0;
+  readonly #closed = Promise.withResolvers<void>();
   readonly #cancelled = Promise.withResolvers<unknown>();
   readonly stream: ReadableStream<T>;
 
@@ -19,11 +20,22 @@ export class Source<T> {
   constructor(make: (index: number) => T, count = Infinity) {
     this.stream = new ReadableStream<T>({
       pull: (controller) => {
-        if (this.made === count) return controller.close();
+        if (this.made === count) {
+          this.#closed.resolve();
+          return controller.close();
+        }
         controller.enqueue(make(this.made++));
       },
       cancel: this.#cancelled.resolve,
     }, { highWaterMark: 0 });
+  }
+
+  /** Settles when the stream has ended, unless it fails. */
+  get status(): Promise<"closed" | "cancelled"> {
+    return Promise.race([
+      this.#closed.promise.then(() => "closed" as const),
+      this.cancelled.then(() => "cancelled" as const),
+    ]);
   }
 
   /** Settles with the reason when the stream is cancelled. */
@@ -36,6 +48,7 @@ export class Source<T> {
 export class Sink<T> {
   readonly chunks: T[] = [];
   isClosed = false;
+  readonly #closed = Promise.withResolvers<void>();
   readonly #aborted = Promise.withResolvers<unknown>();
   readonly stream: WritableStream<T>;
 
@@ -48,9 +61,18 @@ export class Sink<T> {
       },
       close: () => {
         this.isClosed = true;
+        this.#closed.resolve();
       },
       abort: this.#aborted.resolve,
     });
+  }
+
+  /** Settles when the stream has ended, unless it fails. */
+  get status(): Promise<"closed" | "aborted"> {
+    return Promise.race([
+      this.#closed.promise.then(() => "closed" as const),
+      this.aborted.then(() => "aborted" as const),
+    ]);
   }
 
   /** Settles with the reason when the stream is aborted. */
