@@ -44,6 +44,8 @@ import { type CallLimits, DEFAULT_READ_AHEAD } from "./_rpc/caller.ts";
 import { RpcEndpoint } from "./_rpc/endpoint.ts";
 import { MAX_PULL } from "./_rpc/messages.ts";
 import { methodProxy, ownMethods, withSignals } from "./_rpc/methods.ts";
+import { ObjectReference } from "./_rpc/references.ts";
+import { Transferred } from "./_rpc/slots.ts";
 import { endpointOf } from "./_rpc/pending_endpoint.ts";
 import {
   addSchemas,
@@ -56,7 +58,9 @@ import type {
   AnyFunction,
   Exposable,
   Notifier,
+  Reference,
   Remote,
+  RemoteReference,
   RemoteResult,
 } from "./_rpc/types.ts";
 import { show } from "./_base/text.ts";
@@ -66,7 +70,9 @@ import { parent } from "./parent.ts";
 export type {
   Exposable,
   Notifier,
+  Reference,
   Remote,
+  RemoteReference,
   RemoteResult,
   SchemaIssue,
   SchemaResult,
@@ -430,6 +436,108 @@ async function limitReferences(
   } catch {
     // Every call reports it.
   }
+}
+
+/**
+ * Makes a reference to an object, to be sent in arguments or results in its place. The
+ * peer gets an object whose methods call those of this object. Only its own functions
+ * can be called, as with {@linkcode expose}. The same object arrives as the same
+ * object until the peer has released it; sent back, it is the object itself.
+ *
+ * The peer releases it with `using` or `[Symbol.dispose]()`. Otherwise it is released
+ * by garbage collection, or when the duplex ends.
+ *
+ * Requires no permission.
+ *
+ * @typeParam Methods The type of the object.
+ *
+ * @param object The object with the methods.
+ * @returns The reference.
+ * @throws {TypeError} If the object has no own method, or one named "then".
+ *
+ * @example Usage
+ * ```ts
+ * import { duplexPair } from "@duplex/ipc/pair";
+ * import { callStats, expose, reference, remote } from "@duplex/ipc/rpc";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const methods = {
+ *   openCounter(count: number) {
+ *     return reference({ add: (n: number) => count += n });
+ *   },
+ * };
+ *
+ * const [main, worker] = duplexPair();
+ * expose(methods, worker);
+ * const api = remote<typeof methods>(main);
+ * {
+ *   using counter = await api.openCounter(5);
+ *   assertEquals(await counter.add(2), 7);
+ *   assertEquals(callStats(main).held, 1);
+ * }
+ * assertEquals(callStats(main).held, 0);
+ * await main.close();
+ * ```
+ */
+export function reference<Methods extends object>(
+  object: Methods,
+): Reference<Methods> {
+  return ObjectReference.of(object) as unknown as Reference<Methods>;
+}
+
+/**
+ * Marks a value in arguments or in a result whose buffers are moved to the peer, if it
+ * is a thread, instead of copied. To another process they are copied. Either way they
+ * are detached here, as soon as the message is sent.
+ *
+ * It may be anywhere in the arguments or the result, also in those of `Pool.run`,
+ * where a task with it is not run again if its worker ends.
+ *
+ * Requires no permission.
+ *
+ * @typeParam Value The type of the value.
+ *
+ * @param value The value, which contains the buffers.
+ * @param buffers The buffers. To a thread, ports and streams can be moved as well.
+ * @returns A mark, which is the value for the peer.
+ * @throws {TypeError} If `buffers` is not an array.
+ *
+ * @example Usage
+ * ```ts
+ * import { duplexPair } from "@duplex/ipc/pair";
+ * import { expose, remote, transfer } from "@duplex/ipc/rpc";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const methods = {
+ *   double(numbers: Float64Array<ArrayBuffer>) {
+ *     const doubled = numbers.map((n) => 2 * n);
+ *     return transfer(doubled, [doubled.buffer]);
+ *   },
+ * };
+ *
+ * const [main, worker] = duplexPair();
+ * expose(methods, worker);
+ * const numbers = new Float64Array([1, 2]);
+ * const doubled = await remote<typeof methods>(main).double(
+ *   transfer(numbers, [numbers.buffer]),
+ * );
+ * assertEquals([...doubled], [2, 4]);
+ * assertEquals(numbers.length, 0);
+ * await main.close();
+ * ```
+ */
+export function transfer<Value>(
+  value: Value,
+  buffers: readonly Transferable[],
+): Value {
+  if (!Array.isArray(buffers)) {
+    throw new TypeError(
+      `Cannot transfer a value as "buffers" must be an array: current value is ${
+        show(buffers)
+      }`,
+    );
+  }
+  return new Transferred(value, [...buffers]) as Value;
 }
 
 /** What one end of a duplex does and holds for its calls. */

@@ -146,8 +146,8 @@ export class Callee {
 
   /** Reports an error that no call can have. */
   onError(error: unknown, key: MethodKey): void {
-    const name = typeof key === "string" ? key : methodLabel(key);
-    this.#exposed?.onError(error, name);
+    const name = typeof key === "number" ? methodLabel(key) : key;
+    this.#exposed?.onError(error, typeof name === "string" ? name : name[1]);
   }
 
   /** Settles when no running call has a caller that waits for it. */
@@ -190,7 +190,9 @@ export class Callee {
     }
     // The duplex has ended.
     if (isEnd(error)) return undefined;
-    if (at !== undefined && isInstance(error, TypeError)) {
+    // Several values are sent one by one first.
+    const isSingle = message[0] !== TAG.items || message[2].length === 1;
+    if (at !== undefined && isSingle && isInstance(error, TypeError)) {
       try {
         const searched = search(message[at]);
         if (searched !== undefined) return this.#answerAgain(message, searched);

@@ -44,7 +44,7 @@ export const DEFAULT_MAX_REFERENCES = 1_048_576;
 const MAX_RELEASED = 256;
 
 /** An object that is sent by reference. */
-export class Reference extends Marked {
+export class ObjectReference extends Marked {
   readonly object: object;
   readonly #methods: ReadonlyMap<string, Method>;
 
@@ -55,10 +55,10 @@ export class Reference extends Marked {
   }
 
   /** The reference of an object; always the same for one object. */
-  static of(object: object): Reference {
+  static of(object: object): ObjectReference {
     let found = made.get(object);
     if (found === undefined) {
-      found = new Reference(object);
+      found = new ObjectReference(object);
       made.set(object, found);
     }
     return found;
@@ -70,7 +70,7 @@ export class Reference extends Marked {
 }
 
 /** The references of objects. */
-const made = new WeakMap<object, Reference>();
+const made = new WeakMap<object, ObjectReference>();
 
 /** The target of the proxy for a received object. */
 class RemoteObject extends Marked {}
@@ -203,7 +203,7 @@ export class References implements StreamEnd {
       [SLOT.object, {
         ...sent,
         matches: (value) =>
-          value instanceof Reference || value instanceof RemoteObject,
+          value instanceof ObjectReference || value instanceof RemoteObject,
         make: (id, call) => this.#make(id, call, makeObject),
       }],
       [SLOT.readable, {
@@ -253,7 +253,7 @@ export class References implements StreamEnd {
         ? { run: value, self: undefined, takesSignal: false }
         : undefined;
     }
-    if (value instanceof Reference) return value.method(key[1]);
+    if (value instanceof ObjectReference) return value.method(key[1]);
     // An object of another peer, which has a method for every name.
     if (!(value instanceof RemoteObject)) return undefined;
     const run = (value as unknown as Record<string, Callback>)[key[1]];
@@ -405,7 +405,7 @@ export class References implements StreamEnd {
         `Cannot read a message: function ${id} was not sent, or was released`,
       );
     }
-    return value instanceof Reference ? value.object : value;
+    return value instanceof ObjectReference ? value.object : value;
   }
 
   #make(

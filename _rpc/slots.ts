@@ -15,6 +15,7 @@
 import { ProtocolError } from "../_base/errors.ts";
 import { show } from "../_base/text.ts";
 import { defineOwn, isIndex } from "../_codec/properties.ts";
+import { SeparateList } from "../_codec/separate_list.ts";
 import { isRecord, MAX_DEPTH } from "../_codec/values.ts";
 import {
   isPlain,
@@ -75,14 +76,13 @@ export function isFound(value: unknown): boolean {
 }
 
 /** Whether a value is a web stream. Every codec refuses one. */
-function isWebStream(value: object): boolean {
+export function isWebStream(value: unknown): boolean {
   return value instanceof ReadableStream || value instanceof WritableStream;
 }
 
 /** As {@linkcode isFound}; also web streams, which are searched for after a refusal. */
 function isSearched(value: unknown): boolean {
-  return isFound(value) ||
-    typeof value === "object" && value !== null && isWebStream(value);
+  return isFound(value) || isWebStream(value);
 }
 
 /** Finds the special values among arguments; most calls have none. */
@@ -144,6 +144,15 @@ export function withoutSlotValues(
 export function search(root: unknown): Searched | undefined {
   const containers = findContainers(root);
   return containers && new Copier(containers).copy(root);
+}
+
+/** Finds the special values anywhere in arguments. */
+export function findAll(args: unknown[]): SlotValue[] | undefined {
+  const found = findContainers(args);
+  return found && [...found].filter(isSearched).map((value) => ({
+    path: [],
+    value,
+  }));
 }
 
 /** The parts of a container by their keys, or `undefined` for other values. */
@@ -259,6 +268,7 @@ class Copier implements Searched {
 }
 
 function emptyCopy(value: object): object {
+  if (value instanceof SeparateList) return new SeparateList(value.length);
   if (Array.isArray(value)) return new Array(value.length);
   if (value instanceof Map) return new Map();
   return value instanceof Set ? new Set() : {};

@@ -13,11 +13,20 @@ import {
   assertInstanceOf,
   assertRejects,
   assertStrictEquals,
+  assertThrows,
 } from "@std/assert";
 import { json, msgpack } from "@duplex/ipc/codec";
 import { ClosedError } from "@duplex/ipc/duplex";
 import { duplexPair } from "@duplex/ipc/pair";
-import { callStats, expose, notifier, remote } from "@duplex/ipc/rpc";
+import {
+  callStats,
+  expose,
+  notifier,
+  reference,
+  remote,
+  type RemoteReference,
+  withSignal,
+} from "@duplex/ipc/rpc";
 import { TAG } from "../../_rpc/messages.ts";
 import { connect, test, withAbort } from "./_ends.ts";
 
@@ -333,4 +342,137 @@ test("remote() refuses more functions than maxReferences", async () => {
   const keep = () => api.keep(async () => {});
   await assertRejects(keep, RangeError, 'Cannot call "keep": the peer uses 2');
   await main.close();
+});
+
+test("reference() calls the methods of an object", async () => {
+  const counter = {
+    count: 0,
+    add(n: number) {
+      return this.count += n;
+    },
+    async *upTo(n: number) {
+      while (this.count < n) yield this.count++;
+    },
+    stop: withSignal(async (signal) => {
+      stopping.resolve();
+      await new Promise((resolve) => signal.addEventListener("abort", resolve));
+      stopped.resolve();
+    }),
+    get hidden() {
+      return () => "hidden";
+    },
+  };
+  Object.setPrototypeOf(counter, { inherited: () => "inherited" });
+  const stopping = Promise.withResolvers<void>();
+  const stopped = Promise.withResolvers<void>();
+  const { api, main, worker } = connect({
+    open: () => reference(counter),
+    list: () => [{ deep: reference(counter) }],
+    isCounter: (value: unknown) => value === counter,
+    ping() {},
+  });
+  {
+    using remoteCounter = await api.open();
+    assertEquals(await remoteCounter.add(2), 2);
+    assertEquals(await Array.fromAsync(remoteCounter.upTo(4)), [2, 3]);
+    assertStrictEquals(await api.open(), remoteCounter);
+    const [{ deep }] = await api.list() as unknown as [
+      { deep: RemoteReference<typeof counter> },
+    ];
+    assertStrictEquals(deep, remoteCounter);
+    assertEquals(await api.isCounter(remoteCounter), true);
+    assertEquals(callStats(worker).sent, 1);
+    const others = remoteCounter as unknown as Record<string, Fn>;
+    for (const name of ["hidden", "inherited", "count", "toString"]) {
+      await assertRejects(() => others[name]!(), TypeError, `"${name}"`);
+    }
+    assertEquals(others.then, undefined);
+    const { signal, abort } = withAbort();
+    const stop = remoteCounter.stop();
+    await stopping.promise;
+    main.abort(new RangeError("Enough"));
+    await assertRejects(() => stop, RangeError, "Enough");
+    await stopped.promise;
+    abort();
+    assert(signal.aborted);
+    await assertRejects(() => remoteCounter.add(1), RangeError, "Enough");
+  }
+  assertEquals(callStats(main).held, 0);
+});
+
+test("reference() goes with the arguments of a call", async () => {
+  interface Observer {
+    next(n: number): Promise<void>;
+    done(): Promise<string>;
+  }
+  const errors: unknown[] = [];
+  let kept: RemoteReference<Observer> | undefined;
+  const { api, main } = connect({
+    async observe({ observer }: { observer: RemoteReference<Observer> }) {
+      using used = observer;
+      for (const n of [1, 2]) await used.next(n);
+      return await used.done();
+    },
+    keep(observer: RemoteReference<Observer>) {
+      kept = observer;
+    },
+    ping() {},
+  }, { onError: (...args) => errors.push(args[1]) });
+  const seen: number[] = [];
+  const observer = {
+    async next(n: number) {
+      await Promise.resolve();
+      seen.push(n);
+    },
+    done: () => Promise.resolve("done"),
+  };
+  const result = await api.observe({ observer: reference(observer) });
+  assertEquals([result, seen], ["done", [1, 2]]);
+  await settled(api);
+  assertEquals(callStats(main).sent, 0);
+  await api.keep(reference(observer));
+  // A method keeps its object.
+  const { next } = kept!;
+  await next(3);
+  kept![Symbol.dispose]();
+  // The promise is not awaited: its rejection is reported, and not unhandled.
+  next(4);
+  await settled(api);
+  assertEquals<unknown>([seen, errors], [[1, 2, 3], ["next"]]);
+  await main.close();
+});
+
+test("reference() passes an object on to another peer", async () => {
+  const first = connect({
+    open: () => reference({ text: () => "first", f: () => () => "inner" }),
+    ping() {},
+  });
+  const second = connect({
+    use: async (value: RemoteReference<{ text(): string; f(): Fn }>, g: Fn) => [
+      await value.text(),
+      await (await value.f())(),
+      await g(),
+    ],
+    ping() {},
+  });
+  const opened = await first.api.open();
+  const f = await opened.f();
+  assertEquals(
+    await second.api.use(opened as never, f as never),
+    ["first", "inner", "inner"],
+  );
+  assertEquals(callStats(second.main).sent, 3);
+  await second.main.close();
+  await first.main.close();
+});
+
+test("reference() refuses what has no methods", () => {
+  for (const value of [null, 5, {}, new Map(), () => 1]) {
+    assertThrows(
+      () => reference(value as object),
+      TypeError,
+      "Cannot make a reference",
+    );
+  }
+  return Promise.resolve();
 });

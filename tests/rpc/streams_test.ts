@@ -20,6 +20,7 @@ import { json } from "@duplex/ipc/codec";
 import { ClosedError, type Duplex, PeerExitError } from "@duplex/ipc/duplex";
 import { duplexPair } from "@duplex/ipc/pair";
 import { openPipe } from "@duplex/ipc/pipe";
+import { Pool } from "@duplex/ipc/pool";
 import { openQueue } from "@duplex/ipc/queue";
 import { callStats, expose, notifier, remote } from "@duplex/ipc/rpc";
 import { openShm } from "@duplex/ipc/shm";
@@ -449,6 +450,32 @@ test("notifier() sends streams", async () => {
   assertEquals(await read.promise, [0, 1, 2]);
   await main.close();
 });
+
+test("Pool runs tasks with streams, once", async () => {
+  await using pool = new Pool<Acts>(() => openPipe(SCRIPT), { workers: 2 });
+  const sources = Array.from(
+    { length: 8 },
+    (_, count) => new Source((n) => n, count),
+  );
+  const results = await Promise.all(
+    sources.map(({ stream }) => pool.run("collect", [stream])),
+  );
+  assertEquals(
+    results,
+    sources.map((_, count) => [...Array(count).keys()]),
+  );
+  const sink = new Sink();
+  await pool.run("fill", [sink.stream, 3]);
+  assertEquals(sink.chunks, [0, 1, 2].map((n) => bytes(n)));
+  // A stream is sent to one worker, so the task is not run again.
+  const source = new Source((n) => n);
+  await assertRejects(
+    () => pool.run("exit", [{ body: source.stream }]),
+    PeerExitError,
+    "its worker ended",
+  );
+  assertInstanceOf(await source.cancelled, PeerExitError);
+}, RUN);
 
 /** Frees what nothing refers to, until a promise settles. */
 async function collectUntil<T>(promise: Promise<T>): Promise<T> {

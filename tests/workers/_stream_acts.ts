@@ -121,6 +121,9 @@ export const STREAM_ACTS = {
   },
   written: () => ({ chunks: sink.chunks, isClosed: sink.isClosed }),
   aborted: () => sink.aborted,
+  async exit({ body }: { body: ReadableStream<unknown> }) {
+    for await (const _ of body) Deno.exit(1);
+  },
   async fill(writable: WritableStream<unknown>, count: number) {
     const writer = writable.getWriter();
     for (let index = 0; index < count; index++) {
