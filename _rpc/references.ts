@@ -40,6 +40,9 @@ import {
  */
 export const DEFAULT_MAX_REFERENCES = 1_048_576;
 
+/** What a received stream counts as: it takes about 2 KiB. */
+const STREAM_WEIGHT = 8;
+
 /** Maximum releases in one message, so that it is small for any limit of the peer. */
 const MAX_RELEASED = 256;
 
@@ -157,6 +160,8 @@ export class References implements StreamEnd {
   /** The times that each was sent and not released, if more than once. */
   readonly #counts = new Map<number, number>();
   readonly #received = new Map<number, Received>();
+  /** The numbers of those of them that are streams. */
+  readonly #streams = new Set<number>();
   #lastId = 0;
   /** What was released and not reported yet. */
   #released: Released[] = [];
@@ -167,12 +172,12 @@ export class References implements StreamEnd {
     this.#end = end;
   }
 
-  /** Functions and objects that were sent and not released. */
+  /** Functions, objects and streams that were sent and not released. */
   get sent(): number {
     return this.#sent.size;
   }
 
-  /** Functions and objects of the peer that were not released. */
+  /** Functions, objects and streams of the peer that were not released. */
   get received(): number {
     return this.#received.size;
   }
@@ -214,7 +219,7 @@ export class References implements StreamEnd {
             value,
             () => new SentReadable(value as ReadableStream),
           ),
-        make: (id, call) => this.#make(id, call, remoteReadable, false),
+        make: (id, call) => this.#make(id, call, remoteReadable, true),
       }],
       [SLOT.writable, {
         ...sent,
@@ -224,20 +229,25 @@ export class References implements StreamEnd {
             value,
             () => new SentWritable(value as WritableStream, this),
           ),
-        make: (id, call) => this.#make(id, call, remoteWritable, false),
+        make: (id, call) => this.#make(id, call, remoteWritable, true),
       }],
     ];
   }
 
-  /** Throws if a message has too many functions and objects. */
+  /** Throws if a message has too many functions, objects and streams. */
   checkRoom(slots: readonly Slot[]): void {
-    let count = this.#received.size;
+    const held = this.#received.size +
+      (STREAM_WEIGHT - 1) * this.#streams.size;
+    let count = held;
     for (const [, kind] of slots) {
-      if (kind !== SLOT.signal && kind !== SLOT.own) count++;
+      if (kind === SLOT.callback || kind === SLOT.object) count++;
+      else if (kind !== SLOT.signal && kind !== SLOT.own) {
+        count += STREAM_WEIGHT;
+      }
     }
     if (count <= this.max) return;
     throw new RangeError(
-      `${this.#received.size} functions and objects of the peer are held, and at most ${this.max} may be; release some, or set a larger "maxReferences"`,
+      `${held} functions and objects of the peer are held (a stream counts as ${STREAM_WEIGHT}), and at most ${this.max} may be; release some, or set a larger "maxReferences"`,
     );
   }
 
@@ -283,6 +293,7 @@ export class References implements StreamEnd {
     this.#ids.clear();
     this.#counts.clear();
     this.#received.clear();
+    this.#streams.clear();
     this.#released = [];
   }
 
@@ -291,7 +302,10 @@ export class References implements StreamEnd {
     if (this.#ended !== undefined) return;
     const { id, count } = entry;
     // It may have arrived again after it was collected.
-    if (this.#received.get(id) === entry) this.#received.delete(id);
+    if (this.#received.get(id) === entry) {
+      this.#received.delete(id);
+      this.#streams.delete(id);
+    }
     this.#report([id, count]);
   }
 
@@ -412,7 +426,7 @@ export class References implements StreamEnd {
     id: number,
     call: SlotCall | undefined,
     make: (owner: References, id: number) => object,
-    hasEntry = true,
+    isStream = false,
   ): object {
     const known = this.#received.get(id);
     const value = known?.deref();
@@ -423,7 +437,8 @@ export class References implements StreamEnd {
     const made = make(this, id);
     const entry = new Received(made, this, id, call !== undefined);
     // A stream that is sent back is another stream.
-    if (hasEntry) new Entry(made, entry);
+    if (isStream) this.#streams.add(id);
+    else new Entry(made, entry);
     if (this.#ended === undefined) this.#received.set(id, entry);
     return made;
   }
