@@ -229,6 +229,10 @@ class Copier implements Searched {
       this.transfer.push(...value.buffers);
       return this.#copy(value.value, path, placeholder);
     }
+    // A stream that the message transfers needs no slot.
+    if (isWebStream(value) && this.transfer.includes(value as Transferable)) {
+      return value;
+    }
     if (isSearched(value)) {
       this.#push({ path, value });
       return placeholder;
