@@ -14,6 +14,7 @@ import {
   RpcEndpoint,
   type SentBatch,
 } from "../_rpc/endpoint.ts";
+import { findSlotValues } from "../_rpc/slots.ts";
 import { MAX_TIMER, RunningTimer } from "../_base/waiting.ts";
 import { type Task, timeoutError } from "./task.ts";
 import { messageOf, quoted } from "../_base/text.ts";
@@ -222,7 +223,9 @@ export class PoolWorker implements AnswerHandler {
 
   /** Runs a task with callbacks or signals. Never rejects. */
   async #call(task: Task): Promise<void> {
-    const { job: { method }, args, isAborted } = task;
+    const { job: { method }, args } = task;
+    // A search of all arguments would cost too much for each call.
+    const isSent = !task.isAborted(findSlotValues);
     let value: unknown;
     let failure: { readonly error: unknown } | undefined;
     try {
@@ -233,7 +236,7 @@ export class PoolWorker implements AnswerHandler {
     }
     try {
       if (failure === undefined) this.onItems([value]);
-      else await this.#onCallError(failure.error, !isAborted && task.isAborted);
+      else await this.#onCallError(failure.error, isSent && task.isAborted());
     } catch (error) {
       // The task must have an outcome.
       this.kill(error);

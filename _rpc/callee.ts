@@ -179,6 +179,8 @@ export class Callee {
       }
       case TAG.recall:
         return this.#batches.recall(message[1]);
+      case TAG.release:
+        return this.#end.references.onRelease(message[1]);
     }
   }
 

@@ -254,7 +254,7 @@ export class RpcEndpoint {
         case TAG.recall:
           return this.#backlog.onFollowUp(message);
         case TAG.release:
-          return this.references.onRelease(message[1]);
+          return this.#backlog.onRelease(message);
         default:
           return this.#caller.onAnswer(message);
       }
