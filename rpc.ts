@@ -41,7 +41,7 @@ import {
 } from "./_base/options.ts";
 import { DEFAULT_MAX_CALLS, type Exposed } from "./_rpc/callee.ts";
 import { type CallLimits, DEFAULT_READ_AHEAD } from "./_rpc/caller.ts";
-import { RpcEndpoint } from "./_rpc/endpoint.ts";
+import { checkDuplex, RpcEndpoint } from "./_rpc/endpoint.ts";
 import { MAX_PULL } from "./_rpc/messages.ts";
 import { methodProxy, ownMethods, withSignals } from "./_rpc/methods.ts";
 import { ObjectReference } from "./_rpc/references.ts";
@@ -55,7 +55,6 @@ import {
 } from "./_rpc/schema.ts";
 import { CallPromise } from "./_rpc/stream.ts";
 import type {
-  AnyFunction,
   Exposable,
   Notifier,
   Reference,
@@ -367,7 +366,8 @@ function serve(
  *   the reason of the signal that cancelled it.
  * - A function anywhere in the arguments is called back, also after the call if the
  *   method keeps it, until the peer releases it or the duplex ends. It may be
- *   asynchronous. A signal there cancels the call.
+ *   asynchronous, and runs in the `AsyncLocalStorage` context of the call. A signal
+ *   there cancels the call.
  * - A function in a result calls the peer, until it is released by `using` or
  *   `[Symbol.dispose]()`, by garbage collection, or by the end of the duplex. Functions
  *   and signals deeper than the properties of an argument are found when the codec
@@ -379,6 +379,8 @@ function serve(
  *   that is an object, is read and written by the peer as its own, as
  *   {@linkcode expose} describes. A locked one is a `TypeError`.
  * - Calls are sent at once and run concurrently.
+ * - With OpenTelemetry (`OTEL_DENO=true`) each call makes a span here, and one at the
+ *   peer in the same trace.
  *
  * From now on all messages of the duplex are calls and answers: do not send or receive
  * others.
@@ -594,8 +596,8 @@ export interface CallStats {
  *
  * Requires no permission.
  *
- * @param duplex A duplex that {@linkcode expose} or {@linkcode remote} uses.
- * @returns The counts.
+ * @param duplex The duplex.
+ * @returns The counts; 0 if the duplex is not used for calls.
  * @throws {TypeError} If it is not a duplex.
  *
  * @example Usage
@@ -615,11 +617,12 @@ export interface CallStats {
  * ```
  */
 export function callStats(duplex: Duplex): CallStats {
-  const { callee, references } = RpcEndpoint.of(duplex);
+  checkDuplex('Cannot count calls as "duplex" must be a Duplex', duplex);
+  const endpoint = RpcEndpoint.find(duplex);
   return {
-    running: callee.running,
-    sent: references.sent,
-    held: references.received,
+    running: endpoint?.callee.running ?? 0,
+    sent: endpoint?.references.sent ?? 0,
+    held: endpoint?.references.received ?? 0,
   };
 }
 

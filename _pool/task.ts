@@ -15,6 +15,7 @@ import {
   Transferred,
 } from "../_rpc/slots.ts";
 import { quoted, reasonText } from "../_base/text.ts";
+import type { TaskOrigin } from "./origin.ts";
 import type { Listed } from "./turns.ts";
 import type { Deque } from "../_base/waiting.ts";
 
@@ -80,6 +81,9 @@ export abstract class Task {
   get waitError(): Error | undefined {
     return undefined;
   }
+
+  /** Where it comes from, if its call needs that. */
+  abstract get origin(): TaskOrigin | undefined;
 
   /** Whether it has its outcome, and is not run again. */
   get isSettled(): boolean {

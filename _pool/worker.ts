@@ -117,14 +117,16 @@ export class PoolWorker implements AnswerHandler {
     this.#since = performance.now();
     this.given += tasks.length;
     const [task] = tasks as [Task];
-    const { job: { method }, args } = task;
+    const { method } = task.job;
     for (const task of tasks) task.attempts++;
     this.#watch();
     if (tasks.length > 1) this.#recallLater();
     if (task.hasSlots) this.#call(task);
     else {
       const list = tasks.map(({ args }) => args);
-      const batch = this.#endpoint.batch(method, list, this);
+      const traces = task.origin?.trace &&
+        tasks.map(({ origin }) => origin?.trace ?? null);
+      const batch = this.#endpoint.batch(method, list, this, traces);
       // A batch that cannot be sent has failed here, or is sent as a call.
       if (!this.isIdle && !task.hasSlots) this.#batch = batch;
     }
@@ -223,13 +225,13 @@ export class PoolWorker implements AnswerHandler {
 
   /** Runs a task with callbacks or signals. Never rejects. */
   async #call(task: Task): Promise<void> {
-    const { job: { method }, args } = task;
+    const { job: { method }, args, origin } = task;
     // A search of all arguments would cost too much for each call.
     const isSent = !task.isAborted(findSlotValues);
     let value: unknown;
     let failure: { readonly error: unknown } | undefined;
     try {
-      value = await this.#endpoint.call(method, args);
+      value = await origin!.call(() => this.#endpoint.call(method, args));
       value = await this.#single(value);
     } catch (error) {
       failure = { error };

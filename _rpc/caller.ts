@@ -23,6 +23,7 @@ import {
   type MethodKey,
   type Slot,
   TAG,
+  type Trace,
   valueIndex,
 } from "./messages.ts";
 import { ChunkReader } from "./chunks.ts";
@@ -38,6 +39,7 @@ import {
   withoutSlotValues,
 } from "./slots.ts";
 import { type AnswerStream, RemoteStream, type StreamCall } from "./stream.ts";
+import type { CallSpan, Tracing } from "./trace.ts";
 import { messageOf, quoted, reasonText } from "../_base/text.ts";
 import { AbortGroups, MAX_TIMER, RunningTimer } from "../_base/waiting.ts";
 
@@ -119,6 +121,8 @@ class PendingCall implements AnswerHandler, StreamCall {
   /** The signals that cancel it. */
   signals: AbortSignal[] | undefined;
   timer: RunningTimer | undefined;
+  /** Its span, if the program is traced. */
+  span: CallSpan | undefined;
   #stream: AnswerStream | undefined;
   #isLate = false;
 
@@ -144,6 +148,7 @@ class PendingCall implements AnswerHandler, StreamCall {
     // Settles before anything else can throw.
     if (this.#stream === undefined) this.#settle.resolve(value);
     else this.#stream.onReturn(value);
+    this.span?.end();
     this.#caller.release(this);
   }
 
@@ -180,6 +185,7 @@ class PendingCall implements AnswerHandler, StreamCall {
   fail(error: unknown): void {
     if (this.#stream === undefined) this.#settle.reject(error);
     else this.#stream.onThrow(error);
+    this.span?.fail(error);
     this.#caller.release(this);
   }
 
@@ -188,12 +194,14 @@ class PendingCall implements AnswerHandler, StreamCall {
   }
 
   cancel(reason: unknown): void {
+    this.span?.end();
     this.#caller.release(this);
     this.#caller.cancel(this.id, reason);
   }
 
   /** Cancels the call and rejects with the reason. */
   abort(reason: unknown): void {
+    this.span?.fail(reason);
     this.cancel(reason);
     this.fail(reason);
   }
@@ -251,6 +259,7 @@ export class Caller {
   readonly post: Post;
   readonly #slots: SlotTable;
   readonly #references: References;
+  readonly #tracing: Tracing | undefined;
   readonly #pending = new Map<number, AnswerHandler>();
   readonly #aborts = new AbortGroups<PendingCall>((calls, reason) => {
     for (const call of [...calls]) call.abort(reason);
@@ -259,8 +268,14 @@ export class Caller {
   /** Why no more answers arrive, once the duplex has ended. */
   #end: { readonly error: unknown } | undefined;
 
-  constructor(post: Post, slots: SlotTable, references: References) {
+  constructor(
+    post: Post,
+    slots: SlotTable,
+    references: References,
+    tracing: Tracing | undefined,
+  ) {
     this.post = post;
+    this.#tracing = tracing;
     this.#slots = slots;
     this.#references = references;
   }
@@ -287,19 +302,24 @@ export class Caller {
       return Promise.reject(endError(this.#end.error, label));
     }
     const id = this.#lastId + 1;
-    let message: Message = [TAG.call, id, method, args as unknown[]];
+    const span = this.#tracing?.call(method);
+    let message: Message = span?.trace === undefined
+      ? [TAG.call, id, method, args as unknown[]]
+      : [TAG.call, id, method, args as unknown[], [], span.trace];
     if (searched !== undefined) {
       try {
         message = withSlots(this.#slots, message, searched);
       } catch (error) {
-        const label = methodLabel(method);
-        return Promise.reject(refusal(error, `call ${label}`));
+        const refused = refusal(error, `call ${methodLabel(method)}`);
+        span?.fail(refused);
+        return Promise.reject(refused);
       }
     }
     this.#lastId = id;
     const settle = Promise.withResolvers<unknown>();
     const call = new PendingCall(this, id, method, limits, settle);
     this.#pending.set(id, call);
+    call.span = span;
     this.#watch(call, signals, limits.timeout);
     if (searched === undefined) this.post(message);
     else this.post(message, searched.transfer);
@@ -335,18 +355,23 @@ export class Caller {
    * Calls a method once for each arguments, one call after the other. If the batch
    * has failed, the handler was notified when this returns.
    */
-  batch(method: string, list: unknown[][], handler: AnswerHandler): SentBatch {
+  batch(
+    method: string,
+    list: unknown[][],
+    handler: AnswerHandler,
+    traces: (Trace | null)[] | undefined,
+  ): SentBatch {
     const id = ++this.#lastId;
     if (this.#end !== undefined) {
       handler.fail(endError(this.#end.error, methodLabel(method)));
     } else {
       this.#pending.set(id, handler);
-      this.post([
-        TAG.batch,
-        id,
-        method,
-        SeparateList.from(list) as unknown[][],
-      ]);
+      const calls = SeparateList.from(list) as unknown[][];
+      this.post(
+        traces === undefined
+          ? [TAG.batch, id, method, calls]
+          : [TAG.batch, id, method, calls, traces],
+      );
     }
     return new SentBatch(this, id);
   }
@@ -499,18 +524,19 @@ export function withSlots(
   message: Message,
   { rest, values }: Searched,
 ): Message {
+  const args = rest as unknown[];
   if (message[0] === TAG.call) {
-    const [tag, id, method, , earlier] = message;
+    const [tag, id, method, , earlier, ...trace] = message;
     const slots = allSlots(table, earlier, values);
-    const args = rest as unknown[];
     return slots === undefined
       ? [tag, id, method, args]
-      : [tag, id, method, args, slots];
+      : [tag, id, method, args, slots, ...trace];
   }
-  const [tag, method, , earlier] = message as Notice;
+  const [tag, method, , earlier, ...trace] = message as Notice;
   const slots = allSlots(table, earlier, values);
-  const args = rest as unknown[];
-  return slots === undefined ? [tag, method, args] : [tag, method, args, slots];
+  return slots === undefined
+    ? [tag, method, args]
+    : [tag, method, args, slots, ...trace];
 }
 
 type Notice = Extract<Message, [tag: typeof TAG.notice, ...unknown[]]>;

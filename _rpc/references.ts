@@ -15,12 +15,8 @@
 import { ClosedError, isEnd, ProtocolError } from "../_base/errors.ts";
 import { show } from "../_base/text.ts";
 import { type MethodKey, type Released, SLOT, type Slot } from "./messages.ts";
-import {
-  type Callback,
-  type Method,
-  methodProxy,
-  ownMethods,
-} from "./methods.ts";
+import { type Method, methodProxy, ownMethods } from "./methods.ts";
+import { type CallContext, callContext } from "./context.ts";
 import { ChunkReader } from "./chunks.ts";
 import { Marked, type SlotCall, type SlotKind } from "./slots.ts";
 import {
@@ -100,9 +96,9 @@ class Entry extends Existing {
 
   /** The entry of a value, if it is a received function or object. */
   static of(value: unknown): Received | undefined {
-    return value instanceof Object && #entry in value
-      ? value.#entry
-      : undefined;
+    const isObject = typeof value === "function" ||
+      typeof value === "object" && value !== null;
+    return isObject && #entry in value ? value.#entry : undefined;
   }
 }
 
@@ -139,6 +135,15 @@ class Received extends WeakRef<object> {
   }
 }
 
+/** A value that was sent. */
+interface Sent {
+  readonly value: unknown;
+  /** The context of the last call that sent it. */
+  context: CallContext;
+  /** Times that it was sent, without those that were released. */
+  count: number;
+}
+
 /** The end that has the references. */
 export interface ReferencesEnd {
   /** Calls a function or a method of the peer. */
@@ -156,10 +161,8 @@ export class References implements StreamEnd {
   /** Maximum functions, objects and streams in each direction. */
   max = DEFAULT_MAX_REFERENCES;
   readonly #end: ReferencesEnd;
-  readonly #sent = new Map<number, unknown>();
+  readonly #sent = new Map<number, Sent>();
   readonly #ids = new Map<unknown, number>();
-  /** The times that each was sent and not released, if more than once. */
-  readonly #counts = new Map<number, number>();
   readonly #received = new Map<number, Received>();
   /** The numbers of those of them that are streams. */
   readonly #streams = new Set<number>();
@@ -255,26 +258,19 @@ export class References implements StreamEnd {
   /** The method that the peer calls by a number. */
   method(key: Exclude<MethodKey, string>): Method | undefined {
     const isFunction = typeof key === "number";
-    const value = this.#sent.get(isFunction ? key : key[0]);
-    if (isFunction) {
-      if (value instanceof SentStream) {
-        return { run: value.use, self: value, takesSignal: false };
-      }
-      return typeof value === "function"
-        ? { run: value, self: undefined, takesSignal: false }
-        : undefined;
-    }
-    if (value instanceof ObjectReference) return value.method(key[1]);
-    // An object of another peer, which has a method for every name.
-    if (!(value instanceof RemoteObject)) return undefined;
-    const run = (value as unknown as Record<string, Callback>)[key[1]];
-    return run && { run, self: undefined, takesSignal: false };
+    const sent = this.#sent.get(isFunction ? key : key[0]);
+    if (sent === undefined) return undefined;
+    const { value, context } = sent;
+    const method = isFunction
+      ? functionMethod(value)
+      : objectMethod(value, key[1]);
+    return method && { ...method, context };
   }
 
   /** Handles a release of the peer. */
   onRelease(released: readonly Released[]): void {
     for (const [id, count] of released) {
-      const left = this.#timesSent(id);
+      const left = this.#sent.get(id)?.count ?? 0;
       if (count > left) {
         throw new ProtocolError(
           `Cannot release function ${id} ${count} times: it was sent ${left} times`,
@@ -287,12 +283,11 @@ export class References implements StreamEnd {
   /** Releases everything: no more messages arrive. */
   end(reason: unknown): void {
     this.#ended = { reason };
-    for (const value of this.#sent.values()) {
+    for (const { value } of this.#sent.values()) {
       if (value instanceof SentStream) value.release(reason);
     }
     this.#sent.clear();
     this.#ids.clear();
-    this.#counts.clear();
     this.#received.clear();
     this.#streams.clear();
     this.#released = [];
@@ -316,11 +311,12 @@ export class References implements StreamEnd {
     const called = entry.isReleased
       ? Promise.reject(releasedError())
       : this.#end.call(key, args);
-    const isUnusable = entry.isReleased || this.#ended !== undefined;
-    if (!entry.isHandled && !isUnusable) return called;
-    called.catch((error) => {
-      if (isUnusable || isEnd(error)) this.#end.onError(error, key);
-    });
+    if (entry.isHandled) {
+      const isUnusable = entry.isReleased || this.#ended !== undefined;
+      called.catch((error) => {
+        if (isUnusable || isEnd(error)) this.#end.onError(error, key);
+      });
+    }
     return called;
   }
 
@@ -328,7 +324,9 @@ export class References implements StreamEnd {
   #add(value: unknown, key = value): number {
     const known = this.#ids.get(key);
     if (known !== undefined) {
-      this.#counts.set(known, this.#timesSent(known) + 1);
+      const sent = this.#sent.get(known)!;
+      sent.count++;
+      sent.context = callContext();
       return known;
     }
     const id = ++this.#lastId;
@@ -339,14 +337,14 @@ export class References implements StreamEnd {
         `the peer uses ${this.#sent.size} functions and objects, and at most ${this.max} may be; release some there, or set a larger "maxReferences"`,
       );
     }
-    this.#sent.set(id, value);
+    this.#sent.set(id, { value, count: 1, context: callContext() });
     this.#ids.set(key, id);
     return id;
   }
 
   /** @param open Locks the stream. */
   #addStream(stream: unknown, open: () => SentStream): number {
-    const known = this.#sent.get(this.#ids.get(stream) ?? 0);
+    const known = this.#sent.get(this.#ids.get(stream) ?? 0)?.value;
     if (known instanceof SentStream && !known.isUsed) {
       return this.#add(known, stream);
     }
@@ -362,18 +360,12 @@ export class References implements StreamEnd {
     }
   }
 
-  #timesSent(id: number): number {
-    return this.#counts.get(id) ?? (this.#sent.has(id) ? 1 : 0);
-  }
-
   /** Returns the stream that is no longer needed, if it is one. */
   #remove(id: number, count: number): SentStream | undefined {
-    const left = this.#timesSent(id) - count;
-    if (left > 1) this.#counts.set(id, left);
-    else this.#counts.delete(id);
-    if (left > 0) return undefined;
-    const value = this.#sent.get(id);
+    const sent = this.#sent.get(id);
+    if (sent === undefined || (sent.count -= count) > 0) return undefined;
     this.#sent.delete(id);
+    const { value } = sent;
     if (!(value instanceof SentStream)) {
       this.#ids.delete(value);
       return undefined;
@@ -414,12 +406,13 @@ export class References implements StreamEnd {
 
   /** What this end had sent with a number. */
   #original(id: number): unknown {
-    const value = this.#sent.get(id);
-    if (value === undefined || value instanceof SentStream) {
+    const sent = this.#sent.get(id);
+    if (sent === undefined || sent.value instanceof SentStream) {
       throw new ProtocolError(
         `Cannot read a message: function ${id} was not sent, or was released`,
       );
     }
+    const { value } = sent;
     return value instanceof ObjectReference ? value.object : value;
   }
 
@@ -459,6 +452,23 @@ export class References implements StreamEnd {
     }
     this.#isReporting = false;
   }
+}
+
+/** The method that a function is. */
+function functionMethod(value: unknown): Method | undefined {
+  if (value instanceof SentStream) {
+    return { run: value.use, self: value, takesSignal: false };
+  }
+  if (typeof value !== "function") return undefined;
+  return { run: value, self: undefined, takesSignal: false };
+}
+
+/** A method of an object that was sent. */
+function objectMethod(value: unknown, name: string): Method | undefined {
+  if (value instanceof ObjectReference) return value.method(name);
+  // An object of another peer, which has a method for every name.
+  if (!(value instanceof RemoteObject)) return undefined;
+  return functionMethod((value as unknown as Record<string, unknown>)[name]);
 }
 
 function makeFunction(owner: References, id: number): object {
