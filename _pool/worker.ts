@@ -227,7 +227,12 @@ export class PoolWorker implements AnswerHandler {
     let value: unknown;
     let failure: { readonly error: unknown } | undefined;
     try {
-      value = await origin!.call(() => this.#endpoint.call(method, args));
+      // A task whose functions are deep in its arguments has none without tracing.
+      value = await (origin === undefined
+        ? this.#endpoint.call(method, args)
+        : origin.call(() =>
+          this.#endpoint.call(method, args)
+        ));
       value = await this.#single(value);
     } catch (error) {
       failure = { error };
