@@ -41,9 +41,11 @@ import {
 } from "./_base/options.ts";
 import { DEFAULT_MAX_CALLS, type Exposed } from "./_rpc/callee.ts";
 import { type CallLimits, DEFAULT_READ_AHEAD } from "./_rpc/caller.ts";
-import { RpcEndpoint } from "./_rpc/endpoint.ts";
+import { checkDuplex, RpcEndpoint } from "./_rpc/endpoint.ts";
 import { MAX_PULL } from "./_rpc/messages.ts";
 import { methodProxy, ownMethods, withSignals } from "./_rpc/methods.ts";
+import { ObjectReference } from "./_rpc/references.ts";
+import { Transferred } from "./_rpc/slots.ts";
 import { endpointOf } from "./_rpc/pending_endpoint.ts";
 import {
   addSchemas,
@@ -55,7 +57,9 @@ import { CallPromise } from "./_rpc/stream.ts";
 import type {
   Exposable,
   Notifier,
+  Reference,
   Remote,
+  RemoteReference,
   RemoteResult,
 } from "./_rpc/types.ts";
 import { show } from "./_base/text.ts";
@@ -65,7 +69,9 @@ import { parent } from "./parent.ts";
 export type {
   Exposable,
   Notifier,
+  Reference,
   Remote,
+  RemoteReference,
   RemoteResult,
   SchemaIssue,
   SchemaResult,
@@ -96,8 +102,8 @@ export interface ExposeOptions<Methods extends object = object> {
    * Maximum number of functions and objects that each end holds of the other, until
    * they are released. A call with more of them rejects with a `RangeError`, and so
    * does a call whose result has more of them. The limit is one for the duplex: the
-   * last one that is set holds. Each takes about 250 bytes, so a peer can make this
-   * end hold 256 MiB by default. It is so large because functions that are not
+   * last one that is set holds. Each takes about 400 bytes, so a peer can make this
+   * end hold 400 MiB by default. It is so large because functions that are not
    * released wait for garbage collection, which comes late in a large program.
    *
    * @default {1048576}
@@ -221,10 +227,13 @@ export function withSignal<Args extends unknown[], Result>(
  *   object.
  * - A method that returns a generator, or another object for `for await`, is a
  *   stream: values are sent as its caller requests them.
- * - A function among the arguments, or in an argument that is a plain object, calls
- *   back until the call that sent it has ended. It returns a promise, which may be
- *   ignored: declare its result as a promise, or as `void` or `unknown`. A signal
+ * - A function anywhere in the arguments calls back. It returns a promise, which may
+ *   be ignored: declare its result as a promise, or as `void` or `unknown`. It may be
+ *   kept, and called after the call has ended, until it is released: by `using` or
+ *   `[Symbol.dispose]()`, by garbage collection, or by the end of the duplex. A signal
  *   there aborts when that of the caller does.
+ * - A method may return functions, and references to objects (see
+ *   {@linkcode reference}), anywhere in its result.
  * - An error that a method throws is thrown at the caller.
  * - Calls run concurrently.
  * - If a caller does not read its answers, its calls wait: no call is begun while 16
@@ -349,9 +358,14 @@ function serve(
  *   the method (of its standard class, or a {@linkcode RemoteError}); with
  *   {@linkcode ClosedError} or {@linkcode PeerExitError} if the duplex ended; or with
  *   the reason of the signal that cancelled it.
- * - A function among the arguments, or in an argument that is a plain object, is
- *   called back until the call has ended. It may be asynchronous, and runs in the
- *   `AsyncLocalStorage` context of the call. A signal there cancels the call.
+ * - A function anywhere in the arguments is called back, also after the call if the
+ *   method keeps it, until the peer releases it or the duplex ends. It may be
+ *   asynchronous, and runs in the `AsyncLocalStorage` context of the call. A signal
+ *   there cancels the call.
+ * - A function in a result calls the peer, until it is released by `using` or
+ *   `[Symbol.dispose]()`, by garbage collection, or by the end of the duplex. Functions
+ *   and signals deeper than the properties of an argument are found when the codec
+ *   refuses the message, which takes longer.
  * - Values of a stream are requested as they are read, and some in advance. Leaving
  *   `for await` early ends the generator of the peer. A stream that is never read
  *   waits until the duplex ends.
@@ -433,6 +447,108 @@ async function limitReferences(
   }
 }
 
+/**
+ * Makes a reference to an object, to be sent in arguments or results in its place. The
+ * peer gets an object whose methods call those of this object. Only its own functions
+ * can be called, as with {@linkcode expose}. The same object arrives as the same
+ * object until the peer has released it; sent back, it is the object itself.
+ *
+ * The peer releases it with `using` or `[Symbol.dispose]()`. Otherwise it is released
+ * by garbage collection, or when the duplex ends.
+ *
+ * Requires no permission.
+ *
+ * @typeParam Methods The type of the object.
+ *
+ * @param object The object with the methods.
+ * @returns The reference.
+ * @throws {TypeError} If the object has no own method, or one named "then".
+ *
+ * @example Usage
+ * ```ts
+ * import { duplexPair } from "@duplex/ipc/pair";
+ * import { callStats, expose, reference, remote } from "@duplex/ipc/rpc";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const methods = {
+ *   openCounter(count: number) {
+ *     return reference({ add: (n: number) => count += n });
+ *   },
+ * };
+ *
+ * const [main, worker] = duplexPair();
+ * expose(methods, worker);
+ * const api = remote<typeof methods>(main);
+ * {
+ *   using counter = await api.openCounter(5);
+ *   assertEquals(await counter.add(2), 7);
+ *   assertEquals(callStats(main).held, 1);
+ * }
+ * assertEquals(callStats(main).held, 0);
+ * await main.close();
+ * ```
+ */
+export function reference<Methods extends object>(
+  object: Methods,
+): Reference<Methods> {
+  return ObjectReference.of(object) as unknown as Reference<Methods>;
+}
+
+/**
+ * Marks a value in arguments or in a result whose buffers are moved to the peer, if it
+ * is a thread, instead of copied. To another process they are copied. Either way they
+ * are detached here, as soon as the message is sent.
+ *
+ * It may be anywhere in the arguments or the result, also in those of `Pool.run`,
+ * where a task with it is not run again if its worker ends.
+ *
+ * Requires no permission.
+ *
+ * @typeParam Value The type of the value.
+ *
+ * @param value The value, which contains the buffers.
+ * @param buffers The buffers. To a thread, ports and streams can be moved as well.
+ * @returns A mark, which is the value for the peer.
+ * @throws {TypeError} If `buffers` is not an array.
+ *
+ * @example Usage
+ * ```ts
+ * import { duplexPair } from "@duplex/ipc/pair";
+ * import { expose, remote, transfer } from "@duplex/ipc/rpc";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const methods = {
+ *   double(numbers: Float64Array<ArrayBuffer>) {
+ *     const doubled = numbers.map((n) => 2 * n);
+ *     return transfer(doubled, [doubled.buffer]);
+ *   },
+ * };
+ *
+ * const [main, worker] = duplexPair();
+ * expose(methods, worker);
+ * const numbers = new Float64Array([1, 2]);
+ * const doubled = await remote<typeof methods>(main).double(
+ *   transfer(numbers, [numbers.buffer]),
+ * );
+ * assertEquals([...doubled], [2, 4]);
+ * assertEquals(numbers.length, 0);
+ * await main.close();
+ * ```
+ */
+export function transfer<Value>(
+  value: Value,
+  buffers: readonly Transferable[],
+): Value {
+  if (!Array.isArray(buffers)) {
+    throw new TypeError(
+      `Cannot transfer a value as "buffers" must be an array: current value is ${
+        show(buffers)
+      }`,
+    );
+  }
+  return new Transferred(value, [...buffers]) as Value;
+}
+
 /** What one end of a duplex does and holds for its calls. */
 export interface CallStats {
   /** Calls of the peer that are running, as {@linkcode ExposeOptions.maxCalls} counts. */
@@ -448,8 +564,8 @@ export interface CallStats {
  *
  * Requires no permission.
  *
- * @param duplex A duplex that {@linkcode expose} or {@linkcode remote} uses.
- * @returns The counts.
+ * @param duplex The duplex.
+ * @returns The counts; 0 if the duplex is not used for calls.
  * @throws {TypeError} If it is not a duplex.
  *
  * @example Usage
@@ -469,11 +585,12 @@ export interface CallStats {
  * ```
  */
 export function callStats(duplex: Duplex): CallStats {
-  const { callee, references } = RpcEndpoint.of(duplex);
+  checkDuplex('Cannot count calls as "duplex" must be a Duplex', duplex);
+  const endpoint = RpcEndpoint.find(duplex);
   return {
-    running: callee.running,
-    sent: references.sent,
-    held: references.received,
+    running: endpoint?.callee.running ?? 0,
+    sent: endpoint?.references.sent ?? 0,
+    held: endpoint?.references.received ?? 0,
   };
 }
 
@@ -532,7 +649,7 @@ export async function listMethods(
  * The methods that the peer exposes, called without an answer. The promise of a call
  * settles when the call was sent, and does not report its outcome. It rejects if the
  * duplex has ended, which a program need not handle, except for a {@linkcode parent}
- * that cannot be opened. Functions and signals cannot be among the arguments.
+ * that cannot be opened. Functions can be among the arguments, and signals cannot.
  *
  * Requires no permission.
  *

@@ -8,7 +8,7 @@
  * @module
  */
 
-import { ProtocolError } from "../_base/errors.ts";
+import { isInstance, ProtocolError } from "../_base/errors.ts";
 import {
   type AnswerHandler,
   RpcEndpoint,
@@ -16,6 +16,7 @@ import {
 } from "../_rpc/endpoint.ts";
 import { findSlotValues } from "../_rpc/slots.ts";
 import { MAX_TIMER, RunningTimer } from "../_base/waiting.ts";
+import { TaskOrigin } from "./origin.ts";
 import { type Task, timeoutError } from "./task.ts";
 import { messageOf, quoted } from "../_base/text.ts";
 import type { Duplex } from "../duplex.ts";
@@ -117,18 +118,18 @@ export class PoolWorker implements AnswerHandler {
     this.#since = performance.now();
     this.given += tasks.length;
     const [first] = tasks as [Task];
-    const { job: { method }, hasSlots } = first;
+    const { job: { method } } = first;
     for (const task of tasks) task.attempts++;
     this.#watch();
     if (tasks.length > 1) this.#recallLater();
-    if (hasSlots) this.#call(first);
+    if (first.hasSlots) this.#call(first);
     else {
       const list = tasks.map(({ args }) => args);
       const traces = first.origin?.trace &&
         tasks.map(({ origin }) => origin?.trace ?? null);
       const batch = this.#endpoint.batch(method, list, this, traces);
-      // A batch that cannot be sent has failed here.
-      if (!this.isIdle) this.#batch = batch;
+      // A batch that cannot be sent has failed here, or is sent as a call.
+      if (!this.isIdle && !first.hasSlots) this.#batch = batch;
     }
   }
 
@@ -203,8 +204,13 @@ export class PoolWorker implements AnswerHandler {
 
   /** Handles tasks that cannot be sent: one of them cannot, or all are too large. */
   refuse(error: unknown): void {
-    if (this.#tasks.length === 1) this.onError(error);
-    else this.#return(0);
+    if (this.#tasks.length > 1) return this.#return(0);
+    const [task] = this.#tasks as [Task];
+    if (task.hasSlots || !isInstance(error, TypeError) || !task.search()) {
+      return this.onError(error);
+    }
+    this.#batch = undefined;
+    this.#call(task);
   }
 
   fail(error: unknown): void {
@@ -215,19 +221,24 @@ export class PoolWorker implements AnswerHandler {
   }
 
   /** Runs a task with callbacks or signals. Never rejects. */
-  async #call({ job: { method }, args, origin }: Task): Promise<void> {
-    const isSent = !isAborted(args);
+  async #call(task: Task): Promise<void> {
+    const { job: { method }, args, origin } = task;
+    // A search of all arguments would cost too much for each call.
+    const isSent = !task.isAborted(findSlotValues);
     let value: unknown;
     let failure: { readonly error: unknown } | undefined;
     try {
-      value = await origin!.call(() => this.#endpoint.call(method, args));
+      value = await TaskOrigin.call(
+        origin,
+        () => this.#endpoint.call(method, args),
+      );
       value = await this.#single(value);
     } catch (error) {
       failure = { error };
     }
     try {
       if (failure === undefined) this.onItems([value]);
-      else await this.#onCallError(failure.error, isSent && isAborted(args));
+      else await this.#onCallError(failure.error, isSent && task.isAborted());
     } catch (error) {
       // The task must have an outcome.
       this.kill(error);
@@ -357,16 +368,4 @@ function memoryError(): DOMException {
     `The worker did not report its memory within ${MEMORY_TIMEOUT} ms`,
     "TimeoutError",
   );
-}
-
-/** Whether a signal among arguments has aborted. */
-function isAborted(args: readonly unknown[]): boolean {
-  try {
-    return findSlotValues(args)?.some(({ value }) =>
-      value instanceof AbortSignal && value.aborted
-    ) ?? false;
-  } catch {
-    // A getter threw, so the call is not sent.
-    return false;
-  }
 }

@@ -147,8 +147,8 @@ export class Callee {
 
   /** Reports an error that no call can have. */
   onError(error: unknown, key: MethodKey): void {
-    const name = typeof key === "string" ? key : methodLabel(key);
-    this.#exposed?.onError(error, name);
+    const name = typeof key === "number" ? methodLabel(key) : key;
+    this.#exposed?.onError(error, typeof name === "string" ? name : name[1]);
   }
 
   /** Settles when no running call has a caller that waits for it. */
@@ -179,6 +179,8 @@ export class Callee {
       }
       case TAG.recall:
         return this.#batches.recall(message[1]);
+      case TAG.release:
+        return this.#end.references.onRelease(message[1]);
     }
   }
 
@@ -188,7 +190,9 @@ export class Callee {
     if (isResult) this.#end.slots.remove(message[3]);
     // The duplex has ended.
     if (isEnd(error)) return undefined;
-    if (isResult && isInstance(error, TypeError)) {
+    // Several values are sent one by one first.
+    const isSingle = message[0] !== TAG.items || message[2].length === 1;
+    if (isResult && isSingle && isInstance(error, TypeError)) {
       try {
         const searched = search(message[2]);
         if (searched !== undefined) return this.#answerAgain(message, searched);

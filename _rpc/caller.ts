@@ -497,20 +497,37 @@ export function withSlots(
   message: Message,
   { rest, values }: Searched,
 ): Message {
-  const [at, earlier] = message[0] === TAG.call
-    ? [3, message[4]]
-    : message[0] === TAG.notice
-    ? [2, message[3]]
-    : [2, undefined];
-  const head = message.slice(0, at);
-  if (values.length === 0) {
-    return [...head, rest, ...message.slice(at + 1)] as Message;
+  if (message[0] === TAG.call) {
+    const [tag, id, method, , earlier, trace] = message;
+    const slots = allSlots(table, earlier, values);
+    const args = rest as unknown[];
+    if (trace !== undefined) {
+      return [tag, id, method, args, slots ?? [], trace];
+    }
+    return slots === undefined
+      ? [tag, id, method, args]
+      : [tag, id, method, args, slots];
   }
-  const count = values.length + (earlier?.length ?? 0);
+  const [tag, method, , earlier, trace] = message as Notice;
+  const slots = allSlots(table, earlier, values);
+  const args = rest as unknown[];
+  if (trace !== undefined) return [tag, method, args, slots ?? [], trace];
+  return slots === undefined ? [tag, method, args] : [tag, method, args, slots];
+}
+
+type Notice = Extract<Message, [tag: typeof TAG.notice, ...unknown[]]>;
+
+/** The slots of a message, with those that were found in a search of it. */
+function allSlots(
+  table: SlotTable,
+  earlier: Slot[] | undefined,
+  values: readonly SlotValue[],
+): Slot[] | undefined {
+  if (values.length === 0) return earlier;
+  if (earlier === undefined) return table.add(values);
+  const count = values.length + earlier.length;
   if (count > MAX_SLOTS) throw tooManySlots(count);
-  const slots = [...earlier ?? [], ...table.add(values)];
-  // A trace may be behind the slots.
-  return [...head, rest, slots, ...message.slice(at + 2)] as Message;
+  return [...earlier, ...table.add(values)];
 }
 
 /** The slots of an answer. */

@@ -88,7 +88,7 @@ export class RpcEndpoint {
       release: (released) => outlet.release([TAG.release, released]),
     });
     this.#slots = new SlotTable(
-      new Map([[SLOT.signal, SIGNAL_KIND], ...this.references.kinds]),
+      new Map([...this.references.kinds, [SLOT.signal, SIGNAL_KIND]]),
     );
     this.#caller = new Caller(
       (message, transfer) => outlet.send(message, transfer),
@@ -128,6 +128,11 @@ export class RpcEndpoint {
       endpoints.set(duplex, endpoint);
     }
     return endpoint;
+  }
+
+  /** The endpoint of a duplex, if it has one. */
+  static find(duplex: Duplex): RpcEndpoint | undefined {
+    return endpoints.get(duplex);
   }
 
   /** Settles when no more messages arrive. Never rejects. */
@@ -282,7 +287,7 @@ export class RpcEndpoint {
         case TAG.recall:
           return this.#backlog.onFollowUp(message);
         case TAG.release:
-          return this.references.onRelease(message[1]);
+          return this.#backlog.onRelease(message);
         default:
           return this.#caller.onAnswer(message);
       }

@@ -311,7 +311,8 @@ export class Outlet {
         () => this.#events.search(message, error),
       );
       if (found !== undefined) {
-        this.#keepTransfer(found.message, found.transfer);
+        const earlier = this.#transfers?.get(message) ?? [];
+        this.#keepTransfer(found.message, [...earlier, ...found.transfer]);
         if (isNotice) call.message = found.message;
         return send(isNotice ? call : found.message);
       }

@@ -15,6 +15,7 @@
 import { ProtocolError } from "../_base/errors.ts";
 import { show } from "../_base/text.ts";
 import { defineOwn, isIndex } from "../_codec/properties.ts";
+import { SeparateList } from "../_codec/separate_list.ts";
 import { isRecord, MAX_DEPTH } from "../_codec/values.ts";
 import {
   isPlain,
@@ -135,6 +136,15 @@ export function search(root: unknown): Searched | undefined {
   return containers && new Copier(containers).copy(root);
 }
 
+/** Finds the special values anywhere in arguments. */
+export function findAll(args: unknown[]): SlotValue[] | undefined {
+  const found = findContainers(args);
+  return found && [...found].filter(isFound).map((value) => ({
+    path: [],
+    value,
+  }));
+}
+
 /** The parts of a container by their keys, or `undefined` for other values. */
 function partsOf(value: unknown): [key: string | number, part: unknown][] {
   if (value instanceof Transferred) return [[0, value.value]];
@@ -246,6 +256,7 @@ class Copier implements Searched {
 }
 
 function emptyCopy(value: object): object {
+  if (value instanceof SeparateList) return new SeparateList(value.length);
   if (Array.isArray(value)) return new Array(value.length);
   if (value instanceof Map) return new Map();
   return value instanceof Set ? new Set() : {};
@@ -389,7 +400,8 @@ class Filler {
     const key = path[path.length - 1]!;
     if (at instanceof Map) at.set(this.#entriesOf(at)[key as number], value);
     else if (at instanceof Set) this.#entriesOf(at)[key as number] = value;
-    else defineOwn(at as object, `${key}`, value);
+    // The property is an own one, so no setter is called.
+    else (at as Record<string | number, unknown>)[key] = value;
   }
 
   /** Fills the sets again, in their order, and returns the value. */

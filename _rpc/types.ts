@@ -25,6 +25,30 @@ export type AnyFunction = (...args: never[]) => unknown;
  */
 export type IsAny<Value> = 0 extends 1 & Value ? true : false;
 
+/**
+ * An object that is sent by reference; {@linkcode reference} makes one. At the peer it
+ * is a {@linkcode RemoteReference}.
+ *
+ * @typeParam Methods The type of the object.
+ */
+export interface Reference<Methods extends object> {
+  /** The object. */
+  readonly object: Methods;
+  /** A function, so that no codec sends a reference as a plain object. */
+  readonly marked: () => void;
+}
+
+/**
+ * An object of the peer that was sent by reference: its methods, and
+ * `[Symbol.dispose]`, which releases it.
+ *
+ * @typeParam Methods The type of the object.
+ */
+export type RemoteReference<Methods> = Remote<Methods> & Disposable;
+
+/** Values that arrive as something of another type. */
+type Special = AnyFunction | Reference<object> | Disposable;
+
 /** Objects that stay as they are, although they have methods. */
 type Opaque =
   | AbortSignal
@@ -46,26 +70,47 @@ type Opaque =
 /** An argument as its caller may give it: its functions may be asynchronous. */
 type Given<Value> = IsAny<Value> extends true ? Value
   : Value extends AnyFunction ? GivenFunction<Value>
-  : Value extends Opaque | readonly unknown[] ? Value
-  : Value extends object ? FunctionKeys<Value> extends never ? Value : {
-      [Key in keyof Value]: NonNullable<Value[Key]> extends AnyFunction
+  : Value extends Opaque ? Value
+  : Value extends readonly unknown[] ? GivenList<Value>
+  : Value extends Disposable ? Value | Reference<Local<Value>>
+  : Value extends object ? SpecialKeys<Value> extends never ? Value : {
+      [Key in keyof Value]: NonNullable<Value[Key]> extends Special
         ? Given<Value[Key]>
         : Value[Key];
     }
   : Value;
 
+type GivenList<Value extends readonly unknown[]> =
+  [Extract<Value[number], Special>] extends [never] ? Value
+    : { [Index in keyof Value]: Given<Value[Index]> };
+
+/** An object whose reference may be given for one of the peer. */
+type Local<Value> = {
+  [Key in Exclude<keyof Value, symbol>]: Value[Key] extends
+    (...args: infer Args) => infer Result ? (...args: Args) =>
+      | Result
+      | Awaited<Result>
+      | (Result extends AsyncGenerator<infer Item> ? AsyncIterable<Item>
+        : never)
+    : never;
+};
+
 type GivenFunction<Value extends AnyFunction> = Value extends
   (...args: infer Args) => infer Result
   // A function of any result may be given for one without a result.
-  ? void extends Result ? Value
+  ? void extends Result
+    ? Value extends Disposable ? (...args: Args) => Result : Value
   : (...args: Args) => Result | Awaited<Result> | Promise<Awaited<Result>>
   : never;
 
-/** An argument as its method receives it: its functions return promises. */
+/**
+ * An argument as its method receives it: its functions return promises, and can be
+ * released.
+ */
 type Received<Value> = IsAny<Value> extends true ? Value
   : Value extends AnyFunction ? ReceivedFunction<Value>
-  : Value extends Opaque | readonly unknown[] ? Value
-  : Value extends object ? FunctionKeys<Value> extends never ? Value
+  : Value extends Opaque | Disposable | readonly unknown[] ? Value
+  : Value extends object ? SpecialKeys<Value> extends never ? Value
       // An object type cannot have the private members of a class.
     : { [Key in keyof Value]: Value[Key] } extends Value ? {
         [Key in keyof Value]: NonNullable<Value[Key]> extends AnyFunction
@@ -77,16 +122,17 @@ type Received<Value> = IsAny<Value> extends true ? Value
 
 type ReceivedFunction<Value extends AnyFunction> = Value extends
   (...args: infer Args) => infer Result
-  ? (...args: Args) => Promise<Awaited<Result>>
+  ? ((...args: Args) => Promise<Awaited<Result>>) & Disposable
   : never;
 
-/** The properties of an object that are functions. */
-type FunctionKeys<Value> = {
-  [Key in keyof Value]-?: IsAny<Value[Key]> extends true ? never
+/** The properties of an object that arrive as something of another type. */
+type SpecialKeys<Value> = {
+  [Key in Exclude<keyof Value, symbol>]-?: IsAny<Value[Key]> extends true
+    ? never
     : [NonNullable<Value[Key]>] extends [never] ? never
-    : NonNullable<Value[Key]> extends AnyFunction ? Key
+    : NonNullable<Value[Key]> extends Special ? Key
     : never;
-}[keyof Value];
+}[Exclude<keyof Value, symbol>];
 
 /** The arguments of a call as the caller may give them. */
 export type GivenArgs<Args extends unknown[]> = {
@@ -118,11 +164,22 @@ export interface ValueIterator<Item, Last> {
  * @internal
  */
 export type RemoteValue<Value> = IsAny<Value> extends true ? Value
+  : Value extends Reference<infer Methods> ? RemoteReference<Methods>
+  : Value extends AnyFunction ? RemoteMethod<Value> & Disposable
   : Value extends AsyncGenerator<infer Item, infer Last>
     ? AsyncGenerator<Item, Last, void>
   : Value extends AsyncIterable<infer Item> ? AsyncGenerator<Item, void, void>
   : Value extends ValueIterator<infer Item, infer Last>
     ? AsyncGenerator<Item, Last, void>
+  : Value extends Opaque ? Value
+  : Value extends readonly unknown[]
+    ? [Extract<Value[number], Special>] extends [never] ? Value
+    : { [Index in keyof Value]: RemoteValue<Value[Index]> }
+  : Value extends object ? SpecialKeys<Value> extends never ? Value : {
+      [Key in keyof Value]: NonNullable<Value[Key]> extends Special
+        ? RemoteValue<Value[Key]>
+        : Value[Key];
+    }
   : Value;
 
 /**
@@ -198,7 +255,9 @@ export type MethodName<Methods, Name> = Name extends "then" | symbol ? never
 
 /**
  * The methods of an object that the peer exposes. A function among the arguments of a
- * call may be asynchronous, as its result is awaited.
+ * call may be asynchronous, as its result is awaited. A function or a
+ * {@linkcode Reference} in a result arrives as one that calls the peer, and can be
+ * released; the types show this for the result itself, its properties, and its items.
  *
  * A generic method is called with the constraints of its type parameters, and of a
  * method with overloads the last four are there. Getters and inherited methods, which

@@ -13,13 +13,26 @@ import {
   assertInstanceOf,
   assertRejects,
   assertStrictEquals,
+  assertThrows,
 } from "@std/assert";
 import { json, msgpack } from "@duplex/ipc/codec";
 import { ClosedError } from "@duplex/ipc/duplex";
 import { duplexPair } from "@duplex/ipc/pair";
-import { callStats, expose, notifier, remote } from "@duplex/ipc/rpc";
+import { Pool } from "@duplex/ipc/pool";
+import {
+  callStats,
+  expose,
+  notifier,
+  reference,
+  remote,
+  type RemoteReference,
+  withSignal,
+} from "@duplex/ipc/rpc";
+import { openShm } from "@duplex/ipc/shm";
 import { TAG } from "../../_rpc/messages.ts";
 import { connect, test, withAbort } from "./_ends.ts";
+import type { Acts } from "../workers/_rpc_acts.ts";
+import { RUN, workerUrl } from "../workers/_processes.ts";
 
 type Fn = (...args: unknown[]) => Promise<unknown>;
 
@@ -220,6 +233,41 @@ test("a release that crosses a new sending does not release it", async () => {
   await raw.close();
 });
 
+test("a release is handled behind the calls that are held", async () => {
+  const [raw, near] = duplexPair({ windowMessages: 4 });
+  const made = () => "made";
+  expose({
+    make: () => made,
+    isMade: (f: unknown) => f === made,
+    ping: () => 1,
+  }, near);
+  // From now on it reads while it holds calls.
+  const asked = remote<{ ask(): number }>(near).ask();
+  assertEquals(await raw.receive(), [TAG.call, 1, "ask", []]);
+  await raw.send([TAG.call, 1, "make", []]);
+  assertEquals(await raw.receive(), [TAG.value, 1, null, [[[], 1, 1]]]);
+  const pings = 40;
+  for (let id = 2; id < 2 + pings; id++) {
+    await raw.send([TAG.call, id, "ping", []]);
+  }
+  await raw.send([TAG.call, 50, 1, []]);
+  await raw.send([TAG.call, 51, "isMade", [null], [[[0], 6, 1]]]);
+  await raw.send([TAG.release, [[1, 1]]]);
+  await raw.send([TAG.call, 52, 1, []]);
+  await raw.send([TAG.value, 1, 7]);
+  // It has read everything.
+  assertEquals(await asked, 7);
+  for (let id = 2; id < 2 + pings; id++) {
+    assertEquals(await raw.receive(), [TAG.value, id, 1]);
+  }
+  assertEquals(await raw.receive(), [TAG.value, 50, "made"]);
+  assertEquals(await raw.receive(), [TAG.value, 51, true]);
+  const [tag, id] = await raw.receive() as number[];
+  assertEquals([tag, id], [TAG.error, 52]);
+  assertEquals(callStats(near).sent, 0);
+  await Promise.all([near.close(), raw.close()]);
+});
+
 test("expose() releases the functions of calls that it does not run", async () => {
   const { api, main, worker } = connect({ ping() {}, wait: () => wait });
   const wait = new Promise(() => {});
@@ -333,4 +381,217 @@ test("remote() refuses more functions than maxReferences", async () => {
   const keep = () => api.keep(async () => {});
   await assertRejects(keep, RangeError, 'Cannot call "keep": the peer uses 2');
   await main.close();
+});
+
+test("reference() calls the methods of an object", async () => {
+  const counter = {
+    count: 0,
+    add(n: number) {
+      return this.count += n;
+    },
+    async *upTo(n: number) {
+      while (this.count < n) yield this.count++;
+    },
+    stop: withSignal(async (signal) => {
+      stopping.resolve();
+      await new Promise((resolve) => signal.addEventListener("abort", resolve));
+      stopped.resolve();
+    }),
+    get hidden() {
+      return () => "hidden";
+    },
+  };
+  Object.setPrototypeOf(counter, { inherited: () => "inherited" });
+  const stopping = Promise.withResolvers<void>();
+  const stopped = Promise.withResolvers<void>();
+  const { api, main, worker } = connect({
+    open: () => reference(counter),
+    list: () => [{ deep: reference(counter) }],
+    isCounter: (value: unknown) => value === counter,
+    ping() {},
+  });
+  {
+    using remoteCounter = await api.open();
+    assertEquals(await remoteCounter.add(2), 2);
+    assertEquals(await Array.fromAsync(remoteCounter.upTo(4)), [2, 3]);
+    assertStrictEquals(await api.open(), remoteCounter);
+    const [{ deep }] = await api.list() as unknown as [
+      { deep: RemoteReference<typeof counter> },
+    ];
+    assertStrictEquals(deep, remoteCounter);
+    assertEquals(await api.isCounter(remoteCounter), true);
+    assertEquals(callStats(worker).sent, 1);
+    const others = remoteCounter as unknown as Record<string, Fn>;
+    for (const name of ["hidden", "inherited", "count", "toString"]) {
+      await assertRejects(() => others[name]!(), TypeError, `"${name}"`);
+    }
+    assertEquals(others.then, undefined);
+    const { signal, abort } = withAbort();
+    const stop = remoteCounter.stop();
+    await stopping.promise;
+    main.abort(new RangeError("Enough"));
+    await assertRejects(() => stop, RangeError, "Enough");
+    await stopped.promise;
+    abort();
+    assert(signal.aborted);
+    await assertRejects(() => remoteCounter.add(1), RangeError, "Enough");
+  }
+  assertEquals(callStats(main).held, 0);
+});
+
+test("reference() goes with the arguments of a call", async () => {
+  interface Observer {
+    next(n: number): Promise<void>;
+    done(): Promise<string>;
+  }
+  const errors: unknown[] = [];
+  let kept: RemoteReference<Observer> | undefined;
+  const { api, main } = connect({
+    async observe({ observer }: { observer: RemoteReference<Observer> }) {
+      using used = observer;
+      for (const n of [1, 2]) await used.next(n);
+      return await used.done();
+    },
+    keep(observer: RemoteReference<Observer>) {
+      kept = observer;
+    },
+    ping() {},
+  }, { onError: (...args) => errors.push(args[1]) });
+  const seen: number[] = [];
+  const observer = {
+    async next(n: number) {
+      await Promise.resolve();
+      seen.push(n);
+    },
+    done: () => Promise.resolve("done"),
+  };
+  const result = await api.observe({ observer: reference(observer) });
+  assertEquals([result, seen], ["done", [1, 2]]);
+  await settled(api);
+  assertEquals(callStats(main).sent, 0);
+  await api.keep(reference(observer));
+  // A method keeps its object.
+  const { next } = kept!;
+  await next(3);
+  kept![Symbol.dispose]();
+  // The promise is not awaited: its rejection is reported, and not unhandled.
+  next(4);
+  await settled(api);
+  assertEquals<unknown>([seen, errors], [[1, 2, 3], ["next"]]);
+  await main.close();
+});
+
+test("reference() passes an object on to another peer", async () => {
+  const first = connect({
+    open: () => reference({ text: () => "first", f: () => () => "inner" }),
+    ping() {},
+  });
+  const second = connect({
+    use: async (value: RemoteReference<{ text(): string; f(): Fn }>, g: Fn) => [
+      await value.text(),
+      await (await value.f())(),
+      await g(),
+    ],
+    ping() {},
+  });
+  const opened = await first.api.open();
+  const f = await opened.f();
+  assertEquals(
+    await second.api.use(opened as never, f as never),
+    ["first", "inner", "inner"],
+  );
+  assertEquals(callStats(second.main).sent, 3);
+  await second.main.close();
+  await first.main.close();
+});
+
+test("reference() refuses what has no methods", () => {
+  for (const value of [null, 5, {}, new Map(), () => 1]) {
+    assertThrows(
+      () => reference(value as object),
+      TypeError,
+      "Cannot make a reference",
+    );
+  }
+  return Promise.resolve();
+});
+
+test(
+  "Pool ends a worker whose task is cancelled by a signal deep in it",
+  async () => {
+    let opened = 0;
+    await using pool = new Pool<Acts>(() => {
+      opened++;
+      return openShm(workerUrl("rpc_acts"));
+    }, { workers: 1 });
+    const begun = Promise.withResolvers<void>();
+    const { signal, abort } = withAbort();
+    const hang = pool.run as (name: string, args: unknown[]) => Promise<void>;
+    const run = hang.call(pool, "hang", [() => begun.resolve(), [[{
+      signal,
+    }]]]);
+    await begun.promise;
+    abort();
+    await assertRejects(() => run, RangeError, "Enough");
+    assertEquals(await pool.run("echo", [[{ deep: 1 }]]), [{ deep: 1 }]);
+    assertEquals(opened, 2);
+    const late = hang.call(pool, "echo", [[[signal]]]);
+    await assertRejects(() => late, RangeError, "Enough");
+  },
+  { read: [new URL("../..", import.meta.url)] },
+);
+
+test("functions that are dropped are released at both ends", async () => {
+  const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
+    args: [
+      "run",
+      "--allow-read",
+      "--no-check",
+      "--unstable-worker-options",
+      "--v8-flags=--expose-gc",
+      workerUrl("reference_leaks").href,
+    ],
+    env: { NO_COLOR: "1" },
+  }).output();
+  const text = new TextDecoder();
+  assertEquals(code, 0, text.decode(stderr));
+  type Ends = { left: number; near: number; far: number };
+  const [before, after]: [Ends, Ends] = JSON.parse(text.decode(stdout));
+  assertEquals([before.left, after.left], [0, 0]);
+  // 100 000 functions would take 13 MB at their end, and more at the other.
+  for (const end of ["near", "far"] as const) {
+    const growth = after[end] - before[end];
+    assert(growth < 6_000_000, `${growth} bytes more at the ${end} end`);
+  }
+}, { ...RUN, env: ["NO_COLOR"] });
+
+test("expose() refuses a peer that sends functions without end", async () => {
+  const [raw, near] = duplexPair();
+  let received = 0;
+  const kept: unknown[] = [];
+  const served = expose(
+    {
+      keep: (...fs: unknown[]) => {
+        received += fs.length;
+        kept.push(fs);
+      },
+    },
+    near,
+    { maxReferences: 1_000 },
+  );
+  const list = Array.from({ length: 200 }, () => null);
+  let refused = 0;
+  for (let id = 1; id <= 100; id++) {
+    const slots = list.map((_, index) => [[index], 1, id * 200 + index]);
+    await raw.send([TAG.call, id, "keep", list, slots]);
+    let [tag] = await raw.receive() as number[];
+    // What a refused call brings is released.
+    if (tag === TAG.release) [tag] = await raw.receive() as number[];
+    if (tag === TAG.error) refused++;
+  }
+  assertEquals([received, refused], [1_000, 95]);
+  assertEquals(callStats(near).held, 1_000);
+  await raw.close();
+  await served;
+  assertEquals(callStats(near).held, 0);
 });
