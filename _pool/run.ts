@@ -43,7 +43,7 @@ class RunTask extends Task {
     waitTimeout: number,
   ) {
     super(job, args, performance.now());
-    this.origin = TaskOrigin.of(queue.tracing, job.method, this.hasSlots);
+    this.origin = TaskOrigin.of(queue.tracing, job.method);
     this.#queue = queue;
     this.#settle = settle;
     this.#waitTimeout = waitTimeout;
