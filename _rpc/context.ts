@@ -97,11 +97,12 @@ export function callContext(): CallContext {
   return snapshot === undefined ? EMPTY : new SnapshotContext(snapshot);
 }
 
-/** Makes a context that of the calls that `act` makes; without one, that of the caller. */
+/** Makes a context, if there is one, that of the calls that `act` makes. */
 export function withContext<Result>(
   context: CallContext | undefined,
   act: () => Result,
 ): Result {
+  if (context === undefined) return act();
   const before = sending;
   sending = context;
   try {
