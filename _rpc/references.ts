@@ -15,8 +15,13 @@
 import { ClosedError, isEnd, ProtocolError } from "../_base/errors.ts";
 import { show } from "../_base/text.ts";
 import { type MethodKey, type Released, SLOT, type Slot } from "./messages.ts";
-import { type Method, methodProxy, ownMethods } from "./methods.ts";
-import { type CallContext, callContext } from "./context.ts";
+import {
+  type Callback,
+  type Method,
+  methodProxy,
+  ownMethods,
+} from "./methods.ts";
+import { type CallContext, callContext, EMPTY } from "./context.ts";
 import { ChunkReader } from "./chunks.ts";
 import { Marked, type SlotCall, type SlotKind } from "./slots.ts";
 import {
@@ -135,15 +140,6 @@ class Received extends WeakRef<object> {
   }
 }
 
-/** A value that was sent. */
-interface Sent {
-  readonly value: unknown;
-  /** The context of the last call that sent it. */
-  context: CallContext;
-  /** Times that it was sent, without those that were released. */
-  count: number;
-}
-
 /** The end that has the references. */
 export interface ReferencesEnd {
   /** Calls a function or a method of the peer. */
@@ -159,10 +155,14 @@ export interface ReferencesEnd {
 /** The functions, objects and streams of both ends of a duplex. */
 export class References implements StreamEnd {
   /** Maximum functions, objects and streams in each direction. */
-  max = DEFAULT_MAX_REFERENCES;
+  max: number = DEFAULT_MAX_REFERENCES;
   readonly #end: ReferencesEnd;
-  readonly #sent = new Map<number, Sent>();
+  readonly #sent = new Map<number, unknown>();
   readonly #ids = new Map<unknown, number>();
+  /** The times that each was sent and not released, if more than once. */
+  readonly #counts = new Map<number, number>();
+  /** The contexts of the last calls that sent them, unless these are empty. */
+  readonly #contexts = new Map<number, CallContext>();
   readonly #received = new Map<number, Received>();
   /** The numbers of those of them that are streams. */
   readonly #streams = new Set<number>();
@@ -258,19 +258,31 @@ export class References implements StreamEnd {
   /** The method that the peer calls by a number. */
   method(key: Exclude<MethodKey, string>): Method | undefined {
     const isFunction = typeof key === "number";
-    const sent = this.#sent.get(isFunction ? key : key[0]);
-    if (sent === undefined) return undefined;
-    const { value, context } = sent;
-    const method = isFunction
-      ? functionMethod(value)
-      : objectMethod(value, key[1]);
-    return method && { ...method, context };
+    const id = isFunction ? key : key[0];
+    const value = this.#sent.get(id);
+    const context = this.#contexts.get(id) ?? EMPTY;
+    if (isFunction) {
+      if (value instanceof SentStream) {
+        return { run: value.use, self: value, takesSignal: false, context };
+      }
+      return typeof value === "function"
+        ? { run: value, self: undefined, takesSignal: false, context }
+        : undefined;
+    }
+    if (value instanceof ObjectReference) {
+      const method = value.method(key[1]);
+      return method && { ...method, context };
+    }
+    // An object of another peer, which has a method for every name.
+    if (!(value instanceof RemoteObject)) return undefined;
+    const run = (value as unknown as Record<string, Callback>)[key[1]];
+    return run && { run, self: undefined, takesSignal: false, context };
   }
 
   /** Handles a release of the peer. */
   onRelease(released: readonly Released[]): void {
     for (const [id, count] of released) {
-      const left = this.#sent.get(id)?.count ?? 0;
+      const left = this.#timesSent(id);
       if (count > left) {
         throw new ProtocolError(
           `Cannot release function ${id} ${count} times: it was sent ${left} times`,
@@ -283,11 +295,13 @@ export class References implements StreamEnd {
   /** Releases everything: no more messages arrive. */
   end(reason: unknown): void {
     this.#ended = { reason };
-    for (const { value } of this.#sent.values()) {
+    for (const value of this.#sent.values()) {
       if (value instanceof SentStream) value.release(reason);
     }
     this.#sent.clear();
     this.#ids.clear();
+    this.#counts.clear();
+    this.#contexts.clear();
     this.#received.clear();
     this.#streams.clear();
     this.#released = [];
@@ -324,9 +338,8 @@ export class References implements StreamEnd {
   #add(value: unknown, key = value): number {
     const known = this.#ids.get(key);
     if (known !== undefined) {
-      const sent = this.#sent.get(known)!;
-      sent.count++;
-      sent.context = callContext();
+      this.#counts.set(known, this.#timesSent(known) + 1);
+      this.#keepContext(known);
       return known;
     }
     const id = ++this.#lastId;
@@ -337,14 +350,15 @@ export class References implements StreamEnd {
         `the peer uses ${this.#sent.size} functions and objects, and at most ${this.max} may be; release some there, or set a larger "maxReferences"`,
       );
     }
-    this.#sent.set(id, { value, count: 1, context: callContext() });
+    this.#sent.set(id, value);
     this.#ids.set(key, id);
+    this.#keepContext(id);
     return id;
   }
 
   /** @param open Locks the stream. */
   #addStream(stream: unknown, open: () => SentStream): number {
-    const known = this.#sent.get(this.#ids.get(stream) ?? 0)?.value;
+    const known = this.#sent.get(this.#ids.get(stream) ?? 0);
     if (known instanceof SentStream && !known.isUsed) {
       return this.#add(known, stream);
     }
@@ -360,12 +374,26 @@ export class References implements StreamEnd {
     }
   }
 
+  /** Keeps the context of the call that is being sent for what is in it. */
+  #keepContext(id: number): void {
+    const context = callContext();
+    if (context !== EMPTY) this.#contexts.set(id, context);
+    else this.#contexts.delete(id);
+  }
+
+  #timesSent(id: number): number {
+    return this.#counts.get(id) ?? (this.#sent.has(id) ? 1 : 0);
+  }
+
   /** Returns the stream that is no longer needed, if it is one. */
   #remove(id: number, count: number): SentStream | undefined {
-    const sent = this.#sent.get(id);
-    if (sent === undefined || (sent.count -= count) > 0) return undefined;
+    const left = this.#timesSent(id) - count;
+    if (left > 1) this.#counts.set(id, left);
+    else this.#counts.delete(id);
+    if (left > 0) return undefined;
+    const value = this.#sent.get(id);
     this.#sent.delete(id);
-    const { value } = sent;
+    this.#contexts.delete(id);
     if (!(value instanceof SentStream)) {
       this.#ids.delete(value);
       return undefined;
@@ -406,13 +434,12 @@ export class References implements StreamEnd {
 
   /** What this end had sent with a number. */
   #original(id: number): unknown {
-    const sent = this.#sent.get(id);
-    if (sent === undefined || sent.value instanceof SentStream) {
+    const value = this.#sent.get(id);
+    if (value === undefined || value instanceof SentStream) {
       throw new ProtocolError(
         `Cannot read a message: function ${id} was not sent, or was released`,
       );
     }
-    const { value } = sent;
     return value instanceof ObjectReference ? value.object : value;
   }
 
@@ -452,23 +479,6 @@ export class References implements StreamEnd {
     }
     this.#isReporting = false;
   }
-}
-
-/** The method that a function is. */
-function functionMethod(value: unknown): Method | undefined {
-  if (value instanceof SentStream) {
-    return { run: value.use, self: value, takesSignal: false };
-  }
-  if (typeof value !== "function") return undefined;
-  return { run: value, self: undefined, takesSignal: false };
-}
-
-/** A method of an object that was sent. */
-function objectMethod(value: unknown, name: string): Method | undefined {
-  if (value instanceof ObjectReference) return value.method(name);
-  // An object of another peer, which has a method for every name.
-  if (!(value instanceof RemoteObject)) return undefined;
-  return functionMethod((value as unknown as Record<string, unknown>)[name]);
 }
 
 function makeFunction(owner: References, id: number): object {
