@@ -141,7 +141,7 @@ export class References {
   /** Maximum functions and objects in each direction. */
   max = DEFAULT_MAX_REFERENCES;
   readonly #end: ReferencesEnd;
-  readonly #sent = new Map<number, Sent>();
+  readonly #sent = new Map<number, unknown>();
   readonly #ids = new Map<unknown, number>();
   /** The times that each was sent and not released, if more than once. */
   readonly #counts = new Map<number, number>();
@@ -236,7 +236,7 @@ export class References {
   /** Handles a release of the peer. */
   onRelease(released: readonly Released[]): void {
     for (const [id, count] of released) {
-      const left = this.#sent.get(id)?.count ?? 0;
+      const left = this.#timesSent(id);
       if (count > left) {
         throw new ProtocolError(
           `Cannot release function ${id} ${count} times: it was sent ${left} times`,
@@ -314,8 +314,11 @@ export class References {
   }
 
   #remove(id: number, count: number): void {
-    const sent = this.#sent.get(id);
-    if (sent === undefined || (sent.count -= count) > 0) return;
+    const left = this.#timesSent(id) - count;
+    if (left > 1) this.#counts.set(id, left);
+    else this.#counts.delete(id);
+    if (left > 0) return;
+    this.#ids.delete(this.#sent.get(id));
     this.#sent.delete(id);
     this.#contexts.delete(id);
   }
@@ -328,13 +331,12 @@ export class References {
 
   /** What this end had sent with a number. */
   #original(id: number): unknown {
-    const sent = this.#sent.get(id);
-    if (sent === undefined) {
+    const value = this.#sent.get(id);
+    if (value === undefined) {
       throw new ProtocolError(
         `Cannot read a message: function ${id} was not sent, or was released`,
       );
     }
-    const { value } = sent;
     return value instanceof ObjectReference ? value.object : value;
   }
 
