@@ -418,10 +418,9 @@ export class Caller {
 
   /** Handles a message of this end that could not be sent. */
   refuse(message: Message, error: unknown): void {
+    if (message[0] === TAG.call) this.#slots.remove(message[4]);
     switch (message[0]) {
       case TAG.call:
-        this.#slots.remove(message[4]);
-        // falls through
       case TAG.batch: {
         const handler = this.#pending.get(message[1]);
         if (handler === undefined) return;

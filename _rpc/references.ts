@@ -139,7 +139,7 @@ export interface ReferencesEnd {
 /** The functions and objects of both ends of a duplex. */
 export class References {
   /** Maximum functions and objects in each direction. */
-  max = DEFAULT_MAX_REFERENCES;
+  max: number = DEFAULT_MAX_REFERENCES;
   readonly #end: ReferencesEnd;
   readonly #sent = new Map<number, unknown>();
   readonly #ids = new Map<unknown, number>();
