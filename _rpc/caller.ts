@@ -24,7 +24,9 @@ import {
   type Slot,
   TAG,
   type Trace,
+  valueIndex,
 } from "./messages.ts";
+import { ChunkReader } from "./chunks.ts";
 import type { References } from "./references.ts";
 import {
   findSlotValues,
@@ -36,7 +38,7 @@ import {
   tooManySlots,
   withoutSlotValues,
 } from "./slots.ts";
-import { RemoteStream, type StreamCall } from "./stream.ts";
+import { type AnswerStream, RemoteStream, type StreamCall } from "./stream.ts";
 import type { CallSpan, Tracing } from "./trace.ts";
 import { messageOf, quoted, reasonText } from "../_base/text.ts";
 import { AbortGroups, MAX_TIMER, RunningTimer } from "../_base/waiting.ts";
@@ -52,6 +54,8 @@ export interface CallLimits {
   readonly timeout: number;
   /** Maximum number of values of a stream that are requested in advance. */
   readonly readAhead: number;
+  /** Whether a web stream is called, whose chunks are requested by cost. */
+  readonly isWebStream?: boolean;
 }
 
 /** Default of `readAhead`; it hides the round trip of small values. */
@@ -64,6 +68,12 @@ export const NO_LIMITS: CallLimits = {
   readAhead: DEFAULT_READ_AHEAD,
 };
 
+/** The options of a call of a web stream. */
+export const WEB_STREAM_LIMITS: CallLimits = {
+  ...NO_LIMITS,
+  isWebStream: true,
+};
+
 /** Handles the answers to a call or a batch. */
 export interface AnswerHandler {
   /** The name of the method in errors. */
@@ -74,6 +84,8 @@ export interface AnswerHandler {
   onError(thrown: unknown): void;
   /** The next values of a stream, or of a batch. */
   onItems(values: unknown[]): void;
+  /** The next chunk of a web stream. */
+  onChunk(cost: number, chunk: unknown): void;
   /** The result of the call is a stream. */
   onStream(): void;
   /** Only so many calls of a batch were begun, and no others will be. */
@@ -95,6 +107,10 @@ export function methodLabel(method: MethodKey): string {
   return quoted(method, MAX_NAME);
 }
 
+function callLabel(method: MethodKey, { isWebStream }: CallLimits): string {
+  return isWebStream ? "a stream" : methodLabel(method);
+}
+
 /** One call. */
 class PendingCall implements AnswerHandler, StreamCall {
   readonly id: number;
@@ -107,7 +123,7 @@ class PendingCall implements AnswerHandler, StreamCall {
   timer: RunningTimer | undefined;
   /** Its span, if the program is traced. */
   span: CallSpan | undefined;
-  #stream: RemoteStream | undefined;
+  #stream: AnswerStream | undefined;
   #isLate = false;
 
   constructor(
@@ -125,7 +141,7 @@ class PendingCall implements AnswerHandler, StreamCall {
   }
 
   get label(): string {
-    return methodLabel(this.#method);
+    return callLabel(this.#method, this.#limits);
   }
 
   onValue(value: unknown): void {
@@ -145,9 +161,16 @@ class PendingCall implements AnswerHandler, StreamCall {
     this.#stream.onItems(values);
   }
 
+  onChunk(cost: number, chunk: unknown): void {
+    if (this.#stream === undefined) throw this.#outOfPlace();
+    this.#stream.onChunk(cost, chunk);
+  }
+
   onStream(): void {
     if (this.#stream !== undefined) throw this.#outOfPlace();
-    this.#stream = new RemoteStream(this, this.#limits.readAhead);
+    this.#stream = this.#limits.isWebStream
+      ? new ChunkReader(this)
+      : new RemoteStream(this, this.#limits.readAhead);
     this.#settle.resolve(this.#stream);
   }
 
@@ -275,7 +298,8 @@ export class Caller {
     const aborted = signals?.find(({ aborted }) => aborted);
     if (aborted !== undefined) return Promise.reject(aborted.reason);
     if (this.#end !== undefined) {
-      return Promise.reject(endError(this.#end.error, methodLabel(method)));
+      const label = callLabel(method, limits);
+      return Promise.reject(endError(this.#end.error, label));
     }
     const id = this.#lastId + 1;
     const span = this.#tracing?.call(method);
@@ -378,7 +402,7 @@ export class Caller {
         `Cannot read an answer to call ${id}: there were ${this.#lastId}`,
       );
     }
-    if (message.length === 4 && !this.#fill(handler, message)) return;
+    if (message.length >= 4 && !this.#fill(handler, message)) return;
     switch (message[0]) {
       case TAG.value:
         return handler.onValue(message[2]);
@@ -386,6 +410,8 @@ export class Caller {
         return handler.onError(fromFailure(message[2]));
       case TAG.items:
         return handler.onItems(message[2]);
+      case TAG.chunk:
+        return handler.onChunk(message[2], message[3]);
       case TAG.stream:
         return handler.onStream();
       case TAG.recalled:
@@ -403,16 +429,17 @@ export class Caller {
       this.#slots.drop(slots);
       const id = message[1] as number;
       const attempt = `receive the result of ${handler.label}`;
-      const isItems = message[0] === TAG.items;
-      const count = isItems ? message[2].length : 1;
+      const count = message[0] === TAG.items ? message[2].length : 1;
       for (let index = 0; index < count; index++) {
         handler.onError(refusal(error, attempt));
       }
       // The peer need not produce the rest of a stream.
-      if (isItems && !this.#pending.has(id)) this.cancel(id, error);
+      const isLast = message[0] === TAG.value;
+      if (!isLast && !this.#pending.has(id)) this.cancel(id, error);
       return false;
     }
-    message[2] = this.#slots.fill(message[2], slots, undefined);
+    const at = valueIndex(message)!;
+    message[at] = this.#slots.fill(message[at], slots, undefined);
     return true;
   }
 
@@ -528,9 +555,8 @@ function allSlots(
 
 /** The slots of an answer. */
 function answerSlots(message: Message): Slot[] | undefined {
-  return message[0] === TAG.value || message[0] === TAG.items
-    ? message[3]
-    : undefined;
+  const at = valueIndex(message);
+  return at && message[at + 1] as Slot[] | undefined;
 }
 
 /** The signals that cancel a call. */
