@@ -335,7 +335,8 @@ export class Outlet {
   #keepTransfer(message: Message, transfer: Transferable[] | undefined): void {
     if (transfer === undefined || transfer.length === 0) return;
     this.#transfers ??= new WeakMap();
-    this.#transfers.set(message, transfer);
+    // A buffer of two values is transferred once.
+    this.#transfers.set(message, [...new Set(transfer)]);
   }
 
   #trySend(message: Message): boolean {

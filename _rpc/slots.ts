@@ -219,7 +219,6 @@ class Copier implements Searched {
 
   copy(root: unknown): this {
     this.rest = this.#copy(root, [], null);
-    this.transfer.splice(0, Infinity, ...new Set(this.transfer));
     return this;
   }
 
@@ -376,11 +375,14 @@ export class SlotTable {
     call: SlotCall | undefined,
   ): unknown {
     const filler = new Filler(root);
-    for (const slot of slots) {
-      const kind = this.#kinds.get(slot[1]);
-      if (kind === undefined) throw notASlot(slot);
-      const at = filler.find(slot);
-      filler.set(at, slot[0], kind.make(slot[2], call));
+    // All are found before the first is filled: a path must not lead into an object of
+    // this end, which its methods use.
+    const places = slots.map((slot) => {
+      if (!this.#kinds.has(slot[1])) throw notASlot(slot);
+      return filler.find(slot);
+    });
+    for (const [index, [path, kind, id]] of slots.entries()) {
+      filler.set(places[index], path, this.#kinds.get(kind)!.make(id, call));
     }
     return filler.finish();
   }
@@ -399,6 +401,8 @@ class Filler {
   /** The container of a slot. Throws if there is no such slot. */
   find(slot: Slot): unknown {
     let at = this.#root;
+    // Arguments and items are never a slot, and the placeholder of a result is null.
+    if (slot[0].length === 0 && Array.isArray(at)) throw notASlot(slot);
     for (const [index, key] of slot[0].entries()) {
       const part = this.#part(at, key, slot);
       if (index === slot[0].length - 1) break;

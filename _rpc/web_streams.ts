@@ -172,7 +172,7 @@ async function writeAll(
     abort(error);
     return await aborted;
   }
-  chunks.onFailure = abort;
+  chunks.onFailure(abort);
   closed.then(() => failure && chunks.cancel(failure.error));
   try {
     for (;;) {
