@@ -317,7 +317,8 @@ export class Outlet {
       );
       if (found !== undefined) {
         const earlier = this.#transfers?.get(message) ?? [];
-        this.#keepTransfer(found.message, [...earlier, ...found.transfer]);
+        const later = found.transfer.filter((item) => !earlier.includes(item));
+        this.#keepTransfer(found.message, [...earlier, ...later]);
         if (isNotice) call.message = found.message;
         return send(isNotice ? call : found.message);
       }
@@ -335,8 +336,7 @@ export class Outlet {
   #keepTransfer(message: Message, transfer: Transferable[] | undefined): void {
     if (transfer === undefined || transfer.length === 0) return;
     this.#transfers ??= new WeakMap();
-    // A buffer of two values is transferred once.
-    this.#transfers.set(message, [...new Set(transfer)]);
+    this.#transfers.set(message, transfer);
   }
 
   #trySend(message: Message): boolean {
