@@ -202,16 +202,15 @@ export class WriteSource extends ChunkSource {
     this.#settle({ value: undefined, done: true });
   }
 
-  /** Ends the stream with an error, also if no chunk is requested. */
+  /**
+   * Ends the stream with an error, also if no chunk is requested, and rejects the chunk
+   * that waits. A stream that was not closed must not arrive as one that was.
+   */
   fail(error: unknown): void {
-    this.stop(error);
-    this.onFailure?.(error);
-  }
-
-  /** Rejects the chunk that waits. */
-  stop(error: unknown): void {
-    this.#failure ??= { error };
+    if (this.#failure !== undefined) return;
+    this.#failure = { error };
     this.#written?.reject(error);
+    this.onFailure?.(error);
     this.#requested?.resolve({ value: undefined, done: true });
   }
 

@@ -335,7 +335,7 @@ class WritableUse implements Use, UnderlyingSink<unknown> {
 
   /** Fails the stream, unless it is closed. */
   #fail(error: unknown): void {
-    this.#source.stop(error);
+    this.#source.fail(error);
     this.#controller?.deref()?.error(error);
   }
 }
