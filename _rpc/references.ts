@@ -414,7 +414,7 @@ export class References implements StreamEnd {
   }
 
   async write(id: number, chunks: SentStream): Promise<void> {
-    const own = this.#add(chunks);
+    const own = this.#add(chunks, chunks.stream);
     try {
       await this.#end.callStream(id, [own]);
     } finally {
