@@ -20,28 +20,13 @@ import {
   type TaskSource,
   type Waiting,
 } from "./task.ts";
+import { Paces } from "./pace.ts";
 import { Turns } from "./turns.ts";
 import { abort, PoolWorker, type WorkerEvents } from "./worker.ts";
 import { checkDuplex } from "../_rpc/endpoint.ts";
 import { reasonText } from "../_base/text.ts";
 import { AbortGroups, Deque, settlesWithin } from "../_base/waiting.ts";
 import type { Duplex } from "../duplex.ts";
-
-/** Milliseconds that a batch should take: many times the cost of its message. */
-const BATCH_TIME = 2;
-
-/** Maximum tasks in a batch, and the factor by which one may exceed the batch before. */
-const MAX_BATCH = 256;
-const BATCH_GROWTH = 4;
-
-/** Batches that fit into the timeout of a task: the limit includes a whole batch. */
-const BATCHES_PER_TIMEOUT = 10;
-
-/** Maximum number of methods whose tasks are timed: names may be of any number. */
-const MAX_PACES = 1000;
-
-/** Weight of the latest batch in the moving average of a task's time. */
-const SMOOTHING = 0.5;
 
 /** Minimum milliseconds between two measurements of a worker's memory. */
 const MEMORY_INTERVAL = 100;
@@ -93,14 +78,6 @@ export interface PoolStats {
   readonly latency: Latency;
 }
 
-/** The pace of a method's tasks. */
-interface Pace {
-  /** Milliseconds that a task takes. */
-  ms: number;
-  /** Tasks in the last batch. */
-  batch: number;
-}
-
 /** Assigns the tasks of a pool to its workers. */
 export class Scheduler implements WorkerEvents, MapHost {
   readonly #options: SchedulerOptions;
@@ -112,7 +89,7 @@ export class Scheduler implements WorkerEvents, MapHost {
   readonly #touched = new Set<TaskSource>();
   /** Tasks to run again, each alone, before all others. */
   readonly #again = new Deque<Task>();
-  readonly #paces = new Map<string, Pace>();
+  readonly #paces = new Paces();
   readonly #aborts = new AbortGroups<MapRun>((maps, reason) => {
     for (const map of [...maps]) map.abort(reason);
   });
@@ -176,8 +153,10 @@ export class Scheduler implements WorkerEvents, MapHost {
 
   /** Read-ahead of a map in items: more for quick tasks. */
   readAhead({ method }: Job): number {
-    const batch = this.#paces.get(method)?.batch ?? 1;
-    const each = Math.max(READ_AHEAD, BATCHES_AHEAD * batch);
+    const each = Math.max(
+      READ_AHEAD,
+      BATCHES_AHEAD * this.#paces.last(method),
+    );
     return each * this.#options.workers;
   }
 
@@ -343,12 +322,7 @@ export class Scheduler implements WorkerEvents, MapHost {
   }
 
   onIdle(worker: PoolWorker, method: string, count: number, ms: number): void {
-    if (count > 0) {
-      const pace = this.#paces.get(method);
-      const each = ms / count;
-      if (pace === undefined) this.#setPace(method, { ms: each, batch: 1 });
-      else pace.ms += (each - pace.ms) * SMOOTHING;
-    }
+    this.#paces.add(method, count, ms);
     if (worker.given >= this.#options.maxTasks) this.#retire(worker);
     else if (this.#options.maxMemory < Infinity) this.#checkMemory(worker);
   }
@@ -418,20 +392,10 @@ export class Scheduler implements WorkerEvents, MapHost {
     }
   }
 
-  #setPace(method: string, pace: Pace): void {
-    if (this.#paces.size >= MAX_PACES) this.#paces.clear();
-    this.#paces.set(method, pace);
-  }
-
   /** The size of the next batch of a job. */
   #batchSize({ method, retries, timeout }: Job): number {
-    const pace = this.#paces.get(method);
     // A task of a batch may or may not have been begun when its worker ends.
-    if (pace === undefined || retries === 0) return 1;
-    const most = Math.min(MAX_BATCH, pace.batch * BATCH_GROWTH);
-    const time = Math.min(BATCH_TIME, timeout / BATCHES_PER_TIMEOUT);
-    pace.batch = Math.max(1, Math.min(most, Math.floor(time / pace.ms)));
-    return pace.batch;
+    return retries === 0 ? 1 : this.#paces.next(method, timeout);
   }
 
   /** Starts as many workers as there are tasks waiting for one. */
