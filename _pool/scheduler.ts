@@ -20,7 +20,7 @@ import {
   type TaskSource,
   type Waiting,
 } from "./task.ts";
-import { Paces } from "./pace.ts";
+import { type BatchTimes, Paces } from "./pace.ts";
 import { Turns } from "./turns.ts";
 import { abort, PoolWorker, type WorkerEvents } from "./worker.ts";
 import { checkDuplex } from "../_rpc/endpoint.ts";
@@ -87,7 +87,7 @@ export class Scheduler implements WorkerEvents, MapHost {
   readonly #turns = new Turns<TaskSource>();
   /** Sources with outcomes since the last report. */
   readonly #touched = new Set<TaskSource>();
-  /** Tasks to run again, each alone, before all others. */
+  /** Tasks that were returned, and tasks to run again, each alone; before all others. */
   readonly #again = new Deque<Task>();
   readonly #paces = new Paces();
   readonly #aborts = new AbortGroups<MapRun>((maps, reason) => {
@@ -152,12 +152,13 @@ export class Scheduler implements WorkerEvents, MapHost {
   }
 
   /** Read-ahead of a map in items: more for quick tasks. */
-  readAhead({ method }: Job): number {
-    const each = Math.max(
-      READ_AHEAD,
-      BATCHES_AHEAD * this.#paces.last(method),
-    );
+  readAhead(job: Job): number {
+    const each = Math.max(READ_AHEAD, BATCHES_AHEAD * this.batchSize(job));
     return each * this.#options.workers;
+  }
+
+  batchSize({ method }: Job): number {
+    return this.#paces.last(method);
   }
 
   begin(source: TaskSource): void {
@@ -292,7 +293,7 @@ export class Scheduler implements WorkerEvents, MapHost {
     const { retryOn } = task.job;
     try {
       if (this.#mayRetry(task) && !task.isSettled && retryOn?.(error)) {
-        return this.#again.push(task);
+        return this.#runAgain(task);
       }
     } catch (cause) {
       return this.reject(task, cause);
@@ -315,14 +316,17 @@ export class Scheduler implements WorkerEvents, MapHost {
     for (const task of tasks) {
       if (task.isSettled) continue;
       if (this.#failure !== undefined) this.reject(task, this.#failure.error);
-      else if (this.#mayRetry(task)) this.#again.push(task);
+      else if (this.#mayRetry(task)) this.#runAgain(task);
       else this.reject(task, endedError(task, error));
     }
     this.onReport();
   }
 
-  onIdle(worker: PoolWorker, method: string, count: number, ms: number): void {
-    this.#paces.add(method, count, ms);
+  onTimes(times: BatchTimes): void {
+    this.#paces.add(times);
+  }
+
+  onIdle(worker: PoolWorker): void {
     if (worker.given >= this.#options.maxTasks) this.#retire(worker);
     else if (this.#options.maxMemory < Infinity) this.#checkMemory(worker);
   }
@@ -352,6 +356,12 @@ export class Scheduler implements WorkerEvents, MapHost {
     this.#latency.add(performance.now() - task.since);
   }
 
+  /** Runs a task again that was begun before: alone, as it may have ended its worker. */
+  #runAgain(task: Task): void {
+    task.isAlone = true;
+    this.#again.push(task);
+  }
+
   #mayRetry(task: Task): boolean {
     return task.mayRetry && this.#closing !== "reject" && !this.isOver;
   }
@@ -370,21 +380,21 @@ export class Scheduler implements WorkerEvents, MapHost {
       const tasks = this.#take(worker);
       if (tasks.length === 0) return;
       this.#retried += tasks.filter(({ attempts }) => attempts > 0).length;
-      worker.run(tasks);
+      worker.run(tasks, this.#paces.recallAfter);
     }
   }
 
   /** The next tasks of a free worker. */
   #take(worker: PoolWorker): Task[] {
-    dropSettled(this.#again);
-    if (this.#again.length > 0) return [this.#again.shift()];
     const left = this.#options.maxTasks - worker.given;
+    dropSettled(this.#again);
+    if (this.#again.length > 0) return this.#takeAgain(left);
     for (;;) {
       const source = this.#turns.first;
       if (source === undefined) return [];
       // It is added again if it wakes the pool, even within `take`.
       this.#turns.delete(source);
-      const tasks = source.take((job) => Math.min(left, this.#batchSize(job)));
+      const tasks = source.take((job) => Math.min(left, this.#nextBatch(job)));
       if (tasks.length === 0) continue;
       // Its next turn is after all other sources.
       if (this.#sources.has(source)) this.#turns.add(source);
@@ -392,8 +402,23 @@ export class Scheduler implements WorkerEvents, MapHost {
     }
   }
 
+  /** The first of the tasks to run again, with those that may share its batch. */
+  #takeAgain(left: number): Task[] {
+    const first = this.#again.shift();
+    const tasks = [first];
+    if (first.isAlone) return tasks;
+    const most = Math.min(left, this.#nextBatch(first.job));
+    while (tasks.length < most && this.#again.length > 0) {
+      const task = this.#again.first;
+      if (task.job !== first.job || task.isAlone) break;
+      this.#again.shift();
+      if (!task.isSettled) tasks.push(task);
+    }
+    return tasks;
+  }
+
   /** The size of the next batch of a job. */
-  #batchSize({ method, retries, timeout }: Job): number {
+  #nextBatch({ method, retries, timeout }: Job): number {
     // A task of a batch may or may not have been begun when its worker ends.
     return retries === 0 ? 1 : this.#paces.next(method, timeout);
   }
