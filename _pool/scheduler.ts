@@ -112,6 +112,8 @@ export class Scheduler implements WorkerEvents, MapHost {
   #isPumping = false;
   /** Whether `wake` was called since the last round. */
   #isWoken = false;
+  /** Whether `wake` is called at the end of the turn. */
+  #isWakeDue = false;
   #onIdle: (() => void) | undefined;
 
   constructor(options: SchedulerOptions) {
@@ -233,6 +235,25 @@ export class Scheduler implements WorkerEvents, MapHost {
       this.#isPumping = false;
     }
     this.#checkIdle();
+  }
+
+  /**
+   * As {@linkcode wake}, for a new task. If its method is quick, the tasks that are
+   * added in the same turn are given together: with idle workers each would have a
+   * batch of its own. While more workers may be started, the tasks start them first.
+   */
+  wakeFor(job: Job, source: TaskSource): void {
+    const workers = this.#workers.size + this.#starts.size;
+    if (workers < this.#options.workers || this.batchSize(job) === 1) {
+      return this.wake(source);
+    }
+    this.#turns.add(source);
+    if (this.#isWakeDue) return;
+    this.#isWakeDue = true;
+    queueMicrotask(() => {
+      this.#isWakeDue = false;
+      this.wake();
+    });
   }
 
   /** Settles when no task waits or runs. */

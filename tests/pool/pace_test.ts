@@ -161,6 +161,19 @@ for (const workers of [1, 32]) {
   });
 }
 
+test("Pool.run() gives the quick tasks of a turn together", async () => {
+  const opener = new Opener(() => ({ echo: (n: number) => n }));
+  const pool = new Pool<{ echo(n: number): number }>(opener.open, {
+    workers: 8,
+  });
+  const run = () => Promise.all(numbers(50).map((n) => pool.run("echo", [n])));
+  for (const _ of numbers(50)) await run();
+  const { sent } = opener;
+  assertEquals(await run(), numbers(50));
+  assertEquals([opener.sent - sent, opener.near.length], [1, 8]);
+  await pool.close();
+});
+
 test("Pool.map() fills batches for a reader that is slower than its workers", async () => {
   const opener = new Opener(() => ({ echo: (n: number) => n }));
   const pool = new Pool<{ echo(n: number): number }>(opener.open, {
