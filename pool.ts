@@ -108,9 +108,10 @@ export interface MapOptions extends TaskOptions {
   ordered?: boolean;
   /**
    * Maximum number of items that were read and whose results were not received. The
-   * default for each worker is 16, or four batches if that is more.
+   * default for each worker is 16, or four batches if that is more, up to 2048 for all
+   * workers together.
    *
-   * @default {16 for each worker, up to 1024}
+   * @default {16 for each worker, for quick tasks up to 2048}
    */
   readAhead?: number;
   /**
