@@ -8,7 +8,13 @@
  */
 
 import { ClosedError, isInstance, PeerExitError } from "../_base/errors.ts";
-import { findSlotValues } from "../_rpc/messages.ts";
+import {
+  findAll,
+  findSlotValues,
+  isWebStream,
+  type SlotValue,
+  Transferred,
+} from "../_rpc/slots.ts";
 import { quoted, reasonText } from "../_base/text.ts";
 import type { Listed } from "./turns.ts";
 import type { Deque } from "../_base/waiting.ts";
@@ -30,8 +36,15 @@ export abstract class Task {
   readonly args: unknown[];
   /** When the task was added to the pool. */
   readonly since: number;
-  /** Whether functions or signals are among its arguments; it then has no batch. */
-  readonly hasSlots: boolean;
+  /**
+   * Whether functions, signals, transferred values or streams are among its arguments;
+   * it then has no batch.
+   */
+  hasSlots: boolean;
+  /** Whether its arguments are moved to a worker, so that no other can run it. */
+  #isMoved = false;
+  /** The signals among its arguments. */
+  readonly #signals: AbortSignal[] = [];
   /** Number of workers that may have begun it. */
   attempts = 0;
   /** Whether it has a batch of its own when it is run again. */
@@ -42,7 +55,35 @@ export abstract class Task {
     this.job = job;
     this.args = args;
     this.since = since;
-    this.hasSlots = hasSlotValues(args);
+    this.hasSlots = this.#find(() => findSlotValues(args));
+  }
+
+  /** Searches its arguments, which the codec has refused; returns `hasSlots`. */
+  search(): boolean {
+    return this.hasSlots = this.#find(() => findAll(this.args));
+  }
+
+  /** Whether a signal among its arguments has aborted. */
+  get isAborted(): boolean {
+    return this.#signals.some(({ aborted }) => aborted);
+  }
+
+  #find(find: () => readonly SlotValue[] | undefined): boolean {
+    let found: readonly SlotValue[] | undefined;
+    try {
+      found = find();
+    } catch {
+      // A getter threw; the call will report that.
+      return true;
+    }
+    if (found === undefined) return false;
+    for (const { value } of found) {
+      if (value instanceof Transferred || isWebStream(value)) {
+        this.#isMoved = true;
+      }
+      if (value instanceof AbortSignal) this.#signals.push(value);
+    }
+    return true;
   }
 
   /** The error if it has waited too long, to be used when it is returned unbegun. */
@@ -81,7 +122,7 @@ export abstract class Task {
 
   /** Whether it may be run again. */
   get mayRetry(): boolean {
-    return this.attempts <= this.job.retries;
+    return !this.#isMoved && this.attempts <= this.job.retries;
   }
 }
 
@@ -102,16 +143,6 @@ export interface TaskSource extends Listed {
   finish(waiting: Waiting): void;
   /** Rejects all tasks: no worker can run them. */
   fail(error: unknown): void;
-}
-
-/** Whether functions or signals are among arguments. */
-function hasSlotValues(args: unknown[]): boolean {
-  try {
-    return findSlotValues(args) !== undefined;
-  } catch {
-    // A getter threw; the call will report that.
-    return true;
-  }
 }
 
 /** Removes settled tasks at the front of a queue. */

@@ -68,6 +68,8 @@ export interface BacklogEvents {
   handle(message: Message): void;
   /** `handle` threw for a held call. */
   onFault(error: unknown): void;
+  /** A held call was cancelled, and is not begun. */
+  onDropped(message: Message): void;
   /** No call is held any more. */
   onEmpty(): void;
 }
@@ -231,6 +233,7 @@ export class Backlog {
     if (held.message![0] === TAG.batch) {
       this.#outlet.answer([TAG.recalled, id, 0]);
     } else if (message[0] !== TAG.cancel) return;
+    this.#events.onDropped(held.message!);
     held.message = undefined;
     this.#byId.delete(id);
   }

@@ -7,21 +7,22 @@
  * @module
  */
 
-import { ClosedError, isEnd } from "../_base/errors.ts";
-import { methodLabel, type Post, unsendable } from "./caller.ts";
+import { isEnd, isInstance } from "../_base/errors.ts";
+import { methodLabel, type Post, refusal, unsendable } from "./caller.ts";
 import { Batch, BatchRunner, isThenable } from "./batch.ts";
 import { fromFailure, reduceFailure, toFailure } from "./errors.ts";
 import {
-  type Callback,
   DESCRIBE,
-  fillSlots,
   type Message,
   type MethodKey,
-  SLOT,
   type Slot,
   TAG,
+  valueIndex,
 } from "./messages.ts";
-import { Producer } from "./stream.ts";
+import type { Method } from "./methods.ts";
+import type { References } from "./references.ts";
+import { isFound, search, type Searched, type SlotTable } from "./slots.ts";
+import { ChunkSource, Producer } from "./stream.ts";
 
 /**
  * Measures the heap of this thread. Types of Node.js before 18.15 do not have all of
@@ -34,15 +35,6 @@ type HeapStatistics = () => {
 
 /** Loaded for the first description: loading it takes 20 ms. */
 let heapStatistics: HeapStatistics | undefined;
-
-/** A method that can be called. */
-export interface Method {
-  readonly run: Callback;
-  /** The value of `this`. */
-  readonly self: unknown;
-  /** Whether its first argument is a signal. */
-  readonly takesSignal: boolean;
-}
 
 /** Maximum running calls: with 4 KiB each, their answers take 256 MiB. */
 export const DEFAULT_MAX_CALLS = 65_536;
@@ -58,7 +50,7 @@ export interface Exposed {
    * signal among the arguments counts as one call more.
    */
   readonly maxCalls: number;
-  /** Called with the errors of notifications. */
+  /** Called with the errors of notifications and of functions that cannot be called. */
   readonly onError: (error: unknown, method: string) => void;
 }
 
@@ -66,24 +58,23 @@ export interface Exposed {
 export interface CalleeEnd {
   readonly post: Post;
   /** As `post`; returns a promise if the message has to wait for room. */
-  readonly postInTurn: (message: Message) => Promise<void> | undefined;
-  /** The function of this end that the peer may call back. */
-  callback(id: number): Callback | undefined;
-  /** Calls a function of the peer. */
-  callBack(id: number, args: unknown[]): Promise<unknown>;
+  readonly postInTurn: (
+    message: Message,
+    transfer?: Transferable[],
+  ) => Promise<void> | undefined;
+  readonly slots: SlotTable;
+  readonly references: References;
   /** Whether received calls are waiting to be begun. */
   isHolding(): boolean;
 }
 
-/** A running call that has a signal, callbacks or a stream. */
+/** A running call that has a signal, slots or a stream. */
 class Running {
   /** Number of calls that it counts as. */
   readonly weight: number;
   #controller: AbortController | undefined;
   #cancelled: { readonly reason: unknown } | undefined;
   producer: Producer | undefined;
-  /** Whether it was answered. */
-  isDone = false;
 
   constructor(weight: number) {
     this.weight = weight;
@@ -92,6 +83,11 @@ class Running {
   /** Whether its result is no longer needed. */
   get isCancelled(): boolean {
     return this.#cancelled !== undefined;
+  }
+
+  /** Why it was cancelled. */
+  get reason(): unknown {
+    return this.#cancelled?.reason;
   }
 
   get signal(): AbortSignal {
@@ -103,7 +99,7 @@ class Running {
   cancel(reason: unknown): void {
     this.#cancelled ??= { reason };
     this.#controller?.abort(reason);
-    this.producer?.stop();
+    this.producer?.stop(reason);
   }
 }
 
@@ -120,7 +116,8 @@ export class Callee {
   /** Running calls by their weights, and the cancelled ones of them. */
   #count = 0;
   #cancelled = 0;
-  #isDrained = false;
+  /** Why the peer requests no more values of streams. */
+  #drained: { readonly reason: unknown } | undefined;
   #isPeerGone = false;
   #onIdle: (() => void) | undefined;
 
@@ -132,6 +129,11 @@ export class Callee {
     });
   }
 
+  /** Running calls by their weights. */
+  get running(): number {
+    return this.#count;
+  }
+
   /** Exposes methods. Throws the second time. */
   expose(exposed: Exposed): void {
     if (this.#exposed !== undefined) {
@@ -140,6 +142,12 @@ export class Callee {
       );
     }
     this.#exposed = exposed;
+  }
+
+  /** Reports an error that no call can have. */
+  onError(error: unknown, key: MethodKey): void {
+    const name = typeof key === "number" ? methodLabel(key) : key;
+    this.#exposed?.onError(error, typeof name === "string" ? name : name[1]);
   }
 
   /** Settles when no running call has a caller that waits for it. */
@@ -158,7 +166,7 @@ export class Callee {
       case TAG.batch:
         return this.#onBatch(message[1], message[2], message[3]);
       case TAG.notice:
-        this.#onNotice(message[1], message[2]);
+        this.#onNotice(message[1], message[2], message[3]);
         return;
       case TAG.pull:
         return this.#running.get(message[1])?.producer?.pull(message[2]);
@@ -176,13 +184,31 @@ export class Callee {
 
   /** Replaces an answer that cannot be sent; settles when the replacement was sent. */
   refuse(message: Message, error: unknown): Promise<void> | undefined {
+    const at = valueIndex(message);
+    if (at !== undefined) {
+      this.#end.slots.remove(message[at + 1] as Slot[] | undefined);
+    }
     // The duplex has ended.
     if (isEnd(error)) return undefined;
+    // Several values are sent one by one first.
+    const isSingle = message[0] !== TAG.items || message[2].length === 1;
+    if (at !== undefined && isSingle && isInstance(error, TypeError)) {
+      try {
+        const searched = search(message[at]);
+        if (searched !== undefined) return this.#answerAgain(message, searched);
+      } catch (fault) {
+        // A getter in the result threw, or too many functions are in it.
+        error = fault;
+      }
+    }
     switch (message[0]) {
       case TAG.value:
         return this.#postError(message[1], resultError(error));
       case TAG.items:
         return this.#refuseItems(message[1], message[2], error);
+      case TAG.chunk:
+        this.#running.get(message[1])?.producer?.stop(error);
+        return this.#postError(message[1], resultError(error));
       case TAG.error: {
         const reduced = reduceFailure(message[2]);
         if (reduced === undefined) return undefined;
@@ -205,9 +231,9 @@ export class Callee {
   }
 
   /** Ends streams once their requested values are sent: the peer requests no more. */
-  drain(): void {
-    this.#isDrained = true;
-    for (const { producer } of this.#running.values()) producer?.drain();
+  drain(reason: unknown): void {
+    this.#drained = { reason };
+    for (const { producer } of this.#running.values()) producer?.drain(reason);
   }
 
   #onCall(
@@ -218,13 +244,20 @@ export class Callee {
   ): void {
     if (key === DESCRIBE) return this.#describe(id);
     const method = this.#find(key);
-    if (method === undefined) return this.#postMissing(id, key, 1);
+    if (method === undefined) {
+      this.#end.slots.drop(slots);
+      return this.#postMissing(id, key, 1);
+    }
     let running: Running | undefined;
     if (slots === undefined && !method.takesSignal) this.#count++;
     else {
+      if (slots !== undefined) {
+        const error = this.#roomError(key, slots);
+        if (error !== undefined) return void this.#postError(id, error);
+      }
       running = this.#track(id, 1 + (slots?.length ?? 0));
       this.#count += running.weight;
-      if (slots !== undefined) this.#fill(running, args, slots);
+      if (slots !== undefined) this.#end.slots.fill(args, slots, running);
     }
     let result: unknown;
     let isLater: boolean;
@@ -261,20 +294,37 @@ export class Callee {
     );
   }
 
-  async #onNotice(name: string, args: unknown[]): Promise<void> {
+  #onNotice(name: string, args: unknown[], slots: Slot[] | undefined): void {
     const exposed = this.#exposed;
     const method = exposed?.methods.get(name);
     if (method === undefined || this.#count >= exposed!.maxCalls) {
+      this.#end.slots.drop(slots);
       const error = this.#missing(name);
       return exposed?.onError(error, name);
     }
-    this.#count++;
     const running = new Running(1);
+    if (slots !== undefined) {
+      const error = this.#roomError(name, slots);
+      if (error !== undefined) return exposed!.onError(error, name);
+      this.#end.slots.fill(args, slots, running);
+    }
+    this.#count++;
     this.#notices.add(running);
+    this.#runNotice(exposed!, name, method, args, running);
+  }
+
+  /** Never rejects. */
+  async #runNotice(
+    exposed: Exposed,
+    name: string,
+    method: Method,
+    args: unknown[],
+    running: Running,
+  ): Promise<void> {
     try {
       refuseStream("notify", name, await invoke(method, args, running));
     } catch (error) {
-      exposed!.onError(error, name);
+      exposed.onError(error, name);
     } finally {
       this.#notices.delete(running);
       this.#done(false);
@@ -294,8 +344,18 @@ export class Callee {
   #find(key: MethodKey): Method | undefined {
     if (this.#isBusy) return undefined;
     if (typeof key === "string") return this.#exposed?.methods.get(key);
-    const run = this.#end.callback(key);
-    return run && { run, self: undefined, takesSignal: false };
+    return this.#end.references.method(key);
+  }
+
+  /** The error if the slots of a call exceed the limit; they are dropped then. */
+  #roomError(key: MethodKey, slots: Slot[]): unknown {
+    try {
+      this.#end.references.checkRoom(slots);
+      return undefined;
+    } catch (error) {
+      this.#end.slots.drop(slots);
+      return refusal(error, `call ${methodLabel(key)}`);
+    }
   }
 
   /** Answers calls that cannot be run. */
@@ -310,15 +370,19 @@ export class Callee {
   #missing(key: MethodKey): Error {
     const label = methodLabel(key);
     const methods = this.#exposed?.methods;
-    const isKnown = typeof key === "number"
-      ? key === DESCRIBE || this.#end.callback(key) !== undefined
-      : methods?.has(key);
+    const isKnown = typeof key === "string"
+      ? methods?.has(key)
+      : key === DESCRIBE || this.#end.references.method(key) !== undefined;
     if (isKnown) {
       return new RangeError(
         `Cannot call ${label}: ${this.#count} calls are running, which is the maximum; wait for some, or give "expose" a larger "maxCalls"`,
       );
     }
-    if (typeof key === "number") return callbackEnded();
+    if (typeof key !== "string") {
+      return new TypeError(
+        `Cannot call ${label}: it is not a function, or a method of an object, that was sent and is not released`,
+      );
+    }
     if (methods === undefined) {
       return new TypeError(
         `Cannot call ${label}: the peer exposes no methods on this duplex`,
@@ -365,23 +429,54 @@ export class Callee {
       return this.#finish(id, [TAG.error, id, toFailure(error)]);
     }
     if (iterator !== undefined) return this.#stream(id, iterator);
+    // Others are found after the codec has refused the answer.
+    if (isFound(value)) return this.#answerFound(id, value);
     this.#finish(
       id,
       value === undefined ? [TAG.value, id] : [TAG.value, id, value],
     );
   }
 
-  /** Ends a call with its answer. */
-  #finish(id: number, answer: Message): void {
-    const running = this.#running.get(id);
-    if (running !== undefined) this.#release(id, running);
-    if (!running?.isCancelled) this.#end.post(answer);
-    this.#done(running?.isCancelled === true, running?.weight);
+  /** Answers a call with a function, a reference or a transferred value. */
+  #answerFound(id: number, value: unknown): void {
+    if (this.#running.get(id)?.isCancelled) {
+      return this.#finish(id, [TAG.value, id]);
+    }
+    let answer: Message = [TAG.value, id, value];
+    let transfer: Transferable[] | undefined;
+    try {
+      const searched = search(value)!;
+      transfer = searched.transfer;
+      answer = this.#withSlots(answer, searched);
+    } catch (error) {
+      answer = [TAG.error, id, toFailure(resultError(error))];
+    }
+    this.#finish(id, answer, transfer);
   }
 
-  #release(id: number, running: Running): void {
-    running.isDone = true;
-    this.#running.delete(id);
+  /** An answer with the slots for what was found in its value. */
+  #withSlots(message: Message, { rest, values }: Searched): Message {
+    const head = [...message.slice(0, valueIndex(message)), rest];
+    if (values.length > 0) head.push(this.#end.slots.add(values));
+    return head as Message;
+  }
+
+  #answerAgain(
+    message: Message,
+    searched: Searched,
+  ): Promise<void> | undefined {
+    return this.#end.postInTurn(
+      this.#withSlots(message, searched),
+      searched.transfer,
+    );
+  }
+
+  /** Ends a call with its answer. */
+  #finish(id: number, answer: Message, transfer?: Transferable[]): void {
+    const running = this.#running.get(id);
+    if (running !== undefined) this.#running.delete(id);
+    if (!running?.isCancelled) this.#end.post(answer, transfer);
+    this.#done(running?.isCancelled === true, running?.weight);
   }
 
   #cancel(running: Running, reason: unknown): void {
@@ -394,7 +489,14 @@ export class Callee {
   #stream(id: number, iterator: AsyncIterator<unknown>): void {
     const running = this.#running.get(id) ?? this.#track(id, 1);
     const producer = new Producer(iterator, {
-      item: (value) => this.#end.postInTurn([TAG.items, id, [value]]),
+      item: (value, cost) =>
+        this.#end.postInTurn(
+          !(iterator instanceof ChunkSource)
+            ? [TAG.items, id, [value]]
+            : value === undefined
+            ? [TAG.chunk, id, cost]
+            : [TAG.chunk, id, cost, value],
+        ),
       done: (value) =>
         this.#end.post(
           value === undefined ? [TAG.value, id] : [TAG.value, id, value],
@@ -403,26 +505,12 @@ export class Callee {
     });
     running.producer = producer;
     // The peer may have left or sent its goodbye before the stream began.
-    if (running.isCancelled) producer.stop();
+    if (running.isCancelled) producer.stop(running.reason);
     else this.#end.post([TAG.stream, id]);
-    if (this.#isDrained) producer.drain();
+    if (this.#drained !== undefined) producer.drain(this.#drained.reason);
     producer.run().then(() => {
-      this.#release(id, running);
+      this.#running.delete(id);
       this.#done(running.isCancelled, running.weight);
-    });
-  }
-
-  #fill(running: Running, args: unknown[], slots: Slot[]): void {
-    fillSlots(args, slots, (kind, id) => {
-      if (kind === SLOT.signal) return running.signal;
-      return (...given: unknown[]) => {
-        const called = running.isDone || running.isCancelled
-          ? Promise.reject(callbackEnded())
-          : this.#end.callBack(id, given);
-        // A method may ignore the promise, so its rejection counts as handled.
-        called.catch(() => {});
-        return called;
-      };
     });
   }
 
@@ -492,7 +580,7 @@ export class Callee {
     error: unknown,
   ): Promise<void> {
     const producer = this.#running.get(id)?.producer;
-    producer?.stop();
+    producer?.stop(error);
     if (
       producer === undefined && values.length === 1 && values[0] === undefined
     ) {
@@ -512,12 +600,6 @@ export class Callee {
   }
 }
 
-function callbackEnded(): ClosedError {
-  return new ClosedError(
-    "Cannot call back: the call that sent the function has ended",
-  );
-}
-
 /** Calls a method with its `this`, and its signal if it takes one. */
 function invoke(
   { run, self, takesSignal }: Method,
@@ -531,6 +613,7 @@ function invoke(
 /** The iterator of a result that is a stream. */
 function openIterator(value: unknown): AsyncIterator<unknown> | undefined {
   if (typeof value !== "object" || value === null) return undefined;
+  if (value instanceof ChunkSource) return value;
   const many = value as Partial<AsyncIterable<unknown> & Iterator<unknown>>;
   if (typeof many[Symbol.asyncIterator] === "function") {
     return many[Symbol.asyncIterator]!();

@@ -9,8 +9,8 @@
         expose({"square": lambda n: n * n}, main)
 
 exposes `square`, which the peer calls with `remote` or runs in a pool. The calls
-run one after the other. A generator is sent as a list. A call with functions or
-signals among its arguments fails.
+run one after the other. A generator is sent as a list. A call with functions,
+signals or streams among its arguments fails, and they are released.
 """
 
 from __future__ import annotations
@@ -22,6 +22,10 @@ from typing import Any, Callable, Mapping, Tuple
 
 CALL, BATCH, NOTICE, VALUE, ERROR = 1, 2, 3, 4, 5
 ITEMS, PULL, CANCEL, RECALL = 7, 8, 9, 10
+RELEASE = 12
+
+#: The kinds of slots that are released: functions, objects and streams of the peer.
+RELEASED_KINDS = (1, 3, 4, 5)
 
 #: The method that describes the peer.
 DESCRIBE = 0
@@ -39,16 +43,26 @@ def expose(methods: Methods, duplex: Any) -> None:
         if tag == CALL and rest[1] == DESCRIBE:
             duplex.send([VALUE, rest[0], {"methods": list(methods)}])
         elif tag == CALL:
-            number, name, args, *places = rest
-            answer(duplex, VALUE, number, call(methods, name, args, *places))
+            number, name, args, *slots = rest
+            release(duplex, *slots)
+            answer(duplex, VALUE, number, call(methods, name, args, *slots))
         elif tag == BATCH:
             number, name, calls = rest
             for args in calls:
                 answer(duplex, ITEMS, number, call(methods, name, args))
         elif tag == NOTICE:
-            call(methods, *rest)
-        elif tag not in (PULL, CANCEL, RECALL):
+            name, args, *slots = rest
+            release(duplex, *slots)
+            call(methods, name, args, *slots)
+        elif tag not in (PULL, CANCEL, RECALL, RELEASE):
             raise ValueError(f"Cannot answer a message with an unknown tag: {tag!r}")
+
+
+def release(duplex: Any, slots: Any = ()) -> None:
+    """Releases the functions, objects and streams among arguments: none is used."""
+    released = [[number, 1] for _, kind, number in slots if kind in RELEASED_KINDS]
+    if released:
+        duplex.send([RELEASE, released])
 
 
 def answer(duplex: Any, tag: int, number: int, outcome: Outcome) -> None:
@@ -64,13 +78,13 @@ def answer(duplex: Any, tag: int, number: int, outcome: Outcome) -> None:
 
 
 def call(
-    methods: Methods, name: Any, args: list[Any], places: Any = None
+    methods: Methods, name: Any, args: list[Any], slots: Any = ()
 ) -> Outcome:
     """Calls a method; returns whether it failed, and its result or failure."""
     try:
-        if places:
-            raise TypeError("Cannot call a method with functions or signals here")
-        if name not in methods:
+        if slots:
+            raise TypeError("Cannot call a method with functions, signals or streams here")
+        if not isinstance(name, str) or name not in methods:
             raise TypeError(
                 f"Cannot call {name!r}: the methods are {list(methods)}")
         result = methods[name](*args)

@@ -38,12 +38,13 @@ const LIMIT = 3_000;
 /** Names that a peer calls: exposed, inherited and unknown ones. */
 const NAMES: readonly string[] = [
   ...["add", "echo", "later", "many", "fail", "back", "wait", "odd"],
+  ...["give", "read"],
   ...["__proto__", "constructor", "toString", "hasOwnProperty", "inherited"],
   ...["hidden", "valueOf", "then", "", "\u001b[2J\n", "x".repeat(300)],
 ];
 
 /** The number of exposed names. */
-const EXPOSED = 8;
+const EXPOSED = 10;
 
 /** Kinds of message that may leave the connection open. */
 const CALM: readonly number[] = [0, 1, 2, 3, 4, 5, 10, 11, 12];
@@ -79,6 +80,12 @@ class Served {
           Promise.race([aborted, this.#released.promise]),
         );
       }),
+      give: () => ({
+        body: ReadableStream.from([1, new Uint8Array(9), "end"]),
+        sink: new WritableStream(),
+      }),
+      read: (value: unknown) =>
+        value instanceof ReadableStream ? Array.fromAsync(value) : "none",
       // Methods whose result cannot be sent.
       odd: () => Symbol("odd"),
       get hidden() {
@@ -216,16 +223,10 @@ class Hostile {
         return [TAG.call, next, this.#method(), this.#args()];
       case 3: {
         const args = [null, { a: null }, value()];
-        const places = Array.from({ length: draw.size(5) }, () => [
-          draw.below(this.#isMostlyValid ? 3 : 4),
-          draw.pick(
-            this.#isMostlyValid ? [null] : [null, "a", "__proto__", "length"],
-          ),
-          this.#isMostlyValid
-            ? draw.between(SLOT.callback, SLOT.signal)
-            : draw.below(4),
-          draw.below(5),
-        ]);
+        const places = Array.from(
+          { length: draw.size(5) },
+          () => this.#slot([draw.below(this.#isMostlyValid ? 3 : 4)]),
+        );
         return [TAG.call, next, this.#method(), args, places];
       }
       case 4: {
@@ -238,13 +239,15 @@ class Hostile {
       case 5:
         return [TAG.notice, this.#name(), this.#args()];
       case 6:
+        if (draw.oneIn(4)) return [TAG.value, peerId, null, [this.#slot([])]];
         return [TAG.value, peerId, value()];
       case 7:
         return [TAG.error, peerId, this.#failure()];
       case 8:
         return [TAG.stream, peerId];
       case 9:
-        return [TAG.items, peerId, [value(), value()]];
+        if (draw.oneIn(2)) return [TAG.items, peerId, [value(), value()]];
+        return [TAG.chunk, peerId, draw.pick([64, 64, 1024, 0]), value()];
       case 10:
         return [
           TAG.pull,
@@ -254,6 +257,7 @@ class Hostile {
       case 11:
         return [TAG.cancel, own, this.#failure()];
       case 12:
+        if (draw.oneIn(4)) return [TAG.release, [[draw.below(4), 1]]];
         if (this.#isMostlyValid || draw.oneIn(2)) return [TAG.recall, own];
         return [TAG.recalled, peerId, draw.below(4)];
       default:
@@ -261,15 +265,25 @@ class Hostile {
     }
   }
 
+  /** A slot of a value at a path. */
+  #slot(path: unknown[]): unknown {
+    const draw = this.#draw;
+    if (this.#isMostlyValid) {
+      return [path, draw.between(SLOT.callback, SLOT.writable), draw.below(5)];
+    }
+    const keys = [[], ["a"], ["__proto__"], ["length"], [0], [draw.boundary()]];
+    return [[...path, ...draw.pick(keys)], draw.below(8), draw.below(5)];
+  }
+
   #name(): string {
     const { length } = NAMES;
     return NAMES[this.#draw.below(this.#draw.below(3) > 0 ? EXPOSED : length)]!;
   }
 
-  #method(): string | number {
+  #method(): unknown {
     const draw = this.#draw;
     return draw.oneIn(8)
-      ? draw.pick([0, 1, 2, 7, draw.boundary()])
+      ? draw.pick([0, 1, 2, 7, draw.boundary(), [1, "a"], [2, this.#name()]])
       : this.#name();
   }
 
@@ -362,6 +376,7 @@ class Hostile {
       case TAG.error:
       case TAG.stream:
       case TAG.items:
+      case TAG.chunk:
       case TAG.recalled: {
         const answers = this.answers.get(id);
         if (answers === undefined) {

@@ -28,7 +28,7 @@ const METHODS = {
 };
 
 const CALL = [TAG.call, 1, "a", [1]];
-const PLACES = Array.from({ length: 257 }, () => [0, null, 1, 1]);
+const PLACES = Array.from({ length: 257 }, () => [[0], 1, 1]);
 const PARTS = { class: "Error", name: "Error", message: "no" };
 
 /** What the peer sends, and the error that is reported. Call number 1 is pending. */
@@ -55,19 +55,39 @@ const FAULTS: [string, unknown[], string][] = [
   ["arguments that are none", [[1, 1, "a", {}]], "an object is not an array"],
   ["places that are none", [[...CALL, {}]], "an object is not an array"],
   ["a place that is none", [[...CALL, [1]]], "1 is not a slot"],
-  ["a place too far", [[...CALL, [[1, null, 1, 1]]]], "not a slot of its"],
-  ["a place of no kind", [[...CALL, [[0, null, 3, 1]]]], "not a slot"],
-  ["a place of no number", [[...CALL, [[0, null, 1, -1]]]], "not a slot"],
-  ["a short place", [[...CALL, [[0, null, 1]]]], "not a slot"],
-  ["a place in a number", [[...CALL, [[0, "x", 1, 1]]]], "not a slot"],
-  ["a place by number", [[1, 1, "a", [{}], [[0, 5, 1, 1]]]], "not a slot"],
-  ["a place in an array", [[1, 1, "a", [[]], [[0, "x", 1, 1]]]], "not a slot"],
+  ["a place too far", [[...CALL, [[[1], 1, 1]]]], "not a slot of its"],
+  ["a place of no kind", [[...CALL, [[[0], 99, 1]]]], "not a slot"],
+  ["a place of no number", [[...CALL, [[[0], 1, -1]]]], "not a slot"],
+  ["a place without a path", [[...CALL, [[0, 1, 1]]]], "not a slot"],
+  ["a place with a bad path", [[...CALL, [[[null], 1, 1]]]], "not a slot"],
+  ["a short place", [[...CALL, [[[0], 1]]]], "not a slot"],
+  ["a place in a number", [[...CALL, [[[0, "x"], 1, 1]]]], "not a slot"],
+  ["a place by number", [[1, 1, "a", [{}], [[[0, 5], 1, 1]]]], "not a slot"],
+  ["a place in an array", [[1, 1, "a", [[]], [[[0, "x"], 1, 1]]]], "slot"],
+  ["a place of a length", [[...CALL, [[["length"], 1, 1]]]], "not a slot"],
+  ["a place of a prototype", [
+    [1, 1, "a", [{}], [[[0, "__proto__"], 1, 1]]],
+  ], "not a slot"],
+  ["a place of an inherited", [
+    [1, 1, "a", [{}], [[[0, "toString"], 1, 1]]],
+  ], "not a slot"],
   [
     "a place in a map",
-    [[1, 1, "a", [new Map()], [[0, "x", 1, 1]]]],
+    [[1, 1, "a", [new Map()], [[[0, 0], 1, 1]]]],
     "not a slot",
   ],
+  ["a place in a set", [
+    [1, 1, "a", [new Set([1])], [[[0, 1], 1, 1]]],
+  ], "not a slot"],
+  ["a place in a slot", [[...CALL, [[[0], 1, 1], [[0, "x"], 1, 2]]]], "slot"],
+  ["what was not sent", [[...CALL, [[[0], 6, 1]]]], "function 1 was not sent"],
   ["too many places", [[...CALL, PLACES]], "at most 256 functions"],
+  ["a method of no object", [[1, 1, ["a", 1], []]], "is not the name"],
+  ["a signal in an answer", [[4, 1, null, [[[], 2, 0]]]], "a signal is in it"],
+  ["a place in no result", [[4, 1, null, [[[0], 1, 1]]]], "not a slot"],
+  ["a release of no list", [[12, 1]], "1 is not an array"],
+  ["a release of no number", [[12, [["1", 1]]]], "not a released function"],
+  ["a release of nothing", [[12, [[1, 1]]]], "it was sent 0 times"],
   ["a call twice", [CALL, CALL], "Cannot run call 1: call 1 came before it"],
   ["an older call", [[1, 5, "a", []], CALL], "call 5 came before it"],
   ["a batch of nothing", [[2, 1, "a", []]], "this one 0"],
@@ -83,7 +103,7 @@ const FAULTS: [string, unknown[], string][] = [
   ["a notice by number", [[3, 1, []]], "1 is not the name of a method"],
   ["a notice of a value", [[3, "a", 1]], "1 is not an array"],
   ["a short value", [[4]], "it has 1 items"],
-  ["a long value", [[4, 1, 2, 3]], "it has 4 items"],
+  ["a long value", [[4, 1, 2, [], 3]], "it has 5 items"],
   ["an answer to nothing", [[4, 2, "x"]], "an answer to call 2: there were 1"],
   ["an error of nothing", [[5, 9, [false]]], "an answer to call 9"],
   ["a short error", [[5, 1]], "it has 2 items"],
@@ -108,6 +128,11 @@ const FAULTS: [string, unknown[], string][] = [
     [[6, 1], [7, 1, [1]]],
     "1 more arrived than were requested",
   ],
+  ["a chunk of a call", [[13, 1, 64, 1]], '"wait": it is out of place'],
+  ["a chunk of values", [[6, 1], [13, 1, 64, 1]], "is not a web stream"],
+  ["a cheap chunk", [[13, 1, 63, 1]], "63 is not the cost of a chunk"],
+  ["a dear chunk", [[13, 1, 1025, 1]], "1025 is not the cost of a chunk"],
+  ["a short chunk", [[13, 1]], 'a message "chunk": it has 2 items'],
   ["a long stream", [[6, 1, 1]], 'a message "stream": it has 3 items'],
   ["a recall of a call", [[11, 1, 0]], "it is out of place"],
   ["a pull of nothing", [[8, 1, 0]], "it requests 0 values"],
@@ -125,7 +150,7 @@ const FAULTS: [string, unknown[], string][] = [
   ["a short end of a recall", [[11, 1]], "it has 2 items"],
   ["a long end of a recall", [[11, 1, 1, 1, 1]], "it has 5 items"],
   ["a recall with a part of a time", [[11, 1, 1, 0.5]], "0.5 is not a time"],
-  ["items with a time of text", [[7, 1, [1], "1"]], '"1" is not a time'],
+  ["items with a time of text", [[7, 1, [1], [], "1"]], '"1" is not a time'],
   ["an error with a time below 0", [[5, 1, [false], -1]], "-1 is not a time"],
   [
     "an end of a recall of text",
@@ -173,7 +198,7 @@ test("expose() answers with arrays", async () => {
   const exchanges: [sent: unknown[], answer: unknown[]][] = [
     [[1, 1, "a", ["x"]], [4, 1, "x"]],
     [[1, 2, "a", []], [4, 2]],
-    [[2, 3, "a", [["y"], [], [null]]], [7, 3, ["y", undefined, null]]],
+    [[2, 3, "a", [["y"], [], [null]]], [7, 3, ["y", undefined, null], []]],
     [[1, 4, "count", []], [6, 4]],
     [[8, 4, 1], [7, 4, [0]]],
     [[9, 4, [false]], []],
@@ -221,17 +246,21 @@ test("expose() answers where nothing is exposed", async () => {
   await Promise.all([near.close(), raw.close()]);
 });
 
-test("remote() answers callbacks until their call has ended", async () => {
+test("remote() answers callbacks until they are released", async () => {
   const [near, raw] = duplexPair();
   let calls = 0;
   const call = remote<{ x(f: () => number): string }>(near).x(() => ++calls);
   const sent = await raw.receive() as number[][][];
-  const id = sent[4]![0]![3]!;
+  assertEquals(sent.slice(3), [[null], [[[0], 1, 1]]]);
+  const id = sent[4]![0]![2]!;
   await raw.send([1, 1, id, []]);
   assertEquals(await raw.receive(), [4, 1, 1]);
   await raw.send([4, 1, "answer"]);
   assertEquals(await call, "answer");
-  for (const [key, n] of [[id, 2], [id + 1, 3]] as const) {
+  await raw.send([1, 2, id, []]);
+  assertEquals(await raw.receive(), [4, 2, 2]);
+  await raw.send([12, [[id, 1]]]);
+  for (const [key, n] of [[id, 3], [id + 1, 4]] as const) {
     await raw.send([1, n, key, []]);
     const [tag, to, [, parts]] = await raw.receive() as [
       number,
@@ -239,9 +268,12 @@ test("remote() answers callbacks until their call has ended", async () => {
       [boolean, { message: string }],
     ];
     assertEquals([tag, to], [5, n]);
-    assertStringIncludes(parts.message, "Cannot call back: the call that");
+    assertStringIncludes(
+      parts.message,
+      "Cannot call a callback: it is not a function",
+    );
   }
-  assertEquals(calls, 1);
+  assertEquals(calls, 2);
   await Promise.all([near.close(), raw.close()]);
 });
 
@@ -261,4 +293,109 @@ test("remote() ends a stream that can ask for no more", async () => {
   await assertRejects(() => stream.next(), ClosedError, "a closed duplex");
   await raw.close();
   await closing;
+});
+
+/** An end that reads and writes streams, and one that is written by hand. */
+function rawStreams() {
+  const [near, raw] = duplexPair();
+  const written = Promise.withResolvers<unknown>();
+  expose({
+    read: (body: ReadableStream) => Array.fromAsync(body),
+    write: async (sink: WritableStream) => {
+      const writer = sink.getWriter();
+      await writer.write("a");
+      await writer.close();
+    },
+    give: () => [
+      ReadableStream.from(["b"]),
+      new WritableStream({ write: written.resolve }),
+    ],
+  }, near);
+  return { near, raw, written: written.promise };
+}
+
+/** Sends messages, and receives the expected ones in turn. */
+async function converse(
+  raw: Duplex,
+  messages: readonly (["send" | "receive", ...unknown[]])[],
+): Promise<void> {
+  for (const [direction, ...message] of messages) {
+    if (direction === "send") await raw.send(message);
+    else assertEquals(await raw.receive(), message);
+  }
+}
+
+test("expose() reads and writes streams of the peer as calls", async () => {
+  const { raw } = rawStreams();
+  await converse(raw, [
+    ["send", 1, 1, "read", [null], [[[0], 4, 7]]],
+    ["receive", 1, 1, 7, []],
+    ["send", 6, 1],
+    ["receive", 12, [[7, 1]]],
+    ["receive", 8, 1, 1024],
+    ["send", 13, 1, 600, "x"],
+    ["receive", 8, 1, 600],
+    ["send", 13, 1, 64],
+    ["send", 4, 1],
+    ["receive", 4, 1, ["x", undefined]],
+    ["send", 1, 2, "write", [null], [[[0], 5, 8]]],
+    ["receive", 1, 2, 8, [1]],
+    ["send", 1, 3, 1, []],
+    ["receive", 6, 3],
+    ["send", 8, 3, 1024],
+    ["receive", 13, 3, 64, "a"],
+    ["receive", 4, 3],
+    ["send", 4, 2],
+    ["receive", 12, [[8, 1]]],
+    ["receive", 4, 2],
+  ]);
+  await raw.close();
+});
+
+test("expose() gives its streams to calls of the peer", async () => {
+  const { raw, written } = rawStreams();
+  await converse(raw, [
+    ["send", 1, 1, "give", []],
+    ["receive", 4, 1, [null, null], [[[0], 4, 1], [[1], 5, 2]]],
+    ["send", 1, 2, 1, []],
+    ["receive", 6, 2],
+    ["send", 8, 2, 1024],
+    ["receive", 13, 2, 64, "b"],
+    ["receive", 4, 2],
+    ["send", 1, 3, 2, [9]],
+    ["receive", 1, 1, 9, []],
+    ["send", 6, 1],
+    ["receive", 8, 1, 1024],
+    ["send", 13, 1, 64, "c"],
+  ]);
+  assertEquals(await written, "c");
+  await converse(raw, [["send", 4, 1], ["receive", 4, 3]]);
+  await raw.close();
+});
+
+test("expose() refuses a stream of the peer that breaks the rules", async () => {
+  const sends: [string, unknown[][], string][] = [
+    ["values", [[6, 1], [7, 1, [1]]], "they have no cost"],
+    ["a chunk too many", [[6, 1], [13, 1, 1024], [13, 1, 64]], "not requested"],
+  ];
+  for (const [what, messages, text] of sends) {
+    const { raw, near } = rawStreams();
+    await raw.send([1, 1, "give", []]);
+    await raw.receive();
+    await raw.send([1, 2, 2, [9]]);
+    assertEquals(await raw.receive(), [1, 1, 9, []], what);
+    for (const message of messages) await raw.send(message);
+    await assertRejects(() => near.closed, ProtocolError, text);
+  }
+  // Only the stream fails, and it can be used once.
+  for (const args of [[], ["a"], [0]]) {
+    const { raw } = rawStreams();
+    await raw.send([1, 1, "give", []]);
+    await raw.receive();
+    await raw.send([1, 2, 2, args]);
+    assertEquals(await raw.receive(), [4, 2]);
+    await raw.send([1, 3, 2, [9]]);
+    assertStringIncludes(JSON.stringify(await raw.receive()), "used before");
+    await raw.close();
+  }
 });
