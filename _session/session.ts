@@ -47,9 +47,6 @@ export const receiveWindow: unique symbol = Symbol("receiveWindow");
 
 const RESOLVED: Promise<void> = Promise.resolve();
 const EMPTY = Object.freeze({ state: "empty" } as const);
-/** Steps of promises in which a session closes if nothing has to be waited for. */
-const CLOSE_STEPS = 32;
-
 const CLOSED = Object.freeze({ state: "closed" } as const);
 
 function nothing(): void {}
@@ -581,11 +578,6 @@ export class Session<In = unknown, Out = In>
   async #close(timeout: number): Promise<void> {
     // The wire observes the deadline itself, unless it is being closed already.
     const isLate = this.#isOver();
-    this.#closeTimer = { left: timeout };
-    // An error here is one of the session, which is thrown below once the
-    // link has ended.
-    const ending = this.#end().catch(() => {});
-    if (await this.#closesSoon()) return;
     const timer = timeout > MAX_TIMER
       ? undefined
       : new RunningTimer(timeout, () => {
@@ -593,27 +585,15 @@ export class Session<In = unknown, Out = In>
       });
     this.#closeTimer = timer ?? { left: Infinity };
     try {
-      await ending;
+      // An error here is one of the session, which is thrown below once the
+      // link has ended.
+      await this.#end().catch(() => {});
       await this.#closed.promise;
     } catch (error) {
       if (!this.#isAborted) throw error;
     } finally {
       timer?.clear();
     }
-  }
-
-  /**
-   * Whether this session is closed without a turn of the event loop, as that of a
-   * thread whose parent has sent its goodbye. It needs no timer then, the first of
-   * which costs a thread 4 ms.
-   */
-  async #closesSoon(): Promise<boolean> {
-    if (!this.#hasPeerGoodbye) return false;
-    for (let step = 0; step < CLOSE_STEPS; step++) {
-      await undefined;
-      if (this.#state === "closed") return true;
-    }
-    return false;
   }
 
   #onCloseTimeout(timeout: number): void {
