@@ -41,7 +41,7 @@ import {
 } from "./_base/options.ts";
 import { DEFAULT_MAX_CALLS, type Exposed } from "./_rpc/callee.ts";
 import { type CallLimits, DEFAULT_READ_AHEAD } from "./_rpc/caller.ts";
-import { RpcEndpoint } from "./_rpc/endpoint.ts";
+import { checkDuplex, RpcEndpoint } from "./_rpc/endpoint.ts";
 import { MAX_PULL } from "./_rpc/messages.ts";
 import { methodProxy, ownMethods, withSignals } from "./_rpc/methods.ts";
 import { ObjectReference } from "./_rpc/references.ts";
@@ -55,7 +55,6 @@ import {
 } from "./_rpc/schema.ts";
 import { CallPromise } from "./_rpc/stream.ts";
 import type {
-  AnyFunction,
   Exposable,
   Notifier,
   Reference,
@@ -101,10 +100,10 @@ export interface ExposeOptions<Methods extends object = object> {
   maxCalls?: number;
   /**
    * Maximum number of functions, objects and streams that each end holds of the other,
-   * until they are released; a stream that is held counts as 8. A call with more of them rejects with a `RangeError`, and so
-   * does a call whose result has more of them. The limit is one for the duplex: the
-   * last one that is set holds. Each takes about 250 bytes, so a peer can make this
-   * end hold 256 MiB by default. It is so large because functions that are not
+   * until they are released; a stream that is held counts as 8. A call with more of
+   * them rejects with a `RangeError`, and so does a call whose result has more of
+   * them. The limit is one for the duplex: the last one that is set holds. Each takes about 400 bytes, so a peer can make this
+   * end hold 400 MiB by default. It is so large because functions that are not
    * released wait for garbage collection, which comes late in a large program.
    *
    * @default {1048576}
@@ -228,10 +227,13 @@ export function withSignal<Args extends unknown[], Result>(
  *   object.
  * - A method that returns a generator, or another object for `for await`, is a
  *   stream: values are sent as its caller requests them.
- * - A function among the arguments, or in an argument that is a plain object, calls
- *   back until the call that sent it has ended. It returns a promise, which may be
- *   ignored: declare its result as a promise, or as `void` or `unknown`. A signal
+ * - A function anywhere in the arguments calls back. It returns a promise, which may
+ *   be ignored: declare its result as a promise, or as `void` or `unknown`. It may be
+ *   kept, and called after the call has ended, until it is released: by `using` or
+ *   `[Symbol.dispose]()`, by garbage collection, or by the end of the duplex. A signal
  *   there aborts when that of the caller does.
+ * - A method may return functions, and references to objects (see
+ *   {@linkcode reference}), anywhere in its result.
  * - A `ReadableStream` or `WritableStream` anywhere in the arguments, or in a result
  *   that is an object, is read and written by the peer as its own. Its chunks are
  *   values or bytes; at most 16 of them, or 1 MiB and one more, get ahead of a reader.
@@ -362,9 +364,14 @@ function serve(
  *   the method (of its standard class, or a {@linkcode RemoteError}); with
  *   {@linkcode ClosedError} or {@linkcode PeerExitError} if the duplex ended; or with
  *   the reason of the signal that cancelled it.
- * - A function among the arguments, or in an argument that is a plain object, is
- *   called back until the call has ended. It may be asynchronous. A signal there
- *   cancels the call.
+ * - A function anywhere in the arguments is called back, also after the call if the
+ *   method keeps it, until the peer releases it or the duplex ends. It may be
+ *   asynchronous, and runs in the `AsyncLocalStorage` context of the call. A signal
+ *   there cancels the call.
+ * - A function in a result calls the peer, until it is released by `using` or
+ *   `[Symbol.dispose]()`, by garbage collection, or by the end of the duplex. Functions
+ *   and signals deeper than the properties of an argument are found when the codec
+ *   refuses the message, which takes longer.
  * - Values of a stream are requested as they are read, and some in advance. Leaving
  *   `for await` early ends the generator of the peer. A stream that is never read
  *   waits until the duplex ends.
@@ -372,6 +379,8 @@ function serve(
  *   that is an object, is read and written by the peer as its own, as
  *   {@linkcode expose} describes. A locked one is a `TypeError`.
  * - Calls are sent at once and run concurrently.
+ * - With OpenTelemetry (`OTEL_DENO=true`) each call makes a span here, and one at the
+ *   peer in the same trace.
  *
  * From now on all messages of the duplex are calls and answers: do not send or receive
  * others.
@@ -587,8 +596,8 @@ export interface CallStats {
  *
  * Requires no permission.
  *
- * @param duplex A duplex that {@linkcode expose} or {@linkcode remote} uses.
- * @returns The counts.
+ * @param duplex The duplex.
+ * @returns The counts; 0 if the duplex is not used for calls.
  * @throws {TypeError} If it is not a duplex.
  *
  * @example Usage
@@ -608,11 +617,12 @@ export interface CallStats {
  * ```
  */
 export function callStats(duplex: Duplex): CallStats {
-  const { callee, references } = RpcEndpoint.of(duplex);
+  checkDuplex('Cannot count calls as "duplex" must be a Duplex', duplex);
+  const endpoint = RpcEndpoint.find(duplex);
   return {
-    running: callee.running,
-    sent: references.sent,
-    held: references.received,
+    running: endpoint?.callee.running ?? 0,
+    sent: endpoint?.references.sent ?? 0,
+    held: endpoint?.references.received ?? 0,
   };
 }
 
@@ -671,7 +681,7 @@ export async function listMethods(
  * The methods that the peer exposes, called without an answer. The promise of a call
  * settles when the call was sent, and does not report its outcome. It rejects if the
  * duplex has ended, which a program need not handle, except for a {@linkcode parent}
- * that cannot be opened. Functions and signals cannot be among the arguments.
+ * that cannot be opened. Functions can be among the arguments, and signals cannot.
  *
  * Requires no permission.
  *

@@ -125,7 +125,8 @@ const ACTION = "Cannot make a task";
  * generator function reject. A call that never returns is ended by `timeout`. With
  * `isolate: "thread"`, or with the `timeout` of a single call, its thread continues and
  * keeps the program running. In a process the source, escaped for a URL, may have
- * 131000 bytes, and `console` prints to standard error.
+ * 131000 bytes, and `console` prints to standard error. A bundle with a task must leave
+ * this package external.
  *
  * Requires Deno 2.9.0 or later, every permission that is passed on, and
  *

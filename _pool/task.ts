@@ -12,10 +12,10 @@ import {
   findAll,
   findSlotValues,
   isWebStream,
-  type SlotValue,
   Transferred,
 } from "../_rpc/slots.ts";
 import { quoted, reasonText } from "../_base/text.ts";
+import type { TaskOrigin } from "./origin.ts";
 import type { Listed } from "./turns.ts";
 import type { Deque } from "../_base/waiting.ts";
 
@@ -41,10 +41,6 @@ export abstract class Task {
    * it then has no batch.
    */
   hasSlots: boolean;
-  /** Whether its arguments are moved to a worker, so that no other can run it. */
-  #isMoved = false;
-  /** The signals among its arguments. */
-  readonly #signals: AbortSignal[] = [];
   /** Number of workers that may have begun it. */
   attempts = 0;
   /** Whether it has a batch of its own when it is run again. */
@@ -55,41 +51,41 @@ export abstract class Task {
     this.job = job;
     this.args = args;
     this.since = since;
-    this.hasSlots = this.#find(() => findSlotValues(args));
+    this.hasSlots = this.#has(() => true) !== false;
   }
 
   /** Searches its arguments, which the codec has refused; returns `hasSlots`. */
   search(): boolean {
-    return this.hasSlots = this.#find(() => findAll(this.args));
+    return this.hasSlots ||= this.#has(() => true, findAll) !== false;
   }
 
   /** Whether a signal among its arguments has aborted. */
-  get isAborted(): boolean {
-    return this.#signals.some(({ aborted }) => aborted);
+  isAborted(find: typeof findAll = findAll): boolean {
+    return this.#has(
+      (value) => value instanceof AbortSignal && value.aborted,
+      find,
+    ) === true;
   }
 
-  #find(find: () => readonly SlotValue[] | undefined): boolean {
-    let found: readonly SlotValue[] | undefined;
+  /** Searches its arguments; `undefined` if a getter throws, as the call will. */
+  #has(
+    test: (value: unknown) => boolean,
+    find: typeof findAll = findSlotValues,
+  ): boolean | undefined {
     try {
-      found = find();
+      return find(this.args)?.some(({ value }) => test(value)) ?? false;
     } catch {
-      // A getter threw; the call will report that.
-      return true;
+      return undefined;
     }
-    if (found === undefined) return false;
-    for (const { value } of found) {
-      if (value instanceof Transferred || isWebStream(value)) {
-        this.#isMoved = true;
-      }
-      if (value instanceof AbortSignal) this.#signals.push(value);
-    }
-    return true;
   }
 
   /** The error if it has waited too long, to be used when it is returned unbegun. */
   get waitError(): Error | undefined {
     return undefined;
   }
+
+  /** Where it comes from, if its call needs that. */
+  abstract get origin(): TaskOrigin | undefined;
 
   /** Whether it has its outcome, and is not run again. */
   get isSettled(): boolean {
@@ -122,7 +118,14 @@ export abstract class Task {
 
   /** Whether it may be run again. */
   get mayRetry(): boolean {
-    return !this.#isMoved && this.attempts <= this.job.retries;
+    if (this.attempts > this.job.retries) return false;
+    // What was moved to a worker cannot be sent to another.
+    const isMoved = this.hasSlots &&
+      this.#has(
+        (value) => value instanceof Transferred || isWebStream(value),
+        findAll,
+      );
+    return isMoved !== true;
   }
 }
 

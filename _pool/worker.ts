@@ -14,7 +14,9 @@ import {
   RpcEndpoint,
   type SentBatch,
 } from "../_rpc/endpoint.ts";
+import { findSlotValues } from "../_rpc/slots.ts";
 import { MAX_TIMER, RunningTimer } from "../_base/waiting.ts";
+import { TaskOrigin } from "./origin.ts";
 import type { BatchTimes } from "./pace.ts";
 import { type Task, timeoutError } from "./task.ts";
 import { messageOf, quoted } from "../_base/text.ts";
@@ -119,17 +121,19 @@ export class PoolWorker implements AnswerHandler {
     this.#own = undefined;
     this.#since = performance.now();
     this.given += tasks.length;
-    const [task] = tasks as [Task];
-    const { job: { method }, args } = task;
+    const [first] = tasks as [Task];
+    const { job: { method } } = first;
     for (const task of tasks) task.attempts++;
     this.#watch();
     if (tasks.length > 1) this.#recallLater(recallAfter);
-    if (task.hasSlots) this.#call(task);
+    if (first.hasSlots) this.#call(first);
     else {
       const list = tasks.map(({ args }) => args);
-      const batch = this.#endpoint.batch(method, list, this);
+      const traces = first.origin?.trace &&
+        tasks.map(({ origin }) => origin?.trace ?? null);
+      const batch = this.#endpoint.batch(method, list, this, traces);
       // A batch that cannot be sent has failed here, or is sent as a call.
-      if (!this.isIdle && !task.hasSlots) this.#batch = batch;
+      if (!this.isIdle && !first.hasSlots) this.#batch = batch;
     }
   }
 
@@ -231,18 +235,23 @@ export class PoolWorker implements AnswerHandler {
 
   /** Runs a task with callbacks or signals. Never rejects. */
   async #call(task: Task): Promise<void> {
-    const { job: { method }, args, isAborted } = task;
+    const { job: { method }, args, origin } = task;
+    // A search of all arguments would cost too much for each call.
+    const isSent = !task.isAborted(findSlotValues);
     let value: unknown;
     let failure: { readonly error: unknown } | undefined;
     try {
-      value = await this.#endpoint.call(method, args);
+      value = await TaskOrigin.call(
+        origin,
+        () => this.#endpoint.call(method, args),
+      );
       value = await this.#single(value);
     } catch (error) {
       failure = { error };
     }
     try {
       if (failure === undefined) this.onItems([value]);
-      else await this.#onCallError(failure.error, !isAborted && task.isAborted);
+      else await this.#onCallError(failure.error, isSent && task.isAborted());
     } catch (error) {
       // The task must have an outcome.
       this.kill(error);

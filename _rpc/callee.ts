@@ -17,12 +17,14 @@ import {
   type MethodKey,
   type Slot,
   TAG,
+  type Trace,
   valueIndex,
 } from "./messages.ts";
 import type { Method } from "./methods.ts";
 import type { References } from "./references.ts";
 import { isFound, search, type Searched, type SlotTable } from "./slots.ts";
 import { ChunkSource, Producer } from "./stream.ts";
+import type { Tracing } from "./trace.ts";
 
 /**
  * Measures the heap of this thread. Types of Node.js before 18.15 do not have all of
@@ -64,9 +66,15 @@ export interface CalleeEnd {
   ) => Promise<void> | undefined;
   readonly slots: SlotTable;
   readonly references: References;
+  /** Makes spans of calls, if the program is traced. */
+  readonly tracing: Tracing | undefined;
   /** Whether received calls are waiting to be begun. */
   isHolding(): boolean;
 }
+
+type CallMessage = Extract<Message, [typeof TAG.call, ...unknown[]]>;
+type BatchMessage = Extract<Message, [typeof TAG.batch, ...unknown[]]>;
+type NoticeMessage = Extract<Message, [typeof TAG.notice, ...unknown[]]>;
 
 /** A running call that has a signal, slots or a stream. */
 class Running {
@@ -162,12 +170,11 @@ export class Callee {
   onMessage(message: Message): void {
     switch (message[0]) {
       case TAG.call:
-        return this.#onCall(message[1], message[2], message[3], message[4]);
+        return this.#onCall(message);
       case TAG.batch:
-        return this.#onBatch(message[1], message[2], message[3]);
+        return this.#onBatch(message);
       case TAG.notice:
-        this.#onNotice(message[1], message[2], message[3]);
-        return;
+        return this.#onNotice(message);
       case TAG.pull:
         return this.#running.get(message[1])?.producer?.pull(message[2]);
       case TAG.cancel: {
@@ -179,6 +186,8 @@ export class Callee {
       }
       case TAG.recall:
         return this.#batches.recall(message[1]);
+      case TAG.release:
+        return this.#end.references.onRelease(message[1]);
     }
   }
 
@@ -236,14 +245,14 @@ export class Callee {
     for (const { producer } of this.#running.values()) producer?.drain(reason);
   }
 
-  #onCall(
-    id: number,
-    key: MethodKey,
-    args: unknown[],
-    slots: Slot[] | undefined,
-  ): void {
+  #onCall(message: CallMessage): void {
+    // By index, as destructuring would use an iterator.
+    const id = message[1];
+    const key = message[2];
+    const args = message[3];
     if (key === DESCRIBE) return this.#describe(id);
-    const method = this.#find(key);
+    const slots = message[4]?.length === 0 ? undefined : message[4];
+    const method = this.#traced(this.#find(key), key, message[5]);
     if (method === undefined) {
       this.#end.slots.drop(slots);
       return this.#postMissing(id, key, 1);
@@ -259,6 +268,18 @@ export class Callee {
       this.#count += running.weight;
       if (slots !== undefined) this.#end.slots.fill(args, slots, running);
     }
+    const { context } = method;
+    if (context === undefined) return this.#begin(id, method, args, running);
+    context.run(() => this.#begin(id, method, args, running));
+  }
+
+  /** Calls the method of a call, and answers. Never throws. */
+  #begin(
+    id: number,
+    method: Method,
+    args: unknown[],
+    running: Running | undefined,
+  ): void {
     let result: unknown;
     let isLater: boolean;
     try {
@@ -279,14 +300,15 @@ export class Callee {
     return running;
   }
 
-  #onBatch(id: number, name: string, list: unknown[][]): void {
+  #onBatch([, id, name, list, traces]: BatchMessage): void {
     const method = this.#find(name);
     if (method === undefined) return this.#postMissing(id, name, list.length);
     // Its calls run one after the other, but all arguments are in memory.
     this.#count += list.length;
     this.#batches.add(
       new Batch(id, list, (args, batch) => {
-        const result = invoke(method, args, batch);
+        const trace = traces?.[batch.begun - 1] ?? undefined;
+        const result = invoke(this.#traced(method, name, trace), args, batch);
         return isThenable(result)
           ? laterSingle(name, result)
           : single(name, result);
@@ -294,9 +316,9 @@ export class Callee {
     );
   }
 
-  #onNotice(name: string, args: unknown[], slots: Slot[] | undefined): void {
+  #onNotice([, name, args, slots, trace]: NoticeMessage): void {
     const exposed = this.#exposed;
-    const method = exposed?.methods.get(name);
+    const method = this.#traced(exposed?.methods.get(name), name, trace);
     if (method === undefined || this.#count >= exposed!.maxCalls) {
       this.#end.slots.drop(slots);
       const error = this.#missing(name);
@@ -345,6 +367,17 @@ export class Callee {
     if (this.#isBusy) return undefined;
     if (typeof key === "string") return this.#exposed?.methods.get(key);
     return this.#end.references.method(key);
+  }
+
+  /** A method that makes a span, if the program is traced. */
+  #traced<Found extends Method | undefined>(
+    method: Found,
+    key: MethodKey,
+    trace: Trace | undefined,
+  ): Found | Method {
+    const { tracing } = this.#end;
+    if (tracing === undefined || method === undefined) return method;
+    return tracing.method(method, key, trace);
   }
 
   /** The error if the slots of a call exceed the limit; they are dropped then. */

@@ -23,6 +23,7 @@ import {
   type MethodKey,
   type Slot,
   TAG,
+  type Trace,
   valueIndex,
 } from "./messages.ts";
 import { ChunkReader } from "./chunks.ts";
@@ -38,6 +39,7 @@ import {
   withoutSlotValues,
 } from "./slots.ts";
 import { type AnswerStream, RemoteStream, type StreamCall } from "./stream.ts";
+import type { CallSpan, Tracing } from "./trace.ts";
 import { messageOf, quoted, reasonText } from "../_base/text.ts";
 import { AbortGroups, MAX_TIMER, RunningTimer } from "../_base/waiting.ts";
 
@@ -122,6 +124,8 @@ class PendingCall implements AnswerHandler, StreamCall {
   /** The signals that cancel it. */
   signals: AbortSignal[] | undefined;
   timer: RunningTimer | undefined;
+  /** Its span, if the program is traced. */
+  span: CallSpan | undefined;
   #stream: AnswerStream | undefined;
   #isLate = false;
 
@@ -147,6 +151,7 @@ class PendingCall implements AnswerHandler, StreamCall {
     // Settles before anything else can throw.
     if (this.#stream === undefined) this.#settle.resolve(value);
     else this.#stream.onReturn(value);
+    this.span?.end();
     this.#caller.release(this);
   }
 
@@ -183,6 +188,7 @@ class PendingCall implements AnswerHandler, StreamCall {
   fail(error: unknown): void {
     if (this.#stream === undefined) this.#settle.reject(error);
     else this.#stream.onThrow(error);
+    this.span?.fail(error);
     this.#caller.release(this);
   }
 
@@ -191,12 +197,14 @@ class PendingCall implements AnswerHandler, StreamCall {
   }
 
   cancel(reason: unknown): void {
+    this.span?.end();
     this.#caller.release(this);
     this.#caller.cancel(this.id, reason);
   }
 
   /** Cancels the call and rejects with the reason. */
   abort(reason: unknown): void {
+    this.span?.fail(reason);
     this.cancel(reason);
     this.fail(reason);
   }
@@ -254,6 +262,7 @@ export class Caller {
   readonly post: Post;
   readonly #slots: SlotTable;
   readonly #references: References;
+  readonly #tracing: Tracing | undefined;
   readonly #pending = new Map<number, AnswerHandler>();
   readonly #aborts = new AbortGroups<PendingCall>((calls, reason) => {
     for (const call of [...calls]) call.abort(reason);
@@ -262,8 +271,14 @@ export class Caller {
   /** Why no more answers arrive, once the duplex has ended. */
   #end: { readonly error: unknown } | undefined;
 
-  constructor(post: Post, slots: SlotTable, references: References) {
+  constructor(
+    post: Post,
+    slots: SlotTable,
+    references: References,
+    tracing: Tracing | undefined,
+  ) {
     this.post = post;
+    this.#tracing = tracing;
     this.#slots = slots;
     this.#references = references;
   }
@@ -290,19 +305,24 @@ export class Caller {
       return Promise.reject(endError(this.#end.error, label));
     }
     const id = this.#lastId + 1;
-    let message: Message = [TAG.call, id, method, args as unknown[]];
+    const span = this.#tracing?.call(method);
+    let message: Message = span?.trace === undefined
+      ? [TAG.call, id, method, args as unknown[]]
+      : [TAG.call, id, method, args as unknown[], [], span.trace];
     if (searched !== undefined) {
       try {
         message = withSlots(this.#slots, message, searched);
       } catch (error) {
-        const label = methodLabel(method);
-        return Promise.reject(refusal(error, `call ${label}`));
+        const refused = refusal(error, `call ${methodLabel(method)}`);
+        span?.fail(refused);
+        return Promise.reject(refused);
       }
     }
     this.#lastId = id;
     const settle = Promise.withResolvers<unknown>();
     const call = new PendingCall(this, id, method, limits, settle);
     this.#pending.set(id, call);
+    call.span = span;
     this.#watch(call, signals, limits.timeout);
     if (searched === undefined) this.post(message);
     else this.post(message, searched.transfer);
@@ -338,18 +358,23 @@ export class Caller {
    * Calls a method once for each arguments, one call after the other. If the batch
    * has failed, the handler was notified when this returns.
    */
-  batch(method: string, list: unknown[][], handler: AnswerHandler): SentBatch {
+  batch(
+    method: string,
+    list: unknown[][],
+    handler: AnswerHandler,
+    traces: (Trace | null)[] | undefined,
+  ): SentBatch {
     const id = ++this.#lastId;
     if (this.#end !== undefined) {
       handler.fail(endError(this.#end.error, methodLabel(method)));
     } else {
       this.#pending.set(id, handler);
-      this.post([
-        TAG.batch,
-        id,
-        method,
-        SeparateList.from(list) as unknown[][],
-      ]);
+      const calls = SeparateList.from(list) as unknown[][];
+      this.post(
+        traces === undefined
+          ? [TAG.batch, id, method, calls]
+          : [TAG.batch, id, method, calls, traces],
+      );
     }
     return new SentBatch(this, id);
   }
@@ -423,10 +448,9 @@ export class Caller {
 
   /** Handles a message of this end that could not be sent. */
   refuse(message: Message, error: unknown): void {
+    if (message[0] === TAG.call) this.#slots.remove(message[4]);
     switch (message[0]) {
       case TAG.call:
-        this.#slots.remove(message[4]);
-        // falls through
       case TAG.batch: {
         const handler = this.#pending.get(message[1]);
         if (handler === undefined) return;
@@ -503,16 +527,20 @@ export function withSlots(
   { rest, values }: Searched,
 ): Message {
   if (message[0] === TAG.call) {
-    const [tag, id, method, , earlier] = message;
+    const [tag, id, method, , earlier, trace] = message;
     const slots = allSlots(table, earlier, values);
     const args = rest as unknown[];
+    if (trace !== undefined) {
+      return [tag, id, method, args, slots ?? [], trace];
+    }
     return slots === undefined
       ? [tag, id, method, args]
       : [tag, id, method, args, slots];
   }
-  const [tag, method, , earlier] = message as Notice;
+  const [tag, method, , earlier, trace] = message as Notice;
   const slots = allSlots(table, earlier, values);
   const args = rest as unknown[];
+  if (trace !== undefined) return [tag, method, args, slots ?? [], trace];
   return slots === undefined ? [tag, method, args] : [tag, method, args, slots];
 }
 

@@ -36,6 +36,7 @@ import {
   SLOT,
   type Slot,
   TAG,
+  type Trace,
 } from "./messages.ts";
 import { Outlet } from "./outlet.ts";
 import { References } from "./references.ts";
@@ -49,6 +50,7 @@ import {
   withoutSlotValues,
 } from "./slots.ts";
 import { CallPromise } from "./stream.ts";
+import { Tracing } from "./trace.ts";
 import { show } from "../_base/text.ts";
 import type { Duplex } from "../duplex.ts";
 
@@ -66,6 +68,7 @@ export class RpcEndpoint {
   readonly #duplex: Duplex;
   readonly #outlet: Outlet;
   readonly #backlog: Backlog;
+  readonly #tracing = Tracing.get();
   readonly #ended = Promise.withResolvers<void>();
 
   private constructor(duplex: Duplex) {
@@ -87,18 +90,20 @@ export class RpcEndpoint {
       release: (released) => outlet.release([TAG.release, released]),
     });
     this.#slots = new SlotTable(
-      new Map([[SLOT.signal, SIGNAL_KIND], ...this.references.kinds]),
+      new Map([...this.references.kinds, [SLOT.signal, SIGNAL_KIND]]),
     );
     this.#caller = new Caller(
       (message, transfer) => outlet.send(message, transfer),
       this.#slots,
       this.references,
+      this.#tracing,
     );
     this.callee = new Callee({
       post: (message, transfer) => void outlet.answer(message, transfer),
       postInTurn: (message, transfer) => outlet.answer(message, transfer),
       slots: this.#slots,
       references: this.references,
+      tracing: this.#tracing,
       isHolding: () => !this.#backlog.isEmpty,
     });
     const hooks = callHooks(duplex);
@@ -127,6 +132,11 @@ export class RpcEndpoint {
     return endpoint;
   }
 
+  /** The endpoint of a duplex, if it has one. */
+  static find(duplex: Duplex): RpcEndpoint | undefined {
+    return endpoints.get(duplex);
+  }
+
   /** Settles when no more messages arrive. Never rejects. */
   get ended(): Promise<void> {
     return this.#ended.promise;
@@ -143,10 +153,16 @@ export class RpcEndpoint {
 
   /**
    * Calls a method once for each arguments, one call after the other. If the batch
-   * has failed, the handler was notified when this returns.
+   * has failed, the handler was notified when this returns. `traces` are those of the
+   * calls, if the program is traced.
    */
-  batch(method: string, list: unknown[][], handler: AnswerHandler): SentBatch {
-    return this.#caller.batch(method, list, handler);
+  batch(
+    method: string,
+    list: unknown[][],
+    handler: AnswerHandler,
+    traces?: (Trace | null)[],
+  ): SentBatch {
+    return this.#caller.batch(method, list, handler, traces);
   }
 
   /**
@@ -173,8 +189,27 @@ export class RpcEndpoint {
 
   /** Calls a method without an answer; settles when the call was sent. */
   notify(method: string, args: unknown[]): Promise<void> {
+    const span = this.#tracing?.call(method);
+    if (span === undefined) {
+      return this.#notify(method, [TAG.notice, method, args]);
+    }
+    const sent = this.#notify(
+      method,
+      span.trace === undefined
+        ? [TAG.notice, method, args]
+        : [TAG.notice, method, args, [], span.trace],
+    );
+    // Without a reaction, so that a rejection without a handler is reported.
+    span.end();
+    return sent;
+  }
+
+  #notify(
+    method: string,
+    message: Extract<Message, [typeof TAG.notice, ...unknown[]]>,
+  ): Promise<void> {
     const label = methodLabel(method);
-    const message: Message = [TAG.notice, method, args];
+    const args = message[2];
     try {
       const found = findSlotValues(args);
       // The codec refuses a signal: nothing can cancel a notification.
@@ -254,7 +289,7 @@ export class RpcEndpoint {
         case TAG.recall:
           return this.#backlog.onFollowUp(message);
         case TAG.release:
-          return this.references.onRelease(message[1]);
+          return this.#backlog.onRelease(message);
         default:
           return this.#caller.onAnswer(message);
       }

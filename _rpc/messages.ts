@@ -15,7 +15,7 @@ import { show } from "../_base/text.ts";
 
 /** The tag of a message; its first item. */
 export const TAG = {
-  /** `[tag, id, method, arguments, slots?]`: calls a method. */
+  /** `[tag, id, method, arguments, slots?, trace?]`: calls a method. */
   call: 1,
   /**
    * `[tag, id, method, list of arguments]`: calls a method once for each arguments,
@@ -106,13 +106,21 @@ export type Message =
     method: MethodKey,
     args: unknown[],
     slots?: Slot[],
+    trace?: Trace,
   ]
-  | [tag: typeof TAG.batch, id: number, method: string, list: unknown[][]]
+  | [
+    tag: typeof TAG.batch,
+    id: number,
+    method: string,
+    list: unknown[][],
+    traces?: (Trace | null)[],
+  ]
   | [
     tag: typeof TAG.notice,
     method: string,
     args: unknown[],
     slots?: Slot[],
+    trace?: Trace,
   ]
   | [tag: typeof TAG.value, id: number, value?: unknown, slots?: Slot[]]
   | [tag: typeof TAG.error, id: number, failure: Failure, time?: number]
@@ -136,6 +144,9 @@ export type Message =
     chunk?: unknown,
     slots?: Slot[],
   ];
+
+/** The fields of a trace, such as "traceparent". */
+export type Trace = Record<string, string>;
 
 /** The number of a function or object, and how many times it was received. */
 export type Released = [id: number, count: number];
@@ -170,6 +181,12 @@ export const MAX_CHUNK_COST = 1024;
 /** Maximum slots of one message: more than a method with named callbacks needs. */
 export const MAX_SLOTS = 256;
 
+/** Maximum fields of a trace. W3C Trace Context and W3C Baggage have three. */
+const MAX_TRACE_FIELDS = 8;
+
+/** Maximum characters of a field of a trace, as W3C Baggage has it. */
+const MAX_TRACE_LENGTH = 8192;
+
 /** Describes what is wrong with an item of a message, or returns `undefined`. */
 type Check = (item: unknown) => string | undefined;
 
@@ -185,9 +202,12 @@ function shape(checks: readonly Check[], required = checks.length): Shape {
 
 /** The items that follow the tag of each message. */
 const SHAPES: Readonly<Record<number, Shape | undefined>> = {
-  [TAG.call]: shape([checkId, checkMethod, checkArray, checkSlots], 3),
-  [TAG.batch]: shape([checkId, checkName, checkBatch]),
-  [TAG.notice]: shape([checkName, checkArray, checkSlots], 2),
+  [TAG.call]: shape(
+    [checkId, checkMethod, checkArray, checkSlots, checkTrace],
+    3,
+  ),
+  [TAG.batch]: shape([checkId, checkName, checkBatch, checkTraces], 3),
+  [TAG.notice]: shape([checkName, checkArray, checkSlots, checkTrace], 2),
   [TAG.value]: shape([checkId, () => undefined, checkSlots], 1),
   [TAG.error]: shape([checkId, checkFailure, checkTime], 2),
   [TAG.stream]: shape([checkId]),
@@ -301,6 +321,28 @@ function isSlot(slot: unknown): slot is Slot {
   return Array.isArray(slot) && slot.length === 3 && Array.isArray(slot[0]) &&
     slot[0].every((key) => typeof key === "string" || isWhole(key)) &&
     isWhole(slot[1]) && isWhole(slot[2]);
+}
+
+function checkTrace(trace: unknown): string | undefined {
+  if (!isPlain(trace)) return `${show(trace)} is not a trace`;
+  const fields = Object.values(trace);
+  const isTrace = fields.length <= MAX_TRACE_FIELDS &&
+    fields.every((field) =>
+      typeof field === "string" && field.length <= MAX_TRACE_LENGTH
+    );
+  return isTrace
+    ? undefined
+    : `a trace has at most ${MAX_TRACE_FIELDS} fields of at most ${MAX_TRACE_LENGTH} characters`;
+}
+
+function checkTraces(traces: unknown): string | undefined {
+  if (!Array.isArray(traces)) return checkArray(traces);
+  if (traces.length > MAX_BATCH) return "it has more traces than calls";
+  for (const trace of traces) {
+    const fault = trace === null ? undefined : checkTrace(trace);
+    if (fault !== undefined) return fault;
+  }
+  return undefined;
 }
 
 function checkReleased(released: unknown): string | undefined {

@@ -6,6 +6,7 @@
  * @module
  */
 
+import type { CallContext } from "./context.ts";
 import { show } from "../_base/text.ts";
 
 /** Any function. */
@@ -19,10 +20,12 @@ export interface Method {
   readonly self: unknown;
   /** Whether its first argument is a signal. */
   readonly takesSignal: boolean;
+  /** The context in which a function or an object that was sent runs. */
+  readonly context?: CallContext;
 }
 
 /** Methods that take a signal, by their wrappers. */
-export const withSignals = new WeakMap<Callback, Callback>();
+export const withSignals: WeakMap<Callback, Callback> = new WeakMap();
 
 /**
  * The own methods of an object.

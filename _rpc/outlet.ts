@@ -12,6 +12,7 @@ import { DeadlockError, isInstance } from "../_base/errors.ts";
 import { type CallHooks, isEndError } from "../_session/session.ts";
 import type { Duplex } from "../duplex.ts";
 import { refusal, unsendable } from "./caller.ts";
+import { type CallContext, callContext, withContext } from "./context.ts";
 import { type Message, TAG } from "./messages.ts";
 import type { Parcel } from "./slots.ts";
 import { Deque } from "../_base/waiting.ts";
@@ -85,6 +86,8 @@ export class Outlet {
   #stale = 0;
   /** What messages transfer, if any does. */
   #transfers: WeakMap<Message, Transferable[]> | undefined;
+  /** The contexts of calls that have waited. */
+  readonly #contexts = new WeakMap<Message | Notice, CallContext>();
   /** Answers that had to wait, and those of them that have been sent. */
   #queued = 0;
   #settled = 0;
@@ -200,8 +203,22 @@ export class Outlet {
 
   #enqueue(call: Message | Notice): void {
     const mustWait = this.#isBlocked || this.#waiting.length > 0;
-    if (mustWait || !this.mayCall) this.#waiting.push(call);
-    else this.#sendNow(call);
+    if (!mustWait && this.mayCall) return this.#sendNow(call);
+    this.#keepContext(call);
+    this.#waiting.push(call);
+  }
+
+  /** Keeps the context of a call that may be searched later: only objects are. */
+  #keepContext(call: Message | Notice): void {
+    const message = call instanceof Notice ? call.message : call;
+    const args = message[0] === TAG.call
+      ? message[3]
+      : message[0] === TAG.notice
+      ? message[2]
+      : undefined;
+    if (args?.some((arg) => typeof arg === "object" && arg !== null)) {
+      this.#contexts.set(call, callContext());
+    }
   }
 
   /** Sends waiting calls of this end, as many as may be sent. */
@@ -261,6 +278,7 @@ export class Outlet {
       return this.#onRefused(call, error, (call) => this.#sendNow(call));
     }
     this.#isBlocked = true;
+    if (!this.#contexts.has(call)) this.#keepContext(call);
     this.#sendInTurn(call).then(() => {
       this.#isBlocked = false;
       this.pump();
@@ -293,7 +311,10 @@ export class Outlet {
     const isNotice = call instanceof Notice;
     const message = isNotice ? call.message : call;
     try {
-      const found = this.#events.search(message, error);
+      const found = withContext(
+        this.#contexts.get(call),
+        () => this.#events.search(message, error),
+      );
       if (found !== undefined) {
         const earlier = this.#transfers?.get(message) ?? [];
         this.#keepTransfer(found.message, [...earlier, ...found.transfer]);

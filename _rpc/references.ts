@@ -21,6 +21,7 @@ import {
   methodProxy,
   ownMethods,
 } from "./methods.ts";
+import { type CallContext, callContext, EMPTY } from "./context.ts";
 import { ChunkReader } from "./chunks.ts";
 import { Marked, type SlotCall, type SlotKind } from "./slots.ts";
 import {
@@ -35,8 +36,9 @@ import {
 
 /**
  * Maximum functions and objects that one end holds for a peer, and that it has
- * received: with 250 bytes each, they take 256 MiB. It is so large because garbage
- * collection of a program with a large heap comes late.
+ * received: with 400 bytes each, they take 400 MiB. It is so large because functions
+ * without an explicit release wait for garbage collection, which comes late in a program
+ * with a large heap: 70,000 of them wait in a small one.
  */
 export const DEFAULT_MAX_REFERENCES = 1_048_576;
 
@@ -99,9 +101,9 @@ class Entry extends Existing {
 
   /** The entry of a value, if it is a received function or object. */
   static of(value: unknown): Received | undefined {
-    return value instanceof Object && #entry in value
-      ? value.#entry
-      : undefined;
+    const isObject = typeof value === "function" ||
+      typeof value === "object" && value !== null;
+    return isObject && #entry in value ? value.#entry : undefined;
   }
 }
 
@@ -153,12 +155,14 @@ export interface ReferencesEnd {
 /** The functions, objects and streams of both ends of a duplex. */
 export class References implements StreamEnd {
   /** Maximum functions, objects and streams in each direction. */
-  max = DEFAULT_MAX_REFERENCES;
+  max: number = DEFAULT_MAX_REFERENCES;
   readonly #end: ReferencesEnd;
   readonly #sent = new Map<number, unknown>();
   readonly #ids = new Map<unknown, number>();
   /** The times that each was sent and not released, if more than once. */
   readonly #counts = new Map<number, number>();
+  /** The contexts of the last calls that sent them, unless these are empty. */
+  readonly #contexts = new Map<number, CallContext>();
   readonly #received = new Map<number, Received>();
   /** The numbers of those of them that are streams. */
   readonly #streams = new Set<number>();
@@ -254,20 +258,25 @@ export class References implements StreamEnd {
   /** The method that the peer calls by a number. */
   method(key: Exclude<MethodKey, string>): Method | undefined {
     const isFunction = typeof key === "number";
-    const value = this.#sent.get(isFunction ? key : key[0]);
+    const id = isFunction ? key : key[0];
+    const value = this.#sent.get(id);
+    const context = this.#contexts.get(id) ?? EMPTY;
     if (isFunction) {
       if (value instanceof SentStream) {
-        return { run: value.use, self: value, takesSignal: false };
+        return { run: value.use, self: value, takesSignal: false, context };
       }
       return typeof value === "function"
-        ? { run: value, self: undefined, takesSignal: false }
+        ? { run: value, self: undefined, takesSignal: false, context }
         : undefined;
     }
-    if (value instanceof ObjectReference) return value.method(key[1]);
+    if (value instanceof ObjectReference) {
+      const method = value.method(key[1]);
+      return method && { ...method, context };
+    }
     // An object of another peer, which has a method for every name.
     if (!(value instanceof RemoteObject)) return undefined;
     const run = (value as unknown as Record<string, Callback>)[key[1]];
-    return run && { run, self: undefined, takesSignal: false };
+    return run && { run, self: undefined, takesSignal: false, context };
   }
 
   /** Handles a release of the peer. */
@@ -292,6 +301,7 @@ export class References implements StreamEnd {
     this.#sent.clear();
     this.#ids.clear();
     this.#counts.clear();
+    this.#contexts.clear();
     this.#received.clear();
     this.#streams.clear();
     this.#released = [];
@@ -315,11 +325,12 @@ export class References implements StreamEnd {
     const called = entry.isReleased
       ? Promise.reject(releasedError())
       : this.#end.call(key, args);
-    const isUnusable = entry.isReleased || this.#ended !== undefined;
-    if (!entry.isHandled && !isUnusable) return called;
-    called.catch((error) => {
-      if (isUnusable || isEnd(error)) this.#end.onError(error, key);
-    });
+    if (entry.isHandled) {
+      const isUnusable = entry.isReleased || this.#ended !== undefined;
+      called.catch((error) => {
+        if (isUnusable || isEnd(error)) this.#end.onError(error, key);
+      });
+    }
     return called;
   }
 
@@ -328,6 +339,7 @@ export class References implements StreamEnd {
     const known = this.#ids.get(key);
     if (known !== undefined) {
       this.#counts.set(known, this.#timesSent(known) + 1);
+      this.#keepContext(known);
       return known;
     }
     const id = ++this.#lastId;
@@ -340,6 +352,7 @@ export class References implements StreamEnd {
     }
     this.#sent.set(id, value);
     this.#ids.set(key, id);
+    this.#keepContext(id);
     return id;
   }
 
@@ -361,6 +374,13 @@ export class References implements StreamEnd {
     }
   }
 
+  /** Keeps the context of the call that is being sent for what is in it. */
+  #keepContext(id: number): void {
+    const context = callContext();
+    if (context !== EMPTY) this.#contexts.set(id, context);
+    else this.#contexts.delete(id);
+  }
+
   #timesSent(id: number): number {
     return this.#counts.get(id) ?? (this.#sent.has(id) ? 1 : 0);
   }
@@ -373,6 +393,7 @@ export class References implements StreamEnd {
     if (left > 0) return undefined;
     const value = this.#sent.get(id);
     this.#sent.delete(id);
+    this.#contexts.delete(id);
     if (!(value instanceof SentStream)) {
       this.#ids.delete(value);
       return undefined;

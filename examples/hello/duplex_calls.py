@@ -39,19 +39,20 @@ Outcome = Tuple[bool, Any]
 def expose(methods: Methods, duplex: Any) -> None:
     """Answers calls until the peer sends goodbye."""
     for message in duplex:
+        # The rest of a longer message is a trace, which is not continued here.
         tag, *rest = message
         if tag == CALL and rest[1] == DESCRIBE:
             duplex.send([VALUE, rest[0], {"methods": list(methods)}])
         elif tag == CALL:
-            number, name, args, *slots = rest
+            number, name, args, *slots = rest[:4]
             release(duplex, *slots)
             answer(duplex, VALUE, number, call(methods, name, args, *slots))
         elif tag == BATCH:
-            number, name, calls = rest
+            number, name, calls = rest[:3]
             for args in calls:
                 answer(duplex, ITEMS, number, call(methods, name, args))
         elif tag == NOTICE:
-            name, args, *slots = rest
+            name, args, *slots = rest[:3]
             release(duplex, *slots)
             call(methods, name, args, *slots)
         elif tag not in (PULL, CANCEL, RECALL, RELEASE):

@@ -43,7 +43,18 @@ const FAULTS: [string, unknown[], string][] = [
   ["a tag that is not whole", [[1.5]], "its tag 1.5 is unknown"],
   ["a tag of text", [["1"]], 'its tag "1" is unknown'],
   ["a short call", [[1, 1, "a"]], 'a message "call": it has 3 items'],
-  ["a long call", [[...CALL, [], 1]], "it has 6 items"],
+  ["a long call", [[...CALL, [], {}, 1]], "it has 7 items"],
+  ["a trace that is none", [[...CALL, [], 1]], "1 is not a trace"],
+  ["a trace of a number", [[...CALL, [], { traceparent: 1 }]], "a trace has"],
+  ["a long trace", [[...CALL, [], { a: "x".repeat(8193) }]], "a trace has"],
+  ["many traces", [[
+    ...CALL,
+    [],
+    Object.fromEntries(Array.from({ length: 9 }, (_, n) => [n, "x"])),
+  ]], "a trace has at most 8 fields"],
+  ["a notice with no trace", [[3, "a", [], [], 1]], "1 is not a trace"],
+  ["a batch with no traces", [[2, 1, "a", [[]], {}]], "is not an array"],
+  ["a batch with a bad trace", [[2, 1, "a", [[]], [1]]], "is not a trace"],
   ["a call 0", [[1, 0, "a", []]], "0 is not the number of a call"],
   ["a negative call", [[1, -1, "a", []]], "-1 is not the number"],
   ["half a call", [[1, 0.5, "a", []]], "0.5 is not the number"],
@@ -203,6 +214,10 @@ test("expose() answers with arrays", async () => {
     [[8, 4, 1], [7, 4, [0]]],
     [[9, 4, [false]], []],
     [[1, 70, "a", [5]], [4, 70, 5]],
+    // Without tracing, traces are ignored.
+    [[1, 71, "a", [6], [], { traceparent: "00-1" }], [4, 71, 6]],
+    [[2, 72, "a", [[7], [8]], [null, {}]], [7, 72, [7, 8]]],
+    [[3, "a", [], [], {}], []],
   ];
   for (const [sent, answer] of exchanges) {
     await raw.send(sent);

@@ -18,6 +18,7 @@ import {
 import { json, msgpack } from "@duplex/ipc/codec";
 import { ClosedError } from "@duplex/ipc/duplex";
 import { duplexPair } from "@duplex/ipc/pair";
+import { Pool } from "@duplex/ipc/pool";
 import {
   callStats,
   expose,
@@ -27,8 +28,11 @@ import {
   type RemoteReference,
   withSignal,
 } from "@duplex/ipc/rpc";
+import { openShm } from "@duplex/ipc/shm";
 import { TAG } from "../../_rpc/messages.ts";
 import { connect, test, withAbort } from "./_ends.ts";
+import type { Acts } from "../workers/_rpc_acts.ts";
+import { RUN, workerUrl } from "../workers/_processes.ts";
 
 type Fn = (...args: unknown[]) => Promise<unknown>;
 
@@ -227,6 +231,41 @@ test("a release that crosses a new sending does not release it", async () => {
   await raw.send([TAG.call, 4, "kept", []]);
   assertEquals(await raw.receive(), [TAG.value, 4, null, [[[], 1, 2]]]);
   await raw.close();
+});
+
+test("a release is handled behind the calls that are held", async () => {
+  const [raw, near] = duplexPair({ windowMessages: 4 });
+  const made = () => "made";
+  expose({
+    make: () => made,
+    isMade: (f: unknown) => f === made,
+    ping: () => 1,
+  }, near);
+  // From now on it reads while it holds calls.
+  const asked = remote<{ ask(): number }>(near).ask();
+  assertEquals(await raw.receive(), [TAG.call, 1, "ask", []]);
+  await raw.send([TAG.call, 1, "make", []]);
+  assertEquals(await raw.receive(), [TAG.value, 1, null, [[[], 1, 1]]]);
+  const pings = 40;
+  for (let id = 2; id < 2 + pings; id++) {
+    await raw.send([TAG.call, id, "ping", []]);
+  }
+  await raw.send([TAG.call, 50, 1, []]);
+  await raw.send([TAG.call, 51, "isMade", [null], [[[0], 6, 1]]]);
+  await raw.send([TAG.release, [[1, 1]]]);
+  await raw.send([TAG.call, 52, 1, []]);
+  await raw.send([TAG.value, 1, 7]);
+  // It has read everything.
+  assertEquals(await asked, 7);
+  for (let id = 2; id < 2 + pings; id++) {
+    assertEquals(await raw.receive(), [TAG.value, id, 1]);
+  }
+  assertEquals(await raw.receive(), [TAG.value, 50, "made"]);
+  assertEquals(await raw.receive(), [TAG.value, 51, true]);
+  const [tag, id] = await raw.receive() as number[];
+  assertEquals([tag, id], [TAG.error, 52]);
+  assertEquals(callStats(near).sent, 0);
+  await Promise.all([near.close(), raw.close()]);
 });
 
 test("expose() releases the functions of calls that it does not run", async () => {
@@ -475,4 +514,84 @@ test("reference() refuses what has no methods", () => {
     );
   }
   return Promise.resolve();
+});
+
+test(
+  "Pool ends a worker whose task is cancelled by a signal deep in it",
+  async () => {
+    let opened = 0;
+    await using pool = new Pool<Acts>(() => {
+      opened++;
+      return openShm(workerUrl("rpc_acts"));
+    }, { workers: 1 });
+    const begun = Promise.withResolvers<void>();
+    const { signal, abort } = withAbort();
+    const hang = pool.run as (name: string, args: unknown[]) => Promise<void>;
+    const run = hang.call(pool, "hang", [() => begun.resolve(), [[{
+      signal,
+    }]]]);
+    await begun.promise;
+    abort();
+    await assertRejects(() => run, RangeError, "Enough");
+    assertEquals(await pool.run("echo", [[{ deep: 1 }]]), [{ deep: 1 }]);
+    assertEquals(opened, 2);
+    const late = hang.call(pool, "echo", [[[signal]]]);
+    await assertRejects(() => late, RangeError, "Enough");
+  },
+  { read: [new URL("../..", import.meta.url)] },
+);
+
+test("functions that are dropped are released at both ends", async () => {
+  const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
+    args: [
+      "run",
+      "--allow-read",
+      "--no-check",
+      "--unstable-worker-options",
+      "--v8-flags=--expose-gc",
+      workerUrl("reference_leaks").href,
+    ],
+    env: { NO_COLOR: "1" },
+  }).output();
+  const text = new TextDecoder();
+  assertEquals(code, 0, text.decode(stderr));
+  type Ends = { left: number; near: number; far: number };
+  const [before, after]: [Ends, Ends] = JSON.parse(text.decode(stdout));
+  assertEquals([before.left, after.left], [0, 0]);
+  // 100 000 functions would take 13 MB at their end, and more at the other.
+  for (const end of ["near", "far"] as const) {
+    const growth = after[end] - before[end];
+    assert(growth < 6_000_000, `${growth} bytes more at the ${end} end`);
+  }
+}, { ...RUN, env: ["NO_COLOR"] });
+
+test("expose() refuses a peer that sends functions without end", async () => {
+  const [raw, near] = duplexPair();
+  let received = 0;
+  const kept: unknown[] = [];
+  const served = expose(
+    {
+      keep: (...fs: unknown[]) => {
+        received += fs.length;
+        kept.push(fs);
+      },
+    },
+    near,
+    { maxReferences: 1_000 },
+  );
+  const list = Array.from({ length: 200 }, () => null);
+  let refused = 0;
+  for (let id = 1; id <= 100; id++) {
+    const slots = list.map((_, index) => [[index], 1, id * 200 + index]);
+    await raw.send([TAG.call, id, "keep", list, slots]);
+    let [tag] = await raw.receive() as number[];
+    // What a refused call brings is released.
+    if (tag === TAG.release) [tag] = await raw.receive() as number[];
+    if (tag === TAG.error) refused++;
+  }
+  assertEquals([received, refused], [1_000, 95]);
+  assertEquals(callStats(near).held, 1_000);
+  await raw.close();
+  await served;
+  assertEquals(callStats(near).held, 0);
 });

@@ -82,9 +82,22 @@ test("transfer() of a task whose worker ends is not run again", async () => {
     workers: 1,
   });
   const { buffer } = ones();
-  const run = pool.run("exits", [transfer(buffer, [buffer]), () => ++begun]);
+  const moved = transfer(buffer, [buffer]);
+  const run = pool.run("exits", [moved, () => ++begun]);
   await assertRejects(() => run, PeerExitError, "its worker ended");
   assertEquals(begun, 1);
+  const deep = ones().buffer;
+  const exits = pool.run as (name: string, args: unknown[]) => Promise<void>;
+  const deepRun = exits.call(pool, "exits", [
+    [{ deep: transfer(deep, [deep]) }],
+    () => ++begun,
+  ]);
+  await assertRejects(() => deepRun, PeerExitError, "its worker ended");
+  assertEquals(begun, 2);
+  // With nothing but a buffer deep in its arguments.
+  const last = ones().buffer;
+  const lastRun = exits.call(pool, "exits", [[[transfer(last, [last])]]]);
+  await assertRejects(() => lastRun, PeerExitError, "its worker ended");
 }, RUN);
 
 test("transfer() leaves the buffers of a call that cannot be sent", async () => {
@@ -108,6 +121,9 @@ test("transfer() leaves the buffers of a call that cannot be sent", async () => 
   assertEquals(callStats(main).sent, 0);
   await tell.take([transfer(buffer, [buffer])]);
   assertEquals(buffer.detached, true);
+  const other = ones().buffer;
+  await api.take(transfer(other, [other]), [() => 1]);
+  assertEquals(other.detached, true);
   const gone = () => api.take(transfer(buffer, [buffer]));
   await assertRejects(gone, TypeError);
   assertThrows(() => transfer(1, buffer as never), TypeError, '"buffers"');

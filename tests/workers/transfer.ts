@@ -25,8 +25,8 @@ const methods = {
   },
   /** How many of the buffers that were returned are detached. */
   detached: () => made.filter(({ detached }) => detached).length,
-  async exits(_buffer: ArrayBuffer, onBegin: () => unknown) {
-    await onBegin();
+  async exits(_buffer: ArrayBuffer, onBegin?: () => unknown) {
+    await onBegin?.();
     Deno.exit(1);
   },
 };
