@@ -216,7 +216,7 @@ test("expose() answers with arrays", async () => {
     [[1, 70, "a", [5]], [4, 70, 5]],
     // Without tracing, traces are ignored.
     [[1, 71, "a", [6], [], { traceparent: "00-1" }], [4, 71, 6]],
-    [[2, 72, "a", [[7], [8]], [null, {}]], [7, 72, [7, 8]]],
+    [[2, 72, "a", [[7], [8]], [null, {}]], [7, 72, [7, 8], []]],
     [[3, "a", [], [], {}], []],
   ];
   for (const [sent, answer] of exchanges) {
