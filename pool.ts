@@ -127,9 +127,10 @@ export interface MapOptions extends TaskOptions {
   ordered?: boolean;
   /**
    * Maximum number of items that were read and whose results were not received. The
-   * default for each worker is 16, or four batches if that is more.
+   * default for each worker is 16, or four batches if that is more, up to 2048 for all
+   * workers together.
    *
-   * @default {16 for each worker, up to 1024}
+   * @default {16 for each worker, for quick tasks up to 2048}
    */
   readAhead?: number;
   /**
@@ -147,8 +148,8 @@ export interface MapOptions extends TaskOptions {
  *   time. Functions among the arguments are called back. Web streams among them are
  *   sent to one worker, so such a task is not run again. A method whose result is a
  *   stream cannot run in a pool.
- * - **Batches:** short tasks share messages: as many as take 2 ms together, up to
- *   256. If a batch takes far longer, other workers run the rest of it once its worker
+ * - **Batches:** short tasks share messages: as many as take a worker 2 ms together,
+ *   up to 256. If a batch takes far longer, other workers run the rest of it once its worker
  *   answers. A task that never yields prevents that; the tasks behind it in the batch
  *   wait. These were expected to take at most 2 ms together.
  * - **Workers** are started as tasks wait for them, and replaced when they end. A

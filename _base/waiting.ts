@@ -301,6 +301,21 @@ export class RunningTimer {
   }
 }
 
+/** A word of this thread alone, to sleep on. */
+const ownWord: Int32Array<SharedArrayBuffer> = new Int32Array(
+  new SharedArrayBuffer(4),
+);
+
+/**
+ * Waits for one turn of the event loop, which this does not keep alive. An immediate
+ * costs twice as much, and the first one of a thread 4 ms, like its first timer.
+ */
+export async function nextTurn(): Promise<void> {
+  const sleep = Atomics.waitAsync(ownWord, 0, 0);
+  Atomics.notify(ownWord, 0);
+  await sleep.value;
+}
+
 /** Whether a promise settles before the time is up. Leaves no timer behind. */
 export async function settlesWithin(
   promise: Promise<unknown>,

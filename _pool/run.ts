@@ -134,7 +134,7 @@ export class RunQueue implements TaskSource {
     this.#watch(task, signal, waitTimeout);
     this.#tasks.push(task);
     this.#waiting++;
-    if (this.#isListed) this.#scheduler.wake(this);
+    if (this.#isListed) this.#scheduler.wakeFor(task.job, this);
     else {
       this.#isListed = true;
       this.#scheduler.begin(this);

@@ -18,6 +18,7 @@ import {
   type TaskSource,
   type Waiting,
 } from "./task.ts";
+import { type BatchTimes, Paces } from "./pace.ts";
 import { Turns } from "./turns.ts";
 import type { PoolWorker } from "./worker.ts";
 import {
@@ -27,22 +28,6 @@ import {
 } from "./worker_set.ts";
 import { AbortGroups, Deque } from "../_base/waiting.ts";
 
-/** Milliseconds that a batch should take: many times the cost of its message. */
-const BATCH_TIME = 2;
-
-/** Maximum tasks in a batch, and the factor by which one may exceed the batch before. */
-const MAX_BATCH = 256;
-const BATCH_GROWTH = 4;
-
-/** Batches that fit into the timeout of a task: the limit includes a whole batch. */
-const BATCHES_PER_TIMEOUT = 10;
-
-/** Maximum number of methods whose tasks are timed: names may be of any number. */
-const MAX_PACES = 1000;
-
-/** Weight of the latest batch in the moving average of a task's time. */
-const SMOOTHING = 0.5;
-
 /** Minimum milliseconds between two measurements of a worker's memory. */
 const MEMORY_INTERVAL = 100;
 
@@ -50,6 +35,13 @@ const MEMORY_INTERVAL = 100;
 const READ_AHEAD = 16;
 /** Or batches, if that is more. */
 const BATCHES_AHEAD = 4;
+/**
+ * But at most so many items for all workers, unless the first number is more. Quick
+ * tasks keep few workers busy, as one thread reads the items and the results. More
+ * tasks in flight would only be spread over more workers, which costs twice the time
+ * with 64 of them on two cores.
+ */
+const MAX_READ_AHEAD = 2048;
 
 /** The options of a pool. */
 export interface SchedulerOptions extends WorkerSetOptions {
@@ -82,14 +74,6 @@ export interface PoolStats {
   readonly latency: Latency;
 }
 
-/** The pace of a method's tasks. */
-interface Pace {
-  /** Milliseconds that a task takes. */
-  ms: number;
-  /** Tasks in the last batch. */
-  batch: number;
-}
-
 /** Assigns the tasks of a pool to its workers. */
 export class Scheduler implements WorkerSetHost, MapHost {
   readonly #options: SchedulerOptions;
@@ -100,9 +84,9 @@ export class Scheduler implements WorkerSetHost, MapHost {
   readonly #turns = new Turns<TaskSource>();
   /** Sources with outcomes since the last report. */
   readonly #touched = new Set<TaskSource>();
-  /** Tasks to run again, each alone, before all others. */
+  /** Tasks that were returned, and tasks to run again, each alone; before all others. */
   readonly #again = new Deque<Task>();
-  readonly #paces = new Map<string, Pace>();
+  readonly #paces = new Paces();
   readonly #aborts = new AbortGroups<MapRun>((maps, reason) => {
     for (const map of [...maps]) map.abort(reason);
   });
@@ -117,6 +101,8 @@ export class Scheduler implements WorkerSetHost, MapHost {
   #isPumping = false;
   /** Whether `wake` was called since the last round. */
   #isWoken = false;
+  /** Whether `wake` is called at the end of the turn. */
+  #isWakeDue = false;
   #onIdle: (() => void) | undefined;
 
   constructor(options: SchedulerOptions) {
@@ -158,10 +144,14 @@ export class Scheduler implements WorkerSetHost, MapHost {
   }
 
   /** Read-ahead of a map in items: more for quick tasks. */
-  readAhead({ method }: Job): number {
-    const batch = this.#paces.get(method)?.batch ?? 1;
-    const each = Math.max(READ_AHEAD, BATCHES_AHEAD * batch);
-    return each * this.#options.workers;
+  readAhead(job: Job): number {
+    const { workers } = this.#options;
+    const inBatches = BATCHES_AHEAD * this.batchSize(job) * workers;
+    return Math.max(READ_AHEAD * workers, Math.min(MAX_READ_AHEAD, inBatches));
+  }
+
+  batchSize({ method }: Job): number {
+    return this.#paces.last(method);
   }
 
   begin(source: TaskSource): void {
@@ -238,6 +228,25 @@ export class Scheduler implements WorkerSetHost, MapHost {
     this.#checkIdle();
   }
 
+  /**
+   * As {@linkcode wake}, for a new task. If its method is quick, the tasks that are
+   * added in the same turn are given together: with idle workers each would have a
+   * batch of its own. While more workers may be started, the tasks start them first.
+   */
+  wakeFor(job: Job, source: TaskSource): void {
+    const workers = this.workers.size + this.workers.starting;
+    if (workers < this.#options.workers || this.batchSize(job) === 1) {
+      return this.wake(source);
+    }
+    this.#turns.add(source);
+    if (this.#isWakeDue) return;
+    this.#isWakeDue = true;
+    queueMicrotask(() => {
+      this.#isWakeDue = false;
+      this.wake();
+    });
+  }
+
   /** Settles when no task waits or runs. */
   async idle(): Promise<void> {
     while (!this.#isIdle) {
@@ -290,7 +299,7 @@ export class Scheduler implements WorkerSetHost, MapHost {
     const { retryOn } = task.job;
     try {
       if (this.#mayRetry(task) && !task.isSettled && retryOn?.(error)) {
-        return this.#again.push(task);
+        return this.#runAgain(task);
       }
     } catch (cause) {
       return this.reject(task, cause);
@@ -313,20 +322,18 @@ export class Scheduler implements WorkerSetHost, MapHost {
     for (const task of tasks) {
       if (task.isSettled) continue;
       if (this.#failure !== undefined) this.reject(task, this.#failure.error);
-      else if (this.#mayRetry(task)) this.#again.push(task);
+      else if (this.#mayRetry(task)) this.#runAgain(task);
       else this.reject(task, endedError(task, error));
     }
     this.onReport();
   }
 
-  onIdle(worker: PoolWorker, method: string, count: number, ms: number): void {
+  onTimes(times: BatchTimes): void {
+    this.#paces.add(times);
+  }
+
+  onIdle(worker: PoolWorker): void {
     this.workers.onIdle(worker);
-    if (count > 0) {
-      const pace = this.#paces.get(method);
-      const each = ms / count;
-      if (pace === undefined) this.#setPace(method, { ms: each, batch: 1 });
-      else pace.ms += (each - pace.ms) * SMOOTHING;
-    }
     if (worker.given >= this.#options.maxTasks) {
       this.workers.retire(worker, "maxTasks");
     } else if (this.#options.maxMemory < Infinity) this.#checkMemory(worker);
@@ -357,6 +364,12 @@ export class Scheduler implements WorkerSetHost, MapHost {
     this.#latency.add(performance.now() - task.since);
   }
 
+  /** Runs a task again that was begun before: alone, as it may have ended its worker. */
+  #runAgain(task: Task): void {
+    task.isAlone = true;
+    this.#again.push(task);
+  }
+
   #mayRetry(task: Task): boolean {
     return task.mayRetry && this.#closing !== "reject" && !this.isOver;
   }
@@ -376,21 +389,21 @@ export class Scheduler implements WorkerSetHost, MapHost {
       if (tasks.length === 0) return;
       this.#retried += tasks.filter(({ attempts }) => attempts > 0).length;
       this.workers.onBusy(worker);
-      worker.run(tasks);
+      worker.run(tasks, this.#paces.recallAfter);
     }
   }
 
   /** The next tasks of a free worker. */
   #take(worker: PoolWorker): Task[] {
-    dropSettled(this.#again);
-    if (this.#again.length > 0) return [this.#again.shift()];
     const left = this.#options.maxTasks - worker.given;
+    dropSettled(this.#again);
+    if (this.#again.length > 0) return this.#takeAgain(left);
     for (;;) {
       const source = this.#turns.first;
       if (source === undefined) return [];
       // It is added again if it wakes the pool, even within `take`.
       this.#turns.delete(source);
-      const tasks = source.take((job) => Math.min(left, this.#batchSize(job)));
+      const tasks = source.take((job) => Math.min(left, this.#nextBatch(job)));
       if (tasks.length === 0) continue;
       // Its next turn is after all other sources.
       if (this.#sources.has(source)) this.#turns.add(source);
@@ -398,20 +411,25 @@ export class Scheduler implements WorkerSetHost, MapHost {
     }
   }
 
-  #setPace(method: string, pace: Pace): void {
-    if (this.#paces.size >= MAX_PACES) this.#paces.clear();
-    this.#paces.set(method, pace);
+  /** The first of the tasks to run again, with those that may share its batch. */
+  #takeAgain(left: number): Task[] {
+    const first = this.#again.shift();
+    const tasks = [first];
+    if (first.isAlone) return tasks;
+    const most = Math.min(left, this.#nextBatch(first.job));
+    while (tasks.length < most && this.#again.length > 0) {
+      const task = this.#again.first;
+      if (task.job !== first.job || task.isAlone) break;
+      this.#again.shift();
+      if (!task.isSettled) tasks.push(task);
+    }
+    return tasks;
   }
 
   /** The size of the next batch of a job. */
-  #batchSize({ method, retries, timeout }: Job): number {
-    const pace = this.#paces.get(method);
+  #nextBatch({ method, retries, timeout }: Job): number {
     // A task of a batch may or may not have been begun when its worker ends.
-    if (pace === undefined || retries === 0) return 1;
-    const most = Math.min(MAX_BATCH, pace.batch * BATCH_GROWTH);
-    const time = Math.min(BATCH_TIME, timeout / BATCHES_PER_TIMEOUT);
-    pace.batch = Math.max(1, Math.min(most, Math.floor(time / pace.ms)));
-    return pace.batch;
+    return retries === 0 ? 1 : this.#paces.next(method, timeout);
   }
 
   countWaiting(most: number): number {

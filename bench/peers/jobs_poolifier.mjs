@@ -1,0 +1,41 @@
+// Copyright 2026 the Duplex authors. MIT license.
+
+/**
+ * `npm:poolifier-web-worker` in Deno, for `bench/jobs.ts`:
+ * `jobs_poolifier.mjs SCENARIO COUNT WARM FOLDER` prints a JSON array; the package is
+ * installed in the folder.
+ *
+ * Its `mapExecute` sends all tasks at once, as calls of `execute` do. Its queue of
+ * tasks makes calls slower, and so do its strategies to choose a worker that look at
+ * the time of tasks.
+ *
+ * @module
+ */
+
+import { mapCalls, measure } from "../_jobs.mjs";
+
+/** The calls of a map in flight, of twice the workers to all of them. */
+const BOUND = 256;
+
+const [scenario, count, warm, folder] = Deno.args;
+const { FixedThreadPool } = await import(
+  `file://${folder}/node_modules/poolifier-web-worker/esm/mod.js`
+);
+const SCRIPT = new URL("./jobs_poolifier_worker.mjs", import.meta.url);
+SCRIPT.hash = folder;
+
+function open(_scenario, workers) {
+  const pool = new FixedThreadPool(workers, SCRIPT, {
+    workerChoiceStrategy: "ROUND_ROBIN",
+    enableEvents: false,
+    enableTasksQueue: false,
+  });
+  return {
+    echo: (line) => pool.execute(line, "echo"),
+    map: (numbers) =>
+      mapCalls((number) => pool.execute(number, "fib"), numbers, BOUND),
+    stop: () => Deno.exit(0),
+  };
+}
+
+await measure(open, [scenario, count, warm]);
