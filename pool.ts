@@ -29,7 +29,6 @@ import {
   checkOptions,
   checkPool,
   checkPositive,
-  checkRetries,
   checkSignal,
 } from "./_base/options.ts";
 import { type PoolStats, Scheduler } from "./_pool/scheduler.ts";
@@ -41,84 +40,24 @@ import {
 } from "./_pool/map.ts";
 import { RunQueue } from "./_pool/run.ts";
 import type { Latency } from "./_pool/latency.ts";
-import type { Job, Waiting } from "./_pool/task.ts";
+import { checkRetry, DEFAULT_RETRY, type RetryOptions } from "./_pool/retry.ts";
+import type { Waiting } from "./_pool/task.ts";
+import {
+  jobOf,
+  type MapOptions,
+  runLimits,
+  type RunOptions,
+  type TaskDefaults,
+  type TaskOptions,
+} from "./_pool/task_options.ts";
+import { methodProxy } from "./_rpc/method_proxy.ts";
 import { quoted, show } from "./_base/text.ts";
 import type { Duplex } from "./duplex.ts";
 import type { Remote } from "./rpc.ts";
 
-export type { Latency, MapOutcome, MapProgress, PoolStats };
+export type { Latency, MapOptions, MapOutcome, MapProgress, PoolStats };
+export type { RetryOptions, RunOptions, TaskOptions };
 export { ClosedError, PeerExitError } from "./_base/errors.ts";
-
-/** Options for {@linkcode Pool.run}, and for each task of a map. */
-export interface TaskOptions {
-  /**
-   * Cancels the task: it rejects with the signal's reason at once. If it is running,
-   * the signal of a method made with `withSignal` aborts. The worker is replaced if
-   * the task has not ended after one second, or at once if its arguments include
-   * functions or signals.
-   */
-  signal?: AbortSignal;
-  /**
-   * Milliseconds that the task may run. After that it rejects with a
-   * "TimeoutError" and its worker is replaced: a process is killed, a Web Worker is
-   * terminated. Deno terminates a Web Worker only when it reaches its event loop. One
-   * that never does continues to run and keeps the program from ending: call
-   * `Deno.exit` then, or use processes for tasks that may never end, as {@linkcode task}
-   * does if it is made with a `timeout`.
-   *
-   * @default {the pool's}
-   */
-  timeout?: number;
-  /**
-   * Maximum number of further runs of the task if its worker ends while it may have
-   * been running. With 0, the task is never begun twice and has no batch, which makes
-   * small tasks several times slower.
-   *
-   * @default {the pool's}
-   */
-  retries?: number;
-  /**
-   * Whether a task that threw this error is run again, within `retries`.
-   *
-   * @default {() => false}
-   */
-  retryOn?: (error: unknown) => boolean;
-}
-
-/** Options for {@linkcode Pool.run}. */
-export interface RunOptions extends TaskOptions {
-  /**
-   * Milliseconds that the task may wait for a worker. After that it rejects with a
-   * "TimeoutError" and is not run. A task in a batch behind one that never yields
-   * waits for it, regardless of this limit.
-   *
-   * @default {the pool's}
-   */
-  waitTimeout?: number;
-}
-
-/** Options for {@linkcode Pool.map} and {@linkcode Pool.mapSettled}. */
-export interface MapOptions extends TaskOptions {
-  /**
-   * Whether results are in the order of the items. Otherwise they are in the order of
-   * arrival.
-   *
-   * @default {true}
-   */
-  ordered?: boolean;
-  /**
-   * Maximum number of items that were read and whose results were not received. The
-   * default for each worker is 16, or four batches if that is more.
-   *
-   * @default {16 for each worker, up to 1024}
-   */
-  readAhead?: number;
-  /**
-   * Called with the progress of the map after results arrive. An error that it throws
-   * ends the map.
-   */
-  onProgress?: (progress: MapProgress) => void;
-}
 
 /** Options for {@linkcode Pool}. */
 export interface PoolOptions {
@@ -164,21 +103,37 @@ export interface PoolOptions {
    */
   waitTimeout?: number;
   /**
-   * The default of {@linkcode TaskOptions.retries}. A task that is run again runs
+   * Maximum number of tasks of `run` that wait for their first run. More reject with a
+   * `RangeError`; {@linkcode Pool.ready} waits for room. Tasks that are run again do not
+   * count, and the items of a map do not either: `readAhead` limits these.
+   *
+   * @default {Infinity}
+   */
+  maxQueue?: number;
+  /**
+   * The default of {@linkcode TaskOptions.retry}. A task that is run again runs
    * alone, so a task that ends its workers does not reject others.
    *
    * @default {2}
    */
-  retries?: number;
+  retry?: number | RetryOptions;
 }
+
+/**
+ * The methods of a pool's workers, from {@linkcode Pool.api}.
+ *
+ * @typeParam Methods The type of the object that the workers expose.
+ */
+export type PoolApi<Methods> = {
+  readonly [Name in keyof Remote<Methods>]: (
+    ...args: Parameters<Remote<Methods>[Name]>
+  ) => Promise<Awaited<ReturnType<Remote<Methods>[Name]>>>;
+};
 
 const ACTION = "Cannot make a pool";
 
 /** Default of `startRetries`. */
 const DEFAULT_START_RETRIES = 2;
-
-/** Default of `retries`: one if a neighboring task ended the worker, one for chance. */
-const DEFAULT_RETRIES = 2;
 
 /**
  * A pool of workers that share tasks.
@@ -192,9 +147,9 @@ const DEFAULT_RETRIES = 2;
  *   answers. A task that never yields prevents that; the tasks behind it in the batch
  *   wait. These were expected to take at most 2 ms together.
  * - **Workers** are started as tasks wait for them, and replaced when they end. A
- *   task whose worker ended is run again, alone. After `retries` further runs it
+ *   task whose worker ended is run again, alone. After `retry.times` further runs it
  *   rejects with the reason ({@linkcode PeerExitError}). So a task may be begun more
- *   than once, unless `retries` is 0.
+ *   than once, unless `retry.times` is 0.
  * - **Life:** workers keep the program running, also if they are idle. Close the pool,
  *   or use `await using`. A pool without workers does not keep it running.
  * - **Limits:** the time to wait, the time to run, the tasks and the memory of a
@@ -226,9 +181,10 @@ export class Pool<
 > implements AsyncDisposable {
   readonly #scheduler: Scheduler;
   readonly #queue: RunQueue;
-  readonly #defaults: Required<
-    Pick<RunOptions, "timeout" | "waitTimeout" | "retries">
-  >;
+  readonly #defaults: TaskDefaults;
+  readonly #api = methodProxy((name) => (...args: never[]) =>
+    this.run(name as never, args as never)
+  ) as PoolApi<Methods>;
   #closing: Promise<void> | undefined;
   /** The last method, and the beginning of its errors. */
   #lastMethod: string | undefined;
@@ -251,7 +207,7 @@ export class Pool<
       startRetries = DEFAULT_START_RETRIES,
       timeout = Infinity,
       waitTimeout = Infinity,
-      retries = DEFAULT_RETRIES,
+      maxQueue = Infinity,
     } = options;
     if (typeof open !== "function") {
       throw new TypeError(
@@ -261,10 +217,11 @@ export class Pool<
       );
     }
     const limits = { workers, maxTasks, maxMemory, startRetries };
-    this.#defaults = { timeout, waitTimeout, retries };
-    checkPool(ACTION, { ...limits, ...this.#defaults });
+    checkPool(ACTION, { ...limits, timeout, waitTimeout, maxQueue });
+    const retry = checkRetry(ACTION, options.retry, DEFAULT_RETRY);
+    this.#defaults = { timeout, waitTimeout, retry };
     this.#scheduler = new Scheduler({ open, ...limits });
-    this.#queue = new RunQueue(this.#scheduler);
+    this.#queue = new RunQueue(this.#scheduler, maxQueue);
   }
 
   /**
@@ -279,12 +236,13 @@ export class Pool<
    * @throws What the method throws, as `remote` does.
    * @throws The signal's reason, if it aborts.
    * @throws {PeerExitError} If its worker ended without a goodbye, more than
-   *   `retries` times.
+   *   `retry.times` times.
    * @throws {DOMException} If it waited or ran too long ("TimeoutError").
    * @throws {ClosedError} If the pool was closed; or if its worker ended in another
-   *   way, more than `retries` times: with a goodbye or an abort. The `cause` is the
+   *   way, more than `retry.times` times: with a goodbye or an abort. The `cause` is the
    *   reason, for example the error of a worker behind `cli serve` that died.
    * @throws {Error} If no worker can be started; the reason is its `cause`.
+   * @throws {RangeError} If `maxQueue` tasks wait, or an option is out of range.
    * @throws {TypeError} If the arguments cannot be sent.
    *
    * @example Usage
@@ -313,10 +271,9 @@ export class Pool<
         }`,
       );
     }
-    const job = this.#job(action, method, options);
-    const { signal, waitTimeout = this.#defaults.waitTimeout } = options;
-    checkPositive(action, "waitTimeout", waitTimeout);
-    const result = this.#queue.run(job, args, signal, waitTimeout);
+    const job = jobOf(action, method, options, this.#defaults);
+    const limits = runLimits(action, options, this.#defaults);
+    const result = this.#queue.run(job, args, limits);
     return await result as Awaited<ReturnType<Remote<Methods>[Name]>>;
   }
 
@@ -356,7 +313,7 @@ export class Pool<
       | Iterable<Parameters<Remote<Methods>[Name]>[0]>
       | AsyncIterable<Parameters<Remote<Methods>[Name]>[0]>,
     method: Name,
-    options: MapOptions = {},
+    options: MapOptions<Parameters<Remote<Methods>[Name]>[0]> = {},
   ): AsyncIterableIterator<Awaited<ReturnType<Remote<Methods>[Name]>>> {
     return new ValueIterator(
       this.#map(items, method, options),
@@ -401,7 +358,7 @@ export class Pool<
       | Iterable<Parameters<Remote<Methods>[Name]>[0]>
       | AsyncIterable<Parameters<Remote<Methods>[Name]>[0]>,
     method: Name,
-    options: MapOptions = {},
+    options: MapOptions<Parameters<Remote<Methods>[Name]>[0]> = {},
   ): AsyncIterableIterator<
     MapOutcome<
       Parameters<Remote<Methods>[Name]>[0],
@@ -414,6 +371,70 @@ export class Pool<
         Awaited<ReturnType<Remote<Methods>[Name]>>
       >
     >;
+  }
+
+  /**
+   * Waits until there is room for a task in the queue, that is, fewer than `maxQueue`
+   * tasks of `run` wait. Callers get room first come, first served; it is kept until
+   * the caller has called `run`, or has had the time to do so. Programs that wait before
+   * each `run` are never refused.
+   *
+   * @param options A signal, and milliseconds to wait.
+   * @returns A promise that resolves when there is room; at once without `maxQueue`.
+   * @throws The signal's reason, if it aborts; the reason of `abort`.
+   * @throws {ClosedError} If the pool was closed.
+   * @throws {DOMException} If there was no room within `timeout` ("TimeoutError").
+   * @throws {RangeError} If the timeout is not positive.
+   * @throws {TypeError} If an option is of the wrong type.
+   *
+   * @example Usage
+   * ```ts
+   * import { openPipe } from "@duplex/ipc/pipe";
+   * import { Pool } from "@duplex/ipc/pool";
+   * import { assertEquals } from "@std/assert";
+   *
+   * const script = new URL("./examples/hello/methods.ts", import.meta.url);
+   * await using pool = new Pool(() => openPipe(script), { workers: 1, maxQueue: 2 });
+   * const squares = [];
+   * for (const n of [1, 2, 3, 4]) {
+   *   await pool.ready({ timeout: 10_000 });
+   *   squares.push(pool.run("square", [n]));
+   * }
+   * assertEquals(await Promise.all(squares), [1, 4, 9, 16]);
+   * ```
+   */
+  async ready(
+    options: { signal?: AbortSignal; timeout?: number } = {},
+  ): Promise<void> {
+    const action = "Cannot wait for room in the queue";
+    checkOptions(action, options);
+    const { signal, timeout = Infinity } = options;
+    checkSignal(action, signal);
+    checkPositive(action, "timeout", timeout);
+    this.#check(action);
+    await this.#queue.room.ready(signal, timeout);
+  }
+
+  /**
+   * The methods of the workers: `pool.api.name(...args)` is `pool.run("name", args)`.
+   * For options use {@linkcode Pool.run}.
+   *
+   * @returns An object with a method for every name but `then`.
+   *
+   * @example Usage
+   * ```ts
+   * import { openPipe } from "@duplex/ipc/pipe";
+   * import { Pool } from "@duplex/ipc/pool";
+   * import type { Methods } from "./examples/hello/methods.ts";
+   * import { assertEquals } from "@std/assert";
+   *
+   * const script = new URL("./examples/hello/methods.ts", import.meta.url);
+   * await using pool = new Pool<Methods>(() => openPipe(script), { workers: 1 });
+   * assertEquals(await pool.api.square(7), 49);
+   * ```
+   */
+  get api(): PoolApi<Methods> {
+    return this.#api;
   }
 
   /** Statistics of the pool. */
@@ -487,6 +508,7 @@ export class Pool<
     const { waiting = "run" } = options;
     checkWaiting(action, waiting);
     this.#scheduler.finish(waiting);
+    this.#queue.finish();
     return this.#closing ??= this.#close();
   }
 
@@ -517,6 +539,7 @@ export class Pool<
   async abort(reason?: unknown): Promise<void> {
     reason ??= new DOMException("The pool was aborted", "AbortError");
     const failing = this.#scheduler.fail(reason);
+    this.#queue.room.fail(reason);
     this.#closing ??= failing;
     await failing;
   }
@@ -557,14 +580,15 @@ export class Pool<
     checkOptions(action, options);
     this.#check(action);
     checkItems(action, items);
-    const { ordered = true, readAhead, onProgress, signal } = options;
+    const { ordered = true, readAhead, key, onProgress, signal } = options;
     checkKind(action, "ordered", ordered, "boolean");
+    checkKind(action, "key", key, "function");
     checkKind(action, "onProgress", onProgress, "function");
     if (readAhead !== undefined) {
       checkPositive(action, "readAhead", readAhead, { integer: true });
     }
-    const job = this.#job(action, method, options);
-    const limits = { job, ordered, readAhead, signal, onProgress };
+    const job = jobOf(action, method, options, this.#defaults);
+    const limits = { job, ordered, readAhead, key, signal, onProgress };
     return new MapRun(this.#scheduler, items, limits);
   }
 
@@ -576,16 +600,6 @@ export class Pool<
       this.#lastAction = `Cannot run ${quoted(method)}`;
     }
     return this.#lastAction;
-  }
-
-  #job(action: string, method: string, options: TaskOptions): Job {
-    const { timeout = this.#defaults.timeout, retryOn, signal } = options;
-    const { retries = this.#defaults.retries } = options;
-    checkPositive(action, "timeout", timeout);
-    checkRetries(action, "retries", retries);
-    checkKind(action, "retryOn", retryOn, "function");
-    checkSignal(action, signal);
-    return { method, timeout, retries, retryOn };
   }
 }
 

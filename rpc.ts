@@ -43,6 +43,7 @@ import { DEFAULT_MAX_CALLS, type Exposed, type Method } from "./_rpc/callee.ts";
 import { type CallLimits, DEFAULT_READ_AHEAD } from "./_rpc/caller.ts";
 import { RpcEndpoint } from "./_rpc/endpoint.ts";
 import { type Callback, MAX_PULL } from "./_rpc/messages.ts";
+import { methodProxy } from "./_rpc/method_proxy.ts";
 import { endpointOf } from "./_rpc/pending_endpoint.ts";
 import { CallPromise } from "./_rpc/stream.ts";
 import { show } from "./_base/text.ts";
@@ -97,9 +98,6 @@ export interface RemoteOptions {
    */
   readAhead?: number;
 }
-
-/** Any function. */
-type AnyFunction = (...args: never[]) => unknown;
 
 /**
  * The result of a remote call: a promise, or a generator if the method returns a
@@ -499,18 +497,4 @@ export function notifier<Methods extends object>(
   return methodProxy((name) => (...args: unknown[]) =>
     endpoint.notify(name, args)
   ) as Notifier<Methods>;
-}
-
-/** An object with a method for every name, created when it is read. */
-function methodProxy(make: (name: string) => AnyFunction): object {
-  const methods = new Map<string, AnyFunction>();
-  return new Proxy(Object.freeze(Object.create(null)), {
-    get(_target, name): AnyFunction | undefined {
-      // A promise that resolves with this object must not use it as a promise.
-      if (typeof name === "symbol" || name === "then") return undefined;
-      let method = methods.get(name);
-      if (method === undefined) methods.set(name, method = make(name));
-      return method;
-    },
-  });
 }

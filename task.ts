@@ -75,12 +75,12 @@ export interface WorkerTask<Args extends unknown[], Result>
   /** Runs the function once for each item: {@linkcode Pool.map}. */
   map(
     items: Iterable<Args[0]> | AsyncIterable<Args[0]>,
-    options?: MapOptions,
+    options?: MapOptions<Args[0]>,
   ): AsyncIterableIterator<Result>;
   /** Runs the function once for each item, and yields outcomes: {@linkcode Pool.mapSettled}. */
   mapSettled(
     items: Iterable<Args[0]> | AsyncIterable<Args[0]>,
-    options?: MapOptions,
+    options?: MapOptions<Args[0]>,
   ): AsyncIterableIterator<MapOutcome<Args[0], Result>>;
   /** Waits for the tasks and ends the workers: {@linkcode Pool.close}. */
   close(options?: { waiting?: "run" | "reject" }): Promise<void>;
@@ -171,11 +171,11 @@ export function task<Args extends unknown[], Result>(
   const members: PropertyDescriptorMap = {
     run: { value: run },
     map: {
-      value: (items: Iterable<never>, options?: MapOptions) =>
+      value: (items: Iterable<never>, options?: MapOptions<Args[0]>) =>
         pool.map(items, "run", options),
     },
     mapSettled: {
-      value: (items: Iterable<never>, options?: MapOptions) =>
+      value: (items: Iterable<never>, options?: MapOptions<Args[0]>) =>
         pool.mapSettled(items, "run", options),
     },
     close: { value: (options?: CloseOptions) => pool.close(options) },

@@ -8,6 +8,7 @@
  */
 
 import { ClosedError } from "../_base/errors.ts";
+import { checkName } from "../_base/options.ts";
 import { type Job, Task, type TaskSource, type Waiting } from "./task.ts";
 import { Deque } from "../_base/waiting.ts";
 
@@ -50,6 +51,8 @@ export interface MapHost {
   end(source: TaskSource, job: Job, reason: unknown): void;
   /** Notifies the pool that a source may have tasks. */
   wake(source: TaskSource): void;
+  /** Adds a task with a key. */
+  pushKeyed(task: Task, key: string): void;
   /** Marks a source that has an outcome to report. */
   touch(source: TaskSource): void;
   /** Default of `readAhead`. */
@@ -64,6 +67,7 @@ export interface MapHost {
 export interface MapLimits {
   readonly job: Job;
   readonly ordered: boolean;
+  readonly key: ((item: unknown) => string) | undefined;
   readonly readAhead: number | undefined;
   readonly signal: AbortSignal | undefined;
   readonly onProgress: ((progress: MapProgress) => void) | undefined;
@@ -172,17 +176,23 @@ export class MapRun implements TaskSource, AsyncIterableIterator<Outcome> {
     return { value: undefined, done: true };
   }
 
+  get priority(): number {
+    return this.#limits.job.priority;
+  }
+
   get waiting(): number {
     return this.#read.length;
   }
 
   prepare(most: number): number {
+    if (this.#limits.key !== undefined) return this.#readKeyed();
     while (this.#read.length < most && this.#readNext());
     if (this.#isExhausted) this.#endIfDone();
     return this.#read.length;
   }
 
   take(mostOf: (job: Job) => number): Task[] {
+    if (this.#limits.key !== undefined) this.#readKeyed();
     const most = mostOf(this.#limits.job);
     const tasks: Task[] = [];
     while (tasks.length < most) {
@@ -299,16 +309,44 @@ export class MapRun implements TaskSource, AsyncIterableIterator<Outcome> {
     try {
       const { value, done } = this.#sync.next();
       if (this.#isExhausted) return false;
-      if (!done) {
-        this.#count++;
-        this.#read.push(value);
-        return true;
-      }
+      if (!done) return this.#onItem(value);
     } catch (error) {
       this.#error = { error };
     }
     this.#isExhausted = this.#isReturned = true;
     return false;
+  }
+
+  /** Reads items with keys, which wait in the queues of these; returns 0. */
+  #readKeyed(): number {
+    while (this.#readNext());
+    if (this.#isExhausted) this.#endIfDone();
+    return 0;
+  }
+
+  /** Handles an item that was read; returns whether it waits. */
+  #onItem(item: unknown): boolean {
+    const { key: keyOf, job } = this.#limits;
+    if (keyOf === undefined) {
+      this.#count++;
+      this.#read.push(item);
+      return true;
+    }
+    let key: string;
+    try {
+      key = keyOf(item);
+      checkName("Cannot map", "key(item)", key);
+    } catch (error) {
+      this.#error = { error };
+      this.#isExhausted = true;
+      this.#returnIterator();
+      return false;
+    }
+    // The function may have stopped the map.
+    if (this.#isExhausted) return false;
+    const task = new MapTask(this, job, item, this.#count++);
+    this.#host.pushKeyed(task, key);
+    return true;
   }
 
   /** Reads items of an asynchronous iterable. Never rejects. */
@@ -318,13 +356,8 @@ export class MapRun implements TaskSource, AsyncIterableIterator<Outcome> {
       while (!this.#isExhausted && this.#room > 0) {
         const { value, done } = await items.next();
         if (this.#isExhausted) break;
-        if (done) {
-          this.#isExhausted = this.#isReturned = true;
-        } else {
-          this.#count++;
-          this.#read.push(value);
-          this.#host.wake(this);
-        }
+        if (done) this.#isExhausted = this.#isReturned = true;
+        else if (this.#onItem(value)) this.#host.wake(this);
       }
     } catch (error) {
       if (!this.#isExhausted) this.#error = { error };

@@ -10,6 +10,7 @@
 import { ClosedError, isInstance, PeerExitError } from "../_base/errors.ts";
 import { findSlotValues } from "../_rpc/messages.ts";
 import { quoted, reasonText } from "../_base/text.ts";
+import type { Retry } from "./retry.ts";
 import type { Listed } from "./turns.ts";
 import type { Deque } from "../_base/waiting.ts";
 
@@ -18,10 +19,18 @@ export interface Job {
   readonly method: string;
   /** Milliseconds that a task may run. */
   readonly timeout: number;
-  /** Maximum number of further runs of a task. */
-  readonly retries: number;
+  /** How often and when a task is run again. */
+  readonly retry: Retry;
   /** Whether a task is run again after an error. */
   readonly retryOn: ((error: unknown) => boolean) | undefined;
+  /** Tasks of higher priority are run first. */
+  readonly priority: number;
+}
+
+/** A queue in which a task waits. */
+export interface TaskPlace {
+  /** Handles a task that was settled while it waits. */
+  drop(task: Task): void;
 }
 
 /** A task: a call of a method that has one outcome. */
@@ -32,6 +41,10 @@ export abstract class Task {
   readonly since: number;
   /** Whether functions or signals are among its arguments; it then has no batch. */
   readonly hasSlots: boolean;
+  /** Its key, if it has one. */
+  key: string | undefined;
+  /** The queue in which it waits for a worker. */
+  place: TaskPlace | undefined;
   /** Number of workers that may have begun it. */
   attempts = 0;
   #isSettled = false;
@@ -74,12 +87,17 @@ export abstract class Task {
     return false;
   }
 
+  /** Handles that it has left its queue: it is given to a worker, or has its outcome. */
+  onLeft(): void {
+    this.place = undefined;
+  }
+
   protected abstract onFulfilled(value: unknown): void;
   protected abstract onRejected(error: unknown): void;
 
   /** Whether it may be run again. */
   get mayRetry(): boolean {
-    return this.attempts <= this.job.retries;
+    return this.attempts <= this.job.retry.times;
   }
 }
 

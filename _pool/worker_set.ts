@@ -39,6 +39,8 @@ export interface WorkerSetHost extends WorkerEvents {
   countWaiting(most: number): number;
   /** Called when a worker was started or has failed to start, and after a delay. */
   wake(): void;
+  /** A worker is no longer used. */
+  onRetired(worker: PoolWorker): void;
   /** Ends the pool: no worker can be started. */
   fail(error: unknown): void;
 }
@@ -104,6 +106,7 @@ export class WorkerSet implements Iterable<PoolWorker> {
   retire(worker: PoolWorker): void {
     if (!this.#workers.delete(worker)) return;
     this.#ended++;
+    this.#host.onRetired(worker);
     const { duplex } = worker;
     this.#leaving.set(duplex, this.#leave(duplex));
   }

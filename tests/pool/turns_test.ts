@@ -9,6 +9,7 @@
 
 import { assert, assertEquals, assertLessOrEqual } from "@std/assert";
 import { Scheduler } from "../../_pool/scheduler.ts";
+import { DEFAULT_RETRY } from "../../_pool/retry.ts";
 import { RunQueue } from "../../_pool/run.ts";
 import type { Task, TaskSource } from "../../_pool/task.ts";
 import { Turns } from "../../_pool/turns.ts";
@@ -33,7 +34,12 @@ class IdleSource implements TaskSource {
   finish(): void {}
 
   turn: TaskSource["turn"];
+  readonly priority: number;
   steps = 0;
+
+  constructor(priority = 0) {
+    this.priority = priority;
+  }
 
   get waiting(): number {
     this.steps++;
@@ -68,23 +74,30 @@ test("Scheduler does not ask sources that have no tasks", async () => {
   const job = {
     method: "echo",
     timeout: Infinity,
-    retries: 0,
+    retry: { ...DEFAULT_RETRY, times: 0 },
     retryOn: undefined,
+    priority: 0,
   };
+  const limits = { signal: undefined, waitTimeout: Infinity, key: undefined };
   for (const n of numbers(200)) {
-    assertEquals(await queue.run(job, [n], undefined, Infinity), n);
+    assertEquals(await queue.run(job, [n], limits), n);
   }
   for (const { steps } of idle) assertLessOrEqual(steps, 2);
   await core.close();
   await opener.gone();
 });
 
-test("Turns gives sources in the order of their turns", () => {
+test("Turns gives sources by priority and in the order of their turns", () => {
   const next = random(seed());
-  const sources = numbers(10).map(() => new IdleSource());
-  const turns = new Turns<TaskSource>();
-  let expected: TaskSource[] = [];
-  for (let step = 0; step < 2000; step++) {
+  const sources = numbers(40).map((n) => new IdleSource(n % 3));
+  const turns = new Turns<IdleSource>();
+  let expected: IdleSource[] = [];
+  const check = () => {
+    const first = Math.max(...expected.map(({ priority }) => priority));
+    const found = expected.find(({ priority }) => priority === first);
+    assert(turns.first === found);
+  };
+  for (let step = 0; step < 4000; step++) {
     const source = sources[Math.floor(next() * sources.length)]!;
     const isThere = expected.includes(source);
     if (next() < 0.5) {
@@ -94,10 +107,16 @@ test("Turns gives sources in the order of their turns", () => {
       assertEquals(turns.delete(source), isThere);
       expected = expected.filter((other) => other !== source);
     }
-    assert(turns.first === expected[0]);
-    assert([...turns].every((source, index) => source === expected[index]));
+    check();
     assertEquals([...turns].length, expected.length);
   }
+  while (expected.length > 0) {
+    const { first } = turns;
+    assert(turns.delete(first!));
+    expected = expected.filter((other) => other !== first);
+    check();
+  }
+  assertEquals([...turns], []);
   return Promise.resolve();
 });
 
@@ -107,13 +126,13 @@ test("Pool.map() takes turns with other maps and tasks", async () => {
   const [pool] = poolOf(methods);
   const map = async (name: string) => {
     const items = numbers(20).map(() => name);
-    await Array.fromAsync(pool.map(items, "note", { retries: 0 }));
+    await Array.fromAsync(pool.map(items, "note", { retry: 0 }));
   };
   await Promise.all([
     map("a"),
     map("b"),
     map("c"),
-    ...numbers(20).map(() => pool.run("note", ["d"], { retries: 0 })),
+    ...numbers(20).map(() => pool.run("note", ["d"], { retry: 0 })),
   ]);
   for (let turn = 4; turn < 40; turn += 4) {
     assertEquals(order.slice(turn, turn + 4).toSorted(), ["a", "b", "c", "d"]);
