@@ -142,8 +142,8 @@ const DEFAULT_START_RETRIES = 2;
  *   It has exactly one outcome, even if its workers end. A worker runs one task at a
  *   time. Functions among the arguments are called back. A method whose result is a
  *   stream cannot run in a pool.
- * - **Batches:** short tasks share messages: as many as take 2 ms together, up to
- *   256. If a batch takes far longer, other workers run the rest of it once its worker
+ * - **Batches:** short tasks share messages: as many as take a worker 2 ms together,
+ *   up to 256. If a batch takes far longer, other workers run the rest of it once its worker
  *   answers. A task that never yields prevents that; the tasks behind it in the batch
  *   wait. These were expected to take at most 2 ms together.
  * - **Workers** are started as tasks wait for them, and replaced when they end. A

@@ -68,7 +68,7 @@ export class KeyQueue extends TaskQueue {
 
   /** A task that is run again must not be behind a later one of its key. */
   protected override mayJoin(task: Task): boolean {
-    return super.mayJoin(task) && task.attempts === 0 &&
+    return super.mayJoin(task) && !task.isAlone &&
       task.job.retryOn === undefined;
   }
 }

@@ -57,6 +57,8 @@ export interface MapHost {
   touch(source: TaskSource): void;
   /** Default of `readAhead`. */
   readAhead(job: Job): number;
+  /** Items of a batch. */
+  batchSize(job: Job): number;
   /** Aborts a map with a signal. */
   watch(map: MapRun, signal: AbortSignal): void;
   /** Stops watching the signal. */
@@ -72,6 +74,13 @@ export interface MapLimits {
   readonly signal: AbortSignal | undefined;
   readonly onProgress: ((progress: MapProgress) => void) | undefined;
 }
+
+/**
+ * The part of `readAhead` that must be free before more items are read, unless a batch
+ * is smaller. A reader of the map that is slower than the workers makes room for one
+ * item at a time; if each were read at once, each would have a batch of its own.
+ */
+const ROOM_PART = 1 / 4;
 
 type Items<Item> = Iterable<Item> | AsyncIterable<Item>;
 type Outcome = MapOutcome<unknown, unknown>;
@@ -186,7 +195,9 @@ export class MapRun implements TaskSource, AsyncIterableIterator<Outcome> {
 
   prepare(most: number): number {
     if (this.#limits.key !== undefined) return this.#readKeyed();
-    while (this.#read.length < most && this.#readNext());
+    if (this.#read.length < most && this.#mayRead) {
+      while (this.#read.length < most && this.#readNext());
+    }
     if (this.#isExhausted) this.#endIfDone();
     return this.#read.length;
   }
@@ -195,8 +206,9 @@ export class MapRun implements TaskSource, AsyncIterableIterator<Outcome> {
     if (this.#limits.key !== undefined) this.#readKeyed();
     const most = mostOf(this.#limits.job);
     const tasks: Task[] = [];
+    const mayRead = this.#mayRead;
     while (tasks.length < most) {
-      if (this.#read.length === 0 && !this.#readNext()) break;
+      if (this.#read.length === 0 && !(mayRead && this.#readNext())) break;
       const item = this.#read.shift();
       const index = this.#count - this.#read.length - 1;
       tasks.push(new MapTask(this, this.#limits.job, item, index));
@@ -290,16 +302,28 @@ export class MapRun implements TaskSource, AsyncIterableIterator<Outcome> {
     return this.#isOver;
   }
 
-  /** Reads on: there is room for an item. */
+  /** Reads on if there is enough room. */
   #onRoom(): void {
+    if (!this.#mayRead) return;
     if (this.#async === undefined) this.#host.wake(this);
     else if (!this.#isReading) this.#readOn(this.#async);
   }
 
+  get #readAhead(): number {
+    const { job, readAhead = this.#host.readAhead(job) } = this.#limits;
+    return readAhead;
+  }
+
   /** Number of items that may be read now. */
   get #room(): number {
-    const { job, readAhead = this.#host.readAhead(job) } = this.#limits;
-    return readAhead - (this.#count - this.#taken);
+    return this.#readAhead - (this.#count - this.#taken);
+  }
+
+  /** Whether there is room for a batch, or for a part of the items read ahead. */
+  get #mayRead(): boolean {
+    const batch = this.#host.batchSize(this.#limits.job);
+    const least = Math.min(batch, Math.floor(this.#readAhead * ROOM_PART));
+    return this.#room >= Math.max(1, least);
   }
 
   /** Reads an item of a synchronous iterable; returns whether there was one. */

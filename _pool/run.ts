@@ -143,7 +143,7 @@ export class RunQueue implements TaskQueueOwner {
     const queue = this.#queues.get(priority);
     if (queue !== undefined) {
       queue.push(task);
-      return this.#scheduler.wake(queue);
+      return this.#scheduler.wakeFor(task.job, queue);
     }
     const added = new TaskQueue(this, priority);
     this.#queues.set(priority, added);

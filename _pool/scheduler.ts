@@ -21,7 +21,7 @@ import {
   type TaskSource,
   type Waiting,
 } from "./task.ts";
-import { Paces } from "./pace.ts";
+import { type BatchTimes, Paces } from "./pace.ts";
 import { Turns } from "./turns.ts";
 import type { PoolWorker } from "./worker.ts";
 import {
@@ -83,7 +83,10 @@ export class Scheduler implements WorkerSetHost, MapHost {
   readonly #keys = new Keys(this, this.#turns, this.#sources);
   /** Sources with outcomes since the last report. */
   readonly #touched = new Set<TaskSource>();
-  /** Tasks without a key to run again, each alone, before all others. */
+  /**
+   * Tasks without a key that were returned, and such tasks to run again, each alone;
+   * before all others.
+   */
   readonly #again = new Deque<Task>();
   readonly #delays = new Delays((task) => this.#onDelayed(task));
   readonly #paces = new Paces();
@@ -101,6 +104,8 @@ export class Scheduler implements WorkerSetHost, MapHost {
   #isPumping = false;
   /** Whether `wake` was called since the last round. */
   #isWoken = false;
+  /** Whether `wake` is called at the end of the turn. */
+  #isWakeDue = false;
   #onIdle: (() => void) | undefined;
 
   constructor(options: SchedulerOptions) {
@@ -145,12 +150,13 @@ export class Scheduler implements WorkerSetHost, MapHost {
   }
 
   /** Read-ahead of a map in items: more for quick tasks. */
-  readAhead({ method }: Job): number {
-    const each = Math.max(
-      READ_AHEAD,
-      BATCHES_AHEAD * this.#paces.last(method),
-    );
+  readAhead(job: Job): number {
+    const each = Math.max(READ_AHEAD, BATCHES_AHEAD * this.batchSize(job));
     return each * this.#options.workers;
+  }
+
+  batchSize({ method }: Job): number {
+    return this.#paces.last(method);
   }
 
   begin(source: TaskSource): void {
@@ -188,7 +194,7 @@ export class Scheduler implements WorkerSetHost, MapHost {
   /** Adds a task with a key. */
   pushKeyed(task: Task, key: string): void {
     this.#keys.push(key, task);
-    this.wake();
+    this.wakeFor(task.job);
   }
 
   /** Removes a source. */
@@ -238,6 +244,25 @@ export class Scheduler implements WorkerSetHost, MapHost {
       this.#isPumping = false;
     }
     this.#checkIdle();
+  }
+
+  /**
+   * As {@linkcode wake}, for a new task. If its method is quick, the tasks that are
+   * added in the same turn are given together: with idle workers each would have a
+   * batch of its own. While more workers may be started, the tasks start them first.
+   */
+  wakeFor(job: Job, source?: TaskSource): void {
+    const workers = this.#workers.size + this.#workers.starting;
+    if (workers < this.#options.workers || this.batchSize(job) === 1) {
+      return this.wake(source);
+    }
+    if (source !== undefined) this.#turns.add(source);
+    if (this.#isWakeDue) return;
+    this.#isWakeDue = true;
+    queueMicrotask(() => {
+      this.#isWakeDue = false;
+      this.wake();
+    });
   }
 
   /** Settles when no task waits or runs. */
@@ -316,8 +341,11 @@ export class Scheduler implements WorkerSetHost, MapHost {
     this.onReport();
   }
 
-  onIdle(worker: PoolWorker, method: string, count: number, ms: number): void {
-    this.#paces.add(method, count, ms);
+  onTimes(times: BatchTimes): void {
+    this.#paces.add(times);
+  }
+
+  onIdle(worker: PoolWorker): void {
     this.#keys.onFree(worker);
     if (worker.given >= this.#options.maxTasks) this.#workers.retire(worker);
     else if (this.#options.maxMemory < Infinity) this.#checkMemory(worker);
@@ -353,10 +381,14 @@ export class Scheduler implements WorkerSetHost, MapHost {
     this.#latency.add(performance.now() - task.since);
   }
 
-  /** Runs tasks again that have failed, after their delays. */
+  /**
+   * Runs tasks again that were begun before, after their delays: each alone, as it may
+   * have ended its worker.
+   */
   #retry(tasks: readonly Task[], _error: unknown): void {
     const ready: Task[] = [];
     for (const task of tasks) {
+      task.isAlone = true;
       const ms = retryDelay(task.job.retry, task.attempts);
       if (task.key !== undefined || ms === 0) ready.push(task);
       // Later tasks of its key wait as well.
@@ -413,7 +445,7 @@ export class Scheduler implements WorkerSetHost, MapHost {
   #give(worker: PoolWorker): PoolWorker | undefined {
     dropSettled(this.#again);
     if (this.#again.length > 0) {
-      return this.#run([this.#again.shift()], worker);
+      return this.#run(this.#takeAgain(this.#left(worker)), worker);
     }
     for (;;) {
       const source = this.#keys.first(worker);
@@ -425,8 +457,8 @@ export class Scheduler implements WorkerSetHost, MapHost {
         : this.#keys.workerFor(key, worker, this.#workers);
       // It is added again if it wakes the pool, even within `take`.
       source.turn!.list!.delete(source);
-      const left = this.#options.maxTasks - target.given;
-      const tasks = source.take((job) => Math.min(left, this.#batchSize(job)));
+      const left = this.#left(target);
+      const tasks = source.take((job) => Math.min(left, this.#nextBatch(job)));
       if (tasks.length === 0) continue;
       if (key !== undefined) this.#keys.onGiven(key, target);
       // Its next turn is after all other sources.
@@ -437,12 +469,32 @@ export class Scheduler implements WorkerSetHost, MapHost {
 
   #run(tasks: Task[], worker: PoolWorker): PoolWorker {
     this.#retried += tasks.filter(({ attempts }) => attempts > 0).length;
-    worker.run(tasks);
+    worker.run(tasks, this.#paces.recallAfter);
     return worker;
   }
 
+  /** Tasks that a worker may still be given. */
+  #left({ given }: PoolWorker): number {
+    return this.#options.maxTasks - given;
+  }
+
+  /** The first of the tasks to run again, with those that may share its batch. */
+  #takeAgain(left: number): Task[] {
+    const first = this.#again.shift();
+    const tasks = [first];
+    if (first.isAlone) return tasks;
+    const most = Math.min(left, this.#nextBatch(first.job));
+    while (tasks.length < most && this.#again.length > 0) {
+      const task = this.#again.first;
+      if (task.job !== first.job || task.isAlone) break;
+      this.#again.shift();
+      if (!task.isSettled) tasks.push(task);
+    }
+    return tasks;
+  }
+
   /** The size of the next batch of a job. */
-  #batchSize({ method, retry, timeout }: Job): number {
+  #nextBatch({ method, retry, timeout }: Job): number {
     // A task of a batch may or may not have been begun when its worker ends.
     return retry.times === 0 ? 1 : this.#paces.next(method, timeout);
   }

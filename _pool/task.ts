@@ -47,6 +47,8 @@ export abstract class Task {
   place: TaskPlace | undefined;
   /** Number of workers that may have begun it. */
   attempts = 0;
+  /** Whether it has a batch of its own when it is run again. */
+  isAlone = false;
   #isSettled = false;
 
   constructor(job: Job, args: unknown[], since: number) {

@@ -62,14 +62,17 @@ export interface AnswerHandler {
   readonly label: string;
   /** The result of the call, the end of its stream, or the next result of a batch. */
   onValue(value: unknown): void;
-  /** The error of the call, or the next one of a batch. */
-  onError(thrown: unknown): void;
-  /** The next values of a stream, or of a batch. */
-  onItems(values: unknown[]): void;
+  /**
+   * The error of the call, or the next one of a batch; and the microseconds that a
+   * batch has taken, if the peer reports them.
+   */
+  onError(thrown: unknown, time?: number): void;
+  /** The next values of a stream, or of a batch; and the time, as for an error. */
+  onItems(values: unknown[], time?: number): void;
   /** The result of the call is a stream. */
   onStream(): void;
   /** Only so many calls of a batch were begun, and no others will be. */
-  onRecalled(begun: number): void;
+  onRecalled(begun: number, time?: number): void;
   /** The call cannot be sent. */
   refuse(error: unknown): void;
   /** There will be no answer. */
@@ -329,13 +332,13 @@ export class Caller {
       case TAG.value:
         return handler.onValue(message[2]);
       case TAG.error:
-        return handler.onError(fromFailure(message[2]));
+        return handler.onError(fromFailure(message[2]), message[3]);
       case TAG.items:
-        return handler.onItems(message[2]);
+        return handler.onItems(message[2], message[3]);
       case TAG.stream:
         return handler.onStream();
       case TAG.recalled:
-        return handler.onRecalled(message[2]);
+        return handler.onRecalled(message[2], message[3]);
     }
   }
 

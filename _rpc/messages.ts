@@ -32,11 +32,14 @@ export const TAG = {
   notice: 3,
   /** `[tag, id, value?]`: the result of a call, or of the next one of a batch. */
   value: 4,
-  /** `[tag, id, failure]`: the error of a call, or of the next one of a batch. */
+  /**
+   * `[tag, id, failure, time?]`: the error of a call, or of the next one of a batch;
+   * and the microseconds that the calls of a batch have taken.
+   */
   error: 5,
   /** `[tag, id]`: the result of a call is a stream. */
   stream: 6,
-  /** `[tag, id, values]`: the next values of a stream, or of a batch. */
+  /** `[tag, id, values, time?]`: the next values of a stream, or of a batch, as above. */
   items: 7,
   /** `[tag, id, count]`: requests so many more values of a stream. */
   pull: 8,
@@ -48,7 +51,7 @@ export const TAG = {
   /** `[tag, id]`: begins no more calls of a batch. */
   recall: 10,
   /**
-   * `[tag, id, begun]`: the answer to `recall`, sent at once unless all calls were
+   * `[tag, id, begun, time?]`: the answer to `recall`, sent at once unless all calls were
    * begun: only so many calls of the batch were and will be begun. The batch ends
    * with their answers.
    */
@@ -90,13 +93,13 @@ export type Message =
   | [tag: typeof TAG.batch, id: number, method: string, list: unknown[][]]
   | [tag: typeof TAG.notice, method: string, args: unknown[]]
   | [tag: typeof TAG.value, id: number, value?: unknown]
-  | [tag: typeof TAG.error, id: number, failure: Failure]
+  | [tag: typeof TAG.error, id: number, failure: Failure, time?: number]
   | [tag: typeof TAG.stream, id: number]
-  | [tag: typeof TAG.items, id: number, values: unknown[]]
+  | [tag: typeof TAG.items, id: number, values: unknown[], time?: number]
   | [tag: typeof TAG.pull, id: number, count: number]
   | [tag: typeof TAG.cancel, id: number, failure: Failure]
   | [tag: typeof TAG.recall, id: number]
-  | [tag: typeof TAG.recalled, id: number, begun: number];
+  | [tag: typeof TAG.recalled, id: number, begun: number, time?: number];
 
 /** Maximum calls in one batch. More would hardly lower the cost of each. */
 export const MAX_BATCH = 1024;
@@ -126,13 +129,13 @@ const SHAPES: Readonly<Record<number, Shape | undefined>> = {
   [TAG.batch]: shape([checkId, checkName, checkBatch]),
   [TAG.notice]: shape([checkName, checkArray]),
   [TAG.value]: shape([checkId, () => undefined], 1),
-  [TAG.error]: shape([checkId, checkFailure]),
+  [TAG.error]: shape([checkId, checkFailure, checkTime], 2),
   [TAG.stream]: shape([checkId]),
-  [TAG.items]: shape([checkId, checkArray]),
+  [TAG.items]: shape([checkId, checkArray, checkTime], 2),
   [TAG.pull]: shape([checkId, checkPull]),
   [TAG.cancel]: shape([checkId, checkFailure]),
   [TAG.recall]: shape([checkId]),
-  [TAG.recalled]: shape([checkId, checkCount]),
+  [TAG.recalled]: shape([checkId, checkCount, checkTime], 2),
 };
 
 /**
@@ -205,6 +208,10 @@ function checkPull(count: unknown): string | undefined {
 
 function checkCount(count: unknown): string | undefined {
   return isWhole(count) ? undefined : `${show(count)} is not a number of calls`;
+}
+
+function checkTime(time: unknown): string | undefined {
+  return isWhole(time) ? undefined : `${show(time)} is not a time`;
 }
 
 function checkSlots(slots: unknown, message: unknown[]): string | undefined {

@@ -25,6 +25,7 @@ import {
   test,
   workerUrl,
 } from "../workers/_processes.ts";
+import { concat, control, hello, KIND } from "../workers/_wire.ts";
 
 /** Opens a worker of `ends.ts`. */
 function openEnd(end: string, options: PipeOptions = {}): Promise<PipeDuplex> {
@@ -268,6 +269,22 @@ test(
   },
   { ...RUN, ...NET, read: [FOLDER] },
 );
+
+test("parent() ends a process whose parent says hello and goodbye at once", async () => {
+  const args = ["run", "-A", "--quiet", workerUrl("ends").pathname];
+  const child = new Deno.Command(Deno.execPath(), {
+    args: [...args, "aTimerAlone"],
+    stdin: "piped",
+    stdout: "null",
+  }).spawn();
+  // Standard input stays open: its end would end the process as well.
+  const writer = child.stdin.getWriter();
+  await writer.write(
+    concat(hello(), control(KIND.goodbye, { sent: 0, taken: 0 })),
+  );
+  assertEquals((await child.status).code, 0);
+  await writer.close().catch(() => {});
+});
 
 test("PipeDuplex.close() rejects with the exit code that a worker sets for itself", async () => {
   const worker = await openEnd("fails", { closeTimeout: Infinity });

@@ -35,7 +35,7 @@ function openLoad<T>(
 
 /** Has a worker write to this thread, which reads slowly. */
 async function loadWorker(): Promise<void> {
-  const count = 1024;
+  const count = 512;
   await using worker = await openLoad<unknown>(
     "write",
     { windowBytes: WINDOW },
@@ -55,7 +55,7 @@ Deno.test({
     await using program = await openLoad<WriterReport | "warm">(
       "parent",
       { permissions: RUN },
-      1024,
+      512,
       MIB,
     );
     // Both sleep most of the time, so they do it together; but not while one
@@ -115,7 +115,7 @@ function openDescriptors(): number {
 }
 
 Deno.test({
-  name: "openPipe() leaves nothing behind of a thousand short children",
+  name: "openPipe() leaves nothing behind of hundreds of short children",
   // Looking into /proc takes every permission.
   permissions: "inherit",
   ignore: Deno.build.os !== "linux",
@@ -131,7 +131,7 @@ Deno.test({
     const before = openDescriptors();
     let next = 0;
     await Promise.all(Array.from({ length: LANES }, async () => {
-      while (next < 1000) await runOne(next++);
+      while (next < 250) await runOne(next++);
     }));
     assertEquals(openDescriptors(), before);
     assertEquals(childrenOf(Deno.pid), []);

@@ -88,9 +88,9 @@ async function playRuns(): Promise<void> {
   }
   // Deaths at the start are drawn when workers start, so these plans run one by
   // one.
-  while (next < 35) await playRun(next++, 0.2);
+  while (next < 20) await playRun(next++, 0.2);
   await allDone(Array.from({ length: LANES }, async () => {
-    while (next < 205) await playRun(next++, 0);
+    while (next < 120) await playRun(next++, 0);
   }));
 }
 
