@@ -27,8 +27,8 @@ class Lane {
   isOpen = true;
   /** Its keys whose tasks may be taken. */
   readonly turns = new Turns<KeyQueue>();
-  /** The key whose tasks it runs. */
-  running: KeyQueue | undefined;
+  /** The keys whose tasks it runs, one after the other. */
+  running: KeyQueue[] = [];
   /** Number of its keys, with those that have no tasks. */
   count = 0;
 }
@@ -66,6 +66,12 @@ export class KeyQueue extends TaskQueue {
     return tasks;
   }
 
+  /** Whether its first task can share a message with another task. */
+  joins(other: Task): boolean {
+    return this.waiting > 0 && this.first.job === other.job &&
+      this.mayJoin(other) && this.mayJoin(this.first);
+  }
+
   /** A task that is run again must not be behind a later one of its key. */
   protected override mayJoin(task: Task): boolean {
     return super.mayJoin(task) && !task.isAlone &&
@@ -82,6 +88,7 @@ export interface KeyHost {
 /** The keys of a pool. */
 export class Keys implements TaskQueueOwner {
   readonly #host: KeyHost;
+  readonly #workers: number;
   /** The turns of the pool, and all its sources. */
   readonly #turns: Turns<TaskSource>;
   readonly #sources: Set<TaskSource>;
@@ -93,12 +100,20 @@ export class Keys implements TaskQueueOwner {
   /** Set if a worker got a further key: with more workers, keys have more room. */
   isCrowded = false;
 
+  /**
+   * @param host The pool.
+   * @param workers Its maximum number of workers.
+   * @param turns The turns of its sources.
+   * @param sources Its sources.
+   */
   constructor(
     host: KeyHost,
+    workers: number,
     turns: Turns<TaskSource>,
     sources: Set<TaskSource>,
   ) {
     this.#host = host;
+    this.#workers = workers;
     this.#turns = turns;
     this.#sources = sources;
   }
@@ -198,17 +213,30 @@ export class Keys implements TaskQueueOwner {
       queue.lane = lane;
       if (++lane.count > 1) this.isCrowded = true;
     }
-    lane.running = queue;
+    lane.running.push(queue);
+  }
+
+  /**
+   * Adds tasks of the keys whose turns are next to a batch. Of the new keys, each worker
+   * takes its share.
+   */
+  join(tasks: Task[], most: number, worker: PoolWorker): void {
+    const [task] = tasks as [Task];
+    let added = Math.ceil(this.#turns.size / this.#workers) - 1;
+    while (tasks.length < most) {
+      const next = this.first(worker);
+      if (!(next instanceof KeyQueue) || !next.joins(task)) return;
+      if (!next.lane?.isOpen && added-- <= 0) return;
+      next.turn!.list!.delete(next);
+      tasks.push(...next.take(() => most - tasks.length));
+      this.onGiven(next, worker);
+    }
   }
 
   /** Handles that a worker has no more tasks. */
   onFree(worker: PoolWorker): void {
     const lane = this.#lanes.get(worker);
-    const queue = lane?.running;
-    if (queue === undefined) return;
-    lane!.running = undefined;
-    queue.isRunning = false;
-    this.#list(queue);
+    if (lane !== undefined) this.#end(lane);
   }
 
   /** Handles that a worker has ended: its keys move to others. */
@@ -221,10 +249,7 @@ export class Keys implements TaskQueueOwner {
       lane.turns.delete(queue);
       this.#list(queue);
     }
-    const { running } = lane;
-    if (running === undefined) return;
-    running.isRunning = false;
-    this.#list(running);
+    this.#end(lane);
   }
 
   reject(task: Task, error: unknown): void {
@@ -248,6 +273,16 @@ export class Keys implements TaskQueueOwner {
     const [oldest, { count }] = this.#idle.entries().next().value!;
     this.#idle.get(oldest)!.count = count - 1;
     this.#idle.delete(oldest);
+  }
+
+  /** Handles that the tasks of a worker have ended. */
+  #end(lane: Lane): void {
+    const { running } = lane;
+    lane.running = [];
+    for (const queue of running) {
+      queue.isRunning = false;
+      this.#list(queue);
+    }
   }
 
   /** Lists a key if its tasks may be taken. */

@@ -80,7 +80,7 @@ export class Scheduler implements WorkerSetHost, MapHost {
   readonly #sources = new Set<TaskSource>();
   /** Sources that may have tasks, in the order of their turns. */
   readonly #turns = new Turns<TaskSource>();
-  readonly #keys = new Keys(this, this.#turns, this.#sources);
+  readonly #keys: Keys;
   /** Sources with outcomes since the last report. */
   readonly #touched = new Set<TaskSource>();
   /**
@@ -111,6 +111,12 @@ export class Scheduler implements WorkerSetHost, MapHost {
   constructor(options: SchedulerOptions) {
     this.#options = options;
     this.#workers = new WorkerSet(options, this);
+    this.#keys = new Keys(
+      this,
+      options.workers,
+      this.#turns,
+      this.#sources,
+    );
   }
 
   /** Whether the pool is being closed, or is closed. */
@@ -458,11 +464,16 @@ export class Scheduler implements WorkerSetHost, MapHost {
       // It is added again if it wakes the pool, even within `take`.
       source.turn!.list!.delete(source);
       const left = this.#left(target);
-      const tasks = source.take((job) => Math.min(left, this.#nextBatch(job)));
+      let most = left;
+      const tasks = source.take((job) =>
+        most = Math.min(left, this.#nextBatch(job))
+      );
       if (tasks.length === 0) continue;
-      if (key !== undefined) this.#keys.onGiven(key, target);
-      // Its next turn is after all other sources.
-      else if (this.#sources.has(source)) this.#turns.add(source);
+      if (key !== undefined) {
+        this.#keys.onGiven(key, target);
+        this.#keys.join(tasks, most, target);
+        // Its next turn is after all other sources.
+      } else if (this.#sources.has(source)) this.#turns.add(source);
       return this.#run(tasks, target);
     }
   }
