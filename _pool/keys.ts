@@ -118,6 +118,11 @@ export class Keys implements TaskQueueOwner {
     this.#sources = sources;
   }
 
+  /** Number of keys with tasks, and of those without whose workers are remembered. */
+  get counts(): { active: number; idle: number } {
+    return { active: this.#active.size, idle: this.#idle.size };
+  }
+
   /** Number of waiting tasks. */
   get waiting(): number {
     let waiting = 0;

@@ -194,8 +194,8 @@ export class MapRun implements TaskSource, AsyncIterableIterator<Outcome> {
   }
 
   prepare(most: number): number {
-    if (this.#limits.key !== undefined) return this.#readKeyed();
-    if (this.#read.length < most && this.#mayRead) {
+    if (this.#limits.key !== undefined) this.#readKeyed();
+    else if (this.#read.length < most && this.#mayRead) {
       while (this.#read.length < most && this.#readNext());
     }
     if (this.#isExhausted) this.#endIfDone();
@@ -203,7 +203,10 @@ export class MapRun implements TaskSource, AsyncIterableIterator<Outcome> {
   }
 
   take(mostOf: (job: Job) => number): Task[] {
-    if (this.#limits.key !== undefined) this.#readKeyed();
+    if (this.#limits.key !== undefined) {
+      this.#readKeyed();
+      return [];
+    }
     const most = mostOf(this.#limits.job);
     const tasks: Task[] = [];
     const mayRead = this.#mayRead;
@@ -341,11 +344,10 @@ export class MapRun implements TaskSource, AsyncIterableIterator<Outcome> {
     return false;
   }
 
-  /** Reads items with keys, which wait in the queues of these; returns 0. */
-  #readKeyed(): number {
+  /** Reads items with keys, which wait in the queues of these. */
+  #readKeyed(): void {
     while (this.#readNext());
     if (this.#isExhausted) this.#endIfDone();
-    return 0;
   }
 
   /** Handles an item that was read; returns whether it waits. */

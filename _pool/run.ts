@@ -100,6 +100,11 @@ export class RunQueue implements TaskQueueOwner {
     this.room = new Room(maxQueue);
   }
 
+  /** Number of priorities with a queue. */
+  get priorities(): number {
+    return this.#queues.size;
+  }
+
   /** Runs a task; settles with its outcome. */
   run(job: Job, args: unknown[], limits: RunLimits): Promise<unknown> {
     const { signal, waitTimeout, key } = limits;

@@ -29,6 +29,15 @@ function test(name: string, fn: () => Promise<void>): void {
   anyTest(name, fn, { env: ["DUPLEX_SEED"] });
 }
 
+const JOB = {
+  method: "echo",
+  timeout: Infinity,
+  retry: { ...DEFAULT_RETRY, times: 0 },
+  retryOn: undefined,
+  priority: 0,
+};
+const LIMITS = { signal: undefined, waitTimeout: Infinity, key: undefined };
+
 /** A source without tasks that counts how often it is asked for something. */
 class IdleSource implements TaskSource {
   finish(): void {}
@@ -71,18 +80,36 @@ test("Scheduler does not ask sources that have no tasks", async () => {
   const idle = numbers(100).map(() => new IdleSource());
   for (const source of idle) core.begin(source);
   const queue = new RunQueue(core);
-  const job = {
-    method: "echo",
-    timeout: Infinity,
-    retry: { ...DEFAULT_RETRY, times: 0 },
-    retryOn: undefined,
-    priority: 0,
-  };
-  const limits = { signal: undefined, waitTimeout: Infinity, key: undefined };
   for (const n of numbers(200)) {
-    assertEquals(await queue.run(job, [n], limits), n);
+    assertEquals(await queue.run(JOB, [n], LIMITS), n);
   }
   for (const { steps } of idle) assertLessOrEqual(steps, 2);
+  await core.close();
+  await opener.gone();
+});
+
+test("RunQueue keeps no queue of a priority without tasks", async () => {
+  const opener = new Opener(() => ({ echo: (n: number) => n }));
+  const core = new Scheduler({
+    open: opener.open,
+    workers: 1,
+    maxTasks: Infinity,
+    maxMemory: Infinity,
+    startRetries: 0,
+  });
+  const queue = new RunQueue(core);
+  const stop = new AbortController();
+  const runs = numbers(200).map((priority) => {
+    const job = { ...JOB, priority };
+    const signal = priority % 2 === 0 ? stop.signal : undefined;
+    return queue.run(job, [priority], { ...LIMITS, signal });
+  });
+  assertEquals(queue.priorities, 200);
+  const done = Promise.allSettled(runs);
+  stop.abort();
+  await done;
+  await settle();
+  assertLessOrEqual(queue.priorities, 1);
   await core.close();
   await opener.gone();
 });
