@@ -507,8 +507,9 @@ export class Pool<
     checkOptions(action, options);
     const { waiting = "run" } = options;
     checkWaiting(action, waiting);
-    this.#scheduler.finish(waiting);
+    // Before tasks that are rejected give back their room.
     this.#queue.finish();
+    this.#scheduler.finish(waiting);
     return this.#closing ??= this.#close();
   }
 
@@ -538,8 +539,8 @@ export class Pool<
    */
   async abort(reason?: unknown): Promise<void> {
     reason ??= new DOMException("The pool was aborted", "AbortError");
-    const failing = this.#scheduler.fail(reason);
     this.#queue.room.fail(reason);
+    const failing = this.#scheduler.fail(reason);
     this.#closing ??= failing;
     await failing;
   }
