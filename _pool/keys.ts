@@ -53,9 +53,9 @@ export class KeyQueue extends TaskQueue {
     return this.first.job.priority;
   }
 
-  /** A key can use one worker at most. */
+  /** A key can use one worker at most, and none while it has one or is held. */
   override prepare(): number {
-    return super.prepare(1);
+    return this.isRunning || this.delayed !== undefined ? 0 : super.prepare(1);
   }
 
   override take(mostOf: (job: Job) => number): Task[] {
