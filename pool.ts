@@ -146,6 +146,11 @@ const DEFAULT_START_RETRIES = 2;
  *   up to 256. If a batch takes far longer, other workers run the rest of it once its worker
  *   answers. A task that never yields prevents that; the tasks behind it in the batch
  *   wait. These were expected to take at most 2 ms together.
+ * - **Order:** tasks of higher `priority` are run first. The tasks of one priority
+ *   without a key are run in the order of their calls; they, each `key` and each map
+ *   take turns. The tasks of one key are run one after the other in one worker. A worker
+ *   may take a batch at each turn, so a turn takes about 2 ms, or one task if it takes
+ *   longer.
  * - **Workers** are started as tasks wait for them, and replaced when they end. A
  *   task whose worker ended is run again, alone. After `retry.times` further runs it
  *   rejects with the reason ({@linkcode PeerExitError}). So a task may be begun more

@@ -82,6 +82,8 @@ export interface WorkerTask<Args extends unknown[], Result>
     items: Iterable<Args[0]> | AsyncIterable<Args[0]>,
     options?: MapOptions<Args[0]>,
   ): AsyncIterableIterator<MapOutcome<Args[0], Result>>;
+  /** Waits for room in the queue: {@linkcode Pool.ready}. */
+  ready(options?: { signal?: AbortSignal; timeout?: number }): Promise<void>;
   /** Waits for the tasks and ends the workers: {@linkcode Pool.close}. */
   close(options?: { waiting?: "run" | "reject" }): Promise<void>;
   /** Ends the workers now: {@linkcode Pool.abort}. */
@@ -91,6 +93,7 @@ export interface WorkerTask<Args extends unknown[], Result>
 }
 
 type CloseOptions = Parameters<Pool["close"]>[0];
+type ReadyOptions = Parameters<Pool["ready"]>[0];
 
 const ACTION = "Cannot make a task";
 
@@ -178,6 +181,7 @@ export function task<Args extends unknown[], Result>(
       value: (items: Iterable<never>, options?: MapOptions<Args[0]>) =>
         pool.mapSettled(items, "run", options),
     },
+    ready: { value: (options?: ReadyOptions) => pool.ready(options) },
     close: { value: (options?: CloseOptions) => pool.close(options) },
     abort: { value: (reason?: unknown) => pool.abort(reason) },
     stats: { get: () => pool.stats },

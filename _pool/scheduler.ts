@@ -8,10 +8,11 @@
  */
 
 import { ClosedError } from "../_base/errors.ts";
+import { Delays } from "./delays.ts";
 import { Histogram, type Latency } from "./latency.ts";
 import { KeyQueue, Keys } from "./keys.ts";
 import type { MapHost, MapRun } from "./map.ts";
-import { Delays, retryDelay } from "./retry.ts";
+import { retryDelay } from "./retry.ts";
 import {
   closedError,
   dropSettled,

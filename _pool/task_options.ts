@@ -56,7 +56,7 @@ export interface TaskOptions {
   /**
    * Tasks with a higher number are run first. Those of one priority take turns. There
    * is no protection against starvation: a task waits as long as tasks of higher
-   * priority do. Tasks that are run again at once run before all others.
+   * priority do. A task without key that is run again runs before all others.
    *
    * @default {0}
    */
