@@ -38,10 +38,10 @@ import {
   MapRun,
   ValueIterator,
 } from "./_pool/map.ts";
-import { RunQueue } from "./_pool/run.ts";
+import { type RunLimits, RunQueue } from "./_pool/run.ts";
 import type { Latency } from "./_pool/latency.ts";
 import { checkRetry, DEFAULT_RETRY, type RetryOptions } from "./_pool/retry.ts";
-import type { Waiting } from "./_pool/task.ts";
+import type { Job, Waiting } from "./_pool/task.ts";
 import {
   jobOf,
   type MapOptions,
@@ -132,6 +132,8 @@ export type PoolApi<Methods> = {
 
 const ACTION = "Cannot make a pool";
 
+const NO_OPTIONS: RunOptions = Object.freeze({});
+
 /** Default of `startRetries`. */
 const DEFAULT_START_RETRIES = 2;
 
@@ -191,9 +193,11 @@ export class Pool<
     this.run(name as never, args as never)
   ) as PoolApi<Methods>;
   #closing: Promise<void> | undefined;
-  /** The last method, and the beginning of its errors. */
+  /** The last method, the beginning of its errors, and its job without options. */
   #lastMethod: string | undefined;
   #lastAction = "";
+  #plainJob!: Job;
+  readonly #plainLimits: RunLimits;
 
   /**
    * Creates a pool. No worker is started yet.
@@ -225,6 +229,7 @@ export class Pool<
     checkPool(ACTION, { ...limits, timeout, waitTimeout, maxQueue });
     const retry = checkRetry(ACTION, options.retry, DEFAULT_RETRY);
     this.#defaults = { timeout, waitTimeout, retry };
+    this.#plainLimits = runLimits(ACTION, {}, this.#defaults);
     this.#scheduler = new Scheduler({ open, ...limits });
     this.#queue = new RunQueue(this.#scheduler, maxQueue);
   }
@@ -264,7 +269,7 @@ export class Pool<
   async run<Name extends string & keyof Remote<Methods>>(
     method: Name,
     args: Parameters<Remote<Methods>[Name]>,
-    options: RunOptions = {},
+    options: RunOptions = NO_OPTIONS,
   ): Promise<Awaited<ReturnType<Remote<Methods>[Name]>>> {
     const action = this.#runAction(method);
     checkOptions(action, options);
@@ -276,8 +281,14 @@ export class Pool<
         }`,
       );
     }
-    const job = jobOf(action, method, options, this.#defaults);
-    const limits = runLimits(action, options, this.#defaults);
+    // The checks of options take a microsecond.
+    const isPlain = options === NO_OPTIONS;
+    const job = isPlain
+      ? this.#plainJob
+      : jobOf(action, method, options, this.#defaults);
+    const limits = isPlain
+      ? this.#plainLimits
+      : runLimits(action, options, this.#defaults);
     const result = this.#queue.run(job, args, limits);
     return await result as Awaited<ReturnType<Remote<Methods>[Name]>>;
   }
@@ -604,6 +615,7 @@ export class Pool<
       checkName("Cannot run a task", "method", method);
       this.#lastMethod = method;
       this.#lastAction = `Cannot run ${quoted(method)}`;
+      this.#plainJob = jobOf(this.#lastAction, method, {}, this.#defaults);
     }
     return this.#lastAction;
   }

@@ -159,6 +159,7 @@ export class RunQueue implements TaskQueueOwner {
   /** The job of the last task if it is equal, so that both can share a message. */
   #share(job: Job): Job {
     const last = this.#shared;
+    if (last === job) return job;
     const isEqual = last?.method === job.method &&
       last.timeout === job.timeout && last.priority === job.priority &&
       isSameRetry(last.retry, job.retry);
