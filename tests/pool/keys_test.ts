@@ -403,6 +403,22 @@ test(
   NOTHING,
 );
 
+test("Pool.run() shares new keys among free workers", async () => {
+  const opener = new Opener((worker) => ({ worker: (_: number) => worker }));
+  const pool = new Pool<{ worker(n: number): number }>(opener.open, {
+    workers: 2,
+  });
+  // Both workers run, and the method is known as quick.
+  await Promise.all(numbers(600).map((n) => pool.run("worker", [n])));
+  const owners = await Promise.all(
+    numbers(20).map((n) => pool.run("worker", [n], { key: `${n}` })),
+  );
+  const first = owners.filter((owner) => owner === 0).length;
+  assertEquals(pool.stats.workers, 2);
+  assert(first >= 8 && first <= 12, `${first} of 20`);
+  await pool.close();
+}, NOTHING);
+
 class KeyTask extends Task {
   protected override onFulfilled(): void {}
   protected override onRejected(): void {}

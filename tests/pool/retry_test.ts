@@ -165,6 +165,33 @@ test("Pool.run() keeps the order of a key during a delay", async () => {
   await pool.close();
 }, NOTHING);
 
+test(
+  "Pool.map() keeps the order of a key when an item is run again",
+  async () => {
+    const order: number[] = [];
+    const fails = new Set<number>();
+    const [pool] = poolOf({
+      note(n: number) {
+        order.push(n);
+        if (fails.delete(n)) throw new RangeError(`${n}`);
+        return n;
+      },
+    });
+    await Array.fromAsync(pool.map(numbers(600), "note"));
+    order.length = 0;
+    fails.add(3).add(11);
+    const options = { key: () => "a", retryOn, retry: 1 };
+    const results = await Array.fromAsync(
+      pool.map(numbers(20), "note", options),
+    );
+    assertEquals(results, numbers(20));
+    const expected = [...numbers(20), 3, 11].toSorted((a, b) => a - b);
+    assertEquals(order, expected);
+    await pool.close();
+  },
+  NOTHING,
+);
+
 test("Pool ends while tasks wait for a delay", async (t) => {
   const ends = {
     close: (pool: Pool) => pool.close({ waiting: "reject" }),
