@@ -26,8 +26,8 @@ import {
   checkItems,
   checkKind,
   checkName,
+  checkNumber,
   checkOptions,
-  checkPool,
   checkPositive,
   checkSignal,
 } from "./_base/options.ts";
@@ -38,9 +38,18 @@ import {
   MapRun,
   ValueIterator,
 } from "./_pool/map.ts";
+import { type EndReason, EventLog, type PoolEvent } from "./_pool/events.ts";
+import {
+  type BroadcastOptions,
+  checkArguments,
+  checkOpen,
+  type PoolOptions,
+  readBroadcast,
+  readPoolOptions,
+} from "./_pool/pool_options.ts";
 import { type RunLimits, RunQueue } from "./_pool/run.ts";
 import type { Latency } from "./_pool/latency.ts";
-import { checkRetry, DEFAULT_RETRY, type RetryOptions } from "./_pool/retry.ts";
+import type { RetryOptions } from "./_pool/retry.ts";
 import type { Job, Waiting } from "./_pool/task.ts";
 import {
   jobOf,
@@ -55,69 +64,21 @@ import { quoted, show } from "./_base/text.ts";
 import type { Duplex } from "./duplex.ts";
 import type { Remote } from "./rpc.ts";
 
-export type { Latency, MapOptions, MapOutcome, MapProgress, PoolStats };
-export type { RetryOptions, RunOptions, TaskOptions };
+export type {
+  BroadcastOptions,
+  EndReason,
+  Latency,
+  MapOptions,
+  MapOutcome,
+  MapProgress,
+  PoolEvent,
+  PoolOptions,
+  PoolStats,
+  RetryOptions,
+  RunOptions,
+  TaskOptions,
+};
 export { ClosedError, PeerExitError } from "./_base/errors.ts";
-
-/** Options for {@linkcode Pool}. */
-export interface PoolOptions {
-  /**
-   * Maximum number of workers. They are started as tasks wait for them.
-   *
-   * @default {navigator.hardwareConcurrency}
-   */
-  workers?: number;
-  /**
-   * Tasks after which a worker is replaced.
-   *
-   * @default {Infinity}
-   */
-  maxTasks?: number;
-  /**
-   * Bytes of a worker's JavaScript heap above which the worker is replaced, between
-   * two tasks. The heap is measured at most ten times a second; a worker that does not
-   * report within five seconds is ended. The option `memory` of the opening function also
-   * applies during a task.
-   *
-   * @default {Infinity}
-   */
-  maxMemory?: number;
-  /**
-   * Maximum number of further attempts to start a worker after a failure. If the last
-   * one fails and no worker is left, all tasks and all later ones reject with the last
-   * failure as the cause.
-   *
-   * @default {2}
-   */
-  startRetries?: number;
-  /**
-   * The default of {@linkcode TaskOptions.timeout}.
-   *
-   * @default {Infinity}
-   */
-  timeout?: number;
-  /**
-   * The default of {@linkcode RunOptions.waitTimeout}.
-   *
-   * @default {Infinity}
-   */
-  waitTimeout?: number;
-  /**
-   * Maximum number of tasks of `run` that wait for their first run. More reject with a
-   * `RangeError`; {@linkcode Pool.ready} waits for room. Tasks that are run again do not
-   * count, and the items of a map do not either: `readAhead` limits these.
-   *
-   * @default {Infinity}
-   */
-  maxQueue?: number;
-  /**
-   * The default of {@linkcode TaskOptions.retry}. A task that is run again runs
-   * alone, so a task that ends its workers does not reject others.
-   *
-   * @default {2}
-   */
-  retry?: number | RetryOptions;
-}
 
 /**
  * The methods of a pool's workers, from {@linkcode Pool.api}.
@@ -130,12 +91,7 @@ export type PoolApi<Methods> = {
   ) => Promise<Awaited<ReturnType<Remote<Methods>[Name]>>>;
 };
 
-const ACTION = "Cannot make a pool";
-
 const NO_OPTIONS: RunOptions = Object.freeze({});
-
-/** Default of `startRetries`. */
-const DEFAULT_START_RETRIES = 2;
 
 /**
  * A pool of workers that share tasks.
@@ -157,10 +113,18 @@ const DEFAULT_START_RETRIES = 2;
  *   task whose worker ended is run again, alone. After `retry.times` further runs it
  *   rejects with the reason ({@linkcode PeerExitError}). So a task may be begun more
  *   than once, unless `retry.times` is 0.
+ * - **Failed starts:** if a worker cannot be started, the pool tries again as long as
+ *   tasks wait, after 0.1 s at first and at most every 5 s. A task waits at most for
+ *   its `waitTimeout`, and for `startTimeout` while no worker runs. An error that
+ *   another attempt would not change rejects the waiting tasks at once, if no worker
+ *   runs: a script that cannot be loaded, an invalid option (a `TypeError` or a
+ *   `RangeError`), or a missing permission. The pool remains usable: each later task
+ *   leads to another attempt.
  * - **Life:** workers keep the program running, also if they are idle. Close the pool,
- *   or use `await using`. A pool without workers does not keep it running.
+ *   use `await using`, or call {@linkcode Pool.unref}. A pool without workers does not
+ *   keep it running.
  * - **Limits:** the time to wait, the time to run, the tasks and the memory of a
- *   worker, and the attempts to start one have separate limits.
+ *   worker, and the time without a worker have separate limits.
  *
  * Requires the permissions of the opening function.
  *
@@ -192,6 +156,9 @@ export class Pool<
   readonly #api = methodProxy((name) => (...args: never[]) =>
     this.run(name as never, args as never)
   ) as PoolApi<Methods>;
+  readonly #events = new EventLog();
+  readonly #workers: number;
+  readonly #minWorkers: number;
   #closing: Promise<void> | undefined;
   /** The last method, the beginning of its errors, and its job without options. */
   #lastMethod: string | undefined;
@@ -200,7 +167,7 @@ export class Pool<
   readonly #plainLimits: RunLimits;
 
   /**
-   * Creates a pool. No worker is started yet.
+   * Creates a pool, and starts `minWorkers`.
    *
    * @param open Opens a duplex to a new worker at each call.
    * @param options Number of workers, and limits.
@@ -208,30 +175,16 @@ export class Pool<
    * @throws {TypeError} If an option is of the wrong type.
    */
   constructor(open: () => Promise<Duplex>, options: PoolOptions = {}) {
-    checkOptions(ACTION, options);
-    const {
-      workers = navigator.hardwareConcurrency,
-      maxTasks = Infinity,
-      maxMemory = Infinity,
-      startRetries = DEFAULT_START_RETRIES,
-      timeout = Infinity,
-      waitTimeout = Infinity,
-      maxQueue = Infinity,
-    } = options;
-    if (typeof open !== "function") {
-      throw new TypeError(
-        `${ACTION} as "open" must be a function that opens a duplex: current value is ${
-          show(open)
-        }`,
-      );
-    }
-    const limits = { workers, maxTasks, maxMemory, startRetries };
-    checkPool(ACTION, { ...limits, timeout, waitTimeout, maxQueue });
-    const retry = checkRetry(ACTION, options.retry, DEFAULT_RETRY);
-    this.#defaults = { timeout, waitTimeout, retry };
-    this.#plainLimits = runLimits(ACTION, {}, this.#defaults);
-    this.#scheduler = new Scheduler({ open, ...limits });
-    this.#queue = new RunQueue(this.#scheduler, maxQueue);
+    checkOpen(open);
+    const { defaults, ...limits } = readPoolOptions(options);
+    this.#defaults = defaults;
+    this.#plainLimits = runLimits("", {}, defaults);
+    const events = this.#events;
+    this.#scheduler = new Scheduler({ open, events, ...limits });
+    this.#queue = new RunQueue(this.#scheduler, limits.maxQueue);
+    this.#minWorkers = limits.minWorkers;
+    this.#workers = limits.workers;
+    if (limits.minWorkers > 0) this.#scheduler.wake();
   }
 
   /**
@@ -251,7 +204,8 @@ export class Pool<
    * @throws {ClosedError} If the pool was closed; or if its worker ended in another
    *   way, more than `retry.times` times: with a goodbye or an abort. The `cause` is the
    *   reason, for example the error of a worker behind `cli serve` that died.
-   * @throws {Error} If no worker can be started; the reason is its `cause`.
+   * @throws {Error} If no worker could be started within `startTimeout`, or the reason
+   *   would not pass; the reason is its `cause`.
    * @throws {RangeError} If `maxQueue` tasks wait, or an option is out of range.
    * @throws {TypeError} If the arguments cannot be sent.
    *
@@ -274,13 +228,7 @@ export class Pool<
     const action = this.#runAction(method);
     checkOptions(action, options);
     this.#check(action);
-    if (!Array.isArray(args)) {
-      throw new TypeError(
-        `${action} as its arguments must be an array: current value is ${
-          show(args)
-        }`,
-      );
-    }
+    checkArguments(action, args);
     // The checks of options take a microsecond.
     const isPlain = options === NO_OPTIONS;
     const job = isPlain
@@ -451,6 +399,143 @@ export class Pool<
    */
   get api(): PoolApi<Methods> {
     return this.#api;
+  }
+
+  /**
+   * Calls a method in all running workers, next to their tasks.
+   *
+   * @typeParam Name The method's name.
+   *
+   * @param method The method.
+   * @param args Its arguments.
+   * @param options Whether it is called in later workers as well, and limits.
+   * @returns The results of the running workers. It is empty if no worker runs.
+   * @throws What the method throws in one of the workers, or the reason of the end of
+   *   a worker that has not answered. `later` has no effect then.
+   * @throws The signal's reason, if it aborts.
+   * @throws {DOMException} If a worker did not answer in time ("TimeoutError").
+   * @throws {ClosedError} If the pool was closed.
+   * @throws {TypeError} If the arguments cannot be sent, or an option is of the wrong
+   *   type.
+   *
+   * @example Usage
+   * ```ts
+   * import { openPipe } from "@duplex/ipc/pipe";
+   * import { Pool } from "@duplex/ipc/pool";
+   * import { assertEquals } from "@std/assert";
+   *
+   * const script = new URL("./examples/hello/methods.ts", import.meta.url);
+   * await using pool = new Pool(() => openPipe(script), { workers: 2 });
+   * await pool.warm();
+   * assertEquals(await pool.broadcast("square", [7]), [49, 49]);
+   * ```
+   */
+  async broadcast<Name extends string & keyof Remote<Methods>>(
+    method: Name,
+    args: Parameters<Remote<Methods>[Name]>,
+    options: BroadcastOptions = {},
+  ): Promise<Awaited<ReturnType<Remote<Methods>[Name]>>[]> {
+    const { action, limits, later } = readBroadcast(method, args, options);
+    this.#check(action);
+    const results = await this.#scheduler.workers.broadcast(limits, later);
+    return results as Awaited<ReturnType<Remote<Methods>[Name]>>[];
+  }
+
+  /**
+   * Starts workers, so that the first tasks need not wait for them.
+   *
+   * @param count Number of workers that run then.
+   * @returns A promise that settles when so many run.
+   * @throws {Error} If no worker could be started, as for {@linkcode Pool.run}.
+   * @throws {ClosedError} If the pool is closed.
+   * @throws {RangeError} If `count` is not an integer from 1 to `workers`.
+   * @throws {TypeError} If `count` is not a number.
+   *
+   * @example Usage
+   * ```ts
+   * import { openPipe } from "@duplex/ipc/pipe";
+   * import { Pool } from "@duplex/ipc/pool";
+   * import { assertEquals } from "@std/assert";
+   *
+   * const script = new URL("./examples/hello/methods.ts", import.meta.url);
+   * await using pool = new Pool(() => openPipe(script), { workers: 2 });
+   * await pool.warm();
+   * assertEquals(pool.stats.workers, 2);
+   * ```
+   */
+  async warm(count: number = this.#minWorkers || this.#workers): Promise<void> {
+    const action = "Cannot warm the pool";
+    const range = { min: 1, max: this.#workers, integer: true };
+    checkNumber(action, "count", count, range);
+    this.#check(action);
+    await this.#scheduler.workers.warm(count);
+  }
+
+  /**
+   * Lets the program end although workers run, if they have no tasks. Workers that are
+   * processes end with the program. A Web Worker always keeps the program running, so
+   * an idle one is closed after 100 ms, and started again for the next task.
+   *
+   * @example Usage
+   * ```ts
+   * import { openPipe } from "@duplex/ipc/pipe";
+   * import { Pool } from "@duplex/ipc/pool";
+   * import { assertEquals } from "@std/assert";
+   *
+   * const script = new URL("./examples/hello/methods.ts", import.meta.url);
+   * await using pool = new Pool(() => openPipe(script), { workers: 1 });
+   * pool.unref();
+   * assertEquals(await pool.run("square", [7]), 49);
+   * ```
+   */
+  unref(): void {
+    this.#scheduler.workers.setRef(false);
+  }
+
+  /**
+   * Undoes {@linkcode Pool.unref}.
+   *
+   * @example Usage
+   * ```ts
+   * import { openPipe } from "@duplex/ipc/pipe";
+   * import { Pool } from "@duplex/ipc/pool";
+   *
+   * await using pool = new Pool(() => openPipe("worker.ts"));
+   * pool.unref();
+   * pool.ref();
+   * ```
+   */
+  ref(): void {
+    this.#scheduler.workers.setRef(true);
+  }
+
+  /**
+   * The events of the pool from now on: workers that were started, have ended, or
+   * failed to start. The iteration ends when the pool has ended. A reader may be at
+   * most 1000 events behind: then the oldest events are dropped, and it receives an
+   * event of type "dropped" with their number.
+   *
+   * @returns The events. Each call returns a reader with a buffer of its own.
+   *
+   * @example Usage
+   * ```ts
+   * import { openPipe } from "@duplex/ipc/pipe";
+   * import { Pool } from "@duplex/ipc/pool";
+   * import { assertEquals } from "@std/assert";
+   *
+   * const script = new URL("./examples/hello/methods.ts", import.meta.url);
+   * const pool = new Pool(() => openPipe(script), { workers: 1 });
+   * const events = pool.events();
+   * await pool.warm();
+   * await pool.close();
+   * assertEquals(await Array.fromAsync(events), [
+   *   { type: "started", worker: 1 },
+   *   { type: "ended", worker: 1, reason: "closed" },
+   * ]);
+   * ```
+   */
+  events(): AsyncIterableIterator<PoolEvent> {
+    return this.#events.read();
   }
 
   /** Statistics of the pool. */

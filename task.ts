@@ -20,12 +20,14 @@ import { checkRuntime, MIN_DENO } from "./_base/runtime.ts";
 import { show } from "./_base/text.ts";
 import { checkRunsDeno } from "./_pipe/permissions.ts";
 import { grantThread } from "./_thread/permissions.ts";
+import { readPoolOptions } from "./_pool/pool_options.ts";
 import { taskScript } from "./_task/source.ts";
 import { grant, type Permissions } from "./permissions.ts";
 import {
   type MapOptions,
   type MapOutcome,
   Pool,
+  type PoolEvent,
   type PoolOptions,
   type PoolStats,
   type RunOptions,
@@ -88,6 +90,14 @@ export interface WorkerTask<Args extends unknown[], Result>
   close(options?: { waiting?: "run" | "reject" }): Promise<void>;
   /** Ends the workers now: {@linkcode Pool.abort}. */
   abort(reason?: unknown): Promise<void>;
+  /** Starts workers: {@linkcode Pool.warm}. */
+  warm(count?: number): Promise<void>;
+  /** Lets the program end although workers run: {@linkcode Pool.unref}. */
+  unref(): void;
+  /** Undoes `unref`: {@linkcode Pool.ref}. */
+  ref(): void;
+  /** The events of the pool: {@linkcode Pool.events}. */
+  events(): AsyncIterableIterator<PoolEvent>;
   /** Statistics: {@linkcode Pool.stats}. */
   readonly stats: PoolStats;
 }
@@ -151,6 +161,8 @@ export function task<Args extends unknown[], Result>(
   checkRuntime(ACTION, MIN_DENO);
   checkOptions(ACTION, options);
   const { permissions = "none", memory, isolate, ...limits } = options;
+  // Before the permissions are checked, as the pool starts workers at once.
+  readPoolOptions(limits);
   const isThread = isolate === undefined
     ? (limits.timeout ?? Infinity) === Infinity
     : isolate === "thread";
@@ -158,10 +170,6 @@ export function task<Args extends unknown[], Result>(
   if (memory !== undefined) checkPositive(ACTION, "memory", memory);
   checkIsolate(isolate);
   const own = { permissions, ...(memory === undefined ? {} : { memory }) };
-  const pool = new Pool<{ run: (...args: Args) => Result }>(
-    () => isThread ? openShm(script, own) : openPipe(script, own),
-    limits,
-  );
   if (isThread) {
     grantThread(permissions);
     checkReadable();
@@ -169,6 +177,10 @@ export function task<Args extends unknown[], Result>(
     grant(permissions);
     checkRunsDeno(ACTION, 'set isolate: "thread"');
   }
+  const pool = new Pool<{ run: (...args: Args) => Result }>(
+    () => isThread ? openShm(script, own) : openPipe(script, own),
+    limits,
+  );
   const run: WorkerTask<Args, Awaited<Result>>["run"] = (args, options) =>
     pool.run("run", args as never, options) as Promise<Awaited<Result>>;
   const members: PropertyDescriptorMap = {
@@ -184,6 +196,10 @@ export function task<Args extends unknown[], Result>(
     ready: { value: (options?: ReadyOptions) => pool.ready(options) },
     close: { value: (options?: CloseOptions) => pool.close(options) },
     abort: { value: (reason?: unknown) => pool.abort(reason) },
+    warm: { value: (count?: number) => pool.warm(count) },
+    ref: { value: () => pool.ref() },
+    unref: { value: () => pool.unref() },
+    events: { value: () => pool.events() },
     stats: { get: () => pool.stats },
     [Symbol.asyncDispose]: { value: () => pool.close() },
   };

@@ -99,12 +99,14 @@ export function checkOptions(
 /** Throws unless the numbers among a pool's options are in range. */
 export function checkPool(
   action: string,
-  { maxTasks, maxQueue, startRetries, ...numbers }: {
+  { maxTasks, maxQueue, minWorkers, ...numbers }: {
     workers: number;
+    minWorkers: number;
+    idleTimeout: number;
+    startTimeout: number;
     maxTasks: number;
     maxMemory: number;
     maxQueue: number;
-    startRetries: number;
     timeout: number;
     waitTimeout: number;
   },
@@ -116,7 +118,8 @@ export function checkPool(
   for (const [name, value] of Object.entries(numbers)) {
     checkPositive(action, name, value, { integer: name === "workers" });
   }
-  checkRetries(action, "startRetries", startRetries);
+  const max = numbers.workers;
+  checkNumber(action, "minWorkers", minWorkers, { min: 0, max, integer: true });
 }
 
 /** Throws unless a name is a string. */

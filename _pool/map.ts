@@ -7,7 +7,7 @@
  * @module
  */
 
-import { ClosedError } from "../_base/errors.ts";
+import { ClosedError, isInstance } from "../_base/errors.ts";
 import { checkName } from "../_base/options.ts";
 import { type Job, Task, type TaskSource, type Waiting } from "./task.ts";
 import { Deque } from "../_base/waiting.ts";
@@ -109,7 +109,7 @@ class MapTask extends Task {
   protected override onRejected(reason: unknown): void {
     const { attempts, args: [item] } = this;
     const index = this.#index;
-    if (attempts === 0) return this.#map.onUnbegun(index);
+    if (attempts === 0) return this.#map.onUnbegun(index, reason);
     this.#map.onOutcome({ status: "rejected", index, item, reason, attempts });
   }
 }
@@ -253,8 +253,9 @@ export class MapRun implements TaskSource, AsyncIterableIterator<Outcome> {
     else this.#deliver(outcome);
   }
 
-  /** An item that a worker was given was not begun, and is not run. */
-  onUnbegun(index: number): void {
+  /** An item that was read is not run: the pool is closed, or has no worker. */
+  onUnbegun(index: number, reason: unknown): void {
+    if (!isInstance(reason, ClosedError)) return this.abort(reason);
     this.#count--;
     this.#error = { error: closedError() };
     this.#touch();

@@ -77,7 +77,8 @@ export interface PoolStats {
 /** Assigns the tasks of a pool to its workers. */
 export class Scheduler implements WorkerSetHost, MapHost {
   readonly #options: SchedulerOptions;
-  readonly #workers: WorkerSet;
+  /** The workers. */
+  readonly workers: WorkerSet;
   readonly #sources = new Set<TaskSource>();
   /** Sources that may have tasks, in the order of their turns. */
   readonly #turns = new Turns<TaskSource>();
@@ -111,7 +112,7 @@ export class Scheduler implements WorkerSetHost, MapHost {
 
   constructor(options: SchedulerOptions) {
     this.#options = options;
-    this.#workers = new WorkerSet(options, this);
+    this.workers = new WorkerSet(options, this);
     this.#keys = new Keys(
       this,
       options.workers,
@@ -142,11 +143,11 @@ export class Scheduler implements WorkerSetHost, MapHost {
     for (const source of this.#turns) {
       if (!(source instanceof KeyQueue)) waiting += source.waiting;
     }
-    for (const worker of this.#workers) inFlight += worker.inFlight;
+    for (const worker of this.workers) inFlight += worker.inFlight;
     return {
-      workers: this.#workers.size,
-      starting: this.#workers.starting,
-      ended: this.#workers.ended,
+      workers: this.workers.size,
+      starting: this.workers.starting,
+      ended: this.workers.ended,
       waiting,
       inFlight,
       done: this.#done,
@@ -242,7 +243,7 @@ export class Scheduler implements WorkerSetHost, MapHost {
       while (this.#isWoken) {
         this.#isWoken = false;
         this.#giveTasks();
-        this.#workers.start();
+        this.workers.start();
       }
     } catch (error) {
       // Otherwise every task would wait forever.
@@ -259,7 +260,7 @@ export class Scheduler implements WorkerSetHost, MapHost {
    * batch of its own. While more workers may be started, the tasks start them first.
    */
   wakeFor(job: Job, source?: TaskSource): void {
-    const workers = this.#workers.size + this.#workers.starting;
+    const workers = this.workers.size + this.workers.starting;
     if (workers < this.#options.workers || this.batchSize(job) === 1) {
       return this.wake(source);
     }
@@ -286,7 +287,7 @@ export class Scheduler implements WorkerSetHost, MapHost {
     this.#failure ??= {
       error: new ClosedError("Cannot run: the pool is closed"),
     };
-    const errors = await this.#workers.close();
+    const errors = await this.workers.close();
     if (errors.length === 1) throw errors[0];
     if (errors.length > 1) {
       throw new AggregateError(
@@ -296,13 +297,22 @@ export class Scheduler implements WorkerSetHost, MapHost {
     }
   }
 
+  /** Rejects the tasks that wait, and the maps that have some. */
+  failWaiting(error: unknown): void {
+    while (this.#again.length > 0) this.reject(this.#again.shift(), error);
+    for (const source of [...this.#sources]) {
+      if (source.prepare(1) > 0) source.fail(error);
+    }
+    this.onReport();
+  }
+
   /** Rejects all tasks and ends all workers. Never rejects. */
   async fail(error: unknown): Promise<void> {
     this.#failure ??= { error };
     this.#delays.clear();
     while (this.#again.length > 0) this.reject(this.#again.shift(), error);
     for (const source of [...this.#sources]) source.fail(error);
-    await this.#workers.abort(error);
+    await this.workers.abort(error);
     this.#checkIdle();
   }
 
@@ -354,8 +364,10 @@ export class Scheduler implements WorkerSetHost, MapHost {
 
   onIdle(worker: PoolWorker): void {
     this.#keys.onFree(worker);
-    if (worker.given >= this.#options.maxTasks) this.#workers.retire(worker);
-    else if (this.#options.maxMemory < Infinity) this.#checkMemory(worker);
+    this.workers.onIdle(worker);
+    if (worker.given >= this.#options.maxTasks) {
+      this.workers.retire(worker, "maxTasks");
+    } else if (this.#options.maxMemory < Infinity) this.#checkMemory(worker);
   }
 
   onReport(): void {
@@ -376,7 +388,7 @@ export class Scheduler implements WorkerSetHost, MapHost {
   }
 
   onEnded(worker: PoolWorker): void {
-    this.#workers.retire(worker);
+    this.workers.retire(worker, worker.killed ? "aborted" : "exited");
     this.wake();
   }
 
@@ -427,7 +439,7 @@ export class Scheduler implements WorkerSetHost, MapHost {
 
   /** Cancels the running tasks of a job. */
   #cancel(job: Job, reason: unknown): void {
-    for (const worker of this.#workers) {
+    for (const worker of this.workers) {
       if (worker.has(job)) worker.cancel(reason);
     }
   }
@@ -435,7 +447,7 @@ export class Scheduler implements WorkerSetHost, MapHost {
   /** Gives tasks to free workers. */
   #giveTasks(): void {
     this.#keys.isCrowded = false;
-    for (const worker of this.#workers) {
+    for (const worker of this.workers) {
       let given: PoolWorker | undefined;
       // Tasks of a new key may go to another worker.
       while (worker.isFree && given !== worker) {
@@ -461,7 +473,7 @@ export class Scheduler implements WorkerSetHost, MapHost {
       // Another free worker may have fewer keys.
       const target = key === undefined
         ? worker
-        : this.#keys.workerFor(key, worker, this.#workers);
+        : this.#keys.workerFor(key, worker, this.workers);
       // It is added again if it wakes the pool, even within `take`.
       source.turn!.list!.delete(source);
       const left = this.#left(target);
@@ -481,6 +493,7 @@ export class Scheduler implements WorkerSetHost, MapHost {
 
   #run(tasks: Task[], worker: PoolWorker): PoolWorker {
     this.#retried += tasks.filter(({ attempts }) => attempts > 0).length;
+    this.workers.onBusy(worker);
     worker.run(tasks, this.#paces.recallAfter);
     return worker;
   }
@@ -528,7 +541,9 @@ export class Scheduler implements WorkerSetHost, MapHost {
   async #checkMemory(worker: PoolWorker): Promise<void> {
     const memory = await worker.memory(MEMORY_INTERVAL);
     const isTooLarge = memory > this.#options.maxMemory;
-    if (isTooLarge && worker.isIdle) this.#workers.retire(worker);
+    if (isTooLarge && worker.isIdle) {
+      this.workers.retire(worker, "maxMemory");
+    }
     this.wake();
   }
 
@@ -537,7 +552,7 @@ export class Scheduler implements WorkerSetHost, MapHost {
     if (this.#again.length + this.#delays.size > 0) return false;
     if (this.#keys.hasWaiting) return false;
     for (const source of this.#turns) if (source.waiting > 0) return false;
-    for (const worker of this.#workers) if (!worker.isIdle) return false;
+    for (const worker of this.workers) if (!worker.isIdle) return false;
     return true;
   }
 

@@ -8,6 +8,7 @@
  */
 
 import { assert, assertEquals, assertLessOrEqual } from "@std/assert";
+import { EventLog } from "../../_pool/events.ts";
 import { Scheduler } from "../../_pool/scheduler.ts";
 import { DEFAULT_RETRY } from "../../_pool/retry.ts";
 import { RunQueue } from "../../_pool/run.ts";
@@ -75,7 +76,11 @@ test("Scheduler does not ask sources that have no tasks", async () => {
     workers: 2,
     maxTasks: 10,
     maxMemory: Infinity,
-    startRetries: 0,
+    minWorkers: 0,
+    idleTimeout: Infinity,
+    startTimeout: 30_000,
+    init: undefined,
+    events: new EventLog(),
   });
   const idle = numbers(100).map(() => new IdleSource());
   for (const source of idle) core.begin(source);
@@ -95,7 +100,11 @@ test("RunQueue keeps no queue of a priority without tasks", async () => {
     workers: 1,
     maxTasks: Infinity,
     maxMemory: Infinity,
-    startRetries: 0,
+    minWorkers: 0,
+    idleTimeout: Infinity,
+    startTimeout: 30_000,
+    init: undefined,
+    events: new EventLog(),
   });
   const queue = new RunQueue(core);
   const stop = new AbortController();

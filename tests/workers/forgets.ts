@@ -33,6 +33,15 @@ async function runInPool(open: typeof openPipe | typeof openShm) {
   return pool;
 }
 
+/** Opens both ends of a socket. */
+async function openEnds() {
+  const listener = listenSocket("tcp://127.0.0.1:0");
+  const ends = [openSocket(listener.address), listener.accept()] as const;
+  const opened = await Promise.all(ends);
+  await listener.close();
+  return opened;
+}
+
 const FORGOTTEN: Record<string, () => unknown> = {
   nothing: () => {},
   pipe: () => openPipe(script),
@@ -45,10 +54,7 @@ const FORGOTTEN: Record<string, () => unknown> = {
   "a task": async () => await task(twice, { workers: 1 }).run([1]),
   "a listener": () => listenSocket("tcp://127.0.0.1:0"),
   async "a socket"() {
-    const listener = listenSocket("tcp://127.0.0.1:0");
-    const ends = [openSocket(listener.address), listener.accept()];
-    await Promise.all(ends);
-    await listener.close();
+    await openEnds();
   },
   async "a pair"() {
     const [main, worker] = duplexPair();
@@ -65,6 +71,52 @@ const FORGOTTEN: Record<string, () => unknown> = {
     const worker = await openPipe(methods);
     worker.unref();
     worker.ref();
+  },
+  async "a pool of processes without reference"() {
+    const pool = await runInPool(openPipe);
+    pool.unref();
+    await pool.run("square", [2]);
+    await pool.warm();
+    await pool.broadcast("square", [2]);
+  },
+  async "a pool of threads without reference"() {
+    const pool = await runInPool(openShm);
+    pool.unref();
+    await pool.run("square", [2]);
+  },
+  async "a pool without reference, with a task"() {
+    const pool = await runInPool(openPipe);
+    pool.unref();
+    pool.run("never", []);
+  },
+  async "a pool with reference again"() {
+    const pool = await runInPool(openPipe);
+    pool.unref();
+    pool.ref();
+  },
+  async "a closed pool without reference"() {
+    const pool = await runInPool(openPipe);
+    pool.unref();
+    await pool.close();
+  },
+  async "a task without reference"() {
+    const inWorker = task(twice, { workers: 1 });
+    inWorker.unref();
+    await inWorker(1);
+  },
+  async "a pool whose server is away"() {
+    const pool = new Pool(() => Promise.reject(new Error("It is away")));
+    await pool.run("square", [2], { waitTimeout: 50 }).catch(() => {});
+  },
+  "a listener without reference": () =>
+    listenSocket("tcp://127.0.0.1:0").unref(),
+  async "a socket without reference"() {
+    for (const end of await openEnds()) end.unref();
+  },
+  async "a socket with reference again"() {
+    const ends = await openEnds();
+    for (const end of ends) end.unref();
+    ends[0].ref();
   },
   async "a closed pipe without reference"() {
     const worker = await openPipe(methods);
