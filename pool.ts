@@ -511,7 +511,7 @@ export class Pool<
 
   /**
    * The events of the pool from now on: workers that were started, have ended, or
-   * failed to start. The iteration ends when the pool has ended. A reader may be at
+   * failed to start, and tasks that are run again. The iteration ends when the pool has ended. A reader may be at
    * most 1000 events behind: then the oldest events are dropped, and it receives an
    * event of type "dropped" with their number.
    *

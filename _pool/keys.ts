@@ -222,16 +222,17 @@ export class Keys implements TaskQueueOwner {
   }
 
   /**
-   * Adds tasks of the keys whose turns are next to a batch. Of the new keys, each worker
-   * takes its share.
+   * Adds tasks of the keys whose turns are next to a batch; new keys only until the
+   * worker has its share of all keys.
    */
   join(tasks: Task[], most: number, worker: PoolWorker): void {
     const [task] = tasks as [Task];
-    let added = Math.ceil(this.#turns.size / this.#workers) - 1;
+    const lane = this.#lanes.get(worker)!;
+    const share = (this.#active.size + this.#idle.size) / this.#workers;
     while (tasks.length < most) {
       const next = this.first(worker);
       if (!(next instanceof KeyQueue) || !next.joins(task)) return;
-      if (!next.lane?.isOpen && added-- <= 0) return;
+      if (!next.lane?.isOpen && lane.count >= share) return;
       next.turn!.list!.delete(next);
       tasks.push(...next.take(() => most - tasks.length));
       this.onGiven(next, worker);

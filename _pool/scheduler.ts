@@ -404,16 +404,25 @@ export class Scheduler implements WorkerSetHost, MapHost {
    * Runs tasks again that were begun before, after their delays: each alone, as it may
    * have ended its worker.
    */
-  #retry(tasks: readonly Task[], _error: unknown): void {
+  #retry(tasks: readonly Task[], error: unknown): void {
     const ready: Task[] = [];
     for (const task of tasks) {
       task.isAlone = true;
-      const ms = retryDelay(task.job.retry, task.attempts);
-      if (task.key !== undefined || ms === 0) ready.push(task);
+      const { key, attempts, job: { method, retry } } = task;
+      const delay = retryDelay(retry, attempts);
+      this.#options.events.emit({
+        type: "retried",
+        method,
+        ...key !== undefined && { key },
+        attempts,
+        delay,
+        error,
+      });
+      if (key !== undefined || delay === 0) ready.push(task);
       // Later tasks of its key wait as well.
-      const isDelayed = ms > 0 &&
-        (task.key === undefined || this.#keys.hold(task));
-      if (isDelayed) this.#delays.add(task, ms);
+      const isDelayed = delay > 0 &&
+        (key === undefined || this.#keys.hold(task));
+      if (isDelayed) this.#delays.add(task, delay);
     }
     this.#putBack(ready);
   }

@@ -46,11 +46,6 @@ export class Turns<T extends Listed> implements Iterable<T> {
     return this.#heap[0];
   }
 
-  /** Number of items. */
-  get size(): number {
-    return this.#heap.length;
-  }
-
   /** Adds an item behind those of its priority, unless it is in a list. */
   add(item: T): void {
     const turn = item.turn ??= {

@@ -445,7 +445,7 @@ test("Keys remembers the workers of a limited number of keys", () => {
     assertEquals(keys.counts, { active: 1, idle: Math.min(n, 10_000) });
     keys.onFree(worker);
   }
-  assertEquals([sources.size, turns.size], [0, 0]);
+  assertEquals([sources.size, [...turns].length], [0, 0]);
   keys.onRetired(worker);
   return Promise.resolve();
 }, NOTHING);

@@ -112,6 +112,41 @@ test("Pool.run() waits longer before each further run", async () => {
   for (const ms of drawn) assert(ms > 10_000 && ms <= 20_000);
 }, NOTHING);
 
+test("Pool.events() reports tasks that are run again", async () => {
+  const failing = new Failing();
+  const [pool, opener] = poolOf(failing.methods);
+  const events = pool.events();
+  const retry = { delay: 2, factor: 3, jitter: 0 };
+  await pool.run("fails", [2], { retryOn, retry, key: "a" });
+  await pool.close();
+  const retried = (await Array.fromAsync(events)).flatMap((event) =>
+    event.type === "retried" ? [event] : []
+  );
+  const errors = retried.map(({ error }) => (error as Error).message);
+  assertEquals(errors, ["Call 1", "Call 2"]);
+  assertEquals(retried.map(({ error: _, ...rest }) => rest), [
+    { type: "retried", method: "fails", key: "a", attempts: 1, delay: 2 },
+    { type: "retried", method: "fails", key: "a", attempts: 2, delay: 6 },
+  ]);
+  await opener.gone();
+}, NOTHING);
+
+test("Pool.events() reports tasks whose worker ended", async () => {
+  const opener = new Opener((worker) => ({
+    async dies() {
+      opener.far[worker]!.abort(new Error("Lights out"));
+      return await new Promise<void>(() => {});
+    },
+  }));
+  const pool = new Pool(opener.open, { workers: 1, retry: 1 });
+  const events = pool.events();
+  await assertRejects(() => pool.run("dies", []), ClosedError);
+  await pool.close();
+  const types = (await Array.fromAsync(events)).map(({ type }) => type);
+  const count = (name: string) => types.filter((type) => type === name).length;
+  assertEquals([count("retried"), count("started")], [1, 2]);
+}, NOTHING);
+
 test("Pool.run() holds no worker during a delay", async () => {
   const failing = new Failing();
   const [pool, opener] = poolOf(failing.methods);
