@@ -59,7 +59,7 @@ import {
   type TaskDefaults,
   type TaskOptions,
 } from "./_pool/task_options.ts";
-import { methodProxy } from "./_rpc/method_proxy.ts";
+import { methodProxy } from "./_rpc/methods.ts";
 import { quoted, show } from "./_base/text.ts";
 import type { Duplex } from "./duplex.ts";
 import type { Remote } from "./rpc.ts";
@@ -153,8 +153,9 @@ export class Pool<
   readonly #scheduler: Scheduler;
   readonly #queue: RunQueue;
   readonly #defaults: TaskDefaults;
-  readonly #api = methodProxy((name) => (...args: never[]) =>
-    this.run(name as never, args as never)
+  readonly #api = methodProxy(
+    Object.freeze(Object.create(null)),
+    (name) => (...args: never[]) => this.run(name as never, args as never),
   ) as PoolApi<Methods>;
   readonly #events = new EventLog();
   readonly #workers: number;

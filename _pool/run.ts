@@ -6,6 +6,8 @@
  * @module
  */
 
+import { Tracing } from "../_rpc/trace.ts";
+import { TaskOrigin } from "./origin.ts";
 import { isSameRetry } from "./retry.ts";
 import { Room } from "./room.ts";
 import type { Scheduler } from "./scheduler.ts";
@@ -35,6 +37,7 @@ class RunTask extends Task {
   readonly #queue: RunQueue;
   readonly #settle: PromiseWithResolvers<unknown>;
   readonly #waitTimeout: number;
+  readonly origin: TaskOrigin | undefined;
   /** Releases the signal and the timer. */
   release: (() => void) | undefined;
   /** Whether it takes room in the queue. */
@@ -52,6 +55,7 @@ class RunTask extends Task {
     waitTimeout: number,
   ) {
     super(job, args, performance.now());
+    this.origin = TaskOrigin.of(queue.tracing, job.method, this.hasSlots);
     this.#queue = queue;
     this.#settle = settle;
     this.#waitTimeout = waitTimeout;
@@ -74,11 +78,13 @@ class RunTask extends Task {
   }
 
   protected override onFulfilled(value: unknown): void {
+    this.origin?.end();
     this.#settle.resolve(value);
     this.#onSettled();
   }
 
   protected override onRejected(error: unknown): void {
+    this.origin?.fail(error);
     this.#settle.reject(error);
     this.#onSettled();
   }
@@ -102,6 +108,8 @@ export class RunQueue implements TaskQueueOwner {
   /** The room for tasks that wait for their first run. */
   readonly room: Room;
   readonly #max: number;
+  /** Makes spans of tasks, if the program is traced. */
+  readonly tracing = Tracing.get();
   readonly #scheduler: Scheduler;
   readonly #queues = new Map<number, TaskQueue>();
   readonly #aborts = new AbortGroups<RunTask>((tasks, reason) => {

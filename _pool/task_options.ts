@@ -42,7 +42,8 @@ export interface TaskOptions {
    * How often and when the task is run again if its worker ends while it may have been
    * running, or if it throws an error for which `retryOn` is true. A number is that of
    * further runs; members that are missing are the pool's. A task that waits for the
-   * delay holds no worker; its time limits do not apply meanwhile.
+   * delay holds no worker; its time limits do not apply meanwhile. A task with buffers
+   * that `transfer` moves is not run again, as they are no longer here.
    *
    * @default {the pool's}
    */

@@ -8,14 +8,14 @@
  * @module
  */
 
-import { ProtocolError } from "../_base/errors.ts";
+import { isInstance, ProtocolError } from "../_base/errors.ts";
 import {
   type AnswerHandler,
   RpcEndpoint,
   type SentBatch,
 } from "../_rpc/endpoint.ts";
 import type { CallLimits } from "../_rpc/caller.ts";
-import { findSlotValues } from "../_rpc/messages.ts";
+import { findSlotValues } from "../_rpc/slots.ts";
 import { MAX_TIMER, RunningTimer } from "../_base/waiting.ts";
 import type { BatchTimes } from "./pace.ts";
 import { type Task, timeoutError } from "./task.ts";
@@ -135,16 +135,19 @@ export class PoolWorker implements AnswerHandler {
     this.#own = undefined;
     this.#since = performance.now();
     this.given += tasks.length;
-    const [{ job: { method }, args, hasSlots }] = tasks as [Task];
+    const [task] = tasks as [Task];
+    const { method } = task.job;
     for (const task of tasks) task.attempts++;
     this.#watch();
     if (tasks.length > 1) this.#recallLater(recallAfter);
-    if (hasSlots) this.#call(method, args);
+    if (task.hasSlots) this.#call(task);
     else {
       const list = tasks.map(({ args }) => args);
-      const batch = this.#endpoint.batch(method, list, this);
-      // A batch that cannot be sent has failed here.
-      if (!this.isIdle) this.#batch = batch;
+      const traces = task.origin?.trace &&
+        tasks.map(({ origin }) => origin?.trace ?? null);
+      const batch = this.#endpoint.batch(method, list, this, traces);
+      // A batch that cannot be sent has failed here, or is sent as a call.
+      if (!this.isIdle && !task.hasSlots) this.#batch = batch;
     }
   }
 
@@ -240,8 +243,13 @@ export class PoolWorker implements AnswerHandler {
 
   /** Handles tasks that cannot be sent: one of them cannot, or all are too large. */
   refuse(error: unknown): void {
-    if (this.#tasks.length === 1) this.onError(error);
-    else this.#return(0, true);
+    if (this.#tasks.length > 1) return this.#return(0, true);
+    const [task] = this.#tasks as [Task];
+    if (task.hasSlots || !isInstance(error, TypeError) || !task.search()) {
+      return this.onError(error);
+    }
+    this.#batch = undefined;
+    this.#call(task);
   }
 
   fail(error: unknown): void {
@@ -252,19 +260,23 @@ export class PoolWorker implements AnswerHandler {
   }
 
   /** Runs a task with callbacks or signals. Never rejects. */
-  async #call(method: string, args: unknown[]): Promise<void> {
-    const isSent = !isAborted(args);
+  async #call(task: Task): Promise<void> {
+    const { job: { method }, args, origin } = task;
+    // A search of all arguments would cost too much for each call.
+    const isSent = !task.isAborted(findSlotValues);
     let value: unknown;
     let failure: { readonly error: unknown } | undefined;
     try {
-      value = await this.#endpoint.call(method, args);
+      const call = () => this.#endpoint.call(method, args);
+      // A task whose functions were found when it was sent has none.
+      value = await (origin === undefined ? call() : origin.call(call));
       value = await this.#single(value, method);
     } catch (error) {
       failure = { error };
     }
     try {
       if (failure === undefined) this.onItems([value]);
-      else await this.#onCallError(failure.error, isSent && isAborted(args));
+      else await this.#onCallError(failure.error, isSent && task.isAborted());
     } catch (error) {
       // The task must have an outcome.
       this.kill(error);
@@ -416,16 +428,4 @@ function memoryError(): DOMException {
     `The worker did not report its memory within ${MEMORY_TIMEOUT} ms`,
     "TimeoutError",
   );
-}
-
-/** Whether a signal among arguments has aborted. */
-function isAborted(args: readonly unknown[]): boolean {
-  try {
-    return findSlotValues(args)?.some(({ value }) =>
-      value instanceof AbortSignal && value.aborted
-    ) ?? false;
-  } catch {
-    // A getter threw, so the call is not sent.
-    return false;
-  }
 }

@@ -12,7 +12,7 @@
  */
 
 import { toFailure } from "./errors.ts";
-import { type Message, TAG } from "./messages.ts";
+import { type Message, type Slot, TAG } from "./messages.ts";
 import { SeparateList } from "../_codec/separate_list.ts";
 import { Deque } from "../_base/waiting.ts";
 
@@ -21,6 +21,8 @@ const REPORT_INTERVAL = 5;
 
 /** The calls of a batch after they were dropped. */
 const NO_CALLS: readonly unknown[][] = [];
+
+const NO_SLOTS: Slot[] = [];
 
 /** Runs one call of a batch. */
 export type Invoke = (args: unknown[], batch: Batch) => unknown;
@@ -264,7 +266,7 @@ export class BatchRunner {
     return this.#send(
       time === undefined
         ? [TAG.items, id, values]
-        : [TAG.items, id, values, time],
+        : [TAG.items, id, values, NO_SLOTS, time],
     );
   }
 

@@ -420,6 +420,7 @@ test("Pool.run() shares new keys among free workers", async () => {
 }, NOTHING);
 
 class KeyTask extends Task {
+  override readonly origin = undefined;
   protected override onFulfilled(): void {}
   protected override onRejected(): void {}
 }
