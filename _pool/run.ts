@@ -55,7 +55,7 @@ class RunTask extends Task {
     waitTimeout: number,
   ) {
     super(job, args, performance.now());
-    this.origin = TaskOrigin.of(queue.tracing, job.method, this.hasSlots);
+    this.origin = TaskOrigin.of(queue.tracing, job.method);
     this.#queue = queue;
     this.#settle = settle;
     this.#waitTimeout = waitTimeout;
@@ -109,7 +109,7 @@ export class RunQueue implements TaskQueueOwner {
   readonly room: Room;
   readonly #max: number;
   /** Makes spans of tasks, if the program is traced. */
-  readonly tracing = Tracing.get();
+  readonly tracing: Tracing | undefined = Tracing.get();
   readonly #scheduler: Scheduler;
   readonly #queues = new Map<number, TaskQueue>();
   readonly #aborts = new AbortGroups<RunTask>((tasks, reason) => {

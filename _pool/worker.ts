@@ -17,6 +17,7 @@ import {
 import type { CallLimits } from "../_rpc/caller.ts";
 import { findSlotValues } from "../_rpc/slots.ts";
 import { MAX_TIMER, RunningTimer } from "../_base/waiting.ts";
+import { TaskOrigin } from "./origin.ts";
 import type { BatchTimes } from "./pace.ts";
 import { type Task, timeoutError } from "./task.ts";
 import { messageOf, quoted } from "../_base/text.ts";
@@ -135,19 +136,19 @@ export class PoolWorker implements AnswerHandler {
     this.#own = undefined;
     this.#since = performance.now();
     this.given += tasks.length;
-    const [task] = tasks as [Task];
-    const { method } = task.job;
+    const [first] = tasks as [Task];
+    const { job: { method } } = first;
     for (const task of tasks) task.attempts++;
     this.#watch();
     if (tasks.length > 1) this.#recallLater(recallAfter);
-    if (task.hasSlots) this.#call(task);
+    if (first.hasSlots) this.#call(first);
     else {
       const list = tasks.map(({ args }) => args);
-      const traces = task.origin?.trace &&
+      const traces = first.origin?.trace &&
         tasks.map(({ origin }) => origin?.trace ?? null);
       const batch = this.#endpoint.batch(method, list, this, traces);
       // A batch that cannot be sent has failed here, or is sent as a call.
-      if (!this.isIdle && !task.hasSlots) this.#batch = batch;
+      if (!this.isIdle && !first.hasSlots) this.#batch = batch;
     }
   }
 
@@ -267,9 +268,10 @@ export class PoolWorker implements AnswerHandler {
     let value: unknown;
     let failure: { readonly error: unknown } | undefined;
     try {
-      const call = () => this.#endpoint.call(method, args);
-      // A task whose functions were found when it was sent has none.
-      value = await (origin === undefined ? call() : origin.call(call));
+      value = await TaskOrigin.call(
+        origin,
+        () => this.#endpoint.call(method, args),
+      );
       value = await this.#single(value, method);
     } catch (error) {
       failure = { error };

@@ -421,10 +421,9 @@ export class Caller {
 
   /** Handles a message of this end that could not be sent. */
   refuse(message: Message, error: unknown): void {
+    if (message[0] === TAG.call) this.#slots.remove(message[4]);
     switch (message[0]) {
       case TAG.call:
-        this.#slots.remove(message[4]);
-        // falls through
       case TAG.batch: {
         const handler = this.#pending.get(message[1]);
         if (handler === undefined) return;
@@ -500,19 +499,22 @@ export function withSlots(
   message: Message,
   { rest, values }: Searched,
 ): Message {
-  const args = rest as unknown[];
   if (message[0] === TAG.call) {
-    const [tag, id, method, , earlier, ...trace] = message;
+    const [tag, id, method, , earlier, trace] = message;
     const slots = allSlots(table, earlier, values);
+    const args = rest as unknown[];
+    if (trace !== undefined) {
+      return [tag, id, method, args, slots ?? [], trace];
+    }
     return slots === undefined
       ? [tag, id, method, args]
-      : [tag, id, method, args, slots, ...trace];
+      : [tag, id, method, args, slots];
   }
-  const [tag, method, , earlier, ...trace] = message as Notice;
+  const [tag, method, , earlier, trace] = message as Notice;
   const slots = allSlots(table, earlier, values);
-  return slots === undefined
-    ? [tag, method, args]
-    : [tag, method, args, slots, ...trace];
+  const args = rest as unknown[];
+  if (trace !== undefined) return [tag, method, args, slots ?? [], trace];
+  return slots === undefined ? [tag, method, args] : [tag, method, args, slots];
 }
 
 type Notice = Extract<Message, [tag: typeof TAG.notice, ...unknown[]]>;

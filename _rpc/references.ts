@@ -14,8 +14,13 @@
 
 import { ClosedError, isEnd, ProtocolError } from "../_base/errors.ts";
 import { type MethodKey, type Released, SLOT, type Slot } from "./messages.ts";
-import { type Method, methodProxy, ownMethods } from "./methods.ts";
-import { type CallContext, callContext } from "./context.ts";
+import {
+  type Callback,
+  type Method,
+  methodProxy,
+  ownMethods,
+} from "./methods.ts";
+import { type CallContext, callContext, EMPTY } from "./context.ts";
 import { Marked, type SlotCall, type SlotKind } from "./slots.ts";
 
 /**
@@ -121,15 +126,6 @@ class Received extends WeakRef<object> {
   }
 }
 
-/** A value that was sent. */
-interface Sent {
-  readonly value: unknown;
-  /** The context of the last call that sent it. */
-  context: CallContext;
-  /** Times that it was sent, without those that were released. */
-  count: number;
-}
-
 /** The end that has the references. */
 export interface ReferencesEnd {
   /** Calls a function or a method of the peer. */
@@ -143,10 +139,14 @@ export interface ReferencesEnd {
 /** The functions and objects of both ends of a duplex. */
 export class References {
   /** Maximum functions and objects in each direction. */
-  max = DEFAULT_MAX_REFERENCES;
+  max: number = DEFAULT_MAX_REFERENCES;
   readonly #end: ReferencesEnd;
-  readonly #sent = new Map<number, Sent>();
+  readonly #sent = new Map<number, unknown>();
   readonly #ids = new Map<unknown, number>();
+  /** The times that each was sent and not released, if more than once. */
+  readonly #counts = new Map<number, number>();
+  /** The contexts of the last calls that sent them, unless these are empty. */
+  readonly #contexts = new Map<number, CallContext>();
   readonly #received = new Map<number, Received>();
   #lastId = 0;
   /** What was released and not reported yet. */
@@ -215,19 +215,28 @@ export class References {
   /** The method that the peer calls by a number. */
   method(key: Exclude<MethodKey, string>): Method | undefined {
     const isFunction = typeof key === "number";
-    const sent = this.#sent.get(isFunction ? key : key[0]);
-    if (sent === undefined) return undefined;
-    const { value, context } = sent;
-    const method = isFunction
-      ? functionMethod(value)
-      : objectMethod(value, key[1]);
-    return method && { ...method, context };
+    const id = isFunction ? key : key[0];
+    const value = this.#sent.get(id);
+    const context = this.#contexts.get(id) ?? EMPTY;
+    if (isFunction) {
+      return typeof value === "function"
+        ? { run: value, self: undefined, takesSignal: false, context }
+        : undefined;
+    }
+    if (value instanceof ObjectReference) {
+      const method = value.method(key[1]);
+      return method && { ...method, context };
+    }
+    // An object of another peer, which has a method for every name.
+    if (!(value instanceof RemoteObject)) return undefined;
+    const run = (value as unknown as Record<string, Callback>)[key[1]];
+    return run && { run, self: undefined, takesSignal: false, context };
   }
 
   /** Handles a release of the peer. */
   onRelease(released: readonly Released[]): void {
     for (const [id, count] of released) {
-      const left = this.#sent.get(id)?.count ?? 0;
+      const left = this.#timesSent(id);
       if (count > left) {
         throw new ProtocolError(
           `Cannot release function ${id} ${count} times: it was sent ${left} times`,
@@ -242,6 +251,8 @@ export class References {
     this.#isEnded = true;
     this.#sent.clear();
     this.#ids.clear();
+    this.#counts.clear();
+    this.#contexts.clear();
     this.#received.clear();
     this.#released = [];
   }
@@ -273,9 +284,8 @@ export class References {
   #add(value: unknown): number {
     const known = this.#ids.get(value);
     if (known !== undefined) {
-      const sent = this.#sent.get(known)!;
-      sent.count++;
-      sent.context = callContext();
+      this.#counts.set(known, this.#timesSent(known) + 1);
+      this.#keepContext(known);
       return known;
     }
     const id = ++this.#lastId;
@@ -286,16 +296,31 @@ export class References {
         `the peer uses ${this.#sent.size} functions and objects, and at most ${this.max} may be; release some there, or set a larger "maxReferences"`,
       );
     }
-    this.#sent.set(id, { value, count: 1, context: callContext() });
+    this.#sent.set(id, value);
     this.#ids.set(value, id);
+    this.#keepContext(id);
     return id;
   }
 
+  /** Keeps the context of the call that is being sent for what is in it. */
+  #keepContext(id: number): void {
+    const context = callContext();
+    if (context !== EMPTY) this.#contexts.set(id, context);
+    else this.#contexts.delete(id);
+  }
+
+  #timesSent(id: number): number {
+    return this.#counts.get(id) ?? (this.#sent.has(id) ? 1 : 0);
+  }
+
   #remove(id: number, count: number): void {
-    const sent = this.#sent.get(id);
-    if (sent === undefined || (sent.count -= count) > 0) return;
+    const left = this.#timesSent(id) - count;
+    if (left > 1) this.#counts.set(id, left);
+    else this.#counts.delete(id);
+    if (left > 0) return;
+    this.#ids.delete(this.#sent.get(id));
     this.#sent.delete(id);
-    this.#ids.delete(sent.value);
+    this.#contexts.delete(id);
   }
 
   /** The entry of a received value that was not released. */
@@ -306,13 +331,12 @@ export class References {
 
   /** What this end had sent with a number. */
   #original(id: number): unknown {
-    const sent = this.#sent.get(id);
-    if (sent === undefined) {
+    const value = this.#sent.get(id);
+    if (value === undefined) {
       throw new ProtocolError(
         `Cannot read a message: function ${id} was not sent, or was released`,
       );
     }
-    const { value } = sent;
     return value instanceof ObjectReference ? value.object : value;
   }
 
@@ -349,20 +373,6 @@ export class References {
     }
     this.#isReporting = false;
   }
-}
-
-/** The method that a function is. */
-function functionMethod(value: unknown): Method | undefined {
-  if (typeof value !== "function") return undefined;
-  return { run: value, self: undefined, takesSignal: false };
-}
-
-/** A method of an object that was sent. */
-function objectMethod(value: unknown, name: string): Method | undefined {
-  if (value instanceof ObjectReference) return value.method(name);
-  // An object of another peer, which has a method for every name.
-  if (!(value instanceof RemoteObject)) return undefined;
-  return functionMethod((value as unknown as Record<string, unknown>)[name]);
 }
 
 function makeFunction(owner: References, id: number): object {

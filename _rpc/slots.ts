@@ -30,7 +30,7 @@ import {
  * that every codec refuses it, and the message that contains it is searched.
  */
 export class Marked {
-  readonly marked = refused;
+  readonly marked: () => void = refused;
 }
 
 function refused(): void {}
