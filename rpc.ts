@@ -99,10 +99,10 @@ export interface ExposeOptions<Methods extends object = object> {
    */
   maxCalls?: number;
   /**
-   * Maximum number of functions and objects that each end holds of the other, until
-   * they are released. A call with more of them rejects with a `RangeError`, and so
-   * does a call whose result has more of them. The limit is one for the duplex: the
-   * last one that is set holds. Each takes about 400 bytes, so a peer can make this
+   * Maximum number of functions, objects and streams that each end holds of the other,
+   * until they are released; a stream that is held counts as 8. A call with more of
+   * them rejects with a `RangeError`, and so does a call whose result has more of
+   * them. The limit is one for the duplex: the last one that is set holds. Each takes about 400 bytes, so a peer can make this
    * end hold 400 MiB by default. It is so large because functions that are not
    * released wait for garbage collection, which comes late in a large program.
    *
@@ -159,7 +159,7 @@ export interface RemoteOptions {
    */
   readAhead?: number;
   /**
-   * Maximum number of functions and objects that each end holds of the other; see
+   * Maximum number of functions, objects and streams that each end holds of the other; see
    * {@linkcode ExposeOptions.maxReferences}.
    *
    * @default {1048576}
@@ -234,6 +234,12 @@ export function withSignal<Args extends unknown[], Result>(
  *   there aborts when that of the caller does.
  * - A method may return functions, and references to objects (see
  *   {@linkcode reference}), anywhere in its result.
+ * - A `ReadableStream` or `WritableStream` anywhere in the arguments, or in a result
+ *   that is an object, is read and written by the peer as its own. Its chunks are
+ *   values or bytes; at most 16 of them, or 1 MiB and one more, get ahead of a reader.
+ *   Errors, cancellation and their reasons arrive at the other end. The stream is
+ *   locked here, lives longer than the call, and is cancelled or aborted if the peer
+ *   does not use it, or if the duplex ends.
  * - An error that a method throws is thrown at the caller.
  * - Calls run concurrently.
  * - If a caller does not read its answers, its calls wait: no call is begun while 16
@@ -369,6 +375,9 @@ function serve(
  * - Values of a stream are requested as they are read, and some in advance. Leaving
  *   `for await` early ends the generator of the peer. A stream that is never read
  *   waits until the duplex ends.
+ * - A `ReadableStream` or `WritableStream` anywhere in the arguments, or in a result
+ *   that is an object, is read and written by the peer as its own, as
+ *   {@linkcode expose} describes. A locked one is a `TypeError`.
  * - Calls are sent at once and run concurrently.
  * - With OpenTelemetry (`OTEL_DENO=true`) each call makes a span here, and one at the
  *   peer in the same trace.
@@ -387,6 +396,28 @@ function serve(
  * @returns An object with a function for each method.
  * @throws {RangeError} If an option is out of range.
  * @throws {TypeError} If an option is of the wrong type.
+ *
+ * @example Streams in both directions
+ * ```ts
+ * import { duplexPair } from "@duplex/ipc/pair";
+ * import { expose, remote } from "@duplex/ipc/rpc";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const methods = {
+ *   compress(body: ReadableStream<Uint8Array<ArrayBuffer>>) {
+ *     return { body: body.pipeThrough(new CompressionStream("gzip")) };
+ *   },
+ * };
+ *
+ * const [main, worker] = duplexPair();
+ * expose(methods, worker);
+ * const api = remote<typeof methods>(main);
+ * const source = new Blob(["text"]).stream();
+ * const { body } = await api.compress(source);
+ * const text = body.pipeThrough(new DecompressionStream("gzip"));
+ * assertEquals(await new Response(text).text(), "text");
+ * await main.close();
+ * ```
  *
  * @example Progress that calls back
  * ```ts
@@ -553,14 +584,15 @@ export function transfer<Value>(
 export interface CallStats {
   /** Calls of the peer that are running, as {@linkcode ExposeOptions.maxCalls} counts. */
   readonly running: number;
-  /** Functions and objects of this end that the peer has not released. */
+  /** Functions, objects and streams of this end that the peer has not released. */
   readonly sent: number;
-  /** Functions and objects of the peer that this end has not released. */
+  /** Functions, objects and streams of the peer that this end has not released. */
   readonly held: number;
 }
 
 /**
- * Counts the running calls, and the functions and objects that were sent and received.
+ * Counts the running calls, and the functions, objects and streams that were sent and
+ * received.
  *
  * Requires no permission.
  *

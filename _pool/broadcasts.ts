@@ -48,7 +48,7 @@ export class Broadcasts {
       this.#later.delete(method);
       this.#later.set(method, broadcast);
     }
-    const running = Promise.all(workers.map(async (worker) => {
+    const calls = workers.map(async (worker) => {
       try {
         return await worker.call(method, args, {
           ...NO_LIMITS,
@@ -58,16 +58,16 @@ export class Broadcasts {
       } finally {
         onIdle(worker);
       }
-    }));
+    });
+    const running = Promise.allSettled(calls);
     this.#running.add(running);
+    running.then(() => this.#running.delete(running));
     try {
-      return await running;
+      return await Promise.all(calls);
     } catch (error) {
       // Later workers would fail in the same way, and no task could be run.
       if (this.#later.get(method) === broadcast) this.#later.delete(method);
       throw error;
-    } finally {
-      this.#running.delete(running);
     }
   }
 

@@ -19,6 +19,9 @@ const START_DELAY = 100;
  */
 const MAX_START_DELAY = 5_000;
 
+/** Attempts within `startTimeout`, at least, if each of them fails at once. */
+const MIN_ATTEMPTS = 4;
+
 /**
  * The random share of a delay: pools that lost the same server do not return to it at
  * the same time.
@@ -75,8 +78,8 @@ export class StartFailures {
     const left = this.#next - performance.now();
     if (left > 0 || this.#delay !== undefined) return Math.max(0, left);
     const doubled = START_DELAY * 2 ** this.#delays++;
-    const delay = Math.min(doubled, MAX_START_DELAY) *
-      (1 - JITTER * Math.random());
+    const most = Math.min(MAX_START_DELAY, this.#startTimeout / MIN_ATTEMPTS);
+    const delay = Math.min(doubled, most) * (1 - JITTER * Math.random());
     this.#next = performance.now() + delay;
     this.#startDelay(delay);
     return delay;

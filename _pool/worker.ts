@@ -242,6 +242,10 @@ export class PoolWorker implements AnswerHandler {
     throw this.#outOfPlace();
   }
 
+  onChunk(): void {
+    throw this.#outOfPlace();
+  }
+
   /** Handles tasks that cannot be sent: one of them cannot, or all are too large. */
   refuse(error: unknown): void {
     if (this.#tasks.length > 1) return this.#return(0, true);

@@ -383,27 +383,40 @@ export class WorkerSet implements Iterable<PoolWorker> {
     });
   }
 
+  /** Whether a worker keeps the program running although the pool must not. */
+  #isHolding({ duplex }: PoolWorker): boolean {
+    return !this.#isRef && !canUnref(duplex);
+  }
+
+  /** Whether a worker is kept although it is idle. */
+  #isKept(worker: PoolWorker): boolean {
+    const kept = Math.max(this.#kept, this.#options.minWorkers);
+    return this.size <= kept && !this.#isHolding(worker);
+  }
+
   /** The milliseconds after which an idle worker is closed. */
-  #idleLimit({ duplex }: PoolWorker): number {
+  #idleLimit(worker: PoolWorker): number {
     const { idleTimeout } = this.#options;
-    return this.#isRef || canUnref(duplex)
-      ? idleTimeout
-      : Math.min(idleTimeout, UNREF_TIMEOUT);
+    return this.#isHolding(worker)
+      ? Math.min(idleTimeout, UNREF_TIMEOUT)
+      : idleTimeout;
   }
 
   /** Starts the timer for the worker that is closed next, if one is to be closed. */
   #watchIdle(): void {
     clearTimeout(this.#idleTimer);
     this.#idleTimer = undefined;
-    if (this.size <= this.#kept || this.#host.isOver) return;
+    if (this.#host.isOver) return;
     let next = Infinity;
     for (const worker of this.#workers) {
-      if (!worker.isUnused) continue;
+      if (!worker.isUnused || this.#isKept(worker)) continue;
       next = Math.min(next, worker.idleSince + this.#idleLimit(worker));
     }
     const left = next - performance.now();
     if (left > MAX_TIMER) return;
-    this.#idleTimer = setTimeout(() => this.#closeIdle(), Math.max(0, left));
+    const timer = setTimeout(() => this.#closeIdle(), Math.max(0, left));
+    if (!this.#isRef) unrefTimer(timer);
+    this.#idleTimer = timer;
   }
 
   /** Closes workers that were idle for too long. */
@@ -411,7 +424,7 @@ export class WorkerSet implements Iterable<PoolWorker> {
     const now = performance.now();
     // Tasks are given to the first free worker, so the last ones are needed least.
     for (const worker of [...this.#workers].reverse()) {
-      if (this.size <= this.#kept) break;
+      if (this.#isKept(worker)) continue;
       // A timer may be early by a fraction of a millisecond.
       const isDue = now - worker.idleSince >= this.#idleLimit(worker) - 1;
       if (worker.isUnused && isDue) this.retire(worker, "idleTimeout");
@@ -429,6 +442,15 @@ async function settledBefore(
     throw new ClosedError("The worker has closed before it was ready");
   });
   await Promise.race([promise, ended]);
+}
+
+/**
+ * Lets the program end before a timer. In an older Deno, whose timers are numbers, the
+ * program runs until the idle workers are closed.
+ */
+function unrefTimer(timer: unknown): void {
+  const { unref } = timer as { unref?: () => void };
+  if (typeof unref === "function") unref.call(timer);
 }
 
 /** A duplex that can be unreferenced. */

@@ -24,7 +24,9 @@ import {
   type Slot,
   TAG,
   type Trace,
+  valueIndex,
 } from "./messages.ts";
+import { ChunkReader } from "./chunks.ts";
 import type { References } from "./references.ts";
 import {
   findSlotValues,
@@ -36,7 +38,7 @@ import {
   tooManySlots,
   withoutSlotValues,
 } from "./slots.ts";
-import { RemoteStream, type StreamCall } from "./stream.ts";
+import { type AnswerStream, RemoteStream, type StreamCall } from "./stream.ts";
 import type { CallSpan, Tracing } from "./trace.ts";
 import { messageOf, quoted, reasonText } from "../_base/text.ts";
 import { AbortGroups, MAX_TIMER, RunningTimer } from "../_base/waiting.ts";
@@ -52,6 +54,8 @@ export interface CallLimits {
   readonly timeout: number;
   /** Maximum number of values of a stream that are requested in advance. */
   readonly readAhead: number;
+  /** Whether a web stream is called, whose chunks are requested by cost. */
+  readonly isWebStream?: boolean;
 }
 
 /** Default of `readAhead`; it hides the round trip of small values. */
@@ -62,6 +66,12 @@ export const NO_LIMITS: CallLimits = {
   signal: undefined,
   timeout: Infinity,
   readAhead: DEFAULT_READ_AHEAD,
+};
+
+/** The options of a call of a web stream. */
+export const WEB_STREAM_LIMITS: CallLimits = {
+  ...NO_LIMITS,
+  isWebStream: true,
 };
 
 /** Handles the answers to a call or a batch. */
@@ -77,6 +87,8 @@ export interface AnswerHandler {
   onError(thrown: unknown, time?: number): void;
   /** The next values of a stream, or of a batch; and the time, as for an error. */
   onItems(values: unknown[], time?: number): void;
+  /** The next chunk of a web stream. */
+  onChunk(cost: number, chunk: unknown): void;
   /** The result of the call is a stream. */
   onStream(): void;
   /** Only so many calls of a batch were begun, and no others will be. */
@@ -98,6 +110,10 @@ export function methodLabel(method: MethodKey): string {
   return quoted(method, MAX_NAME);
 }
 
+function callLabel(method: MethodKey, { isWebStream }: CallLimits): string {
+  return isWebStream ? "a stream" : methodLabel(method);
+}
+
 /** One call. */
 class PendingCall implements AnswerHandler, StreamCall {
   readonly id: number;
@@ -110,7 +126,7 @@ class PendingCall implements AnswerHandler, StreamCall {
   timer: RunningTimer | undefined;
   /** Its span, if the program is traced. */
   span: CallSpan | undefined;
-  #stream: RemoteStream | undefined;
+  #stream: AnswerStream | undefined;
   #isLate = false;
 
   constructor(
@@ -128,7 +144,7 @@ class PendingCall implements AnswerHandler, StreamCall {
   }
 
   get label(): string {
-    return methodLabel(this.#method);
+    return callLabel(this.#method, this.#limits);
   }
 
   onValue(value: unknown): void {
@@ -148,9 +164,16 @@ class PendingCall implements AnswerHandler, StreamCall {
     this.#stream.onItems(values);
   }
 
+  onChunk(cost: number, chunk: unknown): void {
+    if (this.#stream === undefined) throw this.#outOfPlace();
+    this.#stream.onChunk(cost, chunk);
+  }
+
   onStream(): void {
     if (this.#stream !== undefined) throw this.#outOfPlace();
-    this.#stream = new RemoteStream(this, this.#limits.readAhead);
+    this.#stream = this.#limits.isWebStream
+      ? new ChunkReader(this)
+      : new RemoteStream(this, this.#limits.readAhead);
     this.#settle.resolve(this.#stream);
   }
 
@@ -278,7 +301,8 @@ export class Caller {
     const aborted = signals?.find(({ aborted }) => aborted);
     if (aborted !== undefined) return Promise.reject(aborted.reason);
     if (this.#end !== undefined) {
-      return Promise.reject(endError(this.#end.error, methodLabel(method)));
+      const label = callLabel(method, limits);
+      return Promise.reject(endError(this.#end.error, label));
     }
     const id = this.#lastId + 1;
     const span = this.#tracing?.call(method);
@@ -389,6 +413,8 @@ export class Caller {
         return handler.onError(fromFailure(message[2]), message[3]);
       case TAG.items:
         return handler.onItems(message[2], message[4]);
+      case TAG.chunk:
+        return handler.onChunk(message[2], message[3]);
       case TAG.stream:
         return handler.onStream();
       case TAG.recalled:
@@ -406,16 +432,17 @@ export class Caller {
       this.#slots.drop(slots);
       const id = message[1] as number;
       const attempt = `receive the result of ${handler.label}`;
-      const isItems = message[0] === TAG.items;
-      const count = isItems ? message[2].length : 1;
+      const count = message[0] === TAG.items ? message[2].length : 1;
       for (let index = 0; index < count; index++) {
         handler.onError(refusal(error, attempt));
       }
       // The peer need not produce the rest of a stream.
-      if (isItems && !this.#pending.has(id)) this.cancel(id, error);
+      const isLast = message[0] === TAG.value;
+      if (!isLast && !this.#pending.has(id)) this.cancel(id, error);
       return false;
     }
-    message[2] = this.#slots.fill(message[2], slots, undefined);
+    const at = valueIndex(message)!;
+    message[at] = this.#slots.fill(message[at], slots, undefined);
     return true;
   }
 
@@ -499,22 +526,19 @@ export function withSlots(
   message: Message,
   { rest, values }: Searched,
 ): Message {
+  const args = rest as unknown[];
   if (message[0] === TAG.call) {
-    const [tag, id, method, , earlier, trace] = message;
+    const [tag, id, method, , earlier, ...trace] = message;
     const slots = allSlots(table, earlier, values);
-    const args = rest as unknown[];
-    if (trace !== undefined) {
-      return [tag, id, method, args, slots ?? [], trace];
-    }
     return slots === undefined
       ? [tag, id, method, args]
-      : [tag, id, method, args, slots];
+      : [tag, id, method, args, slots, ...trace];
   }
-  const [tag, method, , earlier, trace] = message as Notice;
+  const [tag, method, , earlier, ...trace] = message as Notice;
   const slots = allSlots(table, earlier, values);
-  const args = rest as unknown[];
-  if (trace !== undefined) return [tag, method, args, slots ?? [], trace];
-  return slots === undefined ? [tag, method, args] : [tag, method, args, slots];
+  return slots === undefined
+    ? [tag, method, args]
+    : [tag, method, args, slots, ...trace];
 }
 
 type Notice = Extract<Message, [tag: typeof TAG.notice, ...unknown[]]>;
@@ -534,9 +558,8 @@ function allSlots(
 
 /** The slots of an answer. */
 function answerSlots(message: Message): Slot[] | undefined {
-  return message[0] === TAG.value || message[0] === TAG.items
-    ? message[3]
-    : undefined;
+  const at = valueIndex(message);
+  return at && message[at + 1] as Slot[] | undefined;
 }
 
 /** The signals that cancel a call. */

@@ -13,6 +13,7 @@
  */
 
 import { ClosedError, isEnd, ProtocolError } from "../_base/errors.ts";
+import { show } from "../_base/text.ts";
 import { type MethodKey, type Released, SLOT, type Slot } from "./messages.ts";
 import {
   type Callback,
@@ -21,7 +22,17 @@ import {
   ownMethods,
 } from "./methods.ts";
 import { type CallContext, callContext, EMPTY } from "./context.ts";
+import { ChunkReader } from "./chunks.ts";
 import { Marked, type SlotCall, type SlotKind } from "./slots.ts";
+import {
+  remoteReadable,
+  remoteWritable,
+  SentReadable,
+  SentStream,
+  SentWritable,
+  type StreamEnd,
+  unused,
+} from "./web_streams.ts";
 
 /**
  * Maximum functions and objects that one end holds for a peer, and that it has
@@ -30,6 +41,9 @@ import { Marked, type SlotCall, type SlotKind } from "./slots.ts";
  * with a large heap: 70,000 of them wait in a small one.
  */
 export const DEFAULT_MAX_REFERENCES = 1_048_576;
+
+/** What a received stream counts as: it takes about 2 KiB. */
+const STREAM_WEIGHT = 8;
 
 /** Maximum releases in one message, so that it is small for any limit of the peer. */
 const MAX_RELEASED = 256;
@@ -130,15 +144,17 @@ class Received extends WeakRef<object> {
 export interface ReferencesEnd {
   /** Calls a function or a method of the peer. */
   call(key: MethodKey, args: unknown[]): Promise<unknown>;
+  /** Calls a stream of the peer. */
+  callStream(id: number, args: unknown[]): Promise<unknown>;
   /** Handles the error of a call that cannot be made. */
   onError(error: unknown, key: MethodKey): void;
   /** Sends a release; settles when it was sent, and never rejects. */
   release(released: Released[]): Promise<void>;
 }
 
-/** The functions and objects of both ends of a duplex. */
-export class References {
-  /** Maximum functions and objects in each direction. */
+/** The functions, objects and streams of both ends of a duplex. */
+export class References implements StreamEnd {
+  /** Maximum functions, objects and streams in each direction. */
   max: number = DEFAULT_MAX_REFERENCES;
   readonly #end: ReferencesEnd;
   readonly #sent = new Map<number, unknown>();
@@ -148,22 +164,24 @@ export class References {
   /** The contexts of the last calls that sent them, unless these are empty. */
   readonly #contexts = new Map<number, CallContext>();
   readonly #received = new Map<number, Received>();
+  /** The numbers of those of them that are streams. */
+  readonly #streams = new Set<number>();
   #lastId = 0;
   /** What was released and not reported yet. */
   #released: Released[] = [];
   #isReporting = false;
-  #isEnded = false;
+  #ended: { readonly reason: unknown } | undefined;
 
   constructor(end: ReferencesEnd) {
     this.#end = end;
   }
 
-  /** Functions and objects that were sent and not released. */
+  /** Functions, objects and streams that were sent and not released. */
   get sent(): number {
     return this.#sent.size;
   }
 
-  /** Functions and objects of the peer that were not released. */
+  /** Functions, objects and streams of the peer that were not released. */
   get received(): number {
     return this.#received.size;
   }
@@ -172,7 +190,7 @@ export class References {
   get kinds(): [number, SlotKind][] {
     const sent = {
       add: (value: unknown) => this.#add(value),
-      remove: (id: number) => this.#remove(id, 1),
+      remove: (id: number) => this.#remove(id, 1)?.restore(),
       drop: (id: number) => {
         // It may be in use, as it arrived before.
         this.#report([id, 1]);
@@ -197,18 +215,43 @@ export class References {
           value instanceof ObjectReference || value instanceof RemoteObject,
         make: (id, call) => this.#make(id, call, makeObject),
       }],
+      [SLOT.readable, {
+        ...sent,
+        matches: (value) => value instanceof ReadableStream,
+        add: (value) =>
+          this.#addStream(
+            value,
+            () => new SentReadable(value as ReadableStream),
+          ),
+        make: (id, call) => this.#make(id, call, remoteReadable, true),
+      }],
+      [SLOT.writable, {
+        ...sent,
+        matches: (value) => value instanceof WritableStream,
+        add: (value) =>
+          this.#addStream(
+            value,
+            () => new SentWritable(value as WritableStream, this),
+          ),
+        make: (id, call) => this.#make(id, call, remoteWritable, true),
+      }],
     ];
   }
 
-  /** Throws if a message has too many functions and objects. */
+  /** Throws if a message has too many functions, objects and streams. */
   checkRoom(slots: readonly Slot[]): void {
-    let count = this.#received.size;
+    const held = this.#received.size +
+      (STREAM_WEIGHT - 1) * this.#streams.size;
+    let count = held;
     for (const [, kind] of slots) {
       if (kind === SLOT.callback || kind === SLOT.object) count++;
+      else if (kind !== SLOT.signal && kind !== SLOT.own) {
+        count += STREAM_WEIGHT;
+      }
     }
     if (count <= this.max) return;
     throw new RangeError(
-      `${this.#received.size} functions and objects of the peer are held, and at most ${this.max} may be; release some, or set a larger "maxReferences"`,
+      `${held} functions and objects of the peer are held (a stream counts as ${STREAM_WEIGHT}), and at most ${this.max} may be; release some, or set a larger "maxReferences"`,
     );
   }
 
@@ -219,6 +262,9 @@ export class References {
     const value = this.#sent.get(id);
     const context = this.#contexts.get(id) ?? EMPTY;
     if (isFunction) {
+      if (value instanceof SentStream) {
+        return { run: value.use, self: value, takesSignal: false, context };
+      }
       return typeof value === "function"
         ? { run: value, self: undefined, takesSignal: false, context }
         : undefined;
@@ -242,27 +288,34 @@ export class References {
           `Cannot release function ${id} ${count} times: it was sent ${left} times`,
         );
       }
-      this.#remove(id, count);
+      this.#remove(id, count)?.release(unused());
     }
   }
 
   /** Releases everything: no more messages arrive. */
-  end(): void {
-    this.#isEnded = true;
+  end(reason: unknown): void {
+    this.#ended = { reason };
+    for (const value of this.#sent.values()) {
+      if (value instanceof SentStream) value.release(reason);
+    }
     this.#sent.clear();
     this.#ids.clear();
     this.#counts.clear();
     this.#contexts.clear();
     this.#received.clear();
+    this.#streams.clear();
     this.#released = [];
   }
 
   /** Handles the end of a received function or object. */
   onReleased(entry: Received): void {
-    if (this.#isEnded) return;
+    if (this.#ended !== undefined) return;
     const { id, count } = entry;
     // It may have arrived again after it was collected.
-    if (this.#received.get(id) === entry) this.#received.delete(id);
+    if (this.#received.get(id) === entry) {
+      this.#received.delete(id);
+      this.#streams.delete(id);
+    }
     this.#report([id, count]);
   }
 
@@ -273,7 +326,7 @@ export class References {
       ? Promise.reject(releasedError())
       : this.#end.call(key, args);
     if (entry.isHandled) {
-      const isUnusable = entry.isReleased || this.#isEnded;
+      const isUnusable = entry.isReleased || this.#ended !== undefined;
       called.catch((error) => {
         if (isUnusable || isEnd(error)) this.#end.onError(error, key);
       });
@@ -281,8 +334,9 @@ export class References {
     return called;
   }
 
-  #add(value: unknown): number {
-    const known = this.#ids.get(value);
+  /** @param key What was sent, if it is not the value. */
+  #add(value: unknown, key = value): number {
+    const known = this.#ids.get(key);
     if (known !== undefined) {
       this.#counts.set(known, this.#timesSent(known) + 1);
       this.#keepContext(known);
@@ -290,16 +344,34 @@ export class References {
     }
     const id = ++this.#lastId;
     // The peer will not call.
-    if (this.#isEnded) return id;
+    if (this.#ended !== undefined) return id;
     if (this.#sent.size >= this.max) {
       throw new RangeError(
         `the peer uses ${this.#sent.size} functions and objects, and at most ${this.max} may be; release some there, or set a larger "maxReferences"`,
       );
     }
     this.#sent.set(id, value);
-    this.#ids.set(value, id);
+    this.#ids.set(key, id);
     this.#keepContext(id);
     return id;
+  }
+
+  /** @param open Locks the stream. */
+  #addStream(stream: unknown, open: () => SentStream): number {
+    const known = this.#sent.get(this.#ids.get(stream) ?? 0);
+    if (known instanceof SentStream && !known.isUsed) {
+      return this.#add(known, stream);
+    }
+    // The stream is locked then.
+    if (known !== undefined) this.#ids.delete(stream);
+    const sent = open();
+    try {
+      if (this.#ended !== undefined) sent.release(this.#ended.reason);
+      return this.#add(sent, stream);
+    } catch (error) {
+      sent.restore();
+      throw error;
+    }
   }
 
   /** Keeps the context of the call that is being sent for what is in it. */
@@ -313,14 +385,45 @@ export class References {
     return this.#counts.get(id) ?? (this.#sent.has(id) ? 1 : 0);
   }
 
-  #remove(id: number, count: number): void {
+  /** Returns the stream that is no longer needed, if it is one. */
+  #remove(id: number, count: number): SentStream | undefined {
     const left = this.#timesSent(id) - count;
     if (left > 1) this.#counts.set(id, left);
     else this.#counts.delete(id);
-    if (left > 0) return;
-    this.#ids.delete(this.#sent.get(id));
+    if (left > 0) return undefined;
+    const value = this.#sent.get(id);
     this.#sent.delete(id);
     this.#contexts.delete(id);
+    if (!(value instanceof SentStream)) {
+      this.#ids.delete(value);
+      return undefined;
+    }
+    this.#ids.delete(value.stream);
+    return value;
+  }
+
+  async read(id: unknown): Promise<ChunkReader> {
+    const isId = typeof id === "number" && Number.isSafeInteger(id) && id > 0;
+    const chunks = isId ? await this.#end.callStream(id, []) : undefined;
+    if (chunks instanceof ChunkReader) return chunks;
+    throw new ProtocolError(
+      isId
+        ? "Cannot read a stream: the peer answered with a value"
+        : `Cannot read a stream: ${show(id)} is not the number of one`,
+    );
+  }
+
+  async write(id: number, chunks: SentStream): Promise<void> {
+    const own = this.#add(chunks);
+    try {
+      await this.#end.callStream(id, [own]);
+    } finally {
+      this.#remove(own, 1);
+    }
+  }
+
+  release(id: number): void {
+    this.#received.get(id)?.release();
   }
 
   /** The entry of a received value that was not released. */
@@ -332,7 +435,7 @@ export class References {
   /** What this end had sent with a number. */
   #original(id: number): unknown {
     const value = this.#sent.get(id);
-    if (value === undefined) {
+    if (value === undefined || value instanceof SentStream) {
       throw new ProtocolError(
         `Cannot read a message: function ${id} was not sent, or was released`,
       );
@@ -344,6 +447,7 @@ export class References {
     id: number,
     call: SlotCall | undefined,
     make: (owner: References, id: number) => object,
+    isStream = false,
   ): object {
     const known = this.#received.get(id);
     const value = known?.deref();
@@ -353,13 +457,15 @@ export class References {
     }
     const made = make(this, id);
     const entry = new Received(made, this, id, call !== undefined);
-    new Entry(made, entry);
-    if (!this.#isEnded) this.#received.set(id, entry);
+    // A stream that is sent back is another stream.
+    if (isStream) this.#streams.add(id);
+    else new Entry(made, entry);
+    if (this.#ended === undefined) this.#received.set(id, entry);
     return made;
   }
 
   #report(released: Released): void {
-    if (this.#isEnded) return;
+    if (this.#ended !== undefined) return;
     this.#released.push(released);
     if (!this.#isReporting) this.#reportAll();
   }

@@ -22,7 +22,16 @@ import { Pool, type PoolEvent } from "@duplex/ipc/pool";
 import { expose, remote } from "@duplex/ipc/rpc";
 import { openShm } from "@duplex/ipc/shm";
 import { listenSocket, openSocket } from "@duplex/ipc/socket";
-import { Gate, numbers, Opener, poolOf, settle, Steps } from "./_pools.ts";
+import {
+  Gate,
+  NoWaiting,
+  numbers,
+  Opener,
+  poolOf,
+  settle,
+  Steps,
+} from "./_pools.ts";
+import { EventLog } from "../../_pool/events.ts";
 import { test, workerUrl } from "../workers/_processes.ts";
 
 const NOTHING = "none" as const;
@@ -267,24 +276,10 @@ test("Pool.warm() starts workers", async () => {
   const other = new Pool(() => new Promise<never>(() => {}), { workers: 1 });
   const waiting = assertRejects(() => other.warm(), Error, "Enough");
   // A start that never ends is abandoned.
-  using _ = new NoTimers();
+  using _ = new NoWaiting(1_000);
   await other.abort(new Error("Enough"));
   await waiting;
 }, NOTHING);
-
-/** Lets all timers fire at once. */
-class NoTimers implements Disposable {
-  readonly #setTimeout = globalThis.setTimeout;
-
-  constructor() {
-    const start = (run: () => void) => this.#setTimeout(run, 0);
-    globalThis.setTimeout = start as typeof setTimeout;
-  }
-
-  [Symbol.dispose](): void {
-    globalThis.setTimeout = this.#setTimeout;
-  }
-}
 
 test("Pool calls init before the first task of each worker", async () => {
   const log: string[] = [];
@@ -348,7 +343,9 @@ test("Pool.abort() ends a worker whose init never ends", async () => {
   });
   const run = assertRejects(() => pool.run("echo", [1]), Error, "Enough");
   await began.opened;
-  await pool.abort(new Error("Enough"));
+  const aborting = pool.abort(new Error("Enough"));
+  assertEquals(opener.near[0]!.tryReceive().state, "closed");
+  await aborting;
   await run;
   await opener.gone();
 }, NOTHING);
@@ -395,6 +392,25 @@ test(
     assertEquals(pool.stats.workers, 3);
     await pool.close();
     await assertRejects(() => pool.broadcast("get", []), ClosedError, "closed");
+  },
+  NOTHING,
+);
+
+test(
+  "Pool makes the last broadcast of each method in later workers",
+  async () => {
+    const log: string[] = [];
+    const [pool] = poolOf({
+      one: (value: number) => void log.push(`one ${value}`),
+      other: (value: number) => void log.push(`other ${value}`),
+    });
+    for (const value of [1, 2]) {
+      await pool.broadcast("one", [value], { later: true });
+      await pool.broadcast("other", [value], { later: true });
+    }
+    await pool.warm();
+    assertEquals(log, ["one 2", "other 2"]);
+    await pool.close();
   },
   NOTHING,
 );
@@ -504,21 +520,25 @@ test("Pool.events() says why workers have ended", async () => {
 }, NOTHING);
 
 test("Pool.events() drops the oldest events of a slow reader", async () => {
-  const opener = new Opener(() => echo);
-  const pool = new Pool(opener.open, { workers: 1, maxTasks: 1 });
-  const slow = pool.events();
-  const stopped = pool.events();
+  const log = new EventLog();
+  const [slow, stopped, quick] = [log.read(), log.read(), log.read()];
+  const first = quick.next();
   const waiting = stopped.next();
-  for (const n of numbers(600)) await pool.run("echo", [n]);
-  assertEquals((await waiting).value?.type, "started");
   await stopped.return!();
+  assertEquals((await waiting).done, true);
+  for (const worker of numbers(1_200)) log.emit({ type: "started", worker });
+  log.end();
+  assertEquals((await first).value, { type: "started", worker: 0 });
   assertEquals((await stopped.next()).done, true);
-  await pool.close();
   const all = await Array.fromAsync(slow);
-  assertEquals(all[0], { type: "dropped", count: 200 });
-  assertEquals(all.length, 1001);
-  const last = all.at(-1)!;
-  assert(last.type === "ended" && last.worker === 600);
+  assertEquals(all.slice(0, 2), [
+    { type: "dropped", count: 200 },
+    { type: "started", worker: 200 },
+  ]);
+  assertEquals([all.length, all.at(-1)], [
+    1001,
+    { type: "started", worker: 1_199 },
+  ]);
 }, NOTHING);
 
 test(

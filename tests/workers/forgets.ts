@@ -9,7 +9,7 @@
 
 import { duplexPair } from "@duplex/ipc/pair";
 import { openPipe } from "@duplex/ipc/pipe";
-import { Pool } from "@duplex/ipc/pool";
+import { Pool, type PoolOptions } from "@duplex/ipc/pool";
 import { openQueue } from "@duplex/ipc/queue";
 import { expose, remote } from "@duplex/ipc/rpc";
 import { openShm } from "@duplex/ipc/shm";
@@ -27,8 +27,11 @@ const script = new URL("./prints_later.ts", import.meta.url);
 const methods = new URL("./pool_acts.ts", import.meta.url);
 const twice = (n: number) => 2 * n;
 
-async function runInPool(open: typeof openPipe | typeof openShm) {
-  const pool = new Pool(() => open(methods), { workers: 1 });
+async function runInPool(
+  open: typeof openPipe | typeof openShm,
+  options: PoolOptions = {},
+) {
+  const pool = new Pool(() => open(methods), { workers: 1, ...options });
   await pool.run("square", [2]);
   return pool;
 }
@@ -73,7 +76,7 @@ const FORGOTTEN: Record<string, () => unknown> = {
     worker.ref();
   },
   async "a pool of processes without reference"() {
-    const pool = await runInPool(openPipe);
+    const pool = await runInPool(openPipe, { idleTimeout: 60_000 });
     pool.unref();
     await pool.run("square", [2]);
     await pool.warm();
