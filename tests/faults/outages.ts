@@ -132,7 +132,7 @@ class Server {
 class Tasks {
   readonly #pool: Pool<typeof methods>;
   readonly #mayFail: boolean;
-  readonly #retry: number;
+  readonly #retries: number;
   readonly #running: Promise<void>[] = [];
   violation: string | undefined;
   isStopped = false;
