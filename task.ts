@@ -78,13 +78,15 @@ export interface WorkerTask<Args extends unknown[], Result>
   /** Runs the function once for each item: {@linkcode Pool.map}. */
   map(
     items: Iterable<Args[0]> | AsyncIterable<Args[0]>,
-    options?: MapOptions,
+    options?: MapOptions<Args[0]>,
   ): AsyncIterableIterator<Result>;
   /** Runs the function once for each item, and yields outcomes: {@linkcode Pool.mapSettled}. */
   mapSettled(
     items: Iterable<Args[0]> | AsyncIterable<Args[0]>,
-    options?: MapOptions,
+    options?: MapOptions<Args[0]>,
   ): AsyncIterableIterator<MapOutcome<Args[0], Result>>;
+  /** Waits for room in the queue: {@linkcode Pool.ready}. */
+  ready(options?: { signal?: AbortSignal; timeout?: number }): Promise<void>;
   /** Waits for the tasks and ends the workers: {@linkcode Pool.close}. */
   close(options?: { waiting?: "run" | "reject" }): Promise<void>;
   /** Ends the workers now: {@linkcode Pool.abort}. */
@@ -120,6 +122,7 @@ export type TaskResult<Fn> = Fn extends (...args: never[]) => infer Result
   : unknown;
 
 type CloseOptions = Parameters<Pool["close"]>[0];
+type ReadyOptions = Parameters<Pool["ready"]>[0];
 
 const ACTION = "Cannot make a task";
 
@@ -206,13 +209,14 @@ export function task<Fn extends Function>(
   const members: PropertyDescriptorMap = {
     run: { value: run },
     map: {
-      value: (items: Iterable<never>, options?: MapOptions) =>
+      value: (items: Iterable<never>, options?: MapOptions<Args[0]>) =>
         pool.map(items, "run", options),
     },
     mapSettled: {
-      value: (items: Iterable<never>, options?: MapOptions) =>
+      value: (items: Iterable<never>, options?: MapOptions<Args[0]>) =>
         pool.mapSettled(items, "run", options),
     },
+    ready: { value: (options?: ReadyOptions) => pool.ready(options) },
     close: { value: (options?: CloseOptions) => pool.close(options) },
     abort: { value: (reason?: unknown) => pool.abort(reason) },
     warm: { value: (count?: number) => pool.warm(count) },

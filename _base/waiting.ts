@@ -30,6 +30,14 @@ export class Deque<T> {
     this.#length++;
   }
 
+  /** Adds an item before the first. */
+  unshift(item: T): void {
+    if (this.#length === this.#items.length) this.#grow();
+    this.#head = (this.#head - 1) & (this.#items.length - 1);
+    this.#items[this.#head] = item;
+    this.#length++;
+  }
+
   /** The first item. The queue must not be empty. */
   get first(): T {
     return this.#items[this.#head] as T;

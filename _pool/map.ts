@@ -7,7 +7,8 @@
  * @module
  */
 
-import { ClosedError } from "../_base/errors.ts";
+import { ClosedError, isInstance } from "../_base/errors.ts";
+import { checkName } from "../_base/options.ts";
 import { Tracing } from "../_rpc/trace.ts";
 import { TaskOrigin } from "./origin.ts";
 import { type Job, Task, type TaskSource, type Waiting } from "./task.ts";
@@ -52,6 +53,8 @@ export interface MapHost {
   end(source: TaskSource, job: Job, reason: unknown): void;
   /** Notifies the pool that a source may have tasks. */
   wake(source: TaskSource): void;
+  /** Adds a task with a key. */
+  pushKeyed(task: Task, key: string): void;
   /** Marks a source that has an outcome to report. */
   touch(source: TaskSource): void;
   /** Default of `readAhead`. */
@@ -68,6 +71,7 @@ export interface MapHost {
 export interface MapLimits {
   readonly job: Job;
   readonly ordered: boolean;
+  readonly key: ((item: unknown) => string) | undefined;
   readonly readAhead: number | undefined;
   readonly signal: AbortSignal | undefined;
   readonly onProgress: ((progress: MapProgress) => void) | undefined;
@@ -111,7 +115,7 @@ class MapTask extends Task {
   protected override onRejected(reason: unknown): void {
     const { attempts, args: [item] } = this;
     const index = this.#index;
-    if (attempts === 0) return this.#map.onUnbegun(index);
+    if (attempts === 0) return this.#map.onUnbegun(index, reason);
     this.#map.onOutcome({ status: "rejected", index, item, reason, attempts });
   }
 }
@@ -189,12 +193,17 @@ export class MapRun implements TaskSource, AsyncIterableIterator<Outcome> {
     return { value: undefined, done: true };
   }
 
+  get priority(): number {
+    return this.#limits.job.priority;
+  }
+
   get waiting(): number {
     return this.#read.length;
   }
 
   prepare(most: number): number {
-    if (this.#read.length < most && this.#mayRead) {
+    if (this.#limits.key !== undefined) this.#readKeyed();
+    else if (this.#read.length < most && this.#mayRead) {
       while (this.#read.length < most && this.#readNext());
     }
     if (this.#isExhausted) this.#endIfDone();
@@ -202,6 +211,10 @@ export class MapRun implements TaskSource, AsyncIterableIterator<Outcome> {
   }
 
   take(mostOf: (job: Job) => number): Task[] {
+    if (this.#limits.key !== undefined) {
+      this.#readKeyed();
+      return [];
+    }
     const most = mostOf(this.#limits.job);
     const tasks: Task[] = [];
     const mayRead = this.#mayRead;
@@ -248,8 +261,9 @@ export class MapRun implements TaskSource, AsyncIterableIterator<Outcome> {
     else this.#deliver(outcome);
   }
 
-  /** An item that a worker was given was not begun, and is not run. */
-  onUnbegun(index: number): void {
+  /** An item that was read is not run: the pool is closed, or has no worker. */
+  onUnbegun(index: number, reason: unknown): void {
+    if (!isInstance(reason, ClosedError)) return this.abort(reason);
     this.#count--;
     this.#error = { error: closedError() };
     this.#touch();
@@ -332,16 +346,43 @@ export class MapRun implements TaskSource, AsyncIterableIterator<Outcome> {
     try {
       const { value, done } = this.#sync.next();
       if (this.#isExhausted) return false;
-      if (!done) {
-        this.#count++;
-        this.#read.push(value);
-        return true;
-      }
+      if (!done) return this.#onItem(value);
     } catch (error) {
       this.#error = { error };
     }
     this.#isExhausted = this.#isReturned = true;
     return false;
+  }
+
+  /** Reads items with keys, which wait in the queues of these. */
+  #readKeyed(): void {
+    while (this.#readNext());
+    if (this.#isExhausted) this.#endIfDone();
+  }
+
+  /** Handles an item that was read; returns whether it waits. */
+  #onItem(item: unknown): boolean {
+    const { key: keyOf, job } = this.#limits;
+    if (keyOf === undefined) {
+      this.#count++;
+      this.#read.push(item);
+      return true;
+    }
+    let key: string;
+    try {
+      key = keyOf(item);
+      checkName("Cannot map", "key(item)", key);
+    } catch (error) {
+      this.#error = { error };
+      this.#isExhausted = true;
+      this.#returnIterator();
+      return false;
+    }
+    // The function may have stopped the map.
+    if (this.#isExhausted) return false;
+    const task = new MapTask(this, job, item, this.#count++);
+    this.#host.pushKeyed(task, key);
+    return true;
   }
 
   /** Reads items of an asynchronous iterable. Never rejects. */
@@ -351,13 +392,8 @@ export class MapRun implements TaskSource, AsyncIterableIterator<Outcome> {
       while (!this.#isExhausted && this.#room > 0) {
         const { value, done } = await items.next();
         if (this.#isExhausted) break;
-        if (done) {
-          this.#isExhausted = this.#isReturned = true;
-        } else {
-          this.#count++;
-          this.#read.push(value);
-          this.#host.wake(this);
-        }
+        if (done) this.#isExhausted = this.#isReturned = true;
+        else if (this.#onItem(value)) this.#host.wake(this);
       }
     } catch (error) {
       if (!this.#isExhausted) this.#error = { error };

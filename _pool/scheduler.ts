@@ -1,14 +1,18 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * The scheduler of a pool. It gives tasks from the sources in turn to free workers.
+ * The scheduler of a pool. It gives tasks from the sources in turn to free workers:
+ * those of the highest priority first.
  *
  * @module
  */
 
 import { ClosedError } from "../_base/errors.ts";
-import type { MapHost, MapRun } from "./map.ts";
+import { Delays } from "./delays.ts";
 import { Histogram, type Latency } from "./latency.ts";
+import { KeyQueue, Keys } from "./keys.ts";
+import type { MapHost, MapRun } from "./map.ts";
+import { retryDelay } from "./retry.ts";
 import {
   closedError,
   dropSettled,
@@ -57,7 +61,10 @@ export interface PoolStats {
   readonly starting: number;
   /** Workers that have ended. */
   readonly ended: number;
-  /** Tasks that wait for a worker; of a map, those that were read. */
+  /**
+   * Tasks that wait for a worker, for the tasks before them with their key, or for the
+   * delay before they are run again; of a map, those that were read.
+   */
   readonly waiting: number;
   /** Tasks that were given to workers and have no outcome. */
   readonly inFlight: number;
@@ -82,10 +89,15 @@ export class Scheduler implements WorkerSetHost, MapHost {
   readonly #sources = new Set<TaskSource>();
   /** Sources that may have tasks, in the order of their turns. */
   readonly #turns = new Turns<TaskSource>();
+  readonly #keys: Keys;
   /** Sources with outcomes since the last report. */
   readonly #touched = new Set<TaskSource>();
-  /** Tasks that were returned, and tasks to run again, each alone; before all others. */
+  /**
+   * Tasks without a key that were returned, and such tasks to run again, each alone;
+   * before all others.
+   */
   readonly #again = new Deque<Task>();
+  readonly #delays = new Delays((task) => this.#onDelayed(task));
   readonly #paces = new Paces();
   readonly #aborts = new AbortGroups<MapRun>((maps, reason) => {
     for (const map of [...maps]) map.abort(reason);
@@ -108,6 +120,12 @@ export class Scheduler implements WorkerSetHost, MapHost {
   constructor(options: SchedulerOptions) {
     this.#options = options;
     this.workers = new WorkerSet(options, this);
+    this.#keys = new Keys(
+      this,
+      options.workers,
+      this.#turns,
+      this.#sources,
+    );
   }
 
   /** Whether the pool is being closed, or is closed. */
@@ -128,7 +146,10 @@ export class Scheduler implements WorkerSetHost, MapHost {
   get stats(): PoolStats {
     const again = this.#again.toArray().filter(({ isSettled }) => !isSettled);
     let [waiting, inFlight] = [again.length, 0];
-    for (const source of this.#turns) waiting += source.waiting;
+    waiting += this.#delays.withoutKey + this.#keys.waiting;
+    for (const source of this.#turns) {
+      if (!(source instanceof KeyQueue)) waiting += source.waiting;
+    }
     for (const worker of this.workers) inFlight += worker.inFlight;
     return {
       workers: this.workers.size,
@@ -167,6 +188,7 @@ export class Scheduler implements WorkerSetHost, MapHost {
     this.#closing = waiting;
     for (const source of [...this.#sources]) source.finish(waiting);
     if (waiting === "run") return;
+    this.#delays.clear();
     while (this.#again.length > 0) {
       const task = this.#again.shift();
       this.reject(task, closedError(task));
@@ -185,10 +207,22 @@ export class Scheduler implements WorkerSetHost, MapHost {
     this.#aborts.delete(map, signal);
   }
 
-  end(source: TaskSource, job: Job, reason: unknown): void {
+  /** Adds a task with a key. */
+  pushKeyed(task: Task, key: string): void {
+    this.#keys.push(key, task);
+    this.wakeFor(task.job);
+  }
+
+  /** Removes a source. */
+  remove(source: TaskSource): void {
     this.#sources.delete(source);
     this.#turns.delete(source);
     this.#touched.delete(source);
+  }
+
+  end(source: TaskSource, job: Job, reason: unknown): void {
+    this.remove(source);
+    this.#delays.deleteJob(job);
     // After a regular end of a map none of its tasks is running.
     this.#cancel(job, reason);
     this.#checkIdle();
@@ -233,12 +267,12 @@ export class Scheduler implements WorkerSetHost, MapHost {
    * added in the same turn are given together: with idle workers each would have a
    * batch of its own. While more workers may be started, the tasks start them first.
    */
-  wakeFor(job: Job, source: TaskSource): void {
+  wakeFor(job: Job, source?: TaskSource): void {
     const workers = this.workers.size + this.workers.starting;
     if (workers < this.#options.workers || this.batchSize(job) === 1) {
       return this.wake(source);
     }
-    this.#turns.add(source);
+    if (source !== undefined) this.#turns.add(source);
     if (this.#isWakeDue) return;
     this.#isWakeDue = true;
     queueMicrotask(() => {
@@ -283,6 +317,7 @@ export class Scheduler implements WorkerSetHost, MapHost {
   /** Rejects all tasks and ends all workers. Never rejects. */
   async fail(error: unknown): Promise<void> {
     this.#failure ??= { error };
+    this.#delays.clear();
     while (this.#again.length > 0) this.reject(this.#again.shift(), error);
     for (const source of [...this.#sources]) source.fail(error);
     await this.workers.abort(error);
@@ -299,7 +334,7 @@ export class Scheduler implements WorkerSetHost, MapHost {
     const { retryOn } = task.job;
     try {
       if (this.#mayRetry(task) && !task.isSettled && retryOn?.(error)) {
-        return this.#runAgain(task);
+        return this.#retry([task], error);
       }
     } catch (cause) {
       return this.reject(task, cause);
@@ -308,23 +343,26 @@ export class Scheduler implements WorkerSetHost, MapHost {
   }
 
   onReturned(tasks: Task[]): void {
-    for (const task of tasks) {
-      if (task.isSettled) continue;
-      const waitError = this.#closing === "reject"
+    const again = tasks.filter((task) => {
+      if (task.isSettled) return false;
+      const error = this.#closing === "reject"
         ? closedError(task)
         : task.waitError;
-      if (waitError === undefined) this.#again.push(task);
-      else this.reject(task, waitError);
-    }
+      if (error !== undefined) this.reject(task, error);
+      return error === undefined;
+    });
+    this.#putBack(again);
   }
 
   onLost(tasks: Task[], error: unknown): void {
-    for (const task of tasks) {
-      if (task.isSettled) continue;
+    const again = tasks.filter((task) => {
+      if (task.isSettled) return false;
       if (this.#failure !== undefined) this.reject(task, this.#failure.error);
-      else if (this.#mayRetry(task)) this.#runAgain(task);
+      else if (this.#mayRetry(task)) return true;
       else this.reject(task, endedError(task, error));
-    }
+      return false;
+    });
+    this.#retry(again, error);
     this.onReport();
   }
 
@@ -333,6 +371,7 @@ export class Scheduler implements WorkerSetHost, MapHost {
   }
 
   onIdle(worker: PoolWorker): void {
+    this.#keys.onFree(worker);
     this.workers.onIdle(worker);
     if (worker.given >= this.#options.maxTasks) {
       this.workers.retire(worker, "maxTasks");
@@ -352,6 +391,10 @@ export class Scheduler implements WorkerSetHost, MapHost {
     this.wake();
   }
 
+  onRetired(worker: PoolWorker): void {
+    this.#keys.onRetired(worker);
+  }
+
   onEnded(worker: PoolWorker): void {
     this.workers.retire(worker, worker.killed ? "aborted" : "exited");
     this.wake();
@@ -360,14 +403,51 @@ export class Scheduler implements WorkerSetHost, MapHost {
   /** Settles a task with an error. */
   reject(task: Task, error: unknown): void {
     if (!task.reject(error)) return;
+    this.#delays.delete(task);
     this.#failed++;
     this.#latency.add(performance.now() - task.since);
   }
 
-  /** Runs a task again that was begun before: alone, as it may have ended its worker. */
-  #runAgain(task: Task): void {
-    task.isAlone = true;
-    this.#again.push(task);
+  /**
+   * Runs tasks again that were begun before, after their delays: each alone, as it may
+   * have ended its worker.
+   */
+  #retry(tasks: readonly Task[], error: unknown): void {
+    const ready: Task[] = [];
+    for (const task of tasks) {
+      task.isAlone = true;
+      const { key, attempts, job: { method, retry } } = task;
+      const delay = retryDelay(retry, attempts);
+      this.#options.events.emit({
+        type: "retried",
+        method,
+        ...key !== undefined && { key },
+        attempts,
+        delay,
+        error,
+      });
+      if (key !== undefined || delay === 0) ready.push(task);
+      // Later tasks of its key wait as well.
+      const isDelayed = delay > 0 &&
+        (key === undefined || this.#keys.hold(task));
+      if (isDelayed) this.#delays.add(task, delay);
+    }
+    this.#putBack(ready);
+  }
+
+  /** Adds tasks that were given to a worker to those that wait. */
+  #putBack(tasks: readonly Task[]): void {
+    this.#keys.putBack(tasks);
+    for (const task of tasks) {
+      if (task.key === undefined) this.#again.push(task);
+    }
+  }
+
+  /** Handles the end of the delay of a task, which may have its outcome. */
+  #onDelayed(task: Task): void {
+    if (task.key !== undefined) this.#keys.release(task);
+    else if (!task.isSettled) this.#again.push(task);
+    if (this.#closing !== "reject" && !this.isOver) this.wake();
   }
 
   #mayRetry(task: Task): boolean {
@@ -383,32 +463,61 @@ export class Scheduler implements WorkerSetHost, MapHost {
 
   /** Gives tasks to free workers. */
   #giveTasks(): void {
+    this.#keys.isCrowded = false;
     for (const worker of this.workers) {
-      if (!worker.isFree) continue;
-      const tasks = this.#take(worker);
-      if (tasks.length === 0) return;
-      this.#retried += tasks.filter(({ attempts }) => attempts > 0).length;
-      this.workers.onBusy(worker);
-      worker.run(tasks, this.#paces.recallAfter);
+      let given: PoolWorker | undefined;
+      // Tasks of a new key may go to another worker.
+      while (worker.isFree && given !== worker) {
+        given = this.#give(worker);
+        if (given !== undefined) continue;
+        // Tasks of other keys may wait for the workers behind it.
+        if (!this.#keys.isUsed) return;
+        break;
+      }
     }
   }
 
-  /** The next tasks of a free worker. */
-  #take(worker: PoolWorker): Task[] {
-    const left = this.#options.maxTasks - worker.given;
+  /** Gives the next tasks to a free worker; returns the worker that got them. */
+  #give(worker: PoolWorker): PoolWorker | undefined {
     dropSettled(this.#again);
-    if (this.#again.length > 0) return this.#takeAgain(left);
-    for (;;) {
-      const source = this.#turns.first;
-      if (source === undefined) return [];
-      // It is added again if it wakes the pool, even within `take`.
-      this.#turns.delete(source);
-      const tasks = source.take((job) => Math.min(left, this.#nextBatch(job)));
-      if (tasks.length === 0) continue;
-      // Its next turn is after all other sources.
-      if (this.#sources.has(source)) this.#turns.add(source);
-      return tasks;
+    if (this.#again.length > 0) {
+      return this.#run(this.#takeAgain(this.#left(worker)), worker);
     }
+    for (;;) {
+      const source = this.#keys.first(worker);
+      if (source === undefined) return undefined;
+      const key = source instanceof KeyQueue ? source : undefined;
+      // Another free worker may have fewer keys.
+      const target = key === undefined
+        ? worker
+        : this.#keys.workerFor(key, worker, this.workers);
+      // It is added again if it wakes the pool, even within `take`.
+      source.turn!.list!.delete(source);
+      const left = this.#left(target);
+      let most = left;
+      const tasks = source.take((job) =>
+        most = Math.min(left, this.#nextBatch(job))
+      );
+      if (tasks.length === 0) continue;
+      if (key !== undefined) {
+        this.#keys.onGiven(key, target);
+        this.#keys.join(tasks, most, target);
+        // Its next turn is after all other sources.
+      } else if (this.#sources.has(source)) this.#turns.add(source);
+      return this.#run(tasks, target);
+    }
+  }
+
+  #run(tasks: Task[], worker: PoolWorker): PoolWorker {
+    this.#retried += tasks.filter(({ attempts }) => attempts > 0).length;
+    this.workers.onBusy(worker);
+    worker.run(tasks, this.#paces.recallAfter);
+    return worker;
+  }
+
+  /** Tasks that a worker may still be given. */
+  #left({ given }: PoolWorker): number {
+    return this.#options.maxTasks - given;
   }
 
   /** The first of the tasks to run again, with those that may share its batch. */
@@ -427,14 +536,15 @@ export class Scheduler implements WorkerSetHost, MapHost {
   }
 
   /** The size of the next batch of a job. */
-  #nextBatch({ method, retries, timeout }: Job): number {
+  #nextBatch({ method, retry, timeout }: Job): number {
     // A task of a batch may or may not have been begun when its worker ends.
-    return retries === 0 ? 1 : this.#paces.next(method, timeout);
+    return retry.times === 0 ? 1 : this.#paces.next(method, timeout);
   }
 
   countWaiting(most: number): number {
     dropSettled(this.#again);
     let count = this.#again.length;
+    if (this.#keys.isCrowded) count++;
     for (const source of this.#turns) {
       if (count >= most) break;
       const waiting = source.prepare(most - count);
@@ -456,7 +566,8 @@ export class Scheduler implements WorkerSetHost, MapHost {
 
   get #isIdle(): boolean {
     dropSettled(this.#again);
-    if (this.#again.length > 0) return false;
+    if (this.#again.length + this.#delays.size > 0) return false;
+    if (this.#keys.hasWaiting) return false;
     for (const source of this.#turns) if (source.waiting > 0) return false;
     for (const worker of this.workers) if (!worker.isIdle) return false;
     return true;

@@ -35,7 +35,10 @@ export const TAG = {
   error: 5,
   /** `[tag, id]`: the result of a call is a stream. */
   stream: 6,
-  /** `[tag, id, values, slots?, time?]`: the next values of a stream, or of a batch. */
+  /**
+   * `[tag, id, values, slots?, time?]`: the next values of a stream, or of a batch; and
+   * the time, as above.
+   */
   items: 7,
   /** `[tag, id, count]`: requests so many more values of a stream. */
   pull: 8,
