@@ -141,6 +141,7 @@ export async function openShm<In = unknown, Out = In>(
       destroy: () => thread.destroy(),
     },
     exitError,
+    lock: thread.lock,
   });
   thread.ended.then(() => wire.onPeerGone());
   const session = new ShmSession<In, Out>(wire, limits);

@@ -73,6 +73,8 @@ export interface CalleeEnd {
   callBack(id: number, args: unknown[]): Promise<unknown>;
   /** Whether received calls are waiting to be begun. */
   isHolding(): boolean;
+  /** Whether this thread is blocked by the call that sent a function. */
+  isBlocked(id: number): boolean;
 }
 
 /** A running call that has a signal, callbacks or a stream. */
@@ -235,6 +237,9 @@ export class Callee {
       return this.#finish(id, [TAG.error, id, toFailure(error)]);
     }
     if (!isLater) return this.#answer(id, result);
+    if (typeof key === "number" && this.#end.isBlocked(key)) {
+      return this.#refuseLater(id, result);
+    }
     const isPromise = running === undefined;
     if (isPromise) this.#promised.add(id);
     this.#settle(id, result, isPromise);
@@ -333,6 +338,15 @@ export class Callee {
         more > 0 ? ` and ${more} more` : ""
       }`,
     );
+  }
+
+  /** Answers at once: the promise cannot settle before the peer's call has ended. */
+  #refuseLater(id: number, result: unknown): void {
+    (result as PromiseLike<unknown>).then(undefined, () => {});
+    const error = new TypeError(
+      "Cannot answer a callback with a promise: its thread is blocked by the call that sent the function; return a value, or make the call with remote",
+    );
+    this.#finish(id, [TAG.error, id, toFailure(error)]);
   }
 
   async #settle(

@@ -56,6 +56,12 @@ export const NO_LIMITS: CallLimits = {
   readAhead: DEFAULT_READ_AHEAD,
 };
 
+/** Receives the result of a call, or its error: a promise, for example. */
+export interface Settle {
+  resolve(value: unknown): void;
+  reject(error: unknown): void;
+}
+
 /** Handles the answers to a call or a batch. */
 export interface AnswerHandler {
   /** The name of the method in errors. */
@@ -87,12 +93,12 @@ export function methodLabel(method: MethodKey): string {
 }
 
 /** One call. */
-class PendingCall implements AnswerHandler, StreamCall {
+export class PendingCall implements AnswerHandler, StreamCall {
   readonly id: number;
   readonly #caller: Caller;
   readonly #method: MethodKey;
   readonly #limits: CallLimits;
-  readonly #settle: PromiseWithResolvers<unknown>;
+  readonly #settle: Settle;
   /** The numbers of the functions among its arguments. */
   callbacks: number[] | undefined;
   /** The signals that cancel it. */
@@ -106,7 +112,7 @@ class PendingCall implements AnswerHandler, StreamCall {
     id: number,
     method: MethodKey,
     limits: CallLimits,
-    settle: PromiseWithResolvers<unknown>,
+    settle: Settle,
   ) {
     this.#caller = caller;
     this.id = id;
@@ -164,6 +170,13 @@ class PendingCall implements AnswerHandler, StreamCall {
     this.#caller.cancel(this.id, reason);
   }
 
+  /** Ends the call with an error of the duplex, or of this thread. */
+  stop(error: unknown): void {
+    this.#caller.release(this);
+    if (!isEnd(error)) this.#caller.cancel(this.id, error);
+    this.#settle.reject(endError(error, this.label));
+  }
+
   /** Cancels the call and rejects with the reason. */
   abort(reason: unknown): void {
     this.cancel(reason);
@@ -177,12 +190,12 @@ class PendingCall implements AnswerHandler, StreamCall {
       this.timer = new RunningTimer(0, () => this.onTimeout());
       return;
     }
-    this.abort(
-      new DOMException(
-        `The call of ${this.label} did not end within ${this.#limits.timeout} ms`,
-        "TimeoutError",
-      ),
-    );
+    this.abortLate();
+  }
+
+  /** Cancels the call after its timeout. */
+  abortLate(): void {
+    this.abort(callTimeout(this.label, this.#limits.timeout));
   }
 
   #outOfPlace(): ProtocolError {
@@ -241,6 +254,22 @@ export class Caller {
     args: readonly unknown[],
     limits: CallLimits,
   ): Promise<unknown> {
+    const settle = Promise.withResolvers<unknown>();
+    const call = this.begin(method, args, limits, settle);
+    if (call !== undefined) this.#watchTime(call, limits.timeout);
+    return settle.promise;
+  }
+
+  /**
+   * Begins a call without its timeout. Returns `undefined` if it was not begun, and
+   * has settled.
+   */
+  begin(
+    method: MethodKey,
+    args: readonly unknown[],
+    limits: CallLimits,
+    settle: Settle,
+  ): PendingCall | undefined {
     let slotValues: SlotValue[] | undefined;
     let rest = args as unknown[];
     try {
@@ -248,30 +277,29 @@ export class Caller {
       if (slotValues !== undefined) rest = withoutSlotValues(args, slotValues);
     } catch (error) {
       // A getter among the arguments threw.
-      return Promise.reject(error);
+      return void settle.reject(error);
     }
     if (slotValues !== undefined && slotValues.length > MAX_SLOTS) {
-      return Promise.reject(
-        tooManySlots(slotValues.length, methodLabel(method)),
-      );
+      const error = tooManySlots(slotValues.length, methodLabel(method));
+      return void settle.reject(error);
     }
     const signals = cancelSignals(limits.signal, slotValues);
     const aborted = signals?.find(({ aborted }) => aborted);
-    if (aborted !== undefined) return Promise.reject(aborted.reason);
+    if (aborted !== undefined) return void settle.reject(aborted.reason);
     if (this.#end !== undefined) {
-      return Promise.reject(endError(this.#end.error, methodLabel(method)));
+      const error = endError(this.#end.error, methodLabel(method));
+      return void settle.reject(error);
     }
-    const settle = Promise.withResolvers<unknown>();
     const call = new PendingCall(this, ++this.#lastId, method, limits, settle);
     this.#pending.set(call.id, call);
-    this.#watch(call, signals, limits.timeout);
+    if (signals !== undefined) this.#watchSignals(call, signals);
     if (slotValues === undefined) {
       this.post([TAG.call, call.id, method, rest]);
     } else {
       const slots = this.#slots(call, slotValues);
       this.post([TAG.call, call.id, method, rest, slots]);
     }
-    return settle.promise;
+    return call;
   }
 
   /**
@@ -403,16 +431,14 @@ export class Caller {
     }
   }
 
-  #watch(
-    call: PendingCall,
-    signals: AbortSignal[] | undefined,
-    timeout: number,
-  ): void {
-    if (signals !== undefined) {
-      call.signals = signals;
-      for (const signal of signals) this.#aborts.add(call, signal);
-    }
-    if (timeout > MAX_TIMER) return;
+  #watchSignals(call: PendingCall, signals: AbortSignal[]): void {
+    call.signals = signals;
+    for (const signal of signals) this.#aborts.add(call, signal);
+  }
+
+  #watchTime(call: PendingCall, timeout: number): void {
+    // It may have been refused already.
+    if (timeout > MAX_TIMER || !this.#pending.has(call.id)) return;
     call.timer = new RunningTimer(timeout, () => call.onTimeout());
   }
 
@@ -441,6 +467,14 @@ function cancelSignals(
     if (value instanceof AbortSignal) signals.add(value);
   }
   return signals.size === 0 ? undefined : [...signals];
+}
+
+/** The error of a call that took too long. */
+export function callTimeout(label: string, timeout: number): DOMException {
+  return new DOMException(
+    `The call of ${label} did not end within ${timeout} ms`,
+    "TimeoutError",
+  );
 }
 
 /** The error of a call that cannot be answered any more. */

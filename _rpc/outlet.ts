@@ -75,6 +75,9 @@ export class Outlet {
   #lastId = 0;
   /** Cancelled calls among those that wait. */
   #stale = 0;
+  /** Whether calls are kept for {@linkcode Outlet.pumpSync}. */
+  #isKeeping = false;
+  #isPumping = false;
   /** Answers that had to wait, and those of them that have been sent. */
   #queued = 0;
   #settled = 0;
@@ -161,7 +164,8 @@ export class Outlet {
       this.#hasCalled = true;
       this.#events.onFirstCall();
     }
-    const mustWait = this.#isBlocked || this.#waiting.length > 0;
+    const mustWait = this.#isBlocked || this.#isKeeping ||
+      this.#waiting.length > 0;
     if (mustWait || !this.mayCall) this.#waiting.push(call);
     else this.#sendNow(call);
   }
@@ -175,6 +179,49 @@ export class Outlet {
       if (this.#isStale(call)) this.#stale = Math.max(0, this.#stale - 1);
       else this.#sendNow(call);
     }
+  }
+
+  /** Keeps the calls that `make` makes for {@linkcode Outlet.pumpSync}. */
+  keep<T>(make: () => T): T {
+    const before = this.#isKeeping;
+    this.#isKeeping = true;
+    try {
+      return make();
+    } finally {
+      this.#isKeeping = before;
+    }
+  }
+
+  /**
+   * As {@linkcode Outlet.pump} in a blocked thread. The duplex is not given a call that
+   * it would keep, since the promise of that call does not settle meanwhile.
+   *
+   * @returns Whether calls still wait.
+   * @throws If they would wait as long as the thread is blocked.
+   */
+  pumpSync(): boolean {
+    if (this.#waiting.length === 0) return false;
+    if (this.#isPumping) {
+      throw new TypeError(
+        "Cannot block the thread: a getter among the arguments of a call must not make another call that blocks",
+      );
+    }
+    if (!this.mayCall) {
+      throw new DOMException(
+        "Cannot block the thread: too many calls of the peer wait until it receives its answers; await a call of remote first",
+        "InvalidStateError",
+      );
+    }
+    this.#isPumping = true;
+    while (this.#waiting.length > 0 && this.mayCall) {
+      const call = this.#waiting.first;
+      if (this.#isStale(call)) this.#stale = Math.max(0, this.#stale - 1);
+      else if (!this.#trySend(call)) break;
+      // A getter of the call may have cancelled it.
+      if (this.#waiting.first === call) this.#waiting.shift();
+    }
+    this.#isPumping = false;
+    return this.#waiting.length > 0;
   }
 
   /** Passes all waiting calls to the duplex, which sends them before its goodbye. */
@@ -208,19 +255,26 @@ export class Outlet {
       !this.#events.isAwaited(call[1] as number);
   }
 
-  #sendNow(call: Message | Notice): void {
+  /** Sends a call if there is room; returns whether it need not be sent again. */
+  #trySend(call: Message | Notice): boolean {
     const isNotice = call instanceof Notice;
-    if (!isNotice) this.#lastId = Math.max(this.#lastId, call[1] as number);
+    const lastId = this.#lastId;
+    if (!isNotice) this.#lastId = Math.max(lastId, call[1] as number);
     try {
-      if (this.#duplex.trySend(isNotice ? call.message : call)) {
-        if (isNotice) call.sent.resolve();
-        return;
+      if (!this.#duplex.trySend(isNotice ? call.message : call)) {
+        this.#lastId = lastId;
+        return false;
       }
+      if (isNotice) call.sent.resolve();
     } catch (error) {
       if (isNotice) this.#rejectNotice(call, error);
       else this.#refuse(call, error);
-      return;
     }
+    return true;
+  }
+
+  #sendNow(call: Message | Notice): void {
+    if (this.#trySend(call)) return;
     this.#isBlocked = true;
     this.#sendInTurn(call).then(() => {
       this.#isBlocked = false;

@@ -135,8 +135,9 @@ async function memoryLimit(
 export class Thread {
   /** The name of the script in errors. */
   readonly label: string;
+  /** The Web Lock that the worker holds as long as it lives. */
+  readonly lock: string;
   readonly #worker: Worker;
-  readonly #lock: string;
   /** The limit of its memory, which is posted first. */
   readonly #memory: ThreadMemory;
   readonly #gone = Promise.withResolvers<void>();
@@ -168,7 +169,7 @@ export class Thread {
   ) {
     this.label = label;
     this.#worker = worker;
-    this.#lock = lock;
+    this.lock = lock;
     this.#memory = memory;
     // At once: a post that arrives before there is a listener is lost.
     worker.onmessage = ({ data }) => this.#receive(data);
@@ -318,7 +319,7 @@ export class Thread {
     if (this.#watch !== undefined || this.#isEnded) return;
     this.#watch = new AbortController();
     const { signal } = this.#watch;
-    locks.request(this.#lock, { signal }, () => this.#onUnlocked())
+    locks.request(this.lock, { signal }, () => this.#onUnlocked())
       .catch(() => this.#onEnd());
   }
 
