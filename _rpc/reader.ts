@@ -170,13 +170,18 @@ export class Reader {
   /** Handles the next message, if there is one. */
   #tryRead(): boolean {
     const inbox = this.#inbox;
-    if (inbox !== undefined && inbox.isFull) {
-      this.#events.onMessage(inbox.take());
+    if (inbox !== undefined && inbox.isFull) return this.#readInbox(inbox);
+    const result = this.#duplex.tryReceive();
+    if (result.state === "ok") {
+      this.#events.onMessage(result.value);
       return true;
     }
-    const result = this.#duplex.tryReceive();
-    if (result.state !== "ok") return false;
-    this.#events.onMessage(result.value);
+    // It may have read a message that the inbox waited for.
+    return inbox !== undefined && inbox.isFull && this.#readInbox(inbox);
+  }
+
+  #readInbox(inbox: Inbox): true {
+    this.#events.onMessage(inbox.take());
     return true;
   }
 
@@ -186,7 +191,7 @@ export class Reader {
     if (this.#tryRead()) return true;
     try {
       this.#inbox!.request();
-      return this.#inbox!.isFull;
+      return false;
     } catch (error) {
       this.#onEnd(error);
       return true;
