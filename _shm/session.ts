@@ -109,6 +109,24 @@ export class ShmSession<In = unknown, Out = In> extends Session<In, Out>
     };
   }
 
+  /**
+   * Opens the session and blocks until the peer's hello.
+   *
+   * @returns Whether it has arrived; `false` after `timeout` milliseconds.
+   */
+  openSync(timeout: number): boolean {
+    const deadline = performance.now() + timeout;
+    // `closed` reports its error as well.
+    this.open().catch(() => {});
+    while (this.peer === undefined) {
+      if (this.#wire.poll()) continue;
+      const left = deadline - performance.now();
+      if (left <= 0) return false;
+      this.#block(left, false, false);
+    }
+    return true;
+  }
+
   override trySend(message: Out, options?: SendOptions): boolean {
     return super.trySend(message, options) ||
       this.#wire.poll() && super.trySend(message, options);

@@ -65,7 +65,7 @@ export interface ShmPeer {
    * The Web Lock of the thread, if it may end while this thread is blocked. A worker
    * ends with the thread that started it.
    */
-  readonly lock?: string;
+  lock?(): string | undefined;
 }
 
 /** The result of a blocking wait. */
@@ -305,7 +305,7 @@ export class ShmWire implements Wire {
 
   #sleep(interest: number, timeout: number): Blocked {
     const ring = this.#ring;
-    const { lock } = this.#peer;
+    const lock = this.#peer.lock?.();
     const first = lock === undefined ? timeout : Math.min(timeout, WATCH_DELAY);
     if (ring.sleepSync(interest, first)) return "ready";
     const rest = timeout - first;
