@@ -81,6 +81,8 @@ export class Outlet {
   /** Answers that had to wait, and those of them that have been sent. */
   #queued = 0;
   #settled = 0;
+  /** Answers that count as sent, and whose promises have not settled. */
+  #settledEarly = 0;
   /** The value of `#queued` when the last call of the peer was begun. */
   #gate = 0;
 
@@ -121,8 +123,18 @@ export class Outlet {
   async #answerLater(sending: Promise<void>): Promise<void> {
     this.#queued++;
     await sending;
-    this.#settled++;
+    if (this.#settledEarly > 0) this.#settledEarly--;
+    else this.#settled++;
     this.#events.onAnswered();
+  }
+
+  /**
+   * Counts the answers that were sent while the thread was blocked, when none waits
+   * any more. Their promises settle later.
+   */
+  settleAll(): void {
+    this.#settledEarly += this.#queued - this.#settled;
+    this.#settled = this.#queued;
   }
 
   /** Sends a call of this end, or a message for one, in order. Never throws. */

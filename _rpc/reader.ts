@@ -42,6 +42,11 @@ class Inbox {
     return this.#isFull;
   }
 
+  /** Whether the next message that is read gets here. */
+  get isWaiting(): boolean {
+    return this.#isWaiting;
+  }
+
   /** Takes the message; there must be one. */
   take(): unknown {
     const message = this.#message;
@@ -155,6 +160,11 @@ export class Reader {
     for (;;) {
       const isSending = outlet.pumpSync();
       if (result.isSettled) return true;
+      if (!backlog.isEmpty && !source.hasWaitingSends()) {
+        outlet.settleAll();
+        backlog.begin();
+        if (result.isSettled) return true;
+      }
       const isFull = !backlog.isEmpty && backlog.isFull;
       if (!isFull && this.#tryReadSync()) {
         if (result.isSettled) return true;
@@ -170,18 +180,18 @@ export class Reader {
   /** Handles the next message, if there is one. */
   #tryRead(): boolean {
     const inbox = this.#inbox;
-    if (inbox !== undefined && inbox.isFull) return this.#readInbox(inbox);
-    const result = this.#duplex.tryReceive();
-    if (result.state === "ok") {
-      this.#events.onMessage(result.value);
-      return true;
+    if (inbox !== undefined) {
+      // `tryReceive` could return a message behind the one that the inbox gets.
+      if (inbox.isWaiting) this.#source!.poll();
+      if (inbox.isFull) {
+        this.#events.onMessage(inbox.take());
+        return true;
+      }
+      if (inbox.isWaiting) return false;
     }
-    // It may have read a message that the inbox waited for.
-    return inbox !== undefined && inbox.isFull && this.#readInbox(inbox);
-  }
-
-  #readInbox(inbox: Inbox): true {
-    this.#events.onMessage(inbox.take());
+    const result = this.#duplex.tryReceive();
+    if (result.state !== "ok") return false;
+    this.#events.onMessage(result.value);
     return true;
   }
 

@@ -112,6 +112,10 @@ export interface BlockingReceive {
     resolve: (message: unknown) => void,
     reject: (reason: unknown) => void,
   ): void;
+  /** Reads what has arrived. */
+  poll(): void;
+  /** Whether sends wait for room. */
+  hasWaitingSends(): boolean;
   /**
    * Blocks until `tryReceive` and `trySend` should be tried again.
    *
@@ -518,6 +522,10 @@ export class Session<In = unknown, Out = In>
       );
     this.#senders.rejectAll(error);
     this.#onSendersGone();
+  }
+
+  protected hasWaitingSends(): boolean {
+    return this.#senders.length > 0;
   }
 
   /** Returns the error of a lost link, before the wire has found out all about it. */

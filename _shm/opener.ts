@@ -9,6 +9,7 @@
 import { ASKS_FOR_CALL } from "../_session/opening.ts";
 import { type SessionOptions, sessionOptions } from "../_session/options.ts";
 import { quoted } from "../_base/text.ts";
+import { settlesWithin } from "../_base/waiting.ts";
 import {
   Thread,
   type ThreadOptions,
@@ -20,6 +21,9 @@ import { ShmWire } from "./shm_wire.ts";
 
 /** The default of `ringBytes`: four parts of a large message. */
 export const DEFAULT_RING_BYTES: number = 2 ** 20;
+
+/** Milliseconds for the error of a worker that has ended to arrive. */
+const DIAGNOSE_TIMEOUT = 1_000;
 
 /** Connects a worker through rings. The session must be opened. */
 export function connectThread<In, Out>(
@@ -35,7 +39,11 @@ export function connectThread<In, Out>(
   const wire: ShmWire = new ShmWire(ring, {
     port,
     end: {
-      diagnose: (cause, unsent) => Promise.resolve(exitError(cause, unsent)),
+      diagnose: async (cause, unsent) => {
+        // A blocked thread notices the end before the error of the worker arrives.
+        await settlesWithin(thread.left, DIAGNOSE_TIMEOUT);
+        return exitError(cause, unsent);
+      },
       close: (timeout, unsent) => thread.close(timeout, unsent),
       destroy: () => thread.destroy(),
     },

@@ -105,6 +105,8 @@ export class ShmSession<In = unknown, Out = In> extends Session<In, Out>
     this.#options = options;
     this[blocking] = {
       receiveWith: (resolve, reject) => this.receiveWith(resolve, reject),
+      poll: () => void this.#wire.poll(),
+      hasWaitingSends: () => this.hasWaitingSends(),
       block: (timeout, isSending) => this.#block(timeout, true, isSending),
     };
   }

@@ -375,7 +375,12 @@ export class Thread {
     if (this.#watch !== undefined || this.#isEnded) return;
     this.#watch = new AbortController();
     const { signal } = this.#watch;
-    locks.request(this.lock, { signal }, () => this.#onUnlocked())
+    // Shared with the watcher of a blocked thread, see `_thread/watch.ts`.
+    locks.request(
+      this.lock,
+      { mode: "shared", signal },
+      () => this.#onUnlocked(),
+    )
       .catch(() => this.#onEnd());
   }
 

@@ -18,7 +18,7 @@ export interface Closing {
 }
 
 const SOURCE = `onmessage = ({ data: [lock, { words, closed, bit, bells }] }) =>
-  navigator.locks.request(lock, () => {
+  navigator.locks.request(lock, { mode: "shared" }, () => {
     Atomics.or(words, closed, bit);
     for (const bell of bells) {
       Atomics.store(words, bell, 0);
