@@ -157,24 +157,25 @@ export class Reader {
     const backlog = this.#backlog;
     // If this thread was busy, the answer may have arrived: it is read first.
     let late = 0;
-    for (;;) {
-      const isSending = outlet.pumpSync();
-      if (result.isSettled) return true;
-      if (!backlog.isEmpty && !source.hasWaitingSends()) {
-        outlet.settleAll();
-        backlog.begin();
-        if (result.isSettled) return true;
-      }
+    outlet.pumpSync();
+    while (!result.isSettled) {
       const isFull = !backlog.isEmpty && backlog.isFull;
       if (!isFull && this.#tryReadSync()) {
-        if (result.isSettled) return true;
         const isLate = deadline !== Infinity && performance.now() >= deadline;
         if (!isLate || ++late < MESSAGES_PER_TURN) continue;
       }
+      // What was read may have made room.
+      if (!backlog.isEmpty && !source.hasWaitingSends()) {
+        outlet.settleAll();
+        if (backlog.beginSync()) continue;
+      }
+      const isSending = outlet.pumpSync();
+      if (result.isSettled) return true;
       const left = deadline - performance.now();
       if (left <= 0) return false;
       source.block(left, isSending);
     }
+    return true;
   }
 
   /** Handles the next message, if there is one. */
