@@ -460,7 +460,7 @@ export type RemoteSync<Methods> = {
  *   answers: such a call ends with its timeout. A function among the arguments of the
  *   call itself must return a value: a promise is an error for the peer.
  * - If both ends block and wait for each other, the one that began later throws a
- *   {@linkcode DeadlockError}.
+ *   {@linkcode DeadlockError}, unless a timeout of the other one will end the wait.
  * - A worker that ends without a goodbye is noticed after up to two seconds, with or
  *   without a timeout. A worker that never returns to its event loop is noticed only
  *   with one.

@@ -215,9 +215,8 @@ export function task<Args extends unknown[], Result>(
     },
     close: { value: close },
     abort: {
-      value: (reason?: unknown) => {
-        sync?.abort(reason);
-        return pool.abort(reason);
+      value: async (reason?: unknown) => {
+        await Promise.all([pool.abort(reason), sync?.abort(reason)]);
       },
     },
     stats: { get: () => pool.stats },

@@ -365,15 +365,22 @@ export class RingEnd {
   }
 
   /**
-   * Declares that this thread will be blocked until the other side writes.
+   * Declares that this thread will be blocked until the other side writes, unless it
+   * has a timeout.
    *
-   * @returns Whether that cannot happen, because the other side has declared the same
-   *   and has read everything. Of two sides, only the second finds this.
+   * @returns Whether that cannot happen, because the other side has declared it and
+   *   has read everything. Of two sides, only the second finds this.
    */
-  block(): boolean {
-    const before = Atomics.or(this.#words, WORD.blocked, this.#ownBit);
-    return (before & this.#peerBit) !== 0 && this.room() === this.#capacity &&
-      this.available() === 0 && !this.isClosed();
+  block(hasTimeout: boolean): boolean {
+    const before = hasTimeout
+      ? Atomics.load(this.#words, WORD.blocked)
+      : Atomics.or(this.#words, WORD.blocked, this.#ownBit);
+    if ((before & this.#peerBit) === 0) return false;
+    const isIdle = this.room() === this.#capacity && this.available() === 0 &&
+      !this.isClosed();
+    // The other side withdraws its bit before it reads what has woken it.
+    return isIdle &&
+      (Atomics.load(this.#words, WORD.blocked) & this.#peerBit) !== 0;
   }
 
   /** Withdraws {@linkcode RingEnd.block}. */

@@ -296,7 +296,8 @@ export class ShmWire implements Wire {
 
   #sleepForPeer(interest: number, timeout: number): Blocked {
     try {
-      if (this.#ring.block() && this.#piece === undefined) return "deadlock";
+      const isDeadlock = this.#ring.block(timeout !== Infinity);
+      if (isDeadlock && this.#piece === undefined) return "deadlock";
       return this.#sleep(interest, timeout);
     } finally {
       this.#ring.unblock();

@@ -22,6 +22,8 @@ export class SyncTask {
   readonly #timeout: number;
   #worker: SyncThread | undefined;
   #isClosed = false;
+  /** Settle when the workers that were dropped have ended. */
+  readonly #dropped: Promise<void>[] = [];
 
   /**
    * @param script The worker script, as `taskScript` returns it.
@@ -53,22 +55,27 @@ export class SyncTask {
     }
   }
 
-  /** Ends the worker after its call; a call that runs is on this thread. */
+  /** Ends the worker. */
   async close(): Promise<void> {
     this.#isClosed = true;
     const worker = this.#worker;
     this.#worker = undefined;
-    await worker?.duplex.close();
+    await Promise.all([worker?.duplex.close(), ...this.#dropped]);
   }
 
   /** Ends the worker now. */
-  abort(reason: unknown): void {
+  async abort(reason: unknown): Promise<void> {
     this.#isClosed = true;
     if (this.#worker !== undefined) this.#drop(this.#worker, reason);
+    await Promise.all(this.#dropped);
   }
 
   #drop(worker: SyncThread, reason: unknown): void {
     if (this.#worker === worker) this.#worker = undefined;
     worker.stop(reason);
+    // It rejects with the reason, which the call has thrown.
+    const ended = worker.duplex.closed.catch(() => {});
+    this.#dropped.push(ended);
+    ended.then(() => this.#dropped.splice(this.#dropped.indexOf(ended), 1));
   }
 }

@@ -324,6 +324,7 @@ export class Thread {
   stop(): void {
     this.#isTerminated = true;
     this.#worker.terminate();
+    this.#onEnd();
   }
 
   /** Ends the worker once it has received the end, or after a time limit. */
