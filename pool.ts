@@ -72,7 +72,8 @@ export interface TaskOptions {
   /**
    * Maximum number of further runs of the task if its worker ends while it may have
    * been running. With 0, the task is never begun twice and has no batch, which makes
-   * small tasks several times slower.
+   * small tasks several times slower. A task with buffers that `transfer` moves is
+   * not run again, as they are no longer here.
    *
    * @default {the pool's}
    */

@@ -39,23 +39,59 @@ import {
   checkPositive,
   checkSignal,
 } from "./_base/options.ts";
-import { DEFAULT_MAX_CALLS, type Exposed, type Method } from "./_rpc/callee.ts";
+import { DEFAULT_MAX_CALLS, type Exposed } from "./_rpc/callee.ts";
 import { type CallLimits, DEFAULT_READ_AHEAD } from "./_rpc/caller.ts";
-import { checkBlocks, RpcEndpoint } from "./_rpc/endpoint.ts";
-import { type Callback, MAX_PULL } from "./_rpc/messages.ts";
+import { checkBlocks, checkDuplex, RpcEndpoint } from "./_rpc/endpoint.ts";
+import { MAX_PULL } from "./_rpc/messages.ts";
+import { methodProxy, ownMethods, withSignals } from "./_rpc/methods.ts";
+import { ObjectReference } from "./_rpc/references.ts";
+import { Transferred } from "./_rpc/slots.ts";
 import { endpointOf } from "./_rpc/pending_endpoint.ts";
+import {
+  addSchemas,
+  type SchemaIssue,
+  type SchemaResult,
+  type StandardSchema,
+} from "./_rpc/schema.ts";
 import { CallPromise } from "./_rpc/stream.ts";
+import type {
+  Exposable,
+  Notifier,
+  Reference,
+  Remote,
+  RemoteReference,
+  RemoteResult,
+  RemoteSync,
+  RemoteSyncResult,
+} from "./_rpc/types.ts";
 import { show } from "./_base/text.ts";
 import type { ShmDuplex } from "./_shm/session.ts";
 import type { Duplex } from "./duplex.ts";
 import { parent } from "./parent.ts";
 
+export type {
+  Exposable,
+  Notifier,
+  Reference,
+  Remote,
+  RemoteReference,
+  RemoteResult,
+  RemoteSync,
+  RemoteSyncResult,
+  SchemaIssue,
+  SchemaResult,
+  StandardSchema,
+};
 export { RemoteError } from "./_rpc/errors.ts";
 export { ClosedError, DeadlockError, PeerExitError } from "./_base/errors.ts";
 export type { ShmDuplex } from "./_shm/session.ts";
 
-/** Options for {@linkcode expose}. */
-export interface ExposeOptions {
+/**
+ * Options for {@linkcode expose}.
+ *
+ * @typeParam Methods The type of the object with the methods.
+ */
+export interface ExposeOptions<Methods extends object = object> {
   /**
    * Maximum number of calls of the peer that run at the same time, including calls of
    * functions that were arguments. A further call rejects with a `RangeError`. Each
@@ -69,12 +105,42 @@ export interface ExposeOptions {
    */
   maxCalls?: number;
   /**
-   * Called when a notification throws or names no method (see {@linkcode notifier}).
-   * It must not throw.
+   * Maximum number of functions and objects that each end holds of the other, until
+   * they are released. A call with more of them rejects with a `RangeError`, and so
+   * does a call whose result has more of them. The limit is one for the duplex: the
+   * last one that is set holds. Each takes about 400 bytes, so a peer can make this
+   * end hold 400 MiB by default. It is so large because functions that are not
+   * released wait for garbage collection, which comes late in a large program.
+   *
+   * @default {1048576}
+   */
+  maxReferences?: number;
+  /**
+   * Called when a notification throws or names no method (see {@linkcode notifier}),
+   * and when a function of the peer is called that was released or whose duplex has
+   * ended: a method may ignore the promise that it returns. It must not throw.
    *
    * @default {a function that does nothing}
    */
   onError?: (error: unknown, method: string) => void;
+  /**
+   * Schemas of arguments by the names of methods: of Zod, Valibot, ArkType, or another
+   * library that implements [Standard Schema](https://standardschema.dev). What a peer
+   * sends has any type; a schema is a check of it. It validates the arguments of each
+   * call as one array, and the method receives the array that the schema returns, so
+   * it may set defaults and convert values. A call whose arguments are not valid
+   * rejects with a `TypeError` that has the path (`$[0].name`) in its message and the
+   * first 20 issues in its field `issues`. Methods without a schema are called with
+   * any arguments.
+   *
+   * @default {no schemas}
+   */
+  schemas?: {
+    readonly [Name in keyof Methods]?: StandardSchema<
+      unknown,
+      Methods[Name] extends (...args: infer Args) => unknown ? Args : never
+    >;
+  };
 }
 
 /** Options for {@linkcode remote}, which hold for every call made with it. */
@@ -98,60 +164,14 @@ export interface RemoteOptions {
    * @default {16}
    */
   readAhead?: number;
+  /**
+   * Maximum number of functions and objects that each end holds of the other; see
+   * {@linkcode ExposeOptions.maxReferences}.
+   *
+   * @default {1048576}
+   */
+  maxReferences?: number;
 }
-
-/** Any function. */
-type AnyFunction = (...args: never[]) => unknown;
-
-/**
- * The result of a remote call: a promise, or a generator if the method returns a
- * stream, for example from an async generator.
- *
- * @typeParam Result The type that the method returns.
- */
-export type RemoteResult<Result> = 0 extends 1 & Awaited<Result>
-  ? Promise<Awaited<Result>>
-  : [Awaited<Result>] extends [never] ? Promise<never>
-  : [Awaited<Result>] extends [AsyncGenerator<infer Item, infer Last>]
-    ? AsyncGenerator<Item, Last, void>
-  : [Awaited<Result>] extends [AsyncIterable<infer Item>]
-    ? AsyncGenerator<Item, void, void>
-  : [Awaited<Result>] extends [IteratorObject<infer Item, infer Last>]
-    ? AsyncGenerator<Item, Last, void>
-  : Promise<Awaited<Result>>;
-
-/**
- * The methods of an object that the peer exposes.
- *
- * @typeParam Methods The type of the object.
- */
-export type Remote<Methods> = {
-  readonly [
-    Name in keyof Methods as Methods[Name] extends (...args: never[]) => unknown
-      ? Name
-      : never
-  ]: Methods[Name] extends (...args: infer Args) => infer Result
-    ? (...args: Args) => RemoteResult<Result>
-    : never;
-};
-
-/**
- * The methods of an object that the peer exposes, called without an answer.
- *
- * @typeParam Methods The type of the object.
- */
-export type Notifier<Methods> = {
-  readonly [
-    Name in keyof Methods as Methods[Name] extends (...args: never[]) => unknown
-      ? Name
-      : never
-  ]: Methods[Name] extends (...args: infer Args) => unknown
-    ? (...args: Args) => Promise<void>
-    : never;
-};
-
-/** Methods that take a signal, by their wrappers. */
-const withSignals = new WeakMap<Callback, Callback>();
 
 /**
  * Creates a method whose first argument is a signal. The signal aborts when the call
@@ -213,9 +233,13 @@ export function withSignal<Args extends unknown[], Result>(
  *   object.
  * - A method that returns a generator, or another object for `for await`, is a
  *   stream: values are sent as its caller requests them.
- * - A function among the arguments, or in an argument that is a plain object, calls
- *   back until the call that sent it has ended. It returns a promise, which may be
- *   ignored. A signal there aborts when that of the caller does.
+ * - A function anywhere in the arguments calls back. It returns a promise, which may
+ *   be ignored: declare its result as a promise, or as `void` or `unknown`. It may be
+ *   kept, and called after the call has ended, until it is released: by `using` or
+ *   `[Symbol.dispose]()`, by garbage collection, or by the end of the duplex. A signal
+ *   there aborts when that of the caller does.
+ * - A method may return functions, and references to objects (see
+ *   {@linkcode reference}), anywhere in its result.
  * - An error that a method throws is thrown at the caller.
  * - Calls run concurrently.
  * - If a caller does not read its answers, its calls wait: no call is begun while 16
@@ -233,13 +257,17 @@ export function withSignal<Args extends unknown[], Result>(
  *
  * Requires no permission.
  *
+ * @typeParam Methods The type of the object. `expose<object>(…)` does not check what
+ *   its methods receive.
+ *
  * @param methods The object with the methods.
  * @param duplex The duplex, or a promise for it; {@linkcode parent} by default.
  * @param options Limits.
  * @returns A promise that settles as {@linkcode Duplex.closed} does. A rejection need
  *   not be handled, except that of a {@linkcode parent} that cannot be opened.
  * @throws {TypeError} If the object has no own method, or one named "then", if the
- *   duplex already exposes methods, or if an option is of the wrong type.
+ *   duplex already exposes methods, if a schema is for a method that does not exist,
+ *   or if an option is of the wrong type.
  * @throws {RangeError} If an option is out of range.
  *
  * @example A worker
@@ -272,17 +300,29 @@ export function withSignal<Args extends unknown[], Result>(
  * await main.close();
  * ```
  */
-export function expose(
-  methods: object,
+export function expose<Methods extends object>(
+  methods: Methods & Exposable<Methods>,
   duplex?: Duplex | Promise<Duplex>,
-  options: ExposeOptions = {},
+  options: ExposeOptions<NoInfer<Methods>> = {},
 ): Promise<void> {
   const action = "Cannot expose methods";
   checkOptions(action, options);
-  const { maxCalls = DEFAULT_MAX_CALLS, onError = ignore } = options;
+  const {
+    maxCalls = DEFAULT_MAX_CALLS,
+    maxReferences,
+    onError = ignore,
+    schemas = {},
+  } = options;
   checkPositive(action, "maxCalls", maxCalls, { integer: true });
+  checkMaxReferences(action, maxReferences);
   checkKind(action, "onError", onError, "function");
-  const exposed = { methods: ownMethods(methods), maxCalls, onError };
+  const exposed = {
+    methods: ownMethods(action, methods),
+    maxCalls,
+    maxReferences,
+    onError,
+  };
+  addSchemas(action, exposed.methods, schemas);
   const opened = duplex === undefined ? parent() : duplex;
   if (!(opened instanceof Promise)) {
     const served = serve(exposed, opened);
@@ -297,48 +337,16 @@ export function expose(
 
 function ignore(): void {}
 
-/** The own methods of an object. */
-function ownMethods(methods: object): Map<string, Method> {
-  if (typeof methods !== "object" || methods === null) {
-    throw new TypeError(
-      `Cannot expose methods: they must be an object with functions: current value is ${
-        show(methods)
-      }`,
-    );
-  }
-  const found = new Map<string, Method>();
-  for (
-    const [name, descriptor] of Object.entries(
-      Object.getOwnPropertyDescriptors(methods),
-    )
-  ) {
-    // The descriptor of a getter has no own value.
-    const value = Object.hasOwn(descriptor, "value") && descriptor.value;
-    if (typeof value !== "function") continue;
-    const run = withSignals.get(value);
-    found.set(name, {
-      run: run ?? value,
-      self: methods,
-      takesSignal: run !== undefined,
-    });
-  }
-  if (found.has("then")) {
-    throw new TypeError(
-      'Cannot expose methods: one is named "then", which "await" would call; give it another name',
-    );
-  }
-  if (found.size === 0) {
-    throw new TypeError(
-      "Cannot expose methods: the object has no own methods; those of a class are inherited, so name them: { add: (a, b) => counter.add(a, b) }",
-    );
-  }
-  return found;
-}
-
 /** Answers calls until the goodbye of the peer, and closes the duplex. */
-function serve(exposed: Exposed, duplex: Duplex): Promise<void> {
-  const { callee, ended } = RpcEndpoint.of(duplex);
+function serve(
+  { maxReferences, ...exposed }: Exposed & {
+    readonly maxReferences: number | undefined;
+  },
+  duplex: Duplex,
+): Promise<void> {
+  const { callee, ended, references } = RpcEndpoint.of(duplex);
   callee.expose(exposed);
+  if (maxReferences !== undefined) references.max = maxReferences;
   // This closes the duplex instead, when all calls were answered.
   if (onPeerGoodbye in duplex) {
     (duplex as CallHooks)[onPeerGoodbye] = () => {};
@@ -356,12 +364,20 @@ function serve(exposed: Exposed, duplex: Duplex): Promise<void> {
  *   the method (of its standard class, or a {@linkcode RemoteError}); with
  *   {@linkcode ClosedError} or {@linkcode PeerExitError} if the duplex ended; or with
  *   the reason of the signal that cancelled it.
- * - A function among the arguments, or in an argument that is a plain object, is
- *   called back until the call has ended. A signal there cancels the call.
+ * - A function anywhere in the arguments is called back, also after the call if the
+ *   method keeps it, until the peer releases it or the duplex ends. It may be
+ *   asynchronous, and runs in the `AsyncLocalStorage` context of the call. A signal
+ *   there cancels the call.
+ * - A function in a result calls the peer, until it is released by `using` or
+ *   `[Symbol.dispose]()`, by garbage collection, or by the end of the duplex. Functions
+ *   and signals deeper than the properties of an argument are found when the codec
+ *   refuses the message, which takes longer.
  * - Values of a stream are requested as they are read, and some in advance. Leaving
  *   `for await` early ends the generator of the peer. A stream that is never read
  *   waits until the duplex ends.
  * - Calls are sent at once and run concurrently.
+ * - With OpenTelemetry (`OTEL_DENO=true`) each call makes a span here, and one at the
+ *   peer in the same trace.
  *
  * From now on all messages of the duplex are calls and answers: do not send or receive
  * others.
@@ -404,10 +420,16 @@ export function remote<Methods extends object>(
   duplex: Duplex | Promise<Duplex>,
   options: RemoteOptions = {},
 ): Remote<Methods> {
-  const limits = callLimits("Cannot make a remote", options);
+  const action = "Cannot make a remote";
+  const limits = callLimits(action, options);
+  const { maxReferences } = options;
+  checkMaxReferences(action, maxReferences);
   const endpoint = endpointOf(duplex);
-  return methodProxy((name) => (...args: unknown[]) =>
-    CallPromise.from(endpoint.call(name, args, limits))
+  if (maxReferences !== undefined) limitReferences(duplex, maxReferences);
+  return methodProxy(
+    noMethods(),
+    (name) => (...args: unknown[]) =>
+      CallPromise.from(endpoint.call(name, args, limits)),
   ) as Remote<Methods>;
 }
 
@@ -421,27 +443,6 @@ export interface RemoteSyncOptions {
    */
   timeout?: number;
 }
-
-/**
- * The result of a blocking call: the awaited result of the method, or `never` if the
- * method returns a stream, which a blocked thread cannot read.
- *
- * @typeParam Result The type that the method returns.
- */
-export type RemoteSyncResult<Result> = [RemoteResult<Result>] extends
-  [Promise<infer Value>] ? Value : never;
-
-/**
- * The methods of an object that the peer exposes, called by blocking the thread.
- *
- * @typeParam Methods The type of the object.
- */
-export type RemoteSync<Methods> = {
-  readonly [Name in keyof Remote<Methods>]: Methods[Name] extends
-    (...args: infer Args) => infer Result
-    ? (...args: Args) => RemoteSyncResult<Result>
-    : never;
-};
 
 /**
  * The methods that the peer exposes, called by blocking the thread until they have
@@ -512,9 +513,177 @@ export function remoteSync<Methods extends object>(
   checkPositive(action, "timeout", timeout);
   checkBlocks(action, duplex);
   const endpoint = RpcEndpoint.of(duplex);
-  return methodProxy((name) => (...args: unknown[]) =>
-    endpoint.callSync(name, args, timeout)
+  return methodProxy(
+    noMethods(),
+    (name) => (...args: unknown[]) => endpoint.callSync(name, args, timeout),
   ) as RemoteSync<Methods>;
+}
+
+function checkMaxReferences(action: string, max: number | undefined): void {
+  if (max === undefined) return;
+  checkPositive(action, "maxReferences", max, { integer: true });
+}
+
+async function limitReferences(
+  duplex: Duplex | Promise<Duplex>,
+  max: number,
+): Promise<void> {
+  if (!(duplex instanceof Promise)) {
+    RpcEndpoint.of(duplex).references.max = max;
+    return;
+  }
+  try {
+    RpcEndpoint.of(await duplex).references.max = max;
+  } catch {
+    // Every call reports it.
+  }
+}
+
+/**
+ * Makes a reference to an object, to be sent in arguments or results in its place. The
+ * peer gets an object whose methods call those of this object. Only its own functions
+ * can be called, as with {@linkcode expose}. The same object arrives as the same
+ * object until the peer has released it; sent back, it is the object itself.
+ *
+ * The peer releases it with `using` or `[Symbol.dispose]()`. Otherwise it is released
+ * by garbage collection, or when the duplex ends.
+ *
+ * Requires no permission.
+ *
+ * @typeParam Methods The type of the object.
+ *
+ * @param object The object with the methods.
+ * @returns The reference.
+ * @throws {TypeError} If the object has no own method, or one named "then".
+ *
+ * @example Usage
+ * ```ts
+ * import { duplexPair } from "@duplex/ipc/pair";
+ * import { callStats, expose, reference, remote } from "@duplex/ipc/rpc";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const methods = {
+ *   openCounter(count: number) {
+ *     return reference({ add: (n: number) => count += n });
+ *   },
+ * };
+ *
+ * const [main, worker] = duplexPair();
+ * expose(methods, worker);
+ * const api = remote<typeof methods>(main);
+ * {
+ *   using counter = await api.openCounter(5);
+ *   assertEquals(await counter.add(2), 7);
+ *   assertEquals(callStats(main).held, 1);
+ * }
+ * assertEquals(callStats(main).held, 0);
+ * await main.close();
+ * ```
+ */
+export function reference<Methods extends object>(
+  object: Methods,
+): Reference<Methods> {
+  return ObjectReference.of(object) as unknown as Reference<Methods>;
+}
+
+/**
+ * Marks a value in arguments or in a result whose buffers are moved to the peer, if it
+ * is a thread, instead of copied. To another process they are copied. Either way they
+ * are detached here, as soon as the message is sent.
+ *
+ * It may be anywhere in the arguments or the result, also in those of `Pool.run`,
+ * where a task with it is not run again if its worker ends.
+ *
+ * Requires no permission.
+ *
+ * @typeParam Value The type of the value.
+ *
+ * @param value The value, which contains the buffers.
+ * @param buffers The buffers. To a thread, ports and streams can be moved as well.
+ * @returns A mark, which is the value for the peer.
+ * @throws {TypeError} If `buffers` is not an array.
+ *
+ * @example Usage
+ * ```ts
+ * import { duplexPair } from "@duplex/ipc/pair";
+ * import { expose, remote, transfer } from "@duplex/ipc/rpc";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const methods = {
+ *   double(numbers: Float64Array<ArrayBuffer>) {
+ *     const doubled = numbers.map((n) => 2 * n);
+ *     return transfer(doubled, [doubled.buffer]);
+ *   },
+ * };
+ *
+ * const [main, worker] = duplexPair();
+ * expose(methods, worker);
+ * const numbers = new Float64Array([1, 2]);
+ * const doubled = await remote<typeof methods>(main).double(
+ *   transfer(numbers, [numbers.buffer]),
+ * );
+ * assertEquals([...doubled], [2, 4]);
+ * assertEquals(numbers.length, 0);
+ * await main.close();
+ * ```
+ */
+export function transfer<Value>(
+  value: Value,
+  buffers: readonly Transferable[],
+): Value {
+  if (!Array.isArray(buffers)) {
+    throw new TypeError(
+      `Cannot transfer a value as "buffers" must be an array: current value is ${
+        show(buffers)
+      }`,
+    );
+  }
+  return new Transferred(value, [...buffers]) as Value;
+}
+
+/** What one end of a duplex does and holds for its calls. */
+export interface CallStats {
+  /** Calls of the peer that are running, as {@linkcode ExposeOptions.maxCalls} counts. */
+  readonly running: number;
+  /** Functions and objects of this end that the peer has not released. */
+  readonly sent: number;
+  /** Functions and objects of the peer that this end has not released. */
+  readonly held: number;
+}
+
+/**
+ * Counts the running calls, and the functions and objects that were sent and received.
+ *
+ * Requires no permission.
+ *
+ * @param duplex The duplex.
+ * @returns The counts; 0 if the duplex is not used for calls.
+ * @throws {TypeError} If it is not a duplex.
+ *
+ * @example Usage
+ * ```ts
+ * import { duplexPair } from "@duplex/ipc/pair";
+ * import { callStats, expose, remote } from "@duplex/ipc/rpc";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const methods = { run: async (f: () => unknown) => void await f() };
+ * const [main, worker] = duplexPair();
+ * expose(methods, worker);
+ * await remote<typeof methods>(main).run(() => 1);
+ * assertEquals(callStats(main), { running: 0, sent: 1, held: 0 });
+ * assertEquals(callStats(worker), { running: 0, sent: 0, held: 1 });
+ * await main.close();
+ * assertEquals(callStats(main), { running: 0, sent: 0, held: 0 });
+ * ```
+ */
+export function callStats(duplex: Duplex): CallStats {
+  checkDuplex('Cannot count calls as "duplex" must be a Duplex', duplex);
+  const endpoint = RpcEndpoint.find(duplex);
+  return {
+    running: endpoint?.callee.running ?? 0,
+    sent: endpoint?.references.sent ?? 0,
+    held: endpoint?.references.received ?? 0,
+  };
 }
 
 /** The options of a remote, checked and completed. */
@@ -572,7 +741,7 @@ export async function listMethods(
  * The methods that the peer exposes, called without an answer. The promise of a call
  * settles when the call was sent, and does not report its outcome. It rejects if the
  * duplex has ended, which a program need not handle, except for a {@linkcode parent}
- * that cannot be opened. Functions and signals cannot be among the arguments.
+ * that cannot be opened. Functions can be among the arguments, and signals cannot.
  *
  * Requires no permission.
  *
@@ -604,21 +773,12 @@ export function notifier<Methods extends object>(
   duplex: Duplex | Promise<Duplex>,
 ): Notifier<Methods> {
   const endpoint = endpointOf(duplex);
-  return methodProxy((name) => (...args: unknown[]) =>
-    endpoint.notify(name, args)
+  return methodProxy(
+    noMethods(),
+    (name) => (...args: unknown[]) => endpoint.notify(name, args),
   ) as Notifier<Methods>;
 }
 
-/** An object with a method for every name, created when it is read. */
-function methodProxy(make: (name: string) => AnyFunction): object {
-  const methods = new Map<string, AnyFunction>();
-  return new Proxy(Object.freeze(Object.create(null)), {
-    get(_target, name): AnyFunction | undefined {
-      // A promise that resolves with this object must not use it as a promise.
-      if (typeof name === "symbol" || name === "then") return undefined;
-      let method = methods.get(name);
-      if (method === undefined) methods.set(name, method = make(name));
-      return method;
-    },
-  });
+function noMethods(): object {
+  return Object.freeze(Object.create(null));
 }

@@ -32,6 +32,7 @@ import {
   type RunOptions,
 } from "./pool.ts";
 import { openPipe } from "./pipe.ts";
+import type { Remote } from "./rpc.ts";
 import { openShm } from "./shm.ts";
 
 export { ClosedError, PeerExitError } from "./_base/errors.ts";
@@ -118,6 +119,24 @@ export interface WorkerTask<Args extends unknown[], Result>
   readonly stats: PoolStats;
 }
 
+/**
+ * The arguments of a task: those of its function, whose own functions may be
+ * asynchronous.
+ *
+ * @typeParam Fn The type of the function.
+ */
+export type TaskArgs<Fn> = Remote<{ run: Fn }> extends
+  { run: (...args: infer Args) => unknown } ? Args : unknown[];
+
+/**
+ * The result of a task: that of its function, awaited.
+ *
+ * @typeParam Fn The type of the function.
+ */
+export type TaskResult<Fn> = Fn extends (...args: never[]) => infer Result
+  ? Awaited<Result>
+  : unknown;
+
 type CloseOptions = Parameters<Pool["close"]>[0];
 
 const ACTION = "Cannot make a task";
@@ -134,7 +153,8 @@ const ACTION = "Cannot make a task";
  * generator function reject. A call that never returns is ended by `timeout`. With
  * `isolate: "thread"`, or with the `timeout` of a single call, its thread continues and
  * keeps the program running. In a process the source, escaped for a URL, may have
- * 131000 bytes, and `console` prints to standard error.
+ * 131000 bytes, and `console` prints to standard error. A bundle with a task must leave
+ * this package external.
  *
  * Requires Deno 2.9.0 or later, every permission that is passed on, and
  *
@@ -142,8 +162,7 @@ const ACTION = "Cannot make a task";
  *   and `--allow-read` for the folder of this package if it is local;
  * - for processes `--allow-run` for Deno.
  *
- * @typeParam Args The function's arguments.
- * @typeParam Result The function's result.
+ * @typeParam Fn The type of the function.
  *
  * @param fn The function.
  * @param options Permissions, number of workers, and limits.
@@ -169,10 +188,14 @@ const ACTION = "Cannot make a task";
  * assertEquals(sums[0]?.slice(0, 8), "ca978112");
  * ```
  */
-export function task<Args extends unknown[], Result>(
-  fn: (...args: Args) => Result,
+// A type with parameters would be that of a parameter with only a default value.
+// deno-lint-ignore ban-types
+export function task<Fn extends Function>(
+  fn: Fn,
   options: WorkerTaskOptions = {},
-): WorkerTask<Args, Awaited<Result>> {
+): WorkerTask<TaskArgs<Fn>, TaskResult<Fn>> {
+  type Args = TaskArgs<Fn>;
+  type Result = TaskResult<Fn>;
   checkRuntime(ACTION, MIN_DENO);
   checkOptions(ACTION, options);
   const { permissions = "none", memory, isolate, ...limits } = options;
@@ -183,7 +206,7 @@ export function task<Args extends unknown[], Result>(
   if (memory !== undefined) checkPositive(ACTION, "memory", memory);
   checkIsolate(isolate);
   const own = { permissions, ...(memory === undefined ? {} : { memory }) };
-  const pool = new Pool<{ run: (...args: Args) => Result }>(
+  const pool = new Pool(
     () => isThread ? openShm(script, own) : openPipe(script, own),
     limits,
   );
@@ -197,8 +220,8 @@ export function task<Args extends unknown[], Result>(
   const sync = isThread
     ? new SyncTask(script, own, limits.timeout ?? Infinity)
     : undefined;
-  const run: WorkerTask<Args, Awaited<Result>>["run"] = (args, options) =>
-    pool.run("run", args as never, options) as Promise<Awaited<Result>>;
+  const run: WorkerTask<Args, Result>["run"] = (args, options) =>
+    pool.run("run", args, options) as Promise<Result>;
   const close = async (options?: CloseOptions) => {
     await Promise.all([pool.close(options), sync?.close()]);
   };
@@ -225,7 +248,7 @@ export function task<Args extends unknown[], Result>(
   return Object.defineProperties(
     (...args: Args) => run(args),
     members,
-  ) as WorkerTask<Args, Awaited<Result>>;
+  ) as WorkerTask<Args, Result>;
 }
 
 function callSync(sync: SyncTask | undefined, args: unknown[]): unknown {

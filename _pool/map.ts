@@ -8,6 +8,8 @@
  */
 
 import { ClosedError } from "../_base/errors.ts";
+import { Tracing } from "../_rpc/trace.ts";
+import { TaskOrigin } from "./origin.ts";
 import { type Job, Task, type TaskSource, type Waiting } from "./task.ts";
 import { Deque } from "../_base/waiting.ts";
 
@@ -83,6 +85,10 @@ class MapTask extends Task {
     this.#index = index;
   }
 
+  override get origin(): TaskOrigin | undefined {
+    return this.#map.origin;
+  }
+
   protected override get isUnwanted(): boolean {
     return this.#map.isOver;
   }
@@ -128,6 +134,8 @@ export class MapRun implements TaskSource, AsyncIterableIterator<Outcome> {
   /** Outcomes that can be taken. */
   readonly #ready = new Deque<Outcome>();
   readonly #readers = new Deque<PromiseWithResolvers<Result>>();
+  /** Where all its tasks come from. */
+  origin: TaskOrigin | undefined;
   #isBegun = false;
   /** Whether no more items are read. */
   #isExhausted = false;
@@ -260,6 +268,7 @@ export class MapRun implements TaskSource, AsyncIterableIterator<Outcome> {
 
   #begin(): void {
     this.#isBegun = true;
+    this.origin = TaskOrigin.of(Tracing.get(), this.#limits.job.method, true);
     const { signal } = this.#limits;
     if (signal?.aborted) return this.abort(signal.reason);
     if (signal !== undefined) this.#host.watch(this, signal);
@@ -384,6 +393,8 @@ export class MapRun implements TaskSource, AsyncIterableIterator<Outcome> {
 
   #over(reason: unknown): void {
     this.#isOver = true;
+    if (this.#error === undefined) this.origin?.end();
+    else this.origin?.fail(this.#error.error);
     const { job, signal } = this.#limits;
     if (signal !== undefined) this.#host.unwatch(this, signal);
     this.#host.end(this, job, reason);

@@ -6,6 +6,8 @@
  * @module
  */
 
+import { Tracing } from "../_rpc/trace.ts";
+import { TaskOrigin } from "./origin.ts";
 import type { Scheduler } from "./scheduler.ts";
 import {
   closedError,
@@ -25,6 +27,7 @@ class RunTask extends Task {
   readonly #queue: RunQueue;
   readonly #settle: PromiseWithResolvers<unknown>;
   readonly #waitTimeout: number;
+  readonly origin: TaskOrigin | undefined;
   /** Releases the signal and the timer. */
   release: (() => void) | undefined;
   /** Whether it is in the queue. */
@@ -40,6 +43,7 @@ class RunTask extends Task {
     waitTimeout: number,
   ) {
     super(job, args, performance.now());
+    this.origin = TaskOrigin.of(queue.tracing, job.method, this.hasSlots);
     this.#queue = queue;
     this.#settle = settle;
     this.#waitTimeout = waitTimeout;
@@ -57,11 +61,13 @@ class RunTask extends Task {
   }
 
   protected override onFulfilled(value: unknown): void {
+    this.origin?.end();
     this.#settle.resolve(value);
     this.#onSettled();
   }
 
   protected override onRejected(error: unknown): void {
+    this.origin?.fail(error);
     this.#settle.reject(error);
     this.#onSettled();
   }
@@ -75,6 +81,8 @@ class RunTask extends Task {
 /** The queue of tasks of `Pool.run`. */
 export class RunQueue implements TaskSource {
   turn: TaskSource["turn"];
+  /** Makes spans of tasks, if the program is traced. */
+  readonly tracing = Tracing.get();
   readonly #scheduler: Scheduler;
   readonly #tasks = new Deque<RunTask>();
   readonly #aborts = new AbortGroups<RunTask>((tasks, reason) => {

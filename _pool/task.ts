@@ -8,8 +8,9 @@
  */
 
 import { ClosedError, isInstance, PeerExitError } from "../_base/errors.ts";
-import { findSlotValues } from "../_rpc/messages.ts";
+import { findAll, findSlotValues, Transferred } from "../_rpc/slots.ts";
 import { quoted, reasonText } from "../_base/text.ts";
+import type { TaskOrigin } from "./origin.ts";
 import type { Listed } from "./turns.ts";
 import type { Deque } from "../_base/waiting.ts";
 
@@ -30,8 +31,11 @@ export abstract class Task {
   readonly args: unknown[];
   /** When the task was added to the pool. */
   readonly since: number;
-  /** Whether functions or signals are among its arguments; it then has no batch. */
-  readonly hasSlots: boolean;
+  /**
+   * Whether functions, signals or transferred values are among its arguments; it then
+   * has no batch.
+   */
+  hasSlots: boolean;
   /** Number of workers that may have begun it. */
   attempts = 0;
   #isSettled = false;
@@ -40,13 +44,41 @@ export abstract class Task {
     this.job = job;
     this.args = args;
     this.since = since;
-    this.hasSlots = hasSlotValues(args);
+    this.hasSlots = this.#has(() => true) !== false;
+  }
+
+  /** Searches its arguments, which the codec has refused; returns `hasSlots`. */
+  search(): boolean {
+    return this.hasSlots ||= this.#has(() => true, findAll) !== false;
+  }
+
+  /** Whether a signal among its arguments has aborted. */
+  isAborted(find: typeof findAll = findAll): boolean {
+    return this.#has(
+      (value) => value instanceof AbortSignal && value.aborted,
+      find,
+    ) === true;
+  }
+
+  /** Searches its arguments; `undefined` if a getter throws, as the call will. */
+  #has(
+    test: (value: unknown) => boolean,
+    find: typeof findAll = findSlotValues,
+  ): boolean | undefined {
+    try {
+      return find(this.args)?.some(({ value }) => test(value)) ?? false;
+    } catch {
+      return undefined;
+    }
   }
 
   /** The error if it has waited too long, to be used when it is returned unbegun. */
   get waitError(): Error | undefined {
     return undefined;
   }
+
+  /** Where it comes from, if its call needs that. */
+  abstract get origin(): TaskOrigin | undefined;
 
   /** Whether it has its outcome, and is not run again. */
   get isSettled(): boolean {
@@ -79,7 +111,11 @@ export abstract class Task {
 
   /** Whether it may be run again. */
   get mayRetry(): boolean {
-    return this.attempts <= this.job.retries;
+    if (this.attempts > this.job.retries) return false;
+    // What was moved to a worker cannot be sent to another.
+    const isMoved = this.hasSlots &&
+      this.#has((value) => value instanceof Transferred, findAll);
+    return isMoved !== true;
   }
 }
 
@@ -100,16 +136,6 @@ export interface TaskSource extends Listed {
   finish(waiting: Waiting): void;
   /** Rejects all tasks: no worker can run them. */
   fail(error: unknown): void;
-}
-
-/** Whether functions or signals are among arguments. */
-function hasSlotValues(args: unknown[]): boolean {
-  try {
-    return findSlotValues(args) !== undefined;
-  } catch {
-    // A getter threw; the call will report that.
-    return true;
-  }
 }
 
 /** Removes settled tasks at the front of a queue. */

@@ -8,13 +8,13 @@
  * @module
  */
 
-import { ProtocolError } from "../_base/errors.ts";
+import { isInstance, ProtocolError } from "../_base/errors.ts";
 import {
   type AnswerHandler,
   RpcEndpoint,
   type SentBatch,
 } from "../_rpc/endpoint.ts";
-import { findSlotValues } from "../_rpc/messages.ts";
+import { findSlotValues } from "../_rpc/slots.ts";
 import { MAX_TIMER, RunningTimer } from "../_base/waiting.ts";
 import { type Task, timeoutError } from "./task.ts";
 import { messageOf, quoted } from "../_base/text.ts";
@@ -116,16 +116,19 @@ export class PoolWorker implements AnswerHandler {
     this.#batch = undefined;
     this.#since = performance.now();
     this.given += tasks.length;
-    const [{ job: { method }, args, hasSlots }] = tasks as [Task];
+    const [task] = tasks as [Task];
+    const { method } = task.job;
     for (const task of tasks) task.attempts++;
     this.#watch();
     if (tasks.length > 1) this.#recallLater();
-    if (hasSlots) this.#call(method, args);
+    if (task.hasSlots) this.#call(task);
     else {
       const list = tasks.map(({ args }) => args);
-      const batch = this.#endpoint.batch(method, list, this);
-      // A batch that cannot be sent has failed here.
-      if (!this.isIdle) this.#batch = batch;
+      const traces = task.origin?.trace &&
+        tasks.map(({ origin }) => origin?.trace ?? null);
+      const batch = this.#endpoint.batch(method, list, this, traces);
+      // A batch that cannot be sent has failed here, or is sent as a call.
+      if (!this.isIdle && !task.hasSlots) this.#batch = batch;
     }
   }
 
@@ -200,8 +203,13 @@ export class PoolWorker implements AnswerHandler {
 
   /** Handles tasks that cannot be sent: one of them cannot, or all are too large. */
   refuse(error: unknown): void {
-    if (this.#tasks.length === 1) this.onError(error);
-    else this.#return(0);
+    if (this.#tasks.length > 1) return this.#return(0);
+    const [task] = this.#tasks as [Task];
+    if (task.hasSlots || !isInstance(error, TypeError) || !task.search()) {
+      return this.onError(error);
+    }
+    this.#batch = undefined;
+    this.#call(task);
   }
 
   fail(error: unknown): void {
@@ -212,19 +220,21 @@ export class PoolWorker implements AnswerHandler {
   }
 
   /** Runs a task with callbacks or signals. Never rejects. */
-  async #call(method: string, args: unknown[]): Promise<void> {
-    const isSent = !isAborted(args);
+  async #call(task: Task): Promise<void> {
+    const { job: { method }, args, origin } = task;
+    // A search of all arguments would cost too much for each call.
+    const isSent = !task.isAborted(findSlotValues);
     let value: unknown;
     let failure: { readonly error: unknown } | undefined;
     try {
-      value = await this.#endpoint.call(method, args);
+      value = await origin!.call(() => this.#endpoint.call(method, args));
       value = await this.#single(value);
     } catch (error) {
       failure = { error };
     }
     try {
       if (failure === undefined) this.onItems([value]);
-      else await this.#onCallError(failure.error, isSent && isAborted(args));
+      else await this.#onCallError(failure.error, isSent && task.isAborted());
     } catch (error) {
       // The task must have an outcome.
       this.kill(error);
@@ -354,16 +364,4 @@ function memoryError(): DOMException {
     `The worker did not report its memory within ${MEMORY_TIMEOUT} ms`,
     "TimeoutError",
   );
-}
-
-/** Whether a signal among arguments has aborted. */
-function isAborted(args: readonly unknown[]): boolean {
-  try {
-    return findSlotValues(args)?.some(({ value }) =>
-      value instanceof AbortSignal && value.aborted
-    ) ?? false;
-  } catch {
-    // A getter threw, so the call is not sent.
-    return false;
-  }
 }

@@ -53,9 +53,9 @@ const UNKNOWN: ReceiveWindow = {
  */
 export const MESSAGES_PER_TURN = 256;
 
-/** A call that was received and not begun. */
+/** A call or a release that was received and not begun. */
 interface Held {
-  /** The call, or `undefined` after it was cancelled. */
+  /** The message, or `undefined` after it was cancelled. */
   message: Message | undefined;
   readonly size: number;
   /** Values of its stream that were requested. */
@@ -68,6 +68,8 @@ export interface BacklogEvents {
   handle(message: Message): void;
   /** `handle` threw for a held call. */
   onFault(error: unknown): void;
+  /** A held call was cancelled, and is not begun. */
+  onDropped(message: Message): void;
   /** No call is held any more. */
   onEmpty(): void;
 }
@@ -125,8 +127,17 @@ export class Backlog {
 
   /** Handles a call of the peer: begins or holds it. */
   onCall(message: Message): void {
-    if (message[0] !== TAG.notice) this.#checkId(message[1] as number);
+    if (hasId(message)) this.#checkId(message[1] as number);
     if (this.#held.length === 0 && this.#mayBegin) this.#begin(message);
+    else this.#hold(message);
+  }
+
+  /**
+   * Handles a release of the peer. It is held behind held calls, since these may use
+   * what is released; the peer sends it by the rule for calls.
+   */
+  onRelease(message: Message): void {
+    if (this.isEmpty) this.#events.handle(message);
     else this.#hold(message);
   }
 
@@ -185,7 +196,7 @@ export class Backlog {
     const size = this.#window.lastSize;
     const held = { message, size, pulled: 0 };
     this.#held.push(held);
-    if (message[0] !== TAG.notice) this.#byId.set(message[1] as number, held);
+    if (hasId(message)) this.#byId.set(message[1] as number, held);
     this.#lastSizes = [size, this.#lastSizes[0]!];
     this.#addSize(size);
   }
@@ -203,7 +214,7 @@ export class Backlog {
     if (message === undefined) return;
     try {
       const id = message[1] as number;
-      if (message[0] !== TAG.notice) this.#byId.delete(id);
+      if (hasId(message)) this.#byId.delete(id);
       this.#begin(message);
       if (pulled > 0) this.#events.handle([TAG.pull, id, pulled]);
     } catch (error) {
@@ -238,6 +249,7 @@ export class Backlog {
     if (held.message![0] === TAG.batch) {
       this.#outlet.answer([TAG.recalled, id, 0]);
     } else if (message[0] !== TAG.cancel) return;
+    this.#events.onDropped(held.message!);
     held.message = undefined;
     this.#byId.delete(id);
   }
@@ -251,4 +263,9 @@ export class Backlog {
     }
     this.#lastId = id;
   }
+}
+
+/** Whether a message has the number of a call. */
+function hasId(message: Message): boolean {
+  return message[0] === TAG.call || message[0] === TAG.batch;
 }

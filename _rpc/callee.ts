@@ -7,21 +7,23 @@
  * @module
  */
 
-import { ClosedError, isEnd } from "../_base/errors.ts";
-import { methodLabel, type Post, unsendable } from "./caller.ts";
+import { isEnd, isInstance } from "../_base/errors.ts";
+import { methodLabel, type Post, refusal, unsendable } from "./caller.ts";
 import { Batch, BatchRunner, isThenable } from "./batch.ts";
 import { fromFailure, reduceFailure, toFailure } from "./errors.ts";
 import {
-  type Callback,
   DESCRIBE,
-  fillSlots,
   type Message,
   type MethodKey,
-  SLOT,
   type Slot,
   TAG,
+  type Trace,
 } from "./messages.ts";
+import type { Method } from "./methods.ts";
+import type { References } from "./references.ts";
+import { isFound, search, type Searched, type SlotTable } from "./slots.ts";
 import { Producer } from "./stream.ts";
+import type { Tracing } from "./trace.ts";
 
 /**
  * Measures the heap of this thread. Types of Node.js before 18.15 do not have all of
@@ -34,15 +36,6 @@ type HeapStatistics = () => {
 
 /** Loaded for the first description: loading it takes 20 ms. */
 let heapStatistics: HeapStatistics | undefined;
-
-/** A method that can be called. */
-export interface Method {
-  readonly run: Callback;
-  /** The value of `this`. */
-  readonly self: unknown;
-  /** Whether its first argument is a signal. */
-  readonly takesSignal: boolean;
-}
 
 /** Maximum running calls: with 4 KiB each, their answers take 256 MiB. */
 export const DEFAULT_MAX_CALLS = 65_536;
@@ -58,7 +51,7 @@ export interface Exposed {
    * signal among the arguments counts as one call more.
    */
   readonly maxCalls: number;
-  /** Called with the errors of notifications. */
+  /** Called with the errors of notifications and of functions that cannot be called. */
   readonly onError: (error: unknown, method: string) => void;
 }
 
@@ -66,26 +59,31 @@ export interface Exposed {
 export interface CalleeEnd {
   readonly post: Post;
   /** As `post`; returns a promise if the message has to wait for room. */
-  readonly postInTurn: (message: Message) => Promise<void> | undefined;
-  /** The function of this end that the peer may call back. */
-  callback(id: number): Callback | undefined;
-  /** Calls a function of the peer. */
-  callBack(id: number, args: unknown[]): Promise<unknown>;
+  readonly postInTurn: (
+    message: Message,
+    transfer?: Transferable[],
+  ) => Promise<void> | undefined;
+  readonly slots: SlotTable;
+  readonly references: References;
+  /** Makes spans of calls, if the program is traced. */
+  readonly tracing: Tracing | undefined;
   /** Whether received calls are waiting to be begun. */
   isHolding(): boolean;
   /** Whether this thread is blocked by the call that sent a function. */
   isBlocked(id: number): boolean;
 }
 
-/** A running call that has a signal, callbacks or a stream. */
+type CallMessage = Extract<Message, [typeof TAG.call, ...unknown[]]>;
+type BatchMessage = Extract<Message, [typeof TAG.batch, ...unknown[]]>;
+type NoticeMessage = Extract<Message, [typeof TAG.notice, ...unknown[]]>;
+
+/** A running call that has a signal, slots or a stream. */
 class Running {
   /** Number of calls that it counts as. */
   readonly weight: number;
   #controller: AbortController | undefined;
   #cancelled: { readonly reason: unknown } | undefined;
   producer: Producer | undefined;
-  /** Whether it was answered. */
-  isDone = false;
 
   constructor(weight: number) {
     this.weight = weight;
@@ -134,6 +132,11 @@ export class Callee {
     });
   }
 
+  /** Running calls by their weights. */
+  get running(): number {
+    return this.#count;
+  }
+
   /** Exposes methods. Throws the second time. */
   expose(exposed: Exposed): void {
     if (this.#exposed !== undefined) {
@@ -142,6 +145,12 @@ export class Callee {
       );
     }
     this.#exposed = exposed;
+  }
+
+  /** Reports an error that no call can have. */
+  onError(error: unknown, key: MethodKey): void {
+    const name = typeof key === "number" ? methodLabel(key) : key;
+    this.#exposed?.onError(error, typeof name === "string" ? name : name[1]);
   }
 
   /** Settles when no running call has a caller that waits for it. */
@@ -156,12 +165,11 @@ export class Callee {
   onMessage(message: Message): void {
     switch (message[0]) {
       case TAG.call:
-        return this.#onCall(message[1], message[2], message[3], message[4]);
+        return this.#onCall(message);
       case TAG.batch:
-        return this.#onBatch(message[1], message[2], message[3]);
+        return this.#onBatch(message);
       case TAG.notice:
-        this.#onNotice(message[1], message[2]);
-        return;
+        return this.#onNotice(message);
       case TAG.pull:
         return this.#running.get(message[1])?.producer?.pull(message[2]);
       case TAG.cancel: {
@@ -173,13 +181,28 @@ export class Callee {
       }
       case TAG.recall:
         return this.#batches.recall(message[1]);
+      case TAG.release:
+        return this.#end.references.onRelease(message[1]);
     }
   }
 
   /** Replaces an answer that cannot be sent; settles when the replacement was sent. */
   refuse(message: Message, error: unknown): Promise<void> | undefined {
+    const isResult = message[0] === TAG.value || message[0] === TAG.items;
+    if (isResult) this.#end.slots.remove(message[3]);
     // The duplex has ended.
     if (isEnd(error)) return undefined;
+    // Several values are sent one by one first.
+    const isSingle = message[0] !== TAG.items || message[2].length === 1;
+    if (isResult && isSingle && isInstance(error, TypeError)) {
+      try {
+        const searched = search(message[2]);
+        if (searched !== undefined) return this.#answerAgain(message, searched);
+      } catch (fault) {
+        // A getter in the result threw, or too many functions are in it.
+        error = fault;
+      }
+    }
     switch (message[0]) {
       case TAG.value:
         return this.#postError(message[1], resultError(error));
@@ -212,22 +235,44 @@ export class Callee {
     for (const { producer } of this.#running.values()) producer?.drain();
   }
 
-  #onCall(
-    id: number,
-    key: MethodKey,
-    args: unknown[],
-    slots: Slot[] | undefined,
-  ): void {
+  #onCall(message: CallMessage): void {
+    // By index, as destructuring would use an iterator.
+    const id = message[1];
+    const key = message[2];
+    const args = message[3];
     if (key === DESCRIBE) return this.#describe(id);
-    const method = this.#find(key);
-    if (method === undefined) return this.#postMissing(id, key, 1);
+    const slots = message[4]?.length === 0 ? undefined : message[4];
+    const method = this.#traced(this.#find(key), key, message[5]);
+    if (method === undefined) {
+      this.#end.slots.drop(slots);
+      return this.#postMissing(id, key, 1);
+    }
     let running: Running | undefined;
     if (slots === undefined && !method.takesSignal) this.#count++;
     else {
+      if (slots !== undefined) {
+        const error = this.#roomError(key, slots);
+        if (error !== undefined) return void this.#postError(id, error);
+      }
       running = this.#track(id, 1 + (slots?.length ?? 0));
       this.#count += running.weight;
-      if (slots !== undefined) this.#fill(running, args, slots);
+      if (slots !== undefined) this.#end.slots.fill(args, slots, running);
     }
+    const { context } = method;
+    if (context === undefined) {
+      return this.#begin(id, key, method, args, running);
+    }
+    context.run(() => this.#begin(id, key, method, args, running));
+  }
+
+  /** Calls the method of a call, and answers. Never throws. */
+  #begin(
+    id: number,
+    key: MethodKey,
+    method: Method,
+    args: unknown[],
+    running: Running | undefined,
+  ): void {
     let result: unknown;
     let isLater: boolean;
     try {
@@ -251,14 +296,15 @@ export class Callee {
     return running;
   }
 
-  #onBatch(id: number, name: string, list: unknown[][]): void {
+  #onBatch([, id, name, list, traces]: BatchMessage): void {
     const method = this.#find(name);
     if (method === undefined) return this.#postMissing(id, name, list.length);
     // Its calls run one after the other, but all arguments are in memory.
     this.#count += list.length;
     this.#batches.add(
       new Batch(id, list, (args, batch) => {
-        const result = invoke(method, args, batch);
+        const trace = traces?.[batch.begun - 1] ?? undefined;
+        const result = invoke(this.#traced(method, name, trace), args, batch);
         return isThenable(result)
           ? laterSingle(name, result)
           : single(name, result);
@@ -266,20 +312,37 @@ export class Callee {
     );
   }
 
-  async #onNotice(name: string, args: unknown[]): Promise<void> {
+  #onNotice([, name, args, slots, trace]: NoticeMessage): void {
     const exposed = this.#exposed;
-    const method = exposed?.methods.get(name);
+    const method = this.#traced(exposed?.methods.get(name), name, trace);
     if (method === undefined || this.#count >= exposed!.maxCalls) {
+      this.#end.slots.drop(slots);
       const error = this.#missing(name);
       return exposed?.onError(error, name);
     }
-    this.#count++;
     const running = new Running(1);
+    if (slots !== undefined) {
+      const error = this.#roomError(name, slots);
+      if (error !== undefined) return exposed!.onError(error, name);
+      this.#end.slots.fill(args, slots, running);
+    }
+    this.#count++;
     this.#notices.add(running);
+    this.#runNotice(exposed!, name, method, args, running);
+  }
+
+  /** Never rejects. */
+  async #runNotice(
+    exposed: Exposed,
+    name: string,
+    method: Method,
+    args: unknown[],
+    running: Running,
+  ): Promise<void> {
     try {
       refuseStream("notify", name, await invoke(method, args, running));
     } catch (error) {
-      exposed!.onError(error, name);
+      exposed.onError(error, name);
     } finally {
       this.#notices.delete(running);
       this.#done(false);
@@ -299,8 +362,29 @@ export class Callee {
   #find(key: MethodKey): Method | undefined {
     if (this.#isBusy) return undefined;
     if (typeof key === "string") return this.#exposed?.methods.get(key);
-    const run = this.#end.callback(key);
-    return run && { run, self: undefined, takesSignal: false };
+    return this.#end.references.method(key);
+  }
+
+  /** A method that makes a span, if the program is traced. */
+  #traced<Found extends Method | undefined>(
+    method: Found,
+    key: MethodKey,
+    trace: Trace | undefined,
+  ): Found | Method {
+    const { tracing } = this.#end;
+    if (tracing === undefined || method === undefined) return method;
+    return tracing.method(method, key, trace);
+  }
+
+  /** The error if the slots of a call exceed the limit; they are dropped then. */
+  #roomError(key: MethodKey, slots: Slot[]): unknown {
+    try {
+      this.#end.references.checkRoom(slots);
+      return undefined;
+    } catch (error) {
+      this.#end.slots.drop(slots);
+      return refusal(error, `call ${methodLabel(key)}`);
+    }
   }
 
   /** Answers calls that cannot be run. */
@@ -315,15 +399,19 @@ export class Callee {
   #missing(key: MethodKey): Error {
     const label = methodLabel(key);
     const methods = this.#exposed?.methods;
-    const isKnown = typeof key === "number"
-      ? key === DESCRIBE || this.#end.callback(key) !== undefined
-      : methods?.has(key);
+    const isKnown = typeof key === "string"
+      ? methods?.has(key)
+      : key === DESCRIBE || this.#end.references.method(key) !== undefined;
     if (isKnown) {
       return new RangeError(
         `Cannot call ${label}: ${this.#count} calls are running, which is the maximum; wait for some, or give "expose" a larger "maxCalls"`,
       );
     }
-    if (typeof key === "number") return callbackEnded();
+    if (typeof key !== "string") {
+      return new TypeError(
+        `Cannot call ${label}: it is not a function, or a method of an object, that was sent and is not released`,
+      );
+    }
     if (methods === undefined) {
       return new TypeError(
         `Cannot call ${label}: the peer exposes no methods on this duplex`,
@@ -379,23 +467,54 @@ export class Callee {
       return this.#finish(id, [TAG.error, id, toFailure(error)]);
     }
     if (iterator !== undefined) return this.#stream(id, iterator);
+    // Others are found after the codec has refused the answer.
+    if (isFound(value)) return this.#answerFound(id, value);
     this.#finish(
       id,
       value === undefined ? [TAG.value, id] : [TAG.value, id, value],
     );
   }
 
-  /** Ends a call with its answer. */
-  #finish(id: number, answer: Message): void {
-    const running = this.#running.get(id);
-    if (running !== undefined) this.#release(id, running);
-    if (!running?.isCancelled) this.#end.post(answer);
-    this.#done(running?.isCancelled === true, running?.weight);
+  /** Answers a call with a function, a reference or a transferred value. */
+  #answerFound(id: number, value: unknown): void {
+    if (this.#running.get(id)?.isCancelled) {
+      return this.#finish(id, [TAG.value, id]);
+    }
+    let answer: Message = [TAG.value, id, value];
+    let transfer: Transferable[] | undefined;
+    try {
+      const searched = search(value)!;
+      transfer = searched.transfer;
+      answer = this.#withSlots(answer, searched);
+    } catch (error) {
+      answer = [TAG.error, id, toFailure(resultError(error))];
+    }
+    this.#finish(id, answer, transfer);
   }
 
-  #release(id: number, running: Running): void {
-    running.isDone = true;
-    this.#running.delete(id);
+  /** An answer with the slots for what was found in its value. */
+  #withSlots(message: Message, { rest, values }: Searched): Message {
+    const head: unknown[] = [message[0], message[1], rest];
+    if (values.length > 0) head.push(this.#end.slots.add(values));
+    return head as Message;
+  }
+
+  #answerAgain(
+    message: Message,
+    searched: Searched,
+  ): Promise<void> | undefined {
+    return this.#end.postInTurn(
+      this.#withSlots(message, searched),
+      searched.transfer,
+    );
+  }
+
+  /** Ends a call with its answer. */
+  #finish(id: number, answer: Message, transfer?: Transferable[]): void {
+    const running = this.#running.get(id);
+    if (running !== undefined) this.#running.delete(id);
+    if (!running?.isCancelled) this.#end.post(answer, transfer);
+    this.#done(running?.isCancelled === true, running?.weight);
   }
 
   #cancel(running: Running, reason: unknown): void {
@@ -421,22 +540,8 @@ export class Callee {
     else this.#end.post([TAG.stream, id]);
     if (this.#isDrained) producer.drain();
     producer.run().then(() => {
-      this.#release(id, running);
+      this.#running.delete(id);
       this.#done(running.isCancelled, running.weight);
-    });
-  }
-
-  #fill(running: Running, args: unknown[], slots: Slot[]): void {
-    fillSlots(args, slots, (kind, id) => {
-      if (kind === SLOT.signal) return running.signal;
-      return (...given: unknown[]) => {
-        const called = running.isDone || running.isCancelled
-          ? Promise.reject(callbackEnded())
-          : this.#end.callBack(id, given);
-        // A method may ignore the promise, so its rejection counts as handled.
-        called.catch(() => {});
-        return called;
-      };
     });
   }
 
@@ -524,12 +629,6 @@ export class Callee {
       );
     }
   }
-}
-
-function callbackEnded(): ClosedError {
-  return new ClosedError(
-    "Cannot call back: the call that sent the function has ended",
-  );
 }
 
 /** Calls a method with its `this`, and its signal if it takes one. */

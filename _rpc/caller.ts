@@ -17,24 +17,32 @@ import {
 import { SeparateList } from "../_codec/separate_list.ts";
 import { fromFailure, reduceFailure, toFailure } from "./errors.ts";
 import {
-  type Callback,
   DESCRIBE,
-  findSlotValues,
   MAX_SLOTS,
   type Message,
   type MethodKey,
   type Slot,
-  slotKind,
-  type SlotValue,
   TAG,
-  withoutSlotValues,
+  type Trace,
 } from "./messages.ts";
+import type { References } from "./references.ts";
+import {
+  findSlotValues,
+  type Parcel,
+  search,
+  type Searched,
+  type SlotTable,
+  type SlotValue,
+  tooManySlots,
+  withoutSlotValues,
+} from "./slots.ts";
 import { RemoteStream, type StreamCall } from "./stream.ts";
+import type { CallSpan, Tracing } from "./trace.ts";
 import { messageOf, quoted, reasonText } from "../_base/text.ts";
 import { AbortGroups, MAX_TIMER, RunningTimer } from "../_base/waiting.ts";
 
 /** Sends a message. Never throws; `Caller.refuse` is called if it cannot be sent. */
-export type Post = (message: Message) => void;
+export type Post = (message: Message, transfer?: Transferable[]) => void;
 
 /** The options of a call. */
 export interface CallLimits {
@@ -88,7 +96,8 @@ const MAX_NAME = 100;
 /** The name of a method in errors. */
 export function methodLabel(method: MethodKey): string {
   if (method === DESCRIBE) return "the description of the methods";
-  if (typeof method !== "string") return "a callback";
+  if (typeof method === "number") return "a callback";
+  if (typeof method !== "string") return quoted(method[1], MAX_NAME);
   return quoted(method, MAX_NAME);
 }
 
@@ -99,11 +108,13 @@ export class PendingCall implements AnswerHandler, StreamCall {
   readonly #method: MethodKey;
   readonly #limits: CallLimits;
   readonly #settle: Settle;
-  /** The numbers of the functions among its arguments. */
-  callbacks: number[] | undefined;
+  /** The slots of its arguments. */
+  slots: Slot[] | undefined;
   /** The signals that cancel it. */
   signals: AbortSignal[] | undefined;
   timer: RunningTimer | undefined;
+  /** Its span, if the program is traced. */
+  span: CallSpan | undefined;
   #stream: RemoteStream | undefined;
   #isLate = false;
 
@@ -129,6 +140,7 @@ export class PendingCall implements AnswerHandler, StreamCall {
     // Settles before anything else can throw.
     if (this.#stream === undefined) this.#settle.resolve(value);
     else this.#stream.onReturn(value);
+    this.span?.end();
     this.#caller.release(this);
   }
 
@@ -158,6 +170,7 @@ export class PendingCall implements AnswerHandler, StreamCall {
   fail(error: unknown): void {
     if (this.#stream === undefined) this.#settle.reject(error);
     else this.#stream.onThrow(error);
+    this.span?.fail(error);
     this.#caller.release(this);
   }
 
@@ -166,12 +179,14 @@ export class PendingCall implements AnswerHandler, StreamCall {
   }
 
   cancel(reason: unknown): void {
+    this.span?.end();
     this.#caller.release(this);
     this.#caller.cancel(this.id, reason);
   }
 
   /** Ends the call with an error of the duplex, or of this thread. */
   stop(error: unknown): void {
+    this.span?.fail(error);
     this.#caller.release(this);
     if (!isEnd(error)) this.#caller.cancel(this.id, error);
     this.#settle.reject(endError(error, this.label));
@@ -179,6 +194,7 @@ export class PendingCall implements AnswerHandler, StreamCall {
 
   /** Cancels the call and rejects with the reason. */
   abort(reason: unknown): void {
+    this.span?.fail(reason);
     this.cancel(reason);
     this.fail(reason);
   }
@@ -234,18 +250,27 @@ export class SentBatch {
 /** The calls that one end makes. */
 export class Caller {
   readonly post: Post;
+  readonly #slots: SlotTable;
+  readonly #references: References;
+  readonly #tracing: Tracing | undefined;
   readonly #pending = new Map<number, AnswerHandler>();
-  readonly #callbacks = new Map<number, Callback>();
   readonly #aborts = new AbortGroups<PendingCall>((calls, reason) => {
     for (const call of [...calls]) call.abort(reason);
   });
   #lastId = 0;
-  #lastCallback = 0;
   /** Why no more answers arrive, once the duplex has ended. */
   #end: { readonly error: unknown } | undefined;
 
-  constructor(post: Post) {
+  constructor(
+    post: Post,
+    slots: SlotTable,
+    references: References,
+    tracing: Tracing | undefined,
+  ) {
     this.post = post;
+    this.#tracing = tracing;
+    this.#slots = slots;
+    this.#references = references;
   }
 
   /** Calls a method. */
@@ -270,54 +295,91 @@ export class Caller {
     limits: CallLimits,
     settle: Settle,
   ): PendingCall | undefined {
-    let slotValues: SlotValue[] | undefined;
-    let rest = args as unknown[];
+    let searched: Searched | undefined;
     try {
-      slotValues = findSlotValues(args);
-      if (slotValues !== undefined) rest = withoutSlotValues(args, slotValues);
+      const found = findSlotValues(args);
+      if (found !== undefined) searched = withoutSlotValues(args, found);
     } catch (error) {
       // A getter among the arguments threw.
       return void settle.reject(error);
     }
-    if (slotValues !== undefined && slotValues.length > MAX_SLOTS) {
-      const error = tooManySlots(slotValues.length, methodLabel(method));
-      return void settle.reject(error);
-    }
-    const signals = cancelSignals(limits.signal, slotValues);
+    const signals = cancelSignals(limits.signal, searched?.values);
     const aborted = signals?.find(({ aborted }) => aborted);
     if (aborted !== undefined) return void settle.reject(aborted.reason);
     if (this.#end !== undefined) {
       const error = endError(this.#end.error, methodLabel(method));
       return void settle.reject(error);
     }
-    const call = new PendingCall(this, ++this.#lastId, method, limits, settle);
-    this.#pending.set(call.id, call);
-    if (signals !== undefined) this.#watchSignals(call, signals);
-    if (slotValues === undefined) {
-      this.post([TAG.call, call.id, method, rest]);
-    } else {
-      const slots = this.#slots(call, slotValues);
-      this.post([TAG.call, call.id, method, rest, slots]);
+    const id = this.#lastId + 1;
+    const span = this.#tracing?.call(method);
+    let message: Message = span?.trace === undefined
+      ? [TAG.call, id, method, args as unknown[]]
+      : [TAG.call, id, method, args as unknown[], [], span.trace];
+    const call = new PendingCall(this, id, method, limits, settle);
+    if (searched !== undefined) {
+      try {
+        message = withSlots(this.#slots, message, searched);
+      } catch (error) {
+        const refused = refusal(error, `call ${methodLabel(method)}`);
+        span?.fail(refused);
+        return void settle.reject(refused);
+      }
+      call.slots = callSlots(message);
     }
+    this.#lastId = id;
+    this.#pending.set(id, call);
+    call.span = span;
+    if (signals !== undefined) this.#watchSignals(call, signals);
+    if (searched === undefined) this.post(message);
+    else this.post(message, searched.transfer);
     return call;
+  }
+
+  /**
+   * Searches the arguments of a refused call, whose number was not sent. Returns the
+   * call with slots, or `undefined` if none was found.
+   */
+  search(message: Message): Parcel | undefined {
+    if (message[0] !== TAG.call) return undefined;
+    const call = this.#pending.get(message[1]);
+    const searched = search(message[3]);
+    if (searched === undefined || !(call instanceof PendingCall)) {
+      return undefined;
+    }
+    const signals = cancelSignals(undefined, searched.values) ?? [];
+    const aborted = signals.find(({ aborted }) => aborted);
+    if (aborted !== undefined) {
+      call.fail(aborted.reason);
+      return undefined;
+    }
+    call.signals = [...new Set([...call.signals ?? [], ...signals])];
+    for (const signal of call.signals) this.#aborts.add(call, signal);
+    const found = withSlots(this.#slots, message, searched);
+    call.slots = callSlots(found);
+    return { message: found, transfer: searched.transfer };
   }
 
   /**
    * Calls a method once for each arguments, one call after the other. If the batch
    * has failed, the handler was notified when this returns.
    */
-  batch(method: string, list: unknown[][], handler: AnswerHandler): SentBatch {
+  batch(
+    method: string,
+    list: unknown[][],
+    handler: AnswerHandler,
+    traces: (Trace | null)[] | undefined,
+  ): SentBatch {
     const id = ++this.#lastId;
     if (this.#end !== undefined) {
       handler.fail(endError(this.#end.error, methodLabel(method)));
     } else {
       this.#pending.set(id, handler);
-      this.post([
-        TAG.batch,
-        id,
-        method,
-        SeparateList.from(list) as unknown[][],
-      ]);
+      const calls = SeparateList.from(list) as unknown[][];
+      this.post(
+        traces === undefined
+          ? [TAG.batch, id, method, calls]
+          : [TAG.batch, id, method, calls, traces],
+      );
     }
     return new SentBatch(this, id);
   }
@@ -337,22 +399,18 @@ export class Caller {
     return this.#pending.has(id);
   }
 
-  /** The function with a number, as long as the call that sent it is running. */
-  callback(id: number): Callback | undefined {
-    return this.#callbacks.get(id);
-  }
-
   /** Handles an answer. */
   onAnswer(message: Message): void {
     const id = message[1] as number;
     const handler = this.#pending.get(id);
     if (handler === undefined) {
       // The call was cancelled while the answer was in flight.
-      if (id <= this.#lastId) return;
+      if (id <= this.#lastId) return this.#slots.drop(answerSlots(message));
       throw new ProtocolError(
         `Cannot read an answer to call ${id}: there were ${this.#lastId}`,
       );
     }
+    if (message.length === 4 && !this.#fill(handler, message)) return;
     switch (message[0]) {
       case TAG.value:
         return handler.onValue(message[2]);
@@ -367,10 +425,35 @@ export class Caller {
     }
   }
 
+  /** Fills the slots of an answer; reports an error if too many are held. */
+  #fill(handler: AnswerHandler, message: Message): boolean {
+    const slots = answerSlots(message);
+    if (slots === undefined) return true;
+    try {
+      this.#references.checkRoom(slots);
+    } catch (error) {
+      this.#slots.drop(slots);
+      const id = message[1] as number;
+      const attempt = `receive the result of ${handler.label}`;
+      const isItems = message[0] === TAG.items;
+      const count = isItems ? message[2].length : 1;
+      for (let index = 0; index < count; index++) {
+        handler.onError(refusal(error, attempt));
+      }
+      // The peer need not produce the rest of a stream.
+      if (isItems && !this.#pending.has(id)) this.cancel(id, error);
+      return false;
+    }
+    message[2] = this.#slots.fill(message[2], slots, undefined);
+    return true;
+  }
+
   /** Handles a message of this end that could not be sent. */
   refuse(message: Message, error: unknown): void {
     switch (message[0]) {
       case TAG.call:
+        this.#slots.remove(message[4]);
+        // falls through
       case TAG.batch: {
         const handler = this.#pending.get(message[1]);
         if (handler === undefined) return;
@@ -404,7 +487,6 @@ export class Caller {
     this.#end = { error };
     const handlers = [...this.#pending.values()];
     this.#pending.clear();
-    this.#callbacks.clear();
     let fault: { readonly error: unknown } | undefined;
     for (const handler of handlers) {
       try {
@@ -422,13 +504,9 @@ export class Caller {
     this.#pending.delete(call.id);
     call.timer?.clear();
     call.timer = undefined;
-    const { signals, callbacks } = call;
-    if (signals !== undefined) {
-      for (const signal of signals) this.#aborts.delete(call, signal);
-    }
-    if (callbacks !== undefined) {
-      for (const id of callbacks) this.#callbacks.delete(id);
-    }
+    const { signals } = call;
+    if (signals === undefined) return;
+    for (const signal of signals) this.#aborts.delete(call, signal);
   }
 
   #watchSignals(call: PendingCall, signals: AbortSignal[]): void {
@@ -441,18 +519,54 @@ export class Caller {
     if (timeout > MAX_TIMER || !this.#pending.has(call.id)) return;
     call.timer = new RunningTimer(timeout, () => call.onTimeout());
   }
+}
 
-  #slots(call: PendingCall, values: readonly SlotValue[]): Slot[] {
-    return values.map(({ index, property, value }): Slot => {
-      let id = 0;
-      if (typeof value === "function") {
-        id = ++this.#lastCallback;
-        this.#callbacks.set(id, value);
-        (call.callbacks ??= []).push(id);
-      }
-      return [index, property, slotKind(value), id];
-    });
+/** A call or a notification with the slots for what was found in its arguments. */
+export function withSlots(
+  table: SlotTable,
+  message: Message,
+  { rest, values }: Searched,
+): Message {
+  const args = rest as unknown[];
+  if (message[0] === TAG.call) {
+    const [tag, id, method, , earlier, ...trace] = message;
+    const slots = allSlots(table, earlier, values);
+    return slots === undefined
+      ? [tag, id, method, args]
+      : [tag, id, method, args, slots, ...trace];
   }
+  const [tag, method, , earlier, ...trace] = message as Notice;
+  const slots = allSlots(table, earlier, values);
+  return slots === undefined
+    ? [tag, method, args]
+    : [tag, method, args, slots, ...trace];
+}
+
+type Notice = Extract<Message, [tag: typeof TAG.notice, ...unknown[]]>;
+
+/** The slots of a message, with those that were found in a search of it. */
+function allSlots(
+  table: SlotTable,
+  earlier: Slot[] | undefined,
+  values: readonly SlotValue[],
+): Slot[] | undefined {
+  if (values.length === 0) return earlier;
+  if (earlier === undefined) return table.add(values);
+  const count = values.length + earlier.length;
+  if (count > MAX_SLOTS) throw tooManySlots(count);
+  return [...earlier, ...table.add(values)];
+}
+
+/** The slots of a call. */
+function callSlots(message: Message): Slot[] | undefined {
+  return message[0] === TAG.call ? message[4] : undefined;
+}
+
+/** The slots of an answer. */
+function answerSlots(message: Message): Slot[] | undefined {
+  return message[0] === TAG.value || message[0] === TAG.items
+    ? message[3]
+    : undefined;
 }
 
 /** The signals that cancel a call. */
@@ -511,12 +625,6 @@ export function unsendable(
     .replace(/^Cannot (encode|send) a message: /, "")
     .replace(new RegExp(`"\\$(\\[\\d+\\]){${depth}}`), '"$');
   return [Kind as ErrorConstructor, lowered(text)];
-}
-
-function tooManySlots(count: number, label: string): RangeError {
-  return new RangeError(
-    `Cannot call ${label}: ${count} functions and signals are among its arguments, and at most ${MAX_SLOTS} can be; give one function that takes a name`,
-  );
 }
 
 function lowered(text: string): string {

@@ -26,18 +26,34 @@ import {
   methodLabel,
   NO_LIMITS,
   type PendingCall,
+  refusal,
   type SentBatch,
+  withSlots,
 } from "./caller.ts";
 import {
   DESCRIBE,
   type Message,
   type MethodKey,
   readMessage,
+  SLOT,
+  type Slot,
   TAG,
+  type Trace,
 } from "./messages.ts";
 import { Outlet } from "./outlet.ts";
+import { References } from "./references.ts";
+import {
+  findSlotValues,
+  type Parcel,
+  search,
+  SIGNAL_KIND,
+  SlotTable,
+  type SlotValue,
+  withoutSlotValues,
+} from "./slots.ts";
 import { Reader } from "./reader.ts";
 import { CallPromise } from "./stream.ts";
+import { Tracing } from "./trace.ts";
 import { show } from "../_base/text.ts";
 import type { Duplex } from "../duplex.ts";
 
@@ -49,6 +65,8 @@ const endpoints = new WeakMap<Duplex, RpcEndpoint>();
 /** One end of a duplex that carries calls. */
 export class RpcEndpoint {
   readonly callee: Callee;
+  readonly references: References;
+  readonly #slots: SlotTable;
   readonly #caller: Caller;
   readonly #duplex: Duplex;
   readonly #outlet: Outlet;
@@ -56,6 +74,7 @@ export class RpcEndpoint {
   readonly #reader: Reader;
   /** The calls that block this thread, the innermost last. */
   readonly #blocked: PendingCall[] = [];
+  readonly #tracing = Tracing.get();
   readonly #ended = Promise.withResolvers<void>();
 
   private constructor(duplex: Duplex) {
@@ -64,24 +83,43 @@ export class RpcEndpoint {
       onFirstCall: () => this.#backlog.checkRoom(),
       isAwaited: (id) => this.#caller.isAwaited(id),
       onAnswered: () => void this.#backlog.begin(),
+      search: (message, error) => this.#search(message, error),
+      onDropped: (message) => this.#slots.remove(slotsOf(message)),
       refuse: (message, error) => this.#refuse(message, error),
       onFault: (error) => duplex.abort(error),
     });
     this.#outlet = outlet;
-    this.#caller = new Caller((message) => outlet.send(message));
+    this.references = new References({
+      call: (key, args) => CallPromise.from(this.call(key, args)),
+      onError: (error, key) => this.callee.onError(error, key),
+      release: (released) => outlet.release([TAG.release, released]),
+    });
+    this.#slots = new SlotTable(
+      new Map([...this.references.kinds, [SLOT.signal, SIGNAL_KIND]]),
+    );
+    this.#caller = new Caller(
+      (message, transfer) => outlet.send(message, transfer),
+      this.#slots,
+      this.references,
+      this.#tracing,
+    );
     this.callee = new Callee({
-      post: (message) => void outlet.answer(message),
-      postInTurn: (message) => outlet.answer(message),
-      callback: (id) => this.#caller.callback(id),
-      callBack: (id, args) => CallPromise.from(this.call(id, args)),
+      post: (message, transfer) => void outlet.answer(message, transfer),
+      postInTurn: (message, transfer) => outlet.answer(message, transfer),
+      slots: this.#slots,
+      references: this.references,
+      tracing: this.#tracing,
       isHolding: () => !this.#backlog.isEmpty,
       isBlocked: (id) =>
-        this.#blocked.some(({ callbacks }) => callbacks?.includes(id)),
+        this.#blocked.some(({ slots }) =>
+          slots?.some(([, kind, slot]) => kind === SLOT.callback && slot === id)
+        ),
     });
     const hooks = callHooks(duplex);
     this.#backlog = new Backlog(outlet, hooks[receiveWindow], {
       handle: (message) => this.callee.onMessage(message),
       onFault: (error) => duplex.abort(error),
+      onDropped: (message) => this.#slots.drop(slotsOf(message)),
       onEmpty: () => this.callee.checkIdle(),
     });
     hooks[beforeGoodbye] = () => {
@@ -105,6 +143,11 @@ export class RpcEndpoint {
       endpoints.set(duplex, endpoint);
     }
     return endpoint;
+  }
+
+  /** The endpoint of a duplex, if it has one. */
+  static find(duplex: Duplex): RpcEndpoint | undefined {
+    return endpoints.get(duplex);
   }
 
   /** Settles when no more messages arrive. Never rejects. */
@@ -148,10 +191,16 @@ export class RpcEndpoint {
 
   /**
    * Calls a method once for each arguments, one call after the other. If the batch
-   * has failed, the handler was notified when this returns.
+   * has failed, the handler was notified when this returns. `traces` are those of the
+   * calls, if the program is traced.
    */
-  batch(method: string, list: unknown[][], handler: AnswerHandler): SentBatch {
-    return this.#caller.batch(method, list, handler);
+  batch(
+    method: string,
+    list: unknown[][],
+    handler: AnswerHandler,
+    traces?: (Trace | null)[],
+  ): SentBatch {
+    return this.#caller.batch(method, list, handler, traces);
   }
 
   /**
@@ -178,13 +227,59 @@ export class RpcEndpoint {
 
   /** Calls a method without an answer; settles when the call was sent. */
   notify(method: string, args: unknown[]): Promise<void> {
+    const span = this.#tracing?.call(method);
+    if (span === undefined) {
+      return this.#notify(method, [TAG.notice, method, args]);
+    }
+    const sent = this.#notify(
+      method,
+      span.trace === undefined
+        ? [TAG.notice, method, args]
+        : [TAG.notice, method, args, [], span.trace],
+    );
+    // Without a reaction, so that a rejection without a handler is reported.
+    span.end();
+    return sent;
+  }
+
+  #notify(
+    method: string,
+    message: Extract<Message, [typeof TAG.notice, ...unknown[]]>,
+  ): Promise<void> {
     const label = methodLabel(method);
-    return this.#outlet.notify([TAG.notice, method, args], label);
+    const args = message[2];
+    try {
+      const found = findSlotValues(args);
+      // The codec refuses a signal: nothing can cancel a notification.
+      if (found === undefined || hasSignal(found)) {
+        return this.#outlet.notify(message, label);
+      }
+      const searched = withoutSlotValues(args, found);
+      return this.#outlet.notify(
+        withSlots(this.#slots, message, searched),
+        label,
+        searched.transfer,
+      );
+    } catch (error) {
+      return Promise.reject(refusal(error, `notify ${label}`));
+    }
   }
 
   /** Whether a notification was not sent because the duplex has ended. */
   isEnd(error: unknown): boolean {
     return this.#outlet.isEnd(error);
+  }
+
+  /** Searches a message that the codec has refused. */
+  #search(message: Message, error: unknown): Parcel | undefined {
+    if (!isInstance(error, TypeError)) return undefined;
+    if (message[0] !== TAG.notice) return this.#caller.search(message);
+    const searched = search(message[2]);
+    if (searched === undefined || hasSignal(searched.values)) return undefined;
+    return {
+      message: withSlots(this.#slots, message, searched),
+      transfer: searched.transfer,
+    };
   }
 
   /** Handles a message that cannot be sent, so that no caller waits without limit. */
@@ -208,6 +303,8 @@ export class RpcEndpoint {
         case TAG.cancel:
         case TAG.recall:
           return this.#backlog.onFollowUp(message);
+        case TAG.release:
+          return this.#backlog.onRelease(message);
         default:
           return this.#caller.onAnswer(message);
       }
@@ -220,6 +317,7 @@ export class RpcEndpoint {
     const isClosed = isInstance(error, ClosedError);
     try {
       this.#caller.end(isClosed ? goodbye() : error);
+      this.references.end();
       if (isClosed) this.callee.drain();
       else this.#onGone(error);
     } finally {
@@ -237,6 +335,16 @@ export class RpcEndpoint {
     this.#backlog.flush();
     this.callee.end(reason);
   }
+}
+
+/** The slots of a call or a notification. */
+function slotsOf(message: Message): Slot[] | undefined {
+  if (message[0] === TAG.call) return message[4];
+  return message[0] === TAG.notice ? message[3] : undefined;
+}
+
+function hasSignal(values: readonly SlotValue[]): boolean {
+  return values.some(({ value }) => value instanceof AbortSignal);
 }
 
 /** The hooks of a duplex for calls; none if it is not of this package. */

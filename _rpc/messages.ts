@@ -4,22 +4,18 @@
  * The messages of calls: arrays whose first item is a tag, as PROTOCOL.md
  * describes them. Every message of a peer is checked here before it is used.
  *
- * Functions and signals among the arguments of a call cannot be sent. The message
- * says where they were (their slots), and the peer fills each slot with a function
- * that calls back, or with a signal of its own. They are found as arguments and as
- * properties of arguments that are plain objects, where options are; not deeper,
- * because every call would pay for the search.
+ * Functions, signals and the like cannot be sent. The message says where they were
+ * (their slots, see `slots.ts`), and the peer puts values of its own there.
  *
  * @module
  */
 
 import { ProtocolError } from "../_base/errors.ts";
 import { show } from "../_base/text.ts";
-import { defineOwn } from "../_codec/properties.ts";
 
 /** The tag of a message; its first item. */
 export const TAG = {
-  /** `[tag, id, method, arguments, slots?]`: calls a method. */
+  /** `[tag, id, method, arguments, slots?, trace?]`: calls a method. */
   call: 1,
   /**
    * `[tag, id, method, list of arguments]`: calls a method once for each arguments,
@@ -28,15 +24,15 @@ export const TAG = {
    * says that it was not begun.
    */
   batch: 2,
-  /** `[tag, method, arguments]`: calls a method without an answer. */
+  /** `[tag, method, arguments, slots?]`: calls a method without an answer. */
   notice: 3,
-  /** `[tag, id, value?]`: the result of a call, or of the next one of a batch. */
+  /** `[tag, id, value?, slots?]`: the result of a call, or of the next one of a batch. */
   value: 4,
   /** `[tag, id, failure]`: the error of a call, or of the next one of a batch. */
   error: 5,
   /** `[tag, id]`: the result of a call is a stream. */
   stream: 6,
-  /** `[tag, id, values]`: the next values of a stream, or of a batch. */
+  /** `[tag, id, values, slots?]`: the next values of a stream, or of a batch. */
   items: 7,
   /** `[tag, id, count]`: requests so many more values of a stream. */
   pull: 8,
@@ -53,24 +49,39 @@ export const TAG = {
    * with their answers.
    */
   recalled: 11,
+  /**
+   * `[tag, [[id, count], …]]`: this end no longer uses functions and objects of the
+   * peer, each of which it has received so many times.
+   */
+  release: 12,
 } as const;
 
 /** The method of every end that describes it: its methods and its memory. */
 export const DESCRIBE = 0;
 
-/** The name of a method, the number of a callback, or {@linkcode DESCRIBE}. */
-export type MethodKey = string | number;
+/**
+ * The name of a method, the number of a function, the number of an object and the
+ * name of its method, or {@linkcode DESCRIBE}.
+ */
+export type MethodKey = string | number | [id: number, name: string];
 
 /** The kinds of slots. */
-export const SLOT = { callback: 1, signal: 2 } as const;
+export const SLOT = {
+  /** A function of the sender. */
+  callback: 1,
+  /** A signal that aborts when the call is cancelled; its number is 0. */
+  signal: 2,
+  /** An object of the sender with methods. */
+  object: 3,
+  /** A function or an object of the receiver, which had sent it. */
+  own: 6,
+} as const;
 
-/** A slot: the argument, its property or null, the kind, and a callback's number. */
-export type Slot = [
-  index: number,
-  property: string | null,
-  kind: typeof SLOT[keyof typeof SLOT],
-  id: number,
-];
+/** The keys from the arguments, the result or the items to a value in them. */
+export type Path = readonly (string | number)[];
+
+/** Where a value was, its kind, and its number. */
+export type Slot = [path: Path, kind: number, id: number];
 
 /** A thrown value: an error as its parts, or any other value. */
 export type Failure = [isError: true, parts: unknown] | [
@@ -86,17 +97,37 @@ export type Message =
     method: MethodKey,
     args: unknown[],
     slots?: Slot[],
+    trace?: Trace,
   ]
-  | [tag: typeof TAG.batch, id: number, method: string, list: unknown[][]]
-  | [tag: typeof TAG.notice, method: string, args: unknown[]]
-  | [tag: typeof TAG.value, id: number, value?: unknown]
+  | [
+    tag: typeof TAG.batch,
+    id: number,
+    method: string,
+    list: unknown[][],
+    traces?: (Trace | null)[],
+  ]
+  | [
+    tag: typeof TAG.notice,
+    method: string,
+    args: unknown[],
+    slots?: Slot[],
+    trace?: Trace,
+  ]
+  | [tag: typeof TAG.value, id: number, value?: unknown, slots?: Slot[]]
   | [tag: typeof TAG.error, id: number, failure: Failure]
   | [tag: typeof TAG.stream, id: number]
-  | [tag: typeof TAG.items, id: number, values: unknown[]]
+  | [tag: typeof TAG.items, id: number, values: unknown[], slots?: Slot[]]
   | [tag: typeof TAG.pull, id: number, count: number]
   | [tag: typeof TAG.cancel, id: number, failure: Failure]
   | [tag: typeof TAG.recall, id: number]
-  | [tag: typeof TAG.recalled, id: number, begun: number];
+  | [tag: typeof TAG.recalled, id: number, begun: number]
+  | [tag: typeof TAG.release, released: Released[]];
+
+/** The fields of a trace, such as "traceparent". */
+export type Trace = Record<string, string>;
+
+/** The number of a function or object, and how many times it was received. */
+export type Released = [id: number, count: number];
 
 /** Maximum calls in one batch. More would hardly lower the cost of each. */
 export const MAX_BATCH = 1024;
@@ -104,11 +135,17 @@ export const MAX_BATCH = 1024;
 /** Maximum values of a stream that may be requested in advance. */
 export const MAX_PULL = 65_536;
 
-/** Maximum functions and signals among the arguments of one call. */
+/** Maximum slots of one message: more than a method with named callbacks needs. */
 export const MAX_SLOTS = 256;
 
+/** Maximum fields of a trace. W3C Trace Context and W3C Baggage have three. */
+const MAX_TRACE_FIELDS = 8;
+
+/** Maximum characters of a field of a trace, as W3C Baggage has it. */
+const MAX_TRACE_LENGTH = 8192;
+
 /** Describes what is wrong with an item of a message, or returns `undefined`. */
-type Check = (item: unknown, message: unknown[]) => string | undefined;
+type Check = (item: unknown) => string | undefined;
 
 /** The number of items with their checks, and how many of them are required. */
 interface Shape {
@@ -122,17 +159,21 @@ function shape(checks: readonly Check[], required = checks.length): Shape {
 
 /** The items that follow the tag of each message. */
 const SHAPES: Readonly<Record<number, Shape | undefined>> = {
-  [TAG.call]: shape([checkId, checkMethod, checkArray, checkSlots], 3),
-  [TAG.batch]: shape([checkId, checkName, checkBatch]),
-  [TAG.notice]: shape([checkName, checkArray]),
-  [TAG.value]: shape([checkId, () => undefined], 1),
+  [TAG.call]: shape(
+    [checkId, checkMethod, checkArray, checkSlots, checkTrace],
+    3,
+  ),
+  [TAG.batch]: shape([checkId, checkName, checkBatch, checkTraces], 3),
+  [TAG.notice]: shape([checkName, checkArray, checkSlots, checkTrace], 2),
+  [TAG.value]: shape([checkId, () => undefined, checkSlots], 1),
   [TAG.error]: shape([checkId, checkFailure]),
   [TAG.stream]: shape([checkId]),
-  [TAG.items]: shape([checkId, checkArray]),
+  [TAG.items]: shape([checkId, checkArray, checkSlots], 2),
   [TAG.pull]: shape([checkId, checkPull]),
   [TAG.cancel]: shape([checkId, checkFailure]),
   [TAG.recall]: shape([checkId]),
   [TAG.recalled]: shape([checkId, checkCount]),
+  [TAG.release]: shape([checkReleased]),
 };
 
 /**
@@ -153,7 +194,7 @@ export function readMessage(message: unknown): Message {
     throw refusal(message, `it has ${message.length} items`);
   }
   for (let index = 0; index < count; index++) {
-    const fault = checks[index]!(message[index + 1], message);
+    const fault = checks[index]!(message[index + 1]);
     if (fault !== undefined) throw refusal(message, fault);
   }
   return message as Message;
@@ -165,7 +206,10 @@ function checkId(id: unknown): string | undefined {
 }
 
 function checkMethod(method: unknown): string | undefined {
-  return isWhole(method) ? undefined : checkName(method);
+  if (typeof method === "string" || isWhole(method)) return undefined;
+  const isOfObject = Array.isArray(method) && method.length === 2 &&
+    isWhole(method[0]) && typeof method[1] === "string";
+  return isOfObject ? undefined : checkName(method);
 }
 
 function checkName(method: unknown): string | undefined {
@@ -207,32 +251,57 @@ function checkCount(count: unknown): string | undefined {
   return isWhole(count) ? undefined : `${show(count)} is not a number of calls`;
 }
 
-function checkSlots(slots: unknown, message: unknown[]): string | undefined {
+function checkSlots(slots: unknown): string | undefined {
   if (!Array.isArray(slots)) return checkArray(slots);
   if (slots.length > MAX_SLOTS) {
-    return `a call has at most ${MAX_SLOTS} functions and signals`;
+    return `a message has at most ${MAX_SLOTS} functions and signals`;
   }
-  const args = message[3] as unknown[];
   for (const slot of slots) {
-    if (Array.isArray(slot) && isSlotIn(args, slot)) continue;
-    return `${show(slot)} is not a slot of its arguments`;
+    if (!isSlot(slot)) return `${show(slot)} is not a slot of its value`;
   }
   return undefined;
 }
 
-function isSlotIn(args: unknown[], slot: unknown[]): boolean {
-  const [index, property, kind, id] = slot;
-  if (slot.length !== 4 || !isWhole(index) || index >= args.length) {
-    return false;
+function isSlot(slot: unknown): slot is Slot {
+  return Array.isArray(slot) && slot.length === 3 && Array.isArray(slot[0]) &&
+    slot[0].every((key) => typeof key === "string" || isWhole(key)) &&
+    isWhole(slot[1]) && isWhole(slot[2]);
+}
+
+function checkTrace(trace: unknown): string | undefined {
+  if (!isPlain(trace)) return `${show(trace)} is not a trace`;
+  const fields = Object.values(trace);
+  const isTrace = fields.length <= MAX_TRACE_FIELDS &&
+    fields.every((field) =>
+      typeof field === "string" && field.length <= MAX_TRACE_LENGTH
+    );
+  return isTrace
+    ? undefined
+    : `a trace has at most ${MAX_TRACE_FIELDS} fields of at most ${MAX_TRACE_LENGTH} characters`;
+}
+
+function checkTraces(traces: unknown): string | undefined {
+  if (!Array.isArray(traces)) return checkArray(traces);
+  if (traces.length > MAX_BATCH) return "it has more traces than calls";
+  for (const trace of traces) {
+    const fault = trace === null ? undefined : checkTrace(trace);
+    if (fault !== undefined) return fault;
   }
-  if (kind !== SLOT.callback && kind !== SLOT.signal) return false;
-  if (!isWhole(id)) return false;
-  return property === null ||
-    (typeof property === "string" && isPlain(args[index]));
+  return undefined;
+}
+
+function checkReleased(released: unknown): string | undefined {
+  if (!Array.isArray(released)) return checkArray(released);
+  for (const item of released) {
+    const isReleased = Array.isArray(item) && item.length === 2 &&
+      item.every((number) => isWhole(number) && number > 0);
+    if (!isReleased) return `${show(item)} is not a released function`;
+  }
+  return undefined;
 }
 
 /** Whether a value is an object without a class. */
-function isPlain(value: unknown): value is Record<string, unknown> {
+export function isPlain(value: unknown): value is Record<string, unknown> {
   if (typeof value !== "object" || value === null) return false;
   const prototype = Object.getPrototypeOf(value);
   return prototype === Object.prototype || prototype === null;
@@ -253,84 +322,4 @@ function refusal(message: unknown, why: string): ProtocolError {
   return new ProtocolError(
     `Cannot read ${what}: ${why}; use "remote" and "expose" on both ends, and send nothing else`,
   );
-}
-
-/** Any function. */
-// deno-lint-ignore ban-types
-export type Callback = Function;
-
-/** A function or a signal, and where it was found. */
-export interface SlotValue {
-  readonly index: number;
-  readonly property: string | null;
-  readonly value: Callback | AbortSignal;
-}
-
-function isSlotValue(value: unknown): value is Callback | AbortSignal {
-  return typeof value === "function" || value instanceof AbortSignal;
-}
-
-/** Finds the functions and signals among arguments; most calls have none. */
-export function findSlotValues(
-  args: readonly unknown[],
-): SlotValue[] | undefined {
-  let found: SlotValue[] | undefined;
-  for (let index = 0; index < args.length; index++) {
-    const arg = args[index];
-    if (typeof arg === "function") {
-      (found ??= []).push({ index, property: null, value: arg });
-    } else if (typeof arg === "object" && arg !== null) {
-      if (isPlain(arg)) {
-        // Without a list of the keys, which each call would allocate.
-        for (const property in arg) {
-          const value = arg[property];
-          if (!isSlotValue(value) || !Object.hasOwn(arg, property)) continue;
-          (found ??= []).push({ index, property, value });
-        }
-      } else if (arg instanceof AbortSignal) {
-        (found ??= []).push({ index, property: null, value: arg });
-      }
-    }
-  }
-  return found;
-}
-
-/** A copy of the arguments without functions and signals. */
-export function withoutSlotValues(
-  args: readonly unknown[],
-  values: readonly SlotValue[],
-): unknown[] {
-  const rest = [...args];
-  /** An argument that occurs again has one copy. */
-  const copies = new Map<unknown, Record<string, unknown>>();
-  for (const { index, property } of values) {
-    if (property === null) {
-      rest[index] = null;
-      continue;
-    }
-    const arg = args[index];
-    let copy = copies.get(arg);
-    if (copy === undefined) copies.set(arg, copy = { ...arg as object });
-    rest[index] = copy;
-    delete copy[property];
-  }
-  return rest;
-}
-
-/** Fills the slots of received arguments. */
-export function fillSlots(
-  args: unknown[],
-  slots: readonly Slot[],
-  make: (kind: Slot[2], id: number) => Callback | AbortSignal,
-): void {
-  for (const [index, property, kind, id] of slots) {
-    const value = make(kind, id);
-    if (property === null) args[index] = value;
-    else defineOwn(args[index] as object, property, value);
-  }
-}
-
-/** The kind of the slot for a value. */
-export function slotKind(value: Callback | AbortSignal): Slot[2] {
-  return typeof value === "function" ? SLOT.callback : SLOT.signal;
 }

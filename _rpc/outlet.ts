@@ -12,7 +12,9 @@ import { DeadlockError, isInstance } from "../_base/errors.ts";
 import { type CallHooks, isEndError } from "../_session/session.ts";
 import type { Duplex } from "../duplex.ts";
 import { refusal, unsendable } from "./caller.ts";
+import { type CallContext, callContext, withContext } from "./context.ts";
 import { type Message, TAG } from "./messages.ts";
+import type { Parcel } from "./slots.ts";
 import { Deque } from "../_base/waiting.ts";
 
 /**
@@ -34,6 +36,13 @@ export interface OutletEvents {
   isAwaited(id: number): boolean;
   /** An answer that waited for room was sent, or could not be sent. */
   onAnswered(): void;
+  /**
+   * Searches a refused call or notification for values that have slots. Returns it
+   * with slots, or `undefined` if there are none.
+   */
+  search(message: Message, error: unknown): Parcel | undefined;
+  /** A message is not sent, since its call was cancelled. */
+  onDropped(message: Message): void;
   /** Handles a message that cannot be sent; settles when its replacement was sent. */
   readonly refuse: (
     message: Message,
@@ -43,9 +52,9 @@ export interface OutletEvents {
   readonly onFault: (error: unknown) => void;
 }
 
-/** A waiting notification, and the promise that it is sent. */
+/** A waiting notification or release, and the promise that it is sent. */
 class Notice {
-  readonly message: Message;
+  message: Message;
   readonly sent = Promise.withResolvers<void>();
   readonly #label: string;
 
@@ -78,6 +87,10 @@ export class Outlet {
   /** Whether calls are kept for {@linkcode Outlet.pumpSync}. */
   #isKeeping = false;
   #isPumping = false;
+  /** What messages transfer, if any does. */
+  #transfers: WeakMap<Message, Transferable[]> | undefined;
+  /** The contexts of calls that have waited. */
+  readonly #contexts = new WeakMap<Message | Notice, CallContext>();
   /** Answers that had to wait, and those of them that have been sent. */
   #queued = 0;
   #settled = 0;
@@ -115,7 +128,11 @@ export class Outlet {
    * Sends an answer. Returns a promise if the answer, or its replacement if it
    * cannot be sent, has to wait for room. Never throws or rejects.
    */
-  answer(message: Message): Promise<void> | undefined {
+  answer(
+    message: Message,
+    transfer?: Transferable[],
+  ): Promise<void> | undefined {
+    this.#keepTransfer(message, transfer);
     const sending = this.#post(message);
     return sending && this.#answerLater(sending);
   }
@@ -138,7 +155,8 @@ export class Outlet {
   }
 
   /** Sends a call of this end, or a message for one, in order. Never throws. */
-  send(message: Message): void {
+  send(message: Message, transfer?: Transferable[]): void {
+    this.#keepTransfer(message, transfer);
     switch (message[0]) {
       case TAG.call:
       case TAG.batch:
@@ -149,10 +167,29 @@ export class Outlet {
   }
 
   /** Sends a notification; settles when it was sent. */
-  notify(message: Message, label: string): Promise<void> {
+  notify(
+    message: Message,
+    label: string,
+    transfer?: Transferable[],
+  ): Promise<void> {
+    this.#keepTransfer(message, transfer);
     const notice = new Notice(message, label);
     this.#sendCall(notice);
     return notice.sent.promise;
+  }
+
+  /**
+   * Sends a release behind the calls that wait, as these may use what is released.
+   * Settles when it was sent, or cannot be sent. Never rejects.
+   */
+  async release(message: Message): Promise<void> {
+    const notice = new Notice(message, "");
+    this.#enqueue(notice);
+    try {
+      await notice.sent.promise;
+    } catch {
+      // The duplex has ended, which releases everything.
+    }
   }
 
   /**
@@ -176,10 +213,24 @@ export class Outlet {
       this.#hasCalled = true;
       this.#events.onFirstCall();
     }
+    this.#enqueue(call);
+  }
+
+  #enqueue(call: Message | Notice): void {
     const mustWait = this.#isBlocked || this.#isKeeping ||
       this.#waiting.length > 0;
-    if (mustWait || !this.mayCall) this.#waiting.push(call);
-    else this.#sendNow(call);
+    if (!mustWait && this.mayCall) return this.#sendNow(call);
+    this.#waiting.push(call);
+    // It is searched later, in another context, and only objects are.
+    const message = call instanceof Notice ? call.message : call;
+    const args = message[0] === TAG.call
+      ? message[3]
+      : message[0] === TAG.notice
+      ? message[2]
+      : undefined;
+    if (args?.some((arg) => typeof arg === "object" && arg !== null)) {
+      this.#contexts.set(call, callContext());
+    }
   }
 
   /** Sends waiting calls of this end, as many as may be sent. */
@@ -188,7 +239,7 @@ export class Outlet {
       this.#waiting.length > 0 && !this.#isBlocked && this.mayCall
     ) {
       const call = this.#waiting.shift();
-      if (this.#isStale(call)) this.#stale = Math.max(0, this.#stale - 1);
+      if (this.#dropIfStale(call)) this.#stale = Math.max(0, this.#stale - 1);
       else this.#sendNow(call);
     }
   }
@@ -227,8 +278,8 @@ export class Outlet {
     this.#isPumping = true;
     while (this.#waiting.length > 0 && this.mayCall) {
       const call = this.#waiting.first;
-      if (this.#isStale(call)) this.#stale = Math.max(0, this.#stale - 1);
-      else if (!this.#trySend(call)) break;
+      if (this.#dropIfStale(call)) this.#stale = Math.max(0, this.#stale - 1);
+      else if (!this.#trySendCall(call)) break;
       // A getter of the call may have cancelled it.
       if (this.#waiting.first === call) this.#waiting.shift();
     }
@@ -240,7 +291,7 @@ export class Outlet {
   flush(): void {
     while (this.#waiting.length > 0) {
       const call = this.#waiting.shift();
-      if (!this.#isStale(call)) this.#sendInTurn(call);
+      if (!this.#dropIfStale(call)) this.#sendInTurn(call);
     }
     this.#stale = 0;
   }
@@ -258,35 +309,37 @@ export class Outlet {
   }
 
   #dropStale(): void {
-    this.#waiting.retain((call) => !this.#isStale(call));
+    this.#waiting.retain((call) => !this.#dropIfStale(call));
     this.#stale = 0;
   }
 
-  #isStale(call: Message | Notice): boolean {
-    return !(call instanceof Notice) &&
-      !this.#events.isAwaited(call[1] as number);
+  /** Whether a call was cancelled, and so is not sent. */
+  #dropIfStale(call: Message | Notice): boolean {
+    if (call instanceof Notice) return false;
+    if (this.#events.isAwaited(call[1] as number)) return false;
+    this.#events.onDropped(call);
+    return true;
   }
 
   /** Sends a call if there is room; returns whether it need not be sent again. */
-  #trySend(call: Message | Notice): boolean {
+  #trySendCall(call: Message | Notice): boolean {
     const isNotice = call instanceof Notice;
     const lastId = this.#lastId;
     if (!isNotice) this.#lastId = Math.max(lastId, call[1] as number);
     try {
-      if (!this.#duplex.trySend(isNotice ? call.message : call)) {
+      if (!this.#trySend(isNotice ? call.message : call)) {
         this.#lastId = lastId;
         return false;
       }
       if (isNotice) call.sent.resolve();
     } catch (error) {
-      if (isNotice) this.#rejectNotice(call, error);
-      else this.#refuse(call, error);
+      this.#onRefused(call, error, (call) => this.#sendNow(call));
     }
     return true;
   }
 
   #sendNow(call: Message | Notice): void {
-    if (this.#trySend(call)) return;
+    if (this.#trySendCall(call)) return;
     this.#isBlocked = true;
     this.#sendInTurn(call).then(() => {
       this.#isBlocked = false;
@@ -301,17 +354,70 @@ export class Outlet {
       return await this.#sendLater(call);
     }
     try {
-      await this.#duplex.send(call.message);
+      await this.#send(call.message);
       call.sent.resolve();
     } catch (error) {
-      this.#rejectNotice(call, error);
+      await this.#onRefused(call, error, (call) => this.#sendInTurn(call));
     }
+  }
+
+  /**
+   * Handles a message of this end that cannot be sent. If it has values with slots,
+   * it is sent with these, in its turn: nothing has been sent behind it.
+   */
+  #onRefused<Result>(
+    call: Message | Notice,
+    error: unknown,
+    send: (call: Message | Notice) => Result,
+  ): Result | undefined {
+    const isNotice = call instanceof Notice;
+    const message = isNotice ? call.message : call;
+    try {
+      const found = withContext(
+        this.#contexts.get(call),
+        () => this.#events.search(message, error),
+      );
+      if (found !== undefined) {
+        const earlier = this.#transfers?.get(message) ?? [];
+        this.#keepTransfer(found.message, [...earlier, ...found.transfer]);
+        if (isNotice) call.message = found.message;
+        return send(isNotice ? call : found.message);
+      }
+    } catch (fault) {
+      // A getter in it threw, or it has too many slots.
+      error = fault;
+    }
+    if (isNotice) {
+      this.#events.onDropped(message);
+      this.#rejectNotice(call, error);
+    } else this.#refuse(message, error);
+    return undefined;
+  }
+
+  #keepTransfer(message: Message, transfer: Transferable[] | undefined): void {
+    if (transfer === undefined || transfer.length === 0) return;
+    this.#transfers ??= new WeakMap();
+    this.#transfers.set(message, transfer);
+  }
+
+  #trySend(message: Message): boolean {
+    const transfer = this.#transfers?.get(message);
+    return transfer === undefined
+      ? this.#duplex.trySend(message)
+      : this.#duplex.trySend(message, { transfer });
+  }
+
+  #send(message: Message): Promise<void> {
+    const transfer = this.#transfers?.get(message);
+    return transfer === undefined
+      ? this.#duplex.send(message)
+      : this.#duplex.send(message, { transfer });
   }
 
   /** Sends a message now, or behind all messages that wait in the duplex. */
   #post(message: Message): Promise<void> | undefined {
     try {
-      if (this.#duplex.trySend(message)) return undefined;
+      if (this.#trySend(message)) return undefined;
     } catch (error) {
       return this.#refuse(message, error);
     }
@@ -321,12 +427,14 @@ export class Outlet {
   /** Never rejects. */
   async #sendLater(message: Message): Promise<void> {
     try {
-      await this.#duplex.send(message);
+      await this.#send(message);
     } catch (error) {
       // When the duplex fails, its reader is notified right after those that send.
       // Calls that wait for answers then get the reader's error.
       await undefined;
-      await this.#refuse(message, error);
+      await (isCall(message)
+        ? this.#onRefused(message, error, (call) => this.#sendInTurn(call))
+        : this.#refuse(message, error));
     }
   }
 
@@ -340,4 +448,9 @@ export class Outlet {
       return undefined;
     }
   }
+}
+
+/** Whether a message is one of this end that is searched if it is refused. */
+function isCall(message: Message): boolean {
+  return message[0] === TAG.call || message[0] === TAG.batch;
 }

@@ -21,6 +21,9 @@ const MAX_SOURCE_LENGTH = 1024 * 1024;
  */
 const MAX_ARGUMENT_LENGTH = 131_000;
 
+/** A function of esbuild that `deno bundle --keep-names` has other functions call. */
+const NAME_HELPER = "const __name = (fn) => fn;\n";
+
 const ADVICE = "wrap it: (n) => …";
 
 /** White space and comments between two tokens. */
@@ -73,13 +76,32 @@ export function taskScript(
   const text = Function.prototype.toString.call(fn);
   const attempt = `${action} of ${functionLabel(fn)}`;
   checkText(attempt, text);
+  checkNotBundled(attempt);
   const source = `import { exposeTask } from ${
     JSON.stringify(import.meta.resolve("./worker.ts"))
-  };\nexposeTask(${toExpression(attempt, text)});\n`;
+  };\n${NAME_HELPER}exposeTask(${toExpression(attempt, text)});\n`;
   const script = `data:text/javascript,${encodeURIComponent(source)}`;
   if (isThread || script.length <= MAX_ARGUMENT_LENGTH) return script;
   throw new RangeError(
     `${attempt}: its script has ${script.length} bytes, and at most ${MAX_ARGUMENT_LENGTH} can be sent to a process; set isolate: "thread", pass large values as arguments, or import them inside`,
+  );
+}
+
+/**
+ * Loads the module that workers import. It is never called: the import has `deno
+ * compile` include the module in a program.
+ */
+export function loadWorker(): Promise<unknown> {
+  return import("./worker.ts");
+}
+
+/** Throws if this file is a part of a bundle, as its workers load another file. */
+function checkNotBundled(attempt: string): void {
+  if (import.meta.url.endsWith("/_task/source.ts")) return;
+  throw new TypeError(
+    `${attempt}: its workers load a module of this package, which is bundled in ${
+      quoted(import.meta.url)
+    }; bundle with --external "@duplex/ipc*" or --external "jsr:@duplex/ipc*", or use a Pool with a worker script`,
   );
 }
 

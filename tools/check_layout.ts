@@ -64,7 +64,7 @@ const PROGRAM = "cli";
 const SCRIPTS = new Set(["_task/worker.ts"]);
 
 const USES_DENO =
-  /^(_?(pipe|socket|permissions|cli)\b.*|parent|_base\/(address|permission_kinds|prints|worker_options)|_thread\/(permissions|parent_end))\.ts$/;
+  /^(_?(pipe|socket|permissions|cli)\b.*|parent|_base\/(address|permission_kinds|prints|worker_options)|_rpc\/context|_thread\/(permissions|parent_end))\.ts$/;
 
 /** The files that a worker may load. */
 const WORKER_NEEDS =

@@ -10,7 +10,7 @@
 
 exposes `square`, which the peer calls with `remote` or runs in a pool. The calls
 run one after the other. A generator is sent as a list. A call with functions or
-signals among its arguments fails.
+signals among its arguments fails, and the functions are released.
 """
 
 from __future__ import annotations
@@ -22,6 +22,10 @@ from typing import Any, Callable, Mapping, Tuple
 
 CALL, BATCH, NOTICE, VALUE, ERROR = 1, 2, 3, 4, 5
 ITEMS, PULL, CANCEL, RECALL = 7, 8, 9, 10
+RELEASE = 12
+
+#: The kinds of slots that are released: functions and objects of the peer.
+RELEASED_KINDS = (1, 3)
 
 #: The method that describes the peer.
 DESCRIBE = 0
@@ -35,20 +39,31 @@ Outcome = Tuple[bool, Any]
 def expose(methods: Methods, duplex: Any) -> None:
     """Answers calls until the peer sends goodbye."""
     for message in duplex:
+        # The rest of a longer message is a trace, which is not continued here.
         tag, *rest = message
         if tag == CALL and rest[1] == DESCRIBE:
             duplex.send([VALUE, rest[0], {"methods": list(methods)}])
         elif tag == CALL:
-            number, name, args, *places = rest
-            answer(duplex, VALUE, number, call(methods, name, args, *places))
+            number, name, args, *slots = rest[:4]
+            release(duplex, *slots)
+            answer(duplex, VALUE, number, call(methods, name, args, *slots))
         elif tag == BATCH:
-            number, name, calls = rest
+            number, name, calls = rest[:3]
             for args in calls:
                 answer(duplex, ITEMS, number, call(methods, name, args))
         elif tag == NOTICE:
-            call(methods, *rest)
-        elif tag not in (PULL, CANCEL, RECALL):
+            name, args, *slots = rest[:3]
+            release(duplex, *slots)
+            call(methods, name, args, *slots)
+        elif tag not in (PULL, CANCEL, RECALL, RELEASE):
             raise ValueError(f"Cannot answer a message with an unknown tag: {tag!r}")
+
+
+def release(duplex: Any, slots: Any = ()) -> None:
+    """Releases the functions and objects among arguments, which are not used."""
+    released = [[number, 1] for _, kind, number in slots if kind in RELEASED_KINDS]
+    if released:
+        duplex.send([RELEASE, released])
 
 
 def answer(duplex: Any, tag: int, number: int, outcome: Outcome) -> None:
@@ -64,13 +79,13 @@ def answer(duplex: Any, tag: int, number: int, outcome: Outcome) -> None:
 
 
 def call(
-    methods: Methods, name: Any, args: list[Any], places: Any = None
+    methods: Methods, name: Any, args: list[Any], slots: Any = ()
 ) -> Outcome:
     """Calls a method; returns whether it failed, and its result or failure."""
     try:
-        if places:
+        if slots:
             raise TypeError("Cannot call a method with functions or signals here")
-        if name not in methods:
+        if not isinstance(name, str) or name not in methods:
             raise TypeError(
                 f"Cannot call {name!r}: the methods are {list(methods)}")
         result = methods[name](*args)

@@ -8,7 +8,14 @@
  */
 
 import type { Duplex } from "@duplex/ipc/duplex";
-import { expose, notifier, remote, withSignal } from "@duplex/ipc/rpc";
+import {
+  expose,
+  notifier,
+  reference,
+  remote,
+  type RemoteReference,
+  withSignal,
+} from "@duplex/ipc/rpc";
 import type { CallSidePlan, CallStep } from "./call_plan.ts";
 import type { Finale } from "./plan.ts";
 import {
@@ -28,6 +35,13 @@ const STEP_TIMEOUT = 80;
 const TIMES = 3;
 
 type Fn = (id: string, value: number) => unknown;
+
+/** A function and an object deep in an argument. */
+interface Deep {
+  readonly deep: readonly [
+    { fn: Fn; object: RemoteReference<{ fn: Fn }> },
+  ];
+}
 
 /** The methods of an end; the first argument of each is the id of the call. */
 export type Methods = ReturnType<typeof makeMethods>;
@@ -68,6 +82,13 @@ function makeMethods(begin: (id: string) => void, other: () => Other) {
       let sum = 0;
       for (let n = 0; n < times; n++) sum += Number(await fn(id, n));
       return [id, sum];
+    },
+    /** Calls back functions deep in its arguments, and returns one with a method. */
+    async callDeep(id: string, { deep: [{ fn, object }] }: Deep) {
+      begin(id);
+      using used = object;
+      const sum = Number(await fn(id, 1)) + Number(await used.fn(id, 2));
+      return { made: reference({ sum: (n: number) => [id, sum + n] }) };
     },
     async bounce(id: string, value: unknown) {
       begin(id);
@@ -186,6 +207,7 @@ export class CallSide {
           if (back !== id) this.#violation(`${id} was called back for ${back}`);
           return n;
         };
+        if (size % 2 === 1) return await this.#callDeep(api, id, fn);
         const sum = (TIMES * (TIMES - 1)) / 2;
         return this.#expect(id, [id, sum], await api.callBack(id, fn, TIMES));
       }
@@ -204,6 +226,14 @@ export class CallSide {
       case "note":
         return await notifier<Methods>(this.#duplex).note(id);
     }
+  }
+
+  async #callDeep(api: Other, id: string, fn: Fn): Promise<void> {
+    const object = reference({ fn });
+    const deep = { deep: [{ fn, object }] } as unknown as Deep;
+    const { made } = await api.callDeep(id, deep);
+    using used = made;
+    this.#expect(id, [id, 5], await used.sum(2));
   }
 
   async #callFailing(id: string, call: Promise<unknown>): Promise<void> {

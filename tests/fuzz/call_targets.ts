@@ -216,16 +216,10 @@ class Hostile {
         return [TAG.call, next, this.#method(), this.#args()];
       case 3: {
         const args = [null, { a: null }, value()];
-        const places = Array.from({ length: draw.size(5) }, () => [
-          draw.below(this.#isMostlyValid ? 3 : 4),
-          draw.pick(
-            this.#isMostlyValid ? [null] : [null, "a", "__proto__", "length"],
-          ),
-          this.#isMostlyValid
-            ? draw.between(SLOT.callback, SLOT.signal)
-            : draw.below(4),
-          draw.below(5),
-        ]);
+        const places = Array.from(
+          { length: draw.size(5) },
+          () => this.#slot([draw.below(this.#isMostlyValid ? 3 : 4)]),
+        );
         return [TAG.call, next, this.#method(), args, places];
       }
       case 4: {
@@ -238,6 +232,7 @@ class Hostile {
       case 5:
         return [TAG.notice, this.#name(), this.#args()];
       case 6:
+        if (draw.oneIn(4)) return [TAG.value, peerId, null, [this.#slot([])]];
         return [TAG.value, peerId, value()];
       case 7:
         return [TAG.error, peerId, this.#failure()];
@@ -254,6 +249,7 @@ class Hostile {
       case 11:
         return [TAG.cancel, own, this.#failure()];
       case 12:
+        if (draw.oneIn(4)) return [TAG.release, [[draw.below(4), 1]]];
         if (this.#isMostlyValid || draw.oneIn(2)) return [TAG.recall, own];
         return [TAG.recalled, peerId, draw.below(4)];
       default:
@@ -261,15 +257,25 @@ class Hostile {
     }
   }
 
+  /** A slot of a value at a path. */
+  #slot(path: unknown[]): unknown {
+    const draw = this.#draw;
+    if (this.#isMostlyValid) {
+      return [path, draw.between(SLOT.callback, SLOT.object), draw.below(5)];
+    }
+    const keys = [[], ["a"], ["__proto__"], ["length"], [0], [draw.boundary()]];
+    return [[...path, ...draw.pick(keys)], draw.below(8), draw.below(5)];
+  }
+
   #name(): string {
     const { length } = NAMES;
     return NAMES[this.#draw.below(this.#draw.below(3) > 0 ? EXPOSED : length)]!;
   }
 
-  #method(): string | number {
+  #method(): unknown {
     const draw = this.#draw;
     return draw.oneIn(8)
-      ? draw.pick([0, 1, 2, 7, draw.boundary()])
+      ? draw.pick([0, 1, 2, 7, draw.boundary(), [1, "a"], [2, this.#name()]])
       : this.#name();
   }
 

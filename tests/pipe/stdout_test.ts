@@ -26,7 +26,7 @@ const EXEC = Deno.execPath();
  * Compares lines in any order: those from before the hello arrive over standard output,
  * the others over standard error.
  */
-function assertSameLines(lines: string[], expected: string[]): void {
+function assertSameLines(lines: unknown[], expected: unknown[]): void {
   assertEquals(lines.toSorted(), expected.toSorted());
 }
 

@@ -289,7 +289,9 @@ test("Pool.run() fails alone what cannot be sent, and goes on", async () => {
 }, NOTHING);
 
 test("Pool.run() fails alone what cannot be sent back", async () => {
-  const [pool] = poolOf({ echo: (n: number) => n % 100 === 7 ? unwanted : n });
+  const [pool] = poolOf({
+    echo: (n: number) => n % 100 === 7 ? Symbol("x") : n,
+  });
   await Promise.all(numbers(7).map((n) => pool.run("echo", [n])));
   const outcomes = await Promise.allSettled(
     numbers(1_000).map((n) => pool.run("echo", [n])),

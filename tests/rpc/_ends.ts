@@ -40,7 +40,7 @@ export function connect<Methods extends object>(
 ) {
   const { maxCalls, onError, ...rest } = options;
   const [main, worker] = duplexPair();
-  const served = expose(methods, worker, {
+  const served = expose<object>(methods, worker, {
     ...maxCalls === undefined ? {} : { maxCalls },
     ...onError === undefined ? {} : { onError },
   });

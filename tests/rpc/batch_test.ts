@@ -81,7 +81,7 @@ function batches<Methods extends object>(
   windowMessages = 4096,
 ) {
   const [main, worker] = duplexPair({ windowMessages });
-  const served = expose(methods, worker);
+  const served = expose<object>(methods, worker);
   const endpoint = RpcEndpoint.of(main);
   const run = (name: string, list: unknown[][]) => {
     const outcomes = new Outcomes();
@@ -114,18 +114,18 @@ for (const windowMessages of [4096, 1]) {
     const { main, run } = batches({
       work(n: number): unknown {
         if (n % 6 === 1 || n % 6 === 3) throw new RangeError(`no ${n}`);
-        if (n % 6 === 0) return { n: () => n };
+        if (n % 6 === 0) return { n: Symbol("n") };
         if (n % 6 === 4) return Promise.reject(n);
         return n % 6 === 2 ? Promise.resolve(n) : n;
       },
       // All outcomes are reported together, and then each on its own.
-      some: (n: number) => n % 3 === 1 ? () => n : n,
+      some: (n: number) => n % 3 === 1 ? Symbol("n") : n,
     }, windowMessages);
     const list = Array.from({ length: 60 }, (_, n) => [n]);
     const work = run("work", list).outcomes;
     const some = run("some", list).outcomes;
     const refusal =
-      "Error: Cannot answer with the result: the value at PATH is a function, which cannot be sent";
+      "Error: Cannot answer with the result: the value at PATH is a symbol, which cannot be sent";
     const path = (at: string) => `Type${refusal.replace("PATH", at)}`;
     assertEquals(
       await work.until(60),

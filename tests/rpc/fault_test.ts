@@ -264,24 +264,24 @@ test("remote() refuses arguments that cannot be sent", async () => {
   const [main, worker] = duplexPair({ maxMessageBytes: 10_000 });
   const methods = {
     take: (...args: unknown[]) => args.length,
-    give: (what: string) => what === "function" ? { a: [() => {}] } : large,
+    give: (what: string) => what === "symbol" ? { a: [Symbol("x")] } : large,
     giveLater: (what: string) => Promise.resolve(methods.give(what)),
   };
   const large = "x".repeat(20_000);
   expose(methods, worker);
   const api = remote<typeof methods>(main);
-  const where = 'the value at "$[1].a.b" is a function, which cannot be sent';
-  const deep = () => api.take(1, { a: { b() {} } });
+  const where = 'the value at "$[1].a.b" is a symbol, which cannot be sent';
+  const deep = () => api.take(1, { a: { b: Symbol("x") } });
   const error = await assertRejects(deep, TypeError);
   assertEquals(error.message, `Cannot call "take": ${where}`);
   await assertRejects(() => api.take(Symbol("x")), TypeError, '"$[0]"');
   const tooLarge = () => api.take(large);
   await assertRejects(tooLarge, RangeError, '"maxMessageBytes"');
   for (const give of [api.give, api.giveLater]) {
-    const unsent = await assertRejects(() => give("function"), TypeError);
+    const unsent = await assertRejects(() => give("symbol"), TypeError);
     assertEquals(
       unsent.message,
-      'Cannot answer with the result: the value at "$.a[0]" is a function, which cannot be sent',
+      'Cannot answer with the result: the value at "$.a[0]" is a symbol, which cannot be sent',
     );
     await assertRejects(() => give("large"), RangeError, '"maxMessageBytes"');
   }
@@ -302,7 +302,7 @@ test("remote() refuses without room what cannot be sent", async () => {
   const [main, worker] = duplexPair({ windowMessages: 1 });
   expose({ echo: (value: unknown) => value }, worker);
   const api = remote<{ echo(value: unknown): unknown }>(main);
-  const values = [1, Symbol("x"), 2, { f: { f() {} } }, 3];
+  const values = [1, Symbol("x"), 2, { f: { f: Symbol("x") } }, 3];
   const ends = await Promise.allSettled(values.map((value) => api.echo(value)));
   assertEquals(
     ends.map((end) => end.status === "fulfilled" ? end.value : end.reason.name),

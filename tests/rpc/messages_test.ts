@@ -28,7 +28,7 @@ const METHODS = {
 };
 
 const CALL = [TAG.call, 1, "a", [1]];
-const PLACES = Array.from({ length: 257 }, () => [0, null, 1, 1]);
+const PLACES = Array.from({ length: 257 }, () => [[0], 1, 1]);
 const PARTS = { class: "Error", name: "Error", message: "no" };
 
 /** What the peer sends, and the error that is reported. Call number 1 is pending. */
@@ -43,7 +43,18 @@ const FAULTS: [string, unknown[], string][] = [
   ["a tag that is not whole", [[1.5]], "its tag 1.5 is unknown"],
   ["a tag of text", [["1"]], 'its tag "1" is unknown'],
   ["a short call", [[1, 1, "a"]], 'a message "call": it has 3 items'],
-  ["a long call", [[...CALL, [], 1]], "it has 6 items"],
+  ["a long call", [[...CALL, [], {}, 1]], "it has 7 items"],
+  ["a trace that is none", [[...CALL, [], 1]], "1 is not a trace"],
+  ["a trace of a number", [[...CALL, [], { traceparent: 1 }]], "a trace has"],
+  ["a long trace", [[...CALL, [], { a: "x".repeat(8193) }]], "a trace has"],
+  ["many traces", [[
+    ...CALL,
+    [],
+    Object.fromEntries(Array.from({ length: 9 }, (_, n) => [n, "x"])),
+  ]], "a trace has at most 8 fields"],
+  ["a notice with no trace", [[3, "a", [], [], 1]], "1 is not a trace"],
+  ["a batch with no traces", [[2, 1, "a", [[]], {}]], "is not an array"],
+  ["a batch with a bad trace", [[2, 1, "a", [[]], [1]]], "is not a trace"],
   ["a call 0", [[1, 0, "a", []]], "0 is not the number of a call"],
   ["a negative call", [[1, -1, "a", []]], "-1 is not the number"],
   ["half a call", [[1, 0.5, "a", []]], "0.5 is not the number"],
@@ -55,19 +66,39 @@ const FAULTS: [string, unknown[], string][] = [
   ["arguments that are none", [[1, 1, "a", {}]], "an object is not an array"],
   ["places that are none", [[...CALL, {}]], "an object is not an array"],
   ["a place that is none", [[...CALL, [1]]], "1 is not a slot"],
-  ["a place too far", [[...CALL, [[1, null, 1, 1]]]], "not a slot of its"],
-  ["a place of no kind", [[...CALL, [[0, null, 3, 1]]]], "not a slot"],
-  ["a place of no number", [[...CALL, [[0, null, 1, -1]]]], "not a slot"],
-  ["a short place", [[...CALL, [[0, null, 1]]]], "not a slot"],
-  ["a place in a number", [[...CALL, [[0, "x", 1, 1]]]], "not a slot"],
-  ["a place by number", [[1, 1, "a", [{}], [[0, 5, 1, 1]]]], "not a slot"],
-  ["a place in an array", [[1, 1, "a", [[]], [[0, "x", 1, 1]]]], "not a slot"],
+  ["a place too far", [[...CALL, [[[1], 1, 1]]]], "not a slot of its"],
+  ["a place of no kind", [[...CALL, [[[0], 99, 1]]]], "not a slot"],
+  ["a place of no number", [[...CALL, [[[0], 1, -1]]]], "not a slot"],
+  ["a place without a path", [[...CALL, [[0, 1, 1]]]], "not a slot"],
+  ["a place with a bad path", [[...CALL, [[[null], 1, 1]]]], "not a slot"],
+  ["a short place", [[...CALL, [[[0], 1]]]], "not a slot"],
+  ["a place in a number", [[...CALL, [[[0, "x"], 1, 1]]]], "not a slot"],
+  ["a place by number", [[1, 1, "a", [{}], [[[0, 5], 1, 1]]]], "not a slot"],
+  ["a place in an array", [[1, 1, "a", [[]], [[[0, "x"], 1, 1]]]], "slot"],
+  ["a place of a length", [[...CALL, [[["length"], 1, 1]]]], "not a slot"],
+  ["a place of a prototype", [
+    [1, 1, "a", [{}], [[[0, "__proto__"], 1, 1]]],
+  ], "not a slot"],
+  ["a place of an inherited", [
+    [1, 1, "a", [{}], [[[0, "toString"], 1, 1]]],
+  ], "not a slot"],
   [
     "a place in a map",
-    [[1, 1, "a", [new Map()], [[0, "x", 1, 1]]]],
+    [[1, 1, "a", [new Map()], [[[0, 0], 1, 1]]]],
     "not a slot",
   ],
+  ["a place in a set", [
+    [1, 1, "a", [new Set([1])], [[[0, 1], 1, 1]]],
+  ], "not a slot"],
+  ["a place in a slot", [[...CALL, [[[0], 1, 1], [[0, "x"], 1, 2]]]], "slot"],
+  ["what was not sent", [[...CALL, [[[0], 6, 1]]]], "function 1 was not sent"],
   ["too many places", [[...CALL, PLACES]], "at most 256 functions"],
+  ["a method of no object", [[1, 1, ["a", 1], []]], "is not the name"],
+  ["a signal in an answer", [[4, 1, null, [[[], 2, 0]]]], "a signal is in it"],
+  ["a place in no result", [[4, 1, null, [[[0], 1, 1]]]], "not a slot"],
+  ["a release of no list", [[12, 1]], "1 is not an array"],
+  ["a release of no number", [[12, [["1", 1]]]], "not a released function"],
+  ["a release of nothing", [[12, [[1, 1]]]], "it was sent 0 times"],
   ["a call twice", [CALL, CALL], "Cannot run call 1: call 1 came before it"],
   ["an older call", [[1, 5, "a", []], CALL], "call 5 came before it"],
   ["a batch of nothing", [[2, 1, "a", []]], "this one 0"],
@@ -83,7 +114,7 @@ const FAULTS: [string, unknown[], string][] = [
   ["a notice by number", [[3, 1, []]], "1 is not the name of a method"],
   ["a notice of a value", [[3, "a", 1]], "1 is not an array"],
   ["a short value", [[4]], "it has 1 items"],
-  ["a long value", [[4, 1, 2, 3]], "it has 4 items"],
+  ["a long value", [[4, 1, 2, [], 3]], "it has 5 items"],
   ["an answer to nothing", [[4, 2, "x"]], "an answer to call 2: there were 1"],
   ["an error of nothing", [[5, 9, [false]]], "an answer to call 9"],
   ["a short error", [[5, 1]], "it has 2 items"],
@@ -175,6 +206,10 @@ test("expose() answers with arrays", async () => {
     [[8, 4, 1], [7, 4, [0]]],
     [[9, 4, [false]], []],
     [[1, 70, "a", [5]], [4, 70, 5]],
+    // Without tracing, traces are ignored.
+    [[1, 71, "a", [6], [], { traceparent: "00-1" }], [4, 71, 6]],
+    [[2, 72, "a", [[7], [8]], [null, {}]], [7, 72, [7, 8]]],
+    [[3, "a", [], [], {}], []],
   ];
   for (const [sent, answer] of exchanges) {
     await raw.send(sent);
@@ -213,17 +248,21 @@ test("expose() answers where nothing is exposed", async () => {
   await Promise.all([near.close(), raw.close()]);
 });
 
-test("remote() answers callbacks until their call has ended", async () => {
+test("remote() answers callbacks until they are released", async () => {
   const [near, raw] = duplexPair();
   let calls = 0;
   const call = remote<{ x(f: () => number): string }>(near).x(() => ++calls);
   const sent = await raw.receive() as number[][][];
-  const id = sent[4]![0]![3]!;
+  assertEquals(sent.slice(3), [[null], [[[0], 1, 1]]]);
+  const id = sent[4]![0]![2]!;
   await raw.send([1, 1, id, []]);
   assertEquals(await raw.receive(), [4, 1, 1]);
   await raw.send([4, 1, "answer"]);
   assertEquals(await call, "answer");
-  for (const [key, n] of [[id, 2], [id + 1, 3]] as const) {
+  await raw.send([1, 2, id, []]);
+  assertEquals(await raw.receive(), [4, 2, 2]);
+  await raw.send([12, [[id, 1]]]);
+  for (const [key, n] of [[id, 3], [id + 1, 4]] as const) {
     await raw.send([1, n, key, []]);
     const [tag, to, [, parts]] = await raw.receive() as [
       number,
@@ -231,9 +270,12 @@ test("remote() answers callbacks until their call has ended", async () => {
       [boolean, { message: string }],
     ];
     assertEquals([tag, to], [5, n]);
-    assertStringIncludes(parts.message, "Cannot call back: the call that");
+    assertStringIncludes(
+      parts.message,
+      "Cannot call a callback: it is not a function",
+    );
   }
-  assertEquals(calls, 1);
+  assertEquals(calls, 2);
   await Promise.all([near.close(), raw.close()]);
 });
 

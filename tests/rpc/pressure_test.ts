@@ -171,8 +171,10 @@ test("expose() counts functions among arguments in maxCalls", async () => {
   const [raw, worker] = duplexPair();
   const gate = new Gate();
   const served = expose({ wait: () => gate.opened }, worker, { maxCalls: 10 });
-  const places = numbers(9).map((id) => [0, `f${id}`, SLOT.callback, id + 1]);
-  await raw.send([TAG.call, 1, "wait", [{}], places]);
+  const places = numbers(9).map((
+    index,
+  ) => [[0, index], SLOT.callback, index + 1]);
+  await raw.send([TAG.call, 1, "wait", [numbers(9)], places]);
   await raw.send([TAG.call, 2, "wait", []]);
   await raw.send([TAG.call, 3, DESCRIBE, []]);
   for (const [tag, id] of await read(raw, 2)) {

@@ -9,7 +9,7 @@
 import { assertEquals, assertRejects } from "@std/assert";
 import { openPipe } from "@duplex/ipc/pipe";
 import { Pool } from "@duplex/ipc/pool";
-import { remote, RemoteError } from "@duplex/ipc/rpc";
+import { callStats, remote, RemoteError } from "@duplex/ipc/rpc";
 import { test } from "../workers/_processes.ts";
 
 interface Methods {
@@ -39,6 +39,11 @@ test("remote() calls methods in Python", async () => {
   assertEquals(await api.square(8), 64);
   const other = remote<{ cube(n: number): number }>(worker);
   await assertRejects(() => other.cube(1), TypeError, "Cannot call 'cube'");
+  // A function that cannot be used there is released.
+  const square = api.square as unknown as (f: () => void) => Promise<void>;
+  await assertRejects(() => square(() => {}), TypeError, "functions");
+  assertEquals(await api.square(9), 81);
+  assertEquals(callStats(worker).sent, 0);
 }, { run: [PYTHON] });
 
 test("Pool maps over workers in Python", async () => {

@@ -274,7 +274,7 @@ test("remote() throws where a value of a stream cannot be sent", async () => {
     async *items(last: boolean) {
       try {
         yield { a: 1 };
-        if (!last) yield { a: [() => {}] };
+        if (!last) yield { a: [Symbol("x")] };
         return { end: Symbol("x") };
       } finally {
         await Promise.resolve();

@@ -40,7 +40,7 @@ const methods = {
     await undefined;
     throw new RangeError(message);
   },
-  unsendable: () => () => 1,
+  unsendable: () => Symbol("x"),
   *count(n: number) {
     for (let number = 0; number < n; number++) yield number;
   },
