@@ -126,7 +126,7 @@ export function threadOptions(
 
 /** The part of "node:v8" for {@linkcode memoryLimit}. */
 interface HeapModule {
-  getHeapStatistics(): { readonly heap_size_limit: number };
+  getHeapStatistics(): { readonly "heap_size_limit": number };
 }
 
 /** Returns the bytes that a worker's heap may hold. */
