@@ -186,7 +186,8 @@ const DEFAULT_RETRIES = 2;
  *
  * - **Tasks:** a task is a call of a method that the workers expose (see `expose`).
  *   It has exactly one outcome, even if its workers end. A worker runs one task at a
- *   time. Functions among the arguments are called back. A method whose result is a
+ *   time. Functions among the arguments are called back. Web streams among them are
+ *   sent to one worker, so such a task is not run again. A method whose result is a
  *   stream cannot run in a pool.
  * - **Batches:** short tasks share messages: as many as take 2 ms together, up to
  *   256. If a batch takes far longer, other workers run the rest of it once its worker

@@ -41,9 +41,14 @@ import {
 } from "./_base/options.ts";
 import { DEFAULT_MAX_CALLS, type Exposed } from "./_rpc/callee.ts";
 import { type CallLimits, DEFAULT_READ_AHEAD } from "./_rpc/caller.ts";
-import { checkBlocks, checkDuplex, RpcEndpoint } from "./_rpc/endpoint.ts";
+import { checkDuplex, RpcEndpoint } from "./_rpc/endpoint.ts";
 import { MAX_PULL } from "./_rpc/messages.ts";
-import { methodProxy, ownMethods, withSignals } from "./_rpc/methods.ts";
+import {
+  methodProxy,
+  noMethods,
+  ownMethods,
+  withSignals,
+} from "./_rpc/methods.ts";
 import { ObjectReference } from "./_rpc/references.ts";
 import { Transferred } from "./_rpc/slots.ts";
 import { endpointOf } from "./_rpc/pending_endpoint.ts";
@@ -61,11 +66,8 @@ import type {
   Remote,
   RemoteReference,
   RemoteResult,
-  RemoteSync,
-  RemoteSyncResult,
 } from "./_rpc/types.ts";
 import { show } from "./_base/text.ts";
-import type { ShmDuplex } from "./_shm/session.ts";
 import type { Duplex } from "./duplex.ts";
 import { parent } from "./parent.ts";
 
@@ -76,14 +78,18 @@ export type {
   Remote,
   RemoteReference,
   RemoteResult,
-  RemoteSync,
-  RemoteSyncResult,
   SchemaIssue,
   SchemaResult,
   StandardSchema,
 };
 export { RemoteError } from "./_rpc/errors.ts";
 export { ClosedError, DeadlockError, PeerExitError } from "./_base/errors.ts";
+export {
+  type RemoteSync,
+  remoteSync,
+  type RemoteSyncOptions,
+  type RemoteSyncResult,
+} from "./_rpc/remote_sync.ts";
 export type { ShmDuplex } from "./_shm/session.ts";
 
 /**
@@ -105,10 +111,10 @@ export interface ExposeOptions<Methods extends object = object> {
    */
   maxCalls?: number;
   /**
-   * Maximum number of functions and objects that each end holds of the other, until
-   * they are released. A call with more of them rejects with a `RangeError`, and so
-   * does a call whose result has more of them. The limit is one for the duplex: the
-   * last one that is set holds. Each takes about 400 bytes, so a peer can make this
+   * Maximum number of functions, objects and streams that each end holds of the other,
+   * until they are released; a stream that is held counts as 8. A call with more of
+   * them rejects with a `RangeError`, and so does a call whose result has more of
+   * them. The limit is one for the duplex: the last one that is set holds. Each takes about 400 bytes, so a peer can make this
    * end hold 400 MiB by default. It is so large because functions that are not
    * released wait for garbage collection, which comes late in a large program.
    *
@@ -165,7 +171,7 @@ export interface RemoteOptions {
    */
   readAhead?: number;
   /**
-   * Maximum number of functions and objects that each end holds of the other; see
+   * Maximum number of functions, objects and streams that each end holds of the other; see
    * {@linkcode ExposeOptions.maxReferences}.
    *
    * @default {1048576}
@@ -240,6 +246,12 @@ export function withSignal<Args extends unknown[], Result>(
  *   there aborts when that of the caller does.
  * - A method may return functions, and references to objects (see
  *   {@linkcode reference}), anywhere in its result.
+ * - A `ReadableStream` or `WritableStream` anywhere in the arguments, or in a result
+ *   that is an object, is read and written by the peer as its own. Its chunks are
+ *   values or bytes; at most 16 of them, or 1 MiB and one more, get ahead of a reader.
+ *   Errors, cancellation and their reasons arrive at the other end. The stream is
+ *   locked here, lives longer than the call, and is cancelled or aborted if the peer
+ *   does not use it, or if the duplex ends.
  * - An error that a method throws is thrown at the caller.
  * - Calls run concurrently.
  * - If a caller does not read its answers, its calls wait: no call is begun while 16
@@ -375,6 +387,9 @@ function serve(
  * - Values of a stream are requested as they are read, and some in advance. Leaving
  *   `for await` early ends the generator of the peer. A stream that is never read
  *   waits until the duplex ends.
+ * - A `ReadableStream` or `WritableStream` anywhere in the arguments, or in a result
+ *   that is an object, is read and written by the peer as its own, as
+ *   {@linkcode expose} describes. A locked one is a `TypeError`.
  * - Calls are sent at once and run concurrently.
  * - With OpenTelemetry (`OTEL_DENO=true`) each call makes a span here, and one at the
  *   peer in the same trace.
@@ -393,6 +408,28 @@ function serve(
  * @returns An object with a function for each method.
  * @throws {RangeError} If an option is out of range.
  * @throws {TypeError} If an option is of the wrong type.
+ *
+ * @example Streams in both directions
+ * ```ts
+ * import { duplexPair } from "@duplex/ipc/pair";
+ * import { expose, remote } from "@duplex/ipc/rpc";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const methods = {
+ *   compress(body: ReadableStream<Uint8Array<ArrayBuffer>>) {
+ *     return { body: body.pipeThrough(new CompressionStream("gzip")) };
+ *   },
+ * };
+ *
+ * const [main, worker] = duplexPair();
+ * expose(methods, worker);
+ * const api = remote<typeof methods>(main);
+ * const source = new Blob(["text"]).stream();
+ * const { body } = await api.compress(source);
+ * const text = body.pipeThrough(new DecompressionStream("gzip"));
+ * assertEquals(await new Response(text).text(), "text");
+ * await main.close();
+ * ```
  *
  * @example Progress that calls back
  * ```ts
@@ -431,92 +468,6 @@ export function remote<Methods extends object>(
     (name) => (...args: unknown[]) =>
       CallPromise.from(endpoint.call(name, args, limits)),
   ) as Remote<Methods>;
-}
-
-/** Options for {@linkcode remoteSync}, which hold for every call made with it. */
-export interface RemoteSyncOptions {
-  /**
-   * Milliseconds that a call may block the thread. After that it is cancelled, and
-   * throws a "TimeoutError".
-   *
-   * @default {Infinity}
-   */
-  timeout?: number;
-}
-
-/**
- * The methods that the peer exposes, called by blocking the thread until they have
- * ended. A call returns the awaited result, or throws the error of the method.
- *
- * Both ends of a duplex through shared memory can use it: the program that opened the
- * worker, and the worker. It can be mixed with {@linkcode remote} and
- * {@linkcode expose} on the same duplex. While the thread is blocked, its event loop
- * does not run:
- *
- * - Other messages that arrive are handled in their order. Answers to other calls
- *   settle their promises, which continue after the blocking call. Methods and
- *   functions of this end that the peer calls run at once, inside of the blocking
- *   call; those that return a promise answer after it.
- * - So the peer must not wait for an asynchronous method of this end before it
- *   answers: such a call ends with its timeout. A function among the arguments of the
- *   call itself must return a value: a promise is an error for the peer.
- * - If both ends block and wait for each other, the one that began later throws a
- *   {@linkcode DeadlockError}, unless a timeout of the other one will end the wait.
- * - A worker that ends without a goodbye is noticed after up to two seconds, with or
- *   without a timeout. A worker that never returns to its event loop is noticed only
- *   with one.
- * - Signals abort, and timeouts of other calls expire, after the blocking call.
- * - A result with shared or transferred memory, or with an object such as a `Blob`,
- *   throws an "InvalidStateError", since it arrives through the event loop. They may
- *   be among the arguments.
- *
- * Expose methods before the first call. Requires no permission.
- *
- * @typeParam Methods The type of the object that the peer exposes.
- *
- * @param duplex The duplex, from `openShm`, or in a worker that it started from
- *   {@linkcode parent} with `transport: "shm"`.
- * @param options A time limit for every call. For a call with another one, create
- *   another remote, which costs little.
- * @returns An object with a function for each method. They throw the errors that
- *   calls of {@linkcode remote} reject with, and a `TypeError` if the result is a
- *   stream.
- * @throws {RangeError} If the timeout is not positive.
- * @throws {TypeError} If the duplex does not use shared memory, or an option is of the
- *   wrong type.
- *
- * @example Usage
- * ```ts
- * import { remoteSync } from "@duplex/ipc/rpc";
- * import { openShm } from "@duplex/ipc/shm";
- * import { assertEquals } from "@std/assert";
- *
- * const source = `
- *   import { expose } from "${import.meta.resolve("@duplex/ipc/rpc")}";
- *   expose({ add: async (a, b) => a + b });
- * `;
- * const script = `data:text/javascript,${encodeURIComponent(source)}`;
- * await using worker = await openShm(script);
- *
- * type Methods = { add(a: number, b: number): Promise<number> };
- * const api = remoteSync<Methods>(worker, { timeout: 60_000 });
- * assertEquals(api.add(1, 2), 3);
- * ```
- */
-export function remoteSync<Methods extends object>(
-  duplex: ShmDuplex,
-  options: RemoteSyncOptions = {},
-): RemoteSync<Methods> {
-  const action = "Cannot make a blocking remote";
-  checkOptions(action, options);
-  const { timeout = Infinity } = options;
-  checkPositive(action, "timeout", timeout);
-  checkBlocks(action, duplex);
-  const endpoint = RpcEndpoint.of(duplex);
-  return methodProxy(
-    noMethods(),
-    (name) => (...args: unknown[]) => endpoint.callSync(name, args, timeout),
-  ) as RemoteSync<Methods>;
 }
 
 function checkMaxReferences(action: string, max: number | undefined): void {
@@ -645,14 +596,15 @@ export function transfer<Value>(
 export interface CallStats {
   /** Calls of the peer that are running, as {@linkcode ExposeOptions.maxCalls} counts. */
   readonly running: number;
-  /** Functions and objects of this end that the peer has not released. */
+  /** Functions, objects and streams of this end that the peer has not released. */
   readonly sent: number;
-  /** Functions and objects of the peer that this end has not released. */
+  /** Functions, objects and streams of the peer that this end has not released. */
   readonly held: number;
 }
 
 /**
- * Counts the running calls, and the functions and objects that were sent and received.
+ * Counts the running calls, and the functions, objects and streams that were sent and
+ * received.
  *
  * Requires no permission.
  *
@@ -777,8 +729,4 @@ export function notifier<Methods extends object>(
     noMethods(),
     (name) => (...args: unknown[]) => endpoint.notify(name, args),
   ) as Notifier<Methods>;
-}
-
-function noMethods(): object {
-  return Object.freeze(Object.create(null));
 }

@@ -268,7 +268,7 @@ export class MapRun implements TaskSource, AsyncIterableIterator<Outcome> {
 
   #begin(): void {
     this.#isBegun = true;
-    this.origin = TaskOrigin.of(Tracing.get(), this.#limits.job.method, true);
+    this.origin = TaskOrigin.of(Tracing.get(), this.#limits.job.method);
     const { signal } = this.#limits;
     if (signal?.aborted) return this.abort(signal.reason);
     if (signal !== undefined) this.#host.watch(this, signal);

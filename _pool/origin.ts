@@ -8,40 +8,52 @@
  * @module
  */
 
-import { callContext, withContext } from "../_rpc/context.ts";
+import {
+  type CallContext,
+  callContext,
+  EMPTY,
+  withContext,
+} from "../_rpc/context.ts";
 import type { Trace } from "../_rpc/messages.ts";
 import type { CallSpan, Tracing } from "../_rpc/trace.ts";
 
 /** The origin of a task or a map. */
 export class TaskOrigin {
   readonly #span: CallSpan | undefined;
-  readonly #context = callContext();
+  readonly #context: CallContext;
 
-  private constructor(span: CallSpan | undefined) {
+  private constructor(context: CallContext, span: CallSpan | undefined) {
+    this.#context = context;
     this.#span = span;
   }
 
-  /** The origin of a task that is added now; `undefined` if it needs none. */
+  /** The origin of a task that is added now; `undefined` outside of all contexts. */
   static of(
     tracing: Tracing | undefined,
     method: string,
-    hasSlots: boolean,
   ): TaskOrigin | undefined {
+    const context = callContext();
     const span = tracing?.call(method);
-    return hasSlots || span !== undefined ? new TaskOrigin(span) : undefined;
+    if (context === EMPTY && span === undefined) return undefined;
+    return new TaskOrigin(context, span);
+  }
+
+  /** Makes the call of a task that is not in a batch, which has an origin or none. */
+  static call<Result>(
+    origin: TaskOrigin | undefined,
+    call: () => Result,
+  ): Result {
+    if (origin === undefined) return withContext(EMPTY, call);
+    const span = origin.#span;
+    return withContext(
+      origin.#context,
+      span === undefined ? call : () => span.with(call),
+    );
   }
 
   /** What the call of a task carries. */
   get trace(): Trace | undefined {
     return this.#span?.trace;
-  }
-
-  /** Makes the call of a task that is not in a batch. */
-  call<Result>(call: () => Result): Result {
-    return withContext(
-      this.#context,
-      () => this.#span === undefined ? call() : this.#span.with(call),
-    );
   }
 
   /** Ends the span. */

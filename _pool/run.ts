@@ -43,7 +43,7 @@ class RunTask extends Task {
     waitTimeout: number,
   ) {
     super(job, args, performance.now());
-    this.origin = TaskOrigin.of(queue.tracing, job.method, this.hasSlots);
+    this.origin = TaskOrigin.of(queue.tracing, job.method);
     this.#queue = queue;
     this.#settle = settle;
     this.#waitTimeout = waitTimeout;
@@ -82,7 +82,7 @@ class RunTask extends Task {
 export class RunQueue implements TaskSource {
   turn: TaskSource["turn"];
   /** Makes spans of tasks, if the program is traced. */
-  readonly tracing = Tracing.get();
+  readonly tracing: Tracing | undefined = Tracing.get();
   readonly #scheduler: Scheduler;
   readonly #tasks = new Deque<RunTask>();
   readonly #aborts = new AbortGroups<RunTask>((tasks, reason) => {

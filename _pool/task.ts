@@ -8,7 +8,12 @@
  */
 
 import { ClosedError, isInstance, PeerExitError } from "../_base/errors.ts";
-import { findAll, findSlotValues, Transferred } from "../_rpc/slots.ts";
+import {
+  findAll,
+  findSlotValues,
+  isWebStream,
+  Transferred,
+} from "../_rpc/slots.ts";
 import { quoted, reasonText } from "../_base/text.ts";
 import type { TaskOrigin } from "./origin.ts";
 import type { Listed } from "./turns.ts";
@@ -32,8 +37,8 @@ export abstract class Task {
   /** When the task was added to the pool. */
   readonly since: number;
   /**
-   * Whether functions, signals or transferred values are among its arguments; it then
-   * has no batch.
+   * Whether functions, signals, transferred values or streams are among its arguments;
+   * it then has no batch.
    */
   hasSlots: boolean;
   /** Number of workers that may have begun it. */
@@ -114,7 +119,10 @@ export abstract class Task {
     if (this.attempts > this.job.retries) return false;
     // What was moved to a worker cannot be sent to another.
     const isMoved = this.hasSlots &&
-      this.#has((value) => value instanceof Transferred, findAll);
+      this.#has(
+        (value) => value instanceof Transferred || isWebStream(value),
+        findAll,
+      );
     return isMoved !== true;
   }
 }

@@ -16,6 +16,7 @@ import {
 } from "../_rpc/endpoint.ts";
 import { findSlotValues } from "../_rpc/slots.ts";
 import { MAX_TIMER, RunningTimer } from "../_base/waiting.ts";
+import { TaskOrigin } from "./origin.ts";
 import { type Task, timeoutError } from "./task.ts";
 import { messageOf, quoted } from "../_base/text.ts";
 import type { Duplex } from "../duplex.ts";
@@ -116,19 +117,19 @@ export class PoolWorker implements AnswerHandler {
     this.#batch = undefined;
     this.#since = performance.now();
     this.given += tasks.length;
-    const [task] = tasks as [Task];
-    const { method } = task.job;
+    const [first] = tasks as [Task];
+    const { job: { method } } = first;
     for (const task of tasks) task.attempts++;
     this.#watch();
     if (tasks.length > 1) this.#recallLater();
-    if (task.hasSlots) this.#call(task);
+    if (first.hasSlots) this.#call(first);
     else {
       const list = tasks.map(({ args }) => args);
-      const traces = task.origin?.trace &&
+      const traces = first.origin?.trace &&
         tasks.map(({ origin }) => origin?.trace ?? null);
       const batch = this.#endpoint.batch(method, list, this, traces);
       // A batch that cannot be sent has failed here, or is sent as a call.
-      if (!this.isIdle && !task.hasSlots) this.#batch = batch;
+      if (!this.isIdle && !first.hasSlots) this.#batch = batch;
     }
   }
 
@@ -201,6 +202,10 @@ export class PoolWorker implements AnswerHandler {
     throw this.#outOfPlace();
   }
 
+  onChunk(): void {
+    throw this.#outOfPlace();
+  }
+
   /** Handles tasks that cannot be sent: one of them cannot, or all are too large. */
   refuse(error: unknown): void {
     if (this.#tasks.length > 1) return this.#return(0);
@@ -227,7 +232,10 @@ export class PoolWorker implements AnswerHandler {
     let value: unknown;
     let failure: { readonly error: unknown } | undefined;
     try {
-      value = await origin!.call(() => this.#endpoint.call(method, args));
+      value = await TaskOrigin.call(
+        origin,
+        () => this.#endpoint.call(method, args),
+      );
       value = await this.#single(value);
     } catch (error) {
       failure = { error };

@@ -18,11 +18,12 @@ import {
   type Slot,
   TAG,
   type Trace,
+  valueIndex,
 } from "./messages.ts";
 import type { Method } from "./methods.ts";
 import type { References } from "./references.ts";
 import { isFound, search, type Searched, type SlotTable } from "./slots.ts";
-import { Producer } from "./stream.ts";
+import { ChunkSource, Producer } from "./stream.ts";
 import type { Tracing } from "./trace.ts";
 
 /**
@@ -94,6 +95,11 @@ class Running {
     return this.#cancelled !== undefined;
   }
 
+  /** Why it was cancelled. */
+  get reason(): unknown {
+    return this.#cancelled?.reason;
+  }
+
   get signal(): AbortSignal {
     this.#controller ??= new AbortController();
     if (this.#cancelled) this.#controller.abort(this.#cancelled.reason);
@@ -103,7 +109,7 @@ class Running {
   cancel(reason: unknown): void {
     this.#cancelled ??= { reason };
     this.#controller?.abort(reason);
-    this.producer?.stop();
+    this.producer?.stop(reason);
   }
 }
 
@@ -120,7 +126,8 @@ export class Callee {
   /** Running calls by their weights, and the cancelled ones of them. */
   #count = 0;
   #cancelled = 0;
-  #isDrained = false;
+  /** Why the peer requests no more values of streams. */
+  #drained: { readonly reason: unknown } | undefined;
   #isPeerGone = false;
   #onIdle: (() => void) | undefined;
 
@@ -188,15 +195,17 @@ export class Callee {
 
   /** Replaces an answer that cannot be sent; settles when the replacement was sent. */
   refuse(message: Message, error: unknown): Promise<void> | undefined {
-    const isResult = message[0] === TAG.value || message[0] === TAG.items;
-    if (isResult) this.#end.slots.remove(message[3]);
+    const at = valueIndex(message);
+    if (at !== undefined) {
+      this.#end.slots.remove(message[at + 1] as Slot[] | undefined);
+    }
     // The duplex has ended.
     if (isEnd(error)) return undefined;
     // Several values are sent one by one first.
     const isSingle = message[0] !== TAG.items || message[2].length === 1;
-    if (isResult && isSingle && isInstance(error, TypeError)) {
+    if (at !== undefined && isSingle && isInstance(error, TypeError)) {
       try {
-        const searched = search(message[2]);
+        const searched = search(message[at]);
         if (searched !== undefined) return this.#answerAgain(message, searched);
       } catch (fault) {
         // A getter in the result threw, or too many functions are in it.
@@ -208,6 +217,9 @@ export class Callee {
         return this.#postError(message[1], resultError(error));
       case TAG.items:
         return this.#refuseItems(message[1], message[2], error);
+      case TAG.chunk:
+        this.#running.get(message[1])?.producer?.stop(error);
+        return this.#postError(message[1], resultError(error));
       case TAG.error: {
         const reduced = reduceFailure(message[2]);
         if (reduced === undefined) return undefined;
@@ -230,9 +242,9 @@ export class Callee {
   }
 
   /** Ends streams once their requested values are sent: the peer requests no more. */
-  drain(): void {
-    this.#isDrained = true;
-    for (const { producer } of this.#running.values()) producer?.drain();
+  drain(reason: unknown): void {
+    this.#drained = { reason };
+    for (const { producer } of this.#running.values()) producer?.drain(reason);
   }
 
   #onCall(message: CallMessage): void {
@@ -494,7 +506,7 @@ export class Callee {
 
   /** An answer with the slots for what was found in its value. */
   #withSlots(message: Message, { rest, values }: Searched): Message {
-    const head: unknown[] = [message[0], message[1], rest];
+    const head = [...message.slice(0, valueIndex(message)), rest];
     if (values.length > 0) head.push(this.#end.slots.add(values));
     return head as Message;
   }
@@ -527,7 +539,14 @@ export class Callee {
   #stream(id: number, iterator: AsyncIterator<unknown>): void {
     const running = this.#running.get(id) ?? this.#track(id, 1);
     const producer = new Producer(iterator, {
-      item: (value) => this.#end.postInTurn([TAG.items, id, [value]]),
+      item: (value, cost) =>
+        this.#end.postInTurn(
+          !(iterator instanceof ChunkSource)
+            ? [TAG.items, id, [value]]
+            : value === undefined
+            ? [TAG.chunk, id, cost]
+            : [TAG.chunk, id, cost, value],
+        ),
       done: (value) =>
         this.#end.post(
           value === undefined ? [TAG.value, id] : [TAG.value, id, value],
@@ -536,9 +555,9 @@ export class Callee {
     });
     running.producer = producer;
     // The peer may have left or sent its goodbye before the stream began.
-    if (running.isCancelled) producer.stop();
+    if (running.isCancelled) producer.stop(running.reason);
     else this.#end.post([TAG.stream, id]);
-    if (this.#isDrained) producer.drain();
+    if (this.#drained !== undefined) producer.drain(this.#drained.reason);
     producer.run().then(() => {
       this.#running.delete(id);
       this.#done(running.isCancelled, running.weight);
@@ -611,7 +630,7 @@ export class Callee {
     error: unknown,
   ): Promise<void> {
     const producer = this.#running.get(id)?.producer;
-    producer?.stop();
+    producer?.stop(error);
     if (
       producer === undefined && values.length === 1 && values[0] === undefined
     ) {
@@ -644,6 +663,7 @@ function invoke(
 /** The iterator of a result that is a stream. */
 function openIterator(value: unknown): AsyncIterator<unknown> | undefined {
   if (typeof value !== "object" || value === null) return undefined;
+  if (value instanceof ChunkSource) return value;
   const many = value as Partial<AsyncIterable<unknown> & Iterator<unknown>>;
   if (typeof many[Symbol.asyncIterator] === "function") {
     return many[Symbol.asyncIterator]!();

@@ -24,7 +24,9 @@ import {
   type Slot,
   TAG,
   type Trace,
+  valueIndex,
 } from "./messages.ts";
+import { ChunkReader } from "./chunks.ts";
 import type { References } from "./references.ts";
 import {
   findSlotValues,
@@ -36,7 +38,7 @@ import {
   tooManySlots,
   withoutSlotValues,
 } from "./slots.ts";
-import { RemoteStream, type StreamCall } from "./stream.ts";
+import { type AnswerStream, RemoteStream, type StreamCall } from "./stream.ts";
 import type { CallSpan, Tracing } from "./trace.ts";
 import { messageOf, quoted, reasonText } from "../_base/text.ts";
 import { AbortGroups, MAX_TIMER, RunningTimer } from "../_base/waiting.ts";
@@ -52,6 +54,8 @@ export interface CallLimits {
   readonly timeout: number;
   /** Maximum number of values of a stream that are requested in advance. */
   readonly readAhead: number;
+  /** Whether a web stream is called, whose chunks are requested by cost. */
+  readonly isWebStream?: boolean;
 }
 
 /** Default of `readAhead`; it hides the round trip of small values. */
@@ -62,6 +66,12 @@ export const NO_LIMITS: CallLimits = {
   signal: undefined,
   timeout: Infinity,
   readAhead: DEFAULT_READ_AHEAD,
+};
+
+/** The options of a call of a web stream. */
+export const WEB_STREAM_LIMITS: CallLimits = {
+  ...NO_LIMITS,
+  isWebStream: true,
 };
 
 /** Receives the result of a call, or its error: a promise, for example. */
@@ -80,6 +90,8 @@ export interface AnswerHandler {
   onError(thrown: unknown): void;
   /** The next values of a stream, or of a batch. */
   onItems(values: unknown[]): void;
+  /** The next chunk of a web stream. */
+  onChunk(cost: number, chunk: unknown): void;
   /** The result of the call is a stream. */
   onStream(): void;
   /** Only so many calls of a batch were begun, and no others will be. */
@@ -101,6 +113,10 @@ export function methodLabel(method: MethodKey): string {
   return quoted(method, MAX_NAME);
 }
 
+function callLabel(method: MethodKey, { isWebStream }: CallLimits): string {
+  return isWebStream ? "a stream" : methodLabel(method);
+}
+
 /** One call. */
 export class PendingCall implements AnswerHandler, StreamCall {
   readonly id: number;
@@ -115,7 +131,7 @@ export class PendingCall implements AnswerHandler, StreamCall {
   timer: RunningTimer | undefined;
   /** Its span, if the program is traced. */
   span: CallSpan | undefined;
-  #stream: RemoteStream | undefined;
+  #stream: AnswerStream | undefined;
   #isLate = false;
 
   constructor(
@@ -133,7 +149,7 @@ export class PendingCall implements AnswerHandler, StreamCall {
   }
 
   get label(): string {
-    return methodLabel(this.#method);
+    return callLabel(this.#method, this.#limits);
   }
 
   onValue(value: unknown): void {
@@ -153,9 +169,16 @@ export class PendingCall implements AnswerHandler, StreamCall {
     this.#stream.onItems(values);
   }
 
+  onChunk(cost: number, chunk: unknown): void {
+    if (this.#stream === undefined) throw this.#outOfPlace();
+    this.#stream.onChunk(cost, chunk);
+  }
+
   onStream(): void {
     if (this.#stream !== undefined) throw this.#outOfPlace();
-    this.#stream = new RemoteStream(this, this.#limits.readAhead);
+    this.#stream = this.#limits.isWebStream
+      ? new ChunkReader(this)
+      : new RemoteStream(this, this.#limits.readAhead);
     this.#settle.resolve(this.#stream);
   }
 
@@ -307,7 +330,7 @@ export class Caller {
     const aborted = signals?.find(({ aborted }) => aborted);
     if (aborted !== undefined) return void settle.reject(aborted.reason);
     if (this.#end !== undefined) {
-      const error = endError(this.#end.error, methodLabel(method));
+      const error = endError(this.#end.error, callLabel(method, limits));
       return void settle.reject(error);
     }
     const id = this.#lastId + 1;
@@ -410,7 +433,7 @@ export class Caller {
         `Cannot read an answer to call ${id}: there were ${this.#lastId}`,
       );
     }
-    if (message.length === 4 && !this.#fill(handler, message)) return;
+    if (message.length >= 4 && !this.#fill(handler, message)) return;
     switch (message[0]) {
       case TAG.value:
         return handler.onValue(message[2]);
@@ -418,6 +441,8 @@ export class Caller {
         return handler.onError(fromFailure(message[2]));
       case TAG.items:
         return handler.onItems(message[2]);
+      case TAG.chunk:
+        return handler.onChunk(message[2], message[3]);
       case TAG.stream:
         return handler.onStream();
       case TAG.recalled:
@@ -435,25 +460,25 @@ export class Caller {
       this.#slots.drop(slots);
       const id = message[1] as number;
       const attempt = `receive the result of ${handler.label}`;
-      const isItems = message[0] === TAG.items;
-      const count = isItems ? message[2].length : 1;
+      const count = message[0] === TAG.items ? message[2].length : 1;
       for (let index = 0; index < count; index++) {
         handler.onError(refusal(error, attempt));
       }
       // The peer need not produce the rest of a stream.
-      if (isItems && !this.#pending.has(id)) this.cancel(id, error);
+      const isLast = message[0] === TAG.value;
+      if (!isLast && !this.#pending.has(id)) this.cancel(id, error);
       return false;
     }
-    message[2] = this.#slots.fill(message[2], slots, undefined);
+    const at = valueIndex(message)!;
+    message[at] = this.#slots.fill(message[at], slots, undefined);
     return true;
   }
 
   /** Handles a message of this end that could not be sent. */
   refuse(message: Message, error: unknown): void {
+    if (message[0] === TAG.call) this.#slots.remove(message[4]);
     switch (message[0]) {
       case TAG.call:
-        this.#slots.remove(message[4]);
-        // falls through
       case TAG.batch: {
         const handler = this.#pending.get(message[1]);
         if (handler === undefined) return;
@@ -527,19 +552,22 @@ export function withSlots(
   message: Message,
   { rest, values }: Searched,
 ): Message {
-  const args = rest as unknown[];
   if (message[0] === TAG.call) {
-    const [tag, id, method, , earlier, ...trace] = message;
+    const [tag, id, method, , earlier, trace] = message;
     const slots = allSlots(table, earlier, values);
+    const args = rest as unknown[];
+    if (trace !== undefined) {
+      return [tag, id, method, args, slots ?? [], trace];
+    }
     return slots === undefined
       ? [tag, id, method, args]
-      : [tag, id, method, args, slots, ...trace];
+      : [tag, id, method, args, slots];
   }
-  const [tag, method, , earlier, ...trace] = message as Notice;
+  const [tag, method, , earlier, trace] = message as Notice;
   const slots = allSlots(table, earlier, values);
-  return slots === undefined
-    ? [tag, method, args]
-    : [tag, method, args, slots, ...trace];
+  const args = rest as unknown[];
+  if (trace !== undefined) return [tag, method, args, slots ?? [], trace];
+  return slots === undefined ? [tag, method, args] : [tag, method, args, slots];
 }
 
 type Notice = Extract<Message, [tag: typeof TAG.notice, ...unknown[]]>;
@@ -564,9 +592,8 @@ function callSlots(message: Message): Slot[] | undefined {
 
 /** The slots of an answer. */
 function answerSlots(message: Message): Slot[] | undefined {
-  return message[0] === TAG.value || message[0] === TAG.items
-    ? message[3]
-    : undefined;
+  const at = valueIndex(message);
+  return at && message[at + 1] as Slot[] | undefined;
 }
 
 /** The signals that cancel a call. */

@@ -36,7 +36,11 @@ function findFunctions(): ContextFunctions | undefined {
 
 /** Keeps a context with Deno's functions. */
 class SnapshotContext implements CallContext {
-  readonly #snapshot = functions!.getAsyncContext();
+  readonly #snapshot: unknown;
+
+  constructor(snapshot: unknown) {
+    this.#snapshot = snapshot;
+  }
 
   run(job: () => void): void {
     const before = functions!.getAsyncContext();
@@ -80,17 +84,25 @@ export class ReactionContext implements CallContext {
 /** The context of the call that is being sent, if it is not that of the caller. */
 let sending: CallContext | undefined;
 
+/** The context of a program outside of every `AsyncLocalStorage`. */
+export const EMPTY: CallContext = functions === undefined
+  ? new ReactionContext()
+  : new SnapshotContext(undefined);
+
 /** The context of the call that is being sent. */
 export function callContext(): CallContext {
-  return sending ??
-    (functions === undefined ? new ReactionContext() : new SnapshotContext());
+  if (sending !== undefined) return sending;
+  if (functions === undefined) return new ReactionContext();
+  const snapshot = functions.getAsyncContext();
+  return snapshot === undefined ? EMPTY : new SnapshotContext(snapshot);
 }
 
-/** Makes a context that of the calls that `act` makes; without one, that of the caller. */
+/** Makes a context, if there is one, that of the calls that `act` makes. */
 export function withContext<Result>(
   context: CallContext | undefined,
   act: () => Result,
 ): Result {
+  if (context === undefined) return act();
   const before = sending;
   sending = context;
   try {

@@ -28,6 +28,7 @@ import {
   type PendingCall,
   refusal,
   type SentBatch,
+  WEB_STREAM_LIMITS,
   withSlots,
 } from "./caller.ts";
 import {
@@ -92,6 +93,7 @@ export class RpcEndpoint {
     this.references = new References({
       call: (key, args) => CallPromise.from(this.call(key, args)),
       onError: (error, key) => this.callee.onError(error, key),
+      callStream: (id, args) => this.call(id, args, WEB_STREAM_LIMITS),
       release: (released) => outlet.release([TAG.release, released]),
     });
     this.#slots = new SlotTable(
@@ -317,8 +319,8 @@ export class RpcEndpoint {
     const isClosed = isInstance(error, ClosedError);
     try {
       this.#caller.end(isClosed ? goodbye() : error);
-      this.references.end();
-      if (isClosed) this.callee.drain();
+      this.references.end(isClosed ? goodbye() : error);
+      if (isClosed) this.callee.drain(goodbye());
       else this.#onGone(error);
     } finally {
       this.#ended.resolve();

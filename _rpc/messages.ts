@@ -54,6 +54,8 @@ export const TAG = {
    * peer, each of which it has received so many times.
    */
   release: 12,
+  /** `[tag, id, cost, chunk?, slots?]`: the next chunk of a web stream, and its cost. */
+  chunk: 13,
 } as const;
 
 /** The method of every end that describes it: its methods and its memory. */
@@ -73,6 +75,10 @@ export const SLOT = {
   signal: 2,
   /** An object of the sender with methods. */
   object: 3,
+  /** A `ReadableStream` of the sender. */
+  readable: 4,
+  /** A `WritableStream` of the sender. */
+  writable: 5,
   /** A function or an object of the receiver, which had sent it. */
   own: 6,
 } as const;
@@ -121,7 +127,14 @@ export type Message =
   | [tag: typeof TAG.cancel, id: number, failure: Failure]
   | [tag: typeof TAG.recall, id: number]
   | [tag: typeof TAG.recalled, id: number, begun: number]
-  | [tag: typeof TAG.release, released: Released[]];
+  | [tag: typeof TAG.release, released: Released[]]
+  | [
+    tag: typeof TAG.chunk,
+    id: number,
+    cost: number,
+    chunk?: unknown,
+    slots?: Slot[],
+  ];
 
 /** The fields of a trace, such as "traceparent". */
 export type Trace = Record<string, string>;
@@ -129,11 +142,32 @@ export type Trace = Record<string, string>;
 /** The number of a function or object, and how many times it was received. */
 export type Released = [id: number, count: number];
 
+/** The index of the value in an answer; its slots are behind it. */
+export function valueIndex(message: Message): 2 | 3 | undefined {
+  switch (message[0]) {
+    case TAG.value:
+    case TAG.items:
+      return 2;
+    case TAG.chunk:
+      return 3;
+    default:
+      return undefined;
+  }
+}
+
 /** Maximum calls in one batch. More would hardly lower the cost of each. */
 export const MAX_BATCH = 1024;
 
 /** Maximum values of a stream that may be requested in advance. */
 export const MAX_PULL = 65_536;
+
+/**
+ * The least and the most that a chunk of a web stream can cost. A unit is 1 KiB: a
+ * chunk costs its size, but at least 64 KiB, so that small ones are limited by their
+ * number, and at most 1 MiB, which is as much as may be requested in advance.
+ */
+export const MIN_CHUNK_COST = 64;
+export const MAX_CHUNK_COST = 1024;
 
 /** Maximum slots of one message: more than a method with named callbacks needs. */
 export const MAX_SLOTS = 256;
@@ -174,6 +208,7 @@ const SHAPES: Readonly<Record<number, Shape | undefined>> = {
   [TAG.recall]: shape([checkId]),
   [TAG.recalled]: shape([checkId, checkCount]),
   [TAG.release]: shape([checkReleased]),
+  [TAG.chunk]: shape([checkId, checkCost, () => undefined, checkSlots], 2),
 };
 
 /**
@@ -245,6 +280,13 @@ function checkFailure(failure: unknown): string | undefined {
 function checkPull(count: unknown): string | undefined {
   if (isWhole(count) && count >= 1 && count <= MAX_PULL) return undefined;
   return `it requests ${show(count)} values`;
+}
+
+function checkCost(cost: unknown): string | undefined {
+  if (isWhole(cost) && cost >= MIN_CHUNK_COST && cost <= MAX_CHUNK_COST) {
+    return undefined;
+  }
+  return `${show(cost)} is not the cost of a chunk`;
 }
 
 function checkCount(count: unknown): string | undefined {

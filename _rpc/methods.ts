@@ -25,7 +25,7 @@ export interface Method {
 }
 
 /** Methods that take a signal, by their wrappers. */
-export const withSignals = new WeakMap<Callback, Callback>();
+export const withSignals: WeakMap<Callback, Callback> = new WeakMap();
 
 /**
  * The own methods of an object.
@@ -89,4 +89,9 @@ export function methodProxy(
       return method;
     },
   });
+}
+
+/** The target of a proxy that has methods only. */
+export function noMethods(): object {
+  return Object.freeze(Object.create(null));
 }

@@ -220,8 +220,12 @@ export class Outlet {
     const mustWait = this.#isBlocked || this.#isKeeping ||
       this.#waiting.length > 0;
     if (!mustWait && this.mayCall) return this.#sendNow(call);
+    this.#keepContext(call);
     this.#waiting.push(call);
-    // It is searched later, in another context, and only objects are.
+  }
+
+  /** Keeps the context of a call that may be searched later: only objects are. */
+  #keepContext(call: Message | Notice): void {
     const message = call instanceof Notice ? call.message : call;
     const args = message[0] === TAG.call
       ? message[3]
@@ -341,6 +345,7 @@ export class Outlet {
   #sendNow(call: Message | Notice): void {
     if (this.#trySendCall(call)) return;
     this.#isBlocked = true;
+    if (!this.#contexts.has(call)) this.#keepContext(call);
     this.#sendInTurn(call).then(() => {
       this.#isBlocked = false;
       this.pump();

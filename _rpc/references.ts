@@ -13,10 +13,26 @@
  */
 
 import { ClosedError, isEnd, ProtocolError } from "../_base/errors.ts";
+import { show } from "../_base/text.ts";
 import { type MethodKey, type Released, SLOT, type Slot } from "./messages.ts";
-import { type Method, methodProxy, ownMethods } from "./methods.ts";
-import { type CallContext, callContext } from "./context.ts";
+import {
+  type Callback,
+  type Method,
+  methodProxy,
+  ownMethods,
+} from "./methods.ts";
+import { type CallContext, callContext, EMPTY } from "./context.ts";
+import { ChunkReader } from "./chunks.ts";
 import { Marked, type SlotCall, type SlotKind } from "./slots.ts";
+import {
+  remoteReadable,
+  remoteWritable,
+  SentReadable,
+  SentStream,
+  SentWritable,
+  type StreamEnd,
+  unused,
+} from "./web_streams.ts";
 
 /**
  * Maximum functions and objects that one end holds for a peer, and that it has
@@ -25,6 +41,9 @@ import { Marked, type SlotCall, type SlotKind } from "./slots.ts";
  * with a large heap: 70,000 of them wait in a small one.
  */
 export const DEFAULT_MAX_REFERENCES = 1_048_576;
+
+/** What a received stream counts as: it takes about 2 KiB. */
+const STREAM_WEIGHT = 8;
 
 /** Maximum releases in one message, so that it is small for any limit of the peer. */
 const MAX_RELEASED = 256;
@@ -121,49 +140,48 @@ class Received extends WeakRef<object> {
   }
 }
 
-/** A value that was sent. */
-interface Sent {
-  readonly value: unknown;
-  /** The context of the last call that sent it. */
-  context: CallContext;
-  /** Times that it was sent, without those that were released. */
-  count: number;
-}
-
 /** The end that has the references. */
 export interface ReferencesEnd {
   /** Calls a function or a method of the peer. */
   call(key: MethodKey, args: unknown[]): Promise<unknown>;
+  /** Calls a stream of the peer. */
+  callStream(id: number, args: unknown[]): Promise<unknown>;
   /** Handles the error of a call that cannot be made. */
   onError(error: unknown, key: MethodKey): void;
   /** Sends a release; settles when it was sent, and never rejects. */
   release(released: Released[]): Promise<void>;
 }
 
-/** The functions and objects of both ends of a duplex. */
-export class References {
-  /** Maximum functions and objects in each direction. */
-  max = DEFAULT_MAX_REFERENCES;
+/** The functions, objects and streams of both ends of a duplex. */
+export class References implements StreamEnd {
+  /** Maximum functions, objects and streams in each direction. */
+  max: number = DEFAULT_MAX_REFERENCES;
   readonly #end: ReferencesEnd;
-  readonly #sent = new Map<number, Sent>();
+  readonly #sent = new Map<number, unknown>();
   readonly #ids = new Map<unknown, number>();
+  /** The times that each was sent and not released, if more than once. */
+  readonly #counts = new Map<number, number>();
+  /** The contexts of the last calls that sent them, unless these are empty. */
+  readonly #contexts = new Map<number, CallContext>();
   readonly #received = new Map<number, Received>();
+  /** The numbers of those of them that are streams. */
+  readonly #streams = new Set<number>();
   #lastId = 0;
   /** What was released and not reported yet. */
   #released: Released[] = [];
   #isReporting = false;
-  #isEnded = false;
+  #ended: { readonly reason: unknown } | undefined;
 
   constructor(end: ReferencesEnd) {
     this.#end = end;
   }
 
-  /** Functions and objects that were sent and not released. */
+  /** Functions, objects and streams that were sent and not released. */
   get sent(): number {
     return this.#sent.size;
   }
 
-  /** Functions and objects of the peer that were not released. */
+  /** Functions, objects and streams of the peer that were not released. */
   get received(): number {
     return this.#received.size;
   }
@@ -172,7 +190,7 @@ export class References {
   get kinds(): [number, SlotKind][] {
     const sent = {
       add: (value: unknown) => this.#add(value),
-      remove: (id: number) => this.#remove(id, 1),
+      remove: (id: number) => this.#remove(id, 1)?.restore(),
       drop: (id: number) => {
         // It may be in use, as it arrived before.
         this.#report([id, 1]);
@@ -197,61 +215,107 @@ export class References {
           value instanceof ObjectReference || value instanceof RemoteObject,
         make: (id, call) => this.#make(id, call, makeObject),
       }],
+      [SLOT.readable, {
+        ...sent,
+        matches: (value) => value instanceof ReadableStream,
+        add: (value) =>
+          this.#addStream(
+            value,
+            () => new SentReadable(value as ReadableStream),
+          ),
+        make: (id, call) => this.#make(id, call, remoteReadable, true),
+      }],
+      [SLOT.writable, {
+        ...sent,
+        matches: (value) => value instanceof WritableStream,
+        add: (value) =>
+          this.#addStream(
+            value,
+            () => new SentWritable(value as WritableStream, this),
+          ),
+        make: (id, call) => this.#make(id, call, remoteWritable, true),
+      }],
     ];
   }
 
-  /** Throws if a message has too many functions and objects. */
+  /** Throws if a message has too many functions, objects and streams. */
   checkRoom(slots: readonly Slot[]): void {
-    let count = this.#received.size;
+    const held = this.#received.size +
+      (STREAM_WEIGHT - 1) * this.#streams.size;
+    let count = held;
     for (const [, kind] of slots) {
       if (kind === SLOT.callback || kind === SLOT.object) count++;
+      else if (kind !== SLOT.signal && kind !== SLOT.own) {
+        count += STREAM_WEIGHT;
+      }
     }
     if (count <= this.max) return;
     throw new RangeError(
-      `${this.#received.size} functions and objects of the peer are held, and at most ${this.max} may be; release some, or set a larger "maxReferences"`,
+      `${held} functions and objects of the peer are held (a stream counts as ${STREAM_WEIGHT}), and at most ${this.max} may be; release some, or set a larger "maxReferences"`,
     );
   }
 
   /** The method that the peer calls by a number. */
   method(key: Exclude<MethodKey, string>): Method | undefined {
     const isFunction = typeof key === "number";
-    const sent = this.#sent.get(isFunction ? key : key[0]);
-    if (sent === undefined) return undefined;
-    const { value, context } = sent;
-    const method = isFunction
-      ? functionMethod(value)
-      : objectMethod(value, key[1]);
-    return method && { ...method, context };
+    const id = isFunction ? key : key[0];
+    const value = this.#sent.get(id);
+    const context = this.#contexts.get(id) ?? EMPTY;
+    if (isFunction) {
+      if (value instanceof SentStream) {
+        return { run: value.use, self: value, takesSignal: false, context };
+      }
+      return typeof value === "function"
+        ? { run: value, self: undefined, takesSignal: false, context }
+        : undefined;
+    }
+    if (value instanceof ObjectReference) {
+      const method = value.method(key[1]);
+      return method && { ...method, context };
+    }
+    // An object of another peer, which has a method for every name.
+    if (!(value instanceof RemoteObject)) return undefined;
+    const run = (value as unknown as Record<string, Callback>)[key[1]];
+    return run && { run, self: undefined, takesSignal: false, context };
   }
 
   /** Handles a release of the peer. */
   onRelease(released: readonly Released[]): void {
     for (const [id, count] of released) {
-      const left = this.#sent.get(id)?.count ?? 0;
+      const left = this.#timesSent(id);
       if (count > left) {
         throw new ProtocolError(
           `Cannot release function ${id} ${count} times: it was sent ${left} times`,
         );
       }
-      this.#remove(id, count);
+      this.#remove(id, count)?.release(unused());
     }
   }
 
   /** Releases everything: no more messages arrive. */
-  end(): void {
-    this.#isEnded = true;
+  end(reason: unknown): void {
+    this.#ended = { reason };
+    for (const value of this.#sent.values()) {
+      if (value instanceof SentStream) value.release(reason);
+    }
     this.#sent.clear();
     this.#ids.clear();
+    this.#counts.clear();
+    this.#contexts.clear();
     this.#received.clear();
+    this.#streams.clear();
     this.#released = [];
   }
 
   /** Handles the end of a received function or object. */
   onReleased(entry: Received): void {
-    if (this.#isEnded) return;
+    if (this.#ended !== undefined) return;
     const { id, count } = entry;
     // It may have arrived again after it was collected.
-    if (this.#received.get(id) === entry) this.#received.delete(id);
+    if (this.#received.get(id) === entry) {
+      this.#received.delete(id);
+      this.#streams.delete(id);
+    }
     this.#report([id, count]);
   }
 
@@ -262,7 +326,7 @@ export class References {
       ? Promise.reject(releasedError())
       : this.#end.call(key, args);
     if (entry.isHandled) {
-      const isUnusable = entry.isReleased || this.#isEnded;
+      const isUnusable = entry.isReleased || this.#ended !== undefined;
       called.catch((error) => {
         if (isUnusable || isEnd(error)) this.#end.onError(error, key);
       });
@@ -270,32 +334,96 @@ export class References {
     return called;
   }
 
-  #add(value: unknown): number {
-    const known = this.#ids.get(value);
+  /** @param key What was sent, if it is not the value. */
+  #add(value: unknown, key = value): number {
+    const known = this.#ids.get(key);
     if (known !== undefined) {
-      const sent = this.#sent.get(known)!;
-      sent.count++;
-      sent.context = callContext();
+      this.#counts.set(known, this.#timesSent(known) + 1);
+      this.#keepContext(known);
       return known;
     }
     const id = ++this.#lastId;
     // The peer will not call.
-    if (this.#isEnded) return id;
+    if (this.#ended !== undefined) return id;
     if (this.#sent.size >= this.max) {
       throw new RangeError(
         `the peer uses ${this.#sent.size} functions and objects, and at most ${this.max} may be; release some there, or set a larger "maxReferences"`,
       );
     }
-    this.#sent.set(id, { value, count: 1, context: callContext() });
-    this.#ids.set(value, id);
+    this.#sent.set(id, value);
+    this.#ids.set(key, id);
+    this.#keepContext(id);
     return id;
   }
 
-  #remove(id: number, count: number): void {
-    const sent = this.#sent.get(id);
-    if (sent === undefined || (sent.count -= count) > 0) return;
+  /** @param open Locks the stream. */
+  #addStream(stream: unknown, open: () => SentStream): number {
+    const known = this.#sent.get(this.#ids.get(stream) ?? 0);
+    if (known instanceof SentStream && !known.isUsed) {
+      return this.#add(known, stream);
+    }
+    // The stream is locked then.
+    if (known !== undefined) this.#ids.delete(stream);
+    const sent = open();
+    try {
+      if (this.#ended !== undefined) sent.release(this.#ended.reason);
+      return this.#add(sent, stream);
+    } catch (error) {
+      sent.restore();
+      throw error;
+    }
+  }
+
+  /** Keeps the context of the call that is being sent for what is in it. */
+  #keepContext(id: number): void {
+    const context = callContext();
+    if (context !== EMPTY) this.#contexts.set(id, context);
+    else this.#contexts.delete(id);
+  }
+
+  #timesSent(id: number): number {
+    return this.#counts.get(id) ?? (this.#sent.has(id) ? 1 : 0);
+  }
+
+  /** Returns the stream that is no longer needed, if it is one. */
+  #remove(id: number, count: number): SentStream | undefined {
+    const left = this.#timesSent(id) - count;
+    if (left > 1) this.#counts.set(id, left);
+    else this.#counts.delete(id);
+    if (left > 0) return undefined;
+    const value = this.#sent.get(id);
     this.#sent.delete(id);
-    this.#ids.delete(sent.value);
+    this.#contexts.delete(id);
+    if (!(value instanceof SentStream)) {
+      this.#ids.delete(value);
+      return undefined;
+    }
+    this.#ids.delete(value.stream);
+    return value;
+  }
+
+  async read(id: unknown): Promise<ChunkReader> {
+    const isId = typeof id === "number" && Number.isSafeInteger(id) && id > 0;
+    const chunks = isId ? await this.#end.callStream(id, []) : undefined;
+    if (chunks instanceof ChunkReader) return chunks;
+    throw new ProtocolError(
+      isId
+        ? "Cannot read a stream: the peer answered with a value"
+        : `Cannot read a stream: ${show(id)} is not the number of one`,
+    );
+  }
+
+  async write(id: number, chunks: SentStream): Promise<void> {
+    const own = this.#add(chunks);
+    try {
+      await this.#end.callStream(id, [own]);
+    } finally {
+      this.#remove(own, 1);
+    }
+  }
+
+  release(id: number): void {
+    this.#received.get(id)?.release();
   }
 
   /** The entry of a received value that was not released. */
@@ -306,13 +434,12 @@ export class References {
 
   /** What this end had sent with a number. */
   #original(id: number): unknown {
-    const sent = this.#sent.get(id);
-    if (sent === undefined) {
+    const value = this.#sent.get(id);
+    if (value === undefined || value instanceof SentStream) {
       throw new ProtocolError(
         `Cannot read a message: function ${id} was not sent, or was released`,
       );
     }
-    const { value } = sent;
     return value instanceof ObjectReference ? value.object : value;
   }
 
@@ -320,6 +447,7 @@ export class References {
     id: number,
     call: SlotCall | undefined,
     make: (owner: References, id: number) => object,
+    isStream = false,
   ): object {
     const known = this.#received.get(id);
     const value = known?.deref();
@@ -329,13 +457,15 @@ export class References {
     }
     const made = make(this, id);
     const entry = new Received(made, this, id, call !== undefined);
-    new Entry(made, entry);
-    if (!this.#isEnded) this.#received.set(id, entry);
+    // A stream that is sent back is another stream.
+    if (isStream) this.#streams.add(id);
+    else new Entry(made, entry);
+    if (this.#ended === undefined) this.#received.set(id, entry);
     return made;
   }
 
   #report(released: Released): void {
-    if (this.#isEnded) return;
+    if (this.#ended !== undefined) return;
     this.#released.push(released);
     if (!this.#isReporting) this.#reportAll();
   }
@@ -349,20 +479,6 @@ export class References {
     }
     this.#isReporting = false;
   }
-}
-
-/** The method that a function is. */
-function functionMethod(value: unknown): Method | undefined {
-  if (typeof value !== "function") return undefined;
-  return { run: value, self: undefined, takesSignal: false };
-}
-
-/** A method of an object that was sent. */
-function objectMethod(value: unknown, name: string): Method | undefined {
-  if (value instanceof ObjectReference) return value.method(name);
-  // An object of another peer, which has a method for every name.
-  if (!(value instanceof RemoteObject)) return undefined;
-  return functionMethod((value as unknown as Record<string, unknown>)[name]);
 }
 
 function makeFunction(owner: References, id: number): object {

@@ -30,7 +30,7 @@ import {
  * that every codec refuses it, and the message that contains it is searched.
  */
 export class Marked {
-  readonly marked = refused;
+  readonly marked: () => void = refused;
 }
 
 function refused(): void {}
@@ -73,6 +73,16 @@ export function isFound(value: unknown): boolean {
   if (typeof value === "function") return true;
   return typeof value === "object" && value !== null &&
     (value instanceof AbortSignal || value instanceof Marked);
+}
+
+/** Whether a value is a web stream. Every codec refuses one. */
+export function isWebStream(value: unknown): boolean {
+  return value instanceof ReadableStream || value instanceof WritableStream;
+}
+
+/** As {@linkcode isFound}; also web streams, which are searched for after a refusal. */
+function isSearched(value: unknown): boolean {
+  return isFound(value) || isWebStream(value);
 }
 
 /** Finds the special values among arguments; most calls have none. */
@@ -139,7 +149,7 @@ export function search(root: unknown): Searched | undefined {
 /** Finds the special values anywhere in arguments. */
 export function findAll(args: unknown[]): SlotValue[] | undefined {
   const found = findContainers(args);
-  return found && [...found].filter(isFound).map((value) => ({
+  return found && [...found].filter(isSearched).map((value) => ({
     path: [],
     value,
   }));
@@ -148,7 +158,9 @@ export function findAll(args: unknown[]): SlotValue[] | undefined {
 /** The parts of a container by their keys, or `undefined` for other values. */
 function partsOf(value: unknown): [key: string | number, part: unknown][] {
   if (value instanceof Transferred) return [[0, value.value]];
-  if (typeof value !== "object" || value === null || isFound(value)) return [];
+  if (typeof value !== "object" || value === null || isSearched(value)) {
+    return [];
+  }
   if (Array.isArray(value)) {
     return Object.entries(value).map((
       [key, part],
@@ -167,7 +179,7 @@ function findContainers(root: unknown): Set<unknown> | undefined {
   const parents = new Map<unknown, Set<unknown>>();
   const found = new Set<unknown>();
   const visit = (value: unknown, parent: unknown, depth: number) => {
-    if (isFound(value)) found.add(value);
+    if (isSearched(value)) found.add(value);
     if (typeof value !== "object" || value === null) {
       if (typeof value !== "function") return;
     }
@@ -217,7 +229,11 @@ class Copier implements Searched {
       this.transfer.push(...value.buffers);
       return this.#copy(value.value, path, placeholder);
     }
-    if (isFound(value)) {
+    // A stream that the message transfers needs no slot.
+    if (isWebStream(value) && this.transfer.includes(value as Transferable)) {
+      return value;
+    }
+    if (isSearched(value)) {
       this.#push({ path, value });
       return placeholder;
     }

@@ -12,7 +12,7 @@
  */
 
 import { ProtocolError } from "../_base/errors.ts";
-import { MAX_PULL } from "./messages.ts";
+import { MAX_CHUNK_COST, MAX_PULL, MIN_CHUNK_COST } from "./messages.ts";
 import { Deque } from "../_base/waiting.ts";
 
 /** The call of a stream. */
@@ -25,15 +25,26 @@ export interface StreamCall {
   cancel(reason: unknown): void;
 }
 
+/** Receives the values of a call. */
+export interface AnswerStream {
+  onItems(values: readonly unknown[]): void;
+  onChunk(cost: number, chunk: unknown): void;
+  /** Ends the stream with the result of its iterator. */
+  onReturn(value: unknown): void;
+  /** Ends the stream with an error, after the values that arrived. */
+  onThrow(error: unknown): void;
+}
+
 /** The end of a stream. */
-type End =
+export type End =
   | { readonly isError: false; readonly value: unknown }
   | { readonly isError: true; readonly error: unknown };
 
-type Result = IteratorResult<unknown, unknown>;
+export type Result = IteratorResult<unknown, unknown>;
 
 /** The values of a call, as they arrive. */
-export class RemoteStream implements AsyncGenerator<unknown, unknown, void> {
+export class RemoteStream
+  implements AsyncGenerator<unknown, unknown, void>, AnswerStream {
   readonly #call: StreamCall;
   readonly #readAhead: number;
   readonly #items = new Deque<unknown>();
@@ -101,6 +112,12 @@ export class RemoteStream implements AsyncGenerator<unknown, unknown, void> {
       else this.#receivers.shift().resolve({ value, done: false });
     }
     if (this.#receivers.length > 0) this.#requestIfDue();
+  }
+
+  onChunk(): void {
+    throw new ProtocolError(
+      `Cannot read a chunk of ${this.#call.label}: its result is not a web stream`,
+    );
   }
 
   /** Ends the stream with the result of its iterator. */
@@ -248,9 +265,38 @@ export class CallPromise extends Promise<unknown> {
 
 Object.defineProperty(CallPromise.prototype, "constructor", { value: Promise });
 
+/**
+ * The chunks of a web stream of this end. The peer requests them by their cost
+ * instead of their number, so a large chunk uses up the request of many small ones.
+ */
+export abstract class ChunkSource implements AsyncIterator<unknown> {
+  /** Ends the stream with an error although no chunk is requested. */
+  onFailure: ((error: unknown) => void) | undefined;
+
+  abstract next(): Promise<Result>;
+
+  /** The peer needs no more chunks. */
+  abstract cancel(reason: unknown): Promise<void> | void;
+}
+
+/** Bytes of a unit of cost. */
+const COST_UNIT = 1024;
+
+/** The cost of a chunk: KiB of its bytes, or of the code units of its text. */
+function chunkCost(chunk: unknown): number {
+  const size = typeof chunk === "string"
+    ? chunk.length
+    : ArrayBuffer.isView(chunk) || chunk instanceof ArrayBuffer
+    ? chunk.byteLength
+    : 0;
+  const cost = Math.ceil(size / COST_UNIT);
+  return Math.min(Math.max(MIN_CHUNK_COST, cost), MAX_CHUNK_COST);
+}
+
 /** Sends the values of a producer. */
 export interface ProducerOutlet {
-  item(value: unknown): Promise<void> | undefined;
+  /** Sends a value; the cost is that of a chunk. */
+  item(value: unknown, cost: number): Promise<void> | undefined;
   done(value: unknown): void;
   failed(error: unknown): void;
 }
@@ -259,10 +305,13 @@ export interface ProducerOutlet {
 export class Producer {
   readonly #iterator: AsyncIterator<unknown> | Iterator<unknown>;
   readonly #outlet: ProducerOutlet;
+  /** The iterator, if it is that of a web stream. */
+  readonly #source: ChunkSource | undefined;
+  /** Values, or the cost of chunks, that are requested. The last chunk may exceed it. */
   #credit = 0;
   #wake: (() => void) | undefined;
   #isStopped = false;
-  #isDrained = false;
+  #drained: { readonly reason: unknown } | undefined;
 
   constructor(
     iterator: AsyncIterator<unknown> | Iterator<unknown>,
@@ -270,6 +319,10 @@ export class Producer {
   ) {
     this.#iterator = iterator;
     this.#outlet = outlet;
+    if (iterator instanceof ChunkSource) {
+      this.#source = iterator;
+      iterator.onFailure = (error) => this.#fail(error);
+    }
   }
 
   /** Handles a request for more values. */
@@ -284,21 +337,24 @@ export class Producer {
   }
 
   /** Stops the iterator: the rest of its values is not needed. */
-  stop(): void {
+  stop(reason: unknown): void {
     if (this.#isStopped) return;
     this.#isStopped = true;
     this.#wake?.();
     // A running generator returns at its next value. The call has ended, so that
     // errors of its cleanup have no receiver.
-    (async () => await this.#iterator.return?.())().catch(() => {});
+    (async () => {
+      if (this.#source === undefined) await this.#iterator.return?.();
+      else await this.#source.cancel(reason);
+    })().catch(() => {});
   }
 
   /**
    * No more values will be requested. Those that were are still sent; then the
    * stream stops without an answer, because its duplex is about to end.
    */
-  drain(): void {
-    this.#isDrained = true;
+  drain(reason: unknown): void {
+    this.#drained = { reason };
     this.#wake?.();
   }
 
@@ -306,24 +362,29 @@ export class Producer {
   async run(): Promise<void> {
     try {
       for (;;) {
-        if (this.#credit === 0) await this.#credited();
+        if (this.#credit <= 0) await this.#credited();
         if (this.#isStopped) return;
         const { value, done } = await this.#iterator.next();
         if (this.#isStopped) return;
         if (done) return this.#outlet.done(value);
-        this.#credit--;
-        await this.#outlet.item(value);
+        const cost = this.#source === undefined ? 1 : chunkCost(value);
+        this.#credit -= cost;
+        await this.#outlet.item(value, cost);
       }
     } catch (error) {
-      if (!this.#isStopped) this.#outlet.failed(error);
-      this.stop();
+      this.#fail(error);
     }
+  }
+
+  #fail(error: unknown): void {
+    if (!this.#isStopped) this.#outlet.failed(error);
+    this.stop(error);
   }
 
   /** Waits until values are requested, or the stream is stopped. */
   async #credited(): Promise<void> {
-    while (this.#credit === 0 && !this.#isStopped) {
-      if (this.#isDrained) return this.stop();
+    while (this.#credit <= 0 && !this.#isStopped) {
+      if (this.#drained !== undefined) return this.stop(this.#drained.reason);
       const { promise, resolve } = Promise.withResolvers<void>();
       this.#wake = resolve;
       await promise;

@@ -9,8 +9,8 @@
         expose({"square": lambda n: n * n}, main)
 
 exposes `square`, which the peer calls with `remote` or runs in a pool. The calls
-run one after the other. A generator is sent as a list. A call with functions or
-signals among its arguments fails, and the functions are released.
+run one after the other. A generator is sent as a list. A call with functions,
+signals or streams among its arguments fails, and they are released.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ CALL, BATCH, NOTICE, VALUE, ERROR = 1, 2, 3, 4, 5
 ITEMS, PULL, CANCEL, RECALL = 7, 8, 9, 10
 RELEASE = 12
 
-#: The kinds of slots that are released: functions and objects of the peer.
-RELEASED_KINDS = (1, 3)
+#: The kinds of slots that are released: functions, objects and streams of the peer.
+RELEASED_KINDS = (1, 3, 4, 5)
 
 #: The method that describes the peer.
 DESCRIBE = 0
@@ -60,7 +60,7 @@ def expose(methods: Methods, duplex: Any) -> None:
 
 
 def release(duplex: Any, slots: Any = ()) -> None:
-    """Releases the functions and objects among arguments, which are not used."""
+    """Releases the functions, objects and streams among arguments: none is used."""
     released = [[number, 1] for _, kind, number in slots if kind in RELEASED_KINDS]
     if released:
         duplex.send([RELEASE, released])
@@ -84,7 +84,7 @@ def call(
     """Calls a method; returns whether it failed, and its result or failure."""
     try:
         if slots:
-            raise TypeError("Cannot call a method with functions or signals here")
+            raise TypeError("Cannot call a method with functions, signals or streams here")
         if not isinstance(name, str) or name not in methods:
             raise TypeError(
                 f"Cannot call {name!r}: the methods are {list(methods)}")

@@ -38,12 +38,13 @@ const LIMIT = 3_000;
 /** Names that a peer calls: exposed, inherited and unknown ones. */
 const NAMES: readonly string[] = [
   ...["add", "echo", "later", "many", "fail", "back", "wait", "odd"],
+  ...["give", "read"],
   ...["__proto__", "constructor", "toString", "hasOwnProperty", "inherited"],
   ...["hidden", "valueOf", "then", "", "\u001b[2J\n", "x".repeat(300)],
 ];
 
 /** The number of exposed names. */
-const EXPOSED = 8;
+const EXPOSED = 10;
 
 /** Kinds of message that may leave the connection open. */
 const CALM: readonly number[] = [0, 1, 2, 3, 4, 5, 10, 11, 12];
@@ -79,6 +80,12 @@ class Served {
           Promise.race([aborted, this.#released.promise]),
         );
       }),
+      give: () => ({
+        body: ReadableStream.from([1, new Uint8Array(9), "end"]),
+        sink: new WritableStream(),
+      }),
+      read: (value: unknown) =>
+        value instanceof ReadableStream ? Array.fromAsync(value) : "none",
       // Methods whose result cannot be sent.
       odd: () => Symbol("odd"),
       get hidden() {
@@ -239,7 +246,8 @@ class Hostile {
       case 8:
         return [TAG.stream, peerId];
       case 9:
-        return [TAG.items, peerId, [value(), value()]];
+        if (draw.oneIn(2)) return [TAG.items, peerId, [value(), value()]];
+        return [TAG.chunk, peerId, draw.pick([64, 64, 1024, 0]), value()];
       case 10:
         return [
           TAG.pull,
@@ -261,7 +269,7 @@ class Hostile {
   #slot(path: unknown[]): unknown {
     const draw = this.#draw;
     if (this.#isMostlyValid) {
-      return [path, draw.between(SLOT.callback, SLOT.object), draw.below(5)];
+      return [path, draw.between(SLOT.callback, SLOT.writable), draw.below(5)];
     }
     const keys = [[], ["a"], ["__proto__"], ["length"], [0], [draw.boundary()]];
     return [[...path, ...draw.pick(keys)], draw.below(8), draw.below(5)];
@@ -368,6 +376,7 @@ class Hostile {
       case TAG.error:
       case TAG.stream:
       case TAG.items:
+      case TAG.chunk:
       case TAG.recalled: {
         const answers = this.answers.get(id);
         if (answers === undefined) {

@@ -73,6 +73,9 @@ class Outcomes implements AnswerHandler {
   onStream(): void {
     throw new ProtocolError("A batch has no stream");
   }
+  onChunk(): void {
+    throw new ProtocolError("A batch has no chunks");
+  }
 }
 
 /** Runs batches on methods. */

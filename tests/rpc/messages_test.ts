@@ -139,6 +139,11 @@ const FAULTS: [string, unknown[], string][] = [
     [[6, 1], [7, 1, [1]]],
     "1 more arrived than were requested",
   ],
+  ["a chunk of a call", [[13, 1, 64, 1]], '"wait": it is out of place'],
+  ["a chunk of values", [[6, 1], [13, 1, 64, 1]], "is not a web stream"],
+  ["a cheap chunk", [[13, 1, 63, 1]], "63 is not the cost of a chunk"],
+  ["a dear chunk", [[13, 1, 1025, 1]], "1025 is not the cost of a chunk"],
+  ["a short chunk", [[13, 1]], 'a message "chunk": it has 2 items'],
   ["a long stream", [[6, 1, 1]], 'a message "stream": it has 3 items'],
   ["a recall of a call", [[11, 1, 0]], "it is out of place"],
   ["a pull of nothing", [[8, 1, 0]], "it requests 0 values"],
@@ -295,4 +300,109 @@ test("remote() ends a stream that can ask for no more", async () => {
   await assertRejects(() => stream.next(), ClosedError, "a closed duplex");
   await raw.close();
   await closing;
+});
+
+/** An end that reads and writes streams, and one that is written by hand. */
+function rawStreams() {
+  const [near, raw] = duplexPair();
+  const written = Promise.withResolvers<unknown>();
+  expose({
+    read: (body: ReadableStream) => Array.fromAsync(body),
+    write: async (sink: WritableStream) => {
+      const writer = sink.getWriter();
+      await writer.write("a");
+      await writer.close();
+    },
+    give: () => [
+      ReadableStream.from(["b"]),
+      new WritableStream({ write: written.resolve }),
+    ],
+  }, near);
+  return { near, raw, written: written.promise };
+}
+
+/** Sends messages, and receives the expected ones in turn. */
+async function converse(
+  raw: Duplex,
+  messages: readonly (["send" | "receive", ...unknown[]])[],
+): Promise<void> {
+  for (const [direction, ...message] of messages) {
+    if (direction === "send") await raw.send(message);
+    else assertEquals(await raw.receive(), message);
+  }
+}
+
+test("expose() reads and writes streams of the peer as calls", async () => {
+  const { raw } = rawStreams();
+  await converse(raw, [
+    ["send", 1, 1, "read", [null], [[[0], 4, 7]]],
+    ["receive", 1, 1, 7, []],
+    ["send", 6, 1],
+    ["receive", 12, [[7, 1]]],
+    ["receive", 8, 1, 1024],
+    ["send", 13, 1, 600, "x"],
+    ["receive", 8, 1, 600],
+    ["send", 13, 1, 64],
+    ["send", 4, 1],
+    ["receive", 4, 1, ["x", undefined]],
+    ["send", 1, 2, "write", [null], [[[0], 5, 8]]],
+    ["receive", 1, 2, 8, [1]],
+    ["send", 1, 3, 1, []],
+    ["receive", 6, 3],
+    ["send", 8, 3, 1024],
+    ["receive", 13, 3, 64, "a"],
+    ["receive", 4, 3],
+    ["send", 4, 2],
+    ["receive", 12, [[8, 1]]],
+    ["receive", 4, 2],
+  ]);
+  await raw.close();
+});
+
+test("expose() gives its streams to calls of the peer", async () => {
+  const { raw, written } = rawStreams();
+  await converse(raw, [
+    ["send", 1, 1, "give", []],
+    ["receive", 4, 1, [null, null], [[[0], 4, 1], [[1], 5, 2]]],
+    ["send", 1, 2, 1, []],
+    ["receive", 6, 2],
+    ["send", 8, 2, 1024],
+    ["receive", 13, 2, 64, "b"],
+    ["receive", 4, 2],
+    ["send", 1, 3, 2, [9]],
+    ["receive", 1, 1, 9, []],
+    ["send", 6, 1],
+    ["receive", 8, 1, 1024],
+    ["send", 13, 1, 64, "c"],
+  ]);
+  assertEquals(await written, "c");
+  await converse(raw, [["send", 4, 1], ["receive", 4, 3]]);
+  await raw.close();
+});
+
+test("expose() refuses a stream of the peer that breaks the rules", async () => {
+  const sends: [string, unknown[][], string][] = [
+    ["values", [[6, 1], [7, 1, [1]]], "they have no cost"],
+    ["a chunk too many", [[6, 1], [13, 1, 1024], [13, 1, 64]], "not requested"],
+  ];
+  for (const [what, messages, text] of sends) {
+    const { raw, near } = rawStreams();
+    await raw.send([1, 1, "give", []]);
+    await raw.receive();
+    await raw.send([1, 2, 2, [9]]);
+    assertEquals(await raw.receive(), [1, 1, 9, []], what);
+    for (const message of messages) await raw.send(message);
+    await assertRejects(() => near.closed, ProtocolError, text);
+  }
+  // Only the stream fails, and it can be used once.
+  for (const args of [[], ["a"], [0]]) {
+    const { raw } = rawStreams();
+    await raw.send([1, 1, "give", []]);
+    await raw.receive();
+    await raw.send([1, 2, 2, args]);
+    assertEquals(await raw.receive(), [4, 2]);
+    await raw.send([1, 3, 2, [9]]);
+    assertStringIncludes(JSON.stringify(await raw.receive()), "used before");
+    await raw.close();
+  }
 });

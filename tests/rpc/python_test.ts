@@ -42,6 +42,13 @@ test("remote() calls methods in Python", async () => {
   // A function that cannot be used there is released.
   const square = api.square as unknown as (f: () => void) => Promise<void>;
   await assertRejects(() => square(() => {}), TypeError, "functions");
+  const { readable, writable } = new TransformStream();
+  const streams = api.square as unknown as (s: unknown) => Promise<void>;
+  await assertRejects(
+    () => streams([readable, writable]),
+    TypeError,
+    "streams",
+  );
   assertEquals(await api.square(9), 81);
   assertEquals(callStats(worker).sent, 0);
 }, { run: [PYTHON] });

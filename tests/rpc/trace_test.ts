@@ -275,13 +275,14 @@ Deno.test("Pool calls back in the contexts of run() and of maps", async () => {
     names.map((name) =>
       storage.run(name, async () => [
         await pool.run("option", [{ step: (n) => seen(n) }]),
+        await pool.run("deep", [[{ step: (n) => seen(n) }]]),
         ...await Array.fromAsync(pool.map([{ step: seen }], "option")),
       ])
     ),
   );
   assertEquals(
     results,
-    names.map((name) => [[1, name, name], [1, name, name]]),
+    names.map((name) => Array(3).fill([1, name, name])),
   );
 });
 
