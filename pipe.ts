@@ -20,6 +20,7 @@
 
 import { FrameWire } from "./_wire/frame_wire.ts";
 import { type SessionOptions, sessionOptions } from "./_session/options.ts";
+import { markLasting } from "./_base/lasting.ts";
 import { DEFAULT_OPEN_TIMEOUT } from "./_base/options.ts";
 import { checkRuntime, MIN_DENO_FOR_PROCESSES } from "./_base/runtime.ts";
 import { ChildStream } from "./_pipe/child.ts";
@@ -293,7 +294,9 @@ function spawn(
       stderr: "piped",
     }).spawn();
   } catch (error) {
-    throw startError(label, error);
+    const isLasting = error instanceof Deno.errors.NotFound;
+    const failure = startError(label, error);
+    throw isLasting ? markLasting(failure) : failure;
   }
   endWithProgram(child);
   return child;

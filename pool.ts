@@ -26,8 +26,8 @@ import {
   checkItems,
   checkKind,
   checkName,
+  checkNumber,
   checkOptions,
-  checkPool,
   checkPositive,
   checkRetries,
   checkSignal,
@@ -39,6 +39,15 @@ import {
   MapRun,
   ValueIterator,
 } from "./_pool/map.ts";
+import { type EndReason, EventLog, type PoolEvent } from "./_pool/events.ts";
+import {
+  type BroadcastOptions,
+  checkArguments,
+  checkOpen,
+  type PoolOptions,
+  readBroadcast,
+  readPoolOptions,
+} from "./_pool/pool_options.ts";
 import { RunQueue } from "./_pool/run.ts";
 import type { Latency } from "./_pool/latency.ts";
 import type { Job, Waiting } from "./_pool/task.ts";
@@ -46,7 +55,16 @@ import { quoted, show } from "./_base/text.ts";
 import type { Duplex } from "./duplex.ts";
 import type { Remote } from "./rpc.ts";
 
-export type { Latency, MapOutcome, MapProgress, PoolStats };
+export type {
+  BroadcastOptions,
+  EndReason,
+  Latency,
+  MapOutcome,
+  MapProgress,
+  PoolEvent,
+  PoolOptions,
+  PoolStats,
+};
 export { ClosedError, PeerExitError } from "./_base/errors.ts";
 
 /** Options for {@linkcode Pool.run}, and for each task of a map. */
@@ -121,66 +139,6 @@ export interface MapOptions extends TaskOptions {
   onProgress?: (progress: MapProgress) => void;
 }
 
-/** Options for {@linkcode Pool}. */
-export interface PoolOptions {
-  /**
-   * Maximum number of workers. They are started as tasks wait for them.
-   *
-   * @default {navigator.hardwareConcurrency}
-   */
-  workers?: number;
-  /**
-   * Tasks after which a worker is replaced.
-   *
-   * @default {Infinity}
-   */
-  maxTasks?: number;
-  /**
-   * Bytes of a worker's JavaScript heap above which the worker is replaced, between
-   * two tasks. The heap is measured at most ten times a second; a worker that does not
-   * report within five seconds is ended. The option `memory` of the opening function also
-   * applies during a task.
-   *
-   * @default {Infinity}
-   */
-  maxMemory?: number;
-  /**
-   * Maximum number of further attempts to start a worker after a failure. If the last
-   * one fails and no worker is left, all tasks and all later ones reject with the last
-   * failure as the cause.
-   *
-   * @default {2}
-   */
-  startRetries?: number;
-  /**
-   * The default of {@linkcode TaskOptions.timeout}.
-   *
-   * @default {Infinity}
-   */
-  timeout?: number;
-  /**
-   * The default of {@linkcode RunOptions.waitTimeout}.
-   *
-   * @default {Infinity}
-   */
-  waitTimeout?: number;
-  /**
-   * The default of {@linkcode TaskOptions.retries}. A task that is run again runs
-   * alone, so a task that ends its workers does not reject others.
-   *
-   * @default {2}
-   */
-  retries?: number;
-}
-
-const ACTION = "Cannot make a pool";
-
-/** Default of `startRetries`. */
-const DEFAULT_START_RETRIES = 2;
-
-/** Default of `retries`: one if a neighboring task ended the worker, one for chance. */
-const DEFAULT_RETRIES = 2;
-
 /**
  * A pool of workers that share tasks.
  *
@@ -197,10 +155,18 @@ const DEFAULT_RETRIES = 2;
  *   task whose worker ended is run again, alone. After `retries` further runs it
  *   rejects with the reason ({@linkcode PeerExitError}). So a task may be begun more
  *   than once, unless `retries` is 0.
+ * - **Failed starts:** if a worker cannot be started, the pool tries again as long as
+ *   tasks wait, after 0.1 s at first and at most every 5 s. A task waits at most for
+ *   its `waitTimeout`, and for `startTimeout` while no worker runs. An error that
+ *   another attempt would not change rejects the waiting tasks at once, if no worker
+ *   runs: a script that cannot be loaded, an invalid option (a `TypeError` or a
+ *   `RangeError`), or a missing permission. The pool remains usable: each later task
+ *   leads to another attempt.
  * - **Life:** workers keep the program running, also if they are idle. Close the pool,
- *   or use `await using`. A pool without workers does not keep it running.
+ *   use `await using`, or call {@linkcode Pool.unref}. A pool without workers does not
+ *   keep it running.
  * - **Limits:** the time to wait, the time to run, the tasks and the memory of a
- *   worker, and the attempts to start one have separate limits.
+ *   worker, and the time without a worker have separate limits.
  *
  * Requires the permissions of the opening function.
  *
@@ -228,6 +194,9 @@ export class Pool<
 > implements AsyncDisposable {
   readonly #scheduler: Scheduler;
   readonly #queue: RunQueue;
+  readonly #events = new EventLog();
+  readonly #workers: number;
+  readonly #minWorkers: number;
   readonly #defaults: Required<
     Pick<RunOptions, "timeout" | "waitTimeout" | "retries">
   >;
@@ -237,7 +206,7 @@ export class Pool<
   #lastAction = "";
 
   /**
-   * Creates a pool. No worker is started yet.
+   * Creates a pool, and starts `minWorkers`.
    *
    * @param open Opens a duplex to a new worker at each call.
    * @param options Number of workers, and limits.
@@ -245,28 +214,15 @@ export class Pool<
    * @throws {TypeError} If an option is of the wrong type.
    */
   constructor(open: () => Promise<Duplex>, options: PoolOptions = {}) {
-    checkOptions(ACTION, options);
-    const {
-      workers = navigator.hardwareConcurrency,
-      maxTasks = Infinity,
-      maxMemory = Infinity,
-      startRetries = DEFAULT_START_RETRIES,
-      timeout = Infinity,
-      waitTimeout = Infinity,
-      retries = DEFAULT_RETRIES,
-    } = options;
-    if (typeof open !== "function") {
-      throw new TypeError(
-        `${ACTION} as "open" must be a function that opens a duplex: current value is ${
-          show(open)
-        }`,
-      );
-    }
-    const limits = { workers, maxTasks, maxMemory, startRetries };
-    this.#defaults = { timeout, waitTimeout, retries };
-    checkPool(ACTION, { ...limits, ...this.#defaults });
-    this.#scheduler = new Scheduler({ open, ...limits });
+    checkOpen(open);
+    const { defaults, ...limits } = readPoolOptions(options);
+    this.#defaults = defaults;
+    const events = this.#events;
+    this.#scheduler = new Scheduler({ open, events, ...limits });
     this.#queue = new RunQueue(this.#scheduler);
+    this.#minWorkers = limits.minWorkers;
+    this.#workers = limits.workers;
+    if (limits.minWorkers > 0) this.#scheduler.wake();
   }
 
   /**
@@ -286,7 +242,8 @@ export class Pool<
    * @throws {ClosedError} If the pool was closed; or if its worker ended in another
    *   way, more than `retries` times: with a goodbye or an abort. The `cause` is the
    *   reason, for example the error of a worker behind `cli serve` that died.
-   * @throws {Error} If no worker can be started; the reason is its `cause`.
+   * @throws {Error} If no worker could be started within `startTimeout`, or the reason
+   *   would not pass; the reason is its `cause`.
    * @throws {TypeError} If the arguments cannot be sent.
    *
    * @example Usage
@@ -308,13 +265,7 @@ export class Pool<
     const action = this.#runAction(method);
     checkOptions(action, options);
     this.#check(action);
-    if (!Array.isArray(args)) {
-      throw new TypeError(
-        `${action} as its arguments must be an array: current value is ${
-          show(args)
-        }`,
-      );
-    }
+    checkArguments(action, args);
     const job = this.#job(action, method, options);
     const { signal, waitTimeout = this.#defaults.waitTimeout } = options;
     checkPositive(action, "waitTimeout", waitTimeout);
@@ -416,6 +367,143 @@ export class Pool<
         Awaited<ReturnType<Remote<Methods>[Name]>>
       >
     >;
+  }
+
+  /**
+   * Calls a method in all running workers, next to their tasks.
+   *
+   * @typeParam Name The method's name.
+   *
+   * @param method The method.
+   * @param args Its arguments.
+   * @param options Whether it is called in later workers as well, and limits.
+   * @returns The results of the running workers. It is empty if no worker runs.
+   * @throws What the method throws in one of the workers, or the reason of the end of
+   *   a worker that has not answered. `later` has no effect then.
+   * @throws The signal's reason, if it aborts.
+   * @throws {DOMException} If a worker did not answer in time ("TimeoutError").
+   * @throws {ClosedError} If the pool was closed.
+   * @throws {TypeError} If the arguments cannot be sent, or an option is of the wrong
+   *   type.
+   *
+   * @example Usage
+   * ```ts
+   * import { openPipe } from "@duplex/ipc/pipe";
+   * import { Pool } from "@duplex/ipc/pool";
+   * import { assertEquals } from "@std/assert";
+   *
+   * const script = new URL("./examples/hello/methods.ts", import.meta.url);
+   * await using pool = new Pool(() => openPipe(script), { workers: 2 });
+   * await pool.warm();
+   * assertEquals(await pool.broadcast("square", [7]), [49, 49]);
+   * ```
+   */
+  async broadcast<Name extends string & keyof Remote<Methods>>(
+    method: Name,
+    args: Parameters<Remote<Methods>[Name]>,
+    options: BroadcastOptions = {},
+  ): Promise<Awaited<ReturnType<Remote<Methods>[Name]>>[]> {
+    const { action, limits, later } = readBroadcast(method, args, options);
+    this.#check(action);
+    const results = await this.#scheduler.workers.broadcast(limits, later);
+    return results as Awaited<ReturnType<Remote<Methods>[Name]>>[];
+  }
+
+  /**
+   * Starts workers, so that the first tasks need not wait for them.
+   *
+   * @param count Number of workers that run then.
+   * @returns A promise that settles when so many run.
+   * @throws {Error} If no worker could be started, as for {@linkcode Pool.run}.
+   * @throws {ClosedError} If the pool is closed.
+   * @throws {RangeError} If `count` is not an integer from 1 to `workers`.
+   * @throws {TypeError} If `count` is not a number.
+   *
+   * @example Usage
+   * ```ts
+   * import { openPipe } from "@duplex/ipc/pipe";
+   * import { Pool } from "@duplex/ipc/pool";
+   * import { assertEquals } from "@std/assert";
+   *
+   * const script = new URL("./examples/hello/methods.ts", import.meta.url);
+   * await using pool = new Pool(() => openPipe(script), { workers: 2 });
+   * await pool.warm();
+   * assertEquals(pool.stats.workers, 2);
+   * ```
+   */
+  async warm(count: number = this.#minWorkers || this.#workers): Promise<void> {
+    const action = "Cannot warm the pool";
+    const range = { min: 1, max: this.#workers, integer: true };
+    checkNumber(action, "count", count, range);
+    this.#check(action);
+    await this.#scheduler.workers.warm(count);
+  }
+
+  /**
+   * Lets the program end although workers run, if they have no tasks. Workers that are
+   * processes end with the program. A Web Worker always keeps the program running, so
+   * an idle one is closed after 100 ms, and started again for the next task.
+   *
+   * @example Usage
+   * ```ts
+   * import { openPipe } from "@duplex/ipc/pipe";
+   * import { Pool } from "@duplex/ipc/pool";
+   * import { assertEquals } from "@std/assert";
+   *
+   * const script = new URL("./examples/hello/methods.ts", import.meta.url);
+   * await using pool = new Pool(() => openPipe(script), { workers: 1 });
+   * pool.unref();
+   * assertEquals(await pool.run("square", [7]), 49);
+   * ```
+   */
+  unref(): void {
+    this.#scheduler.workers.setRef(false);
+  }
+
+  /**
+   * Undoes {@linkcode Pool.unref}.
+   *
+   * @example Usage
+   * ```ts
+   * import { openPipe } from "@duplex/ipc/pipe";
+   * import { Pool } from "@duplex/ipc/pool";
+   *
+   * await using pool = new Pool(() => openPipe("worker.ts"));
+   * pool.unref();
+   * pool.ref();
+   * ```
+   */
+  ref(): void {
+    this.#scheduler.workers.setRef(true);
+  }
+
+  /**
+   * The events of the pool from now on: workers that were started, have ended, or
+   * failed to start. The iteration ends when the pool has ended. A reader may be at
+   * most 1000 events behind: then the oldest events are dropped, and it receives an
+   * event of type "dropped" with their number.
+   *
+   * @returns The events. Each call returns a reader with a buffer of its own.
+   *
+   * @example Usage
+   * ```ts
+   * import { openPipe } from "@duplex/ipc/pipe";
+   * import { Pool } from "@duplex/ipc/pool";
+   * import { assertEquals } from "@std/assert";
+   *
+   * const script = new URL("./examples/hello/methods.ts", import.meta.url);
+   * const pool = new Pool(() => openPipe(script), { workers: 1 });
+   * const events = pool.events();
+   * await pool.warm();
+   * await pool.close();
+   * assertEquals(await Array.fromAsync(events), [
+   *   { type: "started", worker: 1 },
+   *   { type: "ended", worker: 1, reason: "closed" },
+   * ]);
+   * ```
+   */
+  events(): AsyncIterableIterator<PoolEvent> {
+    return this.#events.read();
   }
 
   /** Statistics of the pool. */

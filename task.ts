@@ -20,6 +20,7 @@ import { checkRuntime, MIN_DENO } from "./_base/runtime.ts";
 import { show } from "./_base/text.ts";
 import { checkRunsDeno } from "./_pipe/permissions.ts";
 import { grantThread } from "./_thread/permissions.ts";
+import { readPoolOptions } from "./_pool/pool_options.ts";
 import { taskScript } from "./_task/source.ts";
 import { SyncTask } from "./_task/sync.ts";
 import { grant, type Permissions } from "./permissions.ts";
@@ -27,6 +28,7 @@ import {
   type MapOptions,
   type MapOutcome,
   Pool,
+  type PoolEvent,
   type PoolOptions,
   type PoolStats,
   type RunOptions,
@@ -78,7 +80,9 @@ export interface WorkerTask<Args extends unknown[], Result>
    * Runs the function and blocks this thread until it has ended, also if it is
    * asynchronous. It has a Web Worker of its own, apart from those of the pool, which
    * starts with the first call. `timeout` limits each call; the worker is replaced
-   * after it, and if it has ended. See {@linkcode remoteSync} for blocking calls.
+   * after it, and if it has ended. Other options of the pool do not apply to it. It
+   * keeps the program running until the task is closed. See {@linkcode remoteSync} for
+   * blocking calls.
    *
    * @throws {DOMException} If the call took longer than `timeout`, or the worker has
    *   not started within 10 seconds ("TimeoutError").
@@ -115,6 +119,14 @@ export interface WorkerTask<Args extends unknown[], Result>
   close(options?: { waiting?: "run" | "reject" }): Promise<void>;
   /** Ends the workers now: {@linkcode Pool.abort}. */
   abort(reason?: unknown): Promise<void>;
+  /** Starts workers: {@linkcode Pool.warm}. */
+  warm(count?: number): Promise<void>;
+  /** Lets the program end although workers run: {@linkcode Pool.unref}. */
+  unref(): void;
+  /** Undoes `unref`: {@linkcode Pool.ref}. */
+  ref(): void;
+  /** The events of the pool: {@linkcode Pool.events}. */
+  events(): AsyncIterableIterator<PoolEvent>;
   /** Statistics: {@linkcode Pool.stats}. */
   readonly stats: PoolStats;
 }
@@ -199,6 +211,8 @@ export function task<Fn extends Function>(
   checkRuntime(ACTION, MIN_DENO);
   checkOptions(ACTION, options);
   const { permissions = "none", memory, isolate, ...limits } = options;
+  // Before the permissions are checked, as the pool starts workers at once.
+  readPoolOptions(limits);
   const isThread = isolate === undefined
     ? (limits.timeout ?? Infinity) === Infinity
     : isolate === "thread";
@@ -206,10 +220,6 @@ export function task<Fn extends Function>(
   if (memory !== undefined) checkPositive(ACTION, "memory", memory);
   checkIsolate(isolate);
   const own = { permissions, ...(memory === undefined ? {} : { memory }) };
-  const pool = new Pool(
-    () => isThread ? openShm(script, own) : openPipe(script, own),
-    limits,
-  );
   if (isThread) {
     grantThread(permissions);
     checkReadable();
@@ -217,6 +227,10 @@ export function task<Fn extends Function>(
     grant(permissions);
     checkRunsDeno(ACTION, 'set isolate: "thread"');
   }
+  const pool = new Pool(
+    () => isThread ? openShm(script, own) : openPipe(script, own),
+    limits,
+  );
   const sync = isThread
     ? new SyncTask(script, own, limits.timeout ?? Infinity)
     : undefined;
@@ -242,6 +256,10 @@ export function task<Fn extends Function>(
         await Promise.all([pool.abort(reason), sync?.abort(reason)]);
       },
     },
+    warm: { value: (count?: number) => pool.warm(count) },
+    ref: { value: () => pool.ref() },
+    unref: { value: () => pool.unref() },
+    events: { value: () => pool.events() },
     stats: { get: () => pool.stats },
     [Symbol.asyncDispose]: { value: () => close() },
   };

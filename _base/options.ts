@@ -80,11 +80,13 @@ export function checkOptions(action: string, options: unknown): void {
 /** Throws unless the numbers among a pool's options are in range. */
 export function checkPool(
   action: string,
-  { maxTasks, retries, startRetries, ...numbers }: {
+  { maxTasks, minWorkers, retries, ...numbers }: {
     workers: number;
+    minWorkers: number;
+    idleTimeout: number;
+    startTimeout: number;
     maxTasks: number;
     maxMemory: number;
-    startRetries: number;
     timeout: number;
     waitTimeout: number;
     retries: number;
@@ -97,7 +99,8 @@ export function checkPool(
     checkPositive(action, name, value, { integer: name === "workers" });
   }
   checkRetries(action, "retries", retries);
-  checkRetries(action, "startRetries", startRetries);
+  const max = numbers.workers;
+  checkNumber(action, "minWorkers", minWorkers, { min: 0, max, integer: true });
 }
 
 /** Throws unless a name is a string. */

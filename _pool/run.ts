@@ -23,6 +23,15 @@ import { AbortGroups, Deque, MAX_TIMER } from "../_base/waiting.ts";
 /** Tasks in a queue above which settled ones are removed from its middle. */
 const MIN_COMPACTED = 64;
 
+/** A `DOMException` has a cause only if it is defined. */
+function causedBy(error: DOMException, cause: unknown): DOMException {
+  return Object.defineProperty(error, "cause", {
+    value: cause,
+    configurable: true,
+    writable: true,
+  });
+}
+
 class RunTask extends Task {
   readonly #queue: RunQueue;
   readonly #settle: PromiseWithResolvers<unknown>;
@@ -34,6 +43,8 @@ class RunTask extends Task {
   isWaiting = true;
   /** Whether it has waited longer than `waitTimeout`. */
   isLate = false;
+  /** Why no worker could be started meanwhile, if none runs. */
+  startError: Error | undefined;
 
   constructor(
     queue: RunQueue,
@@ -52,11 +63,16 @@ class RunTask extends Task {
   override get waitError(): Error | undefined {
     // The limit is for the first run only.
     if (!this.isLate || this.attempts > 0) return undefined;
-    return new DOMException(
-      `Cannot run ${
-        quoted(this.job.method)
-      }: no worker was free within ${this.#waitTimeout} ms`,
-      "TimeoutError",
+    const text = `Cannot run ${
+      quoted(this.job.method)
+    }: no worker was free within ${this.#waitTimeout} ms`;
+    if (this.startError === undefined) {
+      return new DOMException(text, "TimeoutError");
+    }
+    const { message, cause } = this.startError;
+    return causedBy(
+      new DOMException(`${text}: ${message}`, "TimeoutError"),
+      cause,
     );
   }
 
@@ -211,6 +227,7 @@ export class RunQueue implements TaskSource {
 
   #onWaitTimeout(task: RunTask): void {
     task.isLate = true;
+    task.startError = this.#scheduler.workers.startError;
     const { waitError } = task;
     if (waitError === undefined) return;
     this.#scheduler.reject(task, waitError);

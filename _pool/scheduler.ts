@@ -1,9 +1,7 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * The scheduler of a pool. It starts workers as tasks wait for them, gives tasks
- * from the sources in turn to free workers, and replaces workers that end, until
- * too many have failed to start.
+ * The scheduler of a pool. It gives tasks from the sources in turn to free workers.
  *
  * @module
  */
@@ -21,11 +19,13 @@ import {
   type Waiting,
 } from "./task.ts";
 import { Turns } from "./turns.ts";
-import { abort, PoolWorker, type WorkerEvents } from "./worker.ts";
-import { checkDuplex } from "../_rpc/endpoint.ts";
-import { reasonText } from "../_base/text.ts";
-import { AbortGroups, Deque, settlesWithin } from "../_base/waiting.ts";
-import type { Duplex } from "../duplex.ts";
+import type { PoolWorker } from "./worker.ts";
+import {
+  WorkerSet,
+  type WorkerSetHost,
+  type WorkerSetOptions,
+} from "./worker_set.ts";
+import { AbortGroups, Deque } from "../_base/waiting.ts";
 
 /** Milliseconds that a batch should take: many times the cost of its message. */
 const BATCH_TIME = 2;
@@ -46,26 +46,15 @@ const SMOOTHING = 0.5;
 /** Minimum milliseconds between two measurements of a worker's memory. */
 const MEMORY_INTERVAL = 100;
 
-/** Milliseconds before the second attempt to start a worker; doubled for each further one. */
-const START_DELAY = 100;
-/** Maximum milliseconds between two attempts. */
-const MAX_START_DELAY = 10_000;
-
-/** Milliseconds that the end of the pool waits for a worker that is starting. */
-const START_TIMEOUT = 5_000;
-
 /** Read-ahead of a map for each worker: items. */
 const READ_AHEAD = 16;
 /** Or batches, if that is more. */
 const BATCHES_AHEAD = 4;
 
 /** The options of a pool. */
-export interface SchedulerOptions {
-  readonly open: () => Promise<Duplex>;
-  readonly workers: number;
+export interface SchedulerOptions extends WorkerSetOptions {
   readonly maxTasks: number;
   readonly maxMemory: number;
-  readonly startRetries: number;
 }
 
 /** Statistics of a pool, from `Pool.stats`. */
@@ -102,9 +91,10 @@ interface Pace {
 }
 
 /** Assigns the tasks of a pool to its workers. */
-export class Scheduler implements WorkerEvents, MapHost {
+export class Scheduler implements WorkerSetHost, MapHost {
   readonly #options: SchedulerOptions;
-  readonly #workers = new Set<PoolWorker>();
+  /** The workers. */
+  readonly workers: WorkerSet;
   readonly #sources = new Set<TaskSource>();
   /** Sources that may have tasks, in the order of their turns. */
   readonly #turns = new Turns<TaskSource>();
@@ -117,17 +107,9 @@ export class Scheduler implements WorkerEvents, MapHost {
     for (const map of [...maps]) map.abort(reason);
   });
   readonly #latency = new Histogram();
-  /** Workers that are starting. */
-  readonly #starts = new Set<Promise<void>>();
-  /** Duplexes of ended workers until they are closed. */
-  readonly #leaving = new Map<Duplex, Promise<void>>();
-  #startFailure: unknown;
-  #failures = 0;
-  #ended = 0;
   #done = 0;
   #failed = 0;
   #retried = 0;
-  #delay: ReturnType<typeof setTimeout> | undefined;
   /** The handling of waiting tasks, once the pool is being closed. */
   #closing: Waiting | undefined;
   /** Why no task can be run, if the pool has ended. */
@@ -139,6 +121,7 @@ export class Scheduler implements WorkerEvents, MapHost {
 
   constructor(options: SchedulerOptions) {
     this.#options = options;
+    this.workers = new WorkerSet(options, this);
   }
 
   /** Whether the pool is being closed, or is closed. */
@@ -160,11 +143,11 @@ export class Scheduler implements WorkerEvents, MapHost {
     const again = this.#again.toArray().filter(({ isSettled }) => !isSettled);
     let [waiting, inFlight] = [again.length, 0];
     for (const source of this.#turns) waiting += source.waiting;
-    for (const worker of this.#workers) inFlight += worker.inFlight;
+    for (const worker of this.workers) inFlight += worker.inFlight;
     return {
-      workers: this.#workers.size,
-      starting: this.#starts.size,
-      ended: this.#ended,
+      workers: this.workers.size,
+      starting: this.workers.starting,
+      ended: this.workers.ended,
       waiting,
       inFlight,
       done: this.#done,
@@ -244,7 +227,7 @@ export class Scheduler implements WorkerEvents, MapHost {
       while (this.#isWoken) {
         this.#isWoken = false;
         this.#giveTasks();
-        this.#startWorkers();
+        this.workers.start();
       }
     } catch (error) {
       // Otherwise every task would wait forever.
@@ -269,14 +252,7 @@ export class Scheduler implements WorkerEvents, MapHost {
     this.#failure ??= {
       error: new ClosedError("Cannot run: the pool is closed"),
     };
-    clearTimeout(this.#delay);
-    const results = await Promise.allSettled([
-      ...[...this.#workers].map(async ({ duplex }) => await duplex.close()),
-      ...this.#leaving.values(),
-      this.#started(),
-    ]);
-    const errors = results.filter(({ status }) => status === "rejected")
-      .map((result) => (result as PromiseRejectedResult).reason);
+    const errors = await this.workers.close();
     if (errors.length === 1) throw errors[0];
     if (errors.length > 1) {
       throw new AggregateError(
@@ -286,20 +262,21 @@ export class Scheduler implements WorkerEvents, MapHost {
     }
   }
 
+  /** Rejects the tasks that wait, and the maps that have some. */
+  failWaiting(error: unknown): void {
+    while (this.#again.length > 0) this.reject(this.#again.shift(), error);
+    for (const source of [...this.#sources]) {
+      if (source.prepare(1) > 0) source.fail(error);
+    }
+    this.onReport();
+  }
+
   /** Rejects all tasks and ends all workers. Never rejects. */
   async fail(error: unknown): Promise<void> {
     this.#failure ??= { error };
-    clearTimeout(this.#delay);
     while (this.#again.length > 0) this.reject(this.#again.shift(), error);
     for (const source of [...this.#sources]) source.fail(error);
-    for (const duplex of this.#leaving.keys()) abort(duplex, error);
-    const workers = [...this.#workers];
-    for (const worker of workers) worker.kill(error);
-    await Promise.allSettled([
-      ...workers.map(async ({ duplex }) => await duplex.closed),
-      ...this.#leaving.values(),
-      this.#started(),
-    ]);
+    await this.workers.abort(error);
     this.#checkIdle();
   }
 
@@ -343,14 +320,16 @@ export class Scheduler implements WorkerEvents, MapHost {
   }
 
   onIdle(worker: PoolWorker, method: string, count: number, ms: number): void {
+    this.workers.onIdle(worker);
     if (count > 0) {
       const pace = this.#paces.get(method);
       const each = ms / count;
       if (pace === undefined) this.#setPace(method, { ms: each, batch: 1 });
       else pace.ms += (each - pace.ms) * SMOOTHING;
     }
-    if (worker.given >= this.#options.maxTasks) this.#retire(worker);
-    else if (this.#options.maxMemory < Infinity) this.#checkMemory(worker);
+    if (worker.given >= this.#options.maxTasks) {
+      this.workers.retire(worker, "maxTasks");
+    } else if (this.#options.maxMemory < Infinity) this.#checkMemory(worker);
   }
 
   onReport(): void {
@@ -367,7 +346,7 @@ export class Scheduler implements WorkerEvents, MapHost {
   }
 
   onEnded(worker: PoolWorker): void {
-    this.#retire(worker);
+    this.workers.retire(worker, worker.killed ? "aborted" : "exited");
     this.wake();
   }
 
@@ -384,18 +363,19 @@ export class Scheduler implements WorkerEvents, MapHost {
 
   /** Cancels the running tasks of a job. */
   #cancel(job: Job, reason: unknown): void {
-    for (const worker of this.#workers) {
+    for (const worker of this.workers) {
       if (worker.has(job)) worker.cancel(reason);
     }
   }
 
   /** Gives tasks to free workers. */
   #giveTasks(): void {
-    for (const worker of this.#workers) {
+    for (const worker of this.workers) {
       if (!worker.isFree) continue;
       const tasks = this.#take(worker);
       if (tasks.length === 0) return;
       this.#retried += tasks.filter(({ attempts }) => attempts > 0).length;
+      this.workers.onBusy(worker);
       worker.run(tasks);
     }
   }
@@ -434,26 +414,7 @@ export class Scheduler implements WorkerEvents, MapHost {
     return pace.batch;
   }
 
-  /** Starts as many workers as there are tasks waiting for one. */
-  #startWorkers(): void {
-    if (this.#failure !== undefined || this.#delay !== undefined) return;
-    const most = this.#options.workers - this.#workers.size;
-    const starting = this.#starts.size;
-    if (this.#failures > this.#options.startRetries) {
-      if (this.#workers.size + starting === 0 && this.#countWaiting(1) > 0) {
-        this.fail(startError(this.#failures, this.#startFailure));
-      }
-      return;
-    }
-    if (most <= starting) return;
-    let count = this.#countWaiting(most) - starting;
-    // After a failure, one at a time.
-    if (this.#failures > 0) count = Math.min(count, 1 - starting);
-    for (let index = 0; index < count; index++) this.#start();
-  }
-
-  /** Number of waiting tasks, up to `most`. */
-  #countWaiting(most: number): number {
+  countWaiting(most: number): number {
     dropSettled(this.#again);
     let count = this.#again.length;
     for (const source of this.#turns) {
@@ -465,78 +426,13 @@ export class Scheduler implements WorkerEvents, MapHost {
     return Math.min(count, most);
   }
 
-  #start(): void {
-    const started = this.#open();
-    this.#starts.add(started);
-    started.then(() => {
-      this.#starts.delete(started);
-      this.wake();
-    });
-  }
-
-  /** Opens a duplex to a new worker. Never rejects. */
-  async #open(): Promise<void> {
-    try {
-      const duplex = await this.#options.open();
-      checkDuplex('Cannot start a worker as "open" must give a duplex', duplex);
-      try {
-        this.check();
-        this.#workers.add(new PoolWorker(duplex, this));
-      } catch (error) {
-        abort(duplex, error);
-        await duplex.closed.catch(() => {});
-        throw error;
-      }
-      this.#failures = 0;
-    } catch (error) {
-      this.#startFailure = error;
-      this.#failures++;
-      if (!this.isOver) this.#startLater();
-    }
-  }
-
-  /** Settles when no worker is starting, or after a timeout. */
-  async #started(): Promise<void> {
-    if (this.#starts.size === 0) return;
-    await settlesWithin(Promise.all(this.#starts), START_TIMEOUT);
-  }
-
-  /** Starts the next worker after a delay, which grows with each failure. */
-  #startLater(): void {
-    if (this.#failures > this.#options.startRetries) return;
-    const doubled = START_DELAY * 2 ** (this.#failures - 1);
-    const delay = Math.min(doubled, MAX_START_DELAY);
-    this.#delay ??= setTimeout(() => {
-      this.#delay = undefined;
-      this.wake();
-    }, delay);
-  }
-
-  /** Removes a worker; another is started when tasks wait. */
-  #retire(worker: PoolWorker): void {
-    if (!this.#workers.delete(worker)) return;
-    this.#ended++;
-    const { duplex } = worker;
-    this.#leaving.set(duplex, this.#leave(duplex));
-  }
-
-  /** Closes the duplex of a worker. Never rejects. */
-  async #leave(duplex: Duplex): Promise<void> {
-    try {
-      await duplex.close();
-    } catch {
-      // The tasks of the worker have their outcome, or are run again.
-    }
-    // `#retire` must have added it before it is removed.
-    await undefined;
-    this.#leaving.delete(duplex);
-  }
-
   /** Replaces a worker whose memory is too large. */
   async #checkMemory(worker: PoolWorker): Promise<void> {
     const memory = await worker.memory(MEMORY_INTERVAL);
     const isTooLarge = memory > this.#options.maxMemory;
-    if (isTooLarge && worker.isIdle) this.#retire(worker);
+    if (isTooLarge && worker.isIdle) {
+      this.workers.retire(worker, "maxMemory");
+    }
     this.wake();
   }
 
@@ -544,7 +440,7 @@ export class Scheduler implements WorkerEvents, MapHost {
     dropSettled(this.#again);
     if (this.#again.length > 0) return false;
     for (const source of this.#turns) if (source.waiting > 0) return false;
-    for (const worker of this.#workers) if (!worker.isIdle) return false;
+    for (const worker of this.workers) if (!worker.isIdle) return false;
     return true;
   }
 
@@ -553,13 +449,4 @@ export class Scheduler implements WorkerEvents, MapHost {
     this.#onIdle();
     this.#onIdle = undefined;
   }
-}
-
-function startError(attempts: number, cause: unknown): Error {
-  return new Error(
-    `Cannot start a worker: the last ${attempts} attempts failed: ${
-      reasonText(cause)
-    }`,
-    { cause },
-  );
 }

@@ -14,6 +14,7 @@ import {
   RpcEndpoint,
   type SentBatch,
 } from "../_rpc/endpoint.ts";
+import type { CallLimits } from "../_rpc/caller.ts";
 import { findSlotValues } from "../_rpc/slots.ts";
 import { MAX_TIMER, RunningTimer } from "../_base/waiting.ts";
 import { TaskOrigin } from "./origin.ts";
@@ -55,6 +56,12 @@ export interface WorkerEvents {
 /** A worker of a pool. */
 export class PoolWorker implements AnswerHandler {
   readonly duplex: Duplex;
+  /** The number of its start. */
+  readonly number: number;
+  /** When it had no tasks for the first time since its last task. */
+  idleSince = 0;
+  /** Why the pool has ended it, if it has. */
+  killed: { readonly error: unknown } | undefined;
   /** Tasks that were given to it. */
   given = 0;
   readonly #events: WorkerEvents;
@@ -72,11 +79,14 @@ export class PoolWorker implements AnswerHandler {
   #isRecalled = false;
   /** Whether its memory is being measured, and when that began last. */
   #isMeasuring = false;
+  /** Running calls in addition to tasks. */
+  #calls = 0;
   #measuredAt = -Infinity;
   #isEnded = false;
 
-  constructor(duplex: Duplex, events: WorkerEvents) {
+  constructor(duplex: Duplex, events: WorkerEvents, number: number) {
     this.duplex = duplex;
+    this.number = number;
     this.#events = events;
     this.#endpoint = RpcEndpoint.of(duplex);
     this.#endpoint.ended.then(() => {
@@ -97,6 +107,11 @@ export class PoolWorker implements AnswerHandler {
   /** Whether it has no tasks. */
   get isIdle(): boolean {
     return this.#tasks.length === 0;
+  }
+
+  /** Whether it has no tasks and no other calls. */
+  get isUnused(): boolean {
+    return this.isIdle && this.#calls === 0 && !this.#isMeasuring;
   }
 
   /** Whether it can take tasks. */
@@ -133,6 +148,21 @@ export class PoolWorker implements AnswerHandler {
     }
   }
 
+  /** Calls a method next to the tasks. */
+  async call(
+    method: string,
+    args: readonly unknown[],
+    limits: CallLimits,
+  ): Promise<unknown> {
+    this.#calls++;
+    try {
+      const value = await this.#endpoint.call(method, args, limits);
+      return await this.#single(value, method);
+    } finally {
+      this.#calls--;
+    }
+  }
+
   /** Cancels its tasks. Their outcome is not reported. */
   cancel(reason: unknown): void {
     if (this.isIdle || this.#isCancelled) return;
@@ -145,6 +175,7 @@ export class PoolWorker implements AnswerHandler {
 
   /** Ends the worker now. */
   kill(reason: unknown): void {
+    this.killed ??= { error: reason };
     abort(this.duplex, reason);
   }
 
@@ -236,7 +267,7 @@ export class PoolWorker implements AnswerHandler {
         origin,
         () => this.#endpoint.call(method, args),
       );
-      value = await this.#single(value);
+      value = await this.#single(value, method);
     } catch (error) {
       failure = { error };
     }
@@ -267,14 +298,16 @@ export class PoolWorker implements AnswerHandler {
     return this.#endpoint.ended;
   }
 
-  async #single(value: unknown): Promise<unknown> {
+  async #single(value: unknown, method: string): Promise<unknown> {
     if (
       typeof value !== "object" || value === null ||
       !(Symbol.asyncIterator in value)
     ) return value;
     await (value as AsyncGenerator).return(undefined);
     throw new TypeError(
-      `Cannot run ${this.label} in a pool: its result is a stream; call it with "remote", or return an array`,
+      `Cannot run ${
+        quoted(method)
+      } in a pool: its result is a stream; call it with "remote", or return an array`,
     );
   }
 

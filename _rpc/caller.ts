@@ -552,22 +552,19 @@ export function withSlots(
   message: Message,
   { rest, values }: Searched,
 ): Message {
+  const args = rest as unknown[];
   if (message[0] === TAG.call) {
-    const [tag, id, method, , earlier, trace] = message;
+    const [tag, id, method, , earlier, ...trace] = message;
     const slots = allSlots(table, earlier, values);
-    const args = rest as unknown[];
-    if (trace !== undefined) {
-      return [tag, id, method, args, slots ?? [], trace];
-    }
     return slots === undefined
       ? [tag, id, method, args]
-      : [tag, id, method, args, slots];
+      : [tag, id, method, args, slots, ...trace];
   }
-  const [tag, method, , earlier, trace] = message as Notice;
+  const [tag, method, , earlier, ...trace] = message as Notice;
   const slots = allSlots(table, earlier, values);
-  const args = rest as unknown[];
-  if (trace !== undefined) return [tag, method, args, slots ?? [], trace];
-  return slots === undefined ? [tag, method, args] : [tag, method, args, slots];
+  return slots === undefined
+    ? [tag, method, args]
+    : [tag, method, args, slots, ...trace];
 }
 
 type Notice = Extract<Message, [tag: typeof TAG.notice, ...unknown[]]>;

@@ -28,6 +28,8 @@ export interface Connection {
   shutdown(timeout: number): Promise<boolean>;
   /** Closes the connection at once. */
   close(): void;
+  /** Whether a read in progress keeps the program running. */
+  setRef(isRef: boolean): void;
 }
 
 /** A connection of Deno's. */
@@ -62,6 +64,11 @@ export class SystemConnection implements Connection {
   /** Ends the direction to the peer. */
   closeWrite(): Promise<void> {
     return this.#conn.closeWrite();
+  }
+
+  setRef(isRef: boolean): void {
+    if (isRef) this.#conn.ref();
+    else this.#conn.unref();
   }
 
   close(): void {

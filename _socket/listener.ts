@@ -68,6 +68,10 @@ export interface DuplexListener<In = unknown, Out = In>
    * @throws The signal's reason, if it aborts.
    */
   accept(options?: { signal?: AbortSignal }): Promise<SocketDuplex<In, Out>>;
+  /** Lets this program end although the listener is open. */
+  unref(): void;
+  /** Undoes {@linkcode DuplexListener.unref}. */
+  ref(): void;
   /**
    * Stops listening. Peers that `accept` has returned stay connected, but a session
    * without a connection fails, now or when it loses it. Peers that `accept` has not
@@ -105,6 +109,7 @@ export class SocketListener<In, Out> implements DuplexListener<In, Out> {
   readonly #kind: SocketAddress["kind"];
   #address: string;
   #listener: Deno.Listener | undefined;
+  #isRef = true;
   readonly ready: Promise<void>;
   /** Connections that have not proven themselves, the oldest first. */
   readonly #unproven = new Set<AdmissionTicket>();
@@ -155,6 +160,16 @@ export class SocketListener<In, Out> implements DuplexListener<In, Out> {
     if (this.#opened.length > 0) return this.#opened.shift();
     if (this.#closed !== undefined) throw this.#closed.error;
     return await this.#accepts.wait(undefined, options?.signal);
+  }
+
+  unref(): void {
+    this.#isRef = false;
+    this.#listener?.unref();
+  }
+
+  ref(): void {
+    this.#isRef = true;
+    this.#listener?.ref();
   }
 
   async *[Symbol.asyncIterator](): AsyncIterableIterator<
@@ -236,6 +251,7 @@ export class SocketListener<In, Out> implements DuplexListener<In, Out> {
   #begin(address: SocketAddress, listener: Deno.Listener): void {
     if (this.#closed !== undefined) return listener.close();
     this.#listener = listener;
+    if (!this.#isRef) listener.unref();
     if (address.kind === "unix") {
       this.#onFileRemoved = removeAtExit(address.path);
     } else {

@@ -119,6 +119,10 @@ class RecordConnection implements Connection {
     return size;
   }
 
+  setRef(isRef: boolean): void {
+    this.#connection.setRef(isRef);
+  }
+
   /** Makes room in the read buffer, which may hold a part of a record. */
   #makeRoom(): void {
     const size = this.#in.length;

@@ -21,12 +21,22 @@ import type { SocketStream } from "./stream.ts";
 export interface SocketDuplex<In = unknown, Out = In> extends Duplex<In, Out> {
   /** The address of the peer on its first connection. */
   readonly remoteAddress: string;
+  /**
+   * Lets this program end although the duplex is open and receives or calls wait. Deno
+   * does not end a program that waits at its top level. Messages may be lost then. A
+   * session that has lost its connection keeps the program running while it connects
+   * again.
+   */
+  unref(): void;
+  /** Undoes {@linkcode SocketDuplex.unref}. The duplex is referenced when it is opened. */
+  ref(): void;
 }
 
 /** A session over the stream of a socket. */
 export class SocketSession<In, Out> extends Session<In, Out>
   implements SocketDuplex<In, Out> {
   readonly remoteAddress: string;
+  readonly #stream: SocketStream;
 
   constructor(
     stream: SocketStream,
@@ -38,5 +48,14 @@ export class SocketSession<In, Out> extends Session<In, Out>
     });
     super(wire, options);
     this.remoteAddress = remoteAddress;
+    this.#stream = stream;
+  }
+
+  unref(): void {
+    this.#stream.setRef(false);
+  }
+
+  ref(): void {
+    this.#stream.setRef(true);
   }
 }

@@ -84,6 +84,8 @@ export class SocketStream implements ByteStream {
   #isPingDue = false;
   /** Whether both sides have sent goodbye and wait for the last acknowledgement. */
   #isDelivering = false;
+  /** Whether a connection keeps the program running. */
+  #isRef = true;
   /** Whether anything was written and read since the last heartbeat. */
   #hasWritten = true;
   #hasRead = true;
@@ -133,6 +135,7 @@ export class SocketStream implements ByteStream {
       );
     }
     this.#connection = connection;
+    if (!this.#isRef) connection.setRef(false);
     this.#acknowledged = this.#received;
     this.#hasRead = this.#hasWritten = true;
     this.#missed = 0;
@@ -146,6 +149,12 @@ export class SocketStream implements ByteStream {
       this.#onReleased();
       this.#replay(connection, log);
     }
+  }
+
+  /** Whether the connection, and each later one, keeps the program running. */
+  setRef(isRef: boolean): void {
+    this.#isRef = isRef;
+    this.#connection?.setRef(isRef);
   }
 
   /** Drops the connection, because the peer has made another one. */

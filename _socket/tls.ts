@@ -219,6 +219,10 @@ export class TlsConnection implements Connection {
     return isDrained;
   }
 
+  setRef(isRef: boolean): void {
+    this.#conn.setRef(isRef);
+  }
+
   close(): void {
     this.#conn.close();
     this.#fail(new Deno.errors.Interrupted("The connection was closed"));

@@ -59,13 +59,21 @@ function casesOf(pool: Pool): Case[] {
       new Pool(() => Promise.reject(new Error("Not opened")), options),
     "Pool.run()": (options) => pool.run("f", [], options),
     "Pool.map()": (options) => pool.map([], "f", options),
+    "Pool.broadcast()": (options) => pool.broadcast("f", [], options),
     "Pool.mapSettled()": (options) => pool.mapSettled([], "f", options),
     "task()": (options) => task(() => {}, options),
     "expose()": (options) => expose(methods, one, options),
     "remote()": (options) => remote(other, options),
   };
   const numbers: Record<string, string[]> = {
-    "new Pool()": ["timeout", "waitTimeout", "maxMemory"],
+    "new Pool()": [
+      "timeout",
+      "waitTimeout",
+      "maxMemory",
+      "idleTimeout",
+      "startTimeout",
+    ],
+    "Pool.broadcast()": ["timeout"],
     "Pool.run()": ["timeout", "waitTimeout"],
     "Pool.map()": ["timeout"],
     "task()": ["memory", "timeout"],
@@ -79,6 +87,8 @@ function casesOf(pool: Pool): Case[] {
     "remote()": ["readAhead"],
   };
   const others: Record<string, string[]> = {
+    "new Pool()": ["init"],
+    "Pool.broadcast()": ["signal", "later"],
     "Pool.run()": ["signal", "retryOn"],
     "Pool.map()": ["signal", "retryOn", "ordered", "onProgress"],
     "Pool.mapSettled()": ["signal", "retryOn", "ordered", "onProgress"],
@@ -115,10 +125,19 @@ function casesOf(pool: Pool): Case[] {
     ...signed,
     PART,
   ]);
+  add({ "new Pool()": ["minWorkers"], "task()": ["minWorkers"] }, [
+    ...WRONG,
+    ...signed,
+    PART,
+    [1e9, "1000000000"],
+  ]);
   const direct: [string, string, (value: never) => unknown][] = [
     ["new Pool()", '"open"', (value) => new Pool(value)],
     ["Pool.run()", '"method"', (value) => pool.run(value, [])],
     ["Pool.run()", "arguments", (value) => pool.run("f", value)],
+    ["Pool.broadcast()", '"method"', (value) => pool.broadcast(value, [])],
+    ["Pool.broadcast()", "arguments", (value) => pool.broadcast("f", value)],
+    ["Pool.warm()", '"count"', (value) => pool.warm(value)],
     ["Pool.map()", '"method"', (value) => pool.map([], value)],
     ["Pool.map()", "items", (value) => pool.map(value, "f")],
     ["task()", "must be a function", (value) => task(value)],

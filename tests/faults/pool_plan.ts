@@ -56,6 +56,8 @@ export interface PoolPlan {
     readonly maxTasks?: number;
     readonly retries?: number;
     readonly timeout?: number;
+    readonly minWorkers?: number;
+    readonly idleTimeout?: number;
   };
   readonly steps: readonly PoolStep[];
   /** Milliseconds between the kills of workers. */
@@ -109,6 +111,8 @@ export function makePoolPlan(seed: number): PoolPlan {
       maxTasks: random.pick([10, 100]),
       retries: random.pick([0, 1, 2]),
       timeout: random.pick([50, 500]),
+      minWorkers: 1,
+      idleTimeout: random.pick([1, 30]),
     }),
     steps: Array.from({ length: random.small(6) }, () => makeStep(random)),
     // A Web Worker that is killed while it starts is only detected by its

@@ -14,6 +14,12 @@ import {
   runLockPlan,
   smallerLockPlans,
 } from "./locks.ts";
+import {
+  makeOutagePlan,
+  type OutagePlan,
+  runOutagePlan,
+  smallerOutagePlans,
+} from "./outages.ts";
 import { makePoolPlan, type PoolPlan, smallerPoolPlans } from "./pool_plan.ts";
 import { runPoolPlan } from "./pools.ts";
 import {
@@ -64,6 +70,12 @@ const pools: Scenario<PoolPlan> = {
   smaller: smallerPoolPlans,
 };
 
+const outages: Scenario<OutagePlan> = {
+  make: makeOutagePlan,
+  run: runOutagePlan,
+  smaller: smallerOutagePlans,
+};
+
 const locks: Scenario<LockPlan> = {
   make: makeLockPlan,
   run: runLockPlan,
@@ -75,6 +87,7 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
   ...sessionScenarios(),
   calls: calls as Scenario,
   pools: pools as Scenario,
+  outages: outages as Scenario,
   locks: locks as Scenario,
 };
 

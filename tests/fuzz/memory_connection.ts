@@ -28,6 +28,8 @@ export class MemoryConnection implements Connection {
     return this.#isClosed;
   }
 
+  setRef(): void {}
+
   /** Adds bytes to read. */
   feed(bytes: Bytes): void {
     if (bytes.length > 0) this.#pieces.push(bytes);

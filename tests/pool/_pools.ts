@@ -7,10 +7,12 @@
  * @module
  */
 
+import { assertEquals } from "@std/assert";
 import type { Duplex } from "@duplex/ipc/duplex";
 import { duplexPair } from "@duplex/ipc/pair";
 import { Pool, type PoolOptions } from "@duplex/ipc/pool";
 import { expose } from "@duplex/ipc/rpc";
+import { DESCRIBE, TAG } from "../../_rpc/messages.ts";
 
 /** Opens duplexes, and keeps them. */
 export class Opener {
@@ -65,6 +67,10 @@ export function rawPool(
   let workers = 0;
   const serve = async (far: Duplex) => {
     const worker = workers++;
+    // The pool first waits for an answer, which shows that methods are exposed.
+    const [, id, method] = await far.receive() as Raw;
+    assertEquals(method, DESCRIBE);
+    await far.send([TAG.value, id, {}]);
     for (;;) onMessage(await far.receive() as Raw, far, worker);
   };
   return new Pool(() => {

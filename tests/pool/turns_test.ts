@@ -8,6 +8,7 @@
  */
 
 import { assert, assertEquals, assertLessOrEqual } from "@std/assert";
+import { EventLog } from "../../_pool/events.ts";
 import { Scheduler } from "../../_pool/scheduler.ts";
 import { RunQueue } from "../../_pool/run.ts";
 import type { Task, TaskSource } from "../../_pool/task.ts";
@@ -60,7 +61,11 @@ test("Scheduler does not ask sources that have no tasks", async () => {
     workers: 2,
     maxTasks: 10,
     maxMemory: Infinity,
-    startRetries: 0,
+    minWorkers: 0,
+    idleTimeout: Infinity,
+    startTimeout: 30_000,
+    init: undefined,
+    events: new EventLog(),
   });
   const idle = numbers(100).map(() => new IdleSource());
   for (const source of idle) core.begin(source);

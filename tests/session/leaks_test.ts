@@ -153,7 +153,7 @@ test(
     const { signal } = new CountedSignal();
     const pool = new Pool(
       () => openPipe(FAILING, { stderr: "null", signal }),
-      { workers: 1, startRetries: 1 },
+      { workers: 1, startTimeout: 200 },
     );
     await assertRejects(() => pool.run("none", []));
     await pool.close().catch(() => {});

@@ -28,6 +28,16 @@ const FORGOTTEN: Record<string, boolean> = {
   "a pipe without reference": false,
   "a pipe with reference again": true,
   "a closed pipe without reference": false,
+  "a pool of processes without reference": false,
+  "a pool of threads without reference": false,
+  "a pool without reference, with a task": true,
+  "a pool with reference again": true,
+  "a closed pool without reference": false,
+  "a task without reference": false,
+  "a pool whose server is away": false,
+  "a listener without reference": false,
+  "a socket without reference": false,
+  "a socket with reference again": true,
 };
 
 async function forget(name: string): Promise<string[]> {

@@ -9,7 +9,7 @@
 
 import { duplexPair } from "@duplex/ipc/pair";
 import { openPipe } from "@duplex/ipc/pipe";
-import { Pool } from "@duplex/ipc/pool";
+import { Pool, type PoolOptions } from "@duplex/ipc/pool";
 import { openQueue } from "@duplex/ipc/queue";
 import { expose, remote } from "@duplex/ipc/rpc";
 import { openShm } from "@duplex/ipc/shm";
@@ -27,10 +27,22 @@ const script = new URL("./prints_later.ts", import.meta.url);
 const methods = new URL("./pool_acts.ts", import.meta.url);
 const twice = (n: number) => 2 * n;
 
-async function runInPool(open: typeof openPipe | typeof openShm) {
-  const pool = new Pool(() => open(methods), { workers: 1 });
+async function runInPool(
+  open: typeof openPipe | typeof openShm,
+  options: PoolOptions = {},
+) {
+  const pool = new Pool(() => open(methods), { workers: 1, ...options });
   await pool.run("square", [2]);
   return pool;
+}
+
+/** Opens both ends of a socket. */
+async function openEnds() {
+  const listener = listenSocket("tcp://127.0.0.1:0");
+  const ends = [openSocket(listener.address), listener.accept()] as const;
+  const opened = await Promise.all(ends);
+  await listener.close();
+  return opened;
 }
 
 const FORGOTTEN: Record<string, () => unknown> = {
@@ -45,10 +57,7 @@ const FORGOTTEN: Record<string, () => unknown> = {
   "a task": async () => await task(twice, { workers: 1 }).run([1]),
   "a listener": () => listenSocket("tcp://127.0.0.1:0"),
   async "a socket"() {
-    const listener = listenSocket("tcp://127.0.0.1:0");
-    const ends = [openSocket(listener.address), listener.accept()];
-    await Promise.all(ends);
-    await listener.close();
+    await openEnds();
   },
   async "a pair"() {
     const [main, worker] = duplexPair();
@@ -65,6 +74,52 @@ const FORGOTTEN: Record<string, () => unknown> = {
     const worker = await openPipe(methods);
     worker.unref();
     worker.ref();
+  },
+  async "a pool of processes without reference"() {
+    const pool = await runInPool(openPipe, { idleTimeout: 60_000 });
+    pool.unref();
+    await pool.run("square", [2]);
+    await pool.warm();
+    await pool.broadcast("square", [2]);
+  },
+  async "a pool of threads without reference"() {
+    const pool = await runInPool(openShm);
+    pool.unref();
+    await pool.run("square", [2]);
+  },
+  async "a pool without reference, with a task"() {
+    const pool = await runInPool(openPipe);
+    pool.unref();
+    pool.run("never", []);
+  },
+  async "a pool with reference again"() {
+    const pool = await runInPool(openPipe);
+    pool.unref();
+    pool.ref();
+  },
+  async "a closed pool without reference"() {
+    const pool = await runInPool(openPipe);
+    pool.unref();
+    await pool.close();
+  },
+  async "a task without reference"() {
+    const inWorker = task(twice, { workers: 1 });
+    inWorker.unref();
+    await inWorker(1);
+  },
+  async "a pool whose server is away"() {
+    const pool = new Pool(() => Promise.reject(new Error("It is away")));
+    await pool.run("square", [2], { waitTimeout: 50 }).catch(() => {});
+  },
+  "a listener without reference": () =>
+    listenSocket("tcp://127.0.0.1:0").unref(),
+  async "a socket without reference"() {
+    for (const end of await openEnds()) end.unref();
+  },
+  async "a socket with reference again"() {
+    const ends = await openEnds();
+    for (const end of ends) end.unref();
+    ends[0].ref();
   },
   async "a closed pipe without reference"() {
     const worker = await openPipe(methods);
