@@ -59,6 +59,7 @@ const CAPNWEB = "Node, capnweb";
 const KKRPC = "Deno, kkrpc";
 const PISCINA = "Node, piscina";
 const POOLIFIER = "Deno, poolifier-web-worker";
+const SYNCKIT = "Node, synckit";
 const TINYPOOL = "Node, tinypool";
 const WORKERPOOL = "Node, workerpool";
 
@@ -151,6 +152,22 @@ const SCENARIOS: readonly Scenario[] = [
       mapTarget(PIPE, "pipe"),
     ],
   },
+  {
+    name: "sync",
+    title: "A call with a log line that blocks its thread",
+    unit: "microseconds",
+    isRate: false,
+    count: 5_000,
+    warm: 5_000,
+    rounds: 7,
+    who: [SHM, SYNCKIT],
+    targets: [{
+      label: SHM,
+      text: "shm, at most 0.70 times synckit",
+      against: [SYNCKIT],
+      bound: 0.7,
+    }],
+  },
   ...STREAM_SCENARIOS.map((scenario) => ({ ...scenario, rounds: 3 })),
 ];
 
@@ -188,6 +205,7 @@ async function npm(): Promise<Contender[]> {
       inDeno(KKRPC, "kkrpc", 0.3),
       of(PISCINA, "piscina", 1),
       inDeno(POOLIFIER, "poolifier", 0.4),
+      of(SYNCKIT, "synckit", 1),
       of(TINYPOOL, "tinypool", 1),
       of(WORKERPOOL, "workerpool", 0.2),
     ];
