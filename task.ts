@@ -237,6 +237,14 @@ export function task<Fn extends Function>(
   const sync = isThread
     ? new SyncTask(script, own, limits.timeout ?? Infinity)
     : undefined;
+  return taskFunction<Args, Result>(pool, sync);
+}
+
+/** A function that runs tasks in a pool, with the members of a {@linkcode WorkerTask}. */
+function taskFunction<Args extends unknown[], Result>(
+  pool: Pool,
+  sync: SyncTask | undefined,
+): WorkerTask<Args, Result> {
   const run: WorkerTask<Args, Result>["run"] = (args, options) =>
     pool.run("run", args, options) as Promise<Result>;
   const close = async (options?: CloseOptions) => {

@@ -61,7 +61,7 @@ const REPORT_TURNS = 10;
 
 /**
  * Closed workers that are terminated at the same time. The ends of V8's isolates wait
- * for each other: with 128 at once each takes several times as long.
+ * for each other: the time grows faster than their number.
  */
 const MAX_ENDING: number = navigator.hardwareConcurrency;
 
