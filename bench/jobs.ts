@@ -18,8 +18,9 @@
  * map call a worker for each task. The last two scenarios stream chunks of 64 KiB
  * through a call, and send the same chunks as plain messages.
  *
- * The others have the settings with which they were fastest; `peers/jobs_*` list
- * those that were tried. Workers of piscina and tinypool may have 128 tasks at a
+ * Comlink, piscina, tinypool, workerpool and `multiprocessing.Pool` have the settings
+ * with which they were fastest; `peers/jobs_*` list those that were tried. The others
+ * have their defaults, or what their files say. Workers of piscina and tinypool may have 128 tasks at a
  * time; their default is one, and workerpool has no other value. Python sends a chunk
  * of 64 calls as one message, and so the answers. With all calls at once, instead of
  * 64, it is two or three times as fast.
