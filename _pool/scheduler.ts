@@ -324,10 +324,10 @@ export class Scheduler implements WorkerSetHost, MapHost {
     this.#checkIdle();
   }
 
-  onFulfilled(task: Task, value: unknown): void {
+  onFulfilled(task: Task, value: unknown, now: number): void {
     if (!task.fulfil(value)) return;
     this.#done++;
-    this.#latency.add(performance.now() - task.since);
+    this.#latency.add(now - task.since);
   }
 
   onRejected(task: Task, error: unknown): void {
