@@ -29,7 +29,6 @@ import {
   checkNumber,
   checkOptions,
   checkPositive,
-  checkRetries,
   checkSignal,
 } from "./_base/options.ts";
 import { type PoolStats, Scheduler } from "./_pool/scheduler.ts";
@@ -48,9 +47,19 @@ import {
   readBroadcast,
   readPoolOptions,
 } from "./_pool/pool_options.ts";
-import { RunQueue } from "./_pool/run.ts";
+import { type RunLimits, RunQueue } from "./_pool/run.ts";
 import type { Latency } from "./_pool/latency.ts";
+import type { RetryOptions } from "./_pool/retry.ts";
 import type { Job, Waiting } from "./_pool/task.ts";
+import {
+  jobOf,
+  type MapOptions,
+  runLimits,
+  type RunOptions,
+  type TaskDefaults,
+  type TaskOptions,
+} from "./_pool/task_options.ts";
+import { methodProxy } from "./_rpc/methods.ts";
 import { quoted, show } from "./_base/text.ts";
 import type { Duplex } from "./duplex.ts";
 import type { Remote } from "./rpc.ts";
@@ -59,85 +68,30 @@ export type {
   BroadcastOptions,
   EndReason,
   Latency,
+  MapOptions,
   MapOutcome,
   MapProgress,
   PoolEvent,
   PoolOptions,
   PoolStats,
+  RetryOptions,
+  RunOptions,
+  TaskOptions,
 };
 export { ClosedError, PeerExitError } from "./_base/errors.ts";
 
-/** Options for {@linkcode Pool.run}, and for each task of a map. */
-export interface TaskOptions {
-  /**
-   * Cancels the task: it rejects with the signal's reason at once. If it is running,
-   * the signal of a method made with `withSignal` aborts. The worker is replaced if
-   * the task has not ended after one second, or at once if its arguments include
-   * functions or signals.
-   */
-  signal?: AbortSignal;
-  /**
-   * Milliseconds that the task may run. After that it rejects with a
-   * "TimeoutError" and its worker is replaced: a process is killed, a Web Worker is
-   * terminated. Deno terminates a Web Worker only when it reaches its event loop. One
-   * that never does continues to run and keeps the program from ending: call
-   * `Deno.exit` then, or use processes for tasks that may never end, as {@linkcode task}
-   * does if it is made with a `timeout`.
-   *
-   * @default {the pool's}
-   */
-  timeout?: number;
-  /**
-   * Maximum number of further runs of the task if its worker ends while it may have
-   * been running. With 0, the task is never begun twice and has no batch, which makes
-   * small tasks several times slower. A task with buffers that `transfer` moves is
-   * not run again, as they are no longer here.
-   *
-   * @default {the pool's}
-   */
-  retries?: number;
-  /**
-   * Whether a task that threw this error is run again, within `retries`.
-   *
-   * @default {() => false}
-   */
-  retryOn?: (error: unknown) => boolean;
-}
+/**
+ * The methods of a pool's workers, from {@linkcode Pool.api}.
+ *
+ * @typeParam Methods The type of the object that the workers expose.
+ */
+export type PoolApi<Methods> = {
+  readonly [Name in keyof Remote<Methods>]: (
+    ...args: Parameters<Remote<Methods>[Name]>
+  ) => Promise<Awaited<ReturnType<Remote<Methods>[Name]>>>;
+};
 
-/** Options for {@linkcode Pool.run}. */
-export interface RunOptions extends TaskOptions {
-  /**
-   * Milliseconds that the task may wait for a worker. After that it rejects with a
-   * "TimeoutError" and is not run. A task in a batch behind one that never yields
-   * waits for it, regardless of this limit.
-   *
-   * @default {the pool's}
-   */
-  waitTimeout?: number;
-}
-
-/** Options for {@linkcode Pool.map} and {@linkcode Pool.mapSettled}. */
-export interface MapOptions extends TaskOptions {
-  /**
-   * Whether results are in the order of the items. Otherwise they are in the order of
-   * arrival.
-   *
-   * @default {true}
-   */
-  ordered?: boolean;
-  /**
-   * Maximum number of items that were read and whose results were not received. The
-   * default for each worker is 16, or four batches if that is more.
-   *
-   * @default {16 for each worker, up to 1024}
-   */
-  readAhead?: number;
-  /**
-   * Called with the progress of the map after results arrive. An error that it throws
-   * ends the map.
-   */
-  onProgress?: (progress: MapProgress) => void;
-}
+const NO_OPTIONS: RunOptions = Object.freeze({});
 
 /**
  * A pool of workers that share tasks.
@@ -147,14 +101,19 @@ export interface MapOptions extends TaskOptions {
  *   time. Functions among the arguments are called back. Web streams among them are
  *   sent to one worker, so such a task is not run again. A method whose result is a
  *   stream cannot run in a pool.
- * - **Batches:** short tasks share messages: as many as take 2 ms together, up to
- *   256. If a batch takes far longer, other workers run the rest of it once its worker
+ * - **Batches:** short tasks share messages: as many as take a worker 2 ms together,
+ *   up to 256. If a batch takes far longer, other workers run the rest of it once its worker
  *   answers. A task that never yields prevents that; the tasks behind it in the batch
  *   wait. These were expected to take at most 2 ms together.
+ * - **Order:** tasks of higher `priority` are run first. The tasks of one priority
+ *   without a key are run in the order of their calls; they, each `key` and each map
+ *   take turns. The tasks of one key are run one after the other in one worker. A worker
+ *   may take a batch at each turn, so a turn takes about 2 ms, or one task if it takes
+ *   longer.
  * - **Workers** are started as tasks wait for them, and replaced when they end. A
- *   task whose worker ended is run again, alone. After `retries` further runs it
+ *   task whose worker ended is run again, alone. After `retry.times` further runs it
  *   rejects with the reason ({@linkcode PeerExitError}). So a task may be begun more
- *   than once, unless `retries` is 0.
+ *   than once, unless `retry.times` is 0.
  * - **Failed starts:** if a worker cannot be started, the pool tries again as long as
  *   tasks wait, after 0.1 s at first and at most every 5 s. A task waits at most for
  *   its `waitTimeout`, and for `startTimeout` while no worker runs. An error that
@@ -194,16 +153,20 @@ export class Pool<
 > implements AsyncDisposable {
   readonly #scheduler: Scheduler;
   readonly #queue: RunQueue;
+  readonly #defaults: TaskDefaults;
+  readonly #api = methodProxy(
+    Object.freeze(Object.create(null)),
+    (name) => (...args: never[]) => this.run(name as never, args as never),
+  ) as PoolApi<Methods>;
   readonly #events = new EventLog();
   readonly #workers: number;
   readonly #minWorkers: number;
-  readonly #defaults: Required<
-    Pick<RunOptions, "timeout" | "waitTimeout" | "retries">
-  >;
   #closing: Promise<void> | undefined;
-  /** The last method, and the beginning of its errors. */
+  /** The last method, the beginning of its errors, and its job without options. */
   #lastMethod: string | undefined;
   #lastAction = "";
+  #plainJob!: Job;
+  readonly #plainLimits: RunLimits;
 
   /**
    * Creates a pool, and starts `minWorkers`.
@@ -217,9 +180,10 @@ export class Pool<
     checkOpen(open);
     const { defaults, ...limits } = readPoolOptions(options);
     this.#defaults = defaults;
+    this.#plainLimits = runLimits("", {}, defaults);
     const events = this.#events;
     this.#scheduler = new Scheduler({ open, events, ...limits });
-    this.#queue = new RunQueue(this.#scheduler);
+    this.#queue = new RunQueue(this.#scheduler, limits.maxQueue);
     this.#minWorkers = limits.minWorkers;
     this.#workers = limits.workers;
     if (limits.minWorkers > 0) this.#scheduler.wake();
@@ -237,13 +201,14 @@ export class Pool<
    * @throws What the method throws, as `remote` does.
    * @throws The signal's reason, if it aborts.
    * @throws {PeerExitError} If its worker ended without a goodbye, more than
-   *   `retries` times.
+   *   `retry.times` times.
    * @throws {DOMException} If it waited or ran too long ("TimeoutError").
    * @throws {ClosedError} If the pool was closed; or if its worker ended in another
-   *   way, more than `retries` times: with a goodbye or an abort. The `cause` is the
+   *   way, more than `retry.times` times: with a goodbye or an abort. The `cause` is the
    *   reason, for example the error of a worker behind `cli serve` that died.
    * @throws {Error} If no worker could be started within `startTimeout`, or the reason
    *   would not pass; the reason is its `cause`.
+   * @throws {RangeError} If `maxQueue` tasks wait, or an option is out of range.
    * @throws {TypeError} If the arguments cannot be sent.
    *
    * @example Usage
@@ -260,16 +225,21 @@ export class Pool<
   async run<Name extends string & keyof Remote<Methods>>(
     method: Name,
     args: Parameters<Remote<Methods>[Name]>,
-    options: RunOptions = {},
+    options: RunOptions = NO_OPTIONS,
   ): Promise<Awaited<ReturnType<Remote<Methods>[Name]>>> {
     const action = this.#runAction(method);
     checkOptions(action, options);
     this.#check(action);
     checkArguments(action, args);
-    const job = this.#job(action, method, options);
-    const { signal, waitTimeout = this.#defaults.waitTimeout } = options;
-    checkPositive(action, "waitTimeout", waitTimeout);
-    const result = this.#queue.run(job, args, signal, waitTimeout);
+    // The checks of options take a microsecond.
+    const isPlain = options === NO_OPTIONS;
+    const job = isPlain
+      ? this.#plainJob
+      : jobOf(action, method, options, this.#defaults);
+    const limits = isPlain
+      ? this.#plainLimits
+      : runLimits(action, options, this.#defaults);
+    const result = this.#queue.run(job, args, limits);
     return await result as Awaited<ReturnType<Remote<Methods>[Name]>>;
   }
 
@@ -309,7 +279,7 @@ export class Pool<
       | Iterable<Parameters<Remote<Methods>[Name]>[0]>
       | AsyncIterable<Parameters<Remote<Methods>[Name]>[0]>,
     method: Name,
-    options: MapOptions = {},
+    options: MapOptions<Parameters<Remote<Methods>[Name]>[0]> = {},
   ): AsyncIterableIterator<Awaited<ReturnType<Remote<Methods>[Name]>>> {
     return new ValueIterator(
       this.#map(items, method, options),
@@ -354,7 +324,7 @@ export class Pool<
       | Iterable<Parameters<Remote<Methods>[Name]>[0]>
       | AsyncIterable<Parameters<Remote<Methods>[Name]>[0]>,
     method: Name,
-    options: MapOptions = {},
+    options: MapOptions<Parameters<Remote<Methods>[Name]>[0]> = {},
   ): AsyncIterableIterator<
     MapOutcome<
       Parameters<Remote<Methods>[Name]>[0],
@@ -367,6 +337,70 @@ export class Pool<
         Awaited<ReturnType<Remote<Methods>[Name]>>
       >
     >;
+  }
+
+  /**
+   * Waits until there is room for a task in the queue, that is, fewer than `maxQueue`
+   * tasks of `run` wait. Callers get room first come, first served; it is kept until
+   * the caller has called `run`, or has had the time to do so. Programs that wait before
+   * each `run` are never refused.
+   *
+   * @param options A signal, and milliseconds to wait.
+   * @returns A promise that resolves when there is room; at once without `maxQueue`.
+   * @throws The signal's reason, if it aborts; the reason of `abort`.
+   * @throws {ClosedError} If the pool was closed.
+   * @throws {DOMException} If there was no room within `timeout` ("TimeoutError").
+   * @throws {RangeError} If the timeout is not positive.
+   * @throws {TypeError} If an option is of the wrong type.
+   *
+   * @example Usage
+   * ```ts
+   * import { openPipe } from "@duplex/ipc/pipe";
+   * import { Pool } from "@duplex/ipc/pool";
+   * import { assertEquals } from "@std/assert";
+   *
+   * const script = new URL("./examples/hello/methods.ts", import.meta.url);
+   * await using pool = new Pool(() => openPipe(script), { workers: 1, maxQueue: 2 });
+   * const squares = [];
+   * for (const n of [1, 2, 3, 4]) {
+   *   await pool.ready({ timeout: 10_000 });
+   *   squares.push(pool.run("square", [n]));
+   * }
+   * assertEquals(await Promise.all(squares), [1, 4, 9, 16]);
+   * ```
+   */
+  async ready(
+    options: { signal?: AbortSignal; timeout?: number } = {},
+  ): Promise<void> {
+    const action = "Cannot wait for room in the queue";
+    checkOptions(action, options);
+    const { signal, timeout = Infinity } = options;
+    checkSignal(action, signal);
+    checkPositive(action, "timeout", timeout);
+    this.#check(action);
+    await this.#queue.room.ready(signal, timeout);
+  }
+
+  /**
+   * The methods of the workers: `pool.api.name(...args)` is `pool.run("name", args)`.
+   * For options use {@linkcode Pool.run}.
+   *
+   * @returns An object with a method for every name but `then`.
+   *
+   * @example Usage
+   * ```ts
+   * import { openPipe } from "@duplex/ipc/pipe";
+   * import { Pool } from "@duplex/ipc/pool";
+   * import type { Methods } from "./examples/hello/methods.ts";
+   * import { assertEquals } from "@std/assert";
+   *
+   * const script = new URL("./examples/hello/methods.ts", import.meta.url);
+   * await using pool = new Pool<Methods>(() => openPipe(script), { workers: 1 });
+   * assertEquals(await pool.api.square(7), 49);
+   * ```
+   */
+  get api(): PoolApi<Methods> {
+    return this.#api;
   }
 
   /**
@@ -479,7 +513,7 @@ export class Pool<
 
   /**
    * The events of the pool from now on: workers that were started, have ended, or
-   * failed to start. The iteration ends when the pool has ended. A reader may be at
+   * failed to start, and tasks that are run again. The iteration ends when the pool has ended. A reader may be at
    * most 1000 events behind: then the oldest events are dropped, and it receives an
    * event of type "dropped" with their number.
    *
@@ -576,6 +610,8 @@ export class Pool<
     checkOptions(action, options);
     const { waiting = "run" } = options;
     checkWaiting(action, waiting);
+    // Before tasks that are rejected give back their room.
+    this.#queue.finish();
     this.#scheduler.finish(waiting);
     return this.#closing ??= this.#close();
   }
@@ -606,6 +642,7 @@ export class Pool<
    */
   async abort(reason?: unknown): Promise<void> {
     reason ??= new DOMException("The pool was aborted", "AbortError");
+    this.#queue.room.fail(reason);
     const failing = this.#scheduler.fail(reason);
     this.#closing ??= failing;
     await failing;
@@ -647,14 +684,15 @@ export class Pool<
     checkOptions(action, options);
     this.#check(action);
     checkItems(action, items);
-    const { ordered = true, readAhead, onProgress, signal } = options;
+    const { ordered = true, readAhead, key, onProgress, signal } = options;
     checkKind(action, "ordered", ordered, "boolean");
+    checkKind(action, "key", key, "function");
     checkKind(action, "onProgress", onProgress, "function");
     if (readAhead !== undefined) {
       checkPositive(action, "readAhead", readAhead, { integer: true });
     }
-    const job = this.#job(action, method, options);
-    const limits = { job, ordered, readAhead, signal, onProgress };
+    const job = jobOf(action, method, options, this.#defaults);
+    const limits = { job, ordered, readAhead, key, signal, onProgress };
     return new MapRun(this.#scheduler, items, limits);
   }
 
@@ -664,18 +702,9 @@ export class Pool<
       checkName("Cannot run a task", "method", method);
       this.#lastMethod = method;
       this.#lastAction = `Cannot run ${quoted(method)}`;
+      this.#plainJob = jobOf(this.#lastAction, method, {}, this.#defaults);
     }
     return this.#lastAction;
-  }
-
-  #job(action: string, method: string, options: TaskOptions): Job {
-    const { timeout = this.#defaults.timeout, retryOn, signal } = options;
-    const { retries = this.#defaults.retries } = options;
-    checkPositive(action, "timeout", timeout);
-    checkRetries(action, "retries", retries);
-    checkKind(action, "retryOn", retryOn, "function");
-    checkSignal(action, signal);
-    return { method, timeout, retries, retryOn };
   }
 }
 

@@ -43,7 +43,12 @@ import { DEFAULT_MAX_CALLS, type Exposed } from "./_rpc/callee.ts";
 import { type CallLimits, DEFAULT_READ_AHEAD } from "./_rpc/caller.ts";
 import { checkDuplex, RpcEndpoint } from "./_rpc/endpoint.ts";
 import { MAX_PULL } from "./_rpc/messages.ts";
-import { methodProxy, ownMethods, withSignals } from "./_rpc/methods.ts";
+import {
+  methodProxy,
+  noMethods,
+  ownMethods,
+  withSignals,
+} from "./_rpc/methods.ts";
 import { ObjectReference } from "./_rpc/references.ts";
 import { Transferred } from "./_rpc/slots.ts";
 import { endpointOf } from "./_rpc/pending_endpoint.ts";
@@ -78,7 +83,14 @@ export type {
   StandardSchema,
 };
 export { RemoteError } from "./_rpc/errors.ts";
-export { ClosedError, PeerExitError } from "./_base/errors.ts";
+export { ClosedError, DeadlockError, PeerExitError } from "./_base/errors.ts";
+export {
+  type RemoteSync,
+  remoteSync,
+  type RemoteSyncOptions,
+  type RemoteSyncResult,
+} from "./_rpc/remote_sync.ts";
+export type { ShmDuplex } from "./_shm/session.ts";
 
 /**
  * Options for {@linkcode expose}.
@@ -717,8 +729,4 @@ export function notifier<Methods extends object>(
     noMethods(),
     (name) => (...args: unknown[]) => endpoint.notify(name, args),
   ) as Notifier<Methods>;
-}
-
-function noMethods(): object {
-  return Object.freeze(Object.create(null));
 }

@@ -64,14 +64,33 @@ export function checkNumber(
   );
 }
 
+/** Throws unless a number is finite. */
+export function checkFinite(
+  action: string,
+  name: string,
+  value: unknown,
+): void {
+  if (Number.isFinite(value)) return;
+  const Kind = typeof value === "number" ? RangeError : TypeError;
+  throw new Kind(
+    `${action} as "${name}" must be a finite number: current value is ${
+      show(value)
+    }`,
+  );
+}
+
 /** Throws unless `options` is an object; an array or a signal is a mistake. */
-export function checkOptions(action: string, options: unknown): void {
+export function checkOptions(
+  action: string,
+  options: unknown,
+  name = "options",
+): void {
   if (
     typeof options === "object" && options !== null &&
     !isInstance(options, Array) && !isInstance(options, AbortSignal)
   ) return;
   throw new TypeError(
-    `${action} as "options" must be an object: current value is ${
+    `${action} as "${name}" must be an object: current value is ${
       show(options)
     }`,
   );
@@ -80,25 +99,25 @@ export function checkOptions(action: string, options: unknown): void {
 /** Throws unless the numbers among a pool's options are in range. */
 export function checkPool(
   action: string,
-  { maxTasks, minWorkers, retries, ...numbers }: {
+  { maxTasks, maxQueue, minWorkers, ...numbers }: {
     workers: number;
     minWorkers: number;
     idleTimeout: number;
     startTimeout: number;
     maxTasks: number;
     maxMemory: number;
+    maxQueue: number;
     timeout: number;
     waitTimeout: number;
-    retries: number;
   },
 ): void {
-  if (maxTasks !== Infinity) {
-    checkPositive(action, "maxTasks", maxTasks, { integer: true });
+  for (const [name, value] of Object.entries({ maxTasks, maxQueue })) {
+    if (value === Infinity) continue;
+    checkPositive(action, name, value, { integer: true });
   }
   for (const [name, value] of Object.entries(numbers)) {
     checkPositive(action, name, value, { integer: name === "workers" });
   }
-  checkRetries(action, "retries", retries);
   const max = numbers.workers;
   checkNumber(action, "minWorkers", minWorkers, { min: 0, max, integer: true });
 }

@@ -398,7 +398,7 @@ class LineMap {
     this.#pool = new Pool(() => workers.open(), {
       workers: count,
       timeout,
-      ...(retries === undefined ? {} : { retries }),
+      ...(retries === undefined ? {} : { retry: retries }),
     });
     this.#items = new Items(
       ends.input,

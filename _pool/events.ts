@@ -56,6 +56,18 @@ export type PoolEvent =
     readonly delay: number | undefined;
   }
   | {
+    /** A task is run again: its worker ended, or it threw an error for `retryOn`. */
+    readonly type: "retried";
+    readonly method: string;
+    /** The key of the task, if it has one. */
+    readonly key?: string;
+    /** Number of workers that may have begun it so far. */
+    readonly attempts: number;
+    /** Milliseconds until it waits for a worker. */
+    readonly delay: number;
+    readonly error: unknown;
+  }
+  | {
     /** The reader was more than 1000 events behind: the oldest were dropped. */
     readonly type: "dropped";
     readonly count: number;

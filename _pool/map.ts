@@ -7,7 +7,8 @@
  * @module
  */
 
-import { ClosedError } from "../_base/errors.ts";
+import { ClosedError, isInstance } from "../_base/errors.ts";
+import { checkName } from "../_base/options.ts";
 import { Tracing } from "../_rpc/trace.ts";
 import { TaskOrigin } from "./origin.ts";
 import { type Job, Task, type TaskSource, type Waiting } from "./task.ts";
@@ -52,10 +53,14 @@ export interface MapHost {
   end(source: TaskSource, job: Job, reason: unknown): void;
   /** Notifies the pool that a source may have tasks. */
   wake(source: TaskSource): void;
+  /** Adds a task with a key. */
+  pushKeyed(task: Task, key: string): void;
   /** Marks a source that has an outcome to report. */
   touch(source: TaskSource): void;
   /** Default of `readAhead`. */
   readAhead(job: Job): number;
+  /** Items of a batch. */
+  batchSize(job: Job): number;
   /** Aborts a map with a signal. */
   watch(map: MapRun, signal: AbortSignal): void;
   /** Stops watching the signal. */
@@ -66,10 +71,18 @@ export interface MapHost {
 export interface MapLimits {
   readonly job: Job;
   readonly ordered: boolean;
+  readonly key: ((item: unknown) => string) | undefined;
   readonly readAhead: number | undefined;
   readonly signal: AbortSignal | undefined;
   readonly onProgress: ((progress: MapProgress) => void) | undefined;
 }
+
+/**
+ * The part of `readAhead` that must be free before more items are read, unless a batch
+ * is smaller. A reader of the map that is slower than the workers makes room for one
+ * item at a time; if each were read at once, each would have a batch of its own.
+ */
+const ROOM_PART = 1 / 4;
 
 type Items<Item> = Iterable<Item> | AsyncIterable<Item>;
 type Outcome = MapOutcome<unknown, unknown>;
@@ -79,8 +92,14 @@ class MapTask extends Task {
   readonly #map: MapRun;
   readonly #index: number;
 
-  constructor(map: MapRun, job: Job, item: unknown, index: number) {
-    super(job, [item], performance.now());
+  constructor(
+    map: MapRun,
+    job: Job,
+    item: unknown,
+    index: number,
+    since: number,
+  ) {
+    super(job, [item], since);
     this.#map = map;
     this.#index = index;
   }
@@ -102,7 +121,7 @@ class MapTask extends Task {
   protected override onRejected(reason: unknown): void {
     const { attempts, args: [item] } = this;
     const index = this.#index;
-    if (attempts === 0) return this.#map.onUnbegun(index);
+    if (attempts === 0) return this.#map.onUnbegun(index, reason);
     this.#map.onOutcome({ status: "rejected", index, item, reason, attempts });
   }
 }
@@ -180,24 +199,38 @@ export class MapRun implements TaskSource, AsyncIterableIterator<Outcome> {
     return { value: undefined, done: true };
   }
 
+  get priority(): number {
+    return this.#limits.job.priority;
+  }
+
   get waiting(): number {
     return this.#read.length;
   }
 
   prepare(most: number): number {
-    while (this.#read.length < most && this.#readNext());
+    if (this.#limits.key !== undefined) this.#readKeyed();
+    else if (this.#read.length < most && this.#mayRead) {
+      while (this.#read.length < most && this.#readNext());
+    }
     if (this.#isExhausted) this.#endIfDone();
     return this.#read.length;
   }
 
   take(mostOf: (job: Job) => number): Task[] {
+    if (this.#limits.key !== undefined) {
+      this.#readKeyed();
+      return [];
+    }
     const most = mostOf(this.#limits.job);
     const tasks: Task[] = [];
+    // One time for all: to read the clock costs as much as the rest of this.
+    const since = performance.now();
+    const mayRead = this.#mayRead;
     while (tasks.length < most) {
-      if (this.#read.length === 0 && !this.#readNext()) break;
+      if (this.#read.length === 0 && !(mayRead && this.#readNext())) break;
       const item = this.#read.shift();
       const index = this.#count - this.#read.length - 1;
-      tasks.push(new MapTask(this, this.#limits.job, item, index));
+      tasks.push(new MapTask(this, this.#limits.job, item, index, since));
       // A task with callbacks is sent alone.
       if (tasks.at(-1)!.hasSlots) break;
     }
@@ -236,8 +269,9 @@ export class MapRun implements TaskSource, AsyncIterableIterator<Outcome> {
     else this.#deliver(outcome);
   }
 
-  /** An item that a worker was given was not begun, and is not run. */
-  onUnbegun(index: number): void {
+  /** An item that was read is not run: the pool is closed, or has no worker. */
+  onUnbegun(index: number, reason: unknown): void {
+    if (!isInstance(reason, ClosedError)) return this.abort(reason);
     this.#count--;
     this.#error = { error: closedError() };
     this.#touch();
@@ -289,16 +323,28 @@ export class MapRun implements TaskSource, AsyncIterableIterator<Outcome> {
     return this.#isOver;
   }
 
-  /** Reads on: there is room for an item. */
+  /** Reads on if there is enough room. */
   #onRoom(): void {
+    if (!this.#mayRead) return;
     if (this.#async === undefined) this.#host.wake(this);
     else if (!this.#isReading) this.#readOn(this.#async);
   }
 
+  get #readAhead(): number {
+    const { job, readAhead = this.#host.readAhead(job) } = this.#limits;
+    return readAhead;
+  }
+
   /** Number of items that may be read now. */
   get #room(): number {
-    const { job, readAhead = this.#host.readAhead(job) } = this.#limits;
-    return readAhead - (this.#count - this.#taken);
+    return this.#readAhead - (this.#count - this.#taken);
+  }
+
+  /** Whether there is room for a batch, or for a part of the items read ahead. */
+  get #mayRead(): boolean {
+    const batch = this.#host.batchSize(this.#limits.job);
+    const least = Math.min(batch, Math.floor(this.#readAhead * ROOM_PART));
+    return this.#room >= Math.max(1, least);
   }
 
   /** Reads an item of a synchronous iterable; returns whether there was one. */
@@ -308,16 +354,49 @@ export class MapRun implements TaskSource, AsyncIterableIterator<Outcome> {
     try {
       const { value, done } = this.#sync.next();
       if (this.#isExhausted) return false;
-      if (!done) {
-        this.#count++;
-        this.#read.push(value);
-        return true;
-      }
+      if (!done) return this.#onItem(value);
     } catch (error) {
       this.#error = { error };
     }
     this.#isExhausted = this.#isReturned = true;
     return false;
+  }
+
+  /** Reads items with keys, which wait in the queues of these. */
+  #readKeyed(): void {
+    while (this.#readNext());
+    if (this.#isExhausted) this.#endIfDone();
+  }
+
+  /** Handles an item that was read; returns whether it waits. */
+  #onItem(item: unknown): boolean {
+    const { key: keyOf, job } = this.#limits;
+    if (keyOf === undefined) {
+      this.#count++;
+      this.#read.push(item);
+      return true;
+    }
+    let key: string;
+    try {
+      key = keyOf(item);
+      checkName("Cannot map", "key(item)", key);
+    } catch (error) {
+      this.#error = { error };
+      this.#isExhausted = true;
+      this.#returnIterator();
+      return false;
+    }
+    // The function may have stopped the map.
+    if (this.#isExhausted) return false;
+    const task = new MapTask(
+      this,
+      job,
+      item,
+      this.#count++,
+      performance.now(),
+    );
+    this.#host.pushKeyed(task, key);
+    return true;
   }
 
   /** Reads items of an asynchronous iterable. Never rejects. */
@@ -327,13 +406,8 @@ export class MapRun implements TaskSource, AsyncIterableIterator<Outcome> {
       while (!this.#isExhausted && this.#room > 0) {
         const { value, done } = await items.next();
         if (this.#isExhausted) break;
-        if (done) {
-          this.#isExhausted = this.#isReturned = true;
-        } else {
-          this.#count++;
-          this.#read.push(value);
-          this.#host.wake(this);
-        }
+        if (done) this.#isExhausted = this.#isReturned = true;
+        else if (this.#onItem(value)) this.#host.wake(this);
       }
     } catch (error) {
       if (!this.#isExhausted) this.#error = { error };

@@ -17,6 +17,8 @@ import {
 import { quoted, show } from "../_base/text.ts";
 import type { Duplex } from "../duplex.ts";
 import type { Broadcast } from "./broadcasts.ts";
+import { checkRetry, DEFAULT_RETRY, type RetryOptions } from "./retry.ts";
+import type { TaskDefaults } from "./task_options.ts";
 
 /** Options for {@linkcode Pool.broadcast}. */
 export interface BroadcastOptions {
@@ -107,12 +109,20 @@ export interface PoolOptions {
    */
   waitTimeout?: number;
   /**
-   * The default of {@linkcode TaskOptions.retries}. A task that is run again runs
+   * Maximum number of tasks of `run` that wait for their first run. More reject with a
+   * `RangeError`; {@linkcode Pool.ready} waits for room. Tasks that are run again do not
+   * count, and the items of a map do not either: `readAhead` limits these.
+   *
+   * @default {Infinity}
+   */
+  maxQueue?: number;
+  /**
+   * The default of {@linkcode TaskOptions.retry}. A task that is run again runs
    * alone, so a task that ends its workers does not reject others.
    *
    * @default {2}
    */
-  retries?: number;
+  retry?: number | RetryOptions;
 }
 
 const ACTION = "Cannot make a pool";
@@ -123,18 +133,15 @@ const ACTION = "Cannot make a pool";
  */
 const DEFAULT_START_TIMEOUT = 30_000;
 
-/** Default of `retries`: one if a neighboring task ended the worker, one for chance. */
-const DEFAULT_RETRIES = 2;
-
 /** The options of a pool with their defaults. */
 export interface CompletePoolOptions
   extends Required<Omit<PoolOptions, DefaultName | "init">> {
   readonly init: PoolOptions["init"];
   /** The defaults of tasks. */
-  readonly defaults: Required<Pick<PoolOptions, DefaultName>>;
+  readonly defaults: TaskDefaults;
 }
 
-type DefaultName = "timeout" | "waitTimeout" | "retries";
+type DefaultName = "timeout" | "waitTimeout" | "retry";
 
 /** Checks the options of a pool and adds the defaults. */
 export function readPoolOptions(options: PoolOptions): CompletePoolOptions {
@@ -149,7 +156,7 @@ export function readPoolOptions(options: PoolOptions): CompletePoolOptions {
     init,
     timeout = Infinity,
     waitTimeout = Infinity,
-    retries = DEFAULT_RETRIES,
+    maxQueue = Infinity,
   } = options;
   const limits = {
     workers,
@@ -158,9 +165,11 @@ export function readPoolOptions(options: PoolOptions): CompletePoolOptions {
     startTimeout,
     maxTasks,
     maxMemory,
+    maxQueue,
   };
-  const defaults = { timeout, waitTimeout, retries };
-  checkPool(ACTION, { ...limits, ...defaults });
+  checkPool(ACTION, { ...limits, timeout, waitTimeout });
+  const retry = checkRetry(ACTION, options.retry, DEFAULT_RETRY);
+  const defaults = { timeout, waitTimeout, retry };
   checkKind(ACTION, "init", init, "function");
   return { ...limits, init, defaults };
 }

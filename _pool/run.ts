@@ -8,20 +8,21 @@
 
 import { Tracing } from "../_rpc/trace.ts";
 import { TaskOrigin } from "./origin.ts";
+import { isSameRetry } from "./retry.ts";
+import { Room } from "./room.ts";
 import type { Scheduler } from "./scheduler.ts";
-import {
-  closedError,
-  dropSettled,
-  type Job,
-  Task,
-  type TaskSource,
-  type Waiting,
-} from "./task.ts";
+import { type Job, Task } from "./task.ts";
+import { TaskQueue, type TaskQueueOwner } from "./task_queue.ts";
+import { ClosedError } from "../_base/errors.ts";
 import { quoted } from "../_base/text.ts";
-import { AbortGroups, Deque, MAX_TIMER } from "../_base/waiting.ts";
+import { AbortGroups, MAX_TIMER } from "../_base/waiting.ts";
 
-/** Tasks in a queue above which settled ones are removed from its middle. */
-const MIN_COMPACTED = 64;
+/** What a task of `Pool.run` has besides its job. */
+export interface RunLimits {
+  readonly signal: AbortSignal | undefined;
+  readonly waitTimeout: number;
+  readonly key: string | undefined;
+}
 
 /** A `DOMException` has a cause only if it is defined. */
 function causedBy(error: DOMException, cause: unknown): DOMException {
@@ -39,8 +40,8 @@ class RunTask extends Task {
   readonly origin: TaskOrigin | undefined;
   /** Releases the signal and the timer. */
   release: (() => void) | undefined;
-  /** Whether it is in the queue. */
-  isWaiting = true;
+  /** Whether it takes room in the queue. */
+  #hasRoom = true;
   /** Whether it has waited longer than `waitTimeout`. */
   isLate = false;
   /** Why no worker could be started meanwhile, if none runs. */
@@ -88,40 +89,51 @@ class RunTask extends Task {
     this.#onSettled();
   }
 
+  override onLeft(): void {
+    super.onLeft();
+    // A task that is run again takes no room.
+    if (!this.#hasRoom) return;
+    this.#hasRoom = false;
+    this.#queue.room.give();
+  }
+
   #onSettled(): void {
     this.release?.();
-    if (this.isWaiting) this.#queue.drop(this);
+    this.place?.drop(this);
   }
 }
 
-/** The queue of tasks of `Pool.run`. */
-export class RunQueue implements TaskSource {
-  turn: TaskSource["turn"];
+/** The tasks of `Pool.run`: a queue for each priority, and the keys of the pool. */
+export class RunQueue implements TaskQueueOwner {
+  /** The room for tasks that wait for their first run. */
+  readonly room: Room;
+  readonly #max: number;
   /** Makes spans of tasks, if the program is traced. */
   readonly tracing: Tracing | undefined = Tracing.get();
   readonly #scheduler: Scheduler;
-  readonly #tasks = new Deque<RunTask>();
+  readonly #queues = new Map<number, TaskQueue>();
   readonly #aborts = new AbortGroups<RunTask>((tasks, reason) => {
     for (const task of [...tasks]) this.#scheduler.cancelTask(task, reason);
   });
   /** The job of the last task that can share a message with the next task. */
   #shared: Job | undefined;
-  #isListed = false;
-  /** Waiting tasks without an outcome. */
-  #waiting = 0;
 
-  constructor(scheduler: Scheduler) {
+  constructor(scheduler: Scheduler, maxQueue = Infinity) {
     this.#scheduler = scheduler;
+    this.#max = maxQueue;
+    this.room = new Room(maxQueue);
+  }
+
+  /** Number of priorities with a queue. */
+  get priorities(): number {
+    return this.#queues.size;
   }
 
   /** Runs a task; settles with its outcome. */
-  run(
-    job: Job,
-    args: unknown[],
-    signal: AbortSignal | undefined,
-    waitTimeout: number,
-  ): Promise<unknown> {
+  run(job: Job, args: unknown[], limits: RunLimits): Promise<unknown> {
+    const { signal, waitTimeout, key } = limits;
     if (signal?.aborted) return Promise.reject(signal.reason);
+    if (!this.room.take()) return Promise.reject(fullError(job, this.#max));
     const settle = Promise.withResolvers<unknown>();
     const isShared = signal === undefined && job.retryOn === undefined;
     const task = new RunTask(
@@ -132,79 +144,49 @@ export class RunQueue implements TaskSource {
       waitTimeout,
     );
     this.#watch(task, signal, waitTimeout);
-    this.#tasks.push(task);
-    this.#waiting++;
-    if (this.#isListed) this.#scheduler.wake(this);
-    else {
-      this.#isListed = true;
-      this.#scheduler.begin(this);
-    }
+    if (key !== undefined) this.#scheduler.pushKeyed(task, key);
+    else this.#push(task);
     return settle.promise;
   }
 
-  /** A task leaves the queue. */
-  leave(task: RunTask): void {
-    task.isWaiting = false;
-    this.#waiting--;
+  /** Ends the waiting for room: the pool is closed. */
+  finish(): void {
+    this.room.fail(
+      new ClosedError("Cannot wait for room in the queue: the pool is closed"),
+    );
   }
 
-  /** Handles a waiting task that was settled; such tasks are removed together. */
-  drop(task: RunTask): void {
-    this.leave(task);
-    const { length } = this.#tasks;
-    if (length < MIN_COMPACTED || this.#waiting * 2 > length) return;
-    const rest = this.#tasks.toArray().filter((task) => !task.isSettled);
-    this.#tasks.clear();
-    for (const task of rest) this.#tasks.push(task);
+  reject(task: Task, error: unknown): void {
+    this.#scheduler.reject(task, error);
   }
 
-  get waiting(): number {
-    dropSettled(this.#tasks);
-    return this.#waiting;
+  onEmpty(queue: TaskQueue): void {
+    // There may be any number of priorities; most tasks have the default.
+    if (queue.priority === 0) return;
+    this.#queues.delete(queue.priority);
+    this.#scheduler.remove(queue);
   }
 
-  prepare(): number {
-    return this.waiting;
-  }
-
-  take(mostOf: (job: Job) => number): Task[] {
-    dropSettled(this.#tasks);
-    if (this.#tasks.length === 0) return [];
-    const { job } = this.#tasks.first;
-    const most = mostOf(job);
-    const tasks: Task[] = [];
-    while (tasks.length < most && this.#tasks.length > 0) {
-      const task = this.#tasks.first;
-      if (task.job !== job) break;
-      if (task.hasSlots && tasks.length > 0) break;
-      this.#tasks.shift();
-      if (task.isSettled) continue;
-      this.leave(task);
-      tasks.push(task);
-      if (task.hasSlots) break;
+  #push(task: RunTask): void {
+    const { priority } = task.job;
+    const queue = this.#queues.get(priority);
+    if (queue !== undefined) {
+      queue.push(task);
+      return this.#scheduler.wakeFor(task.job, queue);
     }
-    return tasks;
-  }
-
-  finish(waiting: Waiting): void {
-    if (waiting === "run") return;
-    while (this.#tasks.length > 0) {
-      const task = this.#tasks.shift();
-      this.#scheduler.reject(task, closedError(task));
-    }
-  }
-
-  fail(error: unknown): void {
-    while (this.#tasks.length > 0) {
-      this.#scheduler.reject(this.#tasks.shift(), error);
-    }
+    const added = new TaskQueue(this, priority);
+    this.#queues.set(priority, added);
+    added.push(task);
+    this.#scheduler.begin(added);
   }
 
   /** The job of the last task if it is equal, so that both can share a message. */
   #share(job: Job): Job {
     const last = this.#shared;
+    if (last === job) return job;
     const isEqual = last?.method === job.method &&
-      last.timeout === job.timeout && last.retries === job.retries;
+      last.timeout === job.timeout && last.priority === job.priority &&
+      isSameRetry(last.retry, job.retry);
     return isEqual ? last : this.#shared = job;
   }
 
@@ -233,4 +215,12 @@ export class RunQueue implements TaskSource {
     this.#scheduler.reject(task, waitError);
     this.#scheduler.wake();
   }
+}
+
+function fullError({ method }: Job, max: number): RangeError {
+  return new RangeError(
+    `Cannot run ${
+      quoted(method)
+    } as the queue of the pool is full: "maxQueue" is ${max}; wait for room with "ready"`,
+  );
 }

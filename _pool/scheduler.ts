@@ -1,14 +1,18 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * The scheduler of a pool. It gives tasks from the sources in turn to free workers.
+ * The scheduler of a pool. It gives tasks from the sources in turn to free workers:
+ * those of the highest priority first.
  *
  * @module
  */
 
 import { ClosedError } from "../_base/errors.ts";
-import type { MapHost, MapRun } from "./map.ts";
+import { Delays } from "./delays.ts";
 import { Histogram, type Latency } from "./latency.ts";
+import { KeyQueue, Keys } from "./keys.ts";
+import type { MapHost, MapRun } from "./map.ts";
+import { retryDelay } from "./retry.ts";
 import {
   closedError,
   dropSettled,
@@ -18,6 +22,7 @@ import {
   type TaskSource,
   type Waiting,
 } from "./task.ts";
+import { type BatchTimes, Paces } from "./pace.ts";
 import { Turns } from "./turns.ts";
 import type { PoolWorker } from "./worker.ts";
 import {
@@ -27,22 +32,6 @@ import {
 } from "./worker_set.ts";
 import { AbortGroups, Deque } from "../_base/waiting.ts";
 
-/** Milliseconds that a batch should take: many times the cost of its message. */
-const BATCH_TIME = 2;
-
-/** Maximum tasks in a batch, and the factor by which one may exceed the batch before. */
-const MAX_BATCH = 256;
-const BATCH_GROWTH = 4;
-
-/** Batches that fit into the timeout of a task: the limit includes a whole batch. */
-const BATCHES_PER_TIMEOUT = 10;
-
-/** Maximum number of methods whose tasks are timed: names may be of any number. */
-const MAX_PACES = 1000;
-
-/** Weight of the latest batch in the moving average of a task's time. */
-const SMOOTHING = 0.5;
-
 /** Minimum milliseconds between two measurements of a worker's memory. */
 const MEMORY_INTERVAL = 100;
 
@@ -50,6 +39,13 @@ const MEMORY_INTERVAL = 100;
 const READ_AHEAD = 16;
 /** Or batches, if that is more. */
 const BATCHES_AHEAD = 4;
+/**
+ * But at most so many items for all workers, unless the first number is more. Quick
+ * tasks keep few workers busy, as one thread reads the items and the results. More
+ * tasks in flight would only be spread over more workers, which costs time on
+ * few cores.
+ */
+const MAX_READ_AHEAD = 2048;
 
 /** The options of a pool. */
 export interface SchedulerOptions extends WorkerSetOptions {
@@ -65,7 +61,10 @@ export interface PoolStats {
   readonly starting: number;
   /** Workers that have ended. */
   readonly ended: number;
-  /** Tasks that wait for a worker; of a map, those that were read. */
+  /**
+   * Tasks that wait for a worker, for the tasks before them with their key, or for the
+   * delay before they are run again; of a map, those that were read.
+   */
   readonly waiting: number;
   /** Tasks that were given to workers and have no outcome. */
   readonly inFlight: number;
@@ -82,14 +81,6 @@ export interface PoolStats {
   readonly latency: Latency;
 }
 
-/** The pace of a method's tasks. */
-interface Pace {
-  /** Milliseconds that a task takes. */
-  ms: number;
-  /** Tasks in the last batch. */
-  batch: number;
-}
-
 /** Assigns the tasks of a pool to its workers. */
 export class Scheduler implements WorkerSetHost, MapHost {
   readonly #options: SchedulerOptions;
@@ -98,11 +89,16 @@ export class Scheduler implements WorkerSetHost, MapHost {
   readonly #sources = new Set<TaskSource>();
   /** Sources that may have tasks, in the order of their turns. */
   readonly #turns = new Turns<TaskSource>();
+  readonly #keys: Keys;
   /** Sources with outcomes since the last report. */
   readonly #touched = new Set<TaskSource>();
-  /** Tasks to run again, each alone, before all others. */
+  /**
+   * Tasks without a key that were returned, and such tasks to run again, each alone;
+   * before all others.
+   */
   readonly #again = new Deque<Task>();
-  readonly #paces = new Map<string, Pace>();
+  readonly #delays = new Delays((task) => this.#onDelayed(task));
+  readonly #paces = new Paces();
   readonly #aborts = new AbortGroups<MapRun>((maps, reason) => {
     for (const map of [...maps]) map.abort(reason);
   });
@@ -117,11 +113,19 @@ export class Scheduler implements WorkerSetHost, MapHost {
   #isPumping = false;
   /** Whether `wake` was called since the last round. */
   #isWoken = false;
+  /** Whether `wake` is called at the end of the turn. */
+  #isWakeDue = false;
   #onIdle: (() => void) | undefined;
 
   constructor(options: SchedulerOptions) {
     this.#options = options;
     this.workers = new WorkerSet(options, this);
+    this.#keys = new Keys(
+      this,
+      options.workers,
+      this.#turns,
+      this.#sources,
+    );
   }
 
   /** Whether the pool is being closed, or is closed. */
@@ -142,7 +146,10 @@ export class Scheduler implements WorkerSetHost, MapHost {
   get stats(): PoolStats {
     const again = this.#again.toArray().filter(({ isSettled }) => !isSettled);
     let [waiting, inFlight] = [again.length, 0];
-    for (const source of this.#turns) waiting += source.waiting;
+    waiting += this.#delays.withoutKey + this.#keys.waiting;
+    for (const source of this.#turns) {
+      if (!(source instanceof KeyQueue)) waiting += source.waiting;
+    }
     for (const worker of this.workers) inFlight += worker.inFlight;
     return {
       workers: this.workers.size,
@@ -158,10 +165,14 @@ export class Scheduler implements WorkerSetHost, MapHost {
   }
 
   /** Read-ahead of a map in items: more for quick tasks. */
-  readAhead({ method }: Job): number {
-    const batch = this.#paces.get(method)?.batch ?? 1;
-    const each = Math.max(READ_AHEAD, BATCHES_AHEAD * batch);
-    return each * this.#options.workers;
+  readAhead(job: Job): number {
+    const { workers } = this.#options;
+    const inBatches = BATCHES_AHEAD * this.batchSize(job) * workers;
+    return Math.max(READ_AHEAD * workers, Math.min(MAX_READ_AHEAD, inBatches));
+  }
+
+  batchSize({ method }: Job): number {
+    return this.#paces.last(method);
   }
 
   begin(source: TaskSource): void {
@@ -177,6 +188,7 @@ export class Scheduler implements WorkerSetHost, MapHost {
     this.#closing = waiting;
     for (const source of [...this.#sources]) source.finish(waiting);
     if (waiting === "run") return;
+    this.#delays.clear();
     while (this.#again.length > 0) {
       const task = this.#again.shift();
       this.reject(task, closedError(task));
@@ -195,10 +207,22 @@ export class Scheduler implements WorkerSetHost, MapHost {
     this.#aborts.delete(map, signal);
   }
 
-  end(source: TaskSource, job: Job, reason: unknown): void {
+  /** Adds a task with a key. */
+  pushKeyed(task: Task, key: string): void {
+    this.#keys.push(key, task);
+    this.wakeFor(task.job);
+  }
+
+  /** Removes a source. */
+  remove(source: TaskSource): void {
     this.#sources.delete(source);
     this.#turns.delete(source);
     this.#touched.delete(source);
+  }
+
+  end(source: TaskSource, job: Job, reason: unknown): void {
+    this.remove(source);
+    this.#delays.deleteJob(job);
     // After a regular end of a map none of its tasks is running.
     this.#cancel(job, reason);
     this.#checkIdle();
@@ -238,6 +262,25 @@ export class Scheduler implements WorkerSetHost, MapHost {
     this.#checkIdle();
   }
 
+  /**
+   * As {@linkcode wake}, for a new task. If its method is quick, the tasks that are
+   * added in the same turn are given together: with idle workers each would have a
+   * batch of its own. While more workers may be started, the tasks start them first.
+   */
+  wakeFor(job: Job, source?: TaskSource): void {
+    const workers = this.workers.size + this.workers.starting;
+    if (workers < this.#options.workers || this.batchSize(job) === 1) {
+      return this.wake(source);
+    }
+    if (source !== undefined) this.#turns.add(source);
+    if (this.#isWakeDue) return;
+    this.#isWakeDue = true;
+    queueMicrotask(() => {
+      this.#isWakeDue = false;
+      this.wake();
+    });
+  }
+
   /** Settles when no task waits or runs. */
   async idle(): Promise<void> {
     while (!this.#isIdle) {
@@ -274,23 +317,24 @@ export class Scheduler implements WorkerSetHost, MapHost {
   /** Rejects all tasks and ends all workers. Never rejects. */
   async fail(error: unknown): Promise<void> {
     this.#failure ??= { error };
+    this.#delays.clear();
     while (this.#again.length > 0) this.reject(this.#again.shift(), error);
     for (const source of [...this.#sources]) source.fail(error);
     await this.workers.abort(error);
     this.#checkIdle();
   }
 
-  onFulfilled(task: Task, value: unknown): void {
+  onFulfilled(task: Task, value: unknown, now: number): void {
     if (!task.fulfil(value)) return;
     this.#done++;
-    this.#latency.add(performance.now() - task.since);
+    this.#latency.add(now - task.since);
   }
 
   onRejected(task: Task, error: unknown): void {
     const { retryOn } = task.job;
     try {
       if (this.#mayRetry(task) && !task.isSettled && retryOn?.(error)) {
-        return this.#again.push(task);
+        return this.#retry([task], error);
       }
     } catch (cause) {
       return this.reject(task, cause);
@@ -299,34 +343,36 @@ export class Scheduler implements WorkerSetHost, MapHost {
   }
 
   onReturned(tasks: Task[]): void {
-    for (const task of tasks) {
-      if (task.isSettled) continue;
-      const waitError = this.#closing === "reject"
+    const again = tasks.filter((task) => {
+      if (task.isSettled) return false;
+      const error = this.#closing === "reject"
         ? closedError(task)
         : task.waitError;
-      if (waitError === undefined) this.#again.push(task);
-      else this.reject(task, waitError);
-    }
+      if (error !== undefined) this.reject(task, error);
+      return error === undefined;
+    });
+    this.#putBack(again);
   }
 
   onLost(tasks: Task[], error: unknown): void {
-    for (const task of tasks) {
-      if (task.isSettled) continue;
+    const again = tasks.filter((task) => {
+      if (task.isSettled) return false;
       if (this.#failure !== undefined) this.reject(task, this.#failure.error);
-      else if (this.#mayRetry(task)) this.#again.push(task);
+      else if (this.#mayRetry(task)) return true;
       else this.reject(task, endedError(task, error));
-    }
+      return false;
+    });
+    this.#retry(again, error);
     this.onReport();
   }
 
-  onIdle(worker: PoolWorker, method: string, count: number, ms: number): void {
+  onTimes(times: BatchTimes): void {
+    this.#paces.add(times);
+  }
+
+  onIdle(worker: PoolWorker): void {
+    this.#keys.onFree(worker);
     this.workers.onIdle(worker);
-    if (count > 0) {
-      const pace = this.#paces.get(method);
-      const each = ms / count;
-      if (pace === undefined) this.#setPace(method, { ms: each, batch: 1 });
-      else pace.ms += (each - pace.ms) * SMOOTHING;
-    }
     if (worker.given >= this.#options.maxTasks) {
       this.workers.retire(worker, "maxTasks");
     } else if (this.#options.maxMemory < Infinity) this.#checkMemory(worker);
@@ -345,6 +391,10 @@ export class Scheduler implements WorkerSetHost, MapHost {
     this.wake();
   }
 
+  onRetired(worker: PoolWorker): void {
+    this.#keys.onRetired(worker);
+  }
+
   onEnded(worker: PoolWorker): void {
     this.workers.retire(worker, worker.killed ? "aborted" : "exited");
     this.wake();
@@ -353,8 +403,51 @@ export class Scheduler implements WorkerSetHost, MapHost {
   /** Settles a task with an error. */
   reject(task: Task, error: unknown): void {
     if (!task.reject(error)) return;
+    this.#delays.delete(task);
     this.#failed++;
     this.#latency.add(performance.now() - task.since);
+  }
+
+  /**
+   * Runs tasks again that were begun before, after their delays: each alone, as it may
+   * have ended its worker.
+   */
+  #retry(tasks: readonly Task[], error: unknown): void {
+    const ready: Task[] = [];
+    for (const task of tasks) {
+      task.isAlone = true;
+      const { key, attempts, job: { method, retry } } = task;
+      const delay = retryDelay(retry, attempts);
+      this.#options.events.emit({
+        type: "retried",
+        method,
+        ...key !== undefined && { key },
+        attempts,
+        delay,
+        error,
+      });
+      if (key !== undefined || delay === 0) ready.push(task);
+      // Later tasks of its key wait as well.
+      const isDelayed = delay > 0 &&
+        (key === undefined || this.#keys.hold(task));
+      if (isDelayed) this.#delays.add(task, delay);
+    }
+    this.#putBack(ready);
+  }
+
+  /** Adds tasks that were given to a worker to those that wait. */
+  #putBack(tasks: readonly Task[]): void {
+    this.#keys.putBack(tasks);
+    for (const task of tasks) {
+      if (task.key === undefined) this.#again.push(task);
+    }
+  }
+
+  /** Handles the end of the delay of a task, which may have its outcome. */
+  #onDelayed(task: Task): void {
+    if (task.key !== undefined) this.#keys.release(task);
+    else if (!task.isSettled) this.#again.push(task);
+    if (this.#closing !== "reject" && !this.isOver) this.wake();
   }
 
   #mayRetry(task: Task): boolean {
@@ -370,53 +463,88 @@ export class Scheduler implements WorkerSetHost, MapHost {
 
   /** Gives tasks to free workers. */
   #giveTasks(): void {
+    this.#keys.isCrowded = false;
     for (const worker of this.workers) {
-      if (!worker.isFree) continue;
-      const tasks = this.#take(worker);
-      if (tasks.length === 0) return;
-      this.#retried += tasks.filter(({ attempts }) => attempts > 0).length;
-      this.workers.onBusy(worker);
-      worker.run(tasks);
+      let given: PoolWorker | undefined;
+      // Tasks of a new key may go to another worker.
+      while (worker.isFree && given !== worker) {
+        given = this.#give(worker);
+        if (given !== undefined) continue;
+        // Tasks of other keys may wait for the workers behind it.
+        if (!this.#keys.isUsed) return;
+        break;
+      }
     }
   }
 
-  /** The next tasks of a free worker. */
-  #take(worker: PoolWorker): Task[] {
+  /** Gives the next tasks to a free worker; returns the worker that got them. */
+  #give(worker: PoolWorker): PoolWorker | undefined {
     dropSettled(this.#again);
-    if (this.#again.length > 0) return [this.#again.shift()];
-    const left = this.#options.maxTasks - worker.given;
+    if (this.#again.length > 0) {
+      return this.#run(this.#takeAgain(this.#left(worker)), worker);
+    }
     for (;;) {
-      const source = this.#turns.first;
-      if (source === undefined) return [];
+      const source = this.#keys.first(worker);
+      if (source === undefined) return undefined;
+      const key = source instanceof KeyQueue ? source : undefined;
+      // Another free worker may have fewer keys.
+      const target = key === undefined
+        ? worker
+        : this.#keys.workerFor(key, worker, this.workers);
       // It is added again if it wakes the pool, even within `take`.
-      this.#turns.delete(source);
-      const tasks = source.take((job) => Math.min(left, this.#batchSize(job)));
+      source.turn!.list!.delete(source);
+      const left = this.#left(target);
+      let most = left;
+      const tasks = source.take((job) =>
+        most = Math.min(left, this.#nextBatch(job))
+      );
       if (tasks.length === 0) continue;
-      // Its next turn is after all other sources.
-      if (this.#sources.has(source)) this.#turns.add(source);
-      return tasks;
+      if (key !== undefined) {
+        this.#keys.onGiven(key, target);
+        this.#keys.join(tasks, most, target);
+        // Its next turn is after all other sources.
+      } else if (this.#sources.has(source)) this.#turns.add(source);
+      return this.#run(tasks, target);
     }
   }
 
-  #setPace(method: string, pace: Pace): void {
-    if (this.#paces.size >= MAX_PACES) this.#paces.clear();
-    this.#paces.set(method, pace);
+  #run(tasks: Task[], worker: PoolWorker): PoolWorker {
+    this.#retried += tasks.filter(({ attempts }) => attempts > 0).length;
+    this.workers.onBusy(worker);
+    worker.run(tasks, this.#paces.recallAfter);
+    return worker;
+  }
+
+  /** Tasks that a worker may still be given. */
+  #left({ given }: PoolWorker): number {
+    return this.#options.maxTasks - given;
+  }
+
+  /** The first of the tasks to run again, with those that may share its batch. */
+  #takeAgain(left: number): Task[] {
+    const first = this.#again.shift();
+    const tasks = [first];
+    if (first.isAlone) return tasks;
+    const most = Math.min(left, this.#nextBatch(first.job));
+    while (tasks.length < most && this.#again.length > 0) {
+      const task = this.#again.first;
+      if (task.job !== first.job || task.isAlone) break;
+      this.#again.shift();
+      if (!task.isSettled) tasks.push(task);
+    }
+    return tasks;
   }
 
   /** The size of the next batch of a job. */
-  #batchSize({ method, retries, timeout }: Job): number {
-    const pace = this.#paces.get(method);
+  #nextBatch({ method, retry, timeout }: Job): number {
     // A task of a batch may or may not have been begun when its worker ends.
-    if (pace === undefined || retries === 0) return 1;
-    const most = Math.min(MAX_BATCH, pace.batch * BATCH_GROWTH);
-    const time = Math.min(BATCH_TIME, timeout / BATCHES_PER_TIMEOUT);
-    pace.batch = Math.max(1, Math.min(most, Math.floor(time / pace.ms)));
-    return pace.batch;
+    return retry.times === 0 ? 1 : this.#paces.next(method, timeout);
   }
 
   countWaiting(most: number): number {
     dropSettled(this.#again);
     let count = this.#again.length;
+    if (this.#keys.isCrowded) count++;
     for (const source of this.#turns) {
       if (count >= most) break;
       const waiting = source.prepare(most - count);
@@ -438,7 +566,8 @@ export class Scheduler implements WorkerSetHost, MapHost {
 
   get #isIdle(): boolean {
     dropSettled(this.#again);
-    if (this.#again.length > 0) return false;
+    if (this.#again.length + this.#delays.size > 0) return false;
+    if (this.#keys.hasWaiting) return false;
     for (const source of this.#turns) if (source.waiting > 0) return false;
     for (const worker of this.workers) if (!worker.isIdle) return false;
     return true;

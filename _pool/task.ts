@@ -16,6 +16,7 @@ import {
 } from "../_rpc/slots.ts";
 import { quoted, reasonText } from "../_base/text.ts";
 import type { TaskOrigin } from "./origin.ts";
+import type { Retry } from "./retry.ts";
 import type { Listed } from "./turns.ts";
 import type { Deque } from "../_base/waiting.ts";
 
@@ -24,10 +25,18 @@ export interface Job {
   readonly method: string;
   /** Milliseconds that a task may run. */
   readonly timeout: number;
-  /** Maximum number of further runs of a task. */
-  readonly retries: number;
+  /** How often and when a task is run again. */
+  readonly retry: Retry;
   /** Whether a task is run again after an error. */
   readonly retryOn: ((error: unknown) => boolean) | undefined;
+  /** Tasks of higher priority are run first. */
+  readonly priority: number;
+}
+
+/** A queue in which a task waits. */
+export interface TaskPlace {
+  /** Handles a task that was settled while it waits. */
+  drop(task: Task): void;
 }
 
 /** A task: a call of a method that has one outcome. */
@@ -41,8 +50,14 @@ export abstract class Task {
    * it then has no batch.
    */
   hasSlots: boolean;
+  /** Its key, if it has one. */
+  key: string | undefined;
+  /** The queue in which it waits for a worker. */
+  place: TaskPlace | undefined;
   /** Number of workers that may have begun it. */
   attempts = 0;
+  /** Whether it has a batch of its own when it is run again. */
+  isAlone = false;
   #isSettled = false;
 
   constructor(job: Job, args: unknown[], since: number) {
@@ -111,12 +126,17 @@ export abstract class Task {
     return false;
   }
 
+  /** Handles that it has left its queue: it is given to a worker, or has its outcome. */
+  onLeft(): void {
+    this.place = undefined;
+  }
+
   protected abstract onFulfilled(value: unknown): void;
   protected abstract onRejected(error: unknown): void;
 
   /** Whether it may be run again. */
   get mayRetry(): boolean {
-    if (this.attempts > this.job.retries) return false;
+    if (this.attempts > this.job.retry.times) return false;
     // What was moved to a worker cannot be sent to another.
     const isMoved = this.hasSlots &&
       this.#has(

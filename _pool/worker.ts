@@ -18,16 +18,10 @@ import type { CallLimits } from "../_rpc/caller.ts";
 import { findSlotValues } from "../_rpc/slots.ts";
 import { MAX_TIMER, RunningTimer } from "../_base/waiting.ts";
 import { TaskOrigin } from "./origin.ts";
+import type { BatchTimes } from "./pace.ts";
 import { type Task, timeoutError } from "./task.ts";
 import { messageOf, quoted } from "../_base/text.ts";
 import type { Duplex } from "../duplex.ts";
-
-/**
- * Milliseconds after which the rest of a batch is recalled: ten times its expected
- * time. Its tasks take longer than expected, and another worker could run those
- * that wait.
- */
-const RECALL_AFTER = 20;
 
 /** Milliseconds that cancelled tasks have to end before their worker is ended. */
 const CANCEL_TIMEOUT = 1_000;
@@ -37,16 +31,18 @@ const MEMORY_TIMEOUT = 5_000;
 
 /** Events of a worker. */
 export interface WorkerEvents {
-  /** A task returned a value. */
-  onFulfilled(task: Task, value: unknown): void;
+  /** A task returned a value; `now` is the time. */
+  onFulfilled(task: Task, value: unknown, now: number): void;
   /** A task threw. */
   onRejected(task: Task, error: unknown): void;
   /** Tasks that were not begun are returned. */
   onReturned(tasks: Task[]): void;
   /** The worker ended; these tasks may have been begun. */
   onLost(tasks: Task[], error: unknown): void;
-  /** The batch is finished: the number of its tasks, and the time that they took. */
-  onIdle(worker: PoolWorker, method: string, count: number, ms: number): void;
+  /** How long the tasks of a batch took that is finished or was recalled. */
+  onTimes(times: BatchTimes): void;
+  /** The batch is finished. */
+  onIdle(worker: PoolWorker): void;
   /** One or more tasks have an outcome. */
   onReport(): void;
   /** The worker has ended. */
@@ -73,6 +69,8 @@ export class PoolWorker implements AnswerHandler {
   /** The batch, unless the task is a single call. */
   #batch: SentBatch | undefined;
   #since = 0;
+  /** Milliseconds that the batch has taken, as the worker has reported last. */
+  #own: number | undefined;
   #recall: ReturnType<typeof setTimeout> | undefined;
   #limit: RunningTimer | undefined;
   #isCancelled = false;
@@ -124,19 +122,25 @@ export class PoolWorker implements AnswerHandler {
     return this.#tasks[0]?.job === job;
   }
 
-  /** Runs tasks of one job; it must be idle. */
-  run(tasks: Task[]): void {
+  /**
+   * Runs tasks of one job; it must be idle.
+   *
+   * @param tasks The tasks.
+   * @param recallAfter Milliseconds after which those that were not begun are recalled.
+   */
+  run(tasks: Task[], recallAfter: number): void {
     this.#tasks = tasks;
     this.#next = 0;
     this.#end = tasks.length;
     this.#batch = undefined;
+    this.#own = undefined;
     this.#since = performance.now();
     this.given += tasks.length;
     const [first] = tasks as [Task];
     const { job: { method } } = first;
     for (const task of tasks) task.attempts++;
     this.#watch();
-    if (tasks.length > 1) this.#recallLater();
+    if (tasks.length > 1) this.#recallLater(recallAfter);
     if (first.hasSlots) this.#call(first);
     else {
       const list = tasks.map(({ args }) => args);
@@ -201,27 +205,33 @@ export class PoolWorker implements AnswerHandler {
     }
   }
 
-  onItems(values: unknown[]): void {
+  onItems(values: unknown[], time?: number): void {
     if (values.length === 0 || values.length > this.inFlight) {
       throw this.#outOfPlace();
     }
+    const now = performance.now();
     for (const value of values) {
-      this.#events.onFulfilled(this.#tasks[this.#next++]!, value);
+      this.#events.onFulfilled(this.#tasks[this.#next++]!, value, now);
     }
+    this.#setTime(time);
     this.#onReport();
   }
 
-  onError(thrown: unknown): void {
+  onError(thrown: unknown, time?: number): void {
     if (this.inFlight === 0) throw this.#outOfPlace();
     this.#events.onRejected(this.#tasks[this.#next++]!, thrown);
+    this.#setTime(time);
     this.#onReport();
   }
 
-  onRecalled(begun: number): void {
+  onRecalled(begun: number, time?: number): void {
     if (!this.#isRecalled || begun < this.#next || begun >= this.#end) {
       throw this.#outOfPlace();
     }
-    this.#return(begun);
+    this.#setTime(time);
+    // The next batches of these tasks are as small as those that were begun are slow.
+    if (time !== undefined) this.#events.onTimes(this.#times(begun));
+    this.#return(begun, time === undefined);
   }
 
   /** Handles the result of the next task. */
@@ -239,7 +249,7 @@ export class PoolWorker implements AnswerHandler {
 
   /** Handles tasks that cannot be sent: one of them cannot, or all are too large. */
   refuse(error: unknown): void {
-    if (this.#tasks.length > 1) return this.#return(0);
+    if (this.#tasks.length > 1) return this.#return(0, true);
     const [task] = this.#tasks as [Task];
     if (task.hasSlots || !isInstance(error, TypeError) || !task.search()) {
       return this.onError(error);
@@ -312,9 +322,12 @@ export class PoolWorker implements AnswerHandler {
   }
 
   /** Returns the tasks from an index on, which were not begun. */
-  #return(from: number): void {
+  #return(from: number, isAlone: boolean): void {
     const rest = this.#tasks.slice(from);
-    for (const task of rest) task.attempts--;
+    for (const task of rest) {
+      task.attempts--;
+      task.isAlone = isAlone;
+    }
     this.given -= rest.length;
     this.#events.onReturned(rest);
     this.#end = from;
@@ -330,11 +343,28 @@ export class PoolWorker implements AnswerHandler {
 
   /** Handles the end of the batch. */
   #finish(): void {
-    const [{ job: { method } }] = this.#tasks as [Task];
-    const count = this.#end;
+    const times = this.#times(this.#end);
     this.#settle();
-    const ms = performance.now() - this.#since;
-    this.#events.onIdle(this, method, count, ms);
+    this.#events.onTimes(times);
+    this.#events.onIdle(this);
+  }
+
+  /** The times of the first tasks of its batch. */
+  #times(count: number): BatchTimes {
+    const [{ job: { method } }] = this.#tasks as [Task];
+    const total = performance.now() - this.#since;
+    return {
+      method,
+      count,
+      total,
+      own: this.#own,
+      isRecalled: this.#isRecalled,
+    };
+  }
+
+  /** Keeps the microseconds that the worker reports. */
+  #setTime(time: number | undefined): void {
+    if (time !== undefined) this.#own = time / 1_000;
   }
 
   #settle(): void {
@@ -375,12 +405,12 @@ export class PoolWorker implements AnswerHandler {
     else this.kill(error);
   }
 
-  #recallLater(): void {
+  #recallLater(ms: number): void {
     this.#recall = setTimeout(() => {
       if (this.#batch === undefined) return;
       this.#isRecalled = true;
       this.#batch.recall();
-    }, RECALL_AFTER);
+    }, ms);
   }
 
   #outOfPlace(): ProtocolError {

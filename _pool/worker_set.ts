@@ -49,6 +49,8 @@ export interface WorkerSetHost extends WorkerEvents {
   countWaiting(most: number): number;
   /** Called when a worker was started or has failed to start, and after a delay. */
   wake(): void;
+  /** A worker is no longer used. */
+  onRetired(worker: PoolWorker): void;
   /** Rejects the tasks that wait: no worker can be started now. */
   failWaiting(error: unknown): void;
 }
@@ -187,6 +189,7 @@ export class WorkerSet implements Iterable<PoolWorker> {
   retire(worker: PoolWorker, reason: EndReason): void {
     if (!this.#workers.delete(worker)) return;
     this.#ended++;
+    this.#host.onRetired(worker);
     const { duplex } = worker;
     this.#leaving.set(duplex, this.#leave(worker, reason));
   }

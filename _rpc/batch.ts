@@ -12,7 +12,7 @@
  */
 
 import { toFailure } from "./errors.ts";
-import { type Message, TAG } from "./messages.ts";
+import { type Message, type Slot, TAG } from "./messages.ts";
 import { SeparateList } from "../_codec/separate_list.ts";
 import { Deque } from "../_base/waiting.ts";
 
@@ -21,6 +21,8 @@ const REPORT_INTERVAL = 5;
 
 /** The calls of a batch after they were dropped. */
 const NO_CALLS: readonly unknown[][] = [];
+
+const NO_SLOTS: Slot[] = [];
 
 /** Runs one call of a batch. */
 export type Invoke = (args: unknown[], batch: Batch) => unknown;
@@ -38,6 +40,10 @@ export class Batch {
   end: number;
   /** Calls that have not ended and are not recalled. */
   weight: number;
+  /** Milliseconds that its calls have taken until they were paused. */
+  #time = 0;
+  /** When they were resumed, unless they are paused. */
+  #since: number | undefined;
 
   constructor(id: number, list: readonly unknown[][], invoke: Invoke) {
     this.id = id;
@@ -56,6 +62,27 @@ export class Batch {
   /** Whether its results are no longer needed. */
   get isCancelled(): boolean {
     return this.#cancelled !== undefined;
+  }
+
+  /** Whole microseconds that its calls have taken, without pauses. */
+  get time(): number {
+    const since = this.#since;
+    const running = since === undefined ? 0 : performance.now() - since;
+    return Math.round((this.#time + running) * 1_000);
+  }
+
+  /** Its calls are run from now on. */
+  resume(): void {
+    this.#since = performance.now();
+  }
+
+  /** Pauses its calls if they have run for some milliseconds; returns whether it did. */
+  pause(ms: number): boolean {
+    const running = performance.now() - this.#since!;
+    if (running < ms) return false;
+    this.#time += running;
+    this.#since = undefined;
+    return true;
   }
 
   /** Begins the next call, with its own signal, and returns its arguments. */
@@ -143,7 +170,7 @@ export class BatchRunner {
     if (batch.begun === 0) this.#remove(id);
     else {
       this.#report(id);
-      this.#send([TAG.recalled, id, batch.begun]);
+      this.#send([TAG.recalled, id, batch.begun, batch.time]);
     }
     this.#events.onDone(false, rest);
   }
@@ -161,7 +188,7 @@ export class BatchRunner {
       this.#removed = 0;
     }
     // The batch has no other answers, so this one need not wait for its turn.
-    this.#post([TAG.recalled, id, 0]);
+    this.#post([TAG.recalled, id, 0, 0]);
   }
 
   /** Cancels a batch and its running call. */
@@ -176,7 +203,7 @@ export class BatchRunner {
   /** Cancels all batches: no answer can be sent any more. */
   end(reason: unknown): void {
     this.#isEnded = true;
-    clearTimeout(this.#timer);
+    this.#clearTimer();
     for (const batch of this.#batches.values()) {
       if (batch.isCancelled) continue;
       batch.cancel(reason);
@@ -202,7 +229,7 @@ export class BatchRunner {
 
   async #runBatch(batch: Batch): Promise<void> {
     const { id } = batch;
-    let reported = performance.now();
+    batch.resume();
     while (batch.begun < batch.end) {
       try {
         const result = batch.invoke(batch.begin(), batch);
@@ -214,35 +241,45 @@ export class BatchRunner {
         this.#values.push(value);
       } catch (error) {
         this.#report(id);
-        await this.#send([TAG.error, id, toFailure(error)]);
+        await this.#send([TAG.error, id, toFailure(error), batch.time]);
       }
       // The last call counts until its answer is sent.
       if (batch.weight > 1) {
         batch.weight--;
         this.#events.onDone(batch.isCancelled, 1);
       }
-      if (performance.now() - reported < REPORT_INTERVAL) continue;
-      await this.#report(id);
+      if (!batch.pause(REPORT_INTERVAL)) continue;
+      await this.#report(id, batch.time);
       if (batch.begun < batch.end) await nextTurn();
-      reported = performance.now();
+      batch.resume();
     }
-    await this.#report(id);
+    await this.#report(id, batch.time);
   }
 
-  /** Sends the results since the last time. */
-  #report(id: number): Promise<void> | undefined {
-    clearTimeout(this.#timer);
-    this.#timer = undefined;
+  /** Sends the results since the last time, and the time that the batch has taken. */
+  #report(id: number, time?: number): Promise<void> | undefined {
+    this.#clearTimer();
     if (this.#values.length === 0) return undefined;
     const values = this.#values;
     this.#values = new SeparateList();
-    return this.#send([TAG.items, id, values]);
+    return this.#send(
+      time === undefined
+        ? [TAG.items, id, values]
+        : [TAG.items, id, values, NO_SLOTS, time],
+    );
   }
 
   /** Sends the results after an interval, even if the running call takes longer. */
   #reportLater(id: number): void {
     if (this.#values.length === 0 || this.#isEnded) return;
     this.#timer ??= setTimeout(() => this.#report(id), REPORT_INTERVAL);
+  }
+
+  #clearTimer(): void {
+    // The first use of a timer costs a thread 4 ms.
+    if (this.#timer === undefined) return;
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
   }
 
   /** Sends answers in order, also the one that replaces an answer that cannot be sent. */

@@ -28,11 +28,17 @@ export const TAG = {
   notice: 3,
   /** `[tag, id, value?, slots?]`: the result of a call, or of the next one of a batch. */
   value: 4,
-  /** `[tag, id, failure]`: the error of a call, or of the next one of a batch. */
+  /**
+   * `[tag, id, failure, time?]`: the error of a call, or of the next one of a batch;
+   * and the microseconds that the calls of a batch have taken.
+   */
   error: 5,
   /** `[tag, id]`: the result of a call is a stream. */
   stream: 6,
-  /** `[tag, id, values, slots?]`: the next values of a stream, or of a batch. */
+  /**
+   * `[tag, id, values, slots?, time?]`: the next values of a stream, or of a batch; and
+   * the time, as above.
+   */
   items: 7,
   /** `[tag, id, count]`: requests so many more values of a stream. */
   pull: 8,
@@ -44,7 +50,7 @@ export const TAG = {
   /** `[tag, id]`: begins no more calls of a batch. */
   recall: 10,
   /**
-   * `[tag, id, begun]`: the answer to `recall`, sent at once unless all calls were
+   * `[tag, id, begun, time?]`: the answer to `recall`, sent at once unless all calls were
    * begun: only so many calls of the batch were and will be begun. The batch ends
    * with their answers.
    */
@@ -120,13 +126,19 @@ export type Message =
     trace?: Trace,
   ]
   | [tag: typeof TAG.value, id: number, value?: unknown, slots?: Slot[]]
-  | [tag: typeof TAG.error, id: number, failure: Failure]
+  | [tag: typeof TAG.error, id: number, failure: Failure, time?: number]
   | [tag: typeof TAG.stream, id: number]
-  | [tag: typeof TAG.items, id: number, values: unknown[], slots?: Slot[]]
+  | [
+    tag: typeof TAG.items,
+    id: number,
+    values: unknown[],
+    slots?: Slot[],
+    time?: number,
+  ]
   | [tag: typeof TAG.pull, id: number, count: number]
   | [tag: typeof TAG.cancel, id: number, failure: Failure]
   | [tag: typeof TAG.recall, id: number]
-  | [tag: typeof TAG.recalled, id: number, begun: number]
+  | [tag: typeof TAG.recalled, id: number, begun: number, time?: number]
   | [tag: typeof TAG.release, released: Released[]]
   | [
     tag: typeof TAG.chunk,
@@ -200,13 +212,13 @@ const SHAPES: Readonly<Record<number, Shape | undefined>> = {
   [TAG.batch]: shape([checkId, checkName, checkBatch, checkTraces], 3),
   [TAG.notice]: shape([checkName, checkArray, checkSlots, checkTrace], 2),
   [TAG.value]: shape([checkId, () => undefined, checkSlots], 1),
-  [TAG.error]: shape([checkId, checkFailure]),
+  [TAG.error]: shape([checkId, checkFailure, checkTime], 2),
   [TAG.stream]: shape([checkId]),
-  [TAG.items]: shape([checkId, checkArray, checkSlots], 2),
+  [TAG.items]: shape([checkId, checkArray, checkSlots, checkTime], 2),
   [TAG.pull]: shape([checkId, checkPull]),
   [TAG.cancel]: shape([checkId, checkFailure]),
   [TAG.recall]: shape([checkId]),
-  [TAG.recalled]: shape([checkId, checkCount]),
+  [TAG.recalled]: shape([checkId, checkCount, checkTime], 2),
   [TAG.release]: shape([checkReleased]),
   [TAG.chunk]: shape([checkId, checkCost, () => undefined, checkSlots], 2),
 };
@@ -291,6 +303,10 @@ function checkCost(cost: unknown): string | undefined {
 
 function checkCount(count: unknown): string | undefined {
   return isWhole(count) ? undefined : `${show(count)} is not a number of calls`;
+}
+
+function checkTime(time: unknown): string | undefined {
+  return isWhole(time) ? undefined : `${show(time)} is not a time`;
 }
 
 function checkSlots(slots: unknown): string | undefined {

@@ -90,3 +90,8 @@ export function methodProxy(
     },
   });
 }
+
+/** The target of a proxy that has methods only. */
+export function noMethods(): object {
+  return Object.freeze(Object.create(null));
+}

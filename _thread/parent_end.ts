@@ -10,6 +10,7 @@
  */
 
 import { PeerExitError } from "../_base/errors.ts";
+import { nextTurn } from "../_base/waiting.ts";
 import { watchMemory } from "../_base/memory.ts";
 import type { PortEnd } from "./port_stream.ts";
 import { CLOSED_POST, type ThreadScope } from "./scope.ts";
@@ -33,7 +34,7 @@ export function parentEnd(scope: ThreadScope): PortEnd {
   // parent waits for the error, which it would not receive from a worker that it
   // has ended.
   const leave = () => {
-    setImmediate(() => {
+    nextTurn().then(() => {
       if (!hasFailed()) port.postMessage(CLOSED_POST, []);
     });
     return Promise.resolve();
@@ -65,6 +66,6 @@ export function closeAtEnd(
   duplex: { close(): Promise<void> },
 ): () => void {
   return () => {
-    evaluated.then(() => setImmediate(() => duplex.close().catch(() => {})));
+    evaluated.then(nextTurn).then(() => duplex.close()).catch(() => {});
   };
 }

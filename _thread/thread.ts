@@ -21,8 +21,13 @@ import {
   DEFAULT_OPEN_TIMEOUT,
 } from "../_base/options.ts";
 import { checkRuntime, MIN_DENO } from "../_base/runtime.ts";
+import { builtinModule } from "../_base/worker_options.ts";
 import { scriptName, scriptUrl } from "../_permissions/path.ts";
-import { threadPermissions } from "./permissions.ts";
+import {
+  type ThreadPermissions,
+  threadPermissions,
+  threadPermissionsSync,
+} from "./permissions.ts";
 import { quoted } from "../_base/text.ts";
 import { describeMemoryEnd } from "../_base/memory.ts";
 import { Failure, type FailurePost, isFailurePost } from "./failure.ts";
@@ -35,7 +40,7 @@ import {
   type ThreadMemory,
   threadName,
 } from "./scope.ts";
-import { settlesWithin } from "../_base/waiting.ts";
+import { Deque, settlesWithin } from "../_base/waiting.ts";
 import type { Permissions } from "../permissions.ts";
 
 /**
@@ -53,6 +58,28 @@ const TERMINATE_TIMEOUT = 200;
  * error or its lock arrives.
  */
 const REPORT_TURNS = 10;
+
+/**
+ * Closed workers that are terminated at the same time. The ends of V8's isolates wait
+ * for each other: the time grows faster than their number.
+ */
+const MAX_ENDING: number = navigator.hardwareConcurrency;
+
+/** Closed workers that are being terminated, and those that wait for their turn. */
+let ending = 0;
+const waiting = new Deque<() => void>();
+
+/** Runs the end of a closed worker in its turn. */
+async function endInTurn(end: () => Promise<void>): Promise<void> {
+  if (ending < MAX_ENDING) ending++;
+  else await new Promise<void>((resolve) => waiting.push(resolve));
+  try {
+    await end();
+  } finally {
+    if (waiting.length > 0) waiting.shift()();
+    else ending--;
+  }
+}
 
 /** Options for transports whose workers are Web Workers. */
 export interface ThreadOptions {
@@ -119,12 +146,17 @@ export function threadOptions(
   return { permissions, memory, openTimeout, signal };
 }
 
+/** The part of "node:v8" for {@linkcode memoryLimit}. */
+interface HeapModule {
+  getHeapStatistics(): { readonly "heap_size_limit": number };
+}
+
 /** Returns the bytes that a worker's heap may hold. */
-async function memoryLimit(
+function memoryLimit(
   action: string,
   memory: number | undefined,
-): Promise<number> {
-  const { getHeapStatistics } = await import("node:v8");
+  { getHeapStatistics }: HeapModule,
+): number {
   const { heap_size_limit: max } = getHeapStatistics();
   if (memory === undefined) return Math.floor(max * DEFAULT_MEMORY_SHARE);
   checkPositive(action, "memory", memory, { max });
@@ -135,8 +167,9 @@ async function memoryLimit(
 export class Thread {
   /** The name of the script in errors. */
   readonly label: string;
+  /** The Web Lock that the worker holds as long as it lives. */
+  readonly lock: string;
   readonly #worker: Worker;
-  readonly #lock: string;
   /** The limit of its memory, which is posted first. */
   readonly #memory: ThreadMemory;
   readonly #gone = Promise.withResolvers<void>();
@@ -168,7 +201,7 @@ export class Thread {
   ) {
     this.label = label;
     this.#worker = worker;
-    this.#lock = lock;
+    this.lock = lock;
     this.#memory = memory;
     // At once: a post that arrives before there is a listener is lost.
     worker.onmessage = ({ data }) => this.#receive(data);
@@ -196,13 +229,47 @@ export class Thread {
   ): Promise<Thread> {
     const url = scriptUrl(action, script);
     const granted = await threadPermissions(action, permissions);
-    const limit = await memoryLimit(action, memory);
+    const limit = memoryLimit(action, memory, await import("node:v8"));
+    const hasBuffers = memory !== undefined;
+    const limits = { bytes: limit, hasBuffers };
+    return Thread.#start(action, transport, url, granted, limits);
+  }
+
+  /**
+   * As {@linkcode Thread.start}, for a thread that is blocked until the worker
+   * answers. The worker's posts do not arrive meanwhile, so posts are sent before it
+   * listens. They are lost unless its script imports this package, without awaiting
+   * anything before.
+   */
+  static startSync(
+    action: string,
+    transport: string,
+    script: string | URL,
+    { permissions, memory }: CompleteThreadOptions,
+  ): Thread {
+    const url = scriptUrl(action, script);
+    const granted = threadPermissionsSync(action, permissions);
+    const v8 = builtinModule<HeapModule>("node:v8");
+    const limit = memoryLimit(action, memory, v8);
+    const hasBuffers = memory !== undefined;
+    const limits = { bytes: limit, hasBuffers };
+    const thread = Thread.#start(action, transport, url, granted, limits);
+    thread.#postWaiting();
+    return thread;
+  }
+
+  static #start(
+    action: string,
+    transport: string,
+    url: URL,
+    granted: ThreadPermissions,
+    memory: ThreadMemory,
+  ): Thread {
     const label = scriptName(url);
     const name = threadName(label, transport);
     const options = { type: "module", name, ...granted } as const;
     const worker = startWorker(action, url, options);
-    const hasBuffers = memory !== undefined;
-    return new Thread(label, worker, name, { bytes: limit, hasBuffers });
+    return new Thread(label, worker, name, memory);
   }
 
   /** Settles when the worker has ended, for whatever reason. Never rejects. */
@@ -256,7 +323,10 @@ export class Thread {
    *   an `await using` block sends a goodbye first.
    */
   async close(timeout: number, unsent: readonly unknown[]): Promise<void> {
-    await this.#leave(timeout);
+    const hasLeft = await this.#hasLeft(timeout);
+    // A worker that has closed its end is idle, so that its turn is short.
+    if (hasLeft && !this.#isEnded) await endInTurn(() => this.#terminate());
+    else await this.#terminate();
     if (this.#failure === undefined) return;
     const { text, cause, stack } = this.#failure;
     throw new PeerExitError(
@@ -267,17 +337,24 @@ export class Thread {
     );
   }
 
-  async #leave(timeout: number): Promise<void> {
+  /** Whether the worker has received the end within a time limit. */
+  async #hasLeft(timeout: number): Promise<boolean> {
     // A worker that has never listened reports nothing.
-    if (this.#unposted === undefined) {
-      await settlesWithin(this.left, Math.min(timeout, CLOSE_TIMEOUT));
-    }
-    await this.#terminate();
+    if (this.#unposted !== undefined) return false;
+    return await settlesWithin(this.left, Math.min(timeout, CLOSE_TIMEOUT));
+  }
+
+  /** Ends the worker now, without the event loop; `destroy` must follow. */
+  stop(): void {
+    this.#isTerminated = true;
+    this.#worker.terminate();
+    this.#onEnd();
   }
 
   /** Ends the worker once it has received the end, or after a time limit. */
   async destroy(): Promise<void> {
-    await this.#leave(CLOSE_TIMEOUT);
+    await this.#hasLeft(CLOSE_TIMEOUT);
+    await this.#terminate();
   }
 
   /**
@@ -296,11 +373,7 @@ export class Thread {
   /** Handles the posts about the worker itself, and passes on the others. */
   #receive(message: unknown): void {
     if (message === READY_POST) {
-      post(this.#worker, this.#memory, []);
-      for (const [early, transfer] of this.#unposted ?? []) {
-        post(this.#worker, early, transfer);
-      }
-      this.#unposted = undefined;
+      this.#postWaiting();
       this.#watchLock();
     } else if (message === CLOSED_POST) {
       this.#isGone = true;
@@ -313,12 +386,27 @@ export class Thread {
     }
   }
 
+  /** Posts what waits until the worker listens; the limit of its memory is the first. */
+  #postWaiting(): void {
+    if (this.#unposted === undefined) return;
+    post(this.#worker, this.#memory, []);
+    for (const [early, transfer] of this.#unposted) {
+      post(this.#worker, early, transfer);
+    }
+    this.#unposted = undefined;
+  }
+
   /** The worker holds its lock before it reports that it listens. */
   #watchLock(): void {
     if (this.#watch !== undefined || this.#isEnded) return;
     this.#watch = new AbortController();
     const { signal } = this.#watch;
-    locks.request(this.#lock, { signal }, () => this.#onUnlocked())
+    // Shared with the watcher of a blocked thread, see `_thread/watch.ts`.
+    locks.request(
+      this.lock,
+      { mode: "shared", signal },
+      () => this.#onUnlocked(),
+    )
       .catch(() => this.#onEnd());
   }
 

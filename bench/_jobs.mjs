@@ -15,6 +15,9 @@ export const WORKERS = 2;
 /** The calls in flight in the scenario "calls64". */
 export const IN_FLIGHT = 64;
 
+/** The scenario of blocking calls. */
+const SYNC = "sync";
+
 /** The tasks of a map, and the argument of each. */
 const TASKS = 10_000;
 const NUMBER = 12;
@@ -43,6 +46,7 @@ export function fib(number) {
  *
  * @typedef {object} Jobs
  * @property {(line: any) => PromiseLike<any>} [echo] Calls `echo` in a worker.
+ * @property {(line: any) => any} [echoSync] As `echo`, and blocks this thread.
  * @property {(numbers: number[]) => PromiseLike<number[]>} [map] Calls
  * `fib` with each number in the workers.
  * @property {() => unknown} stop Ends the workers.
@@ -114,6 +118,25 @@ async function calls(jobs, count, inFlight) {
 }
 
 /**
+ * Milliseconds for a number of blocking calls with a line.
+ *
+ * @param {Jobs} jobs
+ * @param {number} count
+ */
+function callsSync(jobs, count) {
+  const lines = messagesOf("lines");
+  const { length } = lines;
+  let sum = 0;
+  const start = performance.now();
+  for (let index = 0; index < count; index++) {
+    sum += weigh(jobs.echoSync(lines[index % length]));
+  }
+  const ms = performance.now() - start;
+  checkSum(sum, lines, count);
+  return ms;
+}
+
+/**
  * Milliseconds for a map.
  *
  * @param {Jobs} jobs
@@ -148,6 +171,10 @@ async function running(jobs, scenario, count, warm) {
       if (round >= warm) samples.push(ms);
     }
     return samples;
+  }
+  if (scenario === SYNC) {
+    callsSync(jobs, warm);
+    return [callsSync(jobs, count) * 1e3 / count];
   }
   const inFlight = scenario === "call" ? 1 : IN_FLIGHT;
   await calls(jobs, warm, inFlight);

@@ -25,12 +25,19 @@ async function output(
   throw new Error(`${command} ended with ${code}: ${words ?? "no reason"}`);
 }
 
-/** Whether Node can load the packages in the folder. */
-async function loads(folder: string, names: string[]): Promise<boolean> {
+/** Whether Node can load the packages in the folder, and the others are there. */
+async function loads(
+  folder: string,
+  names: string[],
+  others: string[],
+): Promise<boolean> {
   const code = names.map((name) => `import ${JSON.stringify(name)};`).join("");
   const args = ["--input-type=module", "--eval", code];
   try {
     await output("node", args, folder);
+    for (const name of others) {
+      await Deno.stat(`${folder}/node_modules/${name}`);
+    }
     return true;
   } catch {
     return false;
@@ -42,24 +49,28 @@ async function loads(folder: string, names: string[]): Promise<boolean> {
  *
  * @param use Their purpose, for the name of the folder.
  * @param packages Their names and versions.
+ * @param others Those that Node cannot load, in the same way.
  * @returns The path of the folder.
  */
 export async function npmFolder(
   use: string,
   packages: Record<string, string>,
+  others: Record<string, string> = {},
 ): Promise<string> {
   const info = await output(Deno.execPath(), ["info", "--json", "--no-config"]);
   const { denoDir }: { denoDir: string } = JSON.parse(info);
-  const versions = Object.values(packages).join("-");
+  const all = { ...packages, ...others };
+  const versions = Object.values(all).join("-");
   const folder = `${denoDir}/duplex_bench/${use}-${versions}`;
   const names = Object.keys(packages);
-  if (await loads(folder, names)) return folder;
+  const rest = Object.keys(others);
+  if (await loads(folder, names, rest)) return folder;
   await Deno.mkdir(folder, { recursive: true });
   // Scripts would compile programs that the packages contain already.
   const flags = ["--ignore-scripts", "--no-audit", "--no-fund", "--no-save"];
   flags.push("--fetch-retries=1", "--fetch-timeout=20000");
-  const specs = names.map((name) => `${name}@${packages[name]}`);
+  const specs = Object.entries(all).map((entry) => entry.join("@"));
   await output("npm", ["install", "--prefix", folder, ...flags, ...specs]);
-  if (await loads(folder, names)) return folder;
+  if (await loads(folder, names, rest)) return folder;
   throw new Error(`${specs.join(", ")} do not load in Node`);
 }

@@ -48,7 +48,8 @@ function scenario(
   };
 }
 
-const SCENARIOS: readonly Scenario[] = [
+/** The scenarios with streams. */
+export const STREAM_SCENARIOS: readonly Scenario[] = [
   scenario("chunks-out", "Chunks of 64 KiB one way, to the worker", [
     READABLE,
     WRITABLE,
@@ -59,7 +60,10 @@ const SCENARIOS: readonly Scenario[] = [
   ]),
 ];
 
-const CONTENDERS: readonly Contender[] = TRANSPORTS.flatMap((transport) =>
+/** Their contenders. */
+export const STREAM_CONTENDERS: readonly Contender[] = TRANSPORTS.flatMap((
+  transport,
+) =>
   [MESSAGES, GENERATOR, READABLE, WRITABLE].map((form) =>
     deno(`${transport}, ${form}`, "workers/streams_main.ts", {
       // Deno ends a process that starts a Web Worker with permissions without it.
@@ -69,4 +73,6 @@ const CONTENDERS: readonly Contender[] = TRANSPORTS.flatMap((transport) =>
   )
 );
 
-if (import.meta.main) await runScenarios(SCENARIOS, CONTENDERS);
+if (import.meta.main) {
+  await runScenarios(STREAM_SCENARIOS, STREAM_CONTENDERS);
+}

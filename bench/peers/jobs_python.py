@@ -1,10 +1,12 @@
 # Copyright 2026 the Duplex authors. MIT license.
 
-"""Python's multiprocessing.Pool, for bench/jobs.ts:
-jobs_python.py SCENARIO COUNT WARM CHUNK prints a JSON array. Its jobs, and how
-they are timed, are those of ../_jobs.mjs.
+"""Python's pools, for bench/jobs.ts: jobs_python.py SCENARIO COUNT WARM CHUNK POOL
+prints a JSON array. POOL is "multiprocessing" for multiprocessing.Pool, or the name
+of an executor of concurrent.futures. The jobs, and how they are timed, are those of
+../_jobs.mjs.
 """
 
+import concurrent.futures
 import json
 import multiprocessing
 import sys
@@ -52,6 +54,41 @@ def calls64(pool, chunk, lines, count):
         yield answer.get()
 
 
+class Executor:
+    """An executor of concurrent.futures, with the methods of a Pool used here."""
+
+    def __init__(self, name, workers):
+        kind = getattr(concurrent.futures, name)
+        # As for a Pool.
+        more = ({"mp_context": multiprocessing.get_context("fork")}
+                if name == "ProcessPoolExecutor" else {})
+        self.executor = kind(workers, **more)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.executor.shutdown()
+
+    def apply(self, run, args):
+        return self.executor.submit(run, *args).result()
+
+    def apply_async(self, run, args):
+        future = self.executor.submit(run, *args)
+        future.get = future.result
+        return future
+
+    def map(self, run, items, chunk):
+        return list(self.executor.map(run, items, chunksize=chunk))
+
+
+def pool_of(name, workers):
+    if name == "multiprocessing":
+        # Calls are as fast or a little faster than with "spawn" and "forkserver".
+        return multiprocessing.get_context("fork").Pool(workers)
+    return Executor(name, workers)
+
+
 def timed(run, pool, chunk, lines, count):
     """Seconds for a number of calls with a line."""
     start = time.perf_counter()
@@ -71,10 +108,8 @@ def mapping(pool, chunk):
     return seconds
 
 
-def measure(scenario, count, warm, chunk):
-    # Calls are as fast or a little faster than with "spawn" and "forkserver".
-    context = multiprocessing.get_context("fork")
-    with context.Pool(WORKERS if scenario == "map" else 1) as pool:
+def measure(scenario, count, warm, chunk, name):
+    with pool_of(name, WORKERS if scenario == "map" else 1) as pool:
         if scenario == "map":
             samples = [mapping(pool, chunk) for _ in range(warm + count)]
             return [seconds * 1e3 for seconds in samples[warm:]]
@@ -86,5 +121,5 @@ def measure(scenario, count, warm, chunk):
 
 
 if __name__ == "__main__":
-    scenario, count, warm, chunk = sys.argv[1:5]
-    print(json.dumps(measure(scenario, int(count), int(warm), int(chunk))))
+    scenario, count, warm, chunk, name = sys.argv[1:6]
+    print(json.dumps(measure(scenario, int(count), int(warm), int(chunk), name)))

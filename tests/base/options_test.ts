@@ -58,6 +58,7 @@ function casesOf(pool: Pool): Case[] {
     "new Pool()": (options) =>
       new Pool(() => Promise.reject(new Error("Not opened")), options),
     "Pool.run()": (options) => pool.run("f", [], options),
+    "Pool.ready()": (options) => pool.ready(options),
     "Pool.map()": (options) => pool.map([], "f", options),
     "Pool.broadcast()": (options) => pool.broadcast("f", [], options),
     "Pool.mapSettled()": (options) => pool.mapSettled([], "f", options),
@@ -75,12 +76,13 @@ function casesOf(pool: Pool): Case[] {
     ],
     "Pool.broadcast()": ["timeout"],
     "Pool.run()": ["timeout", "waitTimeout"],
+    "Pool.ready()": ["timeout"],
     "Pool.map()": ["timeout"],
     "task()": ["memory", "timeout"],
     "remote()": ["timeout"],
   };
   const whole: Record<string, string[]> = {
-    "new Pool()": ["workers", "maxTasks"],
+    "new Pool()": ["workers", "maxTasks", "maxQueue"],
     "Pool.map()": ["readAhead"],
     "task()": ["workers"],
     "expose()": ["maxCalls"],
@@ -90,12 +92,12 @@ function casesOf(pool: Pool): Case[] {
     "new Pool()": ["init"],
     "Pool.broadcast()": ["signal", "later"],
     "Pool.run()": ["signal", "retryOn"],
-    "Pool.map()": ["signal", "retryOn", "ordered", "onProgress"],
-    "Pool.mapSettled()": ["signal", "retryOn", "ordered", "onProgress"],
+    "Pool.ready()": ["signal"],
+    "Pool.map()": ["signal", "retryOn", "ordered", "onProgress", "key"],
+    "Pool.mapSettled()": ["signal", "retryOn", "ordered", "onProgress", "key"],
     "expose()": ["onError"],
     "remote()": ["signal"],
   };
-  const retries = ["new Pool()", "Pool.run()", "Pool.map()", "task()"];
   const cases = Object.entries(makers).map(([name, call]): Case => ({
     name: `${name} with options`,
     call: (value) => call(value as never),
@@ -119,18 +121,21 @@ function casesOf(pool: Pool): Case[] {
   add(numbers, [...wrong, ...NUMBERS]);
   add(whole, [...wrong, ...NUMBERS, PART]);
   add(others, [...WRONG, [0, "0"]]);
-  const signed = NUMBERS.filter(([value]) => value !== 0);
-  add(Object.fromEntries(retries.map((name) => [name, ["retries"]])), [
+  // A text is a key, any finite number a priority, and any object may be `retry`.
+  const texts = WRONG.filter((value) => value !== TEXT);
+  add({ "Pool.run()": ["key"] }, [...texts, [0, "0"]]);
+  const infinite: [unknown, string][] = [[NaN, "NaN"], [Infinity, "Infinity"]];
+  add({ "Pool.run()": ["priority"], "Pool.map()": ["priority"] }, [
     ...WRONG,
-    ...signed,
-    PART,
+    ...infinite,
   ]);
   add({ "new Pool()": ["minWorkers"], "task()": ["minWorkers"] }, [
     ...WRONG,
-    ...signed,
+    ...NUMBERS.filter(([value]) => value !== 0),
     PART,
     [1e9, "1000000000"],
   ]);
+  cases.push(...casesOfRetry(makers));
   const direct: [string, string, (value: never) => unknown][] = [
     ["new Pool()", '"open"', (value) => new Pool(value)],
     ["Pool.run()", '"method"', (value) => pool.run(value, [])],
@@ -164,10 +169,37 @@ function casesOf(pool: Pool): Case[] {
   return cases;
 }
 
+/** The option `retry` of all functions that have it, and its members. */
+function casesOfRetry(
+  makers: Record<string, (options: never) => unknown>,
+): Case[] {
+  const signed = NUMBERS.filter(([value]) => value !== 0);
+  const whole = [...WRONG, ...signed, PART];
+  const members: Record<string, [unknown, string][]> = {
+    times: whole,
+    delay: [...WRONG, ...signed, [Infinity, "Infinity"]],
+    factor: [...WRONG, ...NUMBERS, [0.5, "0.5"]],
+    jitter: whole,
+    maxDelay: [...WRONG, ...signed, [2 ** 31, "2147483648"]],
+  };
+  return ["new Pool()", "Pool.run()", "Pool.map()", "task()"].flatMap((
+    name,
+  ) => [
+    option(name, "retry", makers[name]!, whole.filter((one) => one !== ODD)),
+    ...Object.entries(members).map(([member, values]) => ({
+      name: `${name} with retry.${member}`,
+      call: (value: unknown) =>
+        makers[name]!({ retry: { [member]: value } } as never),
+      option: `"retry.${member}"`,
+      values,
+    })),
+  ]);
+}
+
 test("Every option that is invalid is rejected by its name", async (t) => {
   const pool = new Pool(() => Promise.reject(new Error("Not opened")));
   for (const { name, call, option, values } of casesOf(pool)) {
-    const isNumber = values.some(([value]) => value === -1);
+    const isNumber = values.some(([value]) => Number.isNaN(value));
     await t.step(name, async () => {
       for (const [value, shown] of values) {
         const error = await refusal(() => call(value));

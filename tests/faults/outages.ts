@@ -157,7 +157,7 @@ class Tasks {
 
   async #run(n: number): Promise<void> {
     try {
-      const options = { retries: this.#retries };
+      const options = { retry: this.#retries };
       const value = await this.#pool.run("twice", [n], options);
       if (value !== 2 * n) this.violation ??= `${n} gave ${value}`;
     } catch (error) {

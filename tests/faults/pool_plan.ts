@@ -29,6 +29,16 @@ export const TASKS = [
 
 export type TaskName = typeof TASKS[number];
 
+/** The number of further runs, or with the delay before them. */
+type PlannedRetry = number | { readonly times: number; readonly delay: number };
+
+const RETRIES: readonly PlannedRetry[] = [
+  0,
+  1,
+  3,
+  { times: 2, delay: 2 },
+];
+
 /** Some tasks. */
 export interface PoolStep {
   readonly do: "run" | "map" | "mapSettled";
@@ -40,7 +50,10 @@ export interface PoolStep {
   readonly takes: number;
   readonly timeout?: number;
   readonly waitTimeout?: number;
-  readonly retries?: number;
+  readonly retry?: PlannedRetry;
+  readonly priority?: number;
+  /** Number of keys that the tasks have in turn. */
+  readonly keys?: number;
   /** Turns of the event loop after which the tasks are cancelled. */
   readonly abortAfter?: number;
   /** Whether these tasks are awaited before the next step. */
@@ -54,7 +67,7 @@ export interface PoolPlan {
   readonly size: number;
   readonly options: {
     readonly maxTasks?: number;
-    readonly retries?: number;
+    readonly retry?: PlannedRetry;
     readonly timeout?: number;
     readonly minWorkers?: number;
     readonly idleTimeout?: number;
@@ -93,7 +106,9 @@ function makeStep(random: Random): PoolStep {
     takes: random.chance(0.7) ? ALL : random.small(20),
     ...timeout !== undefined && { timeout },
     ...random.chance(0.15) && { waitTimeout: random.pick([1, 30]) },
-    ...random.chance(0.3) && { retries: random.pick([0, 1, 3]) },
+    ...random.chance(0.3) && { retry: random.pick(RETRIES) },
+    ...random.chance(0.3) && { priority: random.pick([-1, 0.5, 1]) },
+    ...random.chance(0.4) && { keys: random.pick([1, 2, 40]) },
     ...random.chance(0.15) && { abortAfter: Math.floor(random.draw() * 6) },
     isWaitedFor: random.chance(0.5),
   };
@@ -109,7 +124,7 @@ export function makePoolPlan(seed: number): PoolPlan {
     size: random.small(3),
     options: random.some(0.3, {
       maxTasks: random.pick([10, 100]),
-      retries: random.pick([0, 1, 2]),
+      retry: random.pick(RETRIES),
       timeout: random.pick([50, 500]),
       minWorkers: 1,
       idleTimeout: random.pick([1, 30]),

@@ -182,37 +182,45 @@ class PoolRun {
   }
 
   async #step(step: PoolStep): Promise<void> {
-    const { timeout, waitTimeout, retries, ordered } = step;
+    const { timeout, waitTimeout, retry, priority, keys, ordered } = step;
     const signal = this.promises.signal(step.abortAfter);
     const options = {
       ...timeout !== undefined && { timeout },
-      ...retries !== undefined && { retries },
+      ...retry !== undefined && { retry },
+      ...priority !== undefined && { priority },
       ...signal !== undefined && { signal },
     };
     const tasks = Array.from(
       { length: step.count },
       (_, index) => this.#make(step, step.tasks[index % step.tasks.length]!),
     );
+    const keyOf = ([, id]: Task) => `key ${Number(id.split(":")[1]) % keys!}`;
     if (step.do === "run") {
       const own = {
         ...options,
         ...waitTimeout !== undefined && { waitTimeout },
       };
-      await Promise.all(tasks.map((task) => this.#runOne(task, own)));
-    } else if (step.do === "map") {
-      await this.promises.track(
-        "map",
-        this.#map(tasks, step, { ...options, ordered }),
-      );
+      await Promise.all(tasks.map((task) => {
+        const key = keys === undefined ? {} : { key: keyOf(task) };
+        return this.#runOne(task, { ...own, ...key });
+      }));
+      return;
+    }
+    const key = keys === undefined ? {} : { key: keyOf };
+    const all = { ...options, ...key, ordered };
+    if (step.do === "map") {
+      await this.promises.track("map", this.#map(tasks, step, all));
     } else {
-      const settled = this.#mapSettled(tasks, step, { ...options, ordered });
+      const settled = this.#mapSettled(tasks, step, all);
       await this.promises.track("mapSettled", settled);
     }
   }
 
-  #make({ retries }: PoolStep, name: TaskName): Task {
+  #make({ retry }: PoolStep, name: TaskName): Task {
     const id = `task:${this.#next++}`;
-    const most = retries ?? this.#plan.options.retries ?? DEFAULT_RETRIES;
+    const { options } = this.#plan;
+    const retries = retry ?? options.retry ?? DEFAULT_RETRIES;
+    const most = typeof retries === "number" ? retries : retries.times;
     this.most.set(id, most + 1);
     return [name, id];
   }

@@ -193,7 +193,7 @@ bareTest(
   async () => {
     const work = new Work();
     const opener = new Opener(() => ({ work: (n: number) => work.task(n)() }));
-    const pool = new Pool(opener.open, { workers: 1, retries: 5 });
+    const pool = new Pool(opener.open, { workers: 1, retry: 5 });
     const map = pool.mapSettled([1], "work");
     const outcome = map.next();
     await work.steps.until(1);

@@ -169,7 +169,7 @@ test("Pool.run() never begins a task twice that has no retries", async () => {
   const words = new Int32Array(new SharedArrayBuffer(4 * count));
   const pool = new Pool<Methods>(() => openSharing(words), {
     workers: 2,
-    retries: 0,
+    retry: 0,
   });
   const fatal = numbers(count).map(() => draw() < 6 / count);
   const outcomes = await Promise.allSettled(
@@ -371,7 +371,7 @@ async function play(draw: () => number): Promise<void> {
   const opener = new Doomed();
   const pool = new Pool<DoomedMethods>(opener.openOrNot, {
     workers: pick([1, 2, 5]),
-    retries: pick([0, 1, 2]),
+    retry: pick([0, 1, 2]),
     maxTasks: pick([3, 40, Infinity]),
     timeout: 15,
   });
@@ -457,7 +457,7 @@ for (const [name, reason, text] of oddReasons()) {
         fails: () => opener.far[worker]!.abort(reason),
         add: (n: number) => n + 1,
       }));
-      const pool = new Pool(opener.open, { workers: 1, retries: 1 });
+      const pool = new Pool(opener.open, { workers: 1, retry: 1 });
       const [error] = await Promise.allSettled([pool.run("fails", [])]);
       assert(error.status === "rejected");
       assertInstanceOf(error.reason, Error);
@@ -519,7 +519,7 @@ test(
     main.abort({ toString: 1, valueOf: 1 });
   `)
     }`;
-    const pool = new Pool(() => openShm(script), { workers: 1, retries: 0 });
+    const pool = new Pool(() => openShm(script), { workers: 1, retry: 0 });
     await assertRejects(
       () => pool.run("any", []),
       ClosedError,
@@ -542,7 +542,7 @@ test("Pool shows what a worker said without control characters", async () => {
   const opener: Opener = new Opener(() => ({
     leave: () => opener.far[0]!.abort(new Error(text)),
   }));
-  const pool = new Pool(opener.open, { workers: 1, retries: 0 });
+  const pool = new Pool(opener.open, { workers: 1, retry: 0 });
   const ended = await assertRejects(() => pool.run("leave", []), ClosedError);
   assert(ended.message.endsWith(shown), ended.message);
   assertInstanceOf(ended.cause, Error);

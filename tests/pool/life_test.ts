@@ -489,7 +489,7 @@ test("Pool.events() says why workers have ended", async () => {
   const pool = new Pool(opener.open, {
     workers: 1,
     maxTasks: 2,
-    retries: 0,
+    retry: 0,
   });
   const events = pool.events();
   await pool.run("echo", [1]);

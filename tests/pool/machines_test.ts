@@ -78,7 +78,7 @@ async function runUntilUsed(
   for await (
     const { status, item, ...rest } of pool.mapSettled(count(), "square", {
       // Each server may die once during a task.
-      retries: 5,
+      retry: 5,
     })
   ) {
     assertEquals(status, "fulfilled");

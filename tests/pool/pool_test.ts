@@ -104,7 +104,7 @@ for (const [name, open, permissions] of OPENINGS) {
       });
       assertEquals(latency.count, 11);
       const error = await assertRejects(
-        () => pool.run("exits", [3], { retries: 1 }),
+        () => pool.run("exits", [3], { retry: 1 }),
         PeerExitError,
         'Cannot run "exits": the task was begun 2 times',
       );
@@ -152,7 +152,7 @@ test(
   async () => {
     const [pool, opener] = poolOf({ square: (n: number) => n * n });
     await Promise.all(
-      numbers(500).map((n) => pool.run("square", [n], { retries: 0 })),
+      numbers(500).map((n) => pool.run("square", [n], { retry: 0 })),
     );
     // The first message asks the worker to describe itself.
     assertEquals(opener.sent, 501);
@@ -244,7 +244,7 @@ test("Pool takes tasks from maps and from run() in turn", async () => {
   };
   const [pool] = poolOf(methods);
   // One at a time: the order is that of the turns.
-  const options = { retries: 0 };
+  const options = { retry: 0 };
   const all = [
     Array.fromAsync(pool.map(["a", "a", "a"], "work", options)),
     Array.fromAsync(pool.map(["b", "b", "b"], "work", options)),
@@ -314,9 +314,9 @@ test("Pool refuses options that make no sense", async (t) => {
     [{ minWorkers: -1 }, RangeError],
     [{ timeout: 0 }, RangeError],
     [{ waitTimeout: NaN }, RangeError],
-    [{ retries: -1 }, RangeError],
-    [{ retries: 0.5 }, RangeError],
-    [{ retries: "2" as never }, TypeError],
+    [{ retry: -1 }, RangeError],
+    [{ retry: 0.5 }, RangeError],
+    [{ retry: "2" as never }, TypeError],
   ];
   await t.step("of the pool", () => {
     assertThrows(() => new Pool(undefined as never), TypeError, '"open"');
@@ -329,7 +329,7 @@ test("Pool refuses options that make no sense", async (t) => {
     await using pool = new Pool(open);
     const tasks: [object, ErrorConstructor][] = [
       [{ timeout: -1 }, RangeError],
-      [{ retries: 1.5 }, RangeError],
+      [{ retry: 1.5 }, RangeError],
       [{ signal: {} }, TypeError],
       [{ retryOn: "always" }, TypeError],
     ];
@@ -370,14 +370,14 @@ test("Pool.run() runs a task again whose worker ended", async () => {
   assertEquals(pool.stats.retried, 2);
   runs = 0;
   const error = await assertRejects(
-    () => pool.run("dies", [Infinity], { retries: 1 }),
+    () => pool.run("dies", [Infinity], { retry: 1 }),
     ClosedError,
     'Cannot run "dies": the task was begun 2 times and its worker ended each time: Lights out',
   );
   assertInstanceOf(error.cause, Error);
   runs = 0;
   await assertRejects(
-    () => pool.run("dies", [Infinity], { retries: 0 }),
+    () => pool.run("dies", [Infinity], { retry: 0 }),
     ClosedError,
     "the task was begun and its worker ended: Lights out",
   );
@@ -400,7 +400,7 @@ test("Pool.run() runs a task again that threw what retryOn names", async () => {
   assertEquals(await pool.run("fails", [2], { retryOn }), 3);
   runs = 0;
   await assertRejects(
-    () => pool.run("fails", [9], { retryOn, retries: 3 }),
+    () => pool.run("fails", [9], { retryOn, retry: 3 }),
     RangeError,
     "Time 4",
   );

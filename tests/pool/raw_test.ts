@@ -114,7 +114,7 @@ test("Pool ends a worker whose answer is out of place", async (t) => {
       let answers = 0;
       const pool = rawPool(([tag, id], far) => {
         if (tag === TAG.batch && ++answers < 5) far.send(wrong(id));
-      }, { retries: 0 });
+      }, { retry: 0 });
       const error = await assertRejects(
         () => pool.run("f", [1]),
         ClosedError,

@@ -150,23 +150,23 @@ test(
     const pool = new Pool(opener.open, { workers: 1 });
     // The worker does not report when the task ends, so it gets no other task.
     const reason = new Error("Enough");
-    for (const retries of [0, 2]) {
+    for (const retry of [0, 2]) {
       const controller = new AbortController();
       const { signal } = controller;
       const stop = () => controller.abort(reason);
-      const options = { signal, retries };
+      const options = { signal, retry };
       const run = pool.run("waits", [stop], options);
       assertStrictEquals(await assertRejects(() => run), reason);
-      assertEquals(await pool.run("isBusy", [], { retries: 0 }), false);
+      assertEquals(await pool.run("isBusy", [], { retry: 0 }), false);
     }
-    for (const retries of [0, 2]) {
+    for (const retry of [0, 2]) {
       const controller = new AbortController();
       const { signal } = controller;
       const stop = () => controller.abort(reason);
-      const run = pool.run("waits", [stop, signal], { retries });
+      const run = pool.run("waits", [stop, signal], { retry });
       assertStrictEquals(await assertRejects(() => run), reason);
-      assertEquals(await pool.run("isBusy", [], { retries: 0 }), false);
-      const again = pool.run("waits", [stop, signal], { retries });
+      assertEquals(await pool.run("isBusy", [], { retry: 0 }), false);
+      const again = pool.run("waits", [stop, signal], { retry });
       assertStrictEquals(await assertRejects(() => again), reason);
     }
     assertEquals(busy, new Set([0, 1, 2, 3]));

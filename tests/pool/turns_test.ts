@@ -10,6 +10,7 @@
 import { assert, assertEquals, assertLessOrEqual } from "@std/assert";
 import { EventLog } from "../../_pool/events.ts";
 import { Scheduler } from "../../_pool/scheduler.ts";
+import { DEFAULT_RETRY } from "../../_pool/retry.ts";
 import { RunQueue } from "../../_pool/run.ts";
 import type { Task, TaskSource } from "../../_pool/task.ts";
 import { Turns } from "../../_pool/turns.ts";
@@ -29,12 +30,26 @@ function test(name: string, fn: () => Promise<void>): void {
   anyTest(name, fn, { env: ["DUPLEX_SEED"] });
 }
 
+const JOB = {
+  method: "echo",
+  timeout: Infinity,
+  retry: { ...DEFAULT_RETRY, times: 0 },
+  retryOn: undefined,
+  priority: 0,
+};
+const LIMITS = { signal: undefined, waitTimeout: Infinity, key: undefined };
+
 /** A source without tasks that counts how often it is asked for something. */
 class IdleSource implements TaskSource {
   finish(): void {}
 
   turn: TaskSource["turn"];
+  readonly priority: number;
   steps = 0;
+
+  constructor(priority = 0) {
+    this.priority = priority;
+  }
 
   get waiting(): number {
     this.steps++;
@@ -70,26 +85,55 @@ test("Scheduler does not ask sources that have no tasks", async () => {
   const idle = numbers(100).map(() => new IdleSource());
   for (const source of idle) core.begin(source);
   const queue = new RunQueue(core);
-  const job = {
-    method: "echo",
-    timeout: Infinity,
-    retries: 0,
-    retryOn: undefined,
-  };
   for (const n of numbers(200)) {
-    assertEquals(await queue.run(job, [n], undefined, Infinity), n);
+    assertEquals(await queue.run(JOB, [n], LIMITS), n);
   }
   for (const { steps } of idle) assertLessOrEqual(steps, 2);
   await core.close();
   await opener.gone();
 });
 
-test("Turns gives sources in the order of their turns", () => {
+test("RunQueue keeps no queue of a priority without tasks", async () => {
+  const opener = new Opener(() => ({ echo: (n: number) => n }));
+  const core = new Scheduler({
+    open: opener.open,
+    workers: 1,
+    maxTasks: Infinity,
+    maxMemory: Infinity,
+    minWorkers: 0,
+    idleTimeout: Infinity,
+    startTimeout: 30_000,
+    init: undefined,
+    events: new EventLog(),
+  });
+  const queue = new RunQueue(core);
+  const stop = new AbortController();
+  const runs = numbers(200).map((priority) => {
+    const job = { ...JOB, priority };
+    const signal = priority % 2 === 0 ? stop.signal : undefined;
+    return queue.run(job, [priority], { ...LIMITS, signal });
+  });
+  assertEquals(queue.priorities, 200);
+  const done = Promise.allSettled(runs);
+  stop.abort();
+  await done;
+  await settle();
+  assertLessOrEqual(queue.priorities, 1);
+  await core.close();
+  await opener.gone();
+});
+
+test("Turns gives sources by priority and in the order of their turns", () => {
   const next = random(seed());
-  const sources = numbers(10).map(() => new IdleSource());
-  const turns = new Turns<TaskSource>();
-  let expected: TaskSource[] = [];
-  for (let step = 0; step < 2000; step++) {
+  const sources = numbers(40).map((n) => new IdleSource(n % 3));
+  const turns = new Turns<IdleSource>();
+  let expected: IdleSource[] = [];
+  const check = () => {
+    const first = Math.max(...expected.map(({ priority }) => priority));
+    const found = expected.find(({ priority }) => priority === first);
+    assert(turns.first === found);
+  };
+  for (let step = 0; step < 4000; step++) {
     const source = sources[Math.floor(next() * sources.length)]!;
     const isThere = expected.includes(source);
     if (next() < 0.5) {
@@ -99,10 +143,16 @@ test("Turns gives sources in the order of their turns", () => {
       assertEquals(turns.delete(source), isThere);
       expected = expected.filter((other) => other !== source);
     }
-    assert(turns.first === expected[0]);
-    assert([...turns].every((source, index) => source === expected[index]));
+    check();
     assertEquals([...turns].length, expected.length);
   }
+  while (expected.length > 0) {
+    const { first } = turns;
+    assert(turns.delete(first!));
+    expected = expected.filter((other) => other !== first);
+    check();
+  }
+  assertEquals([...turns], []);
   return Promise.resolve();
 });
 
@@ -112,13 +162,13 @@ test("Pool.map() takes turns with other maps and tasks", async () => {
   const [pool] = poolOf(methods);
   const map = async (name: string) => {
     const items = numbers(20).map(() => name);
-    await Array.fromAsync(pool.map(items, "note", { retries: 0 }));
+    await Array.fromAsync(pool.map(items, "note", { retry: 0 }));
   };
   await Promise.all([
     map("a"),
     map("b"),
     map("c"),
-    ...numbers(20).map(() => pool.run("note", ["d"], { retries: 0 })),
+    ...numbers(20).map(() => pool.run("note", ["d"], { retry: 0 })),
   ]);
   for (let turn = 4; turn < 40; turn += 4) {
     assertEquals(order.slice(turn, turn + 4).toSorted(), ["a", "b", "c", "d"]);

@@ -87,7 +87,7 @@ test("Pool replaces an idle worker that died", async () => {
   await assertRejects(() => opener.near[0]!.closed, Error, "It died");
   await settle();
   assertEquals([pool.stats.workers, pool.stats.ended], [0, 1]);
-  assertEquals(await pool.run("echo", [2], { retries: 0 }), 2);
+  assertEquals(await pool.run("echo", [2], { retry: 0 }), 2);
   assertEquals(pool.stats.retried, 0);
   await pool.close();
 }, NOTHING);

@@ -162,7 +162,10 @@ const FAULTS: [string, unknown[], string][] = [
   ["a cancel of no error", [[9, 1, [true, 7]]], "are not those of an error"],
   ["a short recall", [[10]], "it has 1 items"],
   ["a short end of a recall", [[11, 1]], "it has 2 items"],
-  ["a long end of a recall", [[11, 1, 1, 1]], "it has 4 items"],
+  ["a long end of a recall", [[11, 1, 1, 1, 1]], "it has 5 items"],
+  ["a recall with a part of a time", [[11, 1, 1, 0.5]], "0.5 is not a time"],
+  ["items with a time of text", [[7, 1, [1], [], "1"]], '"1" is not a time'],
+  ["an error with a time below 0", [[5, 1, [false], -1]], "-1 is not a time"],
   [
     "an end of a recall of text",
     [[11, 1, "1"]],
@@ -209,19 +212,24 @@ test("expose() answers with arrays", async () => {
   const exchanges: [sent: unknown[], answer: unknown[]][] = [
     [[1, 1, "a", ["x"]], [4, 1, "x"]],
     [[1, 2, "a", []], [4, 2]],
-    [[2, 3, "a", [["y"], [], [null]]], [7, 3, ["y", undefined, null]]],
+    [[2, 3, "a", [["y"], [], [null]]], [7, 3, ["y", undefined, null], []]],
     [[1, 4, "count", []], [6, 4]],
     [[8, 4, 1], [7, 4, [0]]],
     [[9, 4, [false]], []],
     [[1, 70, "a", [5]], [4, 70, 5]],
     // Without tracing, traces are ignored.
     [[1, 71, "a", [6], [], { traceparent: "00-1" }], [4, 71, 6]],
-    [[2, 72, "a", [[7], [8]], [null, {}]], [7, 72, [7, 8]]],
+    [[2, 72, "a", [[7], [8]], [null, {}]], [7, 72, [7, 8], []]],
     [[3, "a", [], [], {}], []],
   ];
   for (const [sent, answer] of exchanges) {
     await raw.send(sent);
-    if (answer.length > 0) assertEquals(await raw.receive(), answer);
+    if (answer.length === 0) continue;
+    const received = await raw.receive() as unknown[];
+    // The answer to a batch ends with the time that it has taken.
+    const time = sent[0] === 2 ? received.pop() as number : 0;
+    assert(Number.isSafeInteger(time) && time >= 0);
+    assertEquals(received, answer);
   }
   await raw.close();
 });

@@ -318,7 +318,7 @@ test("task() accepts the options of a pool", async () => {
   assertStrictEquals(error, reason);
   await using exits = task((_n: number) => Deno.exit(3), {
     workers: 1,
-    retries: 0,
+    retry: 0,
   });
   await assertRejects(
     () => exits(1),
@@ -455,7 +455,7 @@ processTest(
       const kept: number[][] = [];
       while (size > 0) kept.push(new Array(100_000).fill(size));
       return kept.length;
-    }, { workers: 1, retries: 0, isolate: "process", memory: 64 * 2 ** 20 });
+    }, { workers: 1, retry: 0, isolate: "process", memory: 64 * 2 ** 20 });
     await assertRejects(() => fill(1), PeerExitError);
     assertEquals(await fill(0), 0);
   },

@@ -10,6 +10,6 @@ import { task } from "../../task.ts";
 
 const loop = task(() => {
   for (;;);
-}, { timeout: 500, workers: 1, retries: 0 });
+}, { timeout: 500, workers: 1, retry: 0 });
 await loop().catch((error) => console.log(error.name));
 console.log("the end");
