@@ -102,6 +102,15 @@ export class PoolWorker implements AnswerHandler {
     return this.#end - this.#next;
   }
 
+  /** Tasks whose outcome is needed: not those that were cancelled. */
+  get needed(): number {
+    let needed = 0;
+    for (let index = this.#next; index < this.#end; index++) {
+      if (!this.#tasks[index]!.isSettled) needed++;
+    }
+    return needed;
+  }
+
   /** Whether it has no tasks. */
   get isIdle(): boolean {
     return this.#tasks.length === 0;

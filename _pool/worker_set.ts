@@ -153,6 +153,7 @@ export class WorkerSet implements Iterable<PoolWorker> {
 
   /** Calls a method in all workers, and in later ones if `isLater`. */
   async broadcast(call: Broadcast, isLater: boolean): Promise<unknown[]> {
+    call.signal?.throwIfAborted();
     const workers = [...this.#workers];
     for (const worker of workers) this.onBusy(worker);
     return await this.#broadcasts.call(
