@@ -314,7 +314,8 @@ export class Scheduler implements WorkerSetHost, MapHost {
   /** Rejects the tasks that wait, and the maps that have some. */
   failWaiting(error: unknown): void {
     while (this.#again.length > 0) this.reject(this.#again.shift(), error);
-    for (const source of [...this.#sources]) {
+    // A map that reads items with keys adds the queues of these.
+    for (const source of this.#sources) {
       if (source.prepare(1) > 0) source.fail(error);
     }
     this.onReport();
@@ -575,6 +576,8 @@ export class Scheduler implements WorkerSetHost, MapHost {
       this.workers.retire(worker, "maxMemory");
     }
     this.wake();
+    // While it was measured it counted as used.
+    if (worker.isUnused) this.workers.onIdle(worker);
   }
 
   get #isIdle(): boolean {
