@@ -551,6 +551,38 @@ test("Pool.broadcast() can be limited and cancelled", async () => {
   await closing;
 }, NOTHING);
 
+test(
+  "Pool.broadcast() with an aborted signal leaves idle workers unreferenced",
+  async () => {
+    let refs = 0;
+    const pool = new Pool(async () => {
+      const duplex = await openPipe(ACTS);
+      const { ref, unref } = duplex;
+      duplex.ref = () => {
+        refs++;
+        ref.call(duplex);
+      };
+      duplex.unref = () => {
+        refs--;
+        unref.call(duplex);
+      };
+      return duplex;
+    }, { workers: 1 });
+    pool.unref();
+    await pool.warm();
+    assertEquals(refs, -1);
+    const reason = new Error("No need");
+    const signal = AbortSignal.abort(reason);
+    const error = await assertRejects(
+      () => pool.broadcast("square", [7], { signal }),
+    );
+    assertStrictEquals(error, reason);
+    assertEquals(refs, -1);
+    await pool.close();
+  },
+  { run: true },
+);
+
 test("Pool.events() says why workers have ended", async () => {
   const opener: Opener = new Opener((worker) => ({
     echo: (n: number) => n,
