@@ -18,6 +18,7 @@ import { quoted, show } from "../_base/text.ts";
 import type { Duplex } from "../duplex.ts";
 import type { Broadcast } from "./broadcasts.ts";
 import { checkRetry, DEFAULT_RETRY, type RetryOptions } from "./retry.ts";
+import { hasMoved } from "./task.ts";
 import type { TaskDefaults } from "./task_options.ts";
 
 /** Options for {@linkcode Pool.broadcast}. */
@@ -25,7 +26,8 @@ export interface BroadcastOptions {
   /**
    * Whether the method is called in later workers as well, before their first task: if
    * it fails there, the start of the worker has failed. A later call of the same method
-   * with `later` replaces it.
+   * with `later` replaces it. Streams and transferred values cannot be among its
+   * arguments, as they are sent only once.
    *
    * @default {false}
    */
@@ -196,6 +198,11 @@ export function readBroadcast(
   checkOptions(action, options);
   const { later = false, timeout = Infinity, signal } = options;
   checkKind(action, "later", later, "boolean");
+  if (later && hasMoved(args)) {
+    throw new TypeError(
+      `${action} as "later" must be false if a stream or a transferred value is among the arguments: it can be sent only once`,
+    );
+  }
   checkPositive(action, "timeout", timeout);
   checkSignal(action, signal);
   return { action, limits: { method, args, timeout, signal }, later };

@@ -19,7 +19,7 @@ import { ClosedError, type Duplex } from "@duplex/ipc/duplex";
 import { duplexPair } from "@duplex/ipc/pair";
 import { openPipe } from "@duplex/ipc/pipe";
 import { Pool, type PoolEvent } from "@duplex/ipc/pool";
-import { expose, remote } from "@duplex/ipc/rpc";
+import { expose, remote, transfer } from "@duplex/ipc/rpc";
 import { openShm } from "@duplex/ipc/shm";
 import { listenSocket, openSocket } from "@duplex/ipc/socket";
 import {
@@ -581,6 +581,26 @@ test(
     await pool.close();
   },
   { run: true },
+);
+
+test(
+  "Pool.broadcast() refuses what later workers could not receive",
+  async () => {
+    const [pool] = poolOf(echo);
+    await pool.warm();
+    const buffer = new ArrayBuffer(8);
+    const once = [new ReadableStream(), transfer(buffer, [buffer])];
+    for (const value of once) {
+      await assertRejects(
+        () => pool.broadcast("echo", [{ deep: [value] }], { later: true }),
+        TypeError,
+        'Cannot broadcast "echo" as "later" must be false if',
+      );
+    }
+    assertEquals(buffer.byteLength, 8);
+    await pool.close();
+  },
+  NOTHING,
 );
 
 test("Pool.events() says why workers have ended", async () => {
