@@ -12,6 +12,7 @@ import {
   assertEquals,
   assertGreater,
   assertGreaterOrEqual,
+  assertLess,
   assertLessOrEqual,
   assertRejects,
 } from "@std/assert";
@@ -489,6 +490,21 @@ test("Pool.run() goes by the priority of what is left of a key", async () => {
   gate.open();
   await Promise.all([first, ...tasks]);
   assertEquals(order, ["high", "middle"]);
+  await pool.close();
+}, NOTHING);
+
+test("Pool.map() sends many items with keys in one message", async () => {
+  const opener = new Opener(() => ({ echo: (n: number) => n }));
+  const pool = new Pool<{ echo(n: number): number }>(opener.open, {
+    workers: 2,
+  });
+  // The method is known as quick then.
+  await Promise.all(numbers(2_000).map((n) => pool.run("echo", [n])));
+  const { sent } = opener;
+  const items = numbers(4_000);
+  const map = pool.map(items, "echo", { key: (n) => `${n % 5}` });
+  assertEquals(await Array.fromAsync(map), items);
+  assertLess(opener.sent - sent, items.length / 4);
   await pool.close();
 }, NOTHING);
 
