@@ -65,6 +65,8 @@ export {
   remote,
   RemoteError,
   type RemoteOptions,
+  remoteSync,
+  type RemoteSyncOptions,
   withSignal,
 } from "./rpc.ts";
 export { openShm, type ShmDuplex, type ShmOptions } from "./shm.ts";

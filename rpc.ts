@@ -78,7 +78,14 @@ export type {
   StandardSchema,
 };
 export { RemoteError } from "./_rpc/errors.ts";
-export { ClosedError, PeerExitError } from "./_base/errors.ts";
+export { ClosedError, DeadlockError, PeerExitError } from "./_base/errors.ts";
+export {
+  type RemoteSync,
+  remoteSync,
+  type RemoteSyncOptions,
+  type RemoteSyncResult,
+} from "./_rpc/remote_sync.ts";
+export type { ShmDuplex } from "./_shm/session.ts";
 
 /**
  * Options for {@linkcode expose}.
@@ -233,7 +240,8 @@ export function withSignal<Args extends unknown[], Result>(
  *   `[Symbol.dispose]()`, by garbage collection, or by the end of the duplex. A signal
  *   there aborts when that of the caller does.
  * - A method may return functions, and references to objects (see
- *   {@linkcode reference}), anywhere in its result.
+ *   {@linkcode reference}), anywhere in its result. What `remote` returns is sent as
+ *   a reference, whose calls are passed on.
  * - A `ReadableStream` or `WritableStream` anywhere in the arguments, or in a result
  *   that is an object, is read and written by the peer as its own. Its chunks are
  *   values or bytes; at most 16 of them, or 1 MiB and one more, get ahead of a reader.
@@ -452,7 +460,6 @@ export function remote<Methods extends object>(
   const endpoint = endpointOf(duplex);
   if (maxReferences !== undefined) limitReferences(duplex, maxReferences);
   return methodProxy(
-    noMethods(),
     (name) => (...args: unknown[]) =>
       CallPromise.from(endpoint.call(name, args, limits)),
   ) as Remote<Methods>;
@@ -714,11 +721,6 @@ export function notifier<Methods extends object>(
 ): Notifier<Methods> {
   const endpoint = endpointOf(duplex);
   return methodProxy(
-    noMethods(),
     (name) => (...args: unknown[]) => endpoint.notify(name, args),
   ) as Notifier<Methods>;
-}
-
-function noMethods(): object {
-  return Object.freeze(Object.create(null));
 }

@@ -19,9 +19,9 @@
  */
 
 import { sessionOptions } from "./_session/options.ts";
-import { makeRings, MAX_CAPACITY, RingEnd, SpinPolicy } from "./_shm/ring.ts";
-import { type ShmDuplex, ShmSession } from "./_shm/session.ts";
-import { ShmWire } from "./_shm/shm_wire.ts";
+import { connectThread, DEFAULT_RING_BYTES } from "./_shm/opener.ts";
+import { makeRings, MAX_CAPACITY } from "./_shm/ring.ts";
+import type { ShmDuplex } from "./_shm/session.ts";
 import { ASKS_FOR_CALL, openSession } from "./_session/opening.ts";
 import { quoted, show } from "./_base/text.ts";
 import { Thread, type ThreadOptions, threadOptions } from "./_thread/thread.ts";
@@ -49,9 +49,6 @@ export interface ShmOptions extends DuplexOptions, ThreadOptions {
 }
 
 const ACTION = "Cannot open shared memory";
-
-/** As {@linkcode ShmOptions.ringBytes}: four parts of a large message. */
-const DEFAULT_RING_BYTES = 2 ** 20;
 
 /** The smallest ring: the largest control frame fits. */
 const MIN_RING_BYTES = 4096;
@@ -128,22 +125,8 @@ export async function openShm<In = unknown, Out = In>(
   // First: the system may not have the memory, and no worker must be left then.
   const memory = makeRings(ringBytes);
   const thread = await Thread.start(ACTION, "shm", script, own);
-  const { port, label } = thread;
-  port.postMessage(memory.words.buffer, []);
-  const ring = new RingEnd(memory, "opener", new SpinPolicy());
-  const exitError = (cause: unknown, unsent: readonly unknown[]) =>
-    thread.exitError(cause, unsent);
-  const wire = new ShmWire(ring, {
-    port,
-    end: {
-      diagnose: (cause, unsent) => Promise.resolve(exitError(cause, unsent)),
-      close: (timeout, unsent) => thread.close(timeout, unsent),
-      destroy: () => thread.destroy(),
-    },
-    exitError,
-  });
-  thread.ended.then(() => wire.onPeerGone());
-  const session = new ShmSession<In, Out>(wire, limits);
+  const { label } = thread;
+  const session = connectThread<In, Out>(thread, memory, limits);
   const attempt = `${ACTION} to ${quoted(label)}`;
   const { openTimeout: timeout, signal } = own;
   return await openSession(session, { timeout, signal }, () => ({

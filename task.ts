@@ -22,6 +22,7 @@ import { checkRunsDeno } from "./_pipe/permissions.ts";
 import { grantThread } from "./_thread/permissions.ts";
 import { readPoolOptions } from "./_pool/pool_options.ts";
 import { taskScript } from "./_task/source.ts";
+import { SyncTask } from "./_task/sync.ts";
 import { grant, type Permissions } from "./permissions.ts";
 import {
   type MapOptions,
@@ -75,6 +76,35 @@ export interface WorkerTask<Args extends unknown[], Result>
   (...args: Args): Promise<Result>;
   /** Runs the function in a worker, with a signal or limits: {@linkcode Pool.run}. */
   run(args: Args, options?: RunOptions): Promise<Result>;
+  /**
+   * Runs the function and blocks this thread until it has ended, also if it is
+   * asynchronous. It has a Web Worker of its own, apart from those of the pool, which
+   * starts with the first call. `timeout` limits each call; the worker is replaced
+   * after it, and if it has ended. Other options of the pool do not apply to it. It
+   * keeps the program running until the task is closed. See {@linkcode remoteSync} for
+   * blocking calls.
+   *
+   * @throws {DOMException} If the call took longer than `timeout`, or the worker has
+   *   not started within 10 seconds ("TimeoutError").
+   * @throws {PeerExitError} If the worker ended.
+   * @throws {ClosedError} If the task is closed.
+   * @throws {TypeError} If the function runs in processes, an argument or the result
+   *   cannot be sent, or the function is a generator.
+   * @throws The error of the function.
+   *
+   * @example Usage
+   * ```ts
+   * import { task } from "@duplex/ipc/task";
+   * import { assertEquals } from "@std/assert";
+   *
+   * await using hash = task(async (text: string) => {
+   *   const bytes = new TextEncoder().encode(text);
+   *   return new Uint8Array(await crypto.subtle.digest("SHA-256", bytes)).toHex();
+   * });
+   * assertEquals(hash.sync("a").slice(0, 8), "ca978112");
+   * ```
+   */
+  sync(...args: Args): Result;
   /** Runs the function once for each item: {@linkcode Pool.map}. */
   map(
     items: Iterable<Args[0]> | AsyncIterable<Args[0]>,
@@ -204,10 +234,25 @@ export function task<Fn extends Function>(
     () => isThread ? openShm(script, own) : openPipe(script, own),
     limits,
   );
+  const sync = isThread
+    ? new SyncTask(script, own, limits.timeout ?? Infinity)
+    : undefined;
+  return taskFunction<Args, Result>(pool, sync);
+}
+
+/** A function that runs tasks in a pool, with the members of a {@linkcode WorkerTask}. */
+function taskFunction<Args extends unknown[], Result>(
+  pool: Pool,
+  sync: SyncTask | undefined,
+): WorkerTask<Args, Result> {
   const run: WorkerTask<Args, Result>["run"] = (args, options) =>
     pool.run("run", args, options) as Promise<Result>;
+  const close = async (options?: CloseOptions) => {
+    await Promise.all([pool.close(options), sync?.close()]);
+  };
   const members: PropertyDescriptorMap = {
     run: { value: run },
+    sync: { value: (...args: Args) => callSync(sync, args) },
     map: {
       value: (items: Iterable<never>, options?: MapOptions<Args[0]>) =>
         pool.map(items, "run", options),
@@ -217,19 +262,30 @@ export function task<Fn extends Function>(
         pool.mapSettled(items, "run", options),
     },
     ready: { value: (options?: ReadyOptions) => pool.ready(options) },
-    close: { value: (options?: CloseOptions) => pool.close(options) },
-    abort: { value: (reason?: unknown) => pool.abort(reason) },
+    close: { value: close },
+    abort: {
+      value: async (reason?: unknown) => {
+        await Promise.all([pool.abort(reason), sync?.abort(reason)]);
+      },
+    },
     warm: { value: (count?: number) => pool.warm(count) },
     ref: { value: () => pool.ref() },
     unref: { value: () => pool.unref() },
     events: { value: () => pool.events() },
     stats: { get: () => pool.stats },
-    [Symbol.asyncDispose]: { value: () => pool.close() },
+    [Symbol.asyncDispose]: { value: () => close() },
   };
   return Object.defineProperties(
     (...args: Args) => run(args),
     members,
   ) as WorkerTask<Args, Result>;
+}
+
+function callSync(sync: SyncTask | undefined, args: unknown[]): unknown {
+  if (sync !== undefined) return sync.call(args);
+  throw new TypeError(
+    'Cannot call a task in a blocked thread as it runs in processes, which share no memory with it; make the task with isolate: "thread"',
+  );
 }
 
 function checkIsolate(isolate: unknown): void {

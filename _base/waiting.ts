@@ -204,11 +204,21 @@ export class WaitQueue<Payload, Result> {
   /** Waits at the end of the queue; rejects with the signal's reason. */
   wait(payload: Payload, signal: AbortSignal | undefined): Promise<Result> {
     if (signal?.aborted) return Promise.reject(signal.reason);
-    return new Promise((resolve, reject) => {
-      const waiter = new Waiter(payload, signal, resolve, reject);
-      this.#waiters.push(waiter);
-      if (signal !== undefined) this.#aborts.add(waiter, signal);
-    });
+    return new Promise((resolve, reject) =>
+      this.add(payload, signal, resolve, reject)
+    );
+  }
+
+  /** As {@linkcode WaitQueue.wait}, with functions in place of the promise. */
+  add(
+    payload: Payload,
+    signal: AbortSignal | undefined,
+    resolve: (result: Result) => void,
+    reject: (reason: unknown) => void,
+  ): void {
+    const waiter = new Waiter(payload, signal, resolve, reject);
+    this.#waiters.push(waiter);
+    if (signal !== undefined) this.#aborts.add(waiter, signal);
   }
 
   /** Removes and returns the first wait. The queue must not be empty. */

@@ -18,18 +18,44 @@ export const WORKER_OPTIONS_FLAG = "--unstable-worker-options";
 
 const TWO_IPC: ("ipc")[] = ["ipc", "ipc"];
 
-let found: Promise<boolean> | undefined;
+let found: boolean | undefined;
 
 /** Whether the flag was given, on the command line or in a configuration file. */
-export function hasWorkerOptions(): Promise<boolean> {
-  return found ??= findFlag();
-}
-
-async function findFlag(): Promise<boolean> {
-  const [{ fork }, { channel }] = await Promise.all([
+export async function hasWorkerOptions(): Promise<boolean> {
+  if (found !== undefined) return found;
+  const [children, diagnostics] = await Promise.all([
     import("node:child_process"),
     import("node:diagnostics_channel"),
   ]);
+  return found ??= findFlag(children, diagnostics);
+}
+
+/** As {@linkcode hasWorkerOptions}; blocks while the modules are loaded. */
+export function hasWorkerOptionsSync(): boolean {
+  return found ??= findFlag(
+    builtinModule<ChildProcess>("node:child_process"),
+    builtinModule<DiagnosticsChannel>("node:diagnostics_channel"),
+  );
+}
+
+type ChildProcess = Pick<typeof import("node:child_process"), "fork">;
+type DiagnosticsChannel = Pick<
+  typeof import("node:diagnostics_channel"),
+  "channel"
+>;
+
+/** Loads a module of Node.js without the event loop. */
+export function builtinModule<Module>(name: string): Module {
+  const { process } = globalThis as unknown as {
+    process: { getBuiltinModule(name: string): Module };
+  };
+  return process.getBuiltinModule(name);
+}
+
+function findFlag(
+  { fork }: ChildProcess,
+  { channel }: DiagnosticsChannel,
+): boolean {
   let args: readonly unknown[] = [];
   let child: unknown;
   const onChild = (message: unknown) => {

@@ -42,8 +42,8 @@ const BATCHES_AHEAD = 4;
 /**
  * But at most so many items for all workers, unless the first number is more. Quick
  * tasks keep few workers busy, as one thread reads the items and the results. More
- * tasks in flight would only be spread over more workers, which costs twice the time
- * with 64 of them on two cores.
+ * tasks in flight would only be spread over more workers, which costs time on
+ * few cores.
  */
 const MAX_READ_AHEAD = 2048;
 
@@ -331,10 +331,10 @@ export class Scheduler implements WorkerSetHost, MapHost {
     this.#checkIdle();
   }
 
-  onFulfilled(task: Task, value: unknown): void {
+  onFulfilled(task: Task, value: unknown, now: number): void {
     if (!task.fulfil(value)) return;
     this.#done++;
-    this.#latency.add(performance.now() - task.since);
+    this.#latency.add(now - task.since);
   }
 
   onRejected(task: Task, error: unknown): void {

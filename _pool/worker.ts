@@ -31,8 +31,8 @@ const MEMORY_TIMEOUT = 5_000;
 
 /** Events of a worker. */
 export interface WorkerEvents {
-  /** A task returned a value. */
-  onFulfilled(task: Task, value: unknown): void;
+  /** A task returned a value; `now` is the time. */
+  onFulfilled(task: Task, value: unknown, now: number): void;
   /** A task threw. */
   onRejected(task: Task, error: unknown): void;
   /** Tasks that were not begun are returned. */
@@ -222,8 +222,9 @@ export class PoolWorker implements AnswerHandler {
     if (values.length === 0 || values.length > this.inFlight) {
       throw this.#outOfPlace();
     }
+    const now = performance.now();
     for (const value of values) {
-      this.#events.onFulfilled(this.#tasks[this.#next++]!, value);
+      this.#events.onFulfilled(this.#tasks[this.#next++]!, value, now);
     }
     this.#setTime(time);
     this.#onReport();

@@ -164,6 +164,13 @@ export class Backlog {
     this.#onBegun();
   }
 
+  /** As {@linkcode Backlog.begin}, while the thread is blocked; returns whether any was begun. */
+  beginSync(): boolean {
+    const before = this.#held.length;
+    this.begin();
+    return this.#held.length < before;
+  }
+
   /**
    * Begins all held calls, and from now on every call at once: this end sends its
    * last answers, or cannot send any. Batches are dropped, because their answers may

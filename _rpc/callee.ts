@@ -70,6 +70,8 @@ export interface CalleeEnd {
   readonly tracing: Tracing | undefined;
   /** Whether received calls are waiting to be begun. */
   isHolding(): boolean;
+  /** Whether this thread is blocked by the call that sent a function. */
+  isBlocked(id: number): boolean;
 }
 
 type CallMessage = Extract<Message, [typeof TAG.call, ...unknown[]]>;
@@ -265,17 +267,21 @@ export class Callee {
         if (error !== undefined) return void this.#postError(id, error);
       }
       running = this.#track(id, 1 + (slots?.length ?? 0));
-      this.#count += running.weight;
+      // This may throw.
       if (slots !== undefined) this.#end.slots.fill(args, slots, running);
+      this.#count += running.weight;
     }
     const { context } = method;
-    if (context === undefined) return this.#begin(id, method, args, running);
-    context.run(() => this.#begin(id, method, args, running));
+    if (context === undefined) {
+      return this.#begin(id, key, method, args, running);
+    }
+    context.run(() => this.#begin(id, key, method, args, running));
   }
 
   /** Calls the method of a call, and answers. Never throws. */
   #begin(
     id: number,
+    key: MethodKey,
     method: Method,
     args: unknown[],
     running: Running | undefined,
@@ -289,6 +295,9 @@ export class Callee {
       return this.#finish(id, [TAG.error, id, toFailure(error)]);
     }
     if (!isLater) return this.#answer(id, result);
+    if (typeof key === "number" && this.#end.isBlocked(key)) {
+      return this.#refuseLater(id, result);
+    }
     const isPromise = running === undefined;
     if (isPromise) this.#promised.add(id);
     this.#settle(id, result, isPromise);
@@ -430,6 +439,15 @@ export class Callee {
         more > 0 ? ` and ${more} more` : ""
       }`,
     );
+  }
+
+  /** Answers at once: the promise cannot settle before the peer's call has ended. */
+  #refuseLater(id: number, result: unknown): void {
+    (result as PromiseLike<unknown>).then(undefined, () => {});
+    const error = new TypeError(
+      "Cannot answer a callback with a promise: its thread is blocked by the call that sent the function; return a value, or make the call with remote",
+    );
+    this.#finish(id, [TAG.error, id, toFailure(error)]);
   }
 
   async #settle(

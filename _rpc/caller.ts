@@ -74,6 +74,12 @@ export const WEB_STREAM_LIMITS: CallLimits = {
   isWebStream: true,
 };
 
+/** Receives the result of a call, or its error: a promise, for example. */
+export interface Settle {
+  resolve(value: unknown): void;
+  reject(error: unknown): void;
+}
+
 /** Handles the answers to a call or a batch. */
 export interface AnswerHandler {
   /** The name of the method in errors. */
@@ -115,12 +121,14 @@ function callLabel(method: MethodKey, { isWebStream }: CallLimits): string {
 }
 
 /** One call. */
-class PendingCall implements AnswerHandler, StreamCall {
+export class PendingCall implements AnswerHandler, StreamCall {
   readonly id: number;
   readonly #caller: Caller;
   readonly #method: MethodKey;
   readonly #limits: CallLimits;
-  readonly #settle: PromiseWithResolvers<unknown>;
+  readonly #settle: Settle;
+  /** The slots of its arguments. */
+  slots: Slot[] | undefined;
   /** The signals that cancel it. */
   signals: AbortSignal[] | undefined;
   timer: RunningTimer | undefined;
@@ -134,7 +142,7 @@ class PendingCall implements AnswerHandler, StreamCall {
     id: number,
     method: MethodKey,
     limits: CallLimits,
-    settle: PromiseWithResolvers<unknown>,
+    settle: Settle,
   ) {
     this.#caller = caller;
     this.id = id;
@@ -202,6 +210,14 @@ class PendingCall implements AnswerHandler, StreamCall {
     this.#caller.cancel(this.id, reason);
   }
 
+  /** Ends the call with an error of the duplex, or of this thread. */
+  stop(error: unknown): void {
+    this.span?.fail(error);
+    this.#caller.release(this);
+    if (!isEnd(error)) this.#caller.cancel(this.id, error);
+    this.#settle.reject(endError(error, this.label));
+  }
+
   /** Cancels the call and rejects with the reason. */
   abort(reason: unknown): void {
     this.span?.fail(reason);
@@ -216,12 +232,12 @@ class PendingCall implements AnswerHandler, StreamCall {
       this.timer = new RunningTimer(0, () => this.onTimeout());
       return;
     }
-    this.abort(
-      new DOMException(
-        `The call of ${this.label} did not end within ${this.#limits.timeout} ms`,
-        "TimeoutError",
-      ),
-    );
+    this.abortLate();
+  }
+
+  /** Cancels the call after its timeout. */
+  abortLate(): void {
+    this.abort(callTimeout(this.label, this.#limits.timeout));
   }
 
   #outOfPlace(): ProtocolError {
@@ -289,44 +305,60 @@ export class Caller {
     args: readonly unknown[],
     limits: CallLimits,
   ): Promise<unknown> {
+    const settle = Promise.withResolvers<unknown>();
+    const call = this.begin(method, args, limits, settle);
+    if (call !== undefined) this.#watchTime(call, limits.timeout);
+    return settle.promise;
+  }
+
+  /**
+   * Begins a call without its timeout. Returns `undefined` if it was not begun, and
+   * has settled.
+   */
+  begin(
+    method: MethodKey,
+    args: readonly unknown[],
+    limits: CallLimits,
+    settle: Settle,
+  ): PendingCall | undefined {
     let searched: Searched | undefined;
     try {
       const found = findSlotValues(args);
       if (found !== undefined) searched = withoutSlotValues(args, found);
     } catch (error) {
       // A getter among the arguments threw.
-      return Promise.reject(error);
+      return void settle.reject(error);
     }
     const signals = cancelSignals(limits.signal, searched?.values);
     const aborted = signals?.find(({ aborted }) => aborted);
-    if (aborted !== undefined) return Promise.reject(aborted.reason);
+    if (aborted !== undefined) return void settle.reject(aborted.reason);
     if (this.#end !== undefined) {
-      const label = callLabel(method, limits);
-      return Promise.reject(endError(this.#end.error, label));
+      const error = endError(this.#end.error, callLabel(method, limits));
+      return void settle.reject(error);
     }
     const id = this.#lastId + 1;
     const span = this.#tracing?.call(method);
     let message: Message = span?.trace === undefined
       ? [TAG.call, id, method, args as unknown[]]
       : [TAG.call, id, method, args as unknown[], [], span.trace];
+    const call = new PendingCall(this, id, method, limits, settle);
     if (searched !== undefined) {
       try {
         message = withSlots(this.#slots, message, searched);
       } catch (error) {
         const refused = refusal(error, `call ${methodLabel(method)}`);
         span?.fail(refused);
-        return Promise.reject(refused);
+        return void settle.reject(refused);
       }
+      call.slots = callSlots(message);
     }
     this.#lastId = id;
-    const settle = Promise.withResolvers<unknown>();
-    const call = new PendingCall(this, id, method, limits, settle);
     this.#pending.set(id, call);
     call.span = span;
-    this.#watch(call, signals, limits.timeout);
+    if (signals !== undefined) this.#watchSignals(call, signals);
     if (searched === undefined) this.post(message);
     else this.post(message, searched.transfer);
-    return settle.promise;
+    return call;
   }
 
   /**
@@ -348,10 +380,9 @@ export class Caller {
     }
     call.signals = [...new Set([...call.signals ?? [], ...signals])];
     for (const signal of call.signals) this.#aborts.add(call, signal);
-    return {
-      message: withSlots(this.#slots, message, searched),
-      transfer: searched.transfer,
-    };
+    const found = withSlots(this.#slots, message, searched);
+    call.slots = callSlots(found);
+    return { message: found, transfer: searched.transfer };
   }
 
   /**
@@ -506,16 +537,14 @@ export class Caller {
     for (const signal of signals) this.#aborts.delete(call, signal);
   }
 
-  #watch(
-    call: PendingCall,
-    signals: AbortSignal[] | undefined,
-    timeout: number,
-  ): void {
-    if (signals !== undefined) {
-      call.signals = signals;
-      for (const signal of signals) this.#aborts.add(call, signal);
-    }
-    if (timeout > MAX_TIMER) return;
+  #watchSignals(call: PendingCall, signals: AbortSignal[]): void {
+    call.signals = signals;
+    for (const signal of signals) this.#aborts.add(call, signal);
+  }
+
+  #watchTime(call: PendingCall, timeout: number): void {
+    // It may have been refused already.
+    if (timeout > MAX_TIMER || !this.#pending.has(call.id)) return;
     call.timer = new RunningTimer(timeout, () => call.onTimeout());
   }
 }
@@ -556,6 +585,11 @@ function allSlots(
   return [...earlier, ...table.add(values)];
 }
 
+/** The slots of a call. */
+function callSlots(message: Message): Slot[] | undefined {
+  return message[0] === TAG.call ? message[4] : undefined;
+}
+
 /** The slots of an answer. */
 function answerSlots(message: Message): Slot[] | undefined {
   const at = valueIndex(message);
@@ -574,6 +608,14 @@ function cancelSignals(
     if (value instanceof AbortSignal) signals.add(value);
   }
   return signals.size === 0 ? undefined : [...signals];
+}
+
+/** The error of a call that took too long. */
+export function callTimeout(label: string, timeout: number): DOMException {
+  return new DOMException(
+    `The call of ${label} did not end within ${timeout} ms`,
+    "TimeoutError",
+  );
 }
 
 /** The error of a call that cannot be answered any more. */

@@ -10,12 +10,14 @@
 
 import {
   beforeGoodbye,
+  blocking,
   type CallHooks,
   pinPeer,
   receiveWindow,
 } from "../_session/session.ts";
 import { ClosedError, isEnd, isInstance } from "../_base/errors.ts";
-import { Backlog, MESSAGES_PER_TURN } from "./backlog.ts";
+import { Backlog } from "./backlog.ts";
+import { refuseStreamSync, SyncResult } from "./blocking.ts";
 import { Callee } from "./callee.ts";
 import {
   type AnswerHandler,
@@ -23,6 +25,7 @@ import {
   type CallLimits,
   methodLabel,
   NO_LIMITS,
+  type PendingCall,
   refusal,
   type SentBatch,
   WEB_STREAM_LIMITS,
@@ -49,6 +52,7 @@ import {
   type SlotValue,
   withoutSlotValues,
 } from "./slots.ts";
+import { Reader } from "./reader.ts";
 import { CallPromise } from "./stream.ts";
 import { Tracing } from "./trace.ts";
 import { show } from "../_base/text.ts";
@@ -68,6 +72,9 @@ export class RpcEndpoint {
   readonly #duplex: Duplex;
   readonly #outlet: Outlet;
   readonly #backlog: Backlog;
+  readonly #reader: Reader;
+  /** The calls that block this thread, the innermost last. */
+  readonly #blocked: PendingCall[] = [];
   readonly #tracing = Tracing.get();
   readonly #ended = Promise.withResolvers<void>();
 
@@ -105,6 +112,10 @@ export class RpcEndpoint {
       references: this.references,
       tracing: this.#tracing,
       isHolding: () => !this.#backlog.isEmpty,
+      isBlocked: (id) =>
+        this.#blocked.some(({ slots }) =>
+          slots?.some(([, kind, slot]) => kind === SLOT.callback && slot === id)
+        ),
     });
     const hooks = callHooks(duplex);
     this.#backlog = new Backlog(outlet, hooks[receiveWindow], {
@@ -117,7 +128,11 @@ export class RpcEndpoint {
       this.#backlog.flush();
       outlet.flush();
     };
-    this.#read();
+    this.#reader = new Reader(duplex, hooks[blocking], this.#backlog, {
+      onMessage: (message) => this.#onMessage(message),
+      onEnd: (error) => this.#onEnd(error),
+    });
+    this.#reader.run();
   }
 
   /** The endpoint of a duplex, which receives all its messages from now on. */
@@ -149,6 +164,31 @@ export class RpcEndpoint {
     limits: CallLimits = NO_LIMITS,
   ): Promise<unknown> {
     return this.#caller.call(method, args, limits);
+  }
+
+  /** Calls a method and blocks the thread until it has ended. */
+  callSync(
+    method: string,
+    args: readonly unknown[],
+    timeout: number,
+  ): unknown {
+    const deadline = performance.now() + timeout;
+    const outlet = this.#outlet;
+    const result = new SyncResult();
+    const call = outlet.keep(() =>
+      this.#caller.begin(method, args, { ...NO_LIMITS, timeout }, result)
+    );
+    if (call === undefined) return result.get();
+    this.#blocked.push(call);
+    try {
+      if (!this.#reader.readUntil(result, deadline, outlet)) call.abortLate();
+    } catch (error) {
+      call.stop(error);
+    } finally {
+      this.#blocked.splice(this.#blocked.indexOf(call), 1);
+      outlet.pump();
+    }
+    return refuseStreamSync(method, result.get());
   }
 
   /**
@@ -252,29 +292,6 @@ export class RpcEndpoint {
     return this.callee.refuse(message, error);
   }
 
-  /** Reads messages until the duplex ends. Never rejects. */
-  async #read(): Promise<void> {
-    const duplex = this.#duplex;
-    const backlog = this.#backlog;
-    // Methods that are exposed right after this must receive the first calls.
-    await undefined;
-    try {
-      for (let count = 0;;) {
-        if (!backlog.isEmpty && backlog.isFull) await backlog.room();
-        const result = duplex.tryReceive();
-        if (result.state === "ok") {
-          this.#onMessage(result.value);
-          if (++count % MESSAGES_PER_TURN === 0) await undefined;
-        } else {
-          count = 0;
-          this.#onMessage(await duplex.receive());
-        }
-      }
-    } catch (error) {
-      this.#onEnd(error);
-    }
-  }
-
   /** Handles a message; a violation of the protocol ends the duplex. */
   #onMessage(value: unknown): void {
     try {
@@ -350,6 +367,21 @@ export function checkDuplex(attempt: string, duplex: Duplex): void {
     ? "a promise; await it first"
     : show(duplex);
   throw new TypeError(`${attempt}: current value is ${what}`);
+}
+
+/**
+ * Throws unless a thread can be blocked until its duplex has a message.
+ *
+ * @param action What was attempted, for the error.
+ */
+export function checkBlocks(action: string, duplex: Duplex): void {
+  const attempt =
+    `${action} as "duplex" must be a duplex through shared memory`;
+  checkDuplex(attempt, duplex);
+  if (callHooks(duplex)[blocking] !== undefined) return;
+  throw new TypeError(
+    `${attempt}: this one uses another transport; open the worker with openShm, or use remote`,
+  );
 }
 
 const DUPLEX_METHODS = [

@@ -84,6 +84,9 @@ export class Outlet {
   #lastId = 0;
   /** Cancelled calls among those that wait. */
   #stale = 0;
+  /** Whether calls are kept for {@linkcode Outlet.pumpSync}. */
+  #isKeeping = false;
+  #isPumping = false;
   /** What messages transfer, if any does. */
   #transfers: WeakMap<Message, Transferable[]> | undefined;
   /** The contexts of calls that have waited. */
@@ -91,6 +94,8 @@ export class Outlet {
   /** Answers that had to wait, and those of them that have been sent. */
   #queued = 0;
   #settled = 0;
+  /** Answers that count as sent, and whose promises have not settled. */
+  #settledEarly = 0;
   /** The value of `#queued` when the last call of the peer was begun. */
   #gate = 0;
 
@@ -135,8 +140,18 @@ export class Outlet {
   async #answerLater(sending: Promise<void>): Promise<void> {
     this.#queued++;
     await sending;
-    this.#settled++;
+    if (this.#settledEarly > 0) this.#settledEarly--;
+    else this.#settled++;
     this.#events.onAnswered();
+  }
+
+  /**
+   * Counts the answers that were sent while the thread was blocked, when none waits
+   * any more. Their promises settle later.
+   */
+  settleAll(): void {
+    this.#settledEarly += this.#queued - this.#settled;
+    this.#settled = this.#queued;
   }
 
   /** Sends a call of this end, or a message for one, in order. Never throws. */
@@ -202,7 +217,8 @@ export class Outlet {
   }
 
   #enqueue(call: Message | Notice): void {
-    const mustWait = this.#isBlocked || this.#waiting.length > 0;
+    const mustWait = this.#isBlocked || this.#isKeeping ||
+      this.#waiting.length > 0;
     if (!mustWait && this.mayCall) return this.#sendNow(call);
     this.#keepContext(call);
     this.#waiting.push(call);
@@ -230,6 +246,49 @@ export class Outlet {
       if (this.#dropIfStale(call)) this.#stale = Math.max(0, this.#stale - 1);
       else this.#sendNow(call);
     }
+  }
+
+  /** Keeps the calls that `make` makes for {@linkcode Outlet.pumpSync}. */
+  keep<T>(make: () => T): T {
+    const before = this.#isKeeping;
+    this.#isKeeping = true;
+    try {
+      return make();
+    } finally {
+      this.#isKeeping = before;
+    }
+  }
+
+  /**
+   * As {@linkcode Outlet.pump} in a blocked thread. The duplex is not given a call that
+   * it would keep, since the promise of that call does not settle meanwhile.
+   *
+   * @returns Whether calls still wait.
+   * @throws If they would wait as long as the thread is blocked.
+   */
+  pumpSync(): boolean {
+    if (this.#waiting.length === 0) return false;
+    if (this.#isPumping) {
+      throw new TypeError(
+        "Cannot block the thread: a getter among the arguments of a call must not make another call that blocks",
+      );
+    }
+    if (!this.mayCall) {
+      throw new DOMException(
+        "Cannot block the thread: too many calls of the peer wait until it receives its answers; await a call of remote first",
+        "InvalidStateError",
+      );
+    }
+    this.#isPumping = true;
+    while (this.#waiting.length > 0 && this.mayCall) {
+      const call = this.#waiting.first;
+      if (this.#dropIfStale(call)) this.#stale = Math.max(0, this.#stale - 1);
+      else if (!this.#trySendCall(call)) break;
+      // A getter of the call may have cancelled it.
+      if (this.#waiting.first === call) this.#waiting.shift();
+    }
+    this.#isPumping = false;
+    return this.#waiting.length > 0;
   }
 
   /** Passes all waiting calls to the duplex, which sends them before its goodbye. */
@@ -266,17 +325,25 @@ export class Outlet {
     return true;
   }
 
-  #sendNow(call: Message | Notice): void {
+  /** Sends a call if there is room; returns whether it need not be sent again. */
+  #trySendCall(call: Message | Notice): boolean {
     const isNotice = call instanceof Notice;
-    if (!isNotice) this.#lastId = Math.max(this.#lastId, call[1] as number);
+    const lastId = this.#lastId;
+    if (!isNotice) this.#lastId = Math.max(lastId, call[1] as number);
     try {
-      if (this.#trySend(isNotice ? call.message : call)) {
-        if (isNotice) call.sent.resolve();
-        return;
+      if (!this.#trySend(isNotice ? call.message : call)) {
+        this.#lastId = lastId;
+        return false;
       }
+      if (isNotice) call.sent.resolve();
     } catch (error) {
-      return this.#onRefused(call, error, (call) => this.#sendNow(call));
+      this.#onRefused(call, error, (call) => this.#sendNow(call));
     }
+    return true;
+  }
+
+  #sendNow(call: Message | Notice): void {
+    if (this.#trySendCall(call)) return;
     this.#isBlocked = true;
     if (!this.#contexts.has(call)) this.#keepContext(call);
     this.#sendInTurn(call).then(() => {
@@ -317,7 +384,8 @@ export class Outlet {
       );
       if (found !== undefined) {
         const earlier = this.#transfers?.get(message) ?? [];
-        this.#keepTransfer(found.message, [...earlier, ...found.transfer]);
+        const later = found.transfer.filter((item) => !earlier.includes(item));
+        this.#keepTransfer(found.message, [...earlier, ...later]);
         if (isNotice) call.message = found.message;
         return send(isNotice ? call : found.message);
       }

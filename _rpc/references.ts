@@ -20,6 +20,7 @@ import {
   type Method,
   methodProxy,
   ownMethods,
+  RemoteObject,
 } from "./methods.ts";
 import { type CallContext, callContext, EMPTY } from "./context.ts";
 import { ChunkReader } from "./chunks.ts";
@@ -77,9 +78,6 @@ export class ObjectReference extends Marked {
 /** The references of objects. */
 const made = new WeakMap<object, ObjectReference>();
 
-/** The target of the proxy for a received object. */
-class RemoteObject extends Marked {}
-
 /** A constructor that returns its argument, so that a subclass adds fields to it. */
 class Existing {
   constructor(value: object) {
@@ -116,8 +114,8 @@ class Received extends WeakRef<object> {
   readonly id: number;
   /** Times that it was received. */
   count = 1;
-  /** Whether it arrived in a call, where a method may ignore its promises. */
-  readonly isHandled: boolean;
+  /** Whether it has arrived in a call, where a method may ignore its promises. */
+  isHandled: boolean;
   isReleased = false;
 
   constructor(
@@ -414,7 +412,7 @@ export class References implements StreamEnd {
   }
 
   async write(id: number, chunks: SentStream): Promise<void> {
-    const own = this.#add(chunks);
+    const own = this.#add(chunks, chunks.stream);
     try {
       await this.#end.callStream(id, [own]);
     } finally {
@@ -453,6 +451,7 @@ export class References implements StreamEnd {
     const value = known?.deref();
     if (value !== undefined) {
       known!.count++;
+      known!.isHandled ||= call !== undefined;
       return value;
     }
     const made = make(this, id);
@@ -494,7 +493,6 @@ function dispose(this: unknown): void {
 
 function makeObject(owner: References, id: number): object {
   const proxy: object = methodProxy(
-    Object.preventExtensions(new RemoteObject()),
     // A method that is used without its object keeps the object.
     (name) => (...args: unknown[]) => owner.use(proxy, [id, name], args),
     (name) => name === Symbol.dispose ? () => dispose.call(proxy) : undefined,

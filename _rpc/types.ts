@@ -242,6 +242,37 @@ export type NoticeMethod<Method> = Method extends {
   : never;
 
 /**
+ * The result of a blocking call: the awaited result of the method, or `never` if the
+ * method returns a stream, which a blocked thread cannot read.
+ *
+ * @typeParam Result The type that the method returns.
+ */
+export type RemoteSyncResult<Result> = [RemoteResult<Result>] extends
+  [Promise<infer Value>] ? Value : never;
+
+/** One signature of a method that is called by blocking the thread. */
+type SyncCall<Args extends unknown[], Result> = (
+  ...args: GivenArgs<Args>
+) => RemoteSyncResult<Result>;
+
+/**
+ * As {@linkcode RemoteMethod}, for calls that block the thread.
+ *
+ * @internal
+ */
+export type SyncMethod<Method> = Method extends {
+  (...args: infer Args1): infer Result1;
+  (...args: infer Args2): infer Result2;
+  (...args: infer Args3): infer Result3;
+  (...args: infer Args4): infer Result4;
+} ?
+    & SyncCall<Args1, Result1>
+    & SyncCall<Args2, Result2>
+    & SyncCall<Args3, Result3>
+    & SyncCall<Args4, Result4>
+  : never;
+
+/**
  * The names of an object's methods, optional ones among them.
  *
  * @internal
@@ -294,4 +325,15 @@ export type Exposable<Methods> = {
     ? IsAny<Methods[Name]> extends true ? Methods[Name]
     : (...args: ReceivedArgs<Args>) => unknown
     : Methods[Name];
+};
+
+/**
+ * The methods of an object that the peer exposes, called by blocking the thread.
+ *
+ * @typeParam Methods The type of the object.
+ */
+export type RemoteSync<Methods> = {
+  readonly [
+    Name in keyof Methods as MethodName<Methods, Name>
+  ]-?: SyncMethod<NonNullable<Methods[Name]>>;
 };

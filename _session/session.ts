@@ -44,6 +44,8 @@ export const beforeGoodbye: unique symbol = Symbol("beforeGoodbye");
 export const isEndError: unique symbol = Symbol("isEndError");
 /** The limits for messages of the peer: see {@linkcode Session}. */
 export const receiveWindow: unique symbol = Symbol("receiveWindow");
+/** How calls block: a session through shared memory has this. */
+export const blocking: unique symbol = Symbol("blocking");
 
 const RESOLVED: Promise<void> = Promise.resolve();
 const EMPTY = Object.freeze({ state: "empty" } as const);
@@ -99,17 +101,45 @@ export interface Session<In, Out> {
   [receiveWindow]: ReceiveWindow;
 }
 
+/** How a thread blocks until its duplex has a message. */
+export interface BlockingReceive {
+  /**
+   * Passes the next message to `resolve`, inside of the call that reads it. A promise
+   * would deliver it only after the thread was blocked. Must be called when
+   * `tryReceive` has found no message.
+   */
+  receiveWith(
+    resolve: (message: unknown) => void,
+    reject: (reason: unknown) => void,
+  ): void;
+  /** Reads what has arrived. */
+  poll(): void;
+  /** Whether sends wait for room. */
+  hasWaitingSends(): boolean;
+  /**
+   * Blocks until `tryReceive` and `trySend` should be tried again.
+   *
+   * @param timeout Milliseconds to wait at most.
+   * @param isSending Whether a message waits to be sent.
+   * @returns Whether they should be; `false` after the timeout.
+   * @throws The error that ended the duplex, or why the thread must not block.
+   */
+  block(timeout: number, isSending: boolean): boolean;
+}
+
 /** Hooks of a session for `_rpc`. A program's own Duplex has none. */
-export type CallHooks = Partial<
-  Pick<
-    Session,
-    | typeof pinPeer
-    | typeof onPeerGoodbye
-    | typeof beforeGoodbye
-    | typeof isEndError
-    | typeof receiveWindow
-  >
->;
+export type CallHooks =
+  & { [blocking]?: BlockingReceive }
+  & Partial<
+    Pick<
+      Session,
+      | typeof pinPeer
+      | typeof onPeerGoodbye
+      | typeof beforeGoodbye
+      | typeof isEndError
+      | typeof receiveWindow
+    >
+  >;
 
 /** A {@linkcode Duplex} over a {@linkcode Wire}. */
 export class Session<In = unknown, Out = In>
@@ -253,6 +283,15 @@ export class Session<In = unknown, Out = In>
     if (this.#isReceiveClosed()) return Promise.reject(this.receiveError());
     if (this.flow.isCreditDue) this.giveCredit();
     return this.#receivers.wait(undefined, options?.signal);
+  }
+
+  /** See {@linkcode BlockingReceive.receiveWith}. */
+  protected receiveWith(
+    resolve: (message: In) => void,
+    reject: (reason: unknown) => void,
+  ): void {
+    if (this.#isReceiveClosed()) return reject(this.receiveError());
+    this.#receivers.add(undefined, undefined, resolve, reject);
   }
 
   tryReceive(): ReceiveResult<In> {
@@ -483,6 +522,16 @@ export class Session<In = unknown, Out = In>
       );
     this.#senders.rejectAll(error);
     this.#onSendersGone();
+  }
+
+  protected hasWaitingSends(): boolean {
+    return this.#senders.length > 0;
+  }
+
+  /** Returns the error of a lost link, before the wire has found out all about it. */
+  protected lossError(loss: Error): unknown {
+    this.#isReported = true;
+    return this.#state === "failed" ? this.#error : loss;
   }
 
   /** Returns why nothing more can be sent. */

@@ -22,6 +22,7 @@
  */
 
 import { ProtocolError } from "../_base/errors.ts";
+import type { Closing } from "../_thread/watch.ts";
 
 /** Memory that threads share, as bytes. */
 export type SharedBytes = Uint8Array<SharedArrayBuffer>;
@@ -52,6 +53,7 @@ export const WORD = {
   magic: 0,
   capacity: 1,
   closed: 2,
+  blocked: 3,
   openerWritten: 16,
   acceptorRead: 32,
   acceptorWritten: 48,
@@ -66,8 +68,8 @@ export const HEADER_SIZE = 448;
 /** "DPR" and the version of this layout. */
 const MAGIC = 0x44505201;
 
-/** The bits of `WORD.closed`. */
-const CLOSED_BY = { opener: 1, acceptor: 2 } as const;
+/** The bits of `WORD.closed` and `WORD.blocked`. */
+const SIDE = { opener: 1, acceptor: 2 } as const;
 
 /**
  * The largest ring: with positions of 32 bits a full ring differs from a corrupted
@@ -219,8 +221,8 @@ export class RingEnd {
     this.#words = words;
     this.#ownBell = isOpener ? WORD.openerBell : WORD.acceptorBell;
     this.#peerBell = isOpener ? WORD.acceptorBell : WORD.openerBell;
-    this.#ownBit = isOpener ? CLOSED_BY.opener : CLOSED_BY.acceptor;
-    this.#peerBit = isOpener ? CLOSED_BY.acceptor : CLOSED_BY.opener;
+    this.#ownBit = isOpener ? SIDE.opener : SIDE.acceptor;
+    this.#peerBit = isOpener ? SIDE.acceptor : SIDE.opener;
     this.#outWritten = isOpener ? WORD.openerWritten : WORD.acceptorWritten;
     this.#outRead = isOpener ? WORD.acceptorRead : WORD.openerRead;
     this.#inWritten = isOpener ? WORD.acceptorWritten : WORD.openerWritten;
@@ -334,6 +336,11 @@ export class RingEnd {
     return sleep.async ? sleep.value : undefined;
   }
 
+  /** Whether there is something of interest, at the end of a short spin. */
+  isReadySoon(interest: number): boolean {
+    return this.isReady(interest) || this.#spinSync(interest);
+  }
+
   /**
    * Blocks the thread until there is something of interest, after a short spin.
    *
@@ -342,7 +349,11 @@ export class RingEnd {
    * @returns Whether there is something to do.
    */
   waitSync(interest: number, timeout: number = Infinity): boolean {
-    if (this.isReady(interest) || this.#spinSync(interest)) return true;
+    return this.isReadySoon(interest) || this.sleepSync(interest, timeout);
+  }
+
+  /** As {@linkcode RingEnd.waitSync}, without the spin. */
+  sleepSync(interest: number, timeout: number): boolean {
     const deadline = performance.now() + timeout;
     for (;;) {
       const bell = this.#arm(interest);
@@ -351,6 +362,41 @@ export class RingEnd {
       if (!(left > 0)) return false;
       Atomics.wait(this.#words, this.#ownBell, bell, left);
     }
+  }
+
+  /**
+   * Declares that this thread will be blocked until the other side writes, unless it
+   * has a timeout.
+   *
+   * @returns Whether that cannot happen, because the other side has declared it and
+   *   has read everything. Of two sides, only the second finds this.
+   */
+  block(hasTimeout: boolean): boolean {
+    const before = hasTimeout
+      ? Atomics.load(this.#words, WORD.blocked)
+      : Atomics.or(this.#words, WORD.blocked, this.#ownBit);
+    if ((before & this.#peerBit) === 0) return false;
+    const isIdle = this.room() === this.#capacity && this.available() === 0 &&
+      !this.isClosed();
+    // The other side withdraws its bit before it reads what has woken it.
+    return isIdle &&
+      (Atomics.load(this.#words, WORD.blocked) & this.#peerBit) !== 0;
+  }
+
+  /** Withdraws {@linkcode RingEnd.block}. */
+  unblock(): void {
+    Atomics.and(this.#words, WORD.blocked, ~this.#ownBit);
+  }
+
+  /** What another thread needs for {@linkcode RingEnd.closePeer}. */
+  get closing(): Closing {
+    const bells = [this.#ownBell, this.#peerBell];
+    return {
+      words: this.#words,
+      closed: WORD.closed,
+      bit: this.#peerBit,
+      bells,
+    };
   }
 
   /** Closes this side, behind what it has written. */

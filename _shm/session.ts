@@ -11,7 +11,11 @@
 import { DeadlockError } from "../_base/errors.ts";
 import type { SessionOptions } from "../_session/options.ts";
 import { checkPositive } from "../_base/options.ts";
-import { Session } from "../_session/session.ts";
+import {
+  blocking,
+  type BlockingReceive,
+  Session,
+} from "../_session/session.ts";
 import type { ShmWire } from "./shm_wire.ts";
 import type { Duplex, ReceiveResult, SendOptions } from "../duplex.ts";
 
@@ -21,8 +25,9 @@ import type { Duplex, ReceiveResult, SendOptions } from "../duplex.ts";
  *
  * The blocking methods are for a worker that does not need its event loop. They can
  * be mixed with the asynchronous methods: they share one order and one window. In the
- * program that opened the worker they block everything, including the detection of a
- * worker that died, so give them a timeout there.
+ * program that opened the worker they block everything else. A worker that ends
+ * without a goodbye while they block is noticed after up to two seconds; the error has
+ * the reason once the event loop runs, as that of `closed`.
  *
  * @typeParam In The type of the messages received.
  * @typeParam Out The type of the messages sent.
@@ -61,10 +66,10 @@ export interface ShmDuplex<In = unknown, Out = In> extends Duplex<In, Out> {
    *   has shared or transferred memory, or an object such as a `Blob`. Use `receive`
    *   for it.
    * @throws {ClosedError} If the peer has sent its goodbye and no message is left.
-   * @throws {PeerExitError} If the peer ended and no message is left. While this
-   *   thread is blocked it does not notice that a Web Worker has failed: use a
-   *   `timeout` for a worker that may.
+   * @throws {PeerExitError} If the peer ended and no message is left.
    * @throws {ProtocolError} If the peer broke the protocol.
+   * @throws {DeadlockError} If there is no `timeout`, and the peer blocks until this
+   *   side sends.
    * @throws {RangeError} If the timeout is not positive.
    */
   receiveSync(options?: { timeout?: number }): In;
@@ -81,6 +86,11 @@ interface Blocked {
   isDeadlock: boolean;
 }
 
+/** The hook for blocking calls, declared here as those of {@linkcode Session}. */
+export interface ShmSession<In, Out> {
+  [blocking]: BlockingReceive;
+}
+
 /** A {@linkcode ShmDuplex}. */
 export class ShmSession<In = unknown, Out = In> extends Session<In, Out>
   implements ShmDuplex<In, Out> {
@@ -93,6 +103,30 @@ export class ShmSession<In = unknown, Out = In> extends Session<In, Out>
     super(wire, options);
     this.#wire = wire;
     this.#options = options;
+    this[blocking] = {
+      receiveWith: (resolve, reject) => this.receiveWith(resolve, reject),
+      poll: () => void this.#wire.poll(),
+      hasWaitingSends: () => this.hasWaitingSends(),
+      block: (timeout, isSending) => this.#block(timeout, true, isSending),
+    };
+  }
+
+  /**
+   * Opens the session and blocks until the peer's hello.
+   *
+   * @returns Whether it has arrived; `false` after `timeout` milliseconds.
+   */
+  openSync(timeout: number): boolean {
+    const deadline = performance.now() + timeout;
+    // `closed` reports its error as well.
+    this.open().catch(() => {});
+    while (this.peer === undefined) {
+      if (this.#wire.poll()) continue;
+      const left = deadline - performance.now();
+      if (left <= 0) return false;
+      this.#block(left, false, false);
+    }
+    return true;
   }
 
   override trySend(message: Out, options?: SendOptions): boolean {
@@ -143,7 +177,7 @@ export class ShmSession<In = unknown, Out = In> extends Session<In, Out>
     while (this.#wire.isPending && !this.#wire.hasEnded) {
       if (this.#wire.poll()) continue;
       const left = deadline - performance.now();
-      if (left <= 0 || !this.#wire.waitSync(left)) return;
+      if (left <= 0 || this.#wire.waitSync(left) === "timeout") return;
     }
   }
 
@@ -155,13 +189,6 @@ export class ShmSession<In = unknown, Out = In> extends Session<In, Out>
       const result = this.tryReceive();
       if (result.state === "ok") return result.value;
       if (result.state === "closed") throw this.receiveError();
-      this.#throwIfLost();
-      if (this.#wire.awaitsPost) {
-        throw new DOMException(
-          "Cannot receive the next message without an event loop: it has shared or transferred memory, or an object such as a Blob, and so was posted; use receive",
-          "InvalidStateError",
-        );
-      }
       const left = deadline - performance.now();
       if (left <= 0) {
         throw new DOMException(
@@ -169,8 +196,26 @@ export class ShmSession<In = unknown, Out = In> extends Session<In, Out>
           "TimeoutError",
         );
       }
-      this.#wire.waitSync(left);
+      // A short timeout may be a pause, after which the peer gets its message.
+      this.#block(left, timeout === Infinity, false);
     }
+  }
+
+  /** See {@linkcode BlockingReceive.block}. */
+  #block(timeout: number, isPeerAwaited: boolean, isSending: boolean): boolean {
+    this.#throwIfLost();
+    if (this.#wire.awaitsPost) {
+      throw new DOMException(
+        "Cannot receive the next message without an event loop: it has shared or transferred memory, or an object such as a Blob, and so was posted; receive it asynchronously",
+        "InvalidStateError",
+      );
+    }
+    if (isSending && this.isSendClosed) throw this.sendError();
+    const blocked = this.#wire.waitSync(timeout, isPeerAwaited);
+    if (blocked !== "deadlock") return blocked === "ready";
+    throw new DeadlockError(
+      `Cannot receive: "${this.#options.name}" and "${this.peer?.name}" both block their threads until the other sends`,
+    );
   }
 
   override onStall(acknowledged: number, isAnswer: boolean): void {
@@ -187,12 +232,10 @@ export class ShmSession<In = unknown, Out = In> extends Session<In, Out>
     this.#isPeerStalled = false;
   }
 
-  /** Fails at once if the link is lost: the event loop, which reports it, may not run. */
+  /** Throws if the link is lost: the event loop, which finds out why, may not run. */
   #throwIfLost(): void {
     const { loss } = this.#wire;
-    if (loss === undefined) return;
-    this.fail(loss);
-    throw this.sendError();
+    if (loss !== undefined) throw this.lossError(loss);
   }
 
   /**

@@ -24,6 +24,7 @@ import { FrameDecoder } from "../_wire/frame_decoder.ts";
 import { FrameEncoder, LEAD } from "../_wire/frame_encoder.ts";
 import type { PortEnd } from "../_thread/port_stream.ts";
 import { foreignPost, PostBox, postMessage } from "../_thread/post_box.ts";
+import { whileWatching } from "../_thread/watch.ts";
 import { INTEREST, type RingEnd } from "./ring.ts";
 import type { Port } from "../_thread/scope.ts";
 import { nextTurn, settlesWithin } from "../_base/waiting.ts";
@@ -41,6 +42,12 @@ const MAX_BUSY_TIME = 2;
 /** Checks of the ring between two readings of the clock. */
 const SPIN_LOOKS = 8;
 
+/**
+ * Milliseconds after which a blocked thread has the peer watched: starting the watcher
+ * takes 15 ms of a core, and few answers take as long.
+ */
+const WATCH_DELAY = 1_000;
+
 /** The thread at the other end of the rings. */
 export interface ShmPeer {
   /** For messages that are posted separately from the rings. */
@@ -49,7 +56,15 @@ export interface ShmPeer {
   readonly end: PortEnd;
   /** As `end.diagnose`, for a call that cannot wait for it. */
   exitError(cause: unknown, unsent: readonly unknown[]): Error;
+  /**
+   * The Web Lock of the thread, if it may end while this thread is blocked. A worker
+   * ends with the thread that started it.
+   */
+  lock?(): string | undefined;
 }
+
+/** The result of a blocking wait. */
+export type Blocked = "ready" | "timeout" | "deadlock";
 
 /** A {@linkcode Wire} through rings. */
 export class ShmWire implements Wire {
@@ -255,17 +270,48 @@ export class ShmWire implements Wire {
   /**
    * Blocks until {@linkcode ShmWire.poll} has something to do.
    *
-   * @returns Whether it has; `false` after `timeout` milliseconds.
+   * @param timeout Milliseconds to wait at most.
+   * @param isPeerAwaited Whether only the peer can end the wait, and its result is
+   *   "deadlock" if the peer waits for this side as well.
    */
-  waitSync(timeout: number): boolean {
-    if (this.#decoder!.isStopped) return true;
+  waitSync(timeout: number, isPeerAwaited = false): Blocked {
+    if (this.#decoder!.isStopped) return "ready";
     const room = this.#piece === undefined ? 0 : INTEREST.room;
+    const interest = INTEREST.bytes | room;
     try {
-      return this.#ring.waitSync(INTEREST.bytes | room, timeout);
+      if (this.#ring.isReadySoon(interest)) return "ready";
+      return isPeerAwaited
+        ? this.#sleepForPeer(interest, timeout)
+        : this.#sleep(interest, timeout);
     } catch (error) {
       this.#onError(error);
-      return true;
+      return "ready";
     }
+  }
+
+  #sleepForPeer(interest: number, timeout: number): Blocked {
+    try {
+      const isDeadlock = this.#ring.block(timeout !== Infinity);
+      if (isDeadlock && this.#piece === undefined) return "deadlock";
+      return this.#sleep(interest, timeout);
+    } finally {
+      this.#ring.unblock();
+    }
+  }
+
+  #sleep(interest: number, timeout: number): Blocked {
+    const ring = this.#ring;
+    const lock = this.#peer.lock?.();
+    const first = lock === undefined ? timeout : Math.min(timeout, WATCH_DELAY);
+    if (ring.sleepSync(interest, first)) return "ready";
+    const rest = timeout - first;
+    if (lock === undefined || !(rest > 0)) return "timeout";
+    const isReady = whileWatching(
+      lock,
+      ring.closing,
+      () => ring.sleepSync(interest, rest),
+    );
+    return isReady ? "ready" : "timeout";
   }
 
   /** Writes as much of what waits as there is room for. */

@@ -10,6 +10,7 @@
 
 import {
   hasWorkerOptions,
+  hasWorkerOptionsSync,
   WORKER_OPTIONS_FLAG,
 } from "../_base/worker_options.ts";
 import {
@@ -54,7 +55,25 @@ export async function threadPermissions(
 ): Promise<ThreadPermissions> {
   const worker = grantThread(permissions);
   if (worker === undefined) return {};
-  if (await hasWorkerOptions()) return { deno: { permissions: worker } };
+  return checkFlag(action, await hasWorkerOptions(), worker);
+}
+
+/** As {@linkcode threadPermissions}, without the event loop. */
+export function threadPermissionsSync(
+  action: string,
+  permissions: Permissions,
+): ThreadPermissions {
+  const worker = grantThread(permissions);
+  if (worker === undefined) return {};
+  return checkFlag(action, hasWorkerOptionsSync(), worker);
+}
+
+function checkFlag(
+  action: string,
+  hasFlag: boolean,
+  permissions: Deno.PermissionOptions,
+): ThreadPermissions {
+  if (hasFlag) return { deno: { permissions } };
   throw new TypeError(
     `${action} with permissions of its own: Deno was started without ${WORKER_OPTIONS_FLAG}; add the flag, or "unstable": ["worker-options"] to deno.json, or give the worker all that this program may do with permissions: "inherit"`,
   );

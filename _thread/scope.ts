@@ -17,7 +17,7 @@ import { failurePost } from "./failure.ts";
 interface LockManager {
   request(
     name: string,
-    options: { signal?: AbortSignal },
+    options: { mode?: "shared"; signal?: AbortSignal },
     callback: () => unknown,
   ): Promise<unknown>;
 }

@@ -21,8 +21,13 @@ import {
   DEFAULT_OPEN_TIMEOUT,
 } from "../_base/options.ts";
 import { checkRuntime, MIN_DENO } from "../_base/runtime.ts";
+import { builtinModule } from "../_base/worker_options.ts";
 import { scriptName, scriptUrl } from "../_permissions/path.ts";
-import { threadPermissions } from "./permissions.ts";
+import {
+  type ThreadPermissions,
+  threadPermissions,
+  threadPermissionsSync,
+} from "./permissions.ts";
 import { quoted } from "../_base/text.ts";
 import { describeMemoryEnd } from "../_base/memory.ts";
 import { Failure, type FailurePost, isFailurePost } from "./failure.ts";
@@ -56,7 +61,7 @@ const REPORT_TURNS = 10;
 
 /**
  * Closed workers that are terminated at the same time. The ends of V8's isolates wait
- * for each other: with 128 at once each takes several times as long.
+ * for each other: the time grows faster than their number.
  */
 const MAX_ENDING: number = navigator.hardwareConcurrency;
 
@@ -141,12 +146,17 @@ export function threadOptions(
   return { permissions, memory, openTimeout, signal };
 }
 
+/** The part of "node:v8" for {@linkcode memoryLimit}. */
+interface HeapModule {
+  getHeapStatistics(): { readonly "heap_size_limit": number };
+}
+
 /** Returns the bytes that a worker's heap may hold. */
-async function memoryLimit(
+function memoryLimit(
   action: string,
   memory: number | undefined,
-): Promise<number> {
-  const { getHeapStatistics } = await import("node:v8");
+  { getHeapStatistics }: HeapModule,
+): number {
   const { heap_size_limit: max } = getHeapStatistics();
   if (memory === undefined) return Math.floor(max * DEFAULT_MEMORY_SHARE);
   checkPositive(action, "memory", memory, { max });
@@ -157,8 +167,9 @@ async function memoryLimit(
 export class Thread {
   /** The name of the script in errors. */
   readonly label: string;
+  /** The Web Lock that the worker holds as long as it lives. */
+  readonly lock: string;
   readonly #worker: Worker;
-  readonly #lock: string;
   /** The limit of its memory, which is posted first. */
   readonly #memory: ThreadMemory;
   readonly #gone = Promise.withResolvers<void>();
@@ -190,7 +201,7 @@ export class Thread {
   ) {
     this.label = label;
     this.#worker = worker;
-    this.#lock = lock;
+    this.lock = lock;
     this.#memory = memory;
     // At once: a post that arrives before there is a listener is lost.
     worker.onmessage = ({ data }) => this.#receive(data);
@@ -218,13 +229,47 @@ export class Thread {
   ): Promise<Thread> {
     const url = scriptUrl(action, script);
     const granted = await threadPermissions(action, permissions);
-    const limit = await memoryLimit(action, memory);
+    const limit = memoryLimit(action, memory, await import("node:v8"));
+    const hasBuffers = memory !== undefined;
+    const limits = { bytes: limit, hasBuffers };
+    return Thread.#start(action, transport, url, granted, limits);
+  }
+
+  /**
+   * As {@linkcode Thread.start}, for a thread that is blocked until the worker
+   * answers. The worker's posts do not arrive meanwhile, so posts are sent before it
+   * listens. They are lost unless its script imports this package, without awaiting
+   * anything before.
+   */
+  static startSync(
+    action: string,
+    transport: string,
+    script: string | URL,
+    { permissions, memory }: CompleteThreadOptions,
+  ): Thread {
+    const url = scriptUrl(action, script);
+    const granted = threadPermissionsSync(action, permissions);
+    const v8 = builtinModule<HeapModule>("node:v8");
+    const limit = memoryLimit(action, memory, v8);
+    const hasBuffers = memory !== undefined;
+    const limits = { bytes: limit, hasBuffers };
+    const thread = Thread.#start(action, transport, url, granted, limits);
+    thread.#postWaiting();
+    return thread;
+  }
+
+  static #start(
+    action: string,
+    transport: string,
+    url: URL,
+    granted: ThreadPermissions,
+    memory: ThreadMemory,
+  ): Thread {
     const label = scriptName(url);
     const name = threadName(label, transport);
     const options = { type: "module", name, ...granted } as const;
     const worker = startWorker(action, url, options);
-    const hasBuffers = memory !== undefined;
-    return new Thread(label, worker, name, { bytes: limit, hasBuffers });
+    return new Thread(label, worker, name, memory);
   }
 
   /** Settles when the worker has ended, for whatever reason. Never rejects. */
@@ -299,6 +344,13 @@ export class Thread {
     return await settlesWithin(this.left, Math.min(timeout, CLOSE_TIMEOUT));
   }
 
+  /** Ends the worker now, without the event loop; `destroy` must follow. */
+  stop(): void {
+    this.#isTerminated = true;
+    this.#worker.terminate();
+    this.#onEnd();
+  }
+
   /** Ends the worker once it has received the end, or after a time limit. */
   async destroy(): Promise<void> {
     await this.#hasLeft(CLOSE_TIMEOUT);
@@ -321,11 +373,7 @@ export class Thread {
   /** Handles the posts about the worker itself, and passes on the others. */
   #receive(message: unknown): void {
     if (message === READY_POST) {
-      post(this.#worker, this.#memory, []);
-      for (const [early, transfer] of this.#unposted ?? []) {
-        post(this.#worker, early, transfer);
-      }
-      this.#unposted = undefined;
+      this.#postWaiting();
       this.#watchLock();
     } else if (message === CLOSED_POST) {
       this.#isGone = true;
@@ -338,12 +386,27 @@ export class Thread {
     }
   }
 
+  /** Posts what waits until the worker listens; the limit of its memory is the first. */
+  #postWaiting(): void {
+    if (this.#unposted === undefined) return;
+    post(this.#worker, this.#memory, []);
+    for (const [early, transfer] of this.#unposted) {
+      post(this.#worker, early, transfer);
+    }
+    this.#unposted = undefined;
+  }
+
   /** The worker holds its lock before it reports that it listens. */
   #watchLock(): void {
     if (this.#watch !== undefined || this.#isEnded) return;
     this.#watch = new AbortController();
     const { signal } = this.#watch;
-    locks.request(this.#lock, { signal }, () => this.#onUnlocked())
+    // Shared with the watcher of a blocked thread, see `_thread/watch.ts`.
+    locks.request(
+      this.lock,
+      { mode: "shared", signal },
+      () => this.#onUnlocked(),
+    )
       .catch(() => this.#onEnd());
   }
 

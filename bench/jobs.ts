@@ -18,8 +18,9 @@
  * map call a worker for each task. The last two scenarios stream chunks of 64 KiB
  * through a call, and send the same chunks as plain messages.
  *
- * The others have the settings with which they were fastest; `peers/jobs_*` list
- * those that were tried. Workers of piscina and tinypool may have 128 tasks at a
+ * Comlink, piscina, tinypool, workerpool and `multiprocessing.Pool` have the settings
+ * with which they were fastest; `peers/jobs_*` list those that were tried. The others
+ * have their defaults, or what their files say. Workers of piscina and tinypool may have 128 tasks at a
  * time; their default is one, and workerpool has no other value. Python sends a chunk
  * of 64 calls as one message, and so the answers. With all calls at once, instead of
  * 64, it is two or three times as fast.
@@ -59,6 +60,7 @@ const CAPNWEB = "Node, capnweb";
 const KKRPC = "Deno, kkrpc";
 const PISCINA = "Node, piscina";
 const POOLIFIER = "Deno, poolifier-web-worker";
+const SYNCKIT = "Node, synckit";
 const TINYPOOL = "Node, tinypool";
 const WORKERPOOL = "Node, workerpool";
 
@@ -151,6 +153,22 @@ const SCENARIOS: readonly Scenario[] = [
       mapTarget(PIPE, "pipe"),
     ],
   },
+  {
+    name: "sync",
+    title: "A call with a log line that blocks its thread",
+    unit: "microseconds",
+    isRate: false,
+    count: 5_000,
+    warm: 5_000,
+    rounds: 7,
+    who: [SHM, SYNCKIT],
+    targets: [{
+      label: SHM,
+      text: "shm, at most 0.70 times synckit",
+      against: [SYNCKIT],
+      bound: 0.7,
+    }],
+  },
   ...STREAM_SCENARIOS.map((scenario) => ({ ...scenario, rounds: 3 })),
 ];
 
@@ -188,6 +206,7 @@ async function npm(): Promise<Contender[]> {
       inDeno(KKRPC, "kkrpc", 0.3),
       of(PISCINA, "piscina", 1),
       inDeno(POOLIFIER, "poolifier", 0.4),
+      of(SYNCKIT, "synckit", 1),
       of(TINYPOOL, "tinypool", 1),
       of(WORKERPOOL, "workerpool", 0.2),
     ];

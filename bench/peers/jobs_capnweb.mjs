@@ -4,9 +4,7 @@
  * Calls through `npm:capnweb` over a MessagePort in Node, for `bench/jobs.ts`:
  * `jobs_capnweb.mjs SCENARIO COUNT WARM FOLDER` prints a JSON array; the package is
  * installed in the folder. It has no pool: two workers are called in turn.
- *
- * Over a port it clones messages without a codec of its own, so no text is faster. A
- * result is not disposed of: lines and numbers hold no references.
+ * A result is not disposed of: lines and numbers hold no references.
  *
  * @module
  */
@@ -17,7 +15,7 @@ import { pathToFileURL } from "node:url";
 import { Worker } from "node:worker_threads";
 import { mapCalls, measure } from "../_jobs.mjs";
 
-/** The calls of a map in flight; 64 to all of them are equal. */
+/** The calls of a map in flight. */
 const BOUND = 256;
 
 const SCRIPT = new URL("./jobs_capnweb_worker.mjs", import.meta.url);

@@ -10,7 +10,7 @@
 
 import { mapCalls, measure } from "../_jobs.mjs";
 
-/** The calls of a map in flight; 64 to all of them are equal. */
+/** The calls of a map in flight. */
 const BOUND = 256;
 
 const [scenario, count, warm, folder] = Deno.args;
@@ -20,7 +20,7 @@ const { RPCChannel, WorkerParentIO } = await import(
 const SCRIPT = new URL("./jobs_kkrpc_worker.mjs", import.meta.url);
 SCRIPT.hash = folder;
 
-/** The text of JSON is twice as fast as the default, "superjson". */
+/** The simpler of its two codecs; the default is "superjson". */
 const SERIALIZATION = { version: "json" };
 
 function open(_scenario, workers) {

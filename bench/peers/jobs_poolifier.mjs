@@ -5,16 +5,15 @@
  * `jobs_poolifier.mjs SCENARIO COUNT WARM FOLDER` prints a JSON array; the package is
  * installed in the folder.
  *
- * Its `mapExecute` sends all tasks at once, as calls of `execute` do. Its queue of
- * tasks makes calls slower, and so do its strategies to choose a worker that look at
- * the time of tasks.
+ * Without events, a queue of tasks and measurements of tasks, which it would do in
+ * addition.
  *
  * @module
  */
 
 import { mapCalls, measure } from "../_jobs.mjs";
 
-/** The calls of a map in flight, of twice the workers to all of them. */
+/** The calls of a map in flight. */
 const BOUND = 256;
 
 const [scenario, count, warm, folder] = Deno.args;

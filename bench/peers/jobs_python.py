@@ -59,7 +59,7 @@ class Executor:
 
     def __init__(self, name, workers):
         kind = getattr(concurrent.futures, name)
-        # As for a Pool, "fork" is as fast as "spawn" or faster.
+        # As for a Pool.
         more = ({"mp_context": multiprocessing.get_context("fork")}
                 if name == "ProcessPoolExecutor" else {})
         self.executor = kind(workers, **more)

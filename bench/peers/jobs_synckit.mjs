@@ -4,9 +4,7 @@
  * Blocking calls through `npm:synckit` in Node, for `bench/jobs.ts`:
  * `jobs_synckit.mjs SCENARIO COUNT WARM FOLDER` prints a JSON array; the package is
  * installed in the folder.
- *
- * It needs no runner of TypeScript and no shims for its worker, and has no other
- * option that changes a call.
+ * Without a runner of TypeScript.
  *
  * @module
  */

@@ -2,7 +2,7 @@
 
 /**
  * This package's side of `bench/jobs.ts`: `jobs_main.ts SCENARIO COUNT WARM
- * pipe|queue|shm`. Calls use `remote`, tasks a `Pool`.
+ * pipe|queue|shm`. Calls use `remote`, blocking ones `remoteSync`, tasks a `Pool`.
  *
  * @module
  */
@@ -11,7 +11,7 @@ import type { Duplex } from "../../duplex.ts";
 import { openPipe } from "../../pipe.ts";
 import { Pool } from "../../pool.ts";
 import { openQueue } from "../../queue.ts";
-import { remote } from "../../rpc.ts";
+import { remote, remoteSync } from "../../rpc.ts";
 import { openShm } from "../../shm.ts";
 import { type Jobs, measure } from "../_jobs.mjs";
 import type { Methods } from "./jobs_worker.ts";
@@ -31,6 +31,12 @@ async function openRemote(): Promise<Omit<Jobs, "map">> {
   return { echo: (line) => api.echo(line), stop: () => worker.close() };
 }
 
+async function openSync(): Promise<Pick<Jobs, "echoSync" | "stop">> {
+  const worker = await openShm(SCRIPT);
+  const api = remoteSync<Methods>(worker);
+  return { echoSync: (line) => api.echo(line), stop: () => worker.close() };
+}
+
 function openPool(size: number): Omit<Jobs, "echo"> {
   const pool = new Pool<Methods>(openWorker, { workers: size });
   return {
@@ -45,6 +51,9 @@ function openPool(size: number): Omit<Jobs, "echo"> {
 }
 
 await measure(
-  (scenario, workers) => scenario === "map" ? openPool(workers) : openRemote(),
+  (scenario, workers) => {
+    if (scenario === "map") return openPool(workers);
+    return scenario === "sync" ? openSync() : openRemote();
+  },
   Deno.args,
 );

@@ -15,7 +15,7 @@ import {
   assertStringIncludes,
   assertThrows,
 } from "@std/assert";
-import { DeadlockError } from "@duplex/ipc/duplex";
+import { DeadlockError, PeerExitError } from "@duplex/ipc/duplex";
 import { openShm, type ShmDuplex, type ShmOptions } from "@duplex/ipc/shm";
 import { random, seed } from "../_seed.ts";
 import { within, workerUrl } from "../workers/_processes.ts";
@@ -245,4 +245,31 @@ test("openShm() yields to the event loop during a flood of messages", async () =
     await worker.send(message);
   }
   assert(ran);
+});
+
+test("ShmDuplex.receiveSync() notices that the worker has ended", async () => {
+  const worker = await open("exit");
+  worker.sendSync("end");
+  assertThrows(() => worker.receiveSync(), PeerExitError, "without a goodbye");
+  assertThrows(() => worker.sendSync("late"), PeerExitError);
+  await assertRejects(() => worker.closed, PeerExitError);
+});
+
+test("ShmDuplex.receiveSync() detects that both sides only receive", async () => {
+  await using worker = await open("deadlock");
+  assertEquals(worker.receiveSync(), "begun");
+  let own = "";
+  try {
+    own = worker.receiveSync();
+  } catch (error) {
+    assert(error instanceof DeadlockError);
+    assertStringIncludes(error.message, "both block their threads");
+  }
+  // The side that blocked second has the error; the other one gets a message.
+  if (own === "") worker.sendSync("continue");
+  const report = own === "" ? worker.receiveSync() : own;
+  assertStringIncludes(
+    report,
+    own === "" ? "no error but continue" : "DeadlockError",
+  );
 });

@@ -28,6 +28,17 @@ function nameOf(call: () => unknown): string {
 
 /** The workers, by name. */
 export const ACTS = {
+  /** Ends without a goodbye after one message. */
+  async exit(main: ShmDuplex) {
+    await main.receive();
+    self.close();
+  },
+  /** Receives by blocking, and reports the error of that. */
+  deadlock(main: ShmDuplex) {
+    main.sendSync("begun");
+    const text = nameOf(() => main.receiveSync());
+    main.sendSync(text);
+  },
   /** Sends every message back until the end, blocking. */
   echo(main: ShmDuplex) {
     for (;;) {
