@@ -366,7 +366,7 @@ export class MapRun implements TaskSource, AsyncIterableIterator<Outcome> {
 
   /** Reads items with keys, which wait in the queues of these. */
   #readKeyed(): void {
-    if (this.#mayRead) while (this.#readNext());
+    if (this.#mayRead) { while (this.#readNext()); }
     if (this.#isExhausted) this.#endIfDone();
   }
 

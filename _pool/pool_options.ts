@@ -92,8 +92,9 @@ export interface PoolOptions {
   startTimeout?: number;
   /**
    * Called with the duplex of each new worker before its first task, for example to
-   * load a model with a call. If it throws or rejects, the start has failed. The pool
-   * receives all messages after this function has returned.
+   * load a model with a call. If it throws or rejects, the start has failed. It has
+   * no time limit: tasks wait for it for their `waitTimeout`. The pool receives all
+   * messages after this function has returned.
    *
    * @default {no function}
    */
