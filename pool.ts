@@ -447,7 +447,8 @@ export class Pool<
    *
    * @param count Number of workers that run then.
    * @returns A promise that settles when so many run.
-   * @throws {Error} If no worker could be started, as for {@linkcode Pool.run}.
+   * @throws {Error} If so many could not be started within `startTimeout` since the
+   *   first failure, or the reason would not pass; the reason is its `cause`.
    * @throws {ClosedError} If the pool is closed.
    * @throws {RangeError} If `count` is not an integer from 1 to `workers`.
    * @throws {TypeError} If `count` is not a number.

@@ -43,7 +43,6 @@ export class Broadcasts {
     onIdle: (worker: PoolWorker) => void,
   ): Promise<unknown[]> {
     const { method, args, timeout, signal } = broadcast;
-    signal?.throwIfAborted();
     if (isLater) {
       this.#later.delete(method);
       this.#later.set(method, broadcast);

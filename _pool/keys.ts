@@ -43,8 +43,11 @@ export class KeyQueue extends TaskQueue {
   /** The first task, while it waits for the delay before its next run. */
   delayed: Task | undefined;
 
-  constructor(owner: TaskQueueOwner, key: string, lane: Lane | undefined) {
-    super(owner, 0);
+  readonly #keys: Keys;
+
+  constructor(keys: Keys, key: string, lane: Lane | undefined) {
+    super(keys, 0);
+    this.#keys = keys;
     this.key = key;
     this.lane = lane;
   }
@@ -59,11 +62,16 @@ export class KeyQueue extends TaskQueue {
   }
 
   override take(mostOf: (job: Job) => number): Task[] {
+    // Without tasks it is released.
+    if (this.waiting === 0) return [];
     // It is not released while its last tasks run.
     this.isRunning = true;
-    const tasks = super.take(mostOf);
-    this.isRunning = tasks.length > 0;
-    return tasks;
+    return super.take(mostOf);
+  }
+
+  override drop(task: Task): void {
+    super.drop(task);
+    this.#keys.onDropped(this);
   }
 
   /** Whether its first task can share a message with another task. */
@@ -260,6 +268,24 @@ export class Keys implements TaskQueueOwner {
 
   reject(task: Task, error: unknown): void {
     this.#host.reject(task, error);
+  }
+
+  /** Removes the tasks of maps that were stopped. */
+  clean(): void {
+    for (const queue of [...this.#active.values()]) {
+      queue.clean();
+      this.onDropped(queue);
+    }
+  }
+
+  /** Handles that waiting tasks of a key were removed: another may be the first. */
+  onDropped(queue: KeyQueue): void {
+    // Without tasks it is released.
+    if (queue.waiting === 0) return;
+    const { turn } = queue;
+    if (turn?.list === undefined || turn.priority === queue.priority) return;
+    turn.list.delete(queue);
+    this.#list(queue);
   }
 
   onEmpty(queue: TaskQueue): void {

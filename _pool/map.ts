@@ -55,6 +55,8 @@ export interface MapHost {
   wake(source: TaskSource): void;
   /** Adds a task with a key. */
   pushKeyed(task: Task, key: string): void;
+  /** Removes the tasks of maps that were stopped from the queues of the keys. */
+  cleanKeys(): void;
   /** Marks a source that has an outcome to report. */
   touch(source: TaskSource): void;
   /** Default of `readAhead`. */
@@ -364,7 +366,7 @@ export class MapRun implements TaskSource, AsyncIterableIterator<Outcome> {
 
   /** Reads items with keys, which wait in the queues of these. */
   #readKeyed(): void {
-    while (this.#readNext());
+    if (this.#mayRead) { while (this.#readNext()); }
     if (this.#isExhausted) this.#endIfDone();
   }
 
@@ -469,9 +471,10 @@ export class MapRun implements TaskSource, AsyncIterableIterator<Outcome> {
     this.#isOver = true;
     if (this.#error === undefined) this.origin?.end();
     else this.origin?.fail(this.#error.error);
-    const { job, signal } = this.#limits;
+    const { job, key, signal } = this.#limits;
     if (signal !== undefined) this.#host.unwatch(this, signal);
     this.#host.end(this, job, reason);
+    if (key !== undefined && this.#done < this.#count) this.#host.cleanKeys();
     while (this.#readers.length > 0) {
       const { resolve, reject } = this.#readers.shift();
       this.#settleEnd().then(resolve, reject);

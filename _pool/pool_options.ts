@@ -18,6 +18,7 @@ import { quoted, show } from "../_base/text.ts";
 import type { Duplex } from "../duplex.ts";
 import type { Broadcast } from "./broadcasts.ts";
 import { checkRetry, DEFAULT_RETRY, type RetryOptions } from "./retry.ts";
+import { hasMoved } from "./task.ts";
 import type { TaskDefaults } from "./task_options.ts";
 
 /** Options for {@linkcode Pool.broadcast}. */
@@ -25,7 +26,8 @@ export interface BroadcastOptions {
   /**
    * Whether the method is called in later workers as well, before their first task: if
    * it fails there, the start of the worker has failed. A later call of the same method
-   * with `later` replaces it.
+   * with `later` replaces it. Streams and transferred values cannot be among its
+   * arguments, as they are sent only once.
    *
    * @default {false}
    */
@@ -90,8 +92,9 @@ export interface PoolOptions {
   startTimeout?: number;
   /**
    * Called with the duplex of each new worker before its first task, for example to
-   * load a model with a call. If it throws or rejects, the start has failed. The pool
-   * receives all messages after this function has returned.
+   * load a model with a call. If it throws or rejects, the start has failed. It has
+   * no time limit: tasks wait for it for their `waitTimeout`. The pool receives all
+   * messages after this function has returned.
    *
    * @default {no function}
    */
@@ -196,6 +199,11 @@ export function readBroadcast(
   checkOptions(action, options);
   const { later = false, timeout = Infinity, signal } = options;
   checkKind(action, "later", later, "boolean");
+  if (later && hasMoved(args)) {
+    throw new TypeError(
+      `${action} as "later" must be false if a stream or a transferred value is among the arguments: it can be sent only once`,
+    );
+  }
   checkPositive(action, "timeout", timeout);
   checkSignal(action, signal);
   return { action, limits: { method, args, timeout, signal }, later };

@@ -150,7 +150,7 @@ export class Scheduler implements WorkerSetHost, MapHost {
     for (const source of this.#turns) {
       if (!(source instanceof KeyQueue)) waiting += source.waiting;
     }
-    for (const worker of this.workers) inFlight += worker.inFlight;
+    for (const worker of this.workers) inFlight += worker.needed;
     return {
       workers: this.workers.size,
       starting: this.workers.starting,
@@ -211,6 +211,12 @@ export class Scheduler implements WorkerSetHost, MapHost {
   pushKeyed(task: Task, key: string): void {
     this.#keys.push(key, task);
     this.wakeFor(task.job);
+  }
+
+  /** Removes the tasks of maps that were stopped from the queues of the keys. */
+  cleanKeys(): void {
+    this.#keys.clean();
+    this.#checkIdle();
   }
 
   /** Removes a source. */
@@ -308,7 +314,8 @@ export class Scheduler implements WorkerSetHost, MapHost {
   /** Rejects the tasks that wait, and the maps that have some. */
   failWaiting(error: unknown): void {
     while (this.#again.length > 0) this.reject(this.#again.shift(), error);
-    for (const source of [...this.#sources]) {
+    // A map that reads items with keys adds the queues of these.
+    for (const source of this.#sources) {
       if (source.prepare(1) > 0) source.fail(error);
     }
     this.onReport();
@@ -333,8 +340,9 @@ export class Scheduler implements WorkerSetHost, MapHost {
   onRejected(task: Task, error: unknown): void {
     const { retryOn } = task.job;
     try {
-      if (this.#mayRetry(task) && !task.isSettled && retryOn?.(error)) {
-        return this.#retry([task], error);
+      if (this.#mayRetry(task) && retryOn?.(error)) {
+        // The function may have ended the task, or the pool.
+        if (this.#mayRetry(task)) return this.#retry([task], error);
       }
     } catch (cause) {
       return this.reject(task, cause);
@@ -451,7 +459,8 @@ export class Scheduler implements WorkerSetHost, MapHost {
   }
 
   #mayRetry(task: Task): boolean {
-    return task.mayRetry && this.#closing !== "reject" && !this.isOver;
+    return !task.isSettled && task.mayRetry && this.#closing !== "reject" &&
+      !this.isOver;
   }
 
   /** Cancels the running tasks of a job. */
@@ -543,15 +552,20 @@ export class Scheduler implements WorkerSetHost, MapHost {
 
   countWaiting(most: number): number {
     dropSettled(this.#again);
-    let count = this.#again.length;
-    if (this.#keys.isCrowded) count++;
-    for (const source of this.#turns) {
-      if (count >= most) break;
-      const waiting = source.prepare(most - count);
-      count += waiting;
-      if (waiting === 0 && !this.#isWoken) this.#turns.delete(source);
+    const others = this.#again.length + (this.#keys.isCrowded ? 1 : 0);
+    for (;;) {
+      let [count, removed] = [others, 0];
+      // Each has a task or is removed, so it need not search through all.
+      for (const source of this.#turns.some(most)) {
+        if (count >= most) return most;
+        const waiting = source.prepare(most - count);
+        count += waiting;
+        if (waiting > 0 || this.#isWoken) continue;
+        this.#turns.delete(source);
+        removed++;
+      }
+      if (removed === 0) return Math.min(count, most);
     }
-    return Math.min(count, most);
   }
 
   /** Replaces a worker whose memory is too large. */
@@ -562,6 +576,8 @@ export class Scheduler implements WorkerSetHost, MapHost {
       this.workers.retire(worker, "maxMemory");
     }
     this.wake();
+    // While it was measured it counted as used.
+    if (worker.isUnused) this.workers.onIdle(worker);
   }
 
   get #isIdle(): boolean {

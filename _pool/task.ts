@@ -138,12 +138,19 @@ export abstract class Task {
   get mayRetry(): boolean {
     if (this.attempts > this.job.retry.times) return false;
     // What was moved to a worker cannot be sent to another.
-    const isMoved = this.hasSlots &&
-      this.#has(
-        (value) => value instanceof Transferred || isWebStream(value),
-        findAll,
-      );
-    return isMoved !== true;
+    return !this.hasSlots || !hasMoved(this.args);
+  }
+}
+
+/** Whether a value that is sent only once is among arguments: moved, or a stream. */
+export function hasMoved(args: unknown[]): boolean {
+  try {
+    return findAll(args)?.some(({ value }) =>
+      value instanceof Transferred || isWebStream(value)
+    ) ?? false;
+  } catch {
+    // A getter throws, as the call will.
+    return false;
   }
 }
 

@@ -70,7 +70,11 @@ export class TaskQueue implements TaskSource, TaskPlace {
   drop(task: Task): void {
     this.#leave(task);
     const { length } = this.#tasks;
-    if (length < MIN_COMPACTED || this.#waiting * 2 > length) return;
+    if (length >= MIN_COMPACTED && this.#waiting * 2 <= length) this.clean();
+  }
+
+  /** Removes settled tasks. */
+  clean(): void {
     this.#tasks.retain((task) => !task.isSettled || this.#leave(task));
     this.#trim();
   }

@@ -74,6 +74,11 @@ export class Turns<T extends Listed> implements Iterable<T> {
     return true;
   }
 
+  /** Up to so many items, the first one among them. */
+  some(most: number): T[] {
+    return this.#heap.slice(0, most);
+  }
+
   /** Iterates over the items of this moment, in any order. */
   [Symbol.iterator](): Iterator<T> {
     return this.#heap.slice().values();

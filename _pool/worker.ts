@@ -68,6 +68,8 @@ export class PoolWorker implements AnswerHandler {
   #end = 0;
   /** The batch, unless the task is a single call. */
   #batch: SentBatch | undefined;
+  /** The handling of the single call. */
+  #calling: Promise<void> | undefined;
   #since = 0;
   /** Milliseconds that the batch has taken, as the worker has reported last. */
   #own: number | undefined;
@@ -87,8 +89,10 @@ export class PoolWorker implements AnswerHandler {
     this.number = number;
     this.#events = events;
     this.#endpoint = RpcEndpoint.of(duplex);
-    this.#endpoint.ended.then(() => {
+    this.#endpoint.ended.then(async () => {
       this.#isEnded = true;
+      // Its task is lost before its keys move to other workers.
+      if (this.#calling !== undefined) await this.#calling;
       events.onEnded(this);
     });
   }
@@ -100,6 +104,15 @@ export class PoolWorker implements AnswerHandler {
   /** Tasks without an outcome. */
   get inFlight(): number {
     return this.#end - this.#next;
+  }
+
+  /** Tasks whose outcome is needed: not those that were cancelled. */
+  get needed(): number {
+    let needed = 0;
+    for (let index = this.#next; index < this.#end; index++) {
+      if (!this.#tasks[index]!.isSettled) needed++;
+    }
+    return needed;
   }
 
   /** Whether it has no tasks. */
@@ -141,7 +154,7 @@ export class PoolWorker implements AnswerHandler {
     for (const task of tasks) task.attempts++;
     this.#watch();
     if (tasks.length > 1) this.#recallLater(recallAfter);
-    if (first.hasSlots) this.#call(first);
+    if (first.hasSlots) this.#calling = this.#call(first);
     else {
       const list = tasks.map(({ args }) => args);
       const traces = first.origin?.trace &&
@@ -255,7 +268,7 @@ export class PoolWorker implements AnswerHandler {
       return this.onError(error);
     }
     this.#batch = undefined;
-    this.#call(task);
+    this.#calling = this.#call(task);
   }
 
   fail(error: unknown): void {

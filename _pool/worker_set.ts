@@ -91,7 +91,7 @@ export class WorkerSet implements Iterable<PoolWorker> {
     this.#host = host;
     this.#failures = new StartFailures(options.startTimeout, {
       onDelay: () => host.wake(),
-      onTimeout: (error) => this.#failWaiting(error),
+      onTimeout: (error) => this.#onTimeout(error),
     });
   }
 
@@ -132,7 +132,7 @@ export class WorkerSet implements Iterable<PoolWorker> {
     const wanted = Math.max(waiting, this.#kept - this.size);
     if (this.#failures.count > 0) {
       if (wanted <= 0) return this.#failures.pause();
-      if (this.size === 0) this.#failures.limit();
+      if (this.size === 0 || this.#warming.size > 0) this.#failures.limit();
       else this.#failures.unlimit();
       if (!this.#failures.mayStart()) return;
     }
@@ -153,6 +153,7 @@ export class WorkerSet implements Iterable<PoolWorker> {
 
   /** Calls a method in all workers, and in later ones if `isLater`. */
   async broadcast(call: Broadcast, isLater: boolean): Promise<unknown[]> {
+    call.signal?.throwIfAborted();
     const workers = [...this.#workers];
     for (const worker of workers) this.onBusy(worker);
     return await this.#broadcasts.call(
@@ -170,6 +171,7 @@ export class WorkerSet implements Iterable<PoolWorker> {
 
   /** A worker has no more tasks. */
   onIdle(worker: PoolWorker): void {
+    if (!this.#workers.has(worker)) return;
     worker.idleSince = performance.now();
     if (!this.#isRef && worker.isUnused) setRef(worker.duplex, false);
     const mayEnd = !this.#isRef || this.#options.idleTimeout < Infinity;
@@ -339,10 +341,20 @@ export class WorkerSet implements Iterable<PoolWorker> {
       attempt: failures.count,
       delay,
     });
-    if (!isFinal) return;
+    if (!isFinal) {
+      const isLast = this.#opening === 0;
+      if (isLast && isLasting(error)) this.#rejectWarming(failures.error());
+      return;
+    }
     this.#keepsMin = false;
     // Tasks that were added after others were failed wait for an attempt of their own.
     if (worker > this.#lastFailed) this.#failWaiting(failures.error());
+  }
+
+  #onTimeout(error: Error): void {
+    // Otherwise tasks wait for the workers that run.
+    if (this.size === 0) this.#failWaiting(error);
+    else this.#rejectWarming(error);
   }
 
   #failWaiting(error: Error): void {

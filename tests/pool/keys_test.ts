@@ -12,6 +12,7 @@ import {
   assertEquals,
   assertGreater,
   assertGreaterOrEqual,
+  assertLess,
   assertLessOrEqual,
   assertRejects,
 } from "@std/assert";
@@ -419,6 +420,14 @@ test("Pool.run() shares new keys among free workers", async () => {
   await pool.close();
 }, NOTHING);
 
+const JOB = {
+  method: "f",
+  timeout: Infinity,
+  retry: DEFAULT_RETRY,
+  retryOn: undefined,
+  priority: 0,
+};
+
 class KeyTask extends Task {
   override readonly origin = undefined;
   protected override onFulfilled(): void {}
@@ -430,15 +439,8 @@ test("Keys remembers the workers of a limited number of keys", () => {
   const sources = new Set<TaskSource>();
   const keys = new Keys({ reject() {} }, 1, turns, sources);
   const worker = {} as PoolWorker;
-  const job = {
-    method: "f",
-    timeout: Infinity,
-    retry: DEFAULT_RETRY,
-    retryOn: undefined,
-    priority: 0,
-  };
   for (const n of numbers(25_000)) {
-    keys.push(`key ${n}`, new KeyTask(job, [], 0));
+    keys.push(`key ${n}`, new KeyTask(JOB, [], 0));
     const source = keys.first(worker)!;
     turns.delete(source);
     assertEquals(source.take(() => 1).length, 1);
@@ -449,6 +451,151 @@ test("Keys remembers the workers of a limited number of keys", () => {
   assertEquals([sources.size, [...turns].length], [0, 0]);
   keys.onRetired(worker);
   return Promise.resolve();
+}, NOTHING);
+
+test("Keys releases a key whose tasks were cancelled", () => {
+  const turns = new Turns<TaskSource>();
+  const sources = new Set<TaskSource>();
+  const keys = new Keys({ reject() {} }, 1, turns, sources);
+  const [first, second] = [new KeyTask(JOB, [], 0), new KeyTask(JOB, [], 0)];
+  keys.push("key", first);
+  keys.push("key", second);
+  second.reject(new Error("No need"));
+  second.place!.drop(second);
+  assertEquals([keys.counts.active, keys.waiting], [1, 1]);
+  first.reject(new Error("No need"));
+  first.place!.drop(first);
+  assertEquals(keys.counts.active, 0);
+  assertEquals([sources.size, [...turns].length], [0, 0]);
+  return Promise.resolve();
+}, NOTHING);
+
+test("Pool.run() goes by the priority of what is left of a key", async () => {
+  const gate = new Gate();
+  const order: string[] = [];
+  const [pool] = poolOf({
+    wait: () => gate.opened,
+    note: (name: string) => void order.push(name),
+  });
+  const first = pool.run("wait", []);
+  const stop = new AbortController();
+  const { signal } = stop;
+  const low = pool.run("note", ["low"], { key: "one", signal });
+  const tasks = [
+    pool.run("note", ["middle"], { priority: 5 }),
+    pool.run("note", ["high"], { key: "one", priority: 10 }),
+  ];
+  stop.abort(new Error("No need"));
+  await assertRejects(() => low, Error, "No need");
+  gate.open();
+  await Promise.all([first, ...tasks]);
+  assertEquals(order, ["high", "middle"]);
+  await pool.close();
+}, NOTHING);
+
+test(
+  "Pool.run() runs a lost task with callbacks before others of its key",
+  async () => {
+    for (const later of [0, 1]) {
+      const log: string[] = [];
+      const opener: Opener = new Opener((worker) => ({
+        async calls(back: (n: number) => Promise<number>) {
+          if (worker === 0) {
+            opener.far[0]!.abort(new Error("The worker dies"));
+            await opener.near[0]!.closed;
+          }
+          log.push("calls");
+          return await back(7);
+        },
+        note: () => void log.push("note"),
+      }));
+      const pool = new Pool(opener.open, { workers: 2 });
+      await pool.warm();
+      const back = (n: number) => n + 1;
+      const task = pool.run("calls", [back], { key: "one" });
+      const notes = numbers(later).map(() =>
+        pool.run("note", [], { key: "one" })
+      );
+      assertEquals(await task, 8);
+      await Promise.all(notes);
+      assertEquals(
+        log.slice(-1 - later),
+        ["calls", "note"].slice(0, 1 + later),
+      );
+      const { waiting, inFlight, done, retried } = pool.stats;
+      assertEquals([waiting, inFlight, done, retried], [0, 0, 1 + later, 1]);
+      await pool.close();
+    }
+  },
+  NOTHING,
+);
+
+test("Pool.map() sends many items with keys in one message", async () => {
+  const opener = new Opener(() => ({ echo: (n: number) => n }));
+  const pool = new Pool<{ echo(n: number): number }>(opener.open, {
+    workers: 2,
+  });
+  // The method is known as quick then.
+  await Promise.all(numbers(2_000).map((n) => pool.run("echo", [n])));
+  const { sent } = opener;
+  const items = numbers(4_000);
+  const map = pool.map(items, "echo", { key: (n) => `${n % 5}` });
+  assertEquals(await Array.fromAsync(map), items);
+  assertLess(opener.sent - sent, items.length / 8);
+  await pool.close();
+}, NOTHING);
+
+test(
+  "Pool.map() leaves nothing in the queues of keys when it is stopped",
+  async () => {
+    const gate = new Gate();
+    const opener = new Opener(() => ({
+      wait: () => gate.opened,
+      echo: (n: number) => n,
+    }));
+    const pool = new Pool(opener.open, { workers: 2 });
+    const first = pool.run("wait", [], { key: "one" });
+    const second = pool.run("echo", [2], { key: "one" });
+    const map = pool.map(numbers(9), "echo", { key: () => "one" });
+    const next = map.next();
+    await settle();
+    assertEquals(pool.stats.waiting, 10);
+    await map.return!();
+    assertEquals(pool.stats.waiting, 1);
+    assert((await next).done);
+    gate.open();
+    await first;
+    assertEquals(await second, 2);
+    await pool.close();
+  },
+  NOTHING,
+);
+
+test("Pool.run() does not search through all keys for a task", async () => {
+  const pool = new Pool(() => Promise.reject(new Error("No server")), {
+    workers: 3,
+  });
+  const events = pool.events();
+  const tasks = [pool.run("echo", [0], { key: "first" })];
+  // After a failure each further task could lead to a start.
+  await events.next();
+  const iterator = Turns.prototype[Symbol.iterator];
+  let searches = 0;
+  Turns.prototype[Symbol.iterator] = function () {
+    searches++;
+    return iterator.call(this);
+  };
+  try {
+    for (const n of numbers(100)) {
+      tasks.push(pool.run("echo", [n], { key: `${n}` }));
+    }
+  } finally {
+    Turns.prototype[Symbol.iterator] = iterator;
+  }
+  assertEquals(searches, 0);
+  const outcomes = Promise.allSettled(tasks);
+  await pool.abort();
+  assertEquals((await outcomes).length, 101);
 }, NOTHING);
 
 test("Pool.run() keeps a key in one thread and in one process", async () => {

@@ -19,7 +19,7 @@ import { ClosedError, type Duplex } from "@duplex/ipc/duplex";
 import { duplexPair } from "@duplex/ipc/pair";
 import { openPipe } from "@duplex/ipc/pipe";
 import { Pool, type PoolEvent } from "@duplex/ipc/pool";
-import { expose, remote } from "@duplex/ipc/rpc";
+import { expose, remote, transfer } from "@duplex/ipc/rpc";
 import { openShm } from "@duplex/ipc/shm";
 import { listenSocket, openSocket } from "@duplex/ipc/socket";
 import {
@@ -28,10 +28,12 @@ import {
   numbers,
   Opener,
   poolOf,
+  rawPool,
   settle,
   Steps,
 } from "./_pools.ts";
 import { EventLog } from "../../_pool/events.ts";
+import { TAG } from "../../_rpc/messages.ts";
 import { test, workerUrl } from "../workers/_processes.ts";
 
 const NOTHING = "none" as const;
@@ -159,11 +161,20 @@ test("Pool fails what waits for longer than startTimeout", async () => {
     { workers: 2, startTimeout: 200 },
   );
   const map = pool.mapSettled(numbers(100), "echo");
+  const keyed = pool.map(numbers(100), "echo", { key: (n) => `${n}` });
   const outcomes = await Promise.allSettled([
     pool.run("echo", [1]),
     map.next(),
+    keyed.next(),
     pool.warm(),
   ]);
+  // They are rejected at the same time.
+  const messages = new Set(
+    outcomes.map((outcome) =>
+      outcome.status === "rejected" ? outcome.reason.message : "none"
+    ),
+  );
+  assertEquals(messages.size, 1);
   for (const outcome of outcomes) {
     assert(outcome.status === "rejected");
     assertStringIncludes(
@@ -279,6 +290,66 @@ test("Pool.warm() starts workers", async () => {
   using _ = new NoWaiting(1_000);
   await other.abort(new Error("Enough"));
   await waiting;
+}, NOTHING);
+
+test("Pool.warm() rejects if so many workers cannot be started", async () => {
+  const reasons: [Error, string][] = [
+    [new TypeError("A mistake"), "Cannot start a worker: A mistake"],
+    [new Error("No server"), "Cannot start a worker within 200 ms: attempt "],
+  ];
+  for (const [reason, message] of reasons) {
+    const opener = new Opener(() => echo);
+    const pool = new Pool(() => {
+      if (opener.near.length > 0) throw reason;
+      return opener.open();
+    }, { workers: 2, startTimeout: 200 });
+    const error = await assertRejects(() => pool.warm(), Error, message);
+    assertStrictEquals(error.cause, reason);
+    assertEquals(await pool.run("echo", [1]), 1);
+    await pool.close();
+  }
+}, NOTHING);
+
+/** Counts the timers of up to some milliseconds that run. */
+class ShortTimers implements Disposable {
+  readonly #setTimeout = globalThis.setTimeout;
+  running = 0;
+
+  constructor(most: number) {
+    const start = (run: () => void, ms = 0) => {
+      if (ms === 0 || ms > most) return this.#setTimeout(run, ms);
+      this.running++;
+      return this.#setTimeout(() => {
+        this.running--;
+        run();
+      }, ms);
+    };
+    globalThis.setTimeout = start as typeof setTimeout;
+  }
+
+  [Symbol.dispose](): void {
+    globalThis.setTimeout = this.#setTimeout;
+  }
+}
+
+test("Pool closes an idle worker whose memory was measured late", async () => {
+  const asked = new Gate();
+  let report: (() => Promise<void>) | undefined;
+  using timers = new ShortTimers(5);
+  const pool = rawPool(([tag, id], far) => {
+    if (tag === TAG.batch) return void far.send([TAG.items, id, [1]]);
+    report = () => far.send([TAG.value, id, { memory: 1 }]);
+    asked.open();
+  }, { idleTimeout: 5, maxMemory: 2 ** 40 });
+  const events = pool.events();
+  await pool.run("f", [1]);
+  await asked.opened;
+  // The time is over before the worker reports.
+  while (timers.running > 0) await settle();
+  assertEquals(pool.stats.workers, 1);
+  await report!();
+  assertEquals((await next(events, "ended")).reason, "idleTimeout");
+  await pool.close();
 }, NOTHING);
 
 test("Pool calls init before the first task of each worker", async () => {
@@ -479,6 +550,58 @@ test("Pool.broadcast() can be limited and cancelled", async () => {
   assertEquals(await last, [7]);
   await closing;
 }, NOTHING);
+
+test(
+  "Pool.broadcast() with an aborted signal leaves idle workers unreferenced",
+  async () => {
+    let refs = 0;
+    const pool = new Pool(async () => {
+      const duplex = await openPipe(ACTS);
+      const { ref, unref } = duplex;
+      duplex.ref = () => {
+        refs++;
+        ref.call(duplex);
+      };
+      duplex.unref = () => {
+        refs--;
+        unref.call(duplex);
+      };
+      return duplex;
+    }, { workers: 1 });
+    pool.unref();
+    await pool.warm();
+    assertEquals(refs, -1);
+    const reason = new Error("No need");
+    const signal = AbortSignal.abort(reason);
+    const error = await assertRejects(
+      () => pool.broadcast("square", [7], { signal }),
+    );
+    assertStrictEquals(error, reason);
+    assertEquals(refs, -1);
+    await pool.close();
+  },
+  { run: true },
+);
+
+test(
+  "Pool.broadcast() refuses what later workers could not receive",
+  async () => {
+    const [pool] = poolOf(echo);
+    await pool.warm();
+    const buffer = new ArrayBuffer(8);
+    const once = [new ReadableStream(), transfer(buffer, [buffer])];
+    for (const value of once) {
+      await assertRejects(
+        () => pool.broadcast("echo", [{ deep: [value] }], { later: true }),
+        TypeError,
+        'Cannot broadcast "echo" as "later" must be false if',
+      );
+    }
+    assertEquals(buffer.byteLength, 8);
+    await pool.close();
+  },
+  NOTHING,
+);
 
 test("Pool.events() says why workers have ended", async () => {
   const opener: Opener = new Opener((worker) => ({

@@ -227,6 +227,40 @@ test(
   NOTHING,
 );
 
+test(
+  "Pool.run() does not run a task again that retryOn has ended",
+  async (t) => {
+    for (const end of ["signal", "close", "abort"] as const) {
+      await t.step(end, async () => {
+        const failing = new Failing();
+        const [pool] = poolOf(failing.methods);
+        const stop = new AbortController();
+        const task = pool.run("fails", [9], {
+          key: "one",
+          retry: { times: 5, delay: LONG },
+          signal: stop.signal,
+          retryOn: () => {
+            if (end === "signal") stop.abort(new RangeError("Call 1"));
+            else if (end === "close") pool.close({ waiting: "reject" });
+            else pool.abort(new RangeError("Call 1"));
+            return true;
+          },
+        });
+        const later = pool.run("echo", ["later"], { key: "one" });
+        const outcomes = Promise.allSettled([task, later]);
+        await assertRejects(() => task, RangeError, "Call 1");
+        // The task has no delay for which the other one would have to wait.
+        const [, { status }] = await outcomes;
+        assertEquals(status, end === "signal" ? "fulfilled" : "rejected");
+        await pool.close({ waiting: "reject" }).catch(() => {});
+        assertEquals(failing.calls, 1);
+        assertEquals([pool.stats.waiting, pool.stats.retried], [0, 0]);
+      });
+    }
+  },
+  NOTHING,
+);
+
 test("Pool ends while tasks wait for a delay", async (t) => {
   const ends = {
     close: (pool: Pool) => pool.close({ waiting: "reject" }),

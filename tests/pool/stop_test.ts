@@ -111,6 +111,26 @@ test("Pool.run() takes back 100 000 tasks of one signal at once", async () => {
   assertLess(opener.near.length, 2);
 });
 
+test("Pool.stats counts a cancelled task once", async () => {
+  const [gate, begun] = [new Gate(), new Gate()];
+  const [pool] = poolOf({
+    wait: () => {
+      begun.open();
+      return gate.opened;
+    },
+  });
+  const stop = new AbortController();
+  const task = pool.run("wait", [], { signal: stop.signal });
+  await begun.opened;
+  assertEquals([pool.stats.inFlight, pool.stats.failed], [1, 0]);
+  stop.abort(new Error("No need"));
+  await assertRejects(() => task, Error, "No need");
+  // Its worker is still busy.
+  assertEquals([pool.stats.inFlight, pool.stats.failed], [0, 1]);
+  gate.open();
+  await pool.close();
+});
+
 test(
   "Pool.run() replaces a worker that goes on with what was taken back",
   async () => {
