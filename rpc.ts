@@ -329,7 +329,7 @@ export function expose<Methods extends object>(
   checkMaxReferences(action, maxReferences);
   checkKind(action, "onError", onError, "function");
   const exposed = {
-    methods: ownMethods(action, methods),
+    methods: ownMethods(action, "methods", methods),
     maxCalls,
     maxReferences,
     onError,
@@ -337,11 +337,11 @@ export function expose<Methods extends object>(
   addSchemas(action, exposed.methods, schemas);
   const opened = duplex === undefined ? parent() : duplex;
   if (!(opened instanceof Promise)) {
-    const served = serve(exposed, opened);
+    const served = serve(action, exposed, opened);
     served.catch(ignore);
     return served;
   }
-  const served = opened.then((duplex) => serve(exposed, duplex));
+  const served = opened.then((duplex) => serve(action, exposed, duplex));
   if (!parentPromises.has(opened)) served.catch(ignore);
   else opened.then(() => served.catch(ignore), ignore);
   return served;
@@ -351,12 +351,13 @@ function ignore(): void {}
 
 /** Answers calls until the goodbye of the peer, and closes the duplex. */
 function serve(
+  action: string,
   { maxReferences, ...exposed }: Exposed & {
     readonly maxReferences: number | undefined;
   },
   duplex: Duplex,
 ): Promise<void> {
-  const { callee, ended, references } = RpcEndpoint.of(duplex);
+  const { callee, ended, references } = RpcEndpoint.of(duplex, action);
   callee.expose(exposed);
   if (maxReferences !== undefined) references.max = maxReferences;
   // This closes the duplex instead, when all calls were answered.
@@ -461,7 +462,7 @@ export function remote<Methods extends object>(
   const limits = callLimits(action, options);
   const { maxReferences } = options;
   checkMaxReferences(action, maxReferences);
-  const endpoint = endpointOf(duplex);
+  const endpoint = endpointOf(action, duplex);
   if (maxReferences !== undefined) limitReferences(duplex, maxReferences);
   return methodProxy(
     noMethods(),
@@ -684,9 +685,10 @@ export async function listMethods(
   duplex: Duplex | Promise<Duplex>,
   options: Pick<RemoteOptions, "signal" | "timeout"> = {},
 ): Promise<string[]> {
-  const limits = callLimits("Cannot list methods", options);
-  const { methods } = await RpcEndpoint.of(await duplex).describe(limits);
-  return methods;
+  const action = "Cannot list methods";
+  const limits = callLimits(action, options);
+  const endpoint = RpcEndpoint.of(await duplex, action);
+  return (await endpoint.describe(limits)).methods;
 }
 
 /**
@@ -701,6 +703,7 @@ export async function listMethods(
  *
  * @param duplex The duplex, as for {@linkcode remote}.
  * @returns An object with a function for each method.
+ * @throws {TypeError} If it is neither a duplex nor a promise.
  *
  * @example Usage
  * ```ts
@@ -724,7 +727,7 @@ export async function listMethods(
 export function notifier<Methods extends object>(
   duplex: Duplex | Promise<Duplex>,
 ): Notifier<Methods> {
-  const endpoint = endpointOf(duplex);
+  const endpoint = endpointOf("Cannot make a notifier", duplex);
   return methodProxy(
     noMethods(),
     (name) => (...args: unknown[]) => endpoint.notify(name, args),

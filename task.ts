@@ -215,7 +215,7 @@ export function task<Fn extends Function>(
   checkOptions(ACTION, options);
   const { permissions = "none", memory, isolate, ...limits } = options;
   // Before the permissions are checked, as the pool starts workers at once.
-  readPoolOptions(limits);
+  readPoolOptions(limits, ACTION);
   const isThread = isolate === undefined
     ? (limits.timeout ?? Infinity) === Infinity
     : isolate === "thread";
