@@ -147,6 +147,26 @@ const NO_OPTIONS: RunOptions = Object.freeze({});
  * assertEquals(sum, 14);
  * assertEquals(pool.stats.done, 4);
  * ```
+ *
+ * @example Workers that are prepared
+ * ```ts
+ * import { openPipe } from "@duplex/ipc/pipe";
+ * import { Pool } from "@duplex/ipc/pool";
+ * import { remote } from "@duplex/ipc/rpc";
+ * import type { Methods } from "./examples/hello/methods.ts";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const script = new URL("./examples/hello/methods.ts", import.meta.url);
+ * await using pool = new Pool<Methods>(() => openPipe(script), {
+ *   workers: 2,
+ *   idleTimeout: 60_000,
+ *   async init(worker) {
+ *     await remote<Methods>(worker).square(1);
+ *   },
+ * });
+ * await pool.warm();
+ * assertEquals(await pool.broadcast("square", [7]), [49, 49]);
+ * ```
  */
 export class Pool<
   Methods extends object = Record<string, (...args: unknown[]) => unknown>,
