@@ -267,8 +267,9 @@ export class Callee {
         if (error !== undefined) return void this.#postError(id, error);
       }
       running = this.#track(id, 1 + (slots?.length ?? 0));
-      this.#count += running.weight;
+      // This may throw.
       if (slots !== undefined) this.#end.slots.fill(args, slots, running);
+      this.#count += running.weight;
     }
     const { context } = method;
     if (context === undefined) {

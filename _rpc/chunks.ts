@@ -48,11 +48,17 @@ export class ChunkReader implements AnswerStream {
   /** Cost of the chunks that arrived and were not read. */
   #held = 0;
   #end: End | undefined;
-  /** Called with an error of the peer before the chunks ahead of it are read. */
-  onFailure: ((error: unknown) => void) | undefined;
+  #onFailure: ((error: unknown) => void) | undefined;
 
   constructor(call: StreamCall) {
     this.#call = call;
+  }
+
+  /** Calls `handle` with an error of the peer before the chunks ahead of it are read. */
+  onFailure(handle: (error: unknown) => void): void {
+    this.#onFailure = handle;
+    // The error may have arrived right behind the beginning of the stream.
+    if (this.#end?.isError) handle(this.#end.error);
   }
 
   /** Returns the next chunk; a promise if it has not arrived. Call it again only after that. */
@@ -114,7 +120,7 @@ export class ChunkReader implements AnswerStream {
     if (this.#end !== undefined) return;
     this.#end = { isError: true, error };
     this.#receiver?.reject(error);
-    this.onFailure?.(error);
+    this.#onFailure?.(error);
   }
 
   /** Requests more once half of the cost ahead was read. */
@@ -196,16 +202,15 @@ export class WriteSource extends ChunkSource {
     this.#settle({ value: undefined, done: true });
   }
 
-  /** Ends the stream with an error, also if no chunk is requested. */
+  /**
+   * Ends the stream with an error, also if no chunk is requested, and rejects the chunk
+   * that waits. A stream that was not closed must not arrive as one that was.
+   */
   fail(error: unknown): void {
-    this.stop(error);
-    this.onFailure?.(error);
-  }
-
-  /** Rejects the chunk that waits. */
-  stop(error: unknown): void {
-    this.#failure ??= { error };
+    if (this.#failure !== undefined) return;
+    this.#failure = { error };
     this.#written?.reject(error);
+    this.onFailure?.(error);
     this.#requested?.resolve({ value: undefined, done: true });
   }
 

@@ -384,7 +384,8 @@ export class Outlet {
       );
       if (found !== undefined) {
         const earlier = this.#transfers?.get(message) ?? [];
-        this.#keepTransfer(found.message, [...earlier, ...found.transfer]);
+        const later = found.transfer.filter((item) => !earlier.includes(item));
+        this.#keepTransfer(found.message, [...earlier, ...later]);
         if (isNotice) call.message = found.message;
         return send(isNotice ? call : found.message);
       }

@@ -116,8 +116,8 @@ class Received extends WeakRef<object> {
   readonly id: number;
   /** Times that it was received. */
   count = 1;
-  /** Whether it arrived in a call, where a method may ignore its promises. */
-  readonly isHandled: boolean;
+  /** Whether it has arrived in a call, where a method may ignore its promises. */
+  isHandled: boolean;
   isReleased = false;
 
   constructor(
@@ -414,7 +414,7 @@ export class References implements StreamEnd {
   }
 
   async write(id: number, chunks: SentStream): Promise<void> {
-    const own = this.#add(chunks);
+    const own = this.#add(chunks, chunks.stream);
     try {
       await this.#end.callStream(id, [own]);
     } finally {
@@ -453,6 +453,7 @@ export class References implements StreamEnd {
     const value = known?.deref();
     if (value !== undefined) {
       known!.count++;
+      known!.isHandled ||= call !== undefined;
       return value;
     }
     const made = make(this, id);

@@ -117,7 +117,7 @@ export function withoutSlotValues(
 ): Searched {
   const rest = [...args];
   const values: SlotValue[] = [];
-  const transfer: Transferable[] = [];
+  const moved = new Moved();
   /** An argument that occurs again has one copy. */
   const copies = new Map<unknown, Record<string, unknown>>();
   for (const slotValue of found) {
@@ -125,7 +125,7 @@ export function withoutSlotValues(
     let placeholder: unknown = null;
     if (value instanceof Transferred) {
       placeholder = value.value;
-      transfer.push(...value.buffers);
+      moved.add(value.buffers);
     } else values.push(slotValue);
     if (property === undefined) {
       rest[index as number] = placeholder;
@@ -137,7 +137,22 @@ export function withoutSlotValues(
     rest[index as number] = copy;
     defineOwn(copy, property as string, placeholder);
   }
-  return { rest, values, transfer };
+  return { rest, values, transfer: moved.list };
+}
+
+/** What a message transfers. */
+class Moved {
+  readonly list: Transferable[] = [];
+  readonly #known = new Set<Transferable>();
+
+  /** Adds the buffers of a mark, except those that another mark has as well. */
+  add(buffers: readonly Transferable[]): void {
+    const added = buffers.filter((buffer) => !this.#known.has(buffer));
+    for (const buffer of added) {
+      this.#known.add(buffer);
+      this.list.push(buffer);
+    }
+  }
 }
 
 /** Searches a whole value; returns `undefined` if nothing is found. */
@@ -205,7 +220,8 @@ function findContainers(root: unknown): Set<unknown> | undefined {
 class Copier implements Searched {
   rest: unknown;
   readonly values: SlotValue[] = [];
-  readonly transfer: Transferable[] = [];
+  readonly #moved = new Moved();
+  readonly transfer = this.#moved.list;
   readonly #containers: ReadonlySet<unknown>;
   /** The copies, with the range of the slots in each and the path of the first. */
   readonly #copies = new Map<
@@ -219,14 +235,13 @@ class Copier implements Searched {
 
   copy(root: unknown): this {
     this.rest = this.#copy(root, [], null);
-    this.transfer.splice(0, Infinity, ...new Set(this.transfer));
     return this;
   }
 
   #copy(value: unknown, path: Path, placeholder: unknown): unknown {
     if (!this.#containers.has(value)) return value;
     if (value instanceof Transferred) {
-      this.transfer.push(...value.buffers);
+      this.#moved.add(value.buffers);
       return this.#copy(value.value, path, placeholder);
     }
     // A stream that the message transfers needs no slot.
@@ -376,11 +391,14 @@ export class SlotTable {
     call: SlotCall | undefined,
   ): unknown {
     const filler = new Filler(root);
-    for (const slot of slots) {
-      const kind = this.#kinds.get(slot[1]);
-      if (kind === undefined) throw notASlot(slot);
-      const at = filler.find(slot);
-      filler.set(at, slot[0], kind.make(slot[2], call));
+    // All are found before the first is filled: a path must not lead into an object of
+    // this end, which its methods use.
+    const places = slots.map((slot) => {
+      if (!this.#kinds.has(slot[1])) throw notASlot(slot);
+      return filler.find(slot);
+    });
+    for (const [index, [path, kind, id]] of slots.entries()) {
+      filler.set(places[index], path, this.#kinds.get(kind)!.make(id, call));
     }
     return filler.finish();
   }
@@ -399,6 +417,8 @@ class Filler {
   /** The container of a slot. Throws if there is no such slot. */
   find(slot: Slot): unknown {
     let at = this.#root;
+    // Arguments and items are never a slot, and the placeholder of a result is null.
+    if (slot[0].length === 0 && Array.isArray(at)) throw notASlot(slot);
     for (const [index, key] of slot[0].entries()) {
       const part = this.#part(at, key, slot);
       if (index === slot[0].length - 1) break;

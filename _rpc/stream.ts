@@ -366,7 +366,10 @@ export class Producer {
         if (this.#isStopped) return;
         const { value, done } = await this.#iterator.next();
         if (this.#isStopped) return;
-        if (done) return this.#outlet.done(value);
+        if (done) {
+          this.#isStopped = true;
+          return this.#outlet.done(value);
+        }
         const cost = this.#source === undefined ? 1 : chunkCost(value);
         this.#credit -= cost;
         await this.#outlet.item(value, cost);

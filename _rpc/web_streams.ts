@@ -172,7 +172,7 @@ async function writeAll(
     abort(error);
     return await aborted;
   }
-  chunks.onFailure = abort;
+  chunks.onFailure(abort);
   closed.then(() => failure && chunks.cancel(failure.error));
   try {
     for (;;) {
@@ -335,7 +335,7 @@ class WritableUse implements Use, UnderlyingSink<unknown> {
 
   /** Fails the stream, unless it is closed. */
   #fail(error: unknown): void {
-    this.#source.stop(error);
+    this.#source.fail(error);
     this.#controller?.deref()?.error(error);
   }
 }

@@ -11,11 +11,12 @@ import {
   assert,
   assertEquals,
   assertRejects,
+  assertStrictEquals,
   assertStringIncludes,
 } from "@std/assert";
 import { ClosedError, type Duplex, ProtocolError } from "@duplex/ipc/duplex";
 import { duplexPair } from "@duplex/ipc/pair";
-import { expose, remote } from "@duplex/ipc/rpc";
+import { callStats, expose, reference, remote } from "@duplex/ipc/rpc";
 import { MAX_BATCH, MAX_PULL, TAG } from "../../_rpc/messages.ts";
 import { test } from "./_ends.ts";
 
@@ -91,6 +92,8 @@ const FAULTS: [string, unknown[], string][] = [
     [1, 1, "a", [new Set([1])], [[[0, 1], 1, 1]]],
   ], "not a slot"],
   ["a place in a slot", [[...CALL, [[[0], 1, 1], [[0, "x"], 1, 2]]]], "slot"],
+  ["a place of all arguments", [[1, 1, "a", [1], [[[], 1, 1]]]], "not a slot"],
+  ["a place of all items", [[6, 1], [7, 1, [1], [[[], 1, 1]]]], "not a slot"],
   ["what was not sent", [[...CALL, [[[0], 6, 1]]]], "function 1 was not sent"],
   ["too many places", [[...CALL, PLACES]], "at most 256 functions"],
   ["a method of no object", [[1, 1, ["a", 1], []]], "is not the name"],
@@ -290,6 +293,48 @@ test("remote() answers callbacks until they are released", async () => {
   }
   assertEquals(calls, 2);
   await Promise.all([near.close(), raw.close()]);
+});
+
+test("expose() refuses a slot in an object that the peer sends back", async () => {
+  const [near, raw] = duplexPair();
+  const pay = () => "paid";
+  const account = { pay };
+  expose({ open: () => reference(account), take() {} }, near);
+  await raw.send([1, 1, "open", []]);
+  assertEquals(await raw.receive(), [4, 1, null, [[[], 3, 1]]]);
+  await raw.send([1, 2, "take", [{ pay: null }], [
+    [[0], 6, 1],
+    [[0, "pay"], 1, 9],
+    [[0, "other"], 1, 10],
+  ]]);
+  await assertRejects(() => near.closed, ProtocolError, "not a slot");
+  // A path that is found in the placeholder does not lead into the object either.
+  const [near2, raw2] = duplexPair();
+  expose({ open: () => reference(account), take() {} }, near2);
+  await raw2.send([1, 1, "open", []]);
+  await raw2.receive();
+  const slots = [[[0], 6, 1], [[0, "pay"], 1, 9]];
+  await raw2.send([1, 2, "take", [{ pay: null }], slots]);
+  assertEquals(await raw2.receive(), [4, 2]);
+  assertStrictEquals(account.pay, pay);
+  assertEquals(callStats(near).running, 0);
+  await raw2.close();
+});
+
+test("expose() aborts a writable whose stream fails at once", async () => {
+  const { promise, resolve } = Promise.withResolvers<unknown>();
+  const [near, raw] = duplexPair();
+  expose({ give: () => [new WritableStream({ abort: resolve })] }, near);
+  await raw.send([1, 1, "give", []]);
+  await raw.receive();
+  await raw.send([1, 2, 1, [9]]);
+  assertEquals(await raw.receive(), [1, 1, 9, []]);
+  // Both are read before the writable is opened.
+  const sends = [raw.send([6, 1]), raw.send([5, 1, [false, "stop"]])];
+  await Promise.all(sends);
+  assertEquals(await promise, "stop");
+  assertEquals(await raw.receive(), [4, 2]);
+  await raw.close();
 });
 
 test("remote() ends a stream that can ask for no more", async () => {

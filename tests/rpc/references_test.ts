@@ -595,3 +595,28 @@ test("expose() refuses a peer that sends functions without end", async () => {
   await served;
   assertEquals(callStats(near).held, 0);
 });
+
+test("expose() handles the promise of a function that a result had as well", async () => {
+  const [main, worker] = duplexPair();
+  const fail = () => {
+    throw new RangeError("not handled");
+  };
+  const failed = Promise.withResolvers<void>();
+  const work = (run: () => unknown, done: () => unknown) => {
+    run();
+    done();
+  };
+  const back = remote<{ work: typeof work }>(worker);
+  expose<object>({
+    give: () => fail,
+    call: () => back.work(fail, failed.resolve),
+  }, worker);
+  expose<object>({ work }, main);
+  const api = remote<{ give(): () => unknown; call(): void }>(main);
+  const given = await api.give();
+  await api.call();
+  await failed.promise;
+  // Its rejection would be reported before this answer.
+  await assertRejects(() => Promise.resolve(given()), RangeError);
+  await Promise.all([main.close(), worker.closed]);
+});

@@ -740,3 +740,25 @@ test("remote() ends all streams when a process is killed", async () => {
     assertInstanceOf(await sink.aborted, PeerExitError);
   }
 }, { run: true });
+
+test("remote() aborts a writable that was not closed before its goodbye", async () => {
+  const written = Promise.withResolvers<void>();
+  const ended = Promise.withResolvers<unknown>();
+  const { api, main, worker } = connect({
+    async fill(sink: WritableStream<number>) {
+      await sink.getWriter().write(1);
+      await new Promise(() => {});
+    },
+  });
+  const sink = new WritableStream<number>({
+    write: () => written.resolve(),
+    close: () => ended.resolve("closed"),
+    abort: ended.resolve,
+  });
+  const call = assertRejects(() => api.fill(sink), Error, "over");
+  await written.promise;
+  const closing = assertRejects(() => main.close(), Error, "over");
+  assertStringIncludes(`${await ended.promise}`, "has sent its goodbye");
+  worker.abort(new Error("over"));
+  await Promise.all([call, closing]);
+});

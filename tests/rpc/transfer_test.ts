@@ -129,3 +129,18 @@ test("transfer() leaves the buffers of a call that cannot be sent", async () => 
   assertThrows(() => transfer(1, buffer as never), TypeError, '"buffers"');
   await main.close();
 });
+
+test("transfer() moves a buffer of two arguments once", async () => {
+  const { api, main, worker } = connect({
+    count: (...parts: { length: number }[]) => parts.length,
+  });
+  const { buffer } = ones();
+  const one = new Uint8Array(buffer, 0, 1);
+  const two = new Uint8Array(buffer, 1);
+  const count = await api.count(
+    transfer(one, [buffer]),
+    transfer(two, [buffer]),
+  );
+  assertEquals([count, one.length, two.length], [2, 0, 0]);
+  await Promise.all([main.close(), worker.closed]);
+});

@@ -1,7 +1,8 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * A worker that receives and returns functions, and collects garbage on request.
+ * A worker that receives and returns functions and streams, and collects garbage on
+ * request.
  *
  * @module
  */
@@ -15,6 +16,10 @@ const main = await parent();
 const methods = {
   call: (f: (n: number) => Promise<number>, n: number) => f(n),
   make: (n: number) => () => n,
+  fill: async (sink: WritableStream<number>) => {
+    await sink.close();
+    return [new WritableStream<number>()] as const;
+  },
   collect() {
     gc();
     return { ...callStats(main), heap: Deno.memoryUsage().heapUsed };

@@ -1,9 +1,9 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * A program that makes functions for a worker, has some made by it, and drops them
- * all. It prints the tables and the heaps of both ends before and after. It requires
- * `--v8-flags=--expose-gc`.
+ * A program that makes functions and streams for a worker, has some made by it, and
+ * drops them all. It prints the tables and the heaps of both ends before and after. It
+ * requires `--v8-flags=--expose-gc`.
  *
  * @module
  */
@@ -21,7 +21,7 @@ const COLLECTIONS = 100;
 const worker = await openShm(new URL("reference_acts.ts", import.meta.url));
 const api = remote<ReferenceMethods>(worker);
 
-/** Makes functions at both ends, and calls them. */
+/** Makes functions and streams at both ends, and uses them. */
 async function use(count: number): Promise<void> {
   for (let done = 0; done < count; done += CONCURRENT) {
     await Promise.all(Array.from({ length: CONCURRENT }, async (_, n) => {
@@ -29,6 +29,8 @@ async function use(count: number): Promise<void> {
       if (n % 10 > 0) return;
       const made = await api.make(n);
       if (await made() !== n) throw new Error("wrong");
+      const [sink] = await api.fill(new WritableStream());
+      await sink.close();
     }));
   }
 }
