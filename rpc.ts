@@ -114,9 +114,10 @@ export interface ExposeOptions<Methods extends object = object> {
    * Maximum number of functions, objects and streams that each end holds of the other,
    * until they are released; a stream that is held counts as 8. A call with more of
    * them rejects with a `RangeError`, and so does a call whose result has more of
-   * them. The limit is one for the duplex: the last one that is set holds. Each takes about 400 bytes, so a peer can make this
-   * end hold 400 MiB by default. It is so large because functions that are not
-   * released wait for garbage collection, which comes late in a large program.
+   * them. A duplex has one such limit: `expose` and `remote` replace it. Each takes
+   * about 400 bytes, so a peer can make this end hold 400 MiB by default. It is so large
+   * because functions that are not released wait for garbage collection, which comes
+   * late in a large program.
    *
    * @default {1048576}
    */
@@ -126,7 +127,7 @@ export interface ExposeOptions<Methods extends object = object> {
    * and when a function of the peer is called that was released or whose duplex has
    * ended: a method may ignore the promise that it returns. It must not throw.
    *
-   * @default {a function that does nothing}
+   * @default {none}
    */
   onError?: (error: unknown, method: string) => void;
   /**
@@ -139,7 +140,7 @@ export interface ExposeOptions<Methods extends object = object> {
    * first 20 issues in its field `issues`. Methods without a schema are called with
    * any arguments.
    *
-   * @default {no schemas}
+   * @default {none}
    */
   schemas?: {
     readonly [Name in keyof Methods]?: StandardSchema<
@@ -154,6 +155,8 @@ export interface RemoteOptions {
   /**
    * Cancels calls: they reject with the signal's reason at once, and the signals of
    * methods made with {@linkcode withSignal} abort.
+   *
+   * @default {none}
    */
   signal?: AbortSignal;
   /**
@@ -171,8 +174,8 @@ export interface RemoteOptions {
    */
   readAhead?: number;
   /**
-   * Maximum number of functions, objects and streams that each end holds of the other; see
-   * {@linkcode ExposeOptions.maxReferences}.
+   * Maximum number of functions, objects and streams that each end holds of the
+   * other; see {@linkcode ExposeOptions.maxReferences}.
    *
    * @default {1048576}
    */
@@ -182,7 +185,7 @@ export interface RemoteOptions {
 /**
  * Creates a method whose first argument is a signal. The signal aborts when the call
  * is cancelled: by the caller's `signal` or `timeout`, when its stream is stopped, or
- * when the caller is gone. In a local call, the signal never aborts.
+ * when the duplex ends. In a local call, the signal never aborts.
  *
  * @typeParam Args The arguments of the caller.
  * @typeParam Result The type that the method returns.
@@ -242,8 +245,8 @@ export function withSignal<Args extends unknown[], Result>(
  * - A function anywhere in the arguments calls back. It returns a promise, which may
  *   be ignored: declare its result as a promise, or as `void` or `unknown`. It may be
  *   kept, and called after the call has ended, until it is released: by `using` or
- *   `[Symbol.dispose]()`, by garbage collection, or by the end of the duplex. A signal
- *   there aborts when that of the caller does.
+ *   `[Symbol.dispose]()`, by garbage collection, or by the end of the duplex.
+ * - A signal anywhere in the arguments aborts when the call is cancelled.
  * - A method may return functions, and references to objects (see
  *   {@linkcode reference}), anywhere in its result.
  * - A `ReadableStream` or `WritableStream` anywhere in the arguments, or in a result
@@ -552,7 +555,7 @@ export function reference<Methods extends object>(
  *
  * @param value The value, which contains the buffers.
  * @param buffers The buffers. To a thread, ports and streams can be moved as well.
- * @returns A mark, which is the value for the peer.
+ * @returns A mark to send in place of the value.
  * @throws {TypeError} If `buffers` is not an array.
  *
  * @example Usage

@@ -48,10 +48,10 @@ export interface WorkerTaskOptions extends PoolOptions {
    */
   permissions?: Permissions;
   /**
-   * Maximum bytes of each worker's JavaScript heap and its buffers, as for {@linkcode openShm} and
-   * {@linkcode openPipe}.
+   * Maximum bytes of each worker's JavaScript heap and its buffers, as for
+   * {@linkcode openShm} and {@linkcode openPipe}.
    *
-   * @default {that of these functions}
+   * @default {that of openShm, or of openPipe for processes}
    */
   memory?: number;
   /**
@@ -79,10 +79,10 @@ export interface WorkerTask<Args extends unknown[], Result>
   /**
    * Runs the function and blocks this thread until it has ended, also if it is
    * asynchronous. It has a Web Worker of its own, apart from those of the pool, which
-   * starts with the first call. `timeout` limits each call; the worker is replaced
-   * after it, and if it has ended. Other options of the pool do not apply to it. It
-   * keeps the program running until the task is closed. See {@linkcode remoteSync} for
-   * blocking calls.
+   * starts with the first call and keeps the program running until the task is closed.
+   * The `timeout` of the task limits each call, with `isolate: "thread"`; the worker is
+   * replaced after a timeout, and after it has ended. Other options of the pool do not
+   * apply. See {@linkcode remoteSync} for blocking calls.
    *
    * @throws {DOMException} If the call took longer than `timeout`, or the worker has
    *   not started within 10 seconds ("TimeoutError").
@@ -165,9 +165,9 @@ const ACTION = "Cannot make a task";
  * must be self-contained: it can use its arguments, modules that it loads with
  * `import()` and full URLs, and the globals of every worker, but not variables of
  * its surroundings, `super` or `import.meta`. It may be asynchronous. Calls of a
- * generator function reject. A call that never returns is ended by `timeout`. With
- * `isolate: "thread"`, or with the `timeout` of a single call, its thread continues and
- * keeps the program running. In a process the source, escaped for a URL, may have
+ * generator function reject. A call that never returns is ended by the `timeout` of the
+ * task. With `isolate: "thread"`, or if only the call has a `timeout`, the call rejects,
+ * but its thread continues and keeps the program running. In a process the source, escaped for a URL, may have
  * 131000 bytes, and `console` prints to standard error. A bundle with a task must leave
  * this package external.
  *

@@ -36,7 +36,11 @@ export interface BroadcastOptions {
    * @default {Infinity}
    */
   timeout?: number;
-  /** Cancels the calls in the workers that run now. */
+  /**
+   * Cancels the calls in the workers that run now.
+   *
+   * @default {none}
+   */
   signal?: AbortSignal;
 }
 
@@ -49,7 +53,7 @@ export interface PoolOptions {
    */
   workers?: number;
   /**
-   * Tasks after which a worker is replaced.
+   * Number of tasks after which a worker is replaced.
    *
    * @default {Infinity}
    */
@@ -93,7 +97,7 @@ export interface PoolOptions {
    * load a model with a call. If it throws or rejects, the start has failed. The pool
    * receives all messages after this function has returned.
    *
-   * @default {no function}
+   * @default {none}
    */
   init?: (worker: Duplex) => Promise<void> | void;
   /**

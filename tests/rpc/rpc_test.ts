@@ -259,7 +259,7 @@ test("expose() lets only own methods be called", async () => {
       error.message,
       `Cannot call ${
         JSON.stringify(name)
-      }: the peer exposes no such method, but "own"`,
+      }: the peer exposes no such method, only "own"`,
     );
   }
   assertEquals(names.then, undefined);
