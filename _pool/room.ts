@@ -8,12 +8,7 @@
  * @module
  */
 
-import {
-  AbortGroups,
-  Deque,
-  MAX_TIMER,
-  RunningTimer,
-} from "../_base/waiting.ts";
+import { AbortGroups, Deque, MAX_TIMER } from "../_base/waiting.ts";
 
 /**
  * Microtasks for which room is kept: `await pool.ready()` takes one, and each function
@@ -25,7 +20,7 @@ const KEPT_TICKS = 16;
 class Place {
   readonly settle = Promise.withResolvers<void>();
   readonly signal: AbortSignal | undefined;
-  timer: RunningTimer | undefined;
+  timer: ReturnType<typeof setTimeout> | undefined;
   isSettled = false;
 
   constructor(signal: AbortSignal | undefined) {
@@ -79,9 +74,9 @@ export class Room {
     if (place.isSettled) return place.settle.promise;
     if (signal !== undefined) this.#aborts.add(place, signal);
     if (timeout <= MAX_TIMER) {
-      place.timer = new RunningTimer(
-        timeout,
+      place.timer = setTimeout(
         () => this.#reject(place, timeoutError(timeout)),
+        timeout,
       );
     }
     return place.settle.promise;
@@ -126,7 +121,7 @@ export class Room {
   #end(place: Place): void {
     place.isSettled = true;
     this.#waiting--;
-    place.timer?.clear();
+    clearTimeout(place.timer);
     if (place.signal !== undefined) this.#aborts.delete(place, place.signal);
     while (this.#places.length > 0 && this.#places.first.isSettled) {
       this.#places.shift();

@@ -15,7 +15,7 @@ import { type Job, Task } from "./task.ts";
 import { TaskQueue, type TaskQueueOwner } from "./task_queue.ts";
 import { ClosedError } from "../_base/errors.ts";
 import { quoted } from "../_base/text.ts";
-import { AbortGroups, MAX_TIMER, RunningTimer } from "../_base/waiting.ts";
+import { AbortGroups, MAX_TIMER } from "../_base/waiting.ts";
 
 /** What a task of `Pool.run` has besides its job. */
 export interface RunLimits {
@@ -195,14 +195,14 @@ export class RunQueue implements TaskQueueOwner {
     signal: AbortSignal | undefined,
     waitTimeout: number,
   ): void {
-    const timer = waitTimeout > MAX_TIMER ? undefined : new RunningTimer(
-      waitTimeout,
+    const timer = waitTimeout > MAX_TIMER ? undefined : setTimeout(
       () => this.#onWaitTimeout(task),
+      waitTimeout,
     );
     if (timer === undefined && signal === undefined) return;
     if (signal !== undefined) this.#aborts.add(task, signal);
     task.release = () => {
-      timer?.clear();
+      clearTimeout(timer);
       if (signal !== undefined) this.#aborts.delete(task, signal);
     };
   }
