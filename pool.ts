@@ -175,7 +175,6 @@ export class Pool<
   readonly #queue: RunQueue;
   readonly #defaults: TaskDefaults;
   readonly #api = methodProxy(
-    Object.freeze(Object.create(null)),
     (name) => (...args: never[]) => this.run(name as never, args as never),
   ) as PoolApi<Methods>;
   readonly #events = new EventLog();

@@ -43,12 +43,7 @@ import { DEFAULT_MAX_CALLS, type Exposed } from "./_rpc/callee.ts";
 import { type CallLimits, DEFAULT_READ_AHEAD } from "./_rpc/caller.ts";
 import { checkDuplex, RpcEndpoint } from "./_rpc/endpoint.ts";
 import { MAX_PULL } from "./_rpc/messages.ts";
-import {
-  methodProxy,
-  noMethods,
-  ownMethods,
-  withSignals,
-} from "./_rpc/methods.ts";
+import { methodProxy, ownMethods, withSignals } from "./_rpc/methods.ts";
 import { ObjectReference } from "./_rpc/references.ts";
 import { Transferred } from "./_rpc/slots.ts";
 import { endpointOf } from "./_rpc/pending_endpoint.ts";
@@ -248,7 +243,8 @@ export function withSignal<Args extends unknown[], Result>(
  *   `[Symbol.dispose]()`, by garbage collection, or by the end of the duplex.
  * - A signal anywhere in the arguments aborts when the call is cancelled.
  * - A method may return functions, and references to objects (see
- *   {@linkcode reference}), anywhere in its result.
+ *   {@linkcode reference}), anywhere in its result. What `remote` returns is sent as
+ *   a reference, whose calls are passed on.
  * - A `ReadableStream` or `WritableStream` anywhere in the arguments, or in a result
  *   that is an object, is read and written by the peer as its own. Its chunks are
  *   values or bytes; at most 16 of them, or 1 MiB and one more, get ahead of a reader.
@@ -468,7 +464,6 @@ export function remote<Methods extends object>(
   const endpoint = endpointOf(action, duplex);
   if (maxReferences !== undefined) limitReferences(duplex, maxReferences);
   return methodProxy(
-    noMethods(),
     (name) => (...args: unknown[]) =>
       CallPromise.from(endpoint.call(name, args, limits)),
   ) as Remote<Methods>;
@@ -732,7 +727,6 @@ export function notifier<Methods extends object>(
 ): Notifier<Methods> {
   const endpoint = endpointOf("Cannot make a notifier", duplex);
   return methodProxy(
-    noMethods(),
     (name) => (...args: unknown[]) => endpoint.notify(name, args),
   ) as Notifier<Methods>;
 }

@@ -7,6 +7,7 @@
  */
 
 import type { CallContext } from "./context.ts";
+import { Marked } from "./slots.ts";
 import { show } from "../_base/text.ts";
 
 /** Any function. */
@@ -74,26 +75,26 @@ export function ownMethods(
   return found;
 }
 
+/**
+ * An object of this package with a method for every name. Sent to a peer, it is a
+ * reference: the peer's calls are passed on.
+ */
+export class RemoteObject extends Marked {}
+
 /** An object with a method for every name, created when it is read. */
 export function methodProxy(
-  target: object,
   make: (name: string) => (...args: never[]) => unknown,
   symbols: (name: symbol) => unknown = () => undefined,
 ): object {
   const methods = new Map<string, (...args: never[]) => unknown>();
-  return new Proxy(target, {
+  return new Proxy(Object.preventExtensions(new RemoteObject()), {
     get(_target, name): unknown {
       if (typeof name === "symbol") return symbols(name);
-      // A promise that resolves with this object must not use it as a promise.
-      if (name === "then") return undefined;
+      // `await` would use this object as a promise, and `JSON.stringify` would call it.
+      if (name === "then" || name === "toJSON") return undefined;
       let method = methods.get(name);
       if (method === undefined) methods.set(name, method = make(name));
       return method;
     },
   });
-}
-
-/** The target of a proxy that has methods only. */
-export function noMethods(): object {
-  return Object.freeze(Object.create(null));
 }

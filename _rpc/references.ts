@@ -20,6 +20,7 @@ import {
   type Method,
   methodProxy,
   ownMethods,
+  RemoteObject,
 } from "./methods.ts";
 import { type CallContext, callContext, EMPTY } from "./context.ts";
 import { ChunkReader } from "./chunks.ts";
@@ -76,9 +77,6 @@ export class ObjectReference extends Marked {
 
 /** The references of objects. */
 const made = new WeakMap<object, ObjectReference>();
-
-/** The target of the proxy for a received object. */
-class RemoteObject extends Marked {}
 
 /** A constructor that returns its argument, so that a subclass adds fields to it. */
 class Existing {
@@ -495,7 +493,6 @@ function dispose(this: unknown): void {
 
 function makeObject(owner: References, id: number): object {
   const proxy: object = methodProxy(
-    Object.preventExtensions(new RemoteObject()),
     // A method that is used without its object keeps the object.
     (name) => (...args: unknown[]) => owner.use(proxy, [id, name], args),
     (name) => name === Symbol.dispose ? () => dispose.call(proxy) : undefined,

@@ -9,7 +9,7 @@
 import { checkOptions, checkPositive } from "../_base/options.ts";
 import type { ShmDuplex } from "../_shm/session.ts";
 import { checkBlocks, RpcEndpoint } from "./endpoint.ts";
-import { methodProxy, noMethods } from "./methods.ts";
+import { methodProxy } from "./methods.ts";
 import type { RemoteSync, RemoteSyncResult } from "./types.ts";
 
 export type { RemoteSync, RemoteSyncResult };
@@ -95,7 +95,6 @@ export function remoteSync<Methods extends object>(
   checkBlocks(action, duplex);
   const endpoint = RpcEndpoint.of(duplex);
   return methodProxy(
-    noMethods(),
     (name) => (...args: unknown[]) => endpoint.callSync(name, args, timeout),
   ) as RemoteSync<Methods>;
 }

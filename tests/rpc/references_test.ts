@@ -505,6 +505,38 @@ test("reference() passes an object on to another peer", async () => {
   await first.main.close();
 });
 
+test("remote() can be sent to another peer", async () => {
+  const sums = { add: (a: number, b: number) => a + b };
+  const [near, far] = duplexPair();
+  expose(sums, far);
+  for (const codec of [msgpack, json]) {
+    const [main, worker] = duplexPair({ codec });
+    const other = {
+      sum: (api: typeof sums, a: number, b: number) => api.add(a, b),
+    };
+    expose<object>(other, worker);
+    const api = remote<typeof sums>(near);
+    const caller = remote<{ sum(api: unknown, ...n: number[]): number }>(main);
+    assertEquals(await caller.sum(api, 1, 2), 3);
+    await main.close();
+  }
+  const [plain] = duplexPair();
+  await assertRejects(
+    () => plain.send({ api: remote<typeof sums>(near) }),
+    TypeError,
+    "$.api",
+  );
+  plain.abort("done");
+  await near.close();
+});
+
+test("remote() has no method that JSON.stringify() would call", async () => {
+  const [near, far] = duplexPair();
+  expose({ add: (a: number) => a }, far);
+  assertEquals(JSON.stringify({ api: remote(near) }), '{"api":{}}');
+  await near.close();
+});
+
 test("reference() refuses what has no methods", () => {
   for (const value of [null, 5, {}, new Map(), () => 1]) {
     assertThrows(
