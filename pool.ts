@@ -26,6 +26,7 @@ import {
   checkKind,
   checkName,
   checkNumber,
+  checkOneOf,
   checkOptions,
   checkPositive,
   checkSignal,
@@ -49,7 +50,7 @@ import {
 import { type RunLimits, RunQueue } from "./_pool/run.ts";
 import type { Latency } from "./_pool/latency.ts";
 import type { RetryOptions } from "./_pool/retry.ts";
-import type { Job, Waiting } from "./_pool/task.ts";
+import type { Job } from "./_pool/task.ts";
 import {
   jobOf,
   type MapOptions,
@@ -59,7 +60,7 @@ import {
   type TaskOptions,
 } from "./_pool/task_options.ts";
 import { methodProxy } from "./_rpc/methods.ts";
-import { quoted, show } from "./_base/text.ts";
+import { quoted } from "./_base/text.ts";
 import type { Duplex } from "./duplex.ts";
 import type { Remote } from "./rpc.ts";
 
@@ -628,7 +629,7 @@ export class Pool<
     const action = "Cannot close the pool";
     checkOptions(action, options);
     const { waiting = "run" } = options;
-    checkWaiting(action, waiting);
+    checkOneOf(action, "waiting", waiting, ["run", "reject"]);
     // Before tasks that are rejected give back their room.
     this.#queue.finish();
     this.#scheduler.finish(waiting);
@@ -719,13 +720,4 @@ export class Pool<
     }
     return this.#lastAction;
   }
-}
-
-function checkWaiting(action: string, waiting: Waiting): void {
-  if (waiting === "run" || waiting === "reject") return;
-  throw new TypeError(
-    `${action} as "waiting" must be "run" or "reject": current value is ${
-      show(waiting)
-    }`,
-  );
 }

@@ -15,9 +15,8 @@
  * @module
  */
 
-import { checkOptions, checkPositive } from "./_base/options.ts";
+import { checkOneOf, checkOptions, checkPositive } from "./_base/options.ts";
 import { checkRuntime, MIN_DENO } from "./_base/runtime.ts";
-import { show } from "./_base/text.ts";
 import { checkRunsDeno } from "./_pipe/permissions.ts";
 import { grantThread } from "./_thread/permissions.ts";
 import { readPoolOptions } from "./_pool/pool_options.ts";
@@ -221,7 +220,9 @@ export function task<Fn extends Function>(
     : isolate === "thread";
   const script = taskScript(ACTION, fn, isThread);
   if (memory !== undefined) checkPositive(ACTION, "memory", memory);
-  checkIsolate(isolate);
+  if (isolate !== undefined) {
+    checkOneOf(ACTION, "isolate", isolate, ["thread", "process"]);
+  }
   const own = { permissions, ...(memory === undefined ? {} : { memory }) };
   if (isThread) {
     grantThread(permissions);
@@ -285,17 +286,6 @@ function callSync(sync: SyncTask | undefined, args: unknown[]): unknown {
   if (sync !== undefined) return sync.call(args);
   throw new TypeError(
     'Cannot call a task in a blocked thread as it runs in processes, which share no memory with it; make the task with isolate: "thread"',
-  );
-}
-
-function checkIsolate(isolate: unknown): void {
-  if ([undefined, "thread", "process"].some((known) => known === isolate)) {
-    return;
-  }
-  throw new TypeError(
-    `${ACTION} as "isolate" must be "thread" or "process": current value is ${
-      show(isolate)
-    }`,
   );
 }
 

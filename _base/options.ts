@@ -127,6 +127,20 @@ export function checkKind(
   );
 }
 
+/** Throws unless a value is one of some strings. */
+export function checkOneOf(
+  action: string,
+  name: string,
+  value: unknown,
+  known: readonly string[],
+): void {
+  if (known.some((text) => text === value)) return;
+  const list = known.map((text) => `"${text}"`).join(" or ");
+  throw new TypeError(
+    `${action} as "${name}" must be ${list}: current value is ${show(value)}`,
+  );
+}
+
 /** Throws unless items can be iterated. */
 export function checkItems(action: string, items: unknown): void {
   if (
