@@ -26,7 +26,7 @@ class Lane {
   /** Whether its worker runs. */
   isOpen = true;
   /** Its keys whose tasks may be taken. */
-  readonly turns = new Turns<KeyQueue>();
+  readonly turns: Turns<KeyQueue> = new Turns();
   /** The keys whose tasks it runs, one after the other. */
   running: KeyQueue[] = [];
   /** Number of its keys, with those that have no tasks. */

@@ -118,7 +118,7 @@ export class RunQueue implements TaskQueueOwner {
   /** The job of the last task that can share a message with the next task. */
   #shared: Job | undefined;
 
-  constructor(scheduler: Scheduler, maxQueue = Infinity) {
+  constructor(scheduler: Scheduler, maxQueue: number = Infinity) {
     this.#scheduler = scheduler;
     this.#max = maxQueue;
     this.room = new Room(maxQueue);
