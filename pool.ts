@@ -21,12 +21,12 @@
  * @module
  */
 
-import { ClosedError } from "./_base/errors.ts";
 import {
   checkItems,
   checkKind,
   checkName,
   checkNumber,
+  checkOneOf,
   checkOptions,
   checkPositive,
   checkSignal,
@@ -50,7 +50,7 @@ import {
 import { type RunLimits, RunQueue } from "./_pool/run.ts";
 import type { Latency } from "./_pool/latency.ts";
 import type { RetryOptions } from "./_pool/retry.ts";
-import type { Job, Waiting } from "./_pool/task.ts";
+import type { Job } from "./_pool/task.ts";
 import {
   jobOf,
   type MapOptions,
@@ -60,7 +60,7 @@ import {
   type TaskOptions,
 } from "./_pool/task_options.ts";
 import { methodProxy } from "./_rpc/methods.ts";
-import { quoted, show } from "./_base/text.ts";
+import { quoted } from "./_base/text.ts";
 import type { Duplex } from "./duplex.ts";
 import type { Remote } from "./rpc.ts";
 
@@ -102,14 +102,14 @@ const NO_OPTIONS: RunOptions = Object.freeze({});
  *   sent to one worker, so such a task is not run again. A method whose result is a
  *   stream cannot run in a pool.
  * - **Batches:** short tasks share messages: as many as take a worker 2 ms together,
- *   up to 256. If a batch takes far longer, other workers run the rest of it once its worker
- *   answers. A task that never yields prevents that; the tasks behind it in the batch
- *   wait. These were expected to take at most 2 ms together.
- * - **Order:** tasks of higher `priority` are run first. The tasks of one priority
- *   without a key are run in the order of their calls; they, each `key` and each map
- *   take turns. The tasks of one key are run one after the other in one worker. A worker
- *   may take a batch at each turn, so a turn takes about 2 ms, or one task if it takes
- *   longer.
+ *   up to 256. If a batch takes ten times as long, the tasks of it that were not begun
+ *   are given to other workers as soon as its worker returns them. A worker cannot do
+ *   that while a task runs that never yields: the tasks behind it then wait for it.
+ * - **Order:** tasks of higher `priority` are run first. Within one priority there are
+ *   turns: one for all tasks without a key, one for each `key`, and one for each map.
+ *   Tasks without a key are run in the order of their calls, those of one key one after
+ *   the other in one worker. A worker may take a batch at each turn, so a turn takes
+ *   about 2 ms, or one task if that takes longer.
  * - **Workers** are started as tasks wait for them, and replaced when they end. A
  *   task whose worker ended is run again, alone. After `retry.times` further runs it
  *   rejects with the reason ({@linkcode PeerExitError}). So a task may be begun more
@@ -124,8 +124,9 @@ const NO_OPTIONS: RunOptions = Object.freeze({});
  * - **Life:** workers keep the program running, also if they are idle. Close the pool,
  *   use `await using`, or call {@linkcode Pool.unref}. A pool without workers does not
  *   keep it running.
- * - **Limits:** the time to wait, the time to run, the tasks and the memory of a
- *   worker, and the time without a worker have separate limits.
+ * - **Limits** are separate: the tasks that wait (`maxQueue`), the time to wait
+ *   (`waitTimeout`), the time to run (`timeout`), the tasks and the memory of a worker
+ *   (`maxTasks`, `maxMemory`), and the time without a worker (`startTimeout`).
  *
  * Requires the permissions of the opening function.
  *
@@ -146,6 +147,26 @@ const NO_OPTIONS: RunOptions = Object.freeze({});
  * for await (const square of pool.map([1, 2, 3], "square")) sum += square;
  * assertEquals(sum, 14);
  * assertEquals(pool.stats.done, 4);
+ * ```
+ *
+ * @example Workers that are prepared
+ * ```ts
+ * import { openPipe } from "@duplex/ipc/pipe";
+ * import { Pool } from "@duplex/ipc/pool";
+ * import { remote } from "@duplex/ipc/rpc";
+ * import type { Methods } from "./examples/hello/methods.ts";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const script = new URL("./examples/hello/methods.ts", import.meta.url);
+ * await using pool = new Pool<Methods>(() => openPipe(script), {
+ *   workers: 2,
+ *   idleTimeout: 60_000,
+ *   async init(worker) {
+ *     await remote<Methods>(worker).square(1);
+ *   },
+ * });
+ * await pool.warm();
+ * assertEquals(await pool.broadcast("square", [7]), [49, 49]);
  * ```
  */
 export class Pool<
@@ -228,7 +249,7 @@ export class Pool<
   ): Promise<Awaited<ReturnType<Remote<Methods>[Name]>>> {
     const action = this.#runAction(method);
     checkOptions(action, options);
-    this.#check(action);
+    this.#scheduler.checkAccepts(action);
     checkArguments(action, args);
     // The checks of options take a microsecond.
     const isPlain = options === NO_OPTIONS;
@@ -340,11 +361,11 @@ export class Pool<
 
   /**
    * Waits until there is room for a task in the queue, that is, fewer than `maxQueue`
-   * tasks of `run` wait. Callers get room first come, first served; it is kept until
-   * the caller has called `run`, or has had the time to do so. Programs that wait before
-   * each `run` are never refused.
+   * tasks of `run` wait. Calls are served in their order. The room is kept for the
+   * caller for a few microtasks: call `run` right after `await`. A program that waits
+   * before each `run` is never refused.
    *
-   * @param options A signal, and milliseconds to wait.
+   * @param options A signal, and milliseconds to wait, `Infinity` by default.
    * @returns A promise that resolves when there is room; at once without `maxQueue`.
    * @throws The signal's reason, if it aborts; the reason of `abort`.
    * @throws {ClosedError} If the pool was closed.
@@ -376,7 +397,7 @@ export class Pool<
     const { signal, timeout = Infinity } = options;
     checkSignal(action, signal);
     checkPositive(action, "timeout", timeout);
-    this.#check(action);
+    this.#scheduler.checkAccepts(action);
     await this.#queue.room.ready(signal, timeout);
   }
 
@@ -437,7 +458,7 @@ export class Pool<
     options: BroadcastOptions = {},
   ): Promise<Awaited<ReturnType<Remote<Methods>[Name]>>[]> {
     const { action, limits, later } = readBroadcast(method, args, options);
-    this.#check(action);
+    this.#scheduler.checkAccepts(action);
     const results = await this.#scheduler.workers.broadcast(limits, later);
     return results as Awaited<ReturnType<Remote<Methods>[Name]>>[];
   }
@@ -445,7 +466,7 @@ export class Pool<
   /**
    * Starts workers, so that the first tasks need not wait for them.
    *
-   * @param count Number of workers that run then.
+   * @param count Number of workers; by default `minWorkers`, or `workers` if that is 0.
    * @returns A promise that settles when so many run.
    * @throws {Error} If so many could not be started within `startTimeout` since the
    *   first failure, or the reason would not pass; the reason is its `cause`.
@@ -469,7 +490,7 @@ export class Pool<
     const action = "Cannot warm the pool";
     const range = { min: 1, max: this.#workers, integer: true };
     checkNumber(action, "count", count, range);
-    this.#check(action);
+    this.#scheduler.checkAccepts(action);
     await this.#scheduler.workers.warm(count);
   }
 
@@ -513,9 +534,9 @@ export class Pool<
 
   /**
    * The events of the pool from now on: workers that were started, have ended, or
-   * failed to start, and tasks that are run again. The iteration ends when the pool has ended. A reader may be at
-   * most 1000 events behind: then the oldest events are dropped, and it receives an
-   * event of type "dropped" with their number.
+   * failed to start, and tasks that are run again. The iteration ends with the pool. A
+   * reader may be at most 1000 events behind: then the oldest events are dropped, and
+   * it receives an event of type "dropped" with their number.
    *
    * @returns The events. Each call returns a reader with a buffer of its own.
    *
@@ -550,8 +571,8 @@ export class Pool<
    * workers. A map reads no more items, gives the results of those that it has
    * read, and then rejects with a {@linkcode ClosedError}.
    *
-   * With `waiting: "reject"` only the running tasks are finished.
-   * From then on no task is begun: those that wait reject with a
+   * With `waiting: "reject"` only the running tasks are finished, and no other is
+   * begun: those that wait reject with a
    * {@linkcode ClosedError}, a map drops the items that no worker was given, and a
    * task whose worker ends is not run again. A map gives the outcomes of all items
    * that were begun before it rejects. Quick tasks that were sent to a worker in
@@ -561,7 +582,7 @@ export class Pool<
    * Calling it again returns the same promise; `waiting: "reject"` then applies to
    * the tasks that still wait.
    *
-   * @param options What happens to tasks that wait.
+   * @param options What happens to tasks that wait; `"run"` by default.
    * @returns A promise that settles when no worker is left, as for
    *   {@linkcode Pool.abort}.
    * @throws What the `close` of a worker's duplex rejects with; an
@@ -609,7 +630,7 @@ export class Pool<
     const action = "Cannot close the pool";
     checkOptions(action, options);
     const { waiting = "run" } = options;
-    checkWaiting(action, waiting);
+    checkOneOf(action, "waiting", waiting, ["run", "reject"]);
     // Before tasks that are rejected give back their room.
     this.#queue.finish();
     this.#scheduler.finish(waiting);
@@ -621,9 +642,9 @@ export class Pool<
    * are ended.
    *
    * @param reason The reason; an `AbortError` by default.
-   * @returns A promise that settles when no worker is left, but waits no longer
-   *   than five seconds for one that is being started, which is ended when it is
-   *   there. Never rejects.
+   * @returns A promise that resolves when no worker is left. It waits at most five
+   *   seconds for a worker that is starting, which is ended once it has started.
+   *   Never rejects.
    *
    * @example Usage
    * ```ts
@@ -668,12 +689,6 @@ export class Pool<
     await this.#scheduler.close();
   }
 
-  #check(action: string): void {
-    this.#scheduler.check();
-    if (!this.#scheduler.isClosing) return;
-    throw new ClosedError(`${action}: the pool is closed`);
-  }
-
   #map(
     items: Iterable<unknown> | AsyncIterable<unknown>,
     method: string,
@@ -682,7 +697,7 @@ export class Pool<
     checkName("Cannot map", "method", method);
     const action = `Cannot map ${quoted(method)}`;
     checkOptions(action, options);
-    this.#check(action);
+    this.#scheduler.checkAccepts(action);
     checkItems(action, items);
     const { ordered = true, readAhead, key, onProgress, signal } = options;
     checkKind(action, "ordered", ordered, "boolean");
@@ -706,13 +721,4 @@ export class Pool<
     }
     return this.#lastAction;
   }
-}
-
-function checkWaiting(action: string, waiting: Waiting): void {
-  if (waiting === "run" || waiting === "reject") return;
-  throw new TypeError(
-    `${action} as "waiting" must be "run" or "reject": current value is ${
-      show(waiting)
-    }`,
-  );
 }

@@ -19,7 +19,7 @@
  */
 
 import { sessionOptions } from "./_session/options.ts";
-import { checkKind, checkPositive, checkRetries } from "./_base/options.ts";
+import { checkKind, checkNumber, checkPositive } from "./_base/options.ts";
 import { ASKS_FOR_CALL, openSession, openWithin } from "./_session/opening.ts";
 import { quoted } from "./_base/text.ts";
 import { MAX_RETRIES } from "./_queue/lease.ts";
@@ -215,7 +215,8 @@ function queueOptions(options: QueueOptions) {
   }
   checkKind(ACTION, "ordered", ordered, "boolean");
   checkKind(ACTION, "restart", restart, "boolean");
-  checkRetries(ACTION, "retries", retries, MAX_RETRIES);
+  const range = { min: 0, max: MAX_RETRIES, integer: true };
+  checkNumber(ACTION, "retries", retries, range);
   checkKind(ACTION, "onFailed", onFailed, "function");
   return { workers, capacity, ordered, restart, retries, onFailed };
 }

@@ -109,9 +109,10 @@ export interface ExposeOptions<Methods extends object = object> {
    * Maximum number of functions, objects and streams that each end holds of the other,
    * until they are released; a stream that is held counts as 8. A call with more of
    * them rejects with a `RangeError`, and so does a call whose result has more of
-   * them. The limit is one for the duplex: the last one that is set holds. Each takes about 400 bytes, so a peer can make this
-   * end hold 400 MiB by default. It is so large because functions that are not
-   * released wait for garbage collection, which comes late in a large program.
+   * them. A duplex has one such limit: `expose` and `remote` replace it. Each takes
+   * about 400 bytes, so a peer can make this end hold 400 MiB by default. It is so large
+   * because functions that are not released wait for garbage collection, which comes
+   * late in a large program.
    *
    * @default {1048576}
    */
@@ -121,7 +122,7 @@ export interface ExposeOptions<Methods extends object = object> {
    * and when a function of the peer is called that was released or whose duplex has
    * ended: a method may ignore the promise that it returns. It must not throw.
    *
-   * @default {a function that does nothing}
+   * @default {none}
    */
   onError?: (error: unknown, method: string) => void;
   /**
@@ -134,7 +135,7 @@ export interface ExposeOptions<Methods extends object = object> {
    * first 20 issues in its field `issues`. Methods without a schema are called with
    * any arguments.
    *
-   * @default {no schemas}
+   * @default {none}
    */
   schemas?: {
     readonly [Name in keyof Methods]?: StandardSchema<
@@ -149,6 +150,8 @@ export interface RemoteOptions {
   /**
    * Cancels calls: they reject with the signal's reason at once, and the signals of
    * methods made with {@linkcode withSignal} abort.
+   *
+   * @default {none}
    */
   signal?: AbortSignal;
   /**
@@ -166,8 +169,8 @@ export interface RemoteOptions {
    */
   readAhead?: number;
   /**
-   * Maximum number of functions, objects and streams that each end holds of the other; see
-   * {@linkcode ExposeOptions.maxReferences}.
+   * Maximum number of functions, objects and streams that each end holds of the
+   * other; see {@linkcode ExposeOptions.maxReferences}.
    *
    * @default {1048576}
    */
@@ -177,7 +180,7 @@ export interface RemoteOptions {
 /**
  * Creates a method whose first argument is a signal. The signal aborts when the call
  * is cancelled: by the caller's `signal` or `timeout`, when its stream is stopped, or
- * when the caller is gone. In a local call, the signal never aborts.
+ * when the duplex ends. In a local call, the signal never aborts.
  *
  * @typeParam Args The arguments of the caller.
  * @typeParam Result The type that the method returns.
@@ -237,8 +240,8 @@ export function withSignal<Args extends unknown[], Result>(
  * - A function anywhere in the arguments calls back. It returns a promise, which may
  *   be ignored: declare its result as a promise, or as `void` or `unknown`. It may be
  *   kept, and called after the call has ended, until it is released: by `using` or
- *   `[Symbol.dispose]()`, by garbage collection, or by the end of the duplex. A signal
- *   there aborts when that of the caller does.
+ *   `[Symbol.dispose]()`, by garbage collection, or by the end of the duplex.
+ * - A signal anywhere in the arguments aborts when the call is cancelled.
  * - A method may return functions, and references to objects (see
  *   {@linkcode reference}), anywhere in its result. What `remote` returns is sent as
  *   a reference, whose calls are passed on.
@@ -325,7 +328,7 @@ export function expose<Methods extends object>(
   checkMaxReferences(action, maxReferences);
   checkKind(action, "onError", onError, "function");
   const exposed = {
-    methods: ownMethods(action, methods),
+    methods: ownMethods(action, "methods", methods),
     maxCalls,
     maxReferences,
     onError,
@@ -333,11 +336,11 @@ export function expose<Methods extends object>(
   addSchemas(action, exposed.methods, schemas);
   const opened = duplex === undefined ? parent() : duplex;
   if (!(opened instanceof Promise)) {
-    const served = serve(exposed, opened);
+    const served = serve(action, exposed, opened);
     served.catch(ignore);
     return served;
   }
-  const served = opened.then((duplex) => serve(exposed, duplex));
+  const served = opened.then((duplex) => serve(action, exposed, duplex));
   if (!parentPromises.has(opened)) served.catch(ignore);
   else opened.then(() => served.catch(ignore), ignore);
   return served;
@@ -347,12 +350,13 @@ function ignore(): void {}
 
 /** Answers calls until the goodbye of the peer, and closes the duplex. */
 function serve(
+  action: string,
   { maxReferences, ...exposed }: Exposed & {
     readonly maxReferences: number | undefined;
   },
   duplex: Duplex,
 ): Promise<void> {
-  const { callee, ended, references } = RpcEndpoint.of(duplex);
+  const { callee, ended, references } = RpcEndpoint.of(duplex, action);
   callee.expose(exposed);
   if (maxReferences !== undefined) references.max = maxReferences;
   // This closes the duplex instead, when all calls were answered.
@@ -457,7 +461,7 @@ export function remote<Methods extends object>(
   const limits = callLimits(action, options);
   const { maxReferences } = options;
   checkMaxReferences(action, maxReferences);
-  const endpoint = endpointOf(duplex);
+  const endpoint = endpointOf(action, duplex);
   if (maxReferences !== undefined) limitReferences(duplex, maxReferences);
   return methodProxy(
     (name) => (...args: unknown[]) =>
@@ -546,7 +550,7 @@ export function reference<Methods extends object>(
  *
  * @param value The value, which contains the buffers.
  * @param buffers The buffers. To a thread, ports and streams can be moved as well.
- * @returns A mark, which is the value for the peer.
+ * @returns A mark to send in place of the value.
  * @throws {TypeError} If `buffers` is not an array.
  *
  * @example Usage
@@ -679,9 +683,10 @@ export async function listMethods(
   duplex: Duplex | Promise<Duplex>,
   options: Pick<RemoteOptions, "signal" | "timeout"> = {},
 ): Promise<string[]> {
-  const limits = callLimits("Cannot list methods", options);
-  const { methods } = await RpcEndpoint.of(await duplex).describe(limits);
-  return methods;
+  const action = "Cannot list methods";
+  const limits = callLimits(action, options);
+  const endpoint = RpcEndpoint.of(await duplex, action);
+  return (await endpoint.describe(limits)).methods;
 }
 
 /**
@@ -696,6 +701,7 @@ export async function listMethods(
  *
  * @param duplex The duplex, as for {@linkcode remote}.
  * @returns An object with a function for each method.
+ * @throws {TypeError} If it is neither a duplex nor a promise.
  *
  * @example Usage
  * ```ts
@@ -719,7 +725,7 @@ export async function listMethods(
 export function notifier<Methods extends object>(
   duplex: Duplex | Promise<Duplex>,
 ): Notifier<Methods> {
-  const endpoint = endpointOf(duplex);
+  const endpoint = endpointOf("Cannot make a notifier", duplex);
   return methodProxy(
     (name) => (...args: unknown[]) => endpoint.notify(name, args),
   ) as Notifier<Methods>;

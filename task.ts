@@ -15,9 +15,8 @@
  * @module
  */
 
-import { checkOptions, checkPositive } from "./_base/options.ts";
+import { checkOneOf, checkOptions, checkPositive } from "./_base/options.ts";
 import { checkRuntime, MIN_DENO } from "./_base/runtime.ts";
-import { show } from "./_base/text.ts";
 import { checkRunsDeno } from "./_pipe/permissions.ts";
 import { grantThread } from "./_thread/permissions.ts";
 import { readPoolOptions } from "./_pool/pool_options.ts";
@@ -48,10 +47,10 @@ export interface WorkerTaskOptions extends PoolOptions {
    */
   permissions?: Permissions;
   /**
-   * Maximum bytes of each worker's JavaScript heap and its buffers, as for {@linkcode openShm} and
-   * {@linkcode openPipe}.
+   * Maximum bytes of each worker's JavaScript heap and its buffers, as for
+   * {@linkcode openShm} and {@linkcode openPipe}.
    *
-   * @default {that of these functions}
+   * @default {that of openShm, or of openPipe for processes}
    */
   memory?: number;
   /**
@@ -79,10 +78,10 @@ export interface WorkerTask<Args extends unknown[], Result>
   /**
    * Runs the function and blocks this thread until it has ended, also if it is
    * asynchronous. It has a Web Worker of its own, apart from those of the pool, which
-   * starts with the first call. `timeout` limits each call; the worker is replaced
-   * after it, and if it has ended. Other options of the pool do not apply to it. It
-   * keeps the program running until the task is closed. See {@linkcode remoteSync} for
-   * blocking calls.
+   * starts with the first call and keeps the program running until the task is closed.
+   * The `timeout` of the task limits each call, with `isolate: "thread"`; the worker is
+   * replaced after a timeout, and after it has ended. Other options of the pool do not
+   * apply. See {@linkcode remoteSync} for blocking calls.
    *
    * @throws {DOMException} If the call took longer than `timeout`, or the worker has
    *   not started within 10 seconds ("TimeoutError").
@@ -165,9 +164,9 @@ const ACTION = "Cannot make a task";
  * must be self-contained: it can use its arguments, modules that it loads with
  * `import()` and full URLs, and the globals of every worker, but not variables of
  * its surroundings, `super` or `import.meta`. It may be asynchronous. Calls of a
- * generator function reject. A call that never returns is ended by `timeout`. With
- * `isolate: "thread"`, or with the `timeout` of a single call, its thread continues and
- * keeps the program running. In a process the source, escaped for a URL, may have
+ * generator function reject. A call that never returns is ended by the `timeout` of the
+ * task. With `isolate: "thread"`, or if only the call has a `timeout`, the call rejects,
+ * but its thread continues and keeps the program running. In a process the source, escaped for a URL, may have
  * 131000 bytes, and `console` prints to standard error. A bundle with a task must leave
  * this package external.
  *
@@ -215,13 +214,15 @@ export function task<Fn extends Function>(
   checkOptions(ACTION, options);
   const { permissions = "none", memory, isolate, ...limits } = options;
   // Before the permissions are checked, as the pool starts workers at once.
-  readPoolOptions(limits);
+  readPoolOptions(limits, ACTION);
   const isThread = isolate === undefined
     ? (limits.timeout ?? Infinity) === Infinity
     : isolate === "thread";
   const script = taskScript(ACTION, fn, isThread);
   if (memory !== undefined) checkPositive(ACTION, "memory", memory);
-  checkIsolate(isolate);
+  if (isolate !== undefined) {
+    checkOneOf(ACTION, "isolate", isolate, ["thread", "process"]);
+  }
   const own = { permissions, ...(memory === undefined ? {} : { memory }) };
   if (isThread) {
     grantThread(permissions);
@@ -285,17 +286,6 @@ function callSync(sync: SyncTask | undefined, args: unknown[]): unknown {
   if (sync !== undefined) return sync.call(args);
   throw new TypeError(
     'Cannot call a task in a blocked thread as it runs in processes, which share no memory with it; make the task with isolate: "thread"',
-  );
-}
-
-function checkIsolate(isolate: unknown): void {
-  if ([undefined, "thread", "process"].some((known) => known === isolate)) {
-    return;
-  }
-  throw new TypeError(
-    `${ACTION} as "isolate" must be "thread" or "process": current value is ${
-      show(isolate)
-    }`,
   );
 }
 

@@ -96,32 +96,6 @@ export function checkOptions(
   );
 }
 
-/** Throws unless the numbers among a pool's options are in range. */
-export function checkPool(
-  action: string,
-  { maxTasks, maxQueue, minWorkers, ...numbers }: {
-    workers: number;
-    minWorkers: number;
-    idleTimeout: number;
-    startTimeout: number;
-    maxTasks: number;
-    maxMemory: number;
-    maxQueue: number;
-    timeout: number;
-    waitTimeout: number;
-  },
-): void {
-  for (const [name, value] of Object.entries({ maxTasks, maxQueue })) {
-    if (value === Infinity) continue;
-    checkPositive(action, name, value, { integer: true });
-  }
-  for (const [name, value] of Object.entries(numbers)) {
-    checkPositive(action, name, value, { integer: name === "workers" });
-  }
-  const max = numbers.workers;
-  checkNumber(action, "minWorkers", minWorkers, { min: 0, max, integer: true });
-}
-
 /** Throws unless a name is a string. */
 export function checkName(action: string, name: string, value: unknown): void {
   if (typeof value === "string") return;
@@ -140,17 +114,6 @@ export function checkSignal(action: string, signal: unknown): void {
   );
 }
 
-/** Throws unless a number of retries is an integer from 0 to `max`. */
-export function checkRetries(
-  action: string,
-  name: string,
-  retries: unknown,
-  max?: number,
-): void {
-  const range = max === undefined ? { min: 0 } : { min: 0, max };
-  checkNumber(action, name, retries, { ...range, integer: true });
-}
-
 /** Throws unless an option is of a kind or `undefined`. */
 export function checkKind(
   action: string,
@@ -161,6 +124,20 @@ export function checkKind(
   if (value === undefined || typeof value === kind) return;
   throw new TypeError(
     `${action} as "${name}" must be a ${kind}: current value is ${show(value)}`,
+  );
+}
+
+/** Throws unless a value is one of some strings. */
+export function checkOneOf(
+  action: string,
+  name: string,
+  value: unknown,
+  known: readonly string[],
+): void {
+  if (known.some((text) => text === value)) return;
+  const list = known.map((text) => `"${text}"`).join(" or ");
+  throw new TypeError(
+    `${action} as "${name}" must be ${list}: current value is ${show(value)}`,
   );
 }
 

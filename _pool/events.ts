@@ -13,8 +13,13 @@ import { Deque } from "../_base/waiting.ts";
 const MAX_EVENTS = 1000;
 
 /**
- * Why a worker has ended: the pool was closed or aborted, a limit of the pool, an abort
- * by the pool after a timeout or a cancelled task, or the worker itself.
+ * Why a worker has ended:
+ *
+ * - "closed": the pool was closed or aborted.
+ * - "idleTimeout", "maxTasks", "maxMemory": the option of the pool with this name.
+ * - "aborted": the pool has ended it after a timeout, a cancelled task, or a measurement
+ *   of its memory without an answer.
+ * - "exited": any other end of the worker or of its link.
  */
 export type EndReason =
   | "closed"

@@ -9,8 +9,8 @@
 import {
   checkKind,
   checkName,
+  checkNumber,
   checkOptions,
-  checkPool,
   checkPositive,
   checkSignal,
 } from "../_base/options.ts";
@@ -38,7 +38,11 @@ export interface BroadcastOptions {
    * @default {Infinity}
    */
   timeout?: number;
-  /** Cancels the calls in the workers that run now. */
+  /**
+   * Cancels the calls in the workers that run now.
+   *
+   * @default {none}
+   */
   signal?: AbortSignal;
 }
 
@@ -51,7 +55,7 @@ export interface PoolOptions {
    */
   workers?: number;
   /**
-   * Tasks after which a worker is replaced.
+   * Number of tasks after which a worker is replaced.
    *
    * @default {Infinity}
    */
@@ -96,7 +100,7 @@ export interface PoolOptions {
    * no time limit: tasks wait for it for their `waitTimeout`. The pool receives all
    * messages after this function has returned.
    *
-   * @default {no function}
+   * @default {none}
    */
   init?: (worker: Duplex) => Promise<void> | void;
   /**
@@ -146,9 +150,12 @@ export interface CompletePoolOptions
 
 type DefaultName = "timeout" | "waitTimeout" | "retry";
 
-/** Checks the options of a pool and adds the defaults. */
-export function readPoolOptions(options: PoolOptions): CompletePoolOptions {
-  checkOptions(ACTION, options);
+/** Checks the options of a pool, or of a task, and adds the defaults. */
+export function readPoolOptions(
+  options: PoolOptions,
+  action = ACTION,
+): CompletePoolOptions {
+  checkOptions(action, options);
   const {
     workers = navigator.hardwareConcurrency,
     minWorkers = 0,
@@ -170,11 +177,37 @@ export function readPoolOptions(options: PoolOptions): CompletePoolOptions {
     maxMemory,
     maxQueue,
   };
-  checkPool(ACTION, { ...limits, timeout, waitTimeout });
-  const retry = checkRetry(ACTION, options.retry, DEFAULT_RETRY);
+  checkCounts(action, { workers, minWorkers, maxTasks, maxQueue });
+  const limited = {
+    idleTimeout,
+    startTimeout,
+    maxMemory,
+    timeout,
+    waitTimeout,
+  };
+  for (const [name, value] of Object.entries(limited)) {
+    checkPositive(action, name, value);
+  }
+  const retry = checkRetry(action, options.retry, DEFAULT_RETRY);
   const defaults = { timeout, waitTimeout, retry };
-  checkKind(ACTION, "init", init, "function");
+  checkKind(action, "init", init, "function");
   return { ...limits, init, defaults };
+}
+
+function checkCounts(
+  action: string,
+  { workers, minWorkers, ...most }: Pick<
+    Required<PoolOptions>,
+    "workers" | "minWorkers" | "maxTasks" | "maxQueue"
+  >,
+): void {
+  checkPositive(action, "workers", workers, { integer: true });
+  const range = { min: 0, max: workers, integer: true };
+  checkNumber(action, "minWorkers", minWorkers, range);
+  for (const [name, value] of Object.entries(most)) {
+    if (value === Infinity) continue;
+    checkPositive(action, name, value, { integer: true });
+  }
 }
 
 /** Throws unless the opening function of a pool is a function. */

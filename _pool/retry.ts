@@ -70,7 +70,7 @@ export function checkRetry(
     checkNumber(action, "retry", retry, WHOLE);
     return retry === defaults.times ? defaults : { ...defaults, times: retry };
   }
-  if (typeof retry !== "object") {
+  if (typeof retry !== "object" || retry === null) {
     throw new TypeError(
       `${action} as "retry" must be a number or an object: current value is ${
         show(retry)

@@ -1,9 +1,9 @@
 // Copyright 2026 the Duplex authors. MIT license.
 
 /**
- * The room for tasks in the queue of a pool, and the promises that wait for it, first
- * come, first served. Room that one of them got is kept for its program, which goes on
- * in a microtask, until this has added a task or has had the time to do so.
+ * The room for tasks in the queue of a pool, and the promises that wait for it, in
+ * their order. Room for which a promise was resolved is kept for some microtasks, in
+ * which its program can add a task.
  *
  * @module
  */

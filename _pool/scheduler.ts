@@ -108,6 +108,8 @@ export class Scheduler implements WorkerSetHost, MapHost {
   #retried = 0;
   /** The handling of waiting tasks, once the pool is being closed. */
   #closing: Waiting | undefined;
+  /** Whether the pool has ended because it was closed. */
+  #isClosed = false;
   /** Why no task can be run, if the pool has ended. */
   #failure: { readonly error: unknown } | undefined;
   #isPumping = false;
@@ -141,6 +143,13 @@ export class Scheduler implements WorkerSetHost, MapHost {
   /** Throws if the pool has ended. */
   check(): void {
     if (this.#failure !== undefined) throw this.#failure.error;
+  }
+
+  /** Throws if the pool accepts no more tasks. */
+  checkAccepts(action: string): void {
+    if (!this.#isClosed) this.check();
+    if (!this.isClosing) return;
+    throw new ClosedError(`${action}: the pool is closed`);
   }
 
   get stats(): PoolStats {
@@ -298,6 +307,7 @@ export class Scheduler implements WorkerSetHost, MapHost {
 
   /** Closes all workers. */
   async close(): Promise<void> {
+    this.#isClosed = this.#failure === undefined;
     this.#failure ??= {
       error: new ClosedError("Cannot run: the pool is closed"),
     };

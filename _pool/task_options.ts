@@ -25,6 +25,8 @@ export interface TaskOptions {
    * the signal of a method made with `withSignal` aborts. The worker is replaced if
    * the task has not ended after one second, or at once if its arguments include
    * functions or signals.
+   *
+   * @default {none}
    */
   signal?: AbortSignal;
   /**
@@ -43,7 +45,7 @@ export interface TaskOptions {
    * running, or if it throws an error for which `retryOn` is true. A number is that of
    * further runs; members that are missing are the pool's. A task that waits for the
    * delay holds no worker; its time limits do not apply meanwhile. A task with buffers
-   * that `transfer` moves is not run again, as they are no longer here.
+   * that `transfer` moves, or with web streams, is not run again.
    *
    * @default {the pool's}
    */
@@ -55,9 +57,9 @@ export interface TaskOptions {
    */
   retryOn?: (error: unknown) => boolean;
   /**
-   * Tasks with a higher number are run first. Those of one priority take turns. There
-   * is no protection against starvation: a task waits as long as tasks of higher
-   * priority do. A task without key that is run again runs before all others.
+   * Tasks with a higher number are run first, with any finite number. A task waits as
+   * long as tasks of higher priority do, however long that is. A task without a key
+   * that is run again runs before all others.
    *
    * @default {0}
    */
@@ -113,11 +115,15 @@ export interface MapOptions<Item = unknown> extends TaskOptions {
    * The key of an item, as for {@linkcode RunOptions.key}. The map then reads up to
    * `readAhead` items, as their keys decide which may run. An error that it throws ends
    * the map after the results of the items before.
+   *
+   * @default {none}
    */
   key?: (item: Item) => string;
   /**
    * Called with the progress of the map after results arrive. An error that it throws
    * ends the map.
+   *
+   * @default {none}
    */
   onProgress?: (progress: MapProgress) => void;
 }

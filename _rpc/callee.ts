@@ -435,7 +435,7 @@ export class Callee {
     );
     const more = methods.size - MAX_NAMES;
     return new TypeError(
-      `Cannot call ${label}: the peer exposes no such method, but ${names}${
+      `Cannot call ${label}: the peer exposes no such method, only ${names}${
         more > 0 ? ` and ${more} more` : ""
       }`,
     );

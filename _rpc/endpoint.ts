@@ -136,8 +136,8 @@ export class RpcEndpoint {
   }
 
   /** The endpoint of a duplex, which receives all its messages from now on. */
-  static of(duplex: Duplex): RpcEndpoint {
-    checkDuplex('Cannot make calls as "duplex" must be a Duplex', duplex);
+  static of(duplex: Duplex, action = "Cannot make calls"): RpcEndpoint {
+    checkDuplex(`${action} as "duplex" must be a Duplex`, duplex);
     let endpoint = endpoints.get(duplex);
     if (endpoint === undefined) {
       callHooks(duplex)[pinPeer]?.();

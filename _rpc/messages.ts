@@ -18,13 +18,12 @@ export const TAG = {
   /** `[tag, id, method, arguments, slots?, trace?]`: calls a method. */
   call: 1,
   /**
-   * `[tag, id, method, list of arguments]`: calls a method once for each arguments,
-   * one call after the other. Every call is answered in this order, by a value
-   * among items or by an error, also if there is no such method, unless `recalled`
-   * says that it was not begun.
+   * `[tag, id, method, list of arguments, traces?]`: calls a method once for each arguments,
+   * one call after the other. Each is answered in this order, by a value among items
+   * or by an error, unless `recalled` says that it was not begun.
    */
   batch: 2,
-  /** `[tag, method, arguments, slots?]`: calls a method without an answer. */
+  /** `[tag, method, arguments, slots?, trace?]`: calls a method without an answer. */
   notice: 3,
   /** `[tag, id, value?, slots?]`: the result of a call, or of the next one of a batch. */
   value: 4,
@@ -43,8 +42,8 @@ export const TAG = {
   /** `[tag, id, count]`: requests so many more values of a stream. */
   pull: 8,
   /**
-   * `[tag, id, failure]`: cancels a call. It may be answered or not; a batch ends
-   * as after `recall`.
+   * `[tag, id, failure]`: cancels a call, which may still be answered. It also recalls
+   * a batch.
    */
   cancel: 9,
   /** `[tag, id]`: begins no more calls of a batch. */
@@ -56,8 +55,8 @@ export const TAG = {
    */
   recalled: 11,
   /**
-   * `[tag, [[id, count], …]]`: this end no longer uses functions and objects of the
-   * peer, each of which it has received so many times.
+   * `[tag, [[id, count], …]]`: this end no longer uses functions, objects and streams of
+   * the peer, each of which it has received so many times.
    */
   release: 12,
   /** `[tag, id, cost, chunk?, slots?]`: the next chunk of a web stream, and its cost. */

@@ -32,14 +32,16 @@ export const withSignals: WeakMap<Callback, Callback> = new WeakMap();
  * The own methods of an object.
  *
  * @param action What is attempted, for errors.
+ * @param label The name of the argument, for errors.
  */
 export function ownMethods(
   action: string,
+  label: string,
   methods: object,
 ): Map<string, Method> {
   if (typeof methods !== "object" || methods === null) {
     throw new TypeError(
-      `${action}: they must be an object with functions: current value is ${
+      `${action} as "${label}" must be an object with functions: current value is ${
         show(methods)
       }`,
     );

@@ -9,7 +9,7 @@
 
 import { parentPromises } from "../_base/errors.ts";
 import type { Duplex } from "../duplex.ts";
-import { MAX_TIMER } from "../_base/waiting.ts";
+import { MAX_TIMER, RunningTimer } from "../_base/waiting.ts";
 import { type CallLimits, methodLabel } from "./caller.ts";
 import { RpcEndpoint } from "./endpoint.ts";
 
@@ -17,19 +17,22 @@ import { RpcEndpoint } from "./endpoint.ts";
 export type Endpoint = Pick<RpcEndpoint, "call" | "notify">;
 
 /** The endpoint of a duplex or of a promise of one. */
-export function endpointOf(duplex: Duplex | Promise<Duplex>): Endpoint {
+export function endpointOf(
+  action: string,
+  duplex: Duplex | Promise<Duplex>,
+): Endpoint {
   return duplex instanceof Promise
-    ? new PendingEndpoint(duplex)
-    : RpcEndpoint.of(duplex);
+    ? new PendingEndpoint(action, duplex)
+    : RpcEndpoint.of(duplex, action);
 }
 
 class PendingEndpoint implements Endpoint {
   readonly #duplex: Promise<Duplex>;
   readonly #endpoint: Promise<RpcEndpoint>;
 
-  constructor(duplex: Promise<Duplex>) {
+  constructor(action: string, duplex: Promise<Duplex>) {
     this.#duplex = duplex;
-    this.#endpoint = duplex.then((duplex) => RpcEndpoint.of(duplex));
+    this.#endpoint = duplex.then((duplex) => RpcEndpoint.of(duplex, action));
     // Every call reports it.
     this.#endpoint.catch(() => {});
   }
@@ -42,10 +45,9 @@ class PendingEndpoint implements Endpoint {
     const { signal, timeout } = limits;
     if (signal?.aborted) return Promise.reject(signal.reason);
     const { promise, resolve, reject } = Promise.withResolvers<unknown>();
-    const begun = performance.now();
-    const timer = timeout > MAX_TIMER ? undefined : setTimeout(
-      () => stop(timeoutError(method, timeout)),
+    const timer = timeout > MAX_TIMER ? undefined : new RunningTimer(
       timeout,
+      () => stop(timeoutError(method, timeout)),
     );
     const onAbort = () => stop(signal!.reason);
     let isStopped = false;
@@ -55,14 +57,14 @@ class PendingEndpoint implements Endpoint {
       reject(reason);
     }
     function release(): void {
-      clearTimeout(timer);
+      timer?.clear();
       signal?.removeEventListener("abort", onAbort);
     }
     signal?.addEventListener("abort", onAbort, { once: true });
     this.#endpoint.then((endpoint) => {
       if (isStopped) return;
       release();
-      const rest = timeout - (performance.now() - begun);
+      const rest = timer?.left ?? timeout;
       if (rest <= 0) throw timeoutError(method, timeout);
       resolve(endpoint.call(method, args, { ...limits, timeout: rest }));
     }).catch((error) => {

@@ -57,7 +57,7 @@ export class ObjectReference extends Marked {
   private constructor(object: object) {
     super();
     this.object = object;
-    this.#methods = ownMethods("Cannot make a reference", object);
+    this.#methods = ownMethods("Cannot make a reference", "object", object);
   }
 
   /** The reference of an object; always the same for one object. */

@@ -283,7 +283,8 @@ test("Pool.warm() starts workers", async () => {
   assertEquals(pool.stats.workers, 3);
   await assertRejects(() => pool.warm(4), RangeError, "from 1 to 3");
   await pool.close();
-  await assertRejects(() => pool.warm(), ClosedError, "the pool is closed");
+  const text = "Cannot warm the pool: the pool is closed";
+  await assertRejects(() => pool.warm(), ClosedError, text);
   const other = new Pool(() => new Promise<never>(() => {}), { workers: 1 });
   const waiting = assertRejects(() => other.warm(), Error, "Enough");
   // A start that never ends is abandoned.

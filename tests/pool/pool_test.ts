@@ -317,6 +317,7 @@ test("Pool refuses options that make no sense", async (t) => {
     [{ retry: -1 }, RangeError],
     [{ retry: 0.5 }, RangeError],
     [{ retry: "2" as never }, TypeError],
+    [{ retry: null as never }, TypeError],
   ];
   await t.step("of the pool", () => {
     assertThrows(() => new Pool(undefined as never), TypeError, '"open"');

@@ -122,7 +122,8 @@ test(
     await assertRejects(() => pool.ready({ signal }), Error, "Taken back");
     const closing = pool.close();
     await assertRejects(() => closed, ClosedError, "the pool is closed");
-    await assertRejects(() => pool.ready(), ClosedError, "the pool is closed");
+    const text = "Cannot wait for room in the queue: the pool is closed";
+    await assertRejects(() => pool.ready(), ClosedError, text);
     gate.open();
     await Promise.all([first, waiting, closing]);
 

@@ -168,7 +168,7 @@ test("RpcEndpoint.batch() answers every call that cannot be made", async () => {
   const { main, run } = batches({ work: () => 1, async *many() {} });
   const { outcomes } = run("absent", [[], [], []]);
   const text =
-    'TypeError: Cannot call "absent": the peer exposes no such method, but "work", "many"';
+    'TypeError: Cannot call "absent": the peer exposes no such method, only "work", "many"';
   assertEquals(await outcomes.until(3), [text, text, text]);
   for (const name of ["many", "toString", "__proto__"]) {
     const all = await run(name, [[], []]).outcomes.until(2);

@@ -97,6 +97,7 @@ test("remote() rejects calls if the promise is not of a duplex", async () => {
   const api = remote<Methods>(
     Promise.resolve({}) as unknown as Promise<Duplex>,
   );
-  await assertRejects(() => api.echo("a"), TypeError, "must be a Duplex");
-  assertThrows(() => remote({} as unknown as Duplex), TypeError);
+  const text = 'Cannot make a remote as "duplex" must be a Duplex';
+  await assertRejects(() => api.echo("a"), TypeError, text);
+  assertThrows(() => remote({} as unknown as Duplex), TypeError, text);
 });

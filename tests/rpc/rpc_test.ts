@@ -259,7 +259,7 @@ test("expose() lets only own methods be called", async () => {
       error.message,
       `Cannot call ${
         JSON.stringify(name)
-      }: the peer exposes no such method, but "own"`,
+      }: the peer exposes no such method, only "own"`,
     );
   }
   assertEquals(names.then, undefined);
@@ -294,7 +294,7 @@ test("expose() bears a poisoned Object.prototype", async () => {
 test("expose() refuses what it cannot expose", async () => {
   const [main, worker] = duplexPair();
   const refused: [unknown, ExposeOptions, string][] = [
-    [null, {}, "must be an object with functions: current value is null"],
+    [null, {}, '"methods" must be an object with functions: current value is'],
     [{}, {}, "has no own methods"],
     [new Poisoned(), {}, "those of a class are inherited"],
     [{ then: () => {} }, {}, 'one is named "then"'],
@@ -304,6 +304,11 @@ test("expose() refuses what it cannot expose", async () => {
   for (const [methods, options, text] of refused) {
     assertThrows(() => expose(methods as object, worker, options), Error, text);
   }
+  assertThrows(
+    () => expose({ a: () => 1 }, {} as never),
+    TypeError,
+    'Cannot expose methods as "duplex" must be a Duplex',
+  );
   expose({ a: () => 1 }, worker);
   assertThrows(() => expose({ b: () => 2 }, worker), TypeError, "already");
   const later = expose({ b: () => 2 }, Promise.resolve(worker));

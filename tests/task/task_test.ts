@@ -222,7 +222,8 @@ test("task() rejects functions without source text that a worker can run", async
   for (const [fn, text] of wrong) {
     assertThrows(() => task(fn as () => void), TypeError, text);
   }
-  assertThrows(() => task(() => 1, { workers: 0 }), RangeError, '"workers"');
+  const text = 'Cannot make a task as "workers" must be';
+  assertThrows(() => task(() => 1, { workers: 0 }), RangeError, text);
   const long = new Function(`return "${"x".repeat(2 ** 20)}"`);
   assertThrows(() => task(long as () => void), RangeError, "at most 1048576");
   await using double = task(Doubler.prototype.double, { workers: 1 });
