@@ -10,7 +10,6 @@
  */
 
 import { PeerExitError } from "../_base/errors.ts";
-import { nextTurn } from "../_base/waiting.ts";
 import { watchMemory } from "../_base/memory.ts";
 import type { PortEnd } from "./port_stream.ts";
 import { CLOSED_POST, type ThreadScope } from "./scope.ts";
@@ -34,7 +33,7 @@ export function parentEnd(scope: ThreadScope): PortEnd {
   // parent waits for the error, which it would not receive from a worker that it
   // has ended.
   const leave = () => {
-    nextTurn().then(() => {
+    loopTurn().then(() => {
       if (!hasFailed()) port.postMessage(CLOSED_POST, []);
     });
     return Promise.resolve();
@@ -66,6 +65,21 @@ export function closeAtEnd(
   duplex: { close(): Promise<void> },
 ): () => void {
   return () => {
-    evaluated.then(nextTurn).then(() => duplex.close()).catch(() => {});
+    evaluated.then(loopTurn).then(() => duplex.close()).catch(() => {});
   };
+}
+
+/**
+ * Waits until the event loop has handled what is there, such as an error of the script
+ * that nothing caught. The first immediate of a thread would cost 4 ms.
+ */
+function loopTurn(): Promise<void> {
+  const { port1, port2 } = new MessageChannel();
+  return new Promise((resolve) => {
+    port1.onmessage = () => {
+      port1.close();
+      resolve();
+    };
+    port2.postMessage(undefined);
+  });
 }
