@@ -153,7 +153,7 @@ type DefaultName = "timeout" | "waitTimeout" | "retry";
 /** Checks the options of a pool, or of a task, and adds the defaults. */
 export function readPoolOptions(
   options: PoolOptions,
-  action = ACTION,
+  action: string = ACTION,
 ): CompletePoolOptions {
   checkOptions(action, options);
   const {
