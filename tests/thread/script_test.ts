@@ -81,13 +81,15 @@ for (const [name, opener] of Object.entries(TRANSPORTS)) {
     fn: () =>
       within((async () => {
         const server = new AbortController();
+        // Deno may have kept the files of a server that had the same port.
+        const folder = `/${crypto.randomUUID()}`;
         const { addr } = Deno.serve({
           hostname: "127.0.0.1",
           port: 0,
           signal: server.signal,
           onListen() {},
         }, async ({ url }) => {
-          const { pathname } = new URL(url);
+          const pathname = new URL(url).pathname.replace(folder, "");
           const text = pathname === "/worker.ts"
             ? 'import { expose } from "./rpc.ts"; expose({ double: (n: number) => 2 * n });'
             : await Deno.readTextFile(new URL(`.${pathname}`, ROOT));
@@ -95,7 +97,7 @@ for (const [name, opener] of Object.entries(TRANSPORTS)) {
           return new Response(text, { headers });
         });
         try {
-          const script = `http://127.0.0.1:${addr.port}/worker.ts`;
+          const script = `http://127.0.0.1:${addr.port}${folder}/worker.ts`;
           await using worker = await open(script);
           assertEquals(await double(worker), 42);
         } finally {
