@@ -342,6 +342,8 @@ test(
       ...options,
       resume: { timeout: 20_000, minDelay: 1, maxDelay: 2 },
     });
+    // The listener ends a session whose opening takes longer than `openTimeout`.
+    await exchange(main);
     proxy.passages[0]!.cut();
     await exchange(main);
     assertGreater(sizes.up, 0);
